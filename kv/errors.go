@@ -1,0 +1,79 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code is the number of an Error on the wire between nodes. Add at the end,
+// never renumber.
+type Code uint8
+
+// Error is an answer that a client can act on. Sentinels below are compared with
+// errors.Is; package api/etcd maps each to etcd's gRPC code and message.
+type Error struct {
+	Code    Code
+	message string
+}
+
+func (e *Error) Error() string { return e.message }
+
+var table []*Error
+
+func sentinel(code Code, message string) *Error {
+	e := &Error{Code: code, message: message}
+	if int(code) != len(table)+1 {
+		panic(fmt.Sprintf("kv: error code %d out of order", code))
+	}
+	table = append(table, e)
+	return e
+}
+
+// The errors of the store.
+var (
+	ErrEmptyKey           = sentinel(1, "key is not provided")
+	ErrKeyNotFound        = sentinel(2, "key not found")
+	ErrValueProvided      = sentinel(3, "value is provided although ignore_value is set")
+	ErrLeaseProvided      = sentinel(4, "lease is provided although ignore_lease is set")
+	ErrTooManyOps         = sentinel(5, "too many operations in transaction request")
+	ErrDuplicateKey       = sentinel(6, "duplicate key given in transaction request")
+	ErrInvalidSortOption  = sentinel(7, "invalid sort option")
+	ErrCompacted          = sentinel(8, "required revision has been compacted")
+	ErrFutureRevision     = sentinel(9, "required revision is a future revision")
+	ErrNoSpace            = sentinel(10, "database space exceeded")
+	ErrLeaseNotFound      = sentinel(11, "requested lease not found")
+	ErrLeaseExists        = sentinel(12, "lease already exists")
+	ErrLeaseTTLTooLarge   = sentinel(13, "too large lease TTL")
+	ErrRequestTooLarge    = sentinel(14, "request is too large")
+	ErrTooManyRequests    = sentinel(15, "too many requests")
+	ErrNoLeader           = sentinel(16, "no leader")
+	ErrNotLeader          = sentinel(17, "not the leader")
+	ErrLeaderChanged      = sentinel(18, "leader changed")
+	ErrTimeout            = sentinel(19, "request timed out")
+	ErrOutcomeUnknown     = sentinel(20, "the leader was lost before the outcome was known; the request may or may not have taken effect")
+	ErrStopped            = sentinel(21, "server stopped")
+	ErrUnhealthy          = sentinel(22, "the node is unhealthy")
+	ErrCorrupt            = sentinel(23, "corrupt data")
+	ErrPermissionDenied   = sentinel(24, "permission denied")
+	ErrInvalidRequest     = sentinel(25, "invalid request")
+	ErrUnknownCompareType = sentinel(26, "unknown compare target or result")
+	ErrMemberNotFound     = sentinel(27, "member not found")
+	ErrCanceled           = sentinel(28, "request canceled")
+)
+
+// ErrorOf returns the sentinel with the code, or nil when this version knows none.
+func ErrorOf(code Code) *Error {
+	if code == 0 || int(code) > len(table) {
+		return nil
+	}
+	return table[code-1]
+}
+
+// CodeOf returns the code of the sentinel that err wraps; 0 when it wraps none.
+func CodeOf(err error) Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}

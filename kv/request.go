@@ -1,0 +1,212 @@
+package kv
+
+// Kind names what a Request asks for.
+type Kind uint8
+
+// The kinds of requests. The numbers are part of the protocol between nodes:
+// add at the end, never renumber.
+const (
+	KindInvalid Kind = iota
+	KindRange
+	KindPut
+	KindDeleteRange
+	KindTxn
+	KindCompact
+	KindLeaseGrant
+	KindLeaseRevoke
+	KindLeaseKeepAlive
+	KindLeaseTimeToLive
+	KindLeaseLeases
+	KindAlarm
+	KindMemberList
+	KindPublishNode // a node makes its name and addresses known; internal
+)
+
+// Request is a tagged union: exactly the field that Kind names is set.
+//
+// Principal is who asks. Every operation carries it to the one place where it is
+// checked (gateway.Authorizer); empty means "anonymous".
+type Request struct {
+	Kind      Kind
+	Principal string
+
+	Range           *RangeRequest
+	Put             *PutRequest
+	DeleteRange     *DeleteRangeRequest
+	Txn             *TxnRequest
+	Compact         *CompactRequest
+	LeaseGrant      *LeaseGrantRequest
+	LeaseRevoke     *LeaseRevokeRequest
+	LeaseKeepAlive  *LeaseKeepAliveRequest
+	LeaseTimeToLive *LeaseTimeToLiveRequest
+	Alarm           *AlarmRequest
+	PublishNode     *NodeRecord
+	// LeaseLeases and MemberList have no fields.
+}
+
+// SortOrder is the order of a range's results.
+type SortOrder uint8
+
+// Orders; SortNone means by key, ascending, unless a target other than the key
+// is asked for, which then also sorts ascending (etcd does the same).
+const (
+	SortNone SortOrder = iota
+	SortAscend
+	SortDescend
+)
+
+// SortTarget is what a range's results are sorted by.
+type SortTarget uint8
+
+// Targets.
+const (
+	SortByKey SortTarget = iota
+	SortByVersion
+	SortByCreate
+	SortByMod
+	SortByValue
+)
+
+// RangeRequest reads a span at a revision.
+type RangeRequest struct {
+	Span         Span
+	Limit        int64    // 0: no limit
+	Revision     Revision // 0: latest
+	SortOrder    SortOrder
+	SortTarget   SortTarget
+	Serializable bool
+	KeysOnly     bool
+	CountOnly    bool
+	// Inclusive bounds on revisions of the returned keys; 0: none.
+	MinMod, MaxMod, MinCreate, MaxCreate Revision
+}
+
+// PutRequest writes one key.
+type PutRequest struct {
+	Key, Value  []byte
+	Lease       LeaseID
+	PrevKV      bool
+	IgnoreValue bool // keep the current value; the key must exist
+	IgnoreLease bool // keep the current lease; the key must exist
+}
+
+// DeleteRangeRequest deletes a span.
+type DeleteRangeRequest struct {
+	Span   Span
+	PrevKV bool
+}
+
+// CompareTarget is what a compare looks at.
+type CompareTarget uint8
+
+// Targets, numbered as in etcd's protocol.
+const (
+	CompareVersion CompareTarget = iota
+	CompareCreate
+	CompareMod
+	CompareValue
+	CompareLease
+)
+
+// CompareResult is the relation that must hold.
+type CompareResult uint8
+
+// Relations, numbered as in etcd's protocol.
+const (
+	CompareEqual CompareResult = iota
+	CompareGreater
+	CompareLess
+	CompareNotEqual
+)
+
+// Compare is one condition of a transaction. Over a span it must hold for every
+// existing key in it. A single key that does not exist compares as version,
+// create and mod revision and lease 0; its value compares as never equal,
+// as in etcd (see shard.compare for the exact rule).
+type Compare struct {
+	Span    Span
+	Target  CompareTarget
+	Result  CompareResult
+	Integer int64  // the right-hand side, unless Target is CompareValue
+	Value   []byte // the right-hand side if Target is CompareValue
+}
+
+// Op is one operation of a transaction: exactly one field is set.
+type Op struct {
+	Range       *RangeRequest
+	Put         *PutRequest
+	DeleteRange *DeleteRangeRequest
+	Txn         *TxnRequest
+}
+
+// TxnRequest is a one-shot transaction.
+type TxnRequest struct {
+	Compare []Compare
+	Success []Op
+	Failure []Op
+}
+
+// CompactRequest forgets history below Revision.
+type CompactRequest struct {
+	Revision Revision
+	Physical bool // answer only when the space is reclaimable on the node that answers
+}
+
+// LeaseGrantRequest creates a lease. ID 0 lets the store choose one.
+type LeaseGrantRequest struct {
+	ID         LeaseID
+	TTLSeconds int64
+}
+
+// LeaseRevokeRequest ends a lease and deletes its keys at one revision.
+type LeaseRevokeRequest struct{ ID LeaseID }
+
+// LeaseKeepAliveRequest renews a lease to its full time to live.
+type LeaseKeepAliveRequest struct{ ID LeaseID }
+
+// LeaseTimeToLiveRequest asks what is left of a lease.
+type LeaseTimeToLiveRequest struct {
+	ID   LeaseID
+	Keys bool
+}
+
+// AlarmType names an alarm. Numbers as in etcd's protocol.
+type AlarmType uint8
+
+// Alarms.
+const (
+	AlarmNone    AlarmType = 0
+	AlarmNoSpace AlarmType = 1
+	AlarmCorrupt AlarmType = 2
+)
+
+// AlarmAction is what to do about an alarm.
+type AlarmAction uint8
+
+// Actions, numbered as in etcd's protocol.
+const (
+	AlarmGet AlarmAction = iota
+	AlarmActivate
+	AlarmDeactivate
+)
+
+// Alarm is an active alarm of a node.
+type Alarm struct {
+	Node NodeID
+	Type AlarmType
+}
+
+// AlarmRequest lists, raises or clears alarms.
+type AlarmRequest struct {
+	Action AlarmAction
+	Alarm  Alarm
+}
+
+// NodeRecord is what the cluster knows about a node.
+type NodeRecord struct {
+	ID         NodeID
+	Name       string
+	PeerURLs   []string
+	ClientURLs []string
+	Learner    bool
+}

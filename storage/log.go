@@ -1,0 +1,59 @@
+package storage
+
+import "github.com/quoratedb/quorate/consensus"
+
+// Log is the durable log of all groups of a node. One goroutine uses it; only Sync may run
+// in another goroutine, one at a time, while further Writes go on.
+type Log interface {
+	// Group returns the view of one group's log; it is empty if the log never heard of it.
+	Group(consensus.GroupID) GroupLog
+	// Groups lists the groups known to the log, ascending.
+	Groups() []consensus.GroupID
+	// Write appends the parts of all groups as one unit. They are readable at once through
+	// GroupLog and durable after the next Sync that starts later. After an error the log is
+	// unusable and every further call returns the same error.
+	Write([]GroupAppend) error
+	// Sync makes everything written before the call durable. After a failed sync the log is unusable.
+	Sync() error
+	// Compact forgets entries of the group up to and including the index. Space is reused
+	// when no group needs a segment any more.
+	Compact(consensus.GroupID, consensus.Index) error
+	// Drop forgets the group altogether.
+	Drop(consensus.GroupID) error
+	Metrics() LogMetrics
+	Close() error
+}
+
+// GroupAppend is what one group writes in one round. If Reset is set the group's log is emptied first
+// and continues at Reset.Index+1 (a snapshot was installed). Then TruncateFrom, if not 0, removes entries at or above it.
+// An entry at an index that exists already replaces just that entry.
+type GroupAppend struct {
+	Group        consensus.GroupID
+	Reset        *LogPosition
+	TruncateFrom consensus.Index
+	Entries      []consensus.Entry
+	HardState    *consensus.HardState
+}
+
+// LogPosition is the index and term of an entry that the log no longer holds.
+type LogPosition struct {
+	Index consensus.Index
+	Term  consensus.Term
+}
+
+// GroupLog reads one group's log.
+type GroupLog interface {
+	consensus.LogReader
+	HardState() consensus.HardState
+}
+
+// LogMetrics are figures about a log.
+type LogMetrics struct {
+	SegmentCount  int
+	SizeBytes     int64 // all segments, the recycled ones included
+	PinnedBytes   int64 // segments that hold entries some group still needs
+	WriteCount    int64
+	WriteBytes    int64
+	SyncCount     int64
+	OldestPinning consensus.GroupID // the group that keeps the oldest segment alive
+}

@@ -1,0 +1,23 @@
+package shard
+
+import (
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Applied says what one log entry did. Its slices belong to the receiver; the bytes of
+// keys and values are shared and must not be changed.
+type Applied struct {
+	Index    consensus.Index
+	Term     consensus.Term
+	Seq      uint64        // sequence number of the proposal within its term; 0 for barriers and configurations
+	Revision kv.Revision   // the store's revision after the entry
+	Effects  []mvcc.Effect // in revision order
+	// Compacted is the new compacted revision; 0 if the entry did not compact.
+	Compacted kv.Revision
+	// Void: the entry had no effect, because its predecessor was lost with an older leadership.
+	Void bool
+	// Config is set when the entry changed the membership of the group.
+	Config *consensus.Config
+}

@@ -1,0 +1,45 @@
+package mvcc
+
+import "github.com/quoratedb/quorate/kv"
+
+// Locator finds the row of one version: its revision, and the position of the
+// change within the transaction that made it. The zero Locator means "none".
+type Locator struct {
+	Rev kv.Revision
+	Sub uint32
+}
+
+// Less orders locators as the history does.
+func (l Locator) Less(o Locator) bool { return l.Rev < o.Rev || l.Rev == o.Rev && l.Sub < o.Sub }
+
+// Meta is the newest version of a key, without its value.
+type Meta struct {
+	Create   kv.Revision // revision that created the key since its last deletion; 0 for a tombstone
+	At       Locator     // the version's row; At.Rev is the mod revision
+	Version  int64       // 0: tombstone
+	Lease    kv.LeaseID
+	ValueLen uint32
+}
+
+// Deleted tells whether the newest version is a tombstone.
+func (m Meta) Deleted() bool { return m.Version == 0 }
+
+// Effect is one change of one key, complete in itself: a replica applies it
+// without reading anything.
+type Effect struct {
+	Key, Value []byte
+	At         Locator
+	Create     kv.Revision // 0 for a deletion
+	Version    int64       // 0: deletion
+	Lease      kv.LeaseID
+	// Prev is the row of the version before, a tombstone included; zero if there is none.
+	// PrevLive tells whether that version was a live key, PrevLease its lease.
+	Prev      Locator
+	PrevLive  bool
+	PrevLease kv.LeaseID
+}
+
+// Meta returns what the effect makes the newest version of its key.
+func (e *Effect) Meta() Meta {
+	return Meta{Create: e.Create, At: e.At, Version: e.Version, Lease: e.Lease, ValueLen: uint32(len(e.Value))}
+}

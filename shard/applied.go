@@ -18,6 +18,9 @@ type Applied struct {
 	Compacted kv.Revision
 	// Void: the entry had no effect, because its predecessor was lost with an older leadership.
 	Void bool
+	// Jump: a snapshot replaced the state. There are no effects; what happened between the
+	// last announcement and Revision is in the history, as far as it is not compacted.
+	Jump bool
 	// Config is set when the entry changed the membership of the group.
 	Config *consensus.Config
 }

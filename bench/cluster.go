@@ -1,0 +1,361 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// binaries are the programs under test, built from source.
+type binaries struct{ etcd, quorate, self string }
+
+func build(ctx context.Context, cfg config) (binaries, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return binaries{}, err
+	}
+	bin := binaries{etcd: filepath.Join(cfg.Dir, "bin-etcd"), quorate: filepath.Join(cfg.Dir, "bin-quorate"), self: self}
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return binaries{}, err
+	}
+	for _, system := range cfg.Systems {
+		var cmd *exec.Cmd
+		switch system {
+		case "etcd":
+			cmd = exec.CommandContext(ctx, "go", "build", "-o", bin.etcd, "go.etcd.io/etcd/server/v3")
+			cmd.Dir = root
+		case "quorate":
+			cmd = exec.CommandContext(ctx, "go", "build", "-o", bin.quorate, "./cmd/quorate")
+			cmd.Dir = filepath.Dir(root)
+		case "null":
+			continue
+		default:
+			return binaries{}, fmt.Errorf("unknown system %q", system)
+		}
+		fmt.Fprintf(os.Stderr, "building %s\n", system)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return binaries{}, fmt.Errorf("build %s: %w\n%s", system, err, out)
+		}
+	}
+	return bin, nil
+}
+
+// moduleRoot is the folder of this module's go.mod.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}
+
+// cluster is three running processes of a system, or one of the null server.
+type cluster struct {
+	system    string
+	bin       binaries
+	dir       string
+	members   []*member
+	endpoints []string
+	filled    int
+}
+
+type member struct {
+	args     []string
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	log      *os.File
+	endpoint string
+	dir      string
+}
+
+func startCluster(ctx context.Context, system string, bin binaries, dir string) (*cluster, error) {
+	c := &cluster{system: system, bin: bin, dir: dir}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := c.plan(); err != nil {
+		return nil, err
+	}
+	for _, m := range c.members {
+		if err := m.start(); err != nil {
+			c.stop()
+			return nil, err
+		}
+	}
+	if err := c.waitServing(ctx, time.Minute); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// plan chooses ports and command lines.
+func (c *cluster) plan() error {
+	count := 3
+	if c.system == "null" {
+		count = 1
+	}
+	ports, err := freePorts(2 * count)
+	if err != nil {
+		return err
+	}
+	var initial []string
+	for i := range count {
+		initial = append(initial, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, ports[2*i+1]))
+	}
+	for i := range count {
+		client, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]), fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1])
+		m := &member{endpoint: client, dir: filepath.Join(c.dir, fmt.Sprintf("m%d", i))}
+		if c.system == "null" {
+			m.args = []string{c.bin.self, "null", fmt.Sprintf("127.0.0.1:%d", ports[0])}
+		} else {
+			m.args = []string{c.bin.etcd}
+			if c.system == "quorate" {
+				m.args = []string{c.bin.quorate, "serve"}
+			}
+			m.args = append(m.args, "--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir,
+				"--listen-client-urls", client, "--advertise-client-urls", client,
+				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+				"--initial-cluster", strings.Join(initial, ","), "--quota-backend-bytes", "8589934592", "--log-level", "warn")
+		}
+		c.members = append(c.members, m)
+		c.endpoints = append(c.endpoints, client)
+	}
+	return nil
+}
+
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+func (m *member) start() error {
+	if err := os.MkdirAll(filepath.Dir(m.dir), 0o755); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	m.log = log
+	m.cmd = exec.Command(m.args[0], m.args[1:]...)
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := m.cmd.Start(); err != nil {
+		return err
+	}
+	m.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		cmd.Wait()
+		close(exited)
+	}(m.cmd, m.exited)
+	return nil
+}
+
+// kill is kill -9.
+func (m *member) kill() {
+	if m.cmd != nil && m.cmd.Process != nil {
+		m.cmd.Process.Kill()
+		<-m.exited
+		m.log.Close()
+		m.cmd = nil
+	}
+}
+
+// terminate ends the process as an operator would.
+func (m *member) terminate() {
+	if m.cmd == nil {
+		return
+	}
+	m.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-m.exited:
+		m.log.Close()
+		m.cmd = nil
+	case <-time.After(20 * time.Second):
+		m.kill()
+	}
+}
+
+func (c *cluster) stop() {
+	for _, m := range c.members {
+		m.kill()
+	}
+}
+
+func newClient(endpoints ...string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop(), MaxCallRecvMsgSize: 1 << 30})
+}
+
+// waitServing waits until every member answers a linearizable read.
+func (c *cluster) waitServing(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for i, endpoint := range c.endpoints {
+		client, err := newClient(endpoint)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		for {
+			callCtx, cancelCall := context.WithTimeout(ctx, time.Second)
+			_, err := client.Get(callCtx, "ready")
+			cancelCall()
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				tail, _ := os.ReadFile(c.members[i].dir + ".log")
+				return fmt.Errorf("%s member %d does not serve: %w\n%s", c.system, i, err, tail[max(0, len(tail)-2000):])
+			}
+		}
+	}
+	return nil
+}
+
+// leader finds the position of the member that leads.
+func (c *cluster) leader(ctx context.Context) (int, error) {
+	if c.system == "null" {
+		return 0, nil
+	}
+	client, err := newClient(c.endpoints...)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	for i, endpoint := range c.endpoints {
+		callCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		status, err := client.Status(callCtx, endpoint)
+		cancel()
+		if err == nil && status.Leader != 0 && status.Leader == status.Header.MemberId {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%s has no leader", c.system)
+}
+
+// cpu is the processor time that all members used so far.
+func (c *cluster) cpu() time.Duration {
+	var sum time.Duration
+	for _, m := range c.members {
+		if m.cmd != nil {
+			sum += processCPU(m.cmd.Process.Pid)
+		}
+	}
+	return sum
+}
+
+// processCPU reads user and system time; the kernel counts in hundredths of a second.
+func processCPU(pid int) time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// rss is the resident memory of a member, and its peak, in bytes.
+func (m *member) rss() (now, peak int64) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
+		switch fields[0] {
+		case "VmRSS:":
+			now = kilobytes << 10
+		case "VmHWM:":
+			peak = kilobytes << 10
+		}
+	}
+	return now, peak
+}
+
+// disk is the space that a member's files occupy.
+func (m *member) disk() (bytes int64) {
+	filepath.WalkDir(m.dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+			}
+		}
+		return nil
+	})
+	return bytes
+}
+
+// measure runs a load in a process of its own, so that its processor time can be told from the servers'.
+func (c *cluster) measure(ctx context.Context, l load, cfg config) (result, error) {
+	lead, err := c.leader(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	spec := l.spec
+	spec.Load, spec.Seconds, spec.Keys = l.name, cfg.Duration.Seconds(), cfg.Keys
+	spec.Endpoints = c.endpoints
+	if l.leaderOnly {
+		spec.Endpoints = []string{c.endpoints[lead]}
+	}
+	if c.filled < cfg.Keys && c.system != "null" {
+		fill := spec
+		fill.Load, fill.Clients, fill.Connections, fill.Fill = "fill", 128, 8, true
+		if _, err := c.work(ctx, fill); err != nil {
+			return result{}, err
+		}
+		c.filled = cfg.Keys
+	}
+	return c.work(ctx, spec)
+}
+
+func (c *cluster) work(ctx context.Context, spec workSpec) (result, error) {
+	input, err := json.Marshal(spec)
+	if err != nil {
+		return result{}, err
+	}
+	cmd := exec.CommandContext(ctx, c.bin.self, "worker")
+	cmd.Stdin = bytes.NewReader(input)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	before := c.cpu()
+	if err := cmd.Run(); err != nil {
+		return result{}, fmt.Errorf("worker: %w: %s", err, errOut.String())
+	}
+	var r result
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		return result{}, fmt.Errorf("worker said %q: %w", out.String(), err)
+	}
+	if r.Ops > 0 {
+		r.ServerCPU = (c.cpu() - before).Seconds() * 1e6 / float64(r.Ops)
+	}
+	return r, nil
+}

@@ -1,0 +1,185 @@
+// Command bench measures Quorate side by side with etcd and with the physical limits: a gRPC server that does nothing, and
+// an fdatasync. It builds everything from source, runs three members of each system on this machine, gives each the
+// same load in turn for several rounds, and prints ratios of medians.
+//
+// Absolute figures of small virtual machines vary by a quarter within minutes. Compare within a run, and
+// look at server CPU / client CPU: the client does the same work every time.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type config struct {
+	Rounds   int
+	Duration time.Duration
+	Loads    []string
+	Fill     int
+	Keys     int
+	Dir      string
+	JSON     string
+	SVG      string
+	Smoke    bool
+	Systems  []string
+	Profile  string
+}
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "worker":
+			exit(runWorker(os.Stdin, os.Stdout))
+		case "null":
+			exit(runNull(os.Args[2:]))
+		}
+	}
+	cfg, err := parseFlags(os.Args[1:])
+	if err != nil {
+		exit(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exit(run(ctx, cfg))
+}
+
+func exit(err error) {
+	if err == nil {
+		os.Exit(0)
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+func parseFlags(args []string) (config, error) {
+	var cfg config
+	var loads, systems string
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
+	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
+	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all. "+strings.Join(loadNames(), " "))
+	fs.StringVar(&systems, "systems", "etcd,quorate,null", "systems to compare")
+	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load")
+	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
+	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
+	fs.StringVar(&cfg.JSON, "json", "", "file for the results as JSON")
+	fs.StringVar(&cfg.SVG, "svg", "", "file for a plot")
+	fs.BoolVar(&cfg.Smoke, "smoke", false, "a short run that only shows that everything works: one round of half a second, without etcd")
+	if err := fs.Parse(args); err != nil {
+		return cfg, err
+	}
+	if fs.NArg() > 0 {
+		return cfg, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if loads != "" {
+		cfg.Loads = strings.Split(loads, ",")
+	}
+	cfg.Systems = strings.Split(systems, ",")
+	if cfg.Smoke {
+		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{"quorate", "null"}
+	}
+	if cfg.Rounds < 1 || cfg.Duration <= 0 || cfg.Keys < 1 || cfg.Fill < 1 {
+		return cfg, fmt.Errorf("--rounds, --duration, --keys and --fill must be positive")
+	}
+	return cfg, checkLoads(cfg.Loads)
+}
+
+func run(ctx context.Context, cfg config) error {
+	if cfg.Dir == "" {
+		dir, err := os.MkdirTemp("", "quorate-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		cfg.Dir = dir
+	}
+	bin, err := build(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	report := newReport(cfg)
+	if report.Fsync, err = measureFsync(filepath.Join(cfg.Dir, "fsync")); err != nil {
+		return err
+	}
+	if err := measureLoads(ctx, cfg, bin, report); err != nil {
+		return err
+	}
+	if cfg.wants("failover") {
+		if err := measureFailover(ctx, cfg, bin, report); err != nil {
+			return err
+		}
+	}
+	if cfg.wants("fill") {
+		if err := measureFill(ctx, cfg, bin, report); err != nil {
+			return err
+		}
+	}
+	report.print(os.Stdout)
+	if cfg.JSON != "" {
+		data, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(cfg.JSON, append(data, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if cfg.SVG != "" {
+		return os.WriteFile(cfg.SVG, report.svg(), 0o644)
+	}
+	return nil
+}
+
+// measureLoads runs every load on every system, in rounds that alternate.
+func measureLoads(ctx context.Context, cfg config, bin binaries, report *report) error {
+	var clusters []*cluster
+	for _, name := range cfg.Systems {
+		c, err := startCluster(ctx, name, bin, filepath.Join(cfg.Dir, name+"-loads"))
+		if err != nil {
+			return err
+		}
+		defer c.stop()
+		clusters = append(clusters, c)
+	}
+	for _, l := range loads {
+		if !cfg.wants(l.name) {
+			continue
+		}
+		for round := range cfg.Rounds {
+			for i := range clusters {
+				c := clusters[(i+round)%len(clusters)]
+				if c.system == "null" && !l.null {
+					continue
+				}
+				r, err := c.measure(ctx, l, cfg)
+				if err != nil {
+					return fmt.Errorf("%s on %s: %w", l.name, c.system, err)
+				}
+				report.add(l.name, c.system, r)
+				fmt.Fprintf(os.Stderr, "%-16s round %d %-8s %9.0f/s  p50 %7.2f ms  p99 %7.2f ms  server %6.1f us/op  client %6.1f us/op\n",
+					l.name, round+1, c.system, r.Rate, r.P50, r.P99, r.ServerCPU, r.ClientCPU)
+			}
+		}
+	}
+	return nil
+}
+
+func (c config) wants(load string) bool {
+	if len(c.Loads) == 0 {
+		return true
+	}
+	for _, l := range c.Loads {
+		if l == load {
+			return true
+		}
+	}
+	return false
+}

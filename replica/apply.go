@@ -1,0 +1,86 @@
+package replica
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// apply applies the committed entries that takeReady collected: effects and metadata become visible in
+// one step, then the core hears of it, then those who wait.
+func (r *Replica) apply(now time.Duration) error {
+	if len(r.toApply) == 0 {
+		return nil
+	}
+	entries := r.toApply
+	results, err := r.applyBatch(entries)
+	if err != nil {
+		return fmt.Errorf("group %d: %w", r.group, err)
+	}
+	last := entries[len(entries)-1]
+	r.applied.Store(uint64(last.Index))
+	r.core.AckApplied(last.Index)
+	r.store.metrics.entriesApplied.Add(uint64(len(entries)))
+	for i := range results {
+		r.announce(&results[i], now)
+	}
+	r.waits.reached(last.Index, nil)
+	clear(entries)
+	r.toApply = entries[:0]
+	r.store.markDirty(r)
+	if r.wantsFlush() {
+		r.store.needsMaintenance(r)
+	}
+	return nil
+}
+
+// applyBatch applies entries in one engine batch under the exclusive lock.
+func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error) {
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	results := make([]shard.Applied, 0, len(entries))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range entries {
+		result, err := r.machine.Apply(entries[i], batch)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
+		}
+		results = append(results, result)
+	}
+	if batch.Count() == 0 {
+		return results, nil
+	}
+	return results, engine.Apply(batch)
+}
+
+// announce tells what an entry did to whoever is concerned.
+func (r *Replica) announce(result *shard.Applied, now time.Duration) {
+	r.decided(result.Term, result.Seq, result.Void)
+	if result.Config != nil {
+		r.publishLease()
+	}
+	if result.Compacted != 0 {
+		r.compact.requested = result.Index
+	}
+	if !r.leading && r.role.Role == consensus.RoleLeader && result.Term == r.role.Term && result.Seq == 0 {
+		r.lead(now)
+	}
+	for _, fn := range *r.subscribers.Load() {
+		fn(result)
+	}
+}
+
+// publishApplied makes the applied index of a freshly opened machine visible.
+func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedIndex())) }
+
+// announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
+func (r *Replica) announceSnapshot() {
+	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
+	for _, fn := range *r.subscribers.Load() {
+		fn(&jump)
+	}
+}

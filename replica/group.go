@@ -1,0 +1,360 @@
+package replica
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// Replica is this node's copy of one shard. The exported methods are safe for concurrent use.
+type Replica struct {
+	store *Store
+	group consensus.GroupID
+	self  consensus.ReplicaID
+
+	// mu guards what readers see of the machine. The driver is the only writer: it takes
+	// the exclusive lock to apply, and needs none to read.
+	mu      sync.RWMutex
+	machine Machine
+
+	lease   atomic.Pointer[lease]
+	applied atomic.Uint64
+	leader  atomic.Pointer[leadership]
+	serving atomic.Bool // leads, and has applied its barrier
+
+	subscribers atomic.Pointer[[]func(*shard.Applied)]
+	subscribe   sync.Mutex
+
+	// driver
+	core      consensus.Core
+	log       storage.GroupLog
+	role      consensus.RoleChange
+	leading   bool      // as serving
+	followed  kv.NodeID // node of the leader last followed, until its promise has ended
+	acks      map[consensus.ReplicaID]uint64
+	queue     queue[request]
+	round     []request                      // evaluated in this round: decided by the next proposal
+	rounds    queue[proposedRound]           // proposed, not yet applied
+	depends   queue[dependent]               // without effects of their own, on top of what is not yet applied
+	barriers  []barrier                      // read barriers asked for
+	confirm   []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
+	confirmID consensus.ReadID
+	waits     waitHeap
+	toApply   []consensus.Entry
+	staged    *stagedSnapshot
+	flush     flushState
+	compact   compactState
+
+	campaignAt           time.Duration
+	leaseWork            bool // the machine wants ticks
+	dirty                bool
+	working              bool
+	ticking              bool
+	listed               bool
+	listedForMaintenance bool
+	inflight             int // own rounds proposed and not yet applied
+}
+
+// leadership is who leads as far as this node knows.
+type leadership struct {
+	node kv.NodeID
+	term consensus.Term
+}
+
+// proposedRound are the requests whose effects are in the entry (term, seq).
+type proposedRound struct {
+	term     consensus.Term
+	seq      uint64
+	requests []request
+}
+
+// dependent is a request without effects whose answer holds only if (term, seq) is applied.
+type dependent struct {
+	term    consensus.Term
+	seq     uint64
+	request request
+}
+
+// barrier is a read barrier that a core was asked for.
+type barrier struct {
+	id    consensus.ReadID
+	dones []func(consensus.Index, error)
+}
+
+func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
+	machine, err := s.opts.OpenMachine(group)
+	if err != nil {
+		return nil, err
+	}
+	self, _ := s.replicaOf(s.opts.Self)
+	r := &Replica{store: s, group: group, self: self, machine: machine, log: s.opts.Log.Group(group)}
+	if err := r.checkContinuity(); err != nil {
+		return nil, err
+	}
+	r.core, err = s.opts.NewCore(CoreOptions{
+		Group: group, Replica: self, Log: r.log, HardState: r.log.HardState(),
+		Applied: machine.AppliedIndex(), Config: machine.Config(),
+		ElectionTicks: int(s.opts.ElectionTimeout / s.opts.HeartbeatInterval),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.acks = make(map[consensus.ReplicaID]uint64)
+	r.flush.durable = machine.AppliedIndex()
+	r.publishApplied()
+	r.leader.Store(&leadership{})
+	none := []func(*shard.Applied){}
+	r.subscribers.Store(&none)
+	// With a single voter nobody can have been promised anything, and nobody else will start an election.
+	if config := machine.Config(); len(config.Voters) == 1 && config.Voters[0] == self {
+		r.campaignAt = 1
+	}
+	return r, nil
+}
+
+// checkContinuity makes sure that the log goes on where the state ends. A state that is ahead of the
+// log is legal: a snapshot was installed and the node crashed before the log was reset.
+func (r *Replica) checkContinuity() error {
+	applied := r.machine.AppliedIndex()
+	if applied+1 < r.log.First() {
+		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
+			storage.ErrCorrupt, applied, r.log.First())
+	}
+	if applied > r.log.Last() {
+		hard := r.log.HardState()
+		hard.Commit = max(hard.Commit, applied)
+		reset := storage.GroupAppend{Group: r.group, HardState: &hard,
+			Reset: &storage.LogPosition{Index: applied, Term: r.machine.AppliedTerm()}}
+		if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
+			return err
+		}
+		return r.store.opts.Log.Sync()
+	}
+	return nil
+}
+
+// supporting tells whether this node still holds still for the leader that the group followed.
+func (r *Replica) supporting(now time.Duration) bool {
+	return r.followed != 0 && r.store.live.Supporting(now, r.followed)
+}
+
+// stepMessages hands the messages of peers to their cores.
+func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
+	for i := range messages {
+		m := &messages[i]
+		r, ok := s.groups[m.group]
+		if !ok {
+			continue
+		}
+		from, known := s.nodeOf(m.message.From)
+		if !known || m.message.To != r.self {
+			s.refused(m.group, from, fmt.Errorf("replica: message from replica %d to %d, but this is replica %d", m.message.From, m.message.To, r.self))
+			continue
+		}
+		r.step(now, from, m)
+	}
+}
+
+// step hands one message to the core, unless a promise forbids it.
+func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
+	if m.message.Class == consensus.ClassElection {
+		if !r.mayHearCandidate(now, from, m.message.Term) {
+			return
+		}
+	}
+	if m.staged != nil {
+		r.staged.discard()
+		r.staged = m.staged
+	}
+	if err := r.core.Step(m.message); err != nil {
+		r.store.refused(r.group, from, err)
+		return
+	}
+	r.store.markDirty(r)
+	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
+		r.acknowledged(m.message.From, r.store.support.generation(from, m.epoch))
+	}
+}
+
+// mayHearCandidate tells whether a request for a vote or promise may reach the core: not while this
+// node holds still for another leader, nor while it does not know what it promised before a restart.
+// A leader that asks for votes has stepped down: what was promised to it is moot.
+func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term consensus.Term) bool {
+	if !r.store.live.MayVote(now) {
+		return false
+	}
+	if r.followed == from && term > r.role.Term {
+		r.core.LeaderLost()
+		r.store.setTicking(r, true)
+		r.store.markDirty(r)
+		return true
+	}
+	return !r.supporting(now)
+}
+
+// takeReady moves the work out of the core: messages to the peers' frames, the append to this round's
+// write, committed entries to the list that apply takes.
+func (r *Replica) takeReady() error {
+	s := r.store
+	if !r.core.HasReady() {
+		return nil
+	}
+	r.sealBarrier()
+	rd := r.core.Ready()
+	if rd.Role != nil {
+		r.roleChanged(*rd.Role)
+	}
+	r.send(rd.Messages)
+	if !rd.Append.Empty() {
+		if err := r.takeAppend(&rd.Append); err != nil {
+			return err
+		}
+	}
+	r.toApply = append(r.toApply, rd.Committed...)
+	for _, read := range rd.Reads {
+		r.barrierDone(read)
+	}
+	if r.core.HasReady() {
+		s.markDirty(r)
+	}
+	return nil
+}
+
+func (r *Replica) takeAppend(a *consensus.Append) error {
+	s := r.store
+	write := storage.GroupAppend{Group: r.group, TruncateFrom: a.TruncateFrom, Entries: a.Entries, HardState: a.HardState}
+	if a.Snapshot != nil {
+		if err := r.install(*a.Snapshot); err != nil {
+			return err
+		}
+		write.Reset = &storage.LogPosition{Index: a.Snapshot.Index, Term: a.Snapshot.Term}
+	}
+	needSync := len(a.AfterSync) > 0 || len(a.Entries) > 0 || a.Snapshot != nil || a.TruncateFrom != 0
+	if a.HardState != nil {
+		before := r.log.HardState()
+		needSync = needSync || a.HardState.Term != before.Term || a.HardState.Vote != before.Vote
+	}
+	if a.Snapshot != nil || a.TruncateFrom != 0 || len(a.Entries) > 0 || a.HardState != nil {
+		s.appended(write)
+	}
+	s.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: needSync, afterSync: a.AfterSync})
+	bytes := entriesBytes(a.Entries)
+	r.flush.logBytes += bytes
+	r.flush.retainedBytes += bytes
+	return nil
+}
+
+func entriesBytes(entries []consensus.Entry) (n int64) {
+	for i := range entries {
+		n += int64(entries[i].SizeBytes())
+	}
+	return n
+}
+
+// send puts messages into the frames of their receivers. Snapshots go their own way.
+func (r *Replica) send(messages []consensus.Message) {
+	if len(messages) == 0 {
+		return
+	}
+	status := r.core.Status()
+	for i := range messages {
+		m := &messages[i]
+		node, ok := r.store.nodeOf(m.To)
+		if !ok {
+			continue
+		}
+		if m.Class == consensus.ClassSnapshot {
+			r.sendSnapshot(node, *m)
+			continue
+		}
+		for j := range r.store.out {
+			if r.store.out[j].node == node {
+				r.store.out[j].messages = append(r.store.out[j].messages, outMessage{group: r.group, message: *m,
+					vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
+				break
+			}
+		}
+	}
+}
+
+// roleChanged takes note of a new role, term or leader.
+func (r *Replica) roleChanged(change consensus.RoleChange) {
+	s := r.store
+	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
+		r.stepDown()
+	}
+	if change.Term != r.role.Term {
+		clear(r.acks)
+	}
+	r.role = change
+	node, _ := s.nodeOf(change.Leader)
+	if node != 0 {
+		r.followed = node
+		r.campaignAt = 0
+	}
+	r.leader.Store(&leadership{node: node, term: change.Term})
+	s.setTicking(r, true)
+	if s.opts.Listener.RoleChanged != nil {
+		s.opts.Listener.RoleChanged(r.group, change, node)
+	}
+}
+
+// lead begins to serve: the barrier of this leadership is applied, so everything before it is too.
+func (r *Replica) lead(now time.Duration) {
+	r.leading = true
+	r.inflight = 0
+	r.machine.Lead(r.role.Term, now)
+	r.leaseWork = true
+	r.store.markWorking(r)
+	r.serving.Store(true)
+	r.publishLease()
+}
+
+// stepDown ends serving. What is proposed may still be committed by another leader, so it waits until
+// an entry shows its fate; what is not proposed certainly never was.
+func (r *Replica) stepDown() {
+	r.serving.Store(false)
+	r.lease.Store(nil)
+	if r.leading {
+		r.leading = false
+		r.machine.Follow()
+	}
+	r.refuseQueued(kv.ErrNotLeader)
+	r.failBarriers(kv.ErrLeaderChanged)
+}
+
+// settle looks whether the group still needs ticks.
+func (r *Replica) settle(now time.Duration) {
+	switch r.role.Role {
+	case consensus.RoleFollower, consensus.RoleLearner:
+		r.store.setTicking(r, r.role.Leader == 0 || !r.supporting(now))
+	case consensus.RoleLeader:
+		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
+		// superfluous while every replica has everything and its node holds still for this one.
+		r.store.setTicking(r, !(r.core.Status().Quiet && r.leading && r.fullySupported(now)))
+	default:
+		r.store.setTicking(r, true)
+	}
+}
+
+// fullySupported tells whether every other replica acknowledged this leader under a promise in force.
+func (r *Replica) fullySupported(now time.Duration) bool {
+	l := r.lease.Load()
+	if l == nil {
+		return false
+	}
+	for _, voters := range l.configs {
+		for _, v := range voters {
+			if v.node != l.self && !r.store.support.holds(v, now) {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,207 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// flushState is where a replica stands with making its state durable.
+//
+// The latest rows of dirty keys are written lazily, in sorted runs, a chunk a round; the last chunk carries the
+// index that was applied when the run was frozen. Once the engine has flushed, the log is needed only
+// from there on.
+type flushState struct {
+	running  bool // a run is being written
+	syncing  bool // written; the engine flushes
+	durable  consensus.Index
+	logBytes int64 // appended since the last flush began
+	// retainedBytes estimates what the log holds of the group.
+	retainedBytes int64
+}
+
+// compactState is where a replica stands with deleting what compaction made superfluous. Rows go
+// only once the entry that compacted is durable, so that a replay never meets a gap.
+type compactState struct {
+	requested consensus.Index // the entry that compacted last
+	running   bool
+}
+
+// maintain does the background work of the groups that have some, a bounded piece each round.
+func (s *Store) maintain() {
+	kept := s.maintaining[:0]
+	for _, r := range s.maintaining {
+		more, err := r.maintain()
+		if err != nil {
+			s.fail(fmt.Errorf("group %d: %w", r.group, err))
+			return
+		}
+		r.listedForMaintenance = more
+		if more {
+			kept = append(kept, r)
+		}
+	}
+	clear(s.maintaining[len(kept):])
+	s.maintaining = kept
+	if len(kept) > 0 {
+		s.kick()
+	}
+}
+
+// needsMaintenance puts the replica on the list that maintain walks.
+func (s *Store) needsMaintenance(r *Replica) {
+	if !r.listedForMaintenance {
+		r.listedForMaintenance = true
+		s.maintaining = append(s.maintaining, r)
+	}
+}
+
+// maintain starts or continues a flush and a compaction, and tells whether it wants another round.
+func (r *Replica) maintain() (more bool, err error) {
+	if !r.flush.running && !r.flush.syncing && r.wantsFlush() {
+		r.flush.running = r.machine.Freeze()
+		r.flush.logBytes = 0
+	}
+	if r.flush.running {
+		if err := r.flushChunk(r.store.opts.FlushChunkRows); err != nil {
+			return false, err
+		}
+	}
+	if r.compact.requested != 0 && r.flush.durable >= r.compact.requested {
+		r.compact.requested, r.compact.running = 0, true
+	}
+	if r.compact.running {
+		if err := r.compactChunk(); err != nil {
+			return false, err
+		}
+	}
+	return r.flush.running || r.compact.running, nil
+}
+
+// wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
+// or a compaction waits for it.
+func (r *Replica) wantsFlush() bool {
+	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes || r.compact.requested > r.flush.durable
+}
+
+// flushChunk writes the next rows of the run; after the last it has the engine flush.
+func (r *Replica) flushChunk(rows int) error {
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	index, done := r.machine.FlushChunk(batch, rows)
+	if !done {
+		return engine.Apply(batch)
+	}
+	r.mu.Lock()
+	err := engine.Apply(batch)
+	if err == nil {
+		r.machine.FlushDone()
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	r.flush.running, r.flush.syncing = false, true
+	engine.Flush(func(err error) {
+		r.store.call(func() { r.flushed(index, err) })
+	})
+	return nil
+}
+
+// flushed lets the log go up to what the engine holds durably now.
+func (r *Replica) flushed(index consensus.Index, err error) {
+	r.flush.syncing = false
+	if err != nil {
+		r.store.fail(fmt.Errorf("group %d: the state engine could not flush: %w", r.group, err))
+		return
+	}
+	r.flush.durable = max(r.flush.durable, index)
+	r.machine.Durable(r.flush.durable)
+	if err := r.compactLog(); err != nil {
+		r.store.fail(err)
+		return
+	}
+	r.store.needsMaintenance(r)
+}
+
+// compactLog drops entries that are durable in the engine, but for as many as a follower that
+// is a little behind may need.
+func (r *Replica) compactLog() error {
+	first, last := r.log.First(), r.log.Last()
+	upTo := min(r.flush.durable, last)
+	retain := consensus.Index(r.store.opts.RetainLogEntries)
+	if entries := last + 1 - first; entries > 0 && r.flush.retainedBytes > r.store.opts.RetainLogBytes {
+		// Entries of about equal size: keep the share that fits.
+		retain = min(retain, consensus.Index(float64(entries)*float64(r.store.opts.RetainLogBytes)/float64(r.flush.retainedBytes)))
+	}
+	if last > retain {
+		upTo = min(upTo, last-retain)
+	} else {
+		upTo = 0
+	}
+	if upTo < first {
+		return nil
+	}
+	entries := last + 1 - first
+	r.flush.retainedBytes -= int64(float64(r.flush.retainedBytes) * float64(upTo+1-first) / float64(entries))
+	r.core.Compact(upTo)
+	return r.store.opts.Log.Compact(r.group, upTo)
+}
+
+// compactChunk deletes a bounded number of superseded rows.
+func (r *Replica) compactChunk() error {
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	more, err := r.machine.CompactStep(batch, r.store.opts.FlushChunkRows)
+	if err != nil {
+		return err
+	}
+	r.compact.running = more
+	return engine.Apply(batch)
+}
+
+// Flush makes the whole state durable, so that a restart need not replay the log. It is part of a clean
+// shutdown: call it after Close.
+func (s *Store) Flush() error {
+	for _, r := range s.order {
+		if err := r.flushAll(); err != nil {
+			return err
+		}
+	}
+	done := make(chan error, 1)
+	s.opts.Engine.Flush(func(err error) { done <- err })
+	return <-done
+}
+
+// flushAll writes everything dirty to the engine.
+func (r *Replica) flushAll() error {
+	engine := r.store.opts.Engine
+	for {
+		if !r.flush.running && !r.machine.Freeze() {
+			return fmt.Errorf("group %d: a flush is already running", r.group)
+		}
+		again := r.flush.running // an older run: write it, then what came since
+		for done := false; !done; {
+			batch := engine.NewBatch()
+			_, done = r.machine.FlushChunk(batch, 1<<20)
+			r.mu.Lock()
+			err := engine.Apply(batch)
+			if err == nil && done {
+				r.machine.FlushDone()
+			}
+			r.mu.Unlock()
+			batch.Close()
+			if err != nil {
+				return err
+			}
+		}
+		r.flush.running = false
+		if !again {
+			return nil
+		}
+	}
+}

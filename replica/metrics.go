@@ -1,0 +1,29 @@
+package replica
+
+import "sync/atomic"
+
+// counters are what the driver counts.
+type counters struct {
+	rounds, syncs, proposals, entriesApplied atomic.Uint64
+	messagesRefused, framesDropped           atomic.Uint64
+}
+
+// Metrics are figures about the driver since its start.
+type Metrics struct {
+	Rounds          uint64
+	Syncs           uint64
+	Proposals       uint64
+	EntriesApplied  uint64
+	MessagesRefused uint64
+	FramesDropped   uint64
+	RequestsQueued  int64
+}
+
+// Metrics returns the current figures.
+func (s *Store) Metrics() Metrics {
+	return Metrics{
+		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
+		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
+		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(),
+	}
+}

@@ -1,0 +1,136 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// ReadSafety says what a leader's linearizable reads rest on.
+type ReadSafety uint8
+
+// The two modes.
+const (
+	// ReadLease serves them under a lease that a quorum granted, measured on the
+	// leader's monotonic clock. It needs clocks that run at the same rate within the drift margin.
+	ReadLease ReadSafety = iota
+	// ReadQuorum asks a quorum for every batch of reads. It needs no clock.
+	ReadQuorum
+)
+
+// Options of a Store.
+type Options struct {
+	Self kv.NodeID
+	// Nodes are all nodes of the cluster, this one included. The position in the
+	// slice, counted from 1, is the replica ID in shard 1.
+	Nodes []kv.NodeID
+
+	Log       storage.Log
+	Engine    storage.Engine
+	Transport Transport
+	// NewCore makes the consensus core of a group from what is durable.
+	NewCore func(CoreOptions) (consensus.Core, error)
+	// OpenMachine opens the state machine of a group from the engine.
+	OpenMachine func(consensus.GroupID) (Machine, error)
+	// Groups are the groups this node has a replica of; shard 1 if empty.
+	Groups []consensus.GroupID
+	// StagingDir is where snapshots are put together.
+	StagingDir string
+
+	// HeartbeatInterval is the tick of consensus and the interval between heartbeats of nodes.
+	HeartbeatInterval time.Duration
+	// ElectionTimeout is how long a silent leader is waited for when nothing shows that it is dead.
+	ElectionTimeout time.Duration
+	ReadSafety      ReadSafety
+	// Instance tells this start of the node apart from all others: a random number.
+	Instance uint64
+
+	// MaxRoundBytes bounds what one round proposes to one group.
+	MaxRoundBytes int
+	// MaxInflight is how many own rounds of a group may be proposed and not yet applied.
+	MaxInflight int
+	// MaxQueued bounds the requests that wait to be evaluated; more are refused.
+	MaxQueued int
+	// RetainLogEntries and RetainLogBytes bound what the log keeps for followers that fell behind.
+	RetainLogEntries uint64
+	RetainLogBytes   int64
+	// FlushLogBytes is how much log may pile up before the state is made durable.
+	FlushLogBytes int64
+	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
+	FlushChunkRows int
+
+	Rand     *rand.Rand
+	Listener Listener
+}
+
+// CoreOptions is what NewCore gets.
+type CoreOptions struct {
+	Group     consensus.GroupID
+	Replica   consensus.ReplicaID
+	Log       consensus.LogReader
+	HardState consensus.HardState
+	Applied   consensus.Index
+	Config    consensus.Config
+	// ElectionTicks is the election timeout in ticks.
+	ElectionTicks int
+}
+
+// WithDefaults returns a copy with unset fields filled in.
+func (o Options) WithDefaults() Options {
+	setDefault(&o.HeartbeatInterval, 100*time.Millisecond)
+	setDefault(&o.ElectionTimeout, 10*o.HeartbeatInterval)
+	setDefault(&o.MaxRoundBytes, 1<<20)
+	setDefault(&o.MaxInflight, 2)
+	setDefault(&o.MaxQueued, 100_000)
+	setDefault(&o.RetainLogEntries, 10_000)
+	setDefault(&o.RetainLogBytes, 64<<20)
+	setDefault(&o.FlushLogBytes, 64<<20)
+	setDefault(&o.FlushChunkRows, 512)
+	if len(o.Groups) == 0 {
+		o.Groups = []consensus.GroupID{consensus.GroupID(kv.SystemShard)}
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate tells what is wrong with the options.
+func (o Options) Validate() error {
+	switch {
+	case o.Log == nil || o.Engine == nil || o.Transport == nil || o.NewCore == nil || o.OpenMachine == nil:
+		return errors.New("replica: log, engine, transport, core and machine must be given")
+	case o.Rand == nil:
+		return errors.New("replica: a source of randomness must be given")
+	case o.ElectionTimeout < 2*o.HeartbeatInterval:
+		return fmt.Errorf("replica: election timeout %v is less than two heartbeat intervals of %v", o.ElectionTimeout, o.HeartbeatInterval)
+	}
+	for _, node := range o.Nodes {
+		if node == o.Self {
+			return nil
+		}
+	}
+	return fmt.Errorf("replica: node %v is not among the nodes of the cluster %v", o.Self, o.Nodes)
+}
+
+// Listener is told what happens. Every field may be nil. The functions are called from the
+// driver's goroutine and must be quick.
+type Listener struct {
+	RoleChanged       func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID)
+	NodeLost          func(node kv.NodeID)
+	SnapshotSent      func(group consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, bytes int64, err error)
+	SnapshotInstalled func(group consensus.GroupID, meta consensus.SnapshotMeta)
+	SlowSync          func(took time.Duration)
+	MessageRefused    func(group consensus.GroupID, from kv.NodeID, err error)
+	// Failed is called once, when the node can not go on.
+	Failed func(err error)
+}

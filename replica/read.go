@@ -1,0 +1,192 @@
+package replica
+
+import (
+	"container/heap"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Leader returns the node that leads the group as far as this node knows, and the term. The node is 0
+// when nobody is known to lead.
+func (r *Replica) Leader() (kv.NodeID, uint64) {
+	l := r.leader.Load()
+	return l.node, uint64(l.term)
+}
+
+// IsLeader tells whether this replica leads and is ready to serve.
+func (r *Replica) IsLeader() bool { return r.serving.Load() }
+
+// Applied returns the index up to which the log is applied here.
+func (r *Replica) Applied() uint64 { return r.applied.Load() }
+
+// LeaseValid tells whether at the moment of the call no other leader can exist, so that what was read
+// from the applied state just before is current. Ask after reading.
+func (r *Replica) LeaseValid() bool {
+	l := r.lease.Load()
+	return l != nil && l.valid(r.store.support, r.store.clock())
+}
+
+// ReadIndex finds an index such that a read of any replica that has applied it is linearizable for
+// requests that arrived before the call. Leader only: kv.ErrNotLeader elsewhere.
+func (r *Replica) ReadIndex(done func(index uint64, err error)) {
+	if !r.serving.Load() {
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	// A leader answers writes only after it applied them: what it has applied is enough.
+	if index := r.applied.Load(); r.LeaseValid() {
+		done(index, nil)
+		return
+	}
+	if r.store.stopping() {
+		done(0, kv.ErrStopped)
+		return
+	}
+	r.store.call(func() {
+		if r.store.stopping() {
+			done(0, kv.ErrStopped)
+			return
+		}
+		r.askBarrier(func(index consensus.Index, err error) { done(uint64(index), err) })
+	})
+}
+
+// askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
+func (r *Replica) askBarrier(done func(consensus.Index, error)) {
+	if !r.leading {
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	r.confirm = append(r.confirm, done)
+	if len(r.confirm) > 1 {
+		return
+	}
+	s := r.store
+	s.lastRead++
+	r.confirmID = s.lastRead
+	if err := r.core.ReadBarrier(r.confirmID); err != nil {
+		r.confirm = nil
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	s.markDirty(r)
+}
+
+// sealBarrier ends the gathering for the barrier that was asked for last: its messages are about to
+// leave, and whoever comes later needs another.
+func (r *Replica) sealBarrier() {
+	if len(r.confirm) > 0 {
+		r.barriers = append(r.barriers, barrier{id: r.confirmID, dones: r.confirm})
+		r.confirm = nil
+	}
+}
+
+// barrierDone answers a barrier once everything before it is applied here.
+func (r *Replica) barrierDone(read consensus.ReadState) {
+	for i := range r.barriers {
+		if r.barriers[i].id != read.ID {
+			continue
+		}
+		dones := r.barriers[i].dones
+		r.barriers = append(r.barriers[:i], r.barriers[i+1:]...)
+		if read.Index == 0 {
+			for _, done := range dones {
+				done(0, kv.ErrLeaderChanged)
+			}
+			return
+		}
+		r.waitApplied(read.Index, func(err error) {
+			for _, done := range dones {
+				done(read.Index, err)
+			}
+		})
+		return
+	}
+}
+
+func (r *Replica) failBarriers(err error) {
+	r.sealBarrier()
+	barriers := r.barriers
+	r.barriers = nil
+	for _, b := range barriers {
+		for _, done := range b.dones {
+			done(0, err)
+		}
+	}
+}
+
+// WaitApplied calls done when the index is applied here, or with an error when that will not happen.
+func (r *Replica) WaitApplied(index uint64, done func(error)) {
+	if r.applied.Load() >= index {
+		done(nil)
+		return
+	}
+	if r.store.stopping() {
+		done(kv.ErrStopped)
+		return
+	}
+	r.store.call(func() {
+		if r.store.stopping() {
+			done(kv.ErrStopped)
+			return
+		}
+		r.waitApplied(consensus.Index(index), done)
+	})
+}
+
+func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
+	if r.machine.AppliedIndex() >= index {
+		done(nil)
+		return
+	}
+	heap.Push(&r.waits, wait{index: index, done: done})
+}
+
+// View returns the applied state at this moment, for reads without any lock. Close it.
+func (r *Replica) View() *mvcc.View {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.View()
+}
+
+// Read evaluates a request without effects on the applied state.
+func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
+	if resp, done, err := r.readPoint(req); done {
+		return resp, err
+	}
+	r.mu.Lock()
+	machine, view := r.machine, r.machine.View()
+	r.mu.Unlock()
+	defer view.Close()
+	return machine.Read(view, req)
+}
+
+// Revision returns the revision of the applied state.
+func (r *Replica) Revision() kv.Revision {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.machine.Revision()
+}
+
+// Compacted returns the revision below which history is forgotten.
+func (r *Replica) Compacted() kv.Revision {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.machine.Compacted()
+}
+
+// Subscribe has fn called with every entry that is applied from now on, in order, from the driver's
+// goroutine. It returns the revision up to which everything was applied before.
+func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.subscribe.Lock()
+	defer r.subscribe.Unlock()
+	old := *r.subscribers.Load()
+	subscribers := append(old[:len(old):len(old)], fn)
+	r.subscribers.Store(&subscribers)
+	return r.machine.Revision()
+}

@@ -1,0 +1,263 @@
+package replica
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// snapshotStream names the streams that carry snapshots.
+const snapshotStream = "snapshot/1"
+
+// A snapshot on the wire:
+//
+//	group    uvarint
+//	length   uvarint, message (consensus.AppendMessage) that announces it
+//	files    uvarint
+//	a file:  size uvarint, bytes, crc32c of the bytes (4, little endian)
+
+const (
+	maxSnapshotMessage = 1 << 20
+	maxSnapshotFiles   = 1 << 20
+)
+
+// stagedSnapshot is a received snapshot that is not yet installed.
+type stagedSnapshot struct {
+	dir   string
+	files []string
+}
+
+func (g *stagedSnapshot) discard() {
+	if g != nil {
+		os.RemoveAll(g.dir) // what is left is removed when the node starts
+	}
+}
+
+// sendSnapshot ships the state of the group to a replica that needs more than the log still holds. The
+// state may be newer than the core announced; the announcement is raised to it.
+func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
+	s := r.store
+	if err := r.flushAll(); err != nil {
+		s.fail(err)
+		return
+	}
+	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
+	state := s.opts.Engine.NewSnapshot()
+	spans := r.machine.StateSpans()
+	s.workers.Add(1)
+	go func() {
+		defer s.workers.Done()
+		bytes, err := s.shipSnapshot(r.group, to, m, state, spans)
+		state.Close()
+		if s.opts.Listener.SnapshotSent != nil {
+			s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
+		}
+		s.call(func() {
+			r.core.SnapshotDone(m.To, err == nil)
+			s.markDirty(r)
+		})
+	}()
+}
+
+// shipSnapshot exports the state into files and sends them.
+func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.Message, state storage.Snapshot, spans []storage.Span) (sent int64, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	dir, err := os.MkdirTemp(s.opts.StagingDir, "out-")
+	if err != nil {
+		return 0, fmt.Errorf("stage a snapshot: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	files, err := s.opts.Engine.Export(ctx, state, spans, dir, nil)
+	if err != nil {
+		return 0, fmt.Errorf("export a snapshot: %w", err)
+	}
+	stream, err := s.opts.Transport.OpenStream(ctx, to, snapshotStream)
+	if err != nil {
+		return 0, fmt.Errorf("send a snapshot to node %v: %w", to, err)
+	}
+	w := bufio.NewWriterSize(stream, 256<<10)
+	err = writeSnapshot(w, group, m, files, &sent)
+	if err == nil {
+		err = w.Flush()
+	}
+	if closeErr := stream.CloseWithResult(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return sent, fmt.Errorf("send a snapshot to node %v: %w", to, err)
+	}
+	return sent, nil
+}
+
+func writeSnapshot(w io.Writer, group consensus.GroupID, m consensus.Message, files []string, sent *int64) error {
+	message := consensus.AppendMessage(nil, &m)
+	head := binary.AppendUvarint(nil, uint64(group))
+	head = binary.AppendUvarint(head, uint64(len(message)))
+	head = append(head, message...)
+	head = binary.AppendUvarint(head, uint64(len(files)))
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	for _, name := range files {
+		n, err := writeFile(w, name)
+		*sent += n
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(w io.Writer, name string) (int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(info.Size()))); err != nil {
+		return 0, err
+	}
+	sum := crc32.New(castagnoli())
+	n, err := io.CopyN(io.MultiWriter(w, sum), f, info.Size())
+	if err != nil {
+		return n, err
+	}
+	_, err = w.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
+	return n, err
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// ReceiveStream takes a snapshot from another node: it stages the files and steps the announcement.
+// Its error travels back to the sender.
+func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
+	if name != snapshotStream {
+		return fmt.Errorf("this version does not know the stream %q", name)
+	}
+	if s.stopping() {
+		return kv.ErrStopped
+	}
+	dir, err := os.MkdirTemp(s.opts.StagingDir, "in-")
+	if err != nil {
+		return fmt.Errorf("stage a snapshot: %w", err)
+	}
+	group, message, files, err := readSnapshot(bufio.NewReaderSize(in, 256<<10), dir)
+	if err != nil {
+		os.RemoveAll(dir)
+		return fmt.Errorf("receive a snapshot from node %v: %w", from, err)
+	}
+	s.inbox.addMessages([]groupMessage{{group: group, message: message, staged: &stagedSnapshot{dir: dir, files: files}}})
+	s.kick()
+	return nil
+}
+
+func readSnapshot(in *bufio.Reader, dir string) (group consensus.GroupID, m consensus.Message, files []string, err error) {
+	id, err := binary.ReadUvarint(in)
+	if err != nil {
+		return 0, m, nil, err
+	}
+	length, err := binary.ReadUvarint(in)
+	if err != nil || length > maxSnapshotMessage {
+		return 0, m, nil, fmt.Errorf("bad announcement of %d bytes: %w", length, err)
+	}
+	buf := make([]byte, length)
+	if _, err := io.ReadFull(in, buf); err != nil {
+		return 0, m, nil, err
+	}
+	if m, err = consensus.DecodeMessage(buf); err != nil {
+		return 0, m, nil, err
+	}
+	if m.Class != consensus.ClassSnapshot || m.Snapshot == nil {
+		return 0, m, nil, fmt.Errorf("%w: the announcement is not of a snapshot", storage.ErrCorrupt)
+	}
+	count, err := binary.ReadUvarint(in)
+	if err != nil || count > maxSnapshotFiles {
+		return 0, m, nil, fmt.Errorf("bad number of files %d: %w", count, err)
+	}
+	for i := range count {
+		name := filepath.Join(dir, fmt.Sprintf("%06d.sst", i))
+		if err := readFile(in, name); err != nil {
+			return 0, m, nil, err
+		}
+		files = append(files, name)
+	}
+	return consensus.GroupID(id), m, files, nil
+}
+
+func readFile(in *bufio.Reader, name string) error {
+	size, err := binary.ReadUvarint(in)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := crc32.New(castagnoli())
+	if _, err := io.CopyN(io.MultiWriter(f, sum), in, int64(size)); err != nil {
+		return err
+	}
+	var want [4]byte
+	if _, err := io.ReadFull(in, want[:]); err != nil {
+		return err
+	}
+	if sum.Sum32() != binary.LittleEndian.Uint32(want[:]) {
+		return fmt.Errorf("%w: checksum of file %s differs", storage.ErrCorrupt, filepath.Base(name))
+	}
+	return f.Sync()
+}
+
+// install replaces the state of the group by the staged snapshot, in one durable step.
+func (r *Replica) install(meta consensus.SnapshotMeta) error {
+	s := r.store
+	staged := r.staged
+	r.staged = nil
+	if staged == nil {
+		return fmt.Errorf("group %d: a snapshot at index %d is to be installed but none was received", r.group, meta.Index)
+	}
+	defer staged.discard()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := s.opts.Engine.Ingest(context.Background(), staged.files, r.machine.StateSpans()); err != nil {
+		return fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
+	}
+	machine, err := s.opts.OpenMachine(r.group)
+	if err != nil {
+		return fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
+	}
+	if machine.AppliedIndex() != meta.Index {
+		return fmt.Errorf("%w: group %d: the snapshot holds the state at index %d, not at %d as announced", storage.ErrCorrupt, r.group, machine.AppliedIndex(), meta.Index)
+	}
+	r.machine = machine
+	r.toApply = nil
+	r.flush = flushState{durable: meta.Index}
+	r.compact = compactState{}
+	r.publishApplied()
+	r.announceSnapshot()
+	if s.opts.Listener.SnapshotInstalled != nil {
+		s.opts.Listener.SnapshotInstalled(r.group, meta)
+	}
+	return nil
+}

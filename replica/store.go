@@ -1,0 +1,328 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// Store drives all replicas of a node.
+//
+// Only the goroutine that calls Round touches the fields below "driver"; everything above is
+// safe for all.
+type Store struct {
+	opts    Options
+	clock   func() time.Duration
+	inbox   inbox
+	wake    chan struct{}
+	support *support
+	groups  map[consensus.GroupID]*Replica // never changed after Open
+	queued  atomic.Int64                   // requests that are not yet evaluated
+	failure atomic.Pointer[error]
+
+	stop     chan struct{}
+	stopOnce sync.Once
+	workers  sync.WaitGroup // run loop, syncs and snapshots
+
+	// driver
+	live        *liveness.Core
+	order       []*Replica // by group ID
+	dirty       []*Replica // have work in their core
+	spareDirty  []*Replica
+	working     []*Replica // have requests to evaluate, or leases to watch
+	ticking     []*Replica // need ticks
+	maintaining []*Replica // have a flush or a compaction to do
+	nextTick    time.Duration
+	out         []peerOut // frames under construction, one a peer
+	appends     []storage.GroupAppend
+	unsynced    []pendingAck // written, and waiting for the next sync
+	syncing     []pendingAck // waiting for the sync in flight
+	finished    []finished   // to be answered at the end of the round
+	slowDisk    bool         // the last inline sync was slow: use the goroutine
+	lastRead    consensus.ReadID
+	metrics     counters
+}
+
+// pendingAck is a write that is to be acknowledged to its core when it is durable.
+type pendingAck struct {
+	replica   *Replica
+	mark      consensus.Mark
+	needSync  bool // somebody waits for it, this replica itself included
+	afterSync []consensus.Message
+}
+
+// finished is a request whose answer is known.
+type finished struct {
+	request request
+	applied consensus.Index
+}
+
+// peerOut is the frame for one peer that a round puts together.
+type peerOut struct {
+	node     kv.NodeID
+	messages []outMessage
+}
+
+// outMessage is a message of a group. vouched: when it was sent, this replica followed the receiver in the
+// message's term; see Replica.acknowledged.
+type outMessage struct {
+	group   consensus.GroupID
+	vouched bool
+	message consensus.Message
+}
+
+// Open restores every replica of the node from the log and the engine. Nothing moves until Round
+// is called, or Start.
+func Open(opts Options, clock func() time.Duration) (*Store, error) {
+	opts = opts.WithDefaults()
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: opts, clock: clock,
+		wake:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		support: newSupport(opts.Nodes),
+		groups:  make(map[consensus.GroupID]*Replica),
+	}
+	var peers []kv.NodeID
+	for _, node := range opts.Nodes {
+		if node != opts.Self {
+			peers = append(peers, node)
+			s.out = append(s.out, peerOut{node: node})
+		}
+	}
+	live, err := liveness.New(liveness.Options{
+		Self: opts.Self, Peers: peers, Instance: opts.Instance,
+		HeartbeatInterval: opts.HeartbeatInterval,
+		PromiseDuration:   promiseDuration(opts),
+		SuspectAfter:      opts.ElectionTimeout,
+	}, clock())
+	if err != nil {
+		return nil, err
+	}
+	s.live = live
+	for _, group := range opts.Groups {
+		r, err := s.openReplica(group)
+		if err != nil {
+			return nil, fmt.Errorf("replica: group %d: %w", group, err)
+		}
+		s.groups[group] = r
+		s.order = append(s.order, r)
+		s.setTicking(r, true)
+		s.markDirty(r)
+	}
+	return s, nil
+}
+
+// promiseDuration is how long a node holds still for a leader after a heartbeat. Three
+// intervals let one heartbeat be lost; the fail-over gap after a crash is about this long.
+func promiseDuration(o Options) time.Duration {
+	return min(3*o.HeartbeatInterval, o.ElectionTimeout)
+}
+
+// Replica returns the node's replica of the group; nil if it has none.
+func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[group] }
+
+// Start runs rounds in a goroutine until Close or a failure.
+func (s *Store) Start() {
+	s.workers.Add(1)
+	go func() {
+		defer s.workers.Done()
+		s.run()
+	}()
+}
+
+// run calls Round whenever something arrived or a tick is due.
+func (s *Store) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		for s.Round() {
+			select {
+			case <-s.stop:
+				return
+			default:
+			}
+		}
+		if s.Err() != nil {
+			return
+		}
+		timer.Reset(max(0, s.NextRound()-s.clock()))
+	}
+}
+
+// NextRound is when Round is due even if nothing arrives.
+func (s *Store) NextRound() time.Duration {
+	next := min(s.nextTick, s.live.Next())
+	for _, r := range s.ticking {
+		if r.campaignAt != 0 {
+			next = min(next, r.campaignAt)
+		}
+	}
+	return next
+}
+
+// Close stops the driver and fails everything that waits with kv.ErrStopped. The log and
+// the engine stay open; they belong to the caller.
+func (s *Store) Close() {
+	s.stopOnce.Do(func() { close(s.stop) })
+	s.workers.Wait()
+	in := s.inbox.take()
+	for i := range in.requests {
+		in.requests[i].done(nil, 0, kv.ErrStopped)
+	}
+	for _, call := range in.calls {
+		call()
+	}
+	for _, r := range s.order {
+		r.failAll(kv.ErrStopped)
+	}
+	s.answer()
+}
+
+// Err returns why the driver stopped by itself; nil while it works.
+func (s *Store) Err() error {
+	if p := s.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+var errFailed = errors.New("replica: the node stopped")
+
+// fail stops the node for good: what the disk holds is in doubt, or an invariant broke.
+func (s *Store) fail(err error) {
+	if s.Err() != nil {
+		return
+	}
+	err = fmt.Errorf("%w: %w", errFailed, err)
+	s.failure.Store(&err)
+	for _, r := range s.order {
+		r.lease.Store(nil)
+		r.failAll(kv.ErrUnhealthy)
+	}
+	if s.opts.Listener.Failed != nil {
+		s.opts.Listener.Failed(err)
+	}
+}
+
+func (s *Store) stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return s.Err() != nil
+	}
+}
+
+// kick makes the run loop do a round soon.
+func (s *Store) kick() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// call runs f in the driver's goroutine in the next round. If the driver has stopped, Close runs
+// it, or nobody does: what must be answered checks stopping first.
+func (s *Store) call(f func()) {
+	s.inbox.call(f)
+	s.kick()
+}
+
+// Receive takes a frame of a peer. The payload belongs to the driver from now on. ReceiveDone
+// makes the round that deals with it happen.
+func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
+	switch channel {
+	case ChannelLiveness:
+		s.inbox.addHeartbeat(nodeFrame{from: from, payload: payload})
+	case ChannelConsensus:
+		messages, err := decodeFrame(payload)
+		if err != nil {
+			s.refused(0, from, err)
+			return
+		}
+		s.inbox.addMessages(messages)
+	}
+}
+
+// ReceiveDone tells that all frames of a read burst have been given to Receive.
+func (s *Store) ReceiveDone() { s.kick() }
+
+// PeerDown tells that the connection to a node broke; refused says that the node's
+// port refused a new one, which shows that the process died.
+func (s *Store) PeerDown(node kv.NodeID, refused bool) {
+	s.call(func() {
+		if refused {
+			s.live.PeerDown(s.clock(), node)
+		}
+		for _, r := range s.order {
+			if id, ok := s.replicaOf(node); ok && r.role.Role == consensus.RoleLeader {
+				r.core.Unreachable(id)
+				s.markDirty(r)
+			}
+		}
+	})
+}
+
+func (s *Store) refused(group consensus.GroupID, from kv.NodeID, err error) {
+	s.metrics.messagesRefused.Add(1)
+	if s.opts.Listener.MessageRefused != nil {
+		s.opts.Listener.MessageRefused(group, from, err)
+	}
+}
+
+// nodeOf and replicaOf translate between replicas of the initial configuration and nodes.
+func (s *Store) nodeOf(id consensus.ReplicaID) (kv.NodeID, bool) {
+	if id == 0 || int(id) > len(s.opts.Nodes) {
+		return 0, false
+	}
+	return s.opts.Nodes[id-1], true
+}
+
+func (s *Store) replicaOf(node kv.NodeID) (consensus.ReplicaID, bool) {
+	i, ok := s.support.index[node]
+	return consensus.ReplicaID(i + 1), ok
+}
+
+func (s *Store) markDirty(r *Replica) {
+	if !r.dirty {
+		r.dirty = true
+		s.dirty = append(s.dirty, r)
+	}
+}
+
+// markWorking makes evaluate look at the replica.
+func (s *Store) markWorking(r *Replica) {
+	if !r.working {
+		r.working = true
+		s.working = append(s.working, r)
+	}
+}
+
+// setTicking adds or removes the replica from those that get ticks. An idle group whose
+// leader is known to be alive gets none, and so costs nothing.
+func (s *Store) setTicking(r *Replica, on bool) {
+	if on == r.ticking {
+		return
+	}
+	r.ticking = on
+	if on && !r.listed {
+		r.listed = true
+		s.ticking = append(s.ticking, r)
+	} // a replica that stopped ticking leaves the list with the next tick
+}

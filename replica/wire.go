@@ -1,0 +1,90 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/liveness"
+)
+
+// A consensus frame carries everything one node says to another in one round:
+//
+//	epoch   2 uvarint  instance and number of the sender's promise to the receiver, 0 0 if none
+//	then, until the end:
+//	group   uvarint
+//	vouched 1 byte
+//	length  uvarint
+//	message (consensus.AppendMessage)
+
+var errShortFrame = errors.New("replica: consensus frame is cut short")
+
+func appendFrameHeader(b []byte, epoch liveness.Epoch) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(b, epoch.Instance), epoch.Number)
+}
+
+// appendGroupMessage appends one message of a frame.
+func appendGroupMessage(b []byte, m *outMessage) []byte {
+	b = binary.AppendUvarint(b, uint64(m.group))
+	b = append(b, 0)
+	if m.vouched {
+		b[len(b)-1] = 1
+	}
+	// The length comes before the message and is known only after it: leave a fixed-width
+	// uvarint of four bytes (28 bits, more than any frame may hold).
+	at := len(b)
+	b = append(b, 0, 0, 0, 0)
+	b = consensus.AppendMessage(b, &m.message)
+	n := uint32(len(b) - at - 4)
+	b[at], b[at+1], b[at+2], b[at+3] = byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14)|0x80, byte(n>>21)&0x7f
+	return b
+}
+
+// decodeFrame splits a consensus frame. The messages alias the payload.
+func decodeFrame(payload []byte) ([]groupMessage, error) {
+	var epoch liveness.Epoch
+	var err error
+	if epoch.Instance, payload, err = uvarint(payload); err != nil {
+		return nil, err
+	}
+	if epoch.Number, payload, err = uvarint(payload); err != nil {
+		return nil, err
+	}
+	var messages []groupMessage
+	for len(payload) > 0 {
+		var group, length uint64
+		if group, payload, err = uvarint(payload); err != nil {
+			return nil, err
+		}
+		if len(payload) == 0 {
+			return nil, errShortFrame
+		}
+		vouched := payload[0] == 1
+		if length, payload, err = uvarint(payload[1:]); err != nil {
+			return nil, err
+		}
+		if length > uint64(len(payload)) {
+			return nil, errShortFrame
+		}
+		m, err := consensus.DecodeMessage(payload[:length])
+		if err != nil {
+			return nil, fmt.Errorf("replica: message for group %d: %w", group, err)
+		}
+		payload = payload[length:]
+		g := groupMessage{group: consensus.GroupID(group), message: m}
+		if vouched {
+			g.epoch = epoch
+		}
+		messages = append(messages, g)
+	}
+	return messages, nil
+}
+
+func uvarint(b []byte) (uint64, []byte, error) {
+	v, n := binary.Uvarint(b)
+	if n <= 0 {
+		return 0, nil, errShortFrame
+	}
+	return v, b[n:], nil
+}

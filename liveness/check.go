@@ -1,0 +1,40 @@
+package liveness
+
+import "fmt"
+
+// Check verifies the invariants of the core.
+func (c *Core) Check() error {
+	for _, p := range c.peers {
+		if err := c.checkPeer(p); err != nil {
+			return fmt.Errorf("liveness: node %s about node %s: %w", c.options.Self, p.id, err)
+		}
+	}
+	return nil
+}
+
+func (c *Core) checkPeer(p *peer) error {
+	gain := c.options.PromiseDuration - c.options.DriftMargin
+	switch {
+	case p.promised > c.now+c.options.PromiseDuration:
+		return fmt.Errorf("bound until %v, more than a promise after %v", p.promised, c.now)
+	case p.supported > c.now+gain:
+		return fmt.Errorf("counts on a promise until %v, more than any heartbeat sent by %v can justify", p.supported, c.now)
+	case p.lapsed && c.now < p.promised:
+		return fmt.Errorf("taken for dead at %v although bound until %v", c.now, p.promised)
+	case (p.promised > 0) != (p.epoch > 0):
+		return fmt.Errorf("epoch %d does not fit a promise until %v", p.epoch, p.promised)
+	case p.ackedSeq >= p.nextSeq:
+		return fmt.Errorf("heartbeat %d was acknowledged and %d is not sent yet", p.ackedSeq, p.nextSeq)
+	case p.lastHeard > c.now:
+		return fmt.Errorf("heard at %v, which is after %v", p.lastHeard, c.now)
+	}
+	for i, s := range p.sent {
+		if s.seq <= p.ackedSeq || s.seq >= p.nextSeq || s.at > c.now {
+			return fmt.Errorf("heartbeat %d sent at %v is not between %d and %d", s.seq, s.at, p.ackedSeq, p.nextSeq)
+		}
+		if i > 0 && (p.sent[i-1].seq >= s.seq || p.sent[i-1].at > s.at) {
+			return fmt.Errorf("heartbeats %d and %d are out of order", p.sent[i-1].seq, s.seq)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+// Package liveness keeps promises between pairs of nodes, for all consensus
+// groups at once, and says when a node must be taken for dead.
+//
+// Every node sends every other a heartbeat each HeartbeatInterval. A heartbeat
+// asks "stand by me". Its receiver, the supporter, thereby makes a promise of
+// PromiseDuration and acknowledges it; the sender, the supported node, may count
+// on the promise once the acknowledgement is there. A leader that holds valid
+// promises of a quorum may answer linearizable reads from memory.
+//
+// # What is promised
+//
+// A supporter S that promised node L on S's clock until U does not, before U,
+// vote for anybody but L in a group that follows a leader on L, nor campaign in
+// it. S counts U from the moment it received the heartbeat. L counts from the
+// moment it SENT it, and gives DriftMargin away:
+//
+//	S is bound until     received(S's clock) + P
+//	L counts on it until sent(L's clock)     + P - DriftMargin
+//
+// Why this is safe. Let both clocks run at a rate between 1-r and 1+r of real
+// time. The heartbeat was sent at real time t and received at t' >= t. S is bound
+// in real time at least until t' + P/(1+r) >= t + P/(1+r). L stops counting at
+// the latest at t + (P-DriftMargin)/(1-r). The second is not later than the first if
+//
+//	DriftMargin >= P * 2r/(1+r)
+//
+// With the defaults, P = 400 ms and a margin of 20 ms, that holds for r up to
+// 2.5 %; clocks of real machines stay under 0.1 %. Only rates matter, never the
+// readings: no clock is compared with another.
+//
+// The argument needs these, and nothing else:
+//
+//   - The time given to Receive was read AFTER the message was taken from the network
+//     (a reading from before could be older than the sending). The time given to
+//     Advance was read BEFORE the messages it makes leave. Both are what a
+//     driver does that reads its clock, and then calls.
+//   - A holder reads its clock after it has read the value it wants to serve, and then
+//     compares with SupportedUntil. A pause between the two is then harmless.
+//   - Acknowledgements are matched by sequence number to the recorded time of sending. A
+//     late, duplicated or reordered one cannot extend anything beyond what that
+//     time justifies; one for an earlier process of this node is ignored.
+//   - Only a heartbeat newer than all before extends a promise. (A supporter that extends too
+//     much would be safe, but slow to notice a death.)
+//   - After a restart a node does not know what it had promised. It neither votes nor
+//     campaigns for StartupWait, which is at least PromiseDuration (MayVote).
+//   - Death does not end a promise. A closed and refused connection (PeerDown) only lets a
+//     supporter conclude that no more heartbeats will come, so that it may act when the promise
+//     ends instead of at SuspectAfter.
+//
+// # Epochs: a promise is not retroactive
+//
+// S may have voted for X in a group just before it promised something to L, an older
+// leader of that group. Holding S's promise then proves nothing to L. Therefore a promise has an
+// Epoch. It changes when S made a new promise after the old one had ended
+// (S was free meanwhile), when S restarted, and when S withdrew. L may count S's promise for a
+// group that it leads in term T only if it knows that S was in term T at some
+// moment after the epoch began. Then S has voted in no higher term before that moment, and
+// was bound from then on without interruption.
+//
+// A rule that gives L this knowledge without a message more: when Support reports an epoch
+// of S that is new, note per led group the index that its next entry will
+// get; S counts in the group from when S's acknowledged index reaches it. (The
+// entry was made after the epoch was known, and S acknowledged it in term T.) For a new
+// leader the barrier entry of its term serves, if the epoch was known before it was
+// proposed.
+//
+// S, for its part, must go by the last leader it followed in the group, even when
+// the core has forgotten it because a stray message of a higher term came in. It
+// may drop that leader in two ways: wait until the promise to it has lapsed, or call Withdraw:
+// promises to L from then on are of a new epoch, and S is free at the time Withdraw returns.
+//
+// # Pauses
+//
+// When Advance finds that more than PauseThreshold has passed since the
+// last time, this process slept (SIGSTOP, a suspended machine, a starved host). What others promised
+// us lapsed by the clock meanwhile, and that needs no further care. But their silence was ours:
+// nobody is reported as lapsed for two heartbeat intervals after the pause.
+//
+// Package liveness is a core: no goroutine, lock, clock or socket. Times are readings of
+// one monotonic clock of this process, from any origin.
+package liveness

@@ -30,7 +30,6 @@ type config struct {
 	SVG      string
 	Smoke    bool
 	Systems  []string
-	Profile  string
 }
 
 func main() {

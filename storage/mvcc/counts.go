@@ -39,7 +39,7 @@ func (r *Reader) CountAt(span kv.Span, at kv.Revision) (int64, error) {
 
 // metaAt returns the live version of the key at a revision.
 func (r *Reader) metaAt(key []byte, at kv.Revision) (Meta, bool, error) {
-	m, found, err := r.newest(key)
+	m, found, err := r.Meta(key)
 	if err != nil || !found {
 		return Meta{}, false, err
 	}
@@ -182,7 +182,7 @@ func (r *Reader) liveInBase(key, row []byte) (bool, error) {
 	if m.At.Rev <= at {
 		return !m.Deleted(), nil
 	}
-	v, found, err := r.resolve(m.At, at) // left by a flush that a crash interrupted
+	v, found, err := r.resolve(m.base, at) // left by a flush that a crash interrupted
 	return found && v.number != 0, err
 }
 

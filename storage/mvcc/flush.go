@@ -10,13 +10,14 @@ func (s *Store) NeedsFlush() bool {
 }
 
 // Freeze begins a flush: what is dirty now will be written by FlushChunk, new effects
-// gather in a new map. It returns false while another flush is in progress. An empty
-// dirty map freezes too, and its flush is done at once. Exclusive.
+// gather in a new map. It returns false while another flush is in progress. The caller
+// notes its applied index and Compacted() now and writes them with the last chunk; it freezes
+// an empty dirty map too when that index is to move. Exclusive.
 func (s *Store) Freeze() bool {
 	if s.flushing {
 		return false
 	}
-	s.flushing, s.flushedTo, s.frozenAt = true, "", s.revision
+	s.flushing, s.flushedTo, s.frozenAt, s.frozenCompacted = true, "", s.revision, s.compacted
 	s.frozen, s.active, s.dirtyBytes = s.active, tree[dirtyMeta]{}, 0
 	return true
 }
@@ -54,7 +55,7 @@ func (s *Store) flushRow(b storage.Batch, e *entry[dirtyMeta]) int64 {
 		b.Delete(s.keyBuffer) // its version row is gone, nothing would ever delete this one
 		return rows - 1
 	}
-	s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.Meta)
+	s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.latest)
 	b.Set(s.keyBuffer, s.rowBuffer)
 	return rows
 }
@@ -65,6 +66,7 @@ func (s *Store) FlushDone() {
 		return
 	}
 	s.frozen, s.flushing, s.flushedTo, s.flushed = tree[dirtyMeta]{}, false, "", s.frozenAt
+	s.flushedCompacted = s.frozenCompacted
 	s.splitBuckets(4 * s.options.BucketRows)
 	s.mergeBuckets()
 }

@@ -181,8 +181,7 @@ func decodeOpResponse(in []byte, out *kv.OpResponse, remaining int) error {
 	return c.result()
 }
 
-// decodeTwoInts reads the messages of a header and the numbers 2 and 3: lease grants and keep-alives.
-func decodeTwoInts(in []byte, rev *kv.Revision, second, third *int64) error {
+func decodeLeaseGrantResponse(in []byte, rev *kv.Revision, out *kv.LeaseGrantResponse) error {
 	c := cursor{b: in}
 	for c.more() {
 		var err error
@@ -190,9 +189,11 @@ func decodeTwoInts(in []byte, rev *kv.Revision, second, third *int64) error {
 		case 1<<3 | wireBytes:
 			err = decodeHeaderRevision(c.bytes(), rev)
 		case 2<<3 | wireVarint:
-			*second = c.int64()
+			out.ID = kv.LeaseID(c.int64())
 		case 3<<3 | wireVarint:
-			*third = c.int64()
+			out.TTLSeconds = c.int64()
+		case 4<<3 | wireBytes:
+			c.utf8() // the error, which nobody sets
 		default:
 			c.skip()
 		}
@@ -203,12 +204,25 @@ func decodeTwoInts(in []byte, rev *kv.Revision, second, third *int64) error {
 	return c.result()
 }
 
-func decodeLeaseGrantResponse(in []byte, rev *kv.Revision, out *kv.LeaseGrantResponse) error {
-	return decodeTwoInts(in, rev, (*int64)(&out.ID), &out.TTLSeconds)
-}
-
 func decodeLeaseKeepAliveResponse(in []byte, rev *kv.Revision, out *kv.LeaseKeepAliveResponse) error {
-	return decodeTwoInts(in, rev, (*int64)(&out.ID), &out.TTLSeconds)
+	c := cursor{b: in}
+	for c.more() {
+		var err error
+		switch c.tag() {
+		case 1<<3 | wireBytes:
+			err = decodeHeaderRevision(c.bytes(), rev)
+		case 2<<3 | wireVarint:
+			out.ID = kv.LeaseID(c.int64())
+		case 3<<3 | wireVarint:
+			out.TTLSeconds = c.int64()
+		default:
+			c.skip()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.result()
 }
 
 func decodeLeaseTimeToLiveResponse(in []byte, rev *kv.Revision, out *kv.LeaseTimeToLiveResponse) error {

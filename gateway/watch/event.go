@@ -1,0 +1,90 @@
+package watch
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// eventOverheadBytes is what an event costs beside its key and value, roughly.
+const eventOverheadBytes = 160
+
+// Event is one change, shared by all watchers that get it: its previous version is looked up
+// at most once and its encodings are made at most once (or rarely twice, in a race), when first asked for.
+type Event struct {
+	effect *mvcc.Effect
+	hub    *Hub
+
+	prevOnce sync.Once
+	prev     *kv.KeyValue
+	prevErr  error
+
+	encoded, encodedWithPrev atomic.Pointer[[]byte]
+}
+
+// Revision is the revision of the change.
+func (e *Event) Revision() kv.Revision { return e.effect.At.Rev }
+
+// Key is the key that changed.
+func (e *Event) Key() []byte { return e.effect.Key }
+
+func (e *Event) sizeBytes() int { return effectBytes(e.effect) }
+
+func effectBytes(effect *mvcc.Effect) int {
+	return len(effect.Key) + len(effect.Value) + eventOverheadBytes
+}
+
+// deletion tells whether the change deleted the key.
+func deletion(effect *mvcc.Effect) bool { return effect.Version == 0 }
+
+// Event returns the change in package kv's words. A batch with PrevKV has looked the
+// previous version up before Next returned it.
+func (e *Event) Event(withPrev bool) kv.Event {
+	out := kv.Event{Type: kv.EventPut, KV: kv.KeyValue{
+		Key: e.effect.Key, Value: e.effect.Value, CreateRevision: e.effect.Create,
+		ModRevision: e.effect.At.Rev, Version: e.effect.Version, Lease: e.effect.Lease,
+	}}
+	if deletion(e.effect) {
+		out = kv.Event{Type: kv.EventDelete, KV: kv.KeyValue{Key: e.effect.Key, ModRevision: e.effect.At.Rev}}
+	}
+	if withPrev && e.loadPrev() == nil {
+		out.Prev = e.prev
+	}
+	return out
+}
+
+// Encoded returns the event in the encoding of the hub's Encode option. The bytes are shared.
+func (e *Event) Encoded(withPrev bool) []byte {
+	slot := &e.encoded
+	if withPrev {
+		slot = &e.encodedWithPrev
+	}
+	if have := slot.Load(); have != nil {
+		return *have
+	}
+	event := e.Event(withPrev)
+	encoded := e.hub.options.Encode(nil, &event)
+	slot.Store(&encoded)
+	return encoded
+}
+
+// loadPrev looks the previous version up. Like in etcd there is none when the key did not
+// exist, and when the revision before the change is compacted.
+func (e *Event) loadPrev() error {
+	e.prevOnce.Do(func() {
+		if !e.effect.PrevLive || e.effect.At.Rev <= e.hub.options.Source.Compacted() {
+			return
+		}
+		row, found, err := e.hub.options.Source.Row(e.effect.Prev)
+		if err != nil {
+			e.prevErr = err
+			return
+		}
+		if found {
+			e.prev = &row
+		}
+	})
+	return e.prevErr
+}

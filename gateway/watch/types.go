@@ -1,0 +1,116 @@
+package watch
+
+import (
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// ID names a watch within its stream.
+type ID int64
+
+// Special IDs, as in etcd's protocol.
+const (
+	AutoID ID = 0  // in a request: the stream chooses
+	NoID   ID = -1 // in a batch: no watch in particular (a refused creation, progress of all)
+)
+
+// Filter is a set of kinds of events a watch does not want.
+type Filter uint8
+
+// Filters.
+const (
+	FilterNoPut Filter = 1 << iota
+	FilterNoDelete
+)
+
+// CreateRequest asks for a watch. An empty Span.Start stands for the smallest key; Span.End
+// follows kv.Span.
+type CreateRequest struct {
+	ID             ID
+	Span           kv.Span
+	StartRevision  kv.Revision // 0: after the current revision
+	PrevKV         bool
+	Filters        Filter
+	ProgressNotify bool
+	Fragment       bool
+}
+
+// Kind says what a Batch is.
+type Kind uint8
+
+// Kinds of batches.
+const (
+	// KindCreated answers a creation. With Err set the watch was refused and IDs holds NoID.
+	KindCreated Kind = iota
+	// KindCanceled ends watches: the client asked for it, or CompactRevision is set
+	// because changes the watch needs are compacted. No batch of the watch follows.
+	KindCanceled
+	// KindEvents carries Events for each of IDs.
+	KindEvents
+	// KindProgress says that each of IDs (or with NoID every watch of the stream) has got all
+	// its events up to Revision.
+	KindProgress
+)
+
+func (k Kind) String() string {
+	return [...]string{"created", "canceled", "events", "progress"}[k]
+}
+
+// Batch is what the sender of a stream sends next: one message for each of IDs. The
+// receiver owns it; the events are shared with other streams and must not be changed.
+type Batch struct {
+	Kind     Kind
+	IDs      []ID
+	Revision kv.Revision // for the header
+	Events   []*Event    // in revision order; a revision is never split over batches
+	PrevKV   bool        // events are to be sent with their previous version
+	Fragment bool        // the client accepts a batch in several messages
+	// CompactRevision is set when the watches end because of a compaction.
+	CompactRevision kv.Revision
+	// Err is why a creation was refused: ErrEmptyRange, ErrDuplicateID, kv.ErrCompacted (negative
+	// start revision), kv.ErrPermissionDenied, kv.ErrTooManyRequests.
+	Err error
+
+	sizeBytes int
+}
+
+// Fragments calls send with the events in portions of less than maxBytes, as etcd does:
+// every portion has at least one event. sizeBytes is the encoded size of one event; overheadBytes that of
+// the rest of the message. more is false for the last one.
+func (b *Batch) Fragments(overheadBytes, maxBytes int, sizeBytes func(*Event) int, send func(events []*Event, more bool) error) error {
+	start, size := 0, overheadBytes
+	for i, event := range b.Events {
+		eventBytes := sizeBytes(event)
+		if i > start && size+eventBytes >= maxBytes {
+			if err := send(b.Events[start:i], true); err != nil {
+				return err
+			}
+			start, size = i, overheadBytes
+		}
+		size += eventBytes
+	}
+	return send(b.Events[start:], false)
+}
+
+// Source is where the hub reads what it does not hold: the state of the local replica.
+// All methods are safe for concurrent use.
+type Source interface {
+	// Revision is the store's revision in the applied state; Compacted its compacted revision.
+	Revision() kv.Revision
+	Compacted() kv.Revision
+	// View freezes the applied state.
+	View() (View, error)
+	// Row returns the version at the locator; found is false when it is compacted.
+	Row(mvcc.Locator) (row kv.KeyValue, found bool, err error)
+}
+
+// View is a frozen applied state.
+type View interface {
+	Revision() kv.Revision
+	Compacted() kv.Revision
+	// History calls fn for changes from revision from up to and including to, in order, with
+	// whole revisions, and stops at the end of the revision in which limitBytes of rows were reached.
+	// It returns the next revision to ask for, to+1 when nothing is left. What fn gets is valid during the call only.
+	History(from, to kv.Revision, limitBytes int, fn func(*mvcc.Effect) error) (next kv.Revision, err error)
+	Close() error
+}

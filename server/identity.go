@@ -185,7 +185,11 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 				"start all nodes of a new cluster with --initial-cluster-state=new", ErrNoMembershipChanges)
 		}
 		d.Identity, d.Fresh = want, true
-		return writeIdentity(d.Path, want)
+		if err := writeIdentity(d.Path, want); err != nil {
+			return err
+		}
+		// The directory's own entry must survive a power loss too.
+		return syncDirectory(filepath.Dir(filepath.Clean(d.Path)))
 	case err != nil:
 		return fmt.Errorf("read %s: %w", identityFile, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Options is everything that a node needs to start.
@@ -62,11 +63,12 @@ type NodeOptions struct {
 	KeepAlive KeepAliveOptions
 }
 
-// KeepAliveOptions says how idle client connections are probed.
+// KeepAliveOptions says how idle client connections are probed. A negative
+// value switches its rule off, as 0 does in etcd's flags.
 type KeepAliveOptions struct {
 	MinTime  time.Duration // a client that pings more often than this is disconnected
-	Interval time.Duration // the node pings a silent client after this long; negative: never
-	Timeout  time.Duration // and drops it when the answer takes longer than this
+	Interval time.Duration // the node pings a silent client after this long
+	Timeout  time.Duration // and drops it when the answer takes longer than this; negative: no pings either
 }
 
 // ClusterOptions must be the same on all nodes.
@@ -240,8 +242,8 @@ func (n NodeOptions) validate() error {
 	switch {
 	case strings.ContainsAny(n.Name, ",="):
 		return badf("--name=%s: a name must contain neither a comma nor an equals sign, because --initial-cluster is written with them", n.Name)
-	case n.Name == "":
-		return badf("--name is empty")
+	case n.Name == "" || !utf8.ValidString(n.Name):
+		return badf("--name is empty or not UTF-8 text")
 	case n.DataDir == "":
 		return badf("--data-dir is empty")
 	case n.InitialClusterState != ClusterNew && n.InitialClusterState != ClusterExisting:
@@ -252,8 +254,6 @@ func (n NodeOptions) validate() error {
 		return badf("--watch-progress-notify-interval must be above 0 (it is %v)", n.WatchProgressNotifyInterval)
 	case n.MaxConcurrentStreams == 0:
 		return badf("--max-concurrent-streams must be above 0")
-	case n.KeepAlive.MinTime < 0 || n.KeepAlive.Timeout < 0:
-		return badf("--grpc-keepalive-min-time and --grpc-keepalive-timeout must not be negative")
 	}
 	return n.validateURLs()
 }

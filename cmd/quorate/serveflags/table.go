@@ -1,0 +1,143 @@
+package serveflags
+
+import (
+	"math"
+	"time"
+
+	"github.com/quoratedb/quorate/server"
+)
+
+// Groups, in the order of help and documentation.
+const (
+	groupNode    = "Node"
+	groupCluster = "Cluster"
+	groupLimits  = "Limits"
+	groupLog     = "Log and metrics"
+)
+
+// Groups lists the headings of the applied flags.
+func Groups() []string { return []string{groupNode, groupCluster, groupLimits, groupLog} }
+
+// Table lists every flag: the applied ones first, in the order of help.
+func Table() []*Flag {
+	var table []*Flag
+	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
+		table = append(table, part...)
+	}
+	return table
+}
+
+func nodeFlags() []*Flag {
+	return []*Flag{
+		{Name: "name", Group: groupNode, Default: server.DefaultName,
+			Usage: "Name of this node; it must be one of the names in --initial-cluster.", Limits: "no comma, no equals sign",
+			set: setText(func(s *settings) *string { return &s.options.Node.Name })},
+		{Name: "data-dir", Group: groupNode, Default: "NAME.quorate",
+			Usage: "Directory of everything the node stores. Started under the name etcd, the default is NAME.etcd.", Limits: "empty, or this node's from before",
+			set: setText(func(s *settings) *string { return &s.options.Node.DataDir })},
+		{Name: "listen-client-urls", Group: groupNode, Default: "http://localhost:2379",
+			Usage: "Where clients connect. Needs --advertise-client-urls beside it.", Limits: "http://, IP address or localhost, port",
+			set: func(s *settings, value string) error {
+				s.listenClient = true
+				return setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenClientURLs })(s, value)
+			}},
+		{Name: "advertise-client-urls", Group: groupNode, Default: "http://localhost:2379",
+			Usage: "The same, as clients on other machines reach it; shown by the member list.", Limits: "http://, host, port",
+			set: func(s *settings, value string) error {
+				s.advertiseClient = true
+				return setURLs(func(s *settings) *[]server.URL { return &s.options.Node.AdvertiseClientURLs })(s, value)
+			}},
+		{Name: "listen-peer-urls", Group: groupNode, Default: "http://localhost:2380",
+			Usage: "Where the other nodes connect.", Limits: "http://, IP address or localhost, port",
+			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenPeerURLs })},
+		{Name: "max-concurrent-streams", Group: groupNode, Kind: Unsigned, Default: "4294967295",
+			Usage: "Calls in flight on one client connection.", Limits: "1 to 4294967295",
+			set: setNumber(1, math.MaxUint32, func(s *settings, n int64) { s.options.Node.MaxConcurrentStreams = uint32(n) })},
+		{Name: "grpc-keepalive-min-time", Group: groupNode, Kind: Duration, Default: "5s",
+			Usage: "A client that pings more often than this is disconnected. 0: never.", Limits: "from 0 on",
+			set: setDuration(0, func(s *settings, d time.Duration) { s.options.Node.KeepAlive.MinTime = orNever(d) })},
+		{Name: "grpc-keepalive-interval", Group: groupNode, Kind: Duration, Default: "2h",
+			Usage: "A client that was silent for this long is pinged. 0: never.", Limits: "from 0 on",
+			set: setDuration(0, func(s *settings, d time.Duration) { s.options.Node.KeepAlive.Interval = orNever(d) })},
+		{Name: "grpc-keepalive-timeout", Group: groupNode, Kind: Duration, Default: "20s",
+			Usage: "A pinged client that does not answer within this time is disconnected. 0: never.", Limits: "from 0 on",
+			set: setDuration(0, func(s *settings, d time.Duration) { s.options.Node.KeepAlive.Timeout = orNever(d) })},
+		{Name: "version", Group: groupNode, Kind: Bool, Default: "false",
+			Usage: "Print the version and end.",
+			set:   func(s *settings, value string) error { s.version = value != "false"; return nil }},
+	}
+}
+
+func clusterFlags() []*Flag {
+	return []*Flag{
+		{Name: "initial-cluster", Group: groupCluster, Default: "NAME=ADVERTISED-PEER-URL",
+			Usage: "All nodes of the cluster, this one included: name=url,name=url. The same on every node and at every start.", Limits: "http://, host, port; no URL twice",
+			set: func(s *settings, value string) error {
+				members, err := server.ParseMembers(value)
+				s.options.Cluster.Members = members
+				return err
+			}},
+		{Name: "initial-advertise-peer-urls", Group: groupCluster, Default: "http://localhost:2380",
+			Usage: "This node's URLs in --initial-cluster.", Limits: "spelt as there",
+			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.AdvertisePeerURLs })},
+		{Name: "initial-cluster-state", Group: groupCluster, Default: "new",
+			Usage: "What an empty data directory means: a new cluster, or (not there yet) a node that joins an existing one.", Limits: "new, existing",
+			set: setOneOf([]string{"new", "existing"}, func(s *settings, w string) { s.options.Node.InitialClusterState = server.ClusterState(w) })},
+		{Name: "initial-cluster-token", Group: groupCluster, Default: server.DefaultToken,
+			Usage: "Tells clusters with the same addresses apart. The same on every node and at every start.",
+			set:   setText(func(s *settings) *string { return &s.options.Cluster.Token })},
+		{Name: "heartbeat-interval", Group: groupCluster, Kind: Unsigned, Default: "100",
+			Usage: "Milliseconds between heartbeats of two nodes.", Limits: "from 1 on",
+			set: setNumber(1, 1e6, func(s *settings, n int64) {
+				s.options.Cluster.HeartbeatInterval = time.Duration(n) * time.Millisecond
+			})},
+		{Name: "election-timeout", Group: groupCluster, Kind: Unsigned, Default: "1000",
+			Usage: "Milliseconds without a leader until an election begins.", Limits: "5 heartbeat intervals to 50000",
+			set: setNumber(1, 1e6, func(s *settings, n int64) { s.options.Cluster.ElectionTimeout = time.Duration(n) * time.Millisecond })},
+		{Name: "read-safety", Group: groupCluster, Default: "lease", Ours: true,
+			Usage: "What a linearizable read rests on: a lease, which trusts clocks to run at nearly the same rate, or a round of messages with a quorum.", Limits: "lease, quorum",
+			set: setOneOf([]string{"lease", "quorum"}, func(s *settings, w string) { s.options.Cluster.ReadSafety = server.ReadSafety(w) })},
+		{Name: "consensus", Group: groupCluster, Default: "raft", Ours: true,
+			Usage: "The protocol between the nodes.", Limits: "raft (paxos is not there yet)",
+			set: setOneOf([]string{"raft", "paxos"}, func(s *settings, w string) { s.options.Cluster.Consensus = server.Consensus(w) })},
+	}
+}
+
+func limitFlags() []*Flag {
+	return []*Flag{
+		{Name: "snapshot-count", Group: groupLimits, Kind: Unsigned, Default: "10000",
+			Usage: "Log entries applied until the state is flushed and the log behind it can go.", Limits: "from 1 on",
+			set: setNumber(1, math.MaxInt64, func(s *settings, n int64) { s.options.Node.SnapshotCount = uint64(n) })},
+		{Name: "quota-backend-bytes", Group: groupLimits, Kind: Integer, Default: "0",
+			Usage: "Size of the store above which writes are refused (NOSPACE). 0: 2 GiB. Negative: no quota.",
+			set:   setNumber(math.MinInt64, math.MaxInt64, func(s *settings, n int64) { s.options.Cluster.QuotaBytes = n })},
+		{Name: "max-txn-ops", Group: groupLimits, Kind: Unsigned, Default: "128",
+			Usage: "Operations in one transaction.", Limits: "1 to 100000",
+			set: setNumber(1, server.MaxMaxTxnOps, func(s *settings, n int64) { s.options.Cluster.MaxTxnOps = int(n) })},
+		{Name: "max-request-bytes", Group: groupLimits, Kind: Unsigned, Default: "1572864",
+			Usage: "Size of one request.", Limits: "1 to 33554432 (32 MiB)",
+			set: setNumber(1, server.MaxMaxRequestBytes, func(s *settings, n int64) { s.options.Cluster.MaxRequestBytes = int(n) })},
+		{Name: "watch-progress-notify-interval", Group: groupLimits, Kind: Duration, Default: "10m",
+			Usage: "How long a watch that asked for progress notifications stays silent at most.", Limits: "from 1ms on",
+			set: setDuration(time.Millisecond, func(s *settings, d time.Duration) { s.options.Node.WatchProgressNotifyInterval = d })},
+	}
+}
+
+func logFlags() []*Flag {
+	return []*Flag{
+		{Name: "log-level", Group: groupLog, Default: "info",
+			Usage: "Least important lines that are logged, to standard error.", Limits: "debug, info, warn, error, panic, fatal",
+			set: setOneOf([]string{"debug", "info", "warn", "error", "panic", "fatal"}, func(s *settings, w string) { s.log.Level = w })},
+		{Name: "log-format", Group: groupLog, Default: "text",
+			Usage: "Form of the log lines; console is the same as text.", Limits: "text, console, json",
+			set: setOneOf([]string{"text", "console", "json"}, func(s *settings, w string) {
+				if w == "console" {
+					w = "text"
+				}
+				s.log.Format = w
+			})},
+		{Name: "listen-metrics-urls", Group: groupLog,
+			Usage: "Where /metrics (Prometheus) and /health are served over HTTP. Empty: nowhere.", Limits: "http://, IP address or localhost, port",
+			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenMetricsURLs })},
+	}
+}

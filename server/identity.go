@@ -1,0 +1,301 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Why a data directory was refused. The errors that OpenDataDir returns wrap
+// these and say what was found and what to do.
+var (
+	ErrForeignDirectory    = errors.New("the directory holds something else")
+	ErrOtherCluster        = errors.New("the data belongs to another cluster")
+	ErrOtherNode           = errors.New("the data belongs to another node")
+	ErrNewerFormat         = errors.New("the data was written by a newer version")
+	ErrCorruptIdentity     = errors.New("the identity file is damaged")
+	ErrDirectoryInUse      = errors.New("another process uses the directory")
+	ErrNotWritable         = errors.New("the directory cannot be written")
+	ErrNoMembershipChanges = errors.New("membership changes are not there yet")
+)
+
+// DataFormat is the version of everything in a data directory. A program reads
+// its own format and older ones.
+const DataFormat = 1
+
+// Names in a data directory that OpenDataDir owns.
+const (
+	identityFile    = "identity.json"
+	identityNewFile = "identity.json.new" // being written; never read
+	lockFile        = "LOCK"
+)
+
+// maxIdentityBytes bounds what is read of an identity file; a real one is
+// below 1 KiB.
+const maxIdentityBytes = 64 << 10
+
+// Identity says whose data a directory holds. It is written once, before
+// anything else.
+type Identity struct {
+	Format  int
+	Cluster kv.ClusterID
+	Node    kv.NodeID
+	Name    string
+	Created time.Time // UTC, whole seconds; for people only
+}
+
+// identityJSON is the file: one JSON object that people can read. Checksum is
+// the CRC-32C of the compact JSON of the object with an empty checksum, so that
+// reformatting the file does no harm and changing it is noticed.
+type identityJSON struct {
+	Format   int    `json:"format"`
+	Cluster  string `json:"cluster"`
+	Node     string `json:"node"`
+	Name     string `json:"name"`
+	Created  string `json:"created"`
+	Checksum string `json:"checksum"`
+}
+
+func (f identityJSON) sum() (string, error) {
+	f.Checksum = ""
+	compact, err := json.Marshal(f)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("crc32c:%08x", crc32.Checksum(compact, crc32.MakeTable(crc32.Castagnoli))), nil
+}
+
+// EncodeIdentity gives the content of the identity file.
+func EncodeIdentity(identity Identity) ([]byte, error) {
+	file := identityJSON{
+		Format:  identity.Format,
+		Cluster: identity.Cluster.String(),
+		Node:    identity.Node.String(),
+		Name:    identity.Name,
+		Created: identity.Created.UTC().Format(time.RFC3339),
+	}
+	sum, err := file.sum()
+	if err != nil {
+		return nil, err
+	}
+	file.Checksum = sum
+	content, err := json.MarshalIndent(file, "", "  ")
+	return append(content, '\n'), err
+}
+
+// DecodeIdentity reads the content of an identity file. Its errors wrap
+// ErrCorruptIdentity or ErrNewerFormat.
+func DecodeIdentity(content []byte) (Identity, error) {
+	// The format comes first: nothing else can be expected of a newer file.
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(content, &head); err != nil {
+		return Identity{}, fmt.Errorf("%w: it is not JSON (%v)", ErrCorruptIdentity, err)
+	}
+	if head.Format > DataFormat {
+		return Identity{}, fmt.Errorf("%w: format %d, and this version reads up to %d; start it with the version that wrote it, or a newer one", ErrNewerFormat, head.Format, DataFormat)
+	}
+	var file identityJSON
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&file); err != nil {
+		return Identity{}, fmt.Errorf("%w: %v", ErrCorruptIdentity, err)
+	}
+	if sum, err := file.sum(); err != nil || sum != file.Checksum {
+		return Identity{}, fmt.Errorf("%w: its checksum is %q, its content has %q", ErrCorruptIdentity, file.Checksum, sum)
+	}
+	return file.identity()
+}
+
+func (f identityJSON) identity() (Identity, error) {
+	cluster, err1 := strconv.ParseUint(f.Cluster, 16, 64)
+	node, err2 := strconv.ParseUint(f.Node, 16, 64)
+	created, err3 := time.Parse(time.RFC3339, f.Created)
+	if err := errors.Join(err1, err2, err3); err != nil || f.Format < 1 || node == 0 {
+		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Created)
+	}
+	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Created: created.UTC()}, nil
+}
+
+// DataDir is a data directory that this process owns until Close.
+type DataDir struct {
+	Path     string
+	Identity Identity
+	// Fresh tells that the directory was empty and got its identity just now.
+	Fresh bool
+	lock  *os.File
+}
+
+// OpenDataDir locks the data directory that the options name, creating it when
+// it is missing, and makes sure that it belongs to this node of this cluster. An
+// empty directory becomes this node's.
+func OpenDataDir(options Options, now time.Time) (*DataDir, error) {
+	path := options.Node.DataDir
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("create the data directory %s: %w: %w", path, ErrNotWritable, err)
+	}
+	// Look before the lock file is made: a foreign directory stays as it was.
+	if err := refuseForeign(path); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", path, err)
+	}
+	lock, err := lockDirectory(filepath.Join(path, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", path, err)
+	}
+	dir := &DataDir{Path: path, lock: lock}
+	if err := dir.identify(options, now); err != nil {
+		return nil, errors.Join(fmt.Errorf("data directory %s: %w", path, err), lock.Close())
+	}
+	return dir, nil
+}
+
+// Close gives the directory up.
+func (d *DataDir) Close() error {
+	if err := d.lock.Close(); err != nil {
+		return fmt.Errorf("unlock the data directory %s: %w", d.Path, err)
+	}
+	return nil
+}
+
+func (d *DataDir) identify(options Options, now time.Time) error {
+	want := Identity{
+		Format:  DataFormat,
+		Cluster: options.Cluster.ID(),
+		Node:    options.NodeID(),
+		Name:    options.Node.Name,
+		Created: now.UTC().Truncate(time.Second),
+	}
+	content, err := readBounded(filepath.Join(d.Path, identityFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if options.Node.InitialClusterState == ClusterExisting {
+			return fmt.Errorf("it is empty, and with --initial-cluster-state=existing this node would join a running cluster: %w; "+
+				"start all nodes of a new cluster with --initial-cluster-state=new", ErrNoMembershipChanges)
+		}
+		d.Identity, d.Fresh = want, true
+		if err := writeIdentity(d.Path, want); err != nil {
+			return err
+		}
+		// The directory's own entry must survive a power loss too.
+		return syncDirectory(filepath.Dir(filepath.Clean(d.Path)))
+	case err != nil:
+		return fmt.Errorf("read %s: %w", identityFile, err)
+	}
+	found, err := DecodeIdentity(content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", identityFile, err)
+	}
+	d.Identity = found
+	return found.mustMatch(want)
+}
+
+// mustMatch compares what a directory says with what the options say.
+func (i Identity) mustMatch(want Identity) error {
+	switch {
+	case i.Cluster != want.Cluster:
+		return fmt.Errorf("%w: it holds node %q of cluster %s, and --initial-cluster with --initial-cluster-token make cluster %s; "+
+			"give both as at the first start, or another --data-dir", ErrOtherCluster, i.Name, i.Cluster, want.Cluster)
+	case i.Node != want.Node:
+		return fmt.Errorf("%w: it holds node %q (%s), and this is node %q (%s); start %q on it, or give another --data-dir",
+			ErrOtherNode, i.Name, i.Node, want.Name, want.Node, i.Name)
+	case i.Name != want.Name:
+		// Same addresses, other name: the node was renamed in --initial-cluster.
+		return fmt.Errorf("%w: it was started as --name=%s and is now --name=%s; a node keeps its name", ErrOtherNode, i.Name, want.Name)
+	}
+	return nil
+}
+
+// refuseForeign accepts a directory that has an identity file and one with
+// nothing in it that somebody could miss.
+func refuseForeign(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("list it: %w", err)
+	}
+	var foreign []string
+	for _, entry := range entries {
+		switch entry.Name() {
+		case identityFile:
+			return nil
+		case lockFile, identityNewFile, "lost+found":
+			// A first start that was interrupted, or the root of a file system.
+		default:
+			foreign = append(foreign, entry.Name())
+		}
+	}
+	if len(foreign) == 0 {
+		return nil
+	}
+	if slices.Contains(foreign, "member") {
+		return fmt.Errorf("%w: this is a data directory of etcd, whose files are not read here; give an empty --data-dir and copy the keys over", ErrForeignDirectory)
+	}
+	return fmt.Errorf("%w: it has %q in it and no %s; give an empty directory, or the one this node used before", ErrForeignDirectory, foreign[0], identityFile)
+}
+
+// writeIdentity makes the identity durable before it becomes visible: a crash
+// leaves either no identity file or a whole one.
+func writeIdentity(directory string, identity Identity) error {
+	content, err := EncodeIdentity(identity)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", identityFile, err)
+	}
+	temporary := filepath.Join(directory, identityNewFile)
+	if err := writeSynced(temporary, content); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+	}
+	if err := os.Rename(temporary, filepath.Join(directory, identityFile)); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+	}
+	return syncDirectory(directory)
+}
+
+func writeSynced(path string, content []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open %s to sync it: %w", path, err)
+	}
+	if err := errors.Join(directory.Sync(), directory.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxIdentityBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxIdentityBytes {
+		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrCorruptIdentity, maxIdentityBytes)
+	}
+	return content, nil
+}

@@ -1,0 +1,250 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var created = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+
+func optionsIn(t *testing.T, directory string) Options {
+	t.Helper()
+	members, err := ParseMembers("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := Options{
+		Node:    NodeOptions{Name: "a", DataDir: directory, AdvertisePeerURLs: members[0].PeerURLs},
+		Cluster: ClusterOptions{Members: members},
+	}.WithDefaults()
+	if err := options.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return options
+}
+
+func mustOpen(t *testing.T, options Options) *DataDir {
+	t.Helper()
+	dir, err := OpenDataDir(options, created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func mustClose(t *testing.T, dir *DataDir) {
+	t.Helper()
+	if err := dir.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantRefusal(t *testing.T, options Options, want error, text string) {
+	t.Helper()
+	dir, err := OpenDataDir(options, created)
+	if err == nil {
+		dir.Close()
+		t.Errorf("opened; want %v", want)
+		return
+	}
+	if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v; want %v with %q", err, want, text)
+	}
+	if !strings.Contains(err.Error(), options.Node.DataDir) {
+		t.Errorf("the error does not name the directory: %v", err)
+	}
+}
+
+func TestDataDirLife(t *testing.T) {
+	options := optionsIn(t, filepath.Join(t.TempDir(), "deep", "dir"))
+	dir := mustOpen(t, options)
+	if !dir.Fresh || dir.Identity.Node != options.NodeID() || dir.Identity.Cluster != options.Cluster.ID() {
+		t.Errorf("first start: %+v", dir)
+	}
+	wantRefusal(t, options, ErrDirectoryInUse, "another process")
+	mustClose(t, dir)
+
+	// "existing" matters only for an empty directory.
+	options.Node.InitialClusterState = ClusterExisting
+	dir = mustOpen(t, options)
+	if dir.Fresh || !dir.Identity.Created.Equal(created.Truncate(time.Second)) {
+		t.Errorf("second start: %+v", dir)
+	}
+	mustClose(t, dir)
+	if _, err := os.Stat(filepath.Join(options.Node.DataDir, identityNewFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the temporary file is still there: %v", err)
+	}
+}
+
+func TestDataDirOfOthers(t *testing.T) {
+	options := optionsIn(t, t.TempDir())
+	mustClose(t, mustOpen(t, options))
+
+	other := options
+	other.Cluster.Token = "another"
+	wantRefusal(t, other, ErrOtherCluster, `node "a" of cluster `+options.Cluster.ID().String())
+
+	other = options
+	other.Node.Name = "b"
+	wantRefusal(t, other, ErrOtherNode, `it holds node "a"`)
+
+	other = options
+	other.Cluster.Members = cloneMembers(options.Cluster.Members)
+	other.Cluster.Members[0].Name, other.Node.Name = "renamed", "renamed"
+	wantRefusal(t, other, ErrOtherNode, "a node keeps its name")
+
+	mustClose(t, mustOpen(t, options)) // refusals did no harm
+}
+
+func TestDataDirForeign(t *testing.T) {
+	empty := optionsIn(t, t.TempDir())
+	empty.Node.InitialClusterState = ClusterExisting
+	wantRefusal(t, empty, ErrNoMembershipChanges, "--initial-cluster-state=new")
+
+	etcd := optionsIn(t, t.TempDir())
+	if err := os.MkdirAll(filepath.Join(etcd.Node.DataDir, "member", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, etcd, ErrForeignDirectory, "data directory of etcd")
+	if entries, err := os.ReadDir(etcd.Node.DataDir); err != nil || len(entries) != 1 {
+		t.Errorf("a foreign directory was touched: %v, %v", entries, err)
+	}
+
+	home := optionsIn(t, t.TempDir())
+	if err := os.WriteFile(filepath.Join(home.Node.DataDir, "thesis.tex"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, home, ErrForeignDirectory, "thesis.tex")
+
+	file := optionsIn(t, filepath.Join(home.Node.DataDir, "thesis.tex"))
+	wantRefusal(t, file, ErrNotWritable, "create the data directory")
+
+	// What a first start leaves behind when it is killed before the rename.
+	interrupted := optionsIn(t, t.TempDir())
+	for _, name := range []string{lockFile, identityNewFile} {
+		if err := os.WriteFile(filepath.Join(interrupted.Node.DataDir, name), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(interrupted.Node.DataDir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir := mustOpen(t, interrupted)
+	if !dir.Fresh {
+		t.Error("an interrupted first start does not count as fresh")
+	}
+	mustClose(t, dir)
+}
+
+func TestDataDirNotWritable(t *testing.T) {
+	options := optionsIn(t, t.TempDir())
+	// A directory in the lock file's place fails for root too.
+	if err := os.Mkdir(filepath.Join(options.Node.DataDir, lockFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, options, ErrNotWritable, lockFile)
+}
+
+// TestEveryCorruption changes and cuts the identity file at every byte: it is
+// refused or means the same.
+func TestEveryCorruption(t *testing.T) {
+	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Created: created.Truncate(time.Second)}
+	content, err := EncodeIdentity(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeIdentity(content); err != nil || got != want {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	tried := 0
+	try := func(damaged []byte) {
+		tried++
+		got, err := DecodeIdentity(damaged)
+		switch {
+		case err == nil && got != want:
+			t.Errorf("%q was read as %+v", damaged, got)
+		case err != nil && !errors.Is(err, ErrCorruptIdentity) && !errors.Is(err, ErrNewerFormat):
+			t.Errorf("%q: %v", damaged, err)
+		}
+	}
+	for i := range content {
+		try(content[:i])
+		for bit := range 8 {
+			damaged := bytes.Clone(content)
+			damaged[i] ^= 1 << bit
+			try(damaged)
+		}
+	}
+	try(append(bytes.Clone(content), content...))
+	try(append(bytes.Clone(content), 0))
+	if tried < 9*len(content) {
+		t.Errorf("tried only %d", tried)
+	}
+}
+
+func TestIdentityFileOnDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		content string
+		want    error
+		text    string
+	}{
+		"empty":        {"", ErrCorruptIdentity, "not JSON"},
+		"other format": {`{"format": 2, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
+		"huge":         {strings.Repeat(" ", maxIdentityBytes+1), ErrCorruptIdentity, "larger than"},
+		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := optionsIn(t, t.TempDir())
+			if err := os.WriteFile(filepath.Join(options.Node.DataDir, identityFile), []byte(c.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantRefusal(t, options, c.want, c.text)
+		})
+	}
+}
+
+// TestReformattedIdentity: people may look at the file with tools that rewrite it.
+func TestReformattedIdentity(t *testing.T) {
+	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "ä", Created: created})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, content); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeIdentity(compact.Bytes()); err != nil || got.Name != "ä" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func FuzzDecodeIdentity(f *testing.F) {
+	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "a", Created: created})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add([]byte(`{"format":9}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		identity, err := DecodeIdentity(content)
+		if err != nil {
+			if !errors.Is(err, ErrCorruptIdentity) && !errors.Is(err, ErrNewerFormat) {
+				t.Fatalf("unclassified: %v", err)
+			}
+			return
+		}
+		again, err := EncodeIdentity(identity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := DecodeIdentity(again); err != nil || second != identity {
+			t.Fatalf("%+v reads back as %+v, %v", identity, second, err)
+		}
+	})
+}

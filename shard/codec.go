@@ -338,7 +338,7 @@ func (d *decoder) effect(e *mvcc.Effect, at *mvcc.Locator, first bool) {
 	case flags&flagSameLease != 0:
 		e.PrevLease = e.Lease
 	}
-	if len(e.Key) == 0 || flags&flagDelete != 0 && (e.Lease != 0 || !e.PrevLive) || e.PrevLive && !e.Prev.Less(e.At) {
+	if len(e.Key) == 0 || flags&flagDelete != 0 && (e.Lease != 0 || !e.PrevLive) || !e.Prev.Less(e.At) {
 		d.fail("an effect that makes no sense")
 	}
 }

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -257,26 +258,80 @@ func (m *Machine) deleteRange(r *kv.DeleteRangeRequest, body *kv.DeleteRangeResp
 	if r.Span.Empty() {
 		return nil
 	}
-	found, err := overlaidReading{m}.merge(&kv.RangeRequest{Span: r.Span, KeysOnly: !r.PrevKV}, overlaidReading{m}.now())
+	doomed, err := m.liveIn(r.Span)
 	if err != nil {
 		return err
 	}
-	for i := range found.KVs {
-		key := found.KVs[i].Key
-		meta, ok, err := m.newest(key)
-		if err != nil {
+	if r.PrevKV && len(doomed) > 0 {
+		if body.Prev, err = m.load(doomed); err != nil {
 			return err
 		}
-		if !ok || meta.Deleted() {
-			return fmt.Errorf("key %q was listed but has no live version: %w", key, ErrInconsistent)
-		}
-		m.remove(key, meta)
 	}
-	body.Deleted = int64(len(found.KVs))
-	if r.PrevKV && len(found.KVs) > 0 {
-		body.Prev = found.KVs
+	for i := range doomed {
+		m.remove(doomed[i].key, doomed[i].meta)
 	}
+	body.Deleted = int64(len(doomed))
 	return nil
+}
+
+// liveKey is a live key of the overlaid state.
+type liveKey struct {
+	key  []byte
+	meta mvcc.Meta
+	// effect, if set, has the value; otherwise it is in a row.
+	effect *mvcc.Effect
+}
+
+// liveIn lists the live keys of a span in the overlaid state, in order.
+func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
+	over := overlaidReading{m}.overlaidKeys(span, overlaidReading{m}.now())
+	var list []liveKey
+	addOver := func() {
+		if e := over[0].effect; e.Version > 0 {
+			list = append(list, liveKey{key: e.Key, meta: e.Meta(), effect: e})
+		}
+		over = over[1:]
+	}
+	err := m.store.Scan(span, 0, func(key []byte, meta mvcc.Meta) bool {
+		for len(over) > 0 && bytes.Compare(over[0].key, key) < 0 {
+			addOver()
+		}
+		if len(over) > 0 && bytes.Equal(over[0].key, key) {
+			addOver()
+			return true
+		}
+		list = append(list, liveKey{key: bytes.Clone(key), meta: meta})
+		return true
+	})
+	for len(over) > 0 {
+		addOver()
+	}
+	return list, err
+}
+
+// load reads the values of live keys.
+func (m *Machine) load(keys []liveKey) ([]kv.KeyValue, error) {
+	var rows []mvcc.Locator
+	for i := range keys {
+		if keys[i].effect == nil {
+			rows = append(rows, keys[i].meta.At)
+		}
+	}
+	loaded, err := m.store.Load(rows)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]kv.KeyValue, len(keys))
+	for i := range keys {
+		if e := keys[i].effect; e != nil {
+			all[i] = keyValueOf(e)
+			continue
+		}
+		if all[i], loaded = loaded[0], loaded[1:]; all[i].ModRevision != keys[i].meta.At.Rev {
+			return nil, fmt.Errorf("the newest version of key %q has no row: %w", keys[i].key, ErrInconsistent)
+		}
+	}
+	return all, nil
 }
 
 func (m *Machine) deleteSingle(r *kv.DeleteRangeRequest, body *kv.DeleteRangeResponse) error {
@@ -381,4 +436,3 @@ func (o *overlay) eachOp(fn func(*op)) {
 		fn(o.ops.at(at))
 	}
 }
-

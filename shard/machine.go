@@ -26,13 +26,13 @@ type Machine struct {
 	// Leader side; nil lead means that this replica evaluates nothing.
 	lead *leadership
 
-	flush     *flush // the flush under way, from Freeze to FlushDone
-	changed   bool   // something was applied since the last Freeze
-	durable   State  // what the engine is known to keep through a crash
-	flushed   State  // what the last finished flush wrote
-	metrics   Metrics
-	scratch   []byte
-	malformed error // the assertion that failed; every later Apply returns it
+	flush   *flush // the flush under way, from Freeze to FlushDone
+	changed bool   // something was applied since the last Freeze
+	durable State  // what the engine is known to keep through a crash
+	flushed State  // what the last finished flush wrote
+	metrics Metrics
+	scratch []byte
+	broken  error // the assertion that failed; every later Apply returns it
 }
 
 // leadership is what a leader adds to the applied state.
@@ -46,8 +46,7 @@ type leadership struct {
 	startedAt time.Duration
 	now       time.Duration // the latest moment the caller told
 	proposed  int64         // lease clock of the last proposal
-	view      *mvcc.View    // of the applied state; nil until a span is read, and after each Apply
-	// nextWrite is the sub-number of the next change of the request under evaluation, writeRevision its revision.
+	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
 	nextSub uint32
 }
 
@@ -86,7 +85,7 @@ func Open(store *mvcc.Store, r storage.Reader, options Options) (*Machine, error
 		return nil, err
 	}
 	m := &Machine{options: options, store: store, reader: r}
-	if err := m.load(); err != nil {
+	if err := m.loadState(); err != nil {
 		return nil, fmt.Errorf("load the state of shard %d: %w", options.Shard, err)
 	}
 	if rev := store.Revision(); rev != m.applied.Revision {
@@ -118,10 +117,7 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 // Follow ends leadership: everything in flight is forgotten. What was proposed may still be
 // applied, but nobody here waits for it any more. Exclusive.
 func (m *Machine) Follow() {
-	if m.lead != nil {
-		m.closeView()
-		m.lead = nil
-	}
+	m.lead = nil
 }
 
 // Leading tells whether Evaluate may be called. Shared.
@@ -217,11 +213,4 @@ func (l *leadership) clock() int64 { return l.clockAt(l.now) }
 
 func (l *leadership) clockAt(now time.Duration) int64 {
 	return l.clockBase + max(0, (now-l.startedAt).Milliseconds())
-}
-
-func (m *Machine) closeView() {
-	if m.lead.view != nil {
-		m.lead.view.Close()
-		m.lead.view = nil
-	}
 }

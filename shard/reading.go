@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,17 +21,21 @@ type reading interface {
 	scan(r *kv.RangeRequest) (*kv.RangeResponse, error)
 }
 
-// appliedReading reads a view.
-type appliedReading struct{ view *mvcc.View }
+// appliedReading reads the applied state, or a view of it.
+type appliedReading struct{ *mvcc.Reader }
 
-func (a appliedReading) now() kv.Revision         { return a.view.Revision() }
-func (a appliedReading) compactedAt() kv.Revision { return a.view.Compacted() }
+func (a appliedReading) now() kv.Revision         { return a.Revision() }
+func (a appliedReading) compactedAt() kv.Revision { return a.Compacted() }
 
-func (a appliedReading) get(key []byte, _ bool) (kv.KeyValue, bool, error) {
-	return a.view.Get(key, a.view.Revision())
+func (a appliedReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
+	if value {
+		return a.Get(key, 0)
+	}
+	meta, found, err := a.Meta(key)
+	return keyValueOfMeta(key, meta), found && !meta.Deleted(), err
 }
 
-func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) { return a.view.Range(r) }
+func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) { return a.Range(r) }
 
 // overlaidReading reads the applied state overlaid with what is in flight, including what
 // the request under evaluation has already written.
@@ -56,10 +61,17 @@ func (o overlaidReading) get(key []byte, value bool) (kv.KeyValue, bool, error) 
 		return kv.KeyValue{}, false, err
 	}
 	if value {
-		row, _, err := o.m.store.Row(meta.At)
-		return row, err == nil, err
+		row, _, ok, err := o.m.store.Row(meta.At)
+		if err == nil && !ok {
+			err = fmt.Errorf("the newest version of key %q, %d.%d, has no row: %w", key, meta.At.Rev, meta.At.Sub, ErrInconsistent)
+		}
+		return row, ok, err
 	}
-	return kv.KeyValue{Key: key, CreateRevision: meta.Create, ModRevision: meta.At.Rev, Version: meta.Version, Lease: meta.Lease}, true, nil
+	return keyValueOfMeta(key, meta), true, nil
+}
+
+func keyValueOfMeta(key []byte, meta mvcc.Meta) kv.KeyValue {
+	return kv.KeyValue{Key: key, CreateRevision: meta.Create, ModRevision: meta.At.Rev, Version: meta.Version, Lease: meta.Lease}
 }
 
 func (o overlaidReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
@@ -98,20 +110,17 @@ type overlaid struct {
 // merge answers from the applied state and the changes in flight at the revision.
 func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
 	over := o.overlaidKeys(r.Span, at)
-	view, err := o.m.appliedView()
-	if err != nil {
-		return nil, err
-	}
+	store := o.m.store
 	if len(over) == 0 {
 		request := *r
-		request.Revision = min(at, view.Revision())
-		return view.Range(&request)
+		request.Revision = min(at, store.Revision())
+		return store.Range(&request)
 	}
-	request := kv.RangeRequest{Span: r.Span, Revision: min(at, view.Revision()), CountOnly: r.CountOnly, KeysOnly: keysSuffice(r)}
+	request := kv.RangeRequest{Span: r.Span, Revision: min(at, store.Revision()), CountOnly: r.CountOnly, KeysOnly: keysSuffice(r)}
 	if limit := scanLimit(r); limit > 0 {
 		request.Limit = limit + int64(len(over))
 	}
-	base, err := view.Range(&request)
+	base, err := store.Range(&request)
 	if err != nil {
 		return nil, err
 	}
@@ -254,12 +263,4 @@ func compareInt(a, b int64) int {
 		return 1
 	}
 	return 0
-}
-
-// appliedView returns the view of the applied state, made when first needed after an Apply.
-func (m *Machine) appliedView() (*mvcc.View, error) {
-	if m.lead.view == nil {
-		m.lead.view = m.store.View()
-	}
-	return m.lead.view, nil
 }

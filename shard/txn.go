@@ -62,7 +62,7 @@ func compareHolds(state reading, c *kv.Compare) (bool, error) {
 	if c.Span.Empty() {
 		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
 	}
-	all, err := state.scan(&kv.RangeRequest{Span: c.Span, KeysOnly: c.Target != kv.CompareValue && c.Target != kv.CompareLease})
+	all, err := state.scan(&kv.RangeRequest{Span: c.Span, KeysOnly: c.Target != kv.CompareValue})
 	if err != nil {
 		return false, err
 	}

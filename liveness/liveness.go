@@ -69,6 +69,9 @@ type Ready struct {
 	Lapsed []kv.NodeID
 	// Restored nodes had lapsed and send heartbeats again.
 	Restored []kv.NodeID
+	// Restarted nodes run a new process. What was promised to the old one binds nobody any more: it
+	// is gone, and the new one leads nothing. Reported besides Restored.
+	Restarted []kv.NodeID
 }
 
 // Metrics counts since the start.
@@ -194,6 +197,9 @@ func (c *Core) receiveHeartbeat(p *peer, m Message) {
 	c.metrics.HeartbeatsReceived++
 	if m.Instance != p.instance {
 		p.dead = false // the evidence was about an earlier process
+		if p.instance != 0 {
+			c.ready.Restarted = append(c.ready.Restarted, p.id)
+		}
 	}
 	p.instance, p.lastSeq, p.lastHeard = m.Instance, m.Seq, c.now
 	if p.lapsed {
@@ -268,7 +274,7 @@ func (c *Core) Ready() Ready {
 
 // HasReady tells cheaply whether Ready would return work.
 func (c *Core) HasReady() bool {
-	return len(c.ready.Messages)+len(c.ready.Lapsed)+len(c.ready.Restored) > 0
+	return len(c.ready.Messages)+len(c.ready.Lapsed)+len(c.ready.Restored)+len(c.ready.Restarted) > 0
 }
 
 // Supporting tells whether this node is bound by a promise to the node. While it

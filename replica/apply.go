@@ -24,7 +24,9 @@ func (r *Replica) apply(now time.Duration) error {
 	r.core.AckApplied(last.Index)
 	r.store.metrics.entriesApplied.Add(uint64(len(entries)))
 	for i := range results {
-		r.announce(&results[i], now)
+		if err := r.announce(&results[i], now); err != nil {
+			return err
+		}
 	}
 	r.waits.reached(last.Index, nil)
 	clear(entries)
@@ -51,6 +53,10 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error)
 		}
 		results = append(results, result)
 	}
+	if r.leading && !r.leaseWork && r.machine.WantsTicks() {
+		r.leaseWork = true
+		r.store.markWorking(r)
+	}
 	if batch.Count() == 0 {
 		return results, nil
 	}
@@ -58,7 +64,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error)
 }
 
 // announce tells what an entry did to whoever is concerned.
-func (r *Replica) announce(result *shard.Applied, now time.Duration) {
+func (r *Replica) announce(result *shard.Applied, now time.Duration) error {
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
 		r.publishLease()
@@ -66,12 +72,13 @@ func (r *Replica) announce(result *shard.Applied, now time.Duration) {
 	if result.Compacted != 0 {
 		r.compact.requested = result.Index
 	}
-	if !r.leading && r.role.Role == consensus.RoleLeader && result.Term == r.role.Term && result.Seq == 0 {
-		r.lead(now)
-	}
 	for _, fn := range *r.subscribers.Load() {
 		fn(result)
 	}
+	if !r.leading && r.role.Role == consensus.RoleLeader && result.Term == r.role.Term && result.Seq == 0 {
+		return r.lead(now)
+	}
+	return nil
 }
 
 // publishApplied makes the applied index of a freshly opened machine visible.

@@ -306,14 +306,20 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 }
 
 // lead begins to serve: the barrier of this leadership is applied, so everything before it is too.
-func (r *Replica) lead(now time.Duration) {
+func (r *Replica) lead(now time.Duration) error {
+	r.mu.Lock()
+	err := r.machine.Lead(r.role.Term, now)
+	r.leaseWork = r.machine.WantsTicks()
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	r.leading = true
 	r.inflight = 0
-	r.machine.Lead(r.role.Term, now)
-	r.leaseWork = true
 	r.store.markWorking(r)
 	r.serving.Store(true)
 	r.publishLease()
+	return nil
 }
 
 // stepDown ends serving. What is proposed may still be committed by another leader, so it waits until
@@ -323,7 +329,9 @@ func (r *Replica) stepDown() {
 	r.lease.Store(nil)
 	if r.leading {
 		r.leading = false
+		r.mu.Lock()
 		r.machine.Follow()
+		r.mu.Unlock()
 	}
 	r.refuseQueued(kv.ErrNotLeader)
 	r.failBarriers(kv.ErrLeaderChanged)

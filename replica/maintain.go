@@ -59,7 +59,9 @@ func (s *Store) needsMaintenance(r *Replica) {
 // maintain starts or continues a flush and a compaction, and tells whether it wants another round.
 func (r *Replica) maintain() (more bool, err error) {
 	if !r.flush.running && !r.flush.syncing && r.wantsFlush() {
+		r.mu.Lock()
 		r.flush.running = r.machine.Freeze()
+		r.mu.Unlock()
 		r.flush.logBytes = 0
 	}
 	if r.flush.running {
@@ -67,7 +69,7 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
-	if r.compact.requested != 0 && r.flush.durable >= r.compact.requested {
+	if r.compact.requested != 0 && r.machine.CompactReady() {
 		r.compact.requested, r.compact.running = 0, true
 	}
 	if r.compact.running {
@@ -86,27 +88,32 @@ func (r *Replica) wantsFlush() bool {
 
 // flushChunk writes the next rows of the run; after the last it has the engine flush.
 func (r *Replica) flushChunk(rows int) error {
-	engine := r.store.opts.Engine
-	batch := engine.NewBatch()
-	defer batch.Close()
-	index, done := r.machine.FlushChunk(batch, rows)
-	if !done {
-		return engine.Apply(batch)
-	}
-	r.mu.Lock()
-	err := engine.Apply(batch)
-	if err == nil {
-		r.machine.FlushDone()
-	}
-	r.mu.Unlock()
-	if err != nil {
+	done, index, err := r.writeChunk(rows)
+	if err != nil || !done {
 		return err
 	}
 	r.flush.running, r.flush.syncing = false, true
-	engine.Flush(func(err error) {
+	r.store.opts.Engine.Flush(func(err error) {
 		r.store.call(func() { r.flushed(index, err) })
 	})
 	return nil
+}
+
+// writeChunk writes rows of the run, and with the last ones the index that will be durable.
+func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err error) {
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done = r.machine.FlushChunk(batch, rows)
+	if err := engine.Apply(batch); err != nil {
+		return false, 0, err
+	}
+	if done {
+		index = r.machine.FlushDone()
+	}
+	return done, index, nil
 }
 
 // flushed lets the log go up to what the engine holds durably now.
@@ -117,7 +124,9 @@ func (r *Replica) flushed(index consensus.Index, err error) {
 		return
 	}
 	r.flush.durable = max(r.flush.durable, index)
-	r.machine.Durable(r.flush.durable)
+	r.mu.Lock()
+	r.machine.MarkDurable(index)
+	r.mu.Unlock()
 	if err := r.compactLog(); err != nil {
 		r.store.fail(err)
 		return
@@ -177,30 +186,31 @@ func (s *Store) Flush() error {
 	return <-done
 }
 
-// flushAll writes everything dirty to the engine.
+// flushAll writes everything dirty to the engine. It does not make it durable.
 func (r *Replica) flushAll() error {
-	engine := r.store.opts.Engine
+	if r.flush.running {
+		// An older run: write it, then what came since.
+		if err := r.writeRun(); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	frozen := r.machine.Freeze()
+	r.mu.Unlock()
+	if !frozen {
+		return nil // nothing was applied since the last run
+	}
+	return r.writeRun()
+}
+
+func (r *Replica) writeRun() error {
 	for {
-		if !r.flush.running && !r.machine.Freeze() {
-			return fmt.Errorf("group %d: a flush is already running", r.group)
+		done, _, err := r.writeChunk(1 << 16)
+		if err != nil {
+			return err
 		}
-		again := r.flush.running // an older run: write it, then what came since
-		for done := false; !done; {
-			batch := engine.NewBatch()
-			_, done = r.machine.FlushChunk(batch, 1<<20)
-			r.mu.Lock()
-			err := engine.Apply(batch)
-			if err == nil && done {
-				r.machine.FlushDone()
-			}
-			r.mu.Unlock()
-			batch.Close()
-			if err != nil {
-				return err
-			}
-		}
-		r.flush.running = false
-		if !again {
+		if done {
+			r.flush.running = false
 			return nil
 		}
 	}

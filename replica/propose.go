@@ -44,24 +44,38 @@ func (r *Replica) evaluate(now time.Duration) error {
 	if r.inflight >= r.store.opts.MaxInflight {
 		return nil
 	}
-	for r.queue.len() > 0 && r.machine.ProposalBytes() < r.store.opts.MaxRoundBytes {
-		r.evaluateOne(r.queue.pop())
+	r.mu.Lock()
+	for r.queue.len() > 0 && r.machine.PendingBytes() < r.store.opts.MaxRoundBytes {
+		if err := r.evaluateOne(r.queue.pop()); err != nil {
+			r.mu.Unlock()
+			return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
+		}
 	}
-	return r.propose(now)
+	var data []byte
+	var seq uint64
+	if r.machine.HasProposal() {
+		data, seq = r.machine.TakeProposal(now)
+	}
+	r.mu.Unlock()
+	return r.propose(data, seq)
 }
 
-func (r *Replica) evaluateOne(q request) {
+func (r *Replica) evaluateOne(q request) error {
 	r.store.queued.Add(-1)
 	out := r.machine.Evaluate(q.req)
 	q.resp, q.err = out.Response, out.Err
 	switch {
+	case out.Fatal != nil:
+		r.store.finished = append(r.store.finished, finished{request: request{done: q.done, err: kv.ErrUnhealthy}})
+		return out.Fatal
 	case out.Effects:
 		r.round = append(r.round, q)
-	case out.WaitFor != 0 && r.role.Term != 0 && !r.seqApplied(out.WaitFor):
+	case out.WaitFor != 0 && !r.seqApplied(out.WaitFor):
 		r.depends.push(dependent{term: r.role.Term, seq: out.WaitFor, request: q})
 	default:
 		r.confirmed(q)
 	}
+	return nil
 }
 
 // seqApplied tells whether the proposal with the number, of this leadership, is applied.
@@ -83,13 +97,9 @@ func (r *Replica) confirmed(q request) {
 	})
 }
 
-// propose takes the effects of the round as one entry.
-func (r *Replica) propose(now time.Duration) error {
-	if len(r.round) == 0 && r.machine.ProposalBytes() == 0 {
-		return nil
-	}
-	data, seq := r.machine.TakeProposal(now)
-	if data == nil {
+// propose proposes the effects of the round as one entry.
+func (r *Replica) propose(data []byte, seq uint64) error {
+	if seq == 0 {
 		if len(r.round) > 0 {
 			return errors.New("replica: the machine reported effects but has no proposal")
 		}

@@ -154,14 +154,36 @@ func (r *Replica) View() *mvcc.View {
 
 // Read evaluates a request without effects on the applied state.
 func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
-	if resp, done, err := r.readPoint(req); done {
-		return resp, err
+	now := r.store.clock()
+	if !scans(req) {
+		r.mu.RLock()
+		defer r.mu.RUnlock()
+		return r.machine.Read(nil, now, req)
 	}
 	r.mu.Lock()
 	machine, view := r.machine, r.machine.View()
 	r.mu.Unlock()
 	defer view.Close()
-	return machine.Read(view, req)
+	return machine.Read(view, now, req)
+}
+
+// scans tells whether a read may take long, so that it must not hold up the driver.
+func scans(req *kv.Request) bool {
+	switch req.Kind {
+	case kv.KindRange:
+		return !req.Range.Span.Single()
+	case kv.KindTxn:
+		return true
+	}
+	return false
+}
+
+// Row reads one version, for previous values in watches.
+func (r *Replica) Row(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+	r.mu.RLock()
+	machine := r.machine
+	r.mu.RUnlock()
+	return machine.Row(at)
 }
 
 // Revision returns the revision of the applied state.

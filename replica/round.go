@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -237,8 +238,16 @@ func (s *Store) tick(now time.Duration) {
 	clear(s.ticking[len(kept):])
 	s.ticking = kept
 	for _, r := range s.working {
-		if r.leading && r.leaseWork {
-			r.leaseWork = r.machine.Tick(now)
+		if !r.leading || !r.leaseWork {
+			continue
+		}
+		r.mu.Lock()
+		err := r.machine.Tick(now)
+		r.leaseWork = r.machine.WantsTicks()
+		r.mu.Unlock()
+		if err != nil {
+			s.fail(fmt.Errorf("group %d: expire leases: %w", r.group, err))
+			return
 		}
 	}
 }

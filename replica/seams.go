@@ -31,34 +31,39 @@ type Stream interface {
 	CloseWithResult() error
 }
 
-// Machine is the state machine of one group; shard.Machine is the real one. The driver is its
-// only writer. Apply, and everything that changes what readers see, runs under the group's
-// exclusive lock, View too; Read runs under the shared lock.
+// Machine is the state machine of one group. NewMachine makes the real one. The driver is its only
+// writer; it holds the group's exclusive lock for everything that is not marked as shared.
 type Machine interface {
-	Lead(term consensus.Term, now time.Duration)
+	Lead(term consensus.Term, now time.Duration) error
 	Follow()
 	Evaluate(*kv.Request) shard.Outcome
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
-	ProposalBytes() int
-	Tick(now time.Duration) (pending bool)
-	NextTick(now time.Duration) (wait time.Duration, needed bool)
+	HasProposal() bool
+	PendingBytes() int
+	Tick(now time.Duration) error
+	// WantsTicks tells whether something in the state depends on time.
+	WantsTicks() bool
 
 	Apply(consensus.Entry, storage.Batch) (shard.Applied, error)
-	AppliedIndex() consensus.Index
-	AppliedTerm() consensus.Term
-	Config() consensus.Config
-	Revision() kv.Revision
-	Compacted() kv.Revision
+	AppliedIndex() consensus.Index // shared
+	AppliedTerm() consensus.Term   // shared
+	Config() consensus.Config      // shared
+	Revision() kv.Revision         // shared
+	Compacted() kv.Revision        // shared
 
 	NeedsFlush() bool
 	Freeze() bool
-	FlushChunk(b storage.Batch, maxRows int) (index consensus.Index, done bool)
-	FlushDone()
-	Durable(consensus.Index)
+	FlushChunk(b storage.Batch, maxRows int) (done bool)
+	FlushDone() consensus.Index
+	MarkDurable(consensus.Index)
+	CompactReady() bool
 	CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 
 	View() *mvcc.View
-	Read(*mvcc.View, *kv.Request) (*kv.Response, error)
+	// Read answers a request without effects from the view, or from the newest state if there is none. Shared.
+	Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error)
+	// Row reads one version; it needs no lock.
+	Row(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	StateSpans() []storage.Span
 	Check() error
 }

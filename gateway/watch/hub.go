@@ -186,6 +186,10 @@ func (h *Hub) Close() {
 
 // Applied takes what an entry changed. It is called in apply order, from one goroutine at a time, and is quick.
 func (h *Hub) Applied(applied *shard.Applied) {
+	if applied.Jump {
+		h.Restored(applied.Revision)
+		return
+	}
 	if len(applied.Effects) == 0 {
 		return
 	}

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
@@ -150,12 +149,12 @@ func (s *Stream) catchUpFromHistory(view View, from kv.Revision) error {
 	s.hub.metrics.historyReads.Add(1)
 	var events []*Event
 	var spots []*spot
-	next, err := view.History(from, view.Revision(), s.hub.options.ChunkBytes, func(effect *mvcc.Effect) error {
+	next, err := view.History(from, view.Revision(), int64(s.hub.options.ChunkBytes), func(effect *mvcc.Effect) error {
 		s.mu.Lock()
 		spots = s.lagIndex.match(effect.Key, spots[:0])
 		s.mu.Unlock()
 		if len(spots) > 0 {
-			events = append(events, &Event{effect: cloneEffect(effect), hub: s.hub})
+			events = append(events, &Event{effect: effect, hub: s.hub})
 		}
 		return nil
 	})
@@ -176,10 +175,4 @@ func (s *Stream) catchUpFromHistory(view View, from kv.Revision) error {
 		}
 	}
 	return nil
-}
-
-func cloneEffect(effect *mvcc.Effect) *mvcc.Effect {
-	clone := *effect
-	clone.Key, clone.Value = bytes.Clone(effect.Key), bytes.Clone(effect.Value)
-	return &clone
 }

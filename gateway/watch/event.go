@@ -65,7 +65,7 @@ func (e *Event) Encoded(withPrev bool) []byte {
 		return *have
 	}
 	event := e.Event(withPrev)
-	encoded := e.hub.options.Encode(nil, &event)
+	encoded := e.hub.options.Encode(nil, &event, withPrev)
 	slot.Store(&encoded)
 	return encoded
 }

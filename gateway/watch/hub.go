@@ -15,8 +15,8 @@ import (
 // Options of a Hub.
 type Options struct {
 	Source Source
-	// Encode appends the encoding of an event; Event.Encoded caches what it returns.
-	Encode func(dst []byte, event *kv.Event) []byte
+	// Encode appends the encoding of an event, with its previous version or without; Event.Encoded caches it.
+	Encode func(dst []byte, event *kv.Event, withPrev bool) []byte
 
 	// StreamBytes bounds the outbox of a stream: keys, values and some overhead of what waits,
 	// counted for each group. A revision that alone is larger passes, when it is read from history.

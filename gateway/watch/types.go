@@ -110,7 +110,7 @@ type View interface {
 	Compacted() kv.Revision
 	// History calls fn for changes from revision from up to and including to, in order, with
 	// whole revisions, and stops at the end of the revision in which limitBytes of rows were reached.
-	// It returns the next revision to ask for, to+1 when nothing is left. What fn gets is valid during the call only.
-	History(from, to kv.Revision, limitBytes int, fn func(*mvcc.Effect) error) (next kv.Revision, err error)
+	// It returns the next revision to ask for, to+1 when nothing is left. fn owns what it gets.
+	History(from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error)
 	Close() error
 }

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// barriers shares read barriers among linearizable reads. At most one is in flight; a read that comes
+// while one is may be newer than what it will confirm, so it waits for the next. Pure.
+type barriers struct {
+	waiting []*Call
+	asked   []*Call // wait for the barrier in flight
+	id      uint64  // of the last barrier; never used again
+	flying  bool
+	to      kv.NodeID
+	askedAt time.Duration
+	held    bool // nothing is asked until the next tick or another leader
+}
+
+func (b *barriers) add(c *Call) {
+	c.state = callBarrier
+	b.waiting = append(b.waiting, c)
+}
+
+// start puts the next barrier into flight.
+func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, ok bool) {
+	if b.flying || b.held || leader == 0 || len(b.waiting) == 0 {
+		return 0, false
+	}
+	b.asked, b.waiting = b.waiting, nil
+	b.id++
+	b.flying, b.to, b.askedAt = true, leader, now
+	return b.id, true
+}
+
+// done ends the barrier in flight and returns the reads it serves. An answer to an earlier one serves nobody.
+func (b *barriers) done(id uint64, from kv.NodeID) []*Call {
+	if !b.flying || id != b.id || from != b.to {
+		return nil
+	}
+	calls := b.asked
+	b.asked, b.flying = nil, false
+	for _, c := range calls {
+		c.state = callLocal
+	}
+	return calls
+}
+
+// failed: the barrier will not be answered, or was refused. Its reads share the next one.
+func (b *barriers) failed(id uint64, hold bool) {
+	if !b.flying || id != b.id {
+		return
+	}
+	b.waiting = append(b.asked, b.waiting...)
+	b.asked, b.flying, b.held = nil, false, hold
+}
+
+// lost: the connection to the node broke.
+func (b *barriers) lost(node kv.NodeID) {
+	if b.flying && b.to == node {
+		b.failed(b.id, false)
+	}
+}
+
+// tick lets held reads try again, and gives up on a barrier that is not answered or was sent to a former leader.
+func (b *barriers) tick(leader kv.NodeID, now, timeout time.Duration) {
+	b.held = false
+	if b.flying && (now-b.askedAt >= timeout || leader != 0 && leader != b.to) {
+		b.failed(b.id, false)
+	}
+}
+
+func (b *barriers) remove(c *Call) {
+	same := func(other *Call) bool { return other == c }
+	b.waiting = slices.DeleteFunc(b.waiting, same)
+	b.asked = slices.DeleteFunc(b.asked, same)
+	c.state = callIdle
+}

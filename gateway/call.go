@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Call is one request of a client. Done is called exactly once, from any goroutine or before
+// Submit returns, and must not block. A Call is used once.
+type Call struct {
+	Req *kv.Request
+	// Deadline ends the call with kv.ErrTimeout; Options.RequestTimeout does so anyway.
+	Deadline time.Time
+	// RequireLeader ends the call with kv.ErrNoLeader at once when no leader is known.
+	RequireLeader bool
+	Done          func(*kv.Response, error)
+
+	gateway  *Gateway
+	answered atomic.Bool
+	read     bool // asks for no effect: may be asked again
+	// ready, for a call without a request: the barrier was passed.
+	ready func(error)
+
+	// Guarded by the gateway's lock.
+	state     callState
+	id        uint64
+	sentTo    kv.NodeID
+	sizeBytes int
+	// expires is set once, before the call is handed to anybody. 0: the call was answered in place.
+	expires time.Duration
+	// Links of the wheel.
+	previous, following *Call
+	slot                int
+}
+
+type callState uint8
+
+const (
+	callIdle    callState = iota
+	callQueued            // in the forwarder's queue, certainly not sent
+	callSent              // in the forwarder's in-flight table
+	callBarrier           // in barriers
+	callLocal             // with the local replica
+)

@@ -1,0 +1,17 @@
+// Package gateway is the part of every node that clients talk to. It takes requests in package kv's words,
+// checks and authorizes them once, and has them answered: from the local state, by the local replica when it
+// leads, or by the leader. Watches fan out here too (package gateway/watch).
+//
+// What it promises to callers:
+//
+//   - A request whose outcome could be unknown is never sent twice: when the leader is lost, a
+//     write that was sent ends with kv.ErrOutcomeUnknown; one that certainly was not proposed is sent again until its deadline; reads are always asked again.
+//   - A write that travelled is answered once the local replica has applied it, so that
+//     a client's next serializable read here sees it.
+//   - A linearizable read that travels costs a share of one barrier: one is in flight, those that
+//     come meanwhile share the next.
+//   - Everything is bounded: calls in flight, bytes on the way, a deadline for every call.
+//
+// The decisions are in forwarder, barriers and wheel, which are pure; Gateway is the shell
+// around them: one lock, no goroutine but those that read large ranges.
+package gateway

@@ -1,0 +1,504 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Gateway answers requests of clients on one node. Safe for concurrent use.
+type Gateway struct {
+	options Options
+	shard   Shard
+	hub     *watch.Hub
+
+	calls   atomic.Int64 // submitted and not answered
+	stopped atomic.Bool
+	now     atomic.Int64 // the time of the last Tick
+
+	mu       sync.Mutex
+	forward  forwarder
+	barriers barriers
+	pumping  bool // somebody is in pump
+
+	deadlinesMu sync.Mutex // after mu
+	deadlines   wheel
+	closed      bool // no call is taken any more
+
+	readers chan struct{} // one token per reading goroutine
+	reading sync.WaitGroup
+	hashing chan struct{} // one token: one hash at a time
+
+	metrics counters
+}
+
+type counters struct {
+	localReads, localWrites, forwarded, served, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
+}
+
+// Metrics are figures about a gateway.
+type Metrics struct {
+	CallsInFlight   int64
+	ForwardedBytes  int
+	QueuedCalls     int   // waiting for a leader
+	SentCalls       int   // waiting for the leader's answer
+	LocalReads      int64 // answered from the local state
+	LocalWrites     int64 // given to the local replica
+	ForwardedCalls  int64 // sent to a leader
+	ServedCalls     int64 // answered for other nodes
+	BarrierCount    int64 // read barriers asked for
+	RetryCount      int64 // calls that a node refused because it does not lead
+	UnknownOutcomes int64
+	Timeouts        int64
+	LostAnswers     int64 // answers to other nodes that found no connection or a full buffer
+	Watch           watch.Metrics
+}
+
+// New returns a gateway that serves at once. The composition root gives it frames (HandleMessage), time (Tick)
+// and news of peers and leaders (PeerDown, LeaderChanged), and calls Close.
+func New(options Options) (*Gateway, error) {
+	options = options.WithDefaults()
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	hub, err := watch.NewHub(options.Watch)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: start the watch hub: %w", err)
+	}
+	g := &Gateway{
+		options: options, shard: options.Shard, hub: hub,
+		readers: make(chan struct{}, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
+	}
+	g.forward.sent = map[uint64]*Call{}
+	now := options.Clock()
+	g.now.Store(int64(now))
+	g.deadlines.now = now
+	// What was applied between the hub's creation and now must count as history.
+	hub.Restored(options.Shard.Subscribe(hub.Applied))
+	return g, nil
+}
+
+// Submit takes a call. It blocks only for reads that it answers in place.
+func (g *Gateway) Submit(c *Call) {
+	c.gateway = g
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		c.finish(nil, kv.ErrTooManyRequests)
+		return
+	}
+	if err := g.admit(c.Req); err != nil {
+		c.finish(nil, err)
+		return
+	}
+	if c.RequireLeader {
+		if leader, _ := g.shard.Leader(); leader == 0 {
+			c.finish(nil, kv.ErrNoLeader)
+			return
+		}
+	}
+	g.route(c)
+}
+
+// admit is what every request passes before anything is done with it.
+func (g *Gateway) admit(req *kv.Request) error {
+	if g.stopped.Load() {
+		return kv.ErrStopped
+	}
+	if err := g.options.ValidateRequest(req); err != nil {
+		return err
+	}
+	return g.options.Authorizer.Authorize(req.Principal, req)
+}
+
+// route decides who answers.
+func (g *Gateway) route(c *Call) {
+	c.read = readOnly(c.Req)
+	switch {
+	case !c.read:
+		g.write(c)
+	case serializable(c.Req):
+		g.metrics.localReads.Add(1)
+		c.finish(g.shard.Read(c.Req))
+	case leaderOnly(c.Req):
+		g.readAtLeader(c)
+	default:
+		g.readLinearizable(c)
+	}
+}
+
+// leaderOnly tells whether only the leader knows: the clock that leases expire by is its own.
+func leaderOnly(req *kv.Request) bool {
+	return req.Kind == kv.KindLeaseTimeToLive || req.Kind == kv.KindLeaseLeases
+}
+
+// readInPlace answers a linearizable read if this node's lease on leadership allows it.
+func (g *Gateway) readInPlace(c *Call) bool {
+	if !g.shard.LeaseValid() {
+		return false
+	}
+	resp, err := g.shard.Read(c.Req)
+	if !g.shard.LeaseValid() {
+		return false
+	}
+	g.metrics.localReads.Add(1)
+	c.finish(resp, err)
+	return true
+}
+
+func (g *Gateway) readLinearizable(c *Call) {
+	if g.readInPlace(c) {
+		return
+	}
+	if !g.track(c) {
+		return
+	}
+	g.mu.Lock()
+	g.barriers.add(c)
+	g.mu.Unlock()
+	g.dropIfAnswered(c)
+	g.pump()
+}
+
+func (g *Gateway) readAtLeader(c *Call) {
+	switch {
+	case g.readInPlace(c):
+	case g.shard.IsLeader():
+		g.readLinearizable(c)
+	default:
+		g.enqueue(c)
+	}
+}
+
+func (g *Gateway) write(c *Call) {
+	if g.shard.IsLeader() {
+		if g.track(c) {
+			g.propose(c)
+		}
+		return
+	}
+	g.enqueue(c)
+}
+
+// enqueue hands a call to the forwarder.
+func (g *Gateway) enqueue(c *Call) {
+	if !g.track(c) {
+		return
+	}
+	g.mu.Lock()
+	c.sizeBytes = sizeBytes(c.Req)
+	full := g.forward.sizeBytes > 0 && g.forward.sizeBytes+c.sizeBytes > g.options.Limits.MaxForwardedBytes
+	if !full {
+		g.forward.enqueue(c)
+	}
+	g.mu.Unlock()
+	if full {
+		c.finish(nil, kv.ErrTooManyRequests)
+		return
+	}
+	g.dropIfAnswered(c)
+	g.pump()
+}
+
+// track starts the call's deadline; one that is running goes on. false: the gateway is closed, the call has ended.
+func (g *Gateway) track(c *Call) bool {
+	if c.expires != 0 {
+		return true
+	}
+	now := time.Duration(g.now.Load())
+	expires := now + g.options.RequestTimeout
+	if !c.Deadline.IsZero() {
+		expires = min(expires, now+time.Until(c.Deadline))
+	}
+	c.expires = max(expires, 1)
+	g.deadlinesMu.Lock()
+	closed := g.closed
+	if !closed {
+		g.deadlines.add(c)
+	}
+	g.deadlinesMu.Unlock()
+	if closed {
+		c.finish(nil, kv.ErrStopped)
+	}
+	return !closed
+}
+
+// finish answers the call, once.
+func (c *Call) finish(resp *kv.Response, err error) {
+	if c.answered.Swap(true) {
+		return
+	}
+	g := c.gateway
+	if c.expires != 0 {
+		g.deadlinesMu.Lock()
+		g.deadlines.remove(c)
+		g.deadlinesMu.Unlock()
+	}
+	g.calls.Add(-1)
+	if c.ready != nil {
+		c.ready(err)
+		return
+	}
+	c.Done(resp, err)
+}
+
+// propose gives a write to the local replica.
+func (g *Gateway) propose(c *Call) {
+	g.metrics.localWrites.Add(1)
+	g.shard.Propose(c.Req, c.proposed)
+}
+
+func (c *Call) proposed(resp *kv.Response, _ uint64, err error) {
+	if err == nil || !errors.Is(err, kv.ErrNotLeader) {
+		c.finish(resp, err)
+		return
+	}
+	// Not proposed, so whoever leads next may have it.
+	g := c.gateway
+	if c.answered.Load() {
+		return
+	}
+	g.metrics.retries.Add(1)
+	g.mu.Lock()
+	c.sizeBytes = sizeBytes(c.Req)
+	hint, _ := g.shard.Leader()
+	g.forward.refused(c, g.options.Self, hint, g.options.Self)
+	g.mu.Unlock()
+	g.dropIfAnswered(c)
+	g.pump()
+}
+
+// dropIfAnswered takes a call out again that ended (deadline, Cancel) while it was put in. One that ends
+// just afterwards is found by abort.
+func (g *Gateway) dropIfAnswered(c *Call) {
+	if !c.answered.Load() {
+		return
+	}
+	g.mu.Lock()
+	g.detach(c)
+	g.mu.Unlock()
+}
+
+// detach takes a call out of whatever holds it. The lock is held.
+func (g *Gateway) detach(c *Call) {
+	switch c.state {
+	case callQueued, callSent:
+		g.forward.remove(c)
+	case callBarrier:
+		g.barriers.remove(c)
+	}
+}
+
+// Cancel ends a call whose client has gone, with kv.ErrCanceled. A write may take effect all the same.
+func (g *Gateway) Cancel(c *Call) { g.abort(c, kv.ErrCanceled) }
+
+func (g *Gateway) abort(c *Call, err error) {
+	c.finish(nil, err)
+	g.mu.Lock()
+	g.detach(c)
+	g.mu.Unlock()
+}
+
+// Tick does what is due at now: deadlines, second tries, periodic watch progress. Call it every 20 to 50 ms.
+func (g *Gateway) Tick(now time.Duration) {
+	g.now.Store(int64(now))
+	g.deadlinesMu.Lock()
+	expired := g.deadlines.advance(now)
+	g.deadlinesMu.Unlock()
+	for _, c := range expired {
+		g.metrics.timeouts.Add(1)
+		g.abort(c, kv.ErrTimeout)
+	}
+	g.mu.Lock()
+	g.lookAtLeader()
+	gone := g.forward.tick(now)
+	g.barriers.tick(g.forward.leader, now, g.options.BarrierTimeout)
+	g.mu.Unlock()
+	for _, node := range gone {
+		g.lost(node)
+	}
+	g.pump()
+	g.hub.Tick(now)
+}
+
+// PeerDown tells that the connection to a node broke: what was sent may be lost.
+func (g *Gateway) PeerDown(node kv.NodeID) { g.lost(node) }
+
+// LeaderChanged tells that Shard.Leader or Shard.IsLeader has a new answer. Without it Tick finds out.
+func (g *Gateway) LeaderChanged() {
+	g.mu.Lock()
+	g.forward.held, g.barriers.held = false, false
+	g.mu.Unlock()
+	g.pump()
+}
+
+func (g *Gateway) lost(node kv.NodeID) {
+	g.mu.Lock()
+	unknown := g.forward.lost(node)
+	g.barriers.lost(node)
+	g.mu.Unlock()
+	for _, c := range unknown {
+		g.metrics.unknown.Add(1)
+		c.finish(nil, kv.ErrOutcomeUnknown)
+	}
+	if len(unknown) > 0 {
+		g.options.Listener.LeaderLost(node, len(unknown))
+	}
+	g.pump()
+}
+
+// lookAtLeader takes the replica's word for who leads. The lock is held.
+func (g *Gateway) lookAtLeader() {
+	leader, term := g.shard.Leader()
+	before := g.forward.leader
+	g.forward.setLeader(leader, term, time.Duration(g.now.Load()), g.options.LeaderGrace)
+	if g.forward.leader != before {
+		g.barriers.held = false
+	}
+}
+
+// pump does what the cores want done, until there is nothing. One caller at a time works; what the others brought is
+// done by it, so requests that come together leave together.
+func (g *Gateway) pump() {
+	g.mu.Lock()
+	if g.pumping {
+		g.mu.Unlock()
+		return
+	}
+	g.pumping = true
+	for g.step() {
+	}
+	g.pumping = false
+	g.mu.Unlock()
+}
+
+// step does one thing. It is called with the lock held and gives it away meanwhile.
+func (g *Gateway) step() bool {
+	g.lookAtLeader()
+	leader := g.forward.leader
+	here := leader == g.options.Self
+	if id, ok := g.barriers.start(leader, time.Duration(g.now.Load())); ok {
+		g.mu.Unlock()
+		g.metrics.barriers.Add(1)
+		if here {
+			g.shard.ReadIndex(func(index uint64, err error) { g.barrierAnswered(g.options.Self, id, index, err) })
+		} else if !g.sendBarrier(leader, id) {
+			g.barrierFailed(id, true)
+		}
+		g.mu.Lock()
+		return true
+	}
+	if here && !g.shard.IsLeader() {
+		return false // it leads but is not ready; LeaderChanged or Tick comes back
+	}
+	to, calls := g.forward.take(g.options.Limits.MaxFrameBytes)
+	if len(calls) == 0 {
+		return false
+	}
+	if here {
+		for _, c := range calls {
+			g.forward.remove(c)
+			c.state = callLocal
+		}
+	}
+	g.mu.Unlock()
+	if here {
+		g.serveQueued(calls)
+	} else if !g.sendRequests(to, calls) {
+		g.mu.Lock()
+		g.forward.unsent(calls)
+		return true
+	}
+	g.mu.Lock()
+	return true
+}
+
+// serveQueued serves calls here that waited for a leader elsewhere.
+func (g *Gateway) serveQueued(calls []*Call) {
+	for _, c := range calls {
+		switch {
+		case c.answered.Load():
+		case c.read && g.readInPlace(c):
+		case c.read:
+			g.mu.Lock()
+			g.barriers.add(c)
+			g.mu.Unlock()
+			g.dropIfAnswered(c)
+		default:
+			g.propose(c)
+		}
+	}
+}
+
+// Metrics returns figures.
+func (g *Gateway) Metrics() Metrics {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := &g.metrics
+	return Metrics{
+		CallsInFlight: g.calls.Load(), ForwardedBytes: g.forward.sizeBytes,
+		QueuedCalls: len(g.forward.queue), SentCalls: len(g.forward.sent),
+		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), ForwardedCalls: m.forwarded.Load(),
+		ServedCalls: m.served.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
+		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
+		Watch: g.hub.Metrics(),
+	}
+}
+
+// NewWatchStream returns a stream of watches for a client.
+func (g *Gateway) NewWatchStream(principal string) (*watch.Stream, error) {
+	return g.hub.NewStream(func(span kv.Span) error {
+		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
+		return g.options.Authorizer.Authorize(principal, req)
+	})
+}
+
+// Restored tells that the replica's state was replaced by a snapshot.
+func (g *Gateway) Restored() { g.hub.Restored(g.shard.Revision()) }
+
+// Close ends all calls with kv.ErrStopped, and all watch streams, and waits for what runs.
+func (g *Gateway) Close() {
+	if g.stopped.Swap(true) {
+		return
+	}
+	g.hub.Close()
+	g.deadlinesMu.Lock()
+	g.closed = true
+	calls := g.deadlines.all()
+	g.deadlinesMu.Unlock()
+	for _, c := range calls {
+		g.abort(c, kv.ErrStopped)
+	}
+	g.mu.Lock() // whoever starts a reader from now on sees that it is too late
+	g.mu.Unlock()
+	g.reading.Wait()
+}
+
+// wait submits a barrier and waits until it is passed.
+func (g *Gateway) wait(ctx context.Context) error {
+	passed := make(chan error, 1)
+	c := &Call{gateway: g, read: true, ready: func(err error) { passed <- err }}
+	c.Deadline, _ = ctx.Deadline()
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		g.calls.Add(-1)
+		return kv.ErrTooManyRequests
+	}
+	if g.track(c) {
+		g.mu.Lock()
+		g.barriers.add(c)
+		g.mu.Unlock()
+		g.dropIfAnswered(c)
+		g.pump()
+	}
+	select {
+	case err := <-passed:
+		return err
+	case <-ctx.Done():
+		g.Cancel(c)
+		return ctx.Err()
+	}
+}

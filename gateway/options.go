@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// The transport's channels that belong to the gateway.
+const (
+	ChannelRequest  byte = 3
+	ChannelResponse byte = 4
+)
+
+// Shard is what the gateway needs of the local replica; *replica.Replica is one. Its methods are safe
+// for concurrent use. Functions given to it are called once, from any goroutine or at once, and do not block.
+type Shard interface {
+	// Leader returns the node that leads as far as this one knows (0: unknown), and the term.
+	Leader() (kv.NodeID, uint64)
+	// IsLeader tells whether this replica leads and is ready to serve.
+	IsLeader() bool
+	// Propose has a request evaluated by the leader. kv.ErrNotLeader means that it has and will have no effect;
+	// applied is an index that, once applied anywhere, contains what the answer tells.
+	Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error))
+	// ReadIndex finds an index that, once applied anywhere, makes a read linearizable. Leader only.
+	ReadIndex(done func(index uint64, err error))
+	// LeaseValid tells whether what was read from the applied state before the call is linearizable.
+	LeaseValid() bool
+	WaitApplied(index uint64, done func(error))
+	Applied() uint64
+	// Read answers a read-only request from the applied state.
+	Read(req *kv.Request) (*kv.Response, error)
+	// View freezes the applied state.
+	View() *mvcc.View
+	Revision() kv.Revision
+	Compacted() kv.Revision
+	// Subscribe has fn called for everything applied from now on, in order.
+	Subscribe(fn func(*shard.Applied)) kv.Revision
+}
+
+// Sender puts frames into the buffers of peers; the transport is one.
+type Sender interface {
+	// Append returns false, and sends nothing, when there is no connection or its buffer is full.
+	Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool
+	// Kick has what was appended sent soon, from another goroutine.
+	Kick(to kv.NodeID)
+}
+
+// Authorizer is the one place where a caller's identity is checked. Every request passes it where it
+// enters, a watch as the range request of its span.
+type Authorizer interface {
+	Authorize(principal string, req *kv.Request) error
+}
+
+// AllowAll is the Authorizer without rules.
+type AllowAll struct{}
+
+// Authorize allows everything.
+func (AllowAll) Authorize(string, *kv.Request) error { return nil }
+
+// Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
+type Limits struct {
+	MaxCalls          int // calls in flight
+	MaxForwardedBytes int // of requests that wait for the leader or for its answer
+	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
+	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
+}
+
+// Options of a Gateway.
+type Options struct {
+	Self  kv.NodeID
+	Shard Shard
+	// Rows reads one version without a lock, for previous versions in watches: (*mvcc.Store).Row. Nil:
+	// views of Shard are used, which is slower.
+	Rows       func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	Sender     Sender
+	Authorizer Authorizer
+	// ValidateRequest refuses malformed requests before anything else is done with them: shard.Validate.
+	ValidateRequest func(*kv.Request) error
+	Limits          Limits
+	// RequestTimeout bounds every call that has no earlier deadline. etcd: 5 s + 2 election timeouts.
+	RequestTimeout time.Duration
+	// LeaderGrace is how long an answer from a leader that was replaced is awaited. A leader that hands over
+	// properly still answers what it has proposed.
+	LeaderGrace time.Duration
+	// BarrierTimeout is after how long an unanswered read barrier is asked for again.
+	BarrierTimeout time.Duration
+	// DriverFlushes: after the driver has called the functions given to Propose it flushes the
+	// peers' buffers by itself, so that answers need no Kick.
+	DriverFlushes bool
+	// Instance distinguishes this process from the node's earlier ones. 0: random.
+	Instance uint64
+	// Clock is monotonic; the same as given to Tick.
+	Clock    func() time.Duration
+	Listener Listener
+	// Watch configures the hub; Source and Encode are set by New if they are missing.
+	Watch watch.Options
+}
+
+// Listener is told what an operator may want to know. Functions may be nil and must be quick.
+type Listener struct {
+	// LeaderLost: the connection to the leader broke, or it was replaced; so many writes have an unknown outcome.
+	LeaderLost func(node kv.NodeID, unknownWrites int)
+	// BadMessage: a peer sent something this version does not understand.
+	BadMessage func(from kv.NodeID, err error)
+}
+
+// WithDefaults returns a copy with defaults for what is not set.
+func (o Options) WithDefaults() Options {
+	if o.Authorizer == nil {
+		o.Authorizer = AllowAll{}
+	}
+	if o.ValidateRequest == nil {
+		o.ValidateRequest = func(*kv.Request) error { return nil }
+	}
+	setDefault(&o.Limits.MaxCalls, 16384)
+	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)
+	setDefault(&o.Limits.MaxReaders, 2*runtime.GOMAXPROCS(0))
+	setDefault(&o.Limits.MaxFrameBytes, 256<<10)
+	setDefault(&o.RequestTimeout, 7*time.Second)
+	setDefault(&o.LeaderGrace, 250*time.Millisecond)
+	setDefault(&o.BarrierTimeout, time.Second)
+	if o.Clock == nil {
+		start := time.Now()
+		o.Clock = func() time.Duration { return time.Since(start) }
+	}
+	if o.Instance == 0 {
+		var random [8]byte
+		rand.Read(random[:]) // never fails
+		o.Instance = binary.LittleEndian.Uint64(random[:]) | 1
+	}
+	if o.Listener.LeaderLost == nil {
+		o.Listener.LeaderLost = func(kv.NodeID, int) {}
+	}
+	if o.Listener.BadMessage == nil {
+		o.Listener.BadMessage = func(kv.NodeID, error) {}
+	}
+	if o.Watch.Source == nil && o.Shard != nil {
+		o.Watch.Source = source{shard: o.Shard, rows: o.Rows}
+	}
+	if o.Watch.Encode == nil {
+		o.Watch.Encode = etcdwire.AppendEvent
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate tells what is wrong with the options.
+func (o Options) Validate() error {
+	switch {
+	case o.Self == 0:
+		return errors.New("gateway: Options.Self is missing")
+	case o.Shard == nil:
+		return errors.New("gateway: Options.Shard is missing")
+	case o.Sender == nil:
+		return errors.New("gateway: Options.Sender is missing")
+	case o.Limits.MaxCalls < 0 || o.Limits.MaxForwardedBytes < 0 || o.Limits.MaxReaders < 0 || o.Limits.MaxFrameBytes < 0:
+		return errors.New("gateway: a limit is negative")
+	case o.RequestTimeout < 0 || o.LeaderGrace < 0 || o.BarrierTimeout < 0:
+		return errors.New("gateway: a duration is negative")
+	}
+	return nil
+}
+
+// source reads history and previous versions for the watch hub.
+type source struct {
+	shard Shard
+	rows  func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
+}
+
+func (s source) Revision() kv.Revision  { return s.shard.Revision() }
+func (s source) Compacted() kv.Revision { return s.shard.Compacted() }
+func (s source) View() (watch.View, error) {
+	return s.shard.View(), nil
+}
+
+func (s source) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
+	if s.rows != nil {
+		row, _, found, err := s.rows(at)
+		return row, found, err
+	}
+	view := s.shard.View()
+	defer view.Close()
+	row, _, found, err := view.Row(at)
+	return row, found, err
+}

@@ -1,0 +1,224 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+)
+
+// sendRequests sends calls to the leader. false: nothing was sent.
+func (g *Gateway) sendRequests(to kv.NodeID, calls []*Call) bool {
+	sent := g.options.Sender.Append(to, ChannelRequest, func(dst []byte) []byte {
+		dst = appendHeader(dst, messageRequests, g.options.Instance)
+		for _, c := range calls {
+			dst = appendItem(dst, c.id, func(dst []byte) []byte { return etcdwire.AppendRequest(dst, c.Req) })
+		}
+		return dst
+	})
+	if sent {
+		g.metrics.forwarded.Add(int64(len(calls)))
+		g.options.Sender.Kick(to)
+	}
+	return sent
+}
+
+func (g *Gateway) sendBarrier(to kv.NodeID, id uint64) bool {
+	sent := g.options.Sender.Append(to, ChannelRequest, func(dst []byte) []byte {
+		return binary.AppendUvarint(appendHeader(dst, messageBarrier, g.options.Instance), id)
+	})
+	if sent {
+		g.options.Sender.Kick(to)
+	}
+	return sent
+}
+
+// HandleMessage takes a frame of a peer on one of the gateway's channels. The payload belongs to the gateway.
+func (g *Gateway) HandleMessage(from kv.NodeID, channel byte, payload []byte) {
+	kind, instance, rest, err := decodeHeader(payload)
+	switch {
+	case err != nil:
+	case channel == ChannelRequest && kind == messageRequests:
+		err = eachItem(rest, func(id uint64, body []byte) { g.serve(from, instance, id, body) })
+	case channel == ChannelRequest && kind == messageBarrier:
+		err = g.serveBarrier(from, instance, rest)
+	case channel == ChannelResponse && instance != g.options.Instance:
+		// for an earlier process of this node
+	case channel == ChannelResponse:
+		err = g.takeAnswer(from, kind, rest)
+	default:
+		err = fmt.Errorf("gateway: unknown message %d on channel %d", kind, channel)
+	}
+	if err != nil {
+		g.options.Listener.BadMessage(from, err)
+	}
+}
+
+func (g *Gateway) takeAnswer(from kv.NodeID, kind byte, rest []byte) error {
+	switch kind {
+	case messageAnswers:
+		return eachItem(rest, func(id uint64, body []byte) { g.takeOutcome(from, id, body) })
+	case messageBarrierPassed, messageBarrierFailed:
+		id, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return errMalformed
+		}
+		if kind == messageBarrierFailed {
+			remote, _, err := etcdwire.DecodeError(rest[n:])
+			if err == nil {
+				g.barrierAnswered(from, id, 0, remote)
+			}
+			return err
+		}
+		index, m := binary.Uvarint(rest[n:])
+		if m <= 0 {
+			return errMalformed
+		}
+		g.barrierAnswered(from, id, index, nil)
+		return nil
+	}
+	return fmt.Errorf("gateway: unknown message %d on channel %d", kind, ChannelResponse)
+}
+
+// takeOutcome gives a forwarded call its answer, once the local state contains what it tells.
+func (g *Gateway) takeOutcome(from kv.NodeID, id uint64, body []byte) {
+	o, bad := decodeOutcome(body)
+	g.mu.Lock()
+	c := g.forward.answered(id, from)
+	g.mu.Unlock()
+	switch {
+	case c == nil: // late
+	case bad != nil:
+		g.options.Listener.BadMessage(from, bad)
+		c.finish(nil, kv.ErrOutcomeUnknown)
+	case errors.Is(o.err, kv.ErrNotLeader):
+		g.metrics.retries.Add(1)
+		g.mu.Lock()
+		g.forward.refused(c, from, o.leader, g.options.Self)
+		g.mu.Unlock()
+		g.dropIfAnswered(c)
+		g.pump()
+	case o.err != nil:
+		c.finish(nil, o.err)
+	default:
+		g.shard.WaitApplied(o.applied, func(error) {
+			// Even if this replica stops before: the leader has said what the outcome is.
+			c.finish(o.resp, nil)
+		})
+	}
+}
+
+// serve does what a peer forwarded. It is never forwarded again.
+func (g *Gateway) serve(from kv.NodeID, instance, id uint64, body []byte) {
+	req, err := etcdwire.DecodeRequest(body)
+	if err != nil {
+		g.answer(from, instance, id, nil, 0, fmt.Errorf("%w: %w", kv.ErrInvalidRequest, err))
+		g.options.Sender.Kick(from)
+		return
+	}
+	g.metrics.served.Add(1)
+	// An answer given later comes from the driver, which may flush by itself; one given at once does not.
+	var later atomic.Bool
+	done := func(resp *kv.Response, applied uint64, err error) {
+		g.answer(from, instance, id, resp, applied, err)
+		if !later.Load() || !g.options.DriverFlushes {
+			g.options.Sender.Kick(from)
+		}
+	}
+	defer later.Store(true)
+	switch {
+	case g.stopped.Load() || !g.shard.IsLeader():
+		done(nil, 0, kv.ErrNotLeader)
+	case leaderOnly(req):
+		g.serveRead(req, done)
+	default:
+		g.shard.Propose(req, done)
+	}
+}
+
+// serveRead answers a read that only the leader can answer.
+func (g *Gateway) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
+	resp, err := g.shard.Read(req)
+	if g.shard.LeaseValid() {
+		done(resp, 0, err)
+		return
+	}
+	g.shard.ReadIndex(func(index uint64, err error) {
+		if err != nil {
+			done(nil, 0, kv.ErrNotLeader)
+			return
+		}
+		g.shard.WaitApplied(index, func(err error) {
+			if err != nil {
+				done(nil, 0, err)
+				return
+			}
+			resp, err := g.shard.Read(req)
+			done(resp, 0, err)
+		})
+	})
+}
+
+func (g *Gateway) answer(to kv.NodeID, instance, id uint64, resp *kv.Response, applied uint64, err error) {
+	leader := kv.NodeID(0)
+	if err != nil {
+		leader, _ = g.shard.Leader()
+	}
+	sent := g.options.Sender.Append(to, ChannelResponse, func(dst []byte) []byte {
+		dst = appendHeader(dst, messageAnswers, instance)
+		return appendItem(dst, id, func(dst []byte) []byte { return appendOutcome(dst, resp, applied, err, leader) })
+	})
+	if !sent {
+		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
+		g.metrics.lostAnswers.Add(1)
+	}
+}
+
+func (g *Gateway) serveBarrier(from kv.NodeID, instance uint64, rest []byte) error {
+	id, n := binary.Uvarint(rest)
+	if n <= 0 {
+		return errMalformed
+	}
+	g.shard.ReadIndex(func(index uint64, err error) {
+		leader, _ := g.shard.Leader()
+		sent := g.options.Sender.Append(from, ChannelResponse, func(dst []byte) []byte {
+			if err != nil {
+				dst = binary.AppendUvarint(appendHeader(dst, messageBarrierFailed, instance), id)
+				return etcdwire.AppendError(dst, err, etcdwire.Hints{Leader: leader})
+			}
+			dst = binary.AppendUvarint(appendHeader(dst, messageBarrierPassed, instance), id)
+			return binary.AppendUvarint(dst, index)
+		})
+		if sent {
+			g.options.Sender.Kick(from) // it may have been answered outside of a round
+		} else {
+			g.metrics.lostAnswers.Add(1)
+		}
+	})
+	return nil
+}
+
+// barrierAnswered serves the reads that shared a barrier, once what it names is applied here.
+func (g *Gateway) barrierAnswered(from kv.NodeID, id, index uint64, err error) {
+	if err != nil {
+		g.barrierFailed(id, true)
+		g.pump()
+		return
+	}
+	g.mu.Lock()
+	calls := g.barriers.done(id, from)
+	g.mu.Unlock()
+	if len(calls) > 0 {
+		g.shard.WaitApplied(index, func(err error) { g.barrierApplied(calls, err) })
+	}
+	g.pump()
+}
+
+func (g *Gateway) barrierFailed(id uint64, hold bool) {
+	g.mu.Lock()
+	g.barriers.failed(id, hold)
+	g.mu.Unlock()
+}

@@ -1,0 +1,197 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// barrierApplied reads for the calls that shared a barrier. It may run in the driver's goroutine, so only short reads
+// are done here.
+func (g *Gateway) barrierApplied(calls []*Call, err error) {
+	for _, c := range calls {
+		switch {
+		case c.answered.Load():
+		case err != nil || c.ready != nil:
+			c.finish(nil, err)
+		case leaderOnly(c.Req) && !g.shard.IsLeader():
+			g.enqueue(c)
+		case short(c.Req):
+			g.metrics.localReads.Add(1)
+			c.finish(g.shard.Read(c.Req))
+		default:
+			g.readAside(c)
+		}
+	}
+}
+
+// short tells whether reading takes about as long as handing it to another goroutine.
+func short(req *kv.Request) bool {
+	switch req.Kind {
+	case kv.KindRange:
+		return req.Range.Span.Single()
+	case kv.KindTxn:
+		return len(req.Txn.Compare) <= 4 && shortCompares(req.Txn.Compare) && shortOps(req.Txn.Success) && shortOps(req.Txn.Failure)
+	case kv.KindLeaseTimeToLive:
+		return !req.LeaseTimeToLive.Keys
+	case kv.KindLeaseLeases:
+		return false
+	}
+	return true
+}
+
+func shortCompares(compares []kv.Compare) bool {
+	for i := range compares {
+		if !compares[i].Span.Single() {
+			return false
+		}
+	}
+	return true
+}
+
+func shortOps(ops []kv.Op) bool {
+	for i := range ops {
+		if ops[i].Range == nil || !ops[i].Range.Span.Single() {
+			return false
+		}
+	}
+	return len(ops) <= 4
+}
+
+// readAside reads in a goroutine of its own; at most Limits.MaxReaders read at a time.
+func (g *Gateway) readAside(c *Call) {
+	g.mu.Lock()
+	stopped := g.stopped.Load()
+	if !stopped {
+		g.reading.Add(1)
+	}
+	g.mu.Unlock()
+	if stopped {
+		c.finish(nil, kv.ErrStopped)
+		return
+	}
+	go func() {
+		defer g.reading.Done()
+		g.readers <- struct{}{}
+		defer func() { <-g.readers }()
+		if c.answered.Load() {
+			return
+		}
+		g.metrics.localReads.Add(1)
+		c.finish(g.shard.Read(c.Req))
+	}()
+}
+
+// Barrier waits until a read of the local state is linearizable with respect to the moment of the call.
+func (g *Gateway) Barrier(ctx context.Context) error {
+	if g.stopped.Load() {
+		return kv.ErrStopped
+	}
+	return g.wait(ctx)
+}
+
+// RangeStream reads a range in chunks of about 1 MiB, from one state. Every response given to emit has the
+// revision of the state for its header; the last one has no keys and tells More and Count. It runs in the caller's goroutine, so
+// an emit that blocks holds the reading up and nothing else.
+func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(*kv.Response) error) error {
+	if req.Kind != kv.KindRange || req.Range == nil {
+		return fmt.Errorf("stream a range: the request is none: %w", kv.ErrInvalidRequest)
+	}
+	if err := g.admit(req); err != nil {
+		return err
+	}
+	if !req.Range.Serializable {
+		if err := g.wait(ctx); err != nil {
+			return err
+		}
+	}
+	view := g.shard.View()
+	defer view.Close()
+	respond := func(r *kv.RangeResponse) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return emit(&kv.Response{Kind: kv.KindRange, Revision: view.Revision(), Range: r})
+	}
+	end, err := view.RangeStream(req.Range, streamChunkBytes, func(kvs []kv.KeyValue) error {
+		return respond(&kv.RangeResponse{KVs: kvs})
+	})
+	if err != nil {
+		return err
+	}
+	return respond(end)
+}
+
+// streamChunkBytes is the size of a chunk of RangeStream.
+const streamChunkBytes = 1 << 20
+
+// HashResult is the answer to HashKV.
+type HashResult struct {
+	Hash         uint32
+	HashRevision kv.Revision // the revision that was hashed
+	Revision     kv.Revision // of the state, for the header
+	Compacted    kv.Revision
+}
+
+// HashKV sums up the local state at a revision (0: the newest). It is equal on all nodes. One hash is
+// computed at a time; the others wait.
+func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revision) (HashResult, error) {
+	req := &kv.Request{Kind: kv.KindRange, Principal: principal,
+		Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, Serializable: true}}
+	if err := g.admit(req); err != nil {
+		return HashResult{}, err
+	}
+	select {
+	case g.hashing <- struct{}{}:
+	case <-ctx.Done():
+		return HashResult{}, ctx.Err()
+	}
+	defer func() { <-g.hashing }()
+	view := g.shard.View()
+	defer view.Close()
+	hash, err := view.Hash(revision)
+	result := HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: view.Compacted()}
+	if revision == 0 {
+		result.HashRevision = view.Revision()
+	}
+	return result, err
+}
+
+// sizeBytes is about what a request takes on the wire and in memory.
+func sizeBytes(req *kv.Request) int {
+	const overhead = 64
+	switch req.Kind {
+	case kv.KindPut:
+		return overhead + len(req.Put.Key) + len(req.Put.Value)
+	case kv.KindTxn:
+		return overhead + txnBytes(req.Txn)
+	case kv.KindDeleteRange:
+		return overhead + spanBytes(req.DeleteRange.Span)
+	}
+	return overhead
+}
+
+func spanBytes(s kv.Span) int { return len(s.Start) + len(s.End) }
+
+func txnBytes(t *kv.TxnRequest) (n int) {
+	for i := range t.Compare {
+		n += 32 + spanBytes(t.Compare[i].Span) + len(t.Compare[i].Value)
+	}
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			n += 32
+			switch op := &ops[i]; {
+			case op.Range != nil:
+				n += spanBytes(op.Range.Span)
+			case op.Put != nil:
+				n += len(op.Put.Key) + len(op.Put.Value)
+			case op.DeleteRange != nil:
+				n += spanBytes(op.DeleteRange.Span)
+			case op.Txn != nil:
+				n += txnBytes(op.Txn)
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,406 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+
+	"github.com/tidwall/btree"
+)
+
+// MemoryOptions configure a Memory engine.
+type MemoryOptions struct {
+	// ManualFlush leaves flushes pending until CompleteFlush or FailFlush; otherwise
+	// Flush is durable at once and calls done before it returns.
+	ManualFlush bool
+	// Files is where Export writes and Ingest reads. Engines that exchange files share
+	// it, or somebody carries the files over. Default: a MemoryFiles of its own.
+	Files Files
+	// ExportFileBytes limits one exported file. Default 64 MiB.
+	ExportFileBytes int
+	// CrashStates is how many states after the last durable one Crash may choose from;
+	// when there are more the oldest are forgotten. Default 1,024.
+	CrashStates int
+}
+
+// WithDefaults returns a copy with defaults filled in.
+func (o MemoryOptions) WithDefaults() MemoryOptions {
+	if o.Files == nil {
+		o.Files = NewMemoryFiles()
+	}
+	if o.ExportFileBytes == 0 {
+		o.ExportFileBytes = 64 << 20
+	}
+	if o.CrashStates == 0 {
+		o.CrashStates = 1024
+	}
+	return o
+}
+
+// Validate tells what is wrong with the options.
+func (o MemoryOptions) Validate() error {
+	if o.ExportFileBytes < 0 || o.CrashStates < 0 {
+		return fmt.Errorf("storage: memory engine: sizes must not be negative: %+v", o)
+	}
+	return nil
+}
+
+// Memory is the deterministic in-memory Engine. It loses at a Crash what a disk would lose.
+//
+// It has no lock: every Apply builds a new version of a copy-on-write tree and
+// publishes it, so readers in other goroutines see whole batches, as the interface
+// promises. Everything else is for one goroutine.
+type Memory struct {
+	options MemoryOptions
+	current atomic.Pointer[memoryState]
+	stopped atomic.Pointer[error] // set once, by Close or FailFlush
+
+	durable *memoryState   // what a crash cannot take away
+	recent  []*memoryState // Invariant: ascending, all newer than durable; the last is current unless it is durable
+	pending []pendingFlush // Invariant: ascending
+
+	snapshots atomic.Int64
+	flushes   int64
+}
+
+// memoryState is the content after a batch. It never changes once published.
+type memoryState struct {
+	sequence uint64 // number of batches applied so far
+	tree     *btree.BTreeG[memoryItem]
+	bytes    int64
+}
+
+type memoryItem struct{ key, value []byte }
+
+type pendingFlush struct {
+	state *memoryState
+	done  func(error)
+}
+
+var _ Engine = (*Memory)(nil)
+
+// NewMemory returns an empty engine.
+func NewMemory(o MemoryOptions) *Memory {
+	tree := btree.NewBTreeGOptions(lessItem, btree.Options{NoLocks: true})
+	return newMemoryAt(o.WithDefaults(), &memoryState{tree: tree})
+}
+
+func newMemoryAt(o MemoryOptions, s *memoryState) *Memory {
+	m := &Memory{options: o, durable: s}
+	m.current.Store(s)
+	return m
+}
+
+func lessItem(a, b memoryItem) bool { return bytes.Compare(a.key, b.key) < 0 }
+
+// Get implements Reader.
+func (m *Memory) Get(key, dst []byte) ([]byte, bool, error) {
+	if err := m.Err(); err != nil {
+		return dst, false, err
+	}
+	value, found := m.current.Load().get(key, dst)
+	return value, found, nil
+}
+
+func (s *memoryState) get(key, dst []byte) ([]byte, bool) {
+	item, found := s.tree.Get(memoryItem{key: key})
+	return append(dst, item.value...), found
+}
+
+// NewIterator implements Reader.
+func (m *Memory) NewIterator(lower, upper []byte) Iterator {
+	return newMemoryIterator(m, m.current.Load(), lower, upper)
+}
+
+// NewSnapshot implements Engine.
+func (m *Memory) NewSnapshot() Snapshot {
+	m.snapshots.Add(1)
+	return &memorySnapshot{engine: m, state: m.current.Load()}
+}
+
+// NewBatch implements Engine.
+func (m *Memory) NewBatch() Batch { return &memoryBatch{} }
+
+// Apply implements Engine.
+func (m *Memory) Apply(b Batch) error {
+	if err := m.Err(); err != nil {
+		return err
+	}
+	batch, ok := b.(*memoryBatch)
+	if !ok {
+		return fmt.Errorf("storage: a batch of type %T does not belong to the memory engine", b)
+	}
+	m.publish(m.current.Load().apply(batch.changes))
+	return nil
+}
+
+func (m *Memory) publish(s *memoryState) {
+	m.recent = append(m.recent, s)
+	if extra := len(m.recent) - m.options.CrashStates; extra > 0 {
+		m.recent = append(m.recent[:0], m.recent[extra:]...)
+	}
+	m.current.Store(s)
+}
+
+// apply returns the state after the changes and leaves s as it is.
+func (s *memoryState) apply(changes []change) *memoryState {
+	next := &memoryState{sequence: s.sequence + 1, tree: s.tree.IsoCopy(), bytes: s.bytes}
+	for _, c := range changes {
+		switch c.kind {
+		case changeSet:
+			next.set(c.key, c.value)
+		case changeDelete:
+			next.delete(c.key)
+		case changeDeleteRange:
+			next.deleteRange(c.key, c.value)
+		}
+	}
+	return next
+}
+
+func (s *memoryState) set(key, value []byte) {
+	if old, replaced := s.tree.Set(memoryItem{key, value}); replaced {
+		s.bytes -= old.sizeBytes()
+	}
+	s.bytes += int64(len(key) + len(value))
+}
+
+func (s *memoryState) delete(key []byte) {
+	if old, found := s.tree.Delete(memoryItem{key: key}); found {
+		s.bytes -= old.sizeBytes()
+	}
+}
+
+func (s *memoryState) deleteRange(lower, upper []byte) {
+	var keys [][]byte
+	s.tree.Ascend(memoryItem{key: lower}, func(item memoryItem) bool {
+		if bytes.Compare(item.key, upper) >= 0 {
+			return false
+		}
+		keys = append(keys, item.key)
+		return true
+	})
+	for _, key := range keys {
+		s.delete(key)
+	}
+}
+
+func (i memoryItem) sizeBytes() int64 { return int64(len(i.key) + len(i.value)) }
+
+// Flush implements Engine.
+func (m *Memory) Flush(done func(error)) {
+	if err := m.Err(); err != nil {
+		done(err)
+		return
+	}
+	m.pending = append(m.pending, pendingFlush{m.current.Load(), done})
+	if !m.options.ManualFlush {
+		m.CompleteFlush()
+	}
+}
+
+// PendingFlushes is the number of flushes that wait for CompleteFlush.
+func (m *Memory) PendingFlushes() int { return len(m.pending) }
+
+// CompleteFlush makes the oldest pending flush durable and calls its done. It
+// returns false if there is none.
+func (m *Memory) CompleteFlush() bool {
+	if len(m.pending) == 0 {
+		return false
+	}
+	flush := m.pending[0]
+	m.pending = m.pending[1:]
+	m.flushes++
+	m.makeDurable(flush.state)
+	flush.done(nil)
+	return true
+}
+
+// makeDurable never goes back: a later Ingest may have made more durable already.
+func (m *Memory) makeDurable(s *memoryState) {
+	if s.sequence <= m.durable.sequence {
+		return
+	}
+	m.durable = s
+	for len(m.recent) > 0 && m.recent[0].sequence <= s.sequence {
+		m.recent = m.recent[1:]
+	}
+}
+
+// FailFlush behaves as a disk whose sync failed: all pending flushes and every later call
+// get an error. It returns false, and does nothing, if no flush is pending.
+func (m *Memory) FailFlush(cause error) bool {
+	if len(m.pending) == 0 {
+		return false
+	}
+	m.stop(fmt.Errorf("%w: flushing the state failed: %w", ErrUnusable, cause))
+	return true
+}
+
+func (m *Memory) stop(err error) {
+	m.stopped.CompareAndSwap(nil, &err)
+	pending := m.pending
+	m.pending = nil
+	for _, flush := range pending {
+		flush.done(err)
+	}
+}
+
+// Err is what stopped the engine; nil while it works.
+func (m *Memory) Err() error {
+	if p := m.stopped.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Crash returns the engine as it would be found after a power loss now: the last durable
+// state, or the state after one of the later batches, as random chooses; a nil random
+// takes the durable state. Pending flushes are forgotten: their done is never called.
+// The receiver must not be used any more, except by those who read snapshots of it.
+func (m *Memory) Crash(random *rand.Rand) *Memory {
+	found := m.durable
+	if random != nil {
+		if i := random.IntN(len(m.recent) + 1); i > 0 {
+			found = m.recent[i-1]
+		}
+	}
+	m.pending = nil
+	m.stop(fmt.Errorf("%w: the machine lost power", ErrClosed))
+	return newMemoryAt(m.options, found)
+}
+
+// Reclaim implements Engine. There is nothing to reclaim.
+func (m *Memory) Reclaim() {}
+
+// Metrics implements Engine.
+func (m *Memory) Metrics() Metrics {
+	s := m.current.Load()
+	return Metrics{DiskBytes: s.bytes, LiveBytes: s.bytes, MemoryBytes: s.bytes, FlushCount: m.flushes, ReadAmplification: 1}
+}
+
+// Check verifies the invariants.
+func (m *Memory) Check() error {
+	last := m.durable.sequence
+	for _, s := range m.recent {
+		if s.sequence <= last {
+			return fmt.Errorf("storage: memory engine: state %d follows state %d", s.sequence, last)
+		}
+		last = s.sequence
+	}
+	if current := m.current.Load().sequence; current != last {
+		return fmt.Errorf("storage: memory engine: the current state is %d, the last recorded one %d", current, last)
+	}
+	for i := 1; i < len(m.pending); i++ {
+		if m.pending[i].state.sequence < m.pending[i-1].state.sequence {
+			return fmt.Errorf("storage: memory engine: pending flushes are out of order")
+		}
+	}
+	return nil
+}
+
+// Close implements Engine. Pending flushes get ErrClosed.
+func (m *Memory) Close() error {
+	m.stop(fmt.Errorf("%w: the memory engine", ErrClosed))
+	if n := m.snapshots.Load(); n > 0 {
+		return fmt.Errorf("storage: memory engine closed while %d snapshots are open", n)
+	}
+	return nil
+}
+
+type memorySnapshot struct {
+	engine *Memory
+	state  *memoryState
+	closed bool
+}
+
+func (s *memorySnapshot) Get(key, dst []byte) ([]byte, bool, error) {
+	if s.closed {
+		return dst, false, fmt.Errorf("%w: the snapshot", ErrClosed)
+	}
+	if err := s.engine.Err(); err != nil {
+		return dst, false, err
+	}
+	value, found := s.state.get(key, dst)
+	return value, found, nil
+}
+
+func (s *memorySnapshot) NewIterator(lower, upper []byte) Iterator {
+	return newMemoryIterator(s.engine, s.state, lower, upper)
+}
+
+func (s *memorySnapshot) Close() error {
+	if !s.closed {
+		s.closed = true
+		s.engine.snapshots.Add(-1)
+	}
+	return nil
+}
+
+// Export implements Engine.
+func (m *Memory) Export(ctx context.Context, s Snapshot, spans []Span, dir string, progress func(int64)) ([]string, error) {
+	if err := m.Err(); err != nil {
+		return nil, err
+	}
+	snapshot, ok := s.(*memorySnapshot)
+	if !ok || snapshot.closed {
+		return nil, fmt.Errorf("storage: export needs an open snapshot of the memory engine, got %T", s)
+	}
+	if err := ValidateSpans(spans); err != nil {
+		return nil, err
+	}
+	w := memoryExport{ctx: ctx, files: m.options.Files, dir: dir, limit: m.options.ExportFileBytes, progress: progress}
+	if err := w.writeAll(snapshot, spans); err != nil {
+		w.removeAll()
+		return nil, err
+	}
+	return w.names, nil
+}
+
+// Ingest implements Engine.
+func (m *Memory) Ingest(ctx context.Context, files []string, spans []Span) error {
+	if err := m.Err(); err != nil {
+		return err
+	}
+	if err := ValidateSpans(spans); err != nil {
+		return err
+	}
+	var changes []change
+	for _, span := range spans {
+		changes = append(changes, change{changeDeleteRange, span.Lower, span.Upper})
+	}
+	for _, name := range files {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("storage: ingest: %w", err)
+		}
+		sets, err := readMemoryFile(m.options.Files, name, spans)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, sets...)
+	}
+	next := m.current.Load().apply(changes)
+	m.publish(next)
+	m.makeDurable(next)
+	for _, name := range files {
+		if err := m.options.Files.Remove(name); err != nil {
+			return fmt.Errorf("storage: ingest: remove %s after it was ingested: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// ValidateSpans tells whether the spans are what Export and Ingest take: not empty, ascending and disjoint.
+func ValidateSpans(spans []Span) error {
+	for i, s := range spans {
+		if bytes.Compare(s.Lower, s.Upper) >= 0 {
+			return fmt.Errorf("storage: span %d is empty: [%x, %x)", i, s.Lower, s.Upper)
+		}
+		if i > 0 && bytes.Compare(spans[i-1].Upper, s.Lower) > 0 {
+			return fmt.Errorf("storage: span %d, [%x, %x), is not after the one before, which ends at %x", i, s.Lower, s.Upper, spans[i-1].Upper)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/tidwall/btree"
+)
+
+// memoryIterator walks one published state.
+type memoryIterator struct {
+	engine       *Memory
+	tree         *btree.BTreeG[memoryItem]
+	iter         btree.IterG[memoryItem]
+	lower, upper []byte
+	valid        bool
+	closed       bool
+}
+
+func newMemoryIterator(m *Memory, s *memoryState, lower, upper []byte) *memoryIterator {
+	return &memoryIterator{engine: m, tree: s.tree, iter: s.tree.Iter(), lower: bytes.Clone(lower), upper: bytes.Clone(upper)}
+}
+
+// settle decides whether the position that a move arrived at counts.
+func (it *memoryIterator) settle(found bool) bool {
+	it.valid = found && it.Error() == nil && it.inBounds(it.iter.Item().key)
+	return it.valid
+}
+
+func (it *memoryIterator) inBounds(key []byte) bool {
+	return (it.lower == nil || bytes.Compare(key, it.lower) >= 0) && (it.upper == nil || bytes.Compare(key, it.upper) < 0)
+}
+
+func (it *memoryIterator) First() bool {
+	if it.lower != nil {
+		return it.settle(it.iter.Seek(memoryItem{key: it.lower}))
+	}
+	return it.settle(it.iter.First())
+}
+
+func (it *memoryIterator) Last() bool {
+	if it.upper != nil {
+		return it.settle(it.before(it.upper))
+	}
+	return it.settle(it.iter.Last())
+}
+
+func (it *memoryIterator) SeekGE(key []byte) bool {
+	if it.lower != nil && bytes.Compare(key, it.lower) < 0 {
+		key = it.lower
+	}
+	return it.settle(it.iter.Seek(memoryItem{key: key}))
+}
+
+func (it *memoryIterator) SeekLT(key []byte) bool {
+	if it.upper != nil && bytes.Compare(key, it.upper) > 0 {
+		key = it.upper
+	}
+	return it.settle(it.before(key))
+}
+
+// before moves to the last key below the bound.
+func (it *memoryIterator) before(bound []byte) bool {
+	if !it.iter.Seek(memoryItem{key: bound}) {
+		last := it.iter.Last()
+		return last
+	}
+	return it.iter.Prev()
+}
+
+func (it *memoryIterator) Next() bool { return it.valid && it.settle(it.iter.Next()) }
+func (it *memoryIterator) Prev() bool { return it.valid && it.settle(it.iter.Prev()) }
+
+func (it *memoryIterator) Valid() bool   { return it.valid }
+func (it *memoryIterator) Key() []byte   { return it.iter.Item().key }
+func (it *memoryIterator) Value() []byte { return it.iter.Item().value }
+
+func (it *memoryIterator) Error() error {
+	if it.closed {
+		return fmt.Errorf("%w: the iterator", ErrClosed)
+	}
+	return it.engine.Err()
+}
+
+func (it *memoryIterator) Close() error {
+	it.closed, it.valid = true, false
+	it.iter.Release()
+	return nil
+}

@@ -1,0 +1,382 @@
+package storage
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// MaxIndexGap is how far beyond the last entry of a group a new entry may be. A log
+// with larger holes is a mistake of its writer.
+const MaxIndexGap = 1 << 20
+
+// MemoryLog is the deterministic in-memory Log. What was not synced may be lost at a
+// Crash. Writes, reads and Crash are for one goroutine; Sync may run in another.
+type MemoryLog struct {
+	groups  map[consensus.GroupID]*memoryGroup
+	durable map[consensus.GroupID]*memoryGroup
+	// unsynced holds the writes after durable, in order.
+	// Invariant: unsynced[i] has number written-len(unsynced)+i+1.
+	unsynced []memoryWrite
+	written  atomic.Uint64
+	synced   atomic.Uint64 // numbers of writes; synced <= written
+	stopped  atomic.Pointer[error]
+
+	writes, bytes int64
+	syncs         atomic.Int64
+}
+
+// memoryWrite is one unit: a Write, a Compact or a Drop.
+type memoryWrite struct {
+	parts   []GroupAppend
+	group   consensus.GroupID
+	compact consensus.Index
+	drop    bool
+}
+
+// memoryGroup is the log of one group.
+type memoryGroup struct {
+	before    LogPosition       // the entry before the first
+	entries   []consensus.Entry // ascending, all above before.Index, holes allowed
+	hardState consensus.HardState
+}
+
+var _ Log = (*MemoryLog)(nil)
+
+// NewMemoryLog returns an empty log.
+func NewMemoryLog() *MemoryLog {
+	return &MemoryLog{groups: map[consensus.GroupID]*memoryGroup{}, durable: map[consensus.GroupID]*memoryGroup{}}
+}
+
+// Group implements Log.
+func (l *MemoryLog) Group(id consensus.GroupID) GroupLog { return &memoryGroupLog{l, id} }
+
+// Groups implements Log.
+func (l *MemoryLog) Groups() []consensus.GroupID {
+	ids := make([]consensus.GroupID, 0, len(l.groups))
+	for id := range l.groups {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Write implements Log.
+func (l *MemoryLog) Write(parts []GroupAppend) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	for i := range parts {
+		if err := l.validate(&parts[i]); err != nil {
+			return l.stop(err)
+		}
+	}
+	l.writes++
+	for i := range parts {
+		for j := range parts[i].Entries {
+			l.bytes += int64(parts[i].Entries[j].SizeBytes())
+		}
+	}
+	l.do(memoryWrite{parts: clonePart(parts)})
+	return nil
+}
+
+// clonePart copies what the caller may reuse: everything but the Data of entries.
+func clonePart(parts []GroupAppend) []GroupAppend {
+	cloned := slices.Clone(parts)
+	for i := range cloned {
+		cloned[i].Entries = slices.Clone(cloned[i].Entries)
+		if cloned[i].HardState != nil {
+			hs := *cloned[i].HardState
+			cloned[i].HardState = &hs
+		}
+		if cloned[i].Reset != nil {
+			reset := *cloned[i].Reset
+			cloned[i].Reset = &reset
+		}
+	}
+	return cloned
+}
+
+func (l *MemoryLog) validate(a *GroupAppend) error {
+	before, last := LogPosition{}, consensus.Index(0)
+	if g := l.groups[a.Group]; g != nil {
+		before, last = g.before, g.last()
+	}
+	return ValidateAppend(a, before.Index+1, last)
+}
+
+// ValidateAppend tells whether the part can be written to a log that holds first to last.
+func ValidateAppend(a *GroupAppend, first, last consensus.Index) error {
+	if a.Group == 0 {
+		return fmt.Errorf("storage: log: a group must not be 0")
+	}
+	if a.Reset != nil {
+		last = a.Reset.Index
+	} else if a.TruncateFrom != 0 && a.TruncateFrom <= last {
+		last = max(a.TruncateFrom, first) - 1
+	}
+	for i := range a.Entries {
+		index := a.Entries[i].Index
+		switch {
+		case index == 0:
+			return fmt.Errorf("storage: log of group %d: an entry must not have index 0", a.Group)
+		case i > 0 && index <= a.Entries[i-1].Index:
+			return fmt.Errorf("storage: log of group %d: entry %d follows entry %d", a.Group, index, a.Entries[i-1].Index)
+		case index > last && index-last > MaxIndexGap:
+			return fmt.Errorf("storage: log of group %d: entry %d is too far beyond the last entry, %d", a.Group, index, last)
+		}
+		last = max(last, index)
+	}
+	return nil
+}
+
+// do applies the write to the current state and remembers it for a crash.
+func (l *MemoryLog) do(w memoryWrite) {
+	w.apply(l.groups)
+	l.forgetSynced()
+	l.unsynced = append(l.unsynced, w)
+	l.written.Add(1)
+}
+
+// forgetSynced moves synced writes from unsynced into durable.
+func (l *MemoryLog) forgetSynced() {
+	n := len(l.unsynced) - int(l.written.Load()-l.synced.Load())
+	for _, w := range l.unsynced[:n] {
+		w.apply(l.durable)
+	}
+	l.unsynced = slices.Delete(l.unsynced, 0, n)
+}
+
+func (w *memoryWrite) apply(groups map[consensus.GroupID]*memoryGroup) {
+	switch {
+	case w.drop:
+		delete(groups, w.group)
+	case w.compact != 0:
+		if g := groups[w.group]; g != nil {
+			g.compact(w.compact)
+		}
+	}
+	for i := range w.parts {
+		g := groups[w.parts[i].Group]
+		if g == nil {
+			g = &memoryGroup{}
+			groups[w.parts[i].Group] = g
+		}
+		g.append(&w.parts[i])
+	}
+}
+
+func (g *memoryGroup) append(a *GroupAppend) {
+	if a.Reset != nil {
+		g.before, g.entries = *a.Reset, nil
+	}
+	if a.TruncateFrom != 0 {
+		g.entries = g.entries[:g.search(a.TruncateFrom)]
+	}
+	for _, e := range a.Entries {
+		if e.Index > g.before.Index {
+			g.set(e)
+		}
+	}
+	if a.HardState != nil {
+		g.hardState = *a.HardState
+	}
+}
+
+// search returns the position of the first entry at or above the index.
+func (g *memoryGroup) search(index consensus.Index) int {
+	return sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Index >= index })
+}
+
+func (g *memoryGroup) set(e consensus.Entry) {
+	i := g.search(e.Index)
+	switch {
+	case i == len(g.entries):
+		g.entries = append(g.entries, e)
+	case g.entries[i].Index == e.Index:
+		g.entries[i] = e
+	default:
+		g.entries = slices.Insert(g.entries, i, e)
+	}
+}
+
+func (g *memoryGroup) last() consensus.Index {
+	if n := len(g.entries); n > 0 {
+		return g.entries[n-1].Index
+	}
+	return g.before.Index
+}
+
+func (g *memoryGroup) compact(index consensus.Index) {
+	index = min(index, g.last())
+	if index <= g.before.Index {
+		return
+	}
+	i := g.search(index)
+	g.before = LogPosition{Index: index}
+	if i < len(g.entries) && g.entries[i].Index == index {
+		g.before.Term = g.entries[i].Term
+		i++
+	}
+	g.entries = slices.Clone(g.entries[i:])
+}
+
+// Sync implements Log.
+func (l *MemoryLog) Sync() error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	l.syncs.Add(1)
+	l.synced.Store(l.written.Load())
+	return nil
+}
+
+// Compact implements Log.
+func (l *MemoryLog) Compact(id consensus.GroupID, index consensus.Index) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if g := l.groups[id]; g != nil && min(index, g.last()) > g.before.Index {
+		l.do(memoryWrite{group: id, compact: min(index, g.last())})
+	}
+	return nil
+}
+
+// Drop implements Log.
+func (l *MemoryLog) Drop(id consensus.GroupID) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if l.groups[id] != nil {
+		l.do(memoryWrite{group: id, drop: true})
+	}
+	return nil
+}
+
+// Crash returns the log as it would be found after a power loss now: everything that
+// was synced and the first few writes after that, as random chooses; a nil random keeps
+// none. The receiver must not be used any more.
+func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
+	l.forgetSynced()
+	found := NewMemoryLog()
+	found.groups, found.durable = l.durable, map[consensus.GroupID]*memoryGroup{}
+	if random != nil {
+		for _, w := range l.unsynced[:random.IntN(len(l.unsynced)+1)] {
+			w.apply(found.groups)
+		}
+	}
+	for id, g := range found.groups { // order does not matter
+		copied := *g
+		copied.entries = slices.Clone(g.entries)
+		found.durable[id] = &copied
+	}
+	_ = l.stop(fmt.Errorf("%w: the machine lost power", ErrClosed))
+	return found
+}
+
+// Fail behaves as a disk whose sync failed: every later call gets an error.
+func (l *MemoryLog) Fail(cause error) {
+	_ = l.stop(fmt.Errorf("%w: %w", ErrUnusable, cause))
+}
+
+func (l *MemoryLog) stop(err error) error {
+	l.stopped.CompareAndSwap(nil, &err)
+	return l.Err()
+}
+
+// Err is what stopped the log; nil while it works.
+func (l *MemoryLog) Err() error {
+	if p := l.stopped.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Metrics implements Log.
+func (l *MemoryLog) Metrics() LogMetrics {
+	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes, WriteCount: l.writes, WriteBytes: l.bytes, SyncCount: l.syncs.Load()}
+}
+
+// Check verifies the invariants.
+func (l *MemoryLog) Check() error {
+	if written, synced := l.written.Load(), l.synced.Load(); synced > written || uint64(len(l.unsynced)) < written-synced {
+		return fmt.Errorf("storage: memory log: %d writes, %d synced, %d remembered", written, synced, len(l.unsynced))
+	}
+	for _, id := range l.Groups() {
+		previous := l.groups[id].before.Index
+		for _, e := range l.groups[id].entries {
+			if e.Index <= previous {
+				return fmt.Errorf("storage: memory log of group %d: entry %d follows %d", id, e.Index, previous)
+			}
+			previous = e.Index
+		}
+	}
+	return nil
+}
+
+// Close implements Log.
+func (l *MemoryLog) Close() error {
+	_ = l.stop(fmt.Errorf("%w: the memory log", ErrClosed))
+	return nil
+}
+
+// memoryGroupLog looks its group up at every call, because a group may appear and disappear.
+type memoryGroupLog struct {
+	log *MemoryLog
+	id  consensus.GroupID
+}
+
+var emptyGroup = &memoryGroup{}
+
+func (v *memoryGroupLog) group() *memoryGroup {
+	if g := v.log.groups[v.id]; g != nil {
+		return g
+	}
+	return emptyGroup
+}
+
+func (v *memoryGroupLog) HardState() consensus.HardState { return v.group().hardState }
+func (v *memoryGroupLog) First() consensus.Index         { return v.group().before.Index + 1 }
+func (v *memoryGroupLog) Last() consensus.Index          { return v.group().last() }
+
+func (v *memoryGroupLog) Term(index consensus.Index) (consensus.Term, error) {
+	g := v.group()
+	switch {
+	case index == g.before.Index:
+		return g.before.Term, nil
+	case index < g.before.Index:
+		return 0, consensus.ErrCompacted
+	}
+	if i := g.search(index); i < len(g.entries) && g.entries[i].Index == index {
+		return g.entries[i].Term, nil
+	}
+	return 0, consensus.ErrUnavailable
+}
+
+func (v *memoryGroupLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
+	g := v.group()
+	switch {
+	case v.log.Err() != nil:
+		return nil, v.log.Err()
+	case lo <= g.before.Index:
+		return nil, consensus.ErrCompacted
+	case lo >= hi:
+		return nil, nil
+	}
+	i := g.search(lo)
+	j, size := i, 0
+	for ; j < len(g.entries) && g.entries[j].Index < hi; j++ {
+		if size += g.entries[j].SizeBytes(); j > i && size > maxBytes {
+			break
+		}
+	}
+	if i == j {
+		return nil, consensus.ErrUnavailable
+	}
+	return slices.Clone(g.entries[i:j]), nil
+}

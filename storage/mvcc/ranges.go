@@ -1,0 +1,226 @@
+package mvcc
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Range reads a span with all of etcd's options (etcd 3.7, server/etcdserver/txn/range.go).
+func (r *Reader) Range(q *kv.RangeRequest) (*kv.RangeResponse, error) {
+	at, err := r.readRevision(q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	if q.CountOnly {
+		count, err := r.CountAt(q.Span, at)
+		return &kv.RangeResponse{Count: count}, err
+	}
+	if q.Span.Single() {
+		return r.rangeSingle(q, at)
+	}
+	if q.Span.Empty() {
+		return &kv.RangeResponse{}, nil
+	}
+	return r.rangeSpan(q, at)
+}
+
+func (r *Reader) rangeSingle(q *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
+	m, live, err := r.metaAt(q.Span.Start, at)
+	if err != nil || !live {
+		return &kv.RangeResponse{}, err
+	}
+	items := []item{{key: bytes.Clone(q.Span.Start), meta: m}}
+	return r.respond(q, items, 1)
+}
+
+// rangeSpan reads one key more than the limit, to know whether there are more. Filters,
+// and orders other than by key, need every key of the span.
+func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
+	lower, upper := q.Span.Bounds()
+	limit := fetchLimit(q)
+	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: !q.KeysOnly}
+	if limit > 0 {
+		limits.keys = int(min(limit, int64(limits.keys)))
+	}
+	var kept []item
+	live := int64(0)
+	full := false
+	err := r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
+		live += int64(len(items))
+		kept = append(kept, slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })...)
+		full = limit > 0 && live >= limit
+		return !full, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	count := live
+	if full {
+		kept = kept[:limit]
+		rest := append(bytes.Clone(kept[limit-1].key), 0)
+		after, err := r.count(rest, upper, at)
+		if err != nil {
+			return nil, err
+		}
+		count = limit + after
+	}
+	return r.respond(q, kept, count)
+}
+
+// fetchLimit is how many keys suffice; 0 means all. As in etcd, SortNone with another target than
+// the key sorts only what the limit let through.
+func fetchLimit(q *kv.RangeRequest) int64 {
+	defaultOrder := q.SortOrder == kv.SortNone || q.SortTarget == kv.SortByKey && q.SortOrder == kv.SortAscend
+	if q.Limit <= 0 || !defaultOrder || hasFilters(q) || q.Limit == 1<<63-1 {
+		return 0
+	}
+	return q.Limit + 1
+}
+
+func hasFilters(q *kv.RangeRequest) bool {
+	return q.MinMod != 0 || q.MaxMod != 0 || q.MinCreate != 0 || q.MaxCreate != 0
+}
+
+func filtered(q *kv.RangeRequest, m *Meta) bool {
+	return q.MaxMod != 0 && m.At.Rev > q.MaxMod || q.MinMod != 0 && m.At.Rev < q.MinMod ||
+		q.MaxCreate != 0 && m.Create > q.MaxCreate || q.MinCreate != 0 && m.Create < q.MinCreate
+}
+
+// respond sorts, cuts at the limit, and reads the values of what is left.
+func (r *Reader) respond(q *kv.RangeRequest, items []item, count int64) (*kv.RangeResponse, error) {
+	items = slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })
+	if q.SortTarget == kv.SortByValue && len(items) > 1 {
+		if err := r.load(items); err != nil {
+			return nil, err
+		}
+	}
+	if err := sortItems(q, items); err != nil {
+		return nil, err
+	}
+	response := &kv.RangeResponse{Count: count}
+	if q.Limit > 0 && int64(len(items)) > q.Limit {
+		items, response.More = items[:q.Limit], true
+	}
+	if !q.KeysOnly {
+		if err := r.load(items); err != nil {
+			return nil, err
+		}
+	}
+	response.KVs = keyValues(items, q.KeysOnly)
+	return response, nil
+}
+
+func keyValues(items []item, keysOnly bool) []kv.KeyValue {
+	kvs := make([]kv.KeyValue, len(items))
+	for i := range items {
+		kvs[i] = items[i].keyValue()
+		if keysOnly {
+			kvs[i].Value = nil
+		}
+	}
+	return kvs
+}
+
+// sortItems sorts what is in key order; equal ones keep that order.
+func sortItems(q *kv.RangeRequest, items []item) error {
+	compare := map[kv.SortTarget]func(a, b *item) int{
+		kv.SortByKey:     func(a, b *item) int { return bytes.Compare(a.key, b.key) },
+		kv.SortByVersion: func(a, b *item) int { return cmp.Compare(a.meta.Version, b.meta.Version) },
+		kv.SortByCreate:  func(a, b *item) int { return cmp.Compare(a.meta.Create, b.meta.Create) },
+		kv.SortByMod:     func(a, b *item) int { return cmp.Compare(a.meta.At.Rev, b.meta.At.Rev) },
+		kv.SortByValue:   func(a, b *item) int { return bytes.Compare(a.value, b.value) },
+	}[q.SortTarget]
+	if compare == nil || q.SortOrder > kv.SortDescend {
+		return kv.ErrInvalidSortOption
+	}
+	switch {
+	case q.SortOrder == kv.SortDescend:
+		slices.SortStableFunc(items, func(a, b item) int { return compare(&b, &a) })
+	case q.SortTarget != kv.SortByKey:
+		slices.SortStableFunc(items, func(a, b item) int { return compare(&a, &b) })
+	}
+	return nil
+}
+
+// RangeStream reads a span in chunks of about chunkBytes (0: Options.ChunkBytes), in key order,
+// and gives each to fn, which owns it. The response that ends the stream has no
+// keys, only More and Count. Orders and filters are not possible, as in etcd.
+func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	at, err := r.readRevision(q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
+		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
+	}
+	if q.CountOnly || q.Span.Empty() {
+		count, err := r.CountAt(q.Span, at)
+		return &kv.RangeResponse{Count: count}, err
+	}
+	if chunkBytes <= 0 {
+		chunkBytes = r.options.ChunkBytes
+	}
+	lower, upper := q.Span.Bounds()
+	limits := scanLimits{keys: r.options.ChunkKeys, bytes: max(chunkBytes, r.options.ChunkBytes), values: !q.KeysOnly}
+	s := stream{reader: r, request: q, chunkBytes: chunkBytes, fn: fn}
+	if err := r.scan(lower, upper, at, limits, s.add); err != nil {
+		return nil, err
+	}
+	response := &kv.RangeResponse{Count: s.sent, More: s.rest != nil}
+	if s.rest != nil {
+		after, err := r.count(s.rest, upper, at)
+		if err != nil {
+			return nil, err
+		}
+		response.Count += after
+	}
+	return response, nil
+}
+
+// stream sends items. It collects more of them than it sends at a time, because values of more keys
+// together are read more nearly in sequence.
+type stream struct {
+	reader     *Reader
+	request    *kv.RangeRequest
+	chunkBytes int64
+	fn         func([]kv.KeyValue) error
+	sent       int64
+	rest       []byte // first key that the limit cut off
+}
+
+func (s *stream) add(items []item) (bool, error) {
+	if limit := s.request.Limit; limit > 0 && s.sent+int64(len(items)) > limit {
+		keep := limit - s.sent
+		s.rest, items = items[keep].key, items[:keep]
+	}
+	if !s.request.KeysOnly {
+		if err := s.reader.load(items); err != nil {
+			return false, err
+		}
+	}
+	for len(items) > 0 {
+		n := s.chunk(items)
+		if err := s.fn(keyValues(items[:n], s.request.KeysOnly)); err != nil {
+			return false, err
+		}
+		s.sent += int64(n)
+		items = items[n:]
+	}
+	return s.rest == nil, nil
+}
+
+// chunk tells how many items make about chunkBytes.
+func (s *stream) chunk(items []item) int {
+	size := int64(0)
+	for i := range items {
+		size += int64(len(items[i].key) + len(items[i].value))
+		if size >= s.chunkBytes {
+			return i + 1
+		}
+	}
+	return len(items)
+}

@@ -23,7 +23,7 @@ func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
 }
 
 func (s *Service) startKeepAlive(ctx context.Context, caller Caller, in *inbound, queue chan<- *waiter) error {
-	w := newWaiter()
+	w := s.newWaiter()
 	if err := s.start(&w.call, kv.KindLeaseKeepAlive, caller, in.bytes); err != nil {
 		return err
 	}

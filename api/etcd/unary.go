@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/gateway"
@@ -85,11 +84,8 @@ type waiter struct {
 	err      error
 }
 
-// channels are reused; those of calls that nobody waited for to the end are not.
-var channels = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
-
-func newWaiter() *waiter {
-	w := &waiter{arrived: channels.Get().(chan struct{})}
+func (s *Service) newWaiter() *waiter {
+	w := &waiter{arrived: s.channels.Get().(chan struct{})}
 	w.call.Done = w.done
 	return w
 }
@@ -103,7 +99,7 @@ func (w *waiter) done(response *kv.Response, err error) {
 func (s *Service) wait(ctx context.Context, w *waiter) (*kv.Response, error) {
 	select {
 	case <-w.arrived:
-		channels.Put(w.arrived)
+		s.channels.Put(w.arrived)
 		return w.response, w.err
 	case <-ctx.Done():
 		s.options.Gateway.Cancel(&w.call)
@@ -117,7 +113,7 @@ func (s *Service) handleUnary(ctx context.Context, kind kv.Kind, receive func(an
 	if err := receive(&in); err != nil {
 		return nil, err
 	}
-	w := newWaiter()
+	w := s.newWaiter()
 	if err := s.start(&w.call, kind, callerOf(ctx), in.bytes); err != nil {
 		return nil, toGRPC(err)
 	}

@@ -1,0 +1,50 @@
+package etcd
+
+import (
+	"context"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Gateway answers requests; *gateway.Gateway is one. Safe for concurrent use.
+type Gateway interface {
+	// Submit starts a call; its Done is called once, perhaps before Submit returns. The response does not change afterwards.
+	Submit(*gateway.Call)
+	// Cancel says that nobody waits for the call any more. Done is still called once.
+	Cancel(*gateway.Call)
+	// NewWatchStream returns the watches of one client stream.
+	NewWatchStream(principal string) (*watch.Stream, error)
+	// RangeStream hands a range of any size, at one revision, to emit in portions and in key order.
+	// The last response has no keys; of the others only the keys count.
+	RangeStream(ctx context.Context, request *kv.Request, emit func(*kv.Response) error) error
+	// HashKV is the hash of all keys and their history up to a revision (0: the newest) since the compacted one.
+	HashKV(ctx context.Context, principal string, revision kv.Revision) (gateway.HashResult, error)
+}
+
+// Node is what this node knows of itself, without asking others. Safe for concurrent use.
+type Node interface {
+	// Leader is who leads as far as this node knows (0: nobody), and the term. It is asked for every response.
+	Leader() (leader kv.NodeID, term uint64)
+	// Revision is the store's revision in this node's applied state.
+	Revision() kv.Revision
+	Status() Status
+	// Defragment returns once there is nothing left to reclaim, or that happens by itself.
+	Defragment(ctx context.Context) error
+}
+
+// Status is what a node tells about itself.
+type Status struct {
+	Leader         kv.NodeID // 0: none known
+	Term           uint64
+	CommittedIndex uint64
+	AppliedIndex   uint64
+	Revision       kv.Revision
+	SizeBytes      int64 // on disk
+	SizeInUseBytes int64 // of that, live
+	QuotaBytes     int64
+	Learner        bool
+	Alarms         []kv.Alarm
+	Errors         []string // anything else that is wrong, for people
+}

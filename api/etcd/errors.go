@@ -1,0 +1,83 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// mapping says how an error of the store is put to an etcd client.
+type mapping struct {
+	sentinel *kv.Error
+	// grpc is exactly what etcd answers, for clients match on code and text. Nil where etcd
+	// has no such error: then code is used with our own text.
+	grpc error
+	code codes.Code
+}
+
+// mappings has a line for every error of package kv, in order of their codes.
+var mappings = []mapping{
+	{sentinel: kv.ErrEmptyKey, grpc: rpctypes.ErrGRPCEmptyKey},
+	{sentinel: kv.ErrKeyNotFound, grpc: rpctypes.ErrGRPCKeyNotFound},
+	{sentinel: kv.ErrValueProvided, grpc: rpctypes.ErrGRPCValueProvided},
+	{sentinel: kv.ErrLeaseProvided, grpc: rpctypes.ErrGRPCLeaseProvided},
+	{sentinel: kv.ErrTooManyOps, grpc: rpctypes.ErrGRPCTooManyOps},
+	{sentinel: kv.ErrDuplicateKey, grpc: rpctypes.ErrGRPCDuplicateKey},
+	{sentinel: kv.ErrInvalidSortOption, grpc: rpctypes.ErrGRPCInvalidSortOption},
+	{sentinel: kv.ErrCompacted, grpc: rpctypes.ErrGRPCCompacted},
+	{sentinel: kv.ErrFutureRevision, grpc: rpctypes.ErrGRPCFutureRev},
+	{sentinel: kv.ErrNoSpace, grpc: rpctypes.ErrGRPCNoSpace},
+	{sentinel: kv.ErrLeaseNotFound, grpc: rpctypes.ErrGRPCLeaseNotFound},
+	{sentinel: kv.ErrLeaseExists, grpc: rpctypes.ErrGRPCLeaseExist},
+	{sentinel: kv.ErrLeaseTTLTooLarge, grpc: rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{sentinel: kv.ErrRequestTooLarge, grpc: rpctypes.ErrGRPCRequestTooLarge},
+	{sentinel: kv.ErrTooManyRequests, grpc: rpctypes.ErrGRPCRequestTooManyRequests},
+	{sentinel: kv.ErrNoLeader, grpc: rpctypes.ErrGRPCNoLeader},
+	{sentinel: kv.ErrNotLeader, grpc: rpctypes.ErrGRPCNotLeader},
+	{sentinel: kv.ErrLeaderChanged, grpc: rpctypes.ErrGRPCLeaderChanged},
+	{sentinel: kv.ErrTimeout, grpc: rpctypes.ErrGRPCTimeout},
+	// The official client never repeats a write on this answer.
+	{sentinel: kv.ErrOutcomeUnknown, grpc: rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{sentinel: kv.ErrStopped, grpc: rpctypes.ErrGRPCStopped},
+	{sentinel: kv.ErrUnhealthy, grpc: rpctypes.ErrGRPCUnhealthy},
+	{sentinel: kv.ErrCorrupt, grpc: rpctypes.ErrGRPCCorrupt},
+	{sentinel: kv.ErrPermissionDenied, grpc: rpctypes.ErrGRPCPermissionDenied},
+	{sentinel: kv.ErrInvalidRequest, code: codes.InvalidArgument},
+	{sentinel: kv.ErrUnknownCompareType, code: codes.InvalidArgument},
+	{sentinel: kv.ErrMemberNotFound, grpc: rpctypes.ErrGRPCMemberNotFound},
+	{sentinel: kv.ErrCanceled, grpc: rpctypes.ErrGRPCCanceled},
+}
+
+// toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.
+func toGRPC(err error) error {
+	if err == nil {
+		return nil
+	}
+	if code := int(kv.CodeOf(err)); code > 0 && code <= len(mappings) {
+		m := mappings[code-1]
+		if m.grpc != nil {
+			return m.grpc
+		}
+		return status.Error(m.code, err.Error())
+	}
+	switch {
+	case errors.Is(err, etcdwire.ErrMalformed): // what grpc-go says itself
+		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+	case errors.Is(err, etcdwire.ErrTooDeep):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, watch.ErrClosed):
+		return rpctypes.ErrGRPCStopped
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(err).Err()
+	}
+	if _, is := status.FromError(err); is {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

@@ -1,0 +1,67 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quoratedb/quorate/kv"
+	"google.golang.org/grpc"
+)
+
+const keepAliveMethod = "/etcdserverpb.Lease/LeaseKeepAlive"
+
+// handleKeepAlive answers a stream of keep-alives in their order. Many are in flight at once: each goes through the
+// log, and a client sends those of all its leases in one burst.
+func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
+	return s.withStream(keepAliveMethod, transport, func(one *stream) error {
+		queue := make(chan *waiter, s.options.KeepAlivesInFlight)
+		caller := callerOf(transport.Context())
+		handle := func(message any) error { return s.startKeepAlive(one.ctx, caller, message.(*inbound), queue) }
+		s.receive(one, transport, func() any { return new(inbound) }, handle, func() { close(queue) })
+		return s.answerKeepAlives(one.ctx, transport, queue)
+	})
+}
+
+func (s *Service) startKeepAlive(ctx context.Context, caller Caller, in *inbound, queue chan<- *waiter) error {
+	w := s.newWaiter()
+	if err := s.start(&w.call, kv.KindLeaseKeepAlive, caller, in.bytes); err != nil {
+		return err
+	}
+	select {
+	case queue <- w:
+		return nil
+	case <-ctx.Done():
+		s.options.Gateway.Cancel(&w.call)
+		return context.Cause(ctx)
+	}
+}
+
+// answerKeepAlives sends answers until the queue is closed and empty.
+func (s *Service) answerKeepAlives(ctx context.Context, transport grpc.ServerStream, queue <-chan *waiter) error {
+	for {
+		var w *waiter
+		var open bool
+		select {
+		case w, open = <-queue:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if !open {
+			return nil
+		}
+		response, err := s.wait(ctx, w)
+		if errors.Is(err, kv.ErrLeaseNotFound) { // etcd answers with a TTL of 0
+			id := w.call.Req.LeaseKeepAlive.ID
+			response, err = &kv.Response{
+				Kind: kv.KindLeaseKeepAlive, Revision: s.options.Node.Revision(),
+				LeaseKeepAlive: &kv.LeaseKeepAliveResponse{ID: id},
+			}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := transport.SendMsg(&answer{s.header(), response}); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Versions that the API claims, because clients parse them.
+const (
+	EtcdVersion    = "3.7.3" // of the API's behaviour
+	StorageVersion = "3.7.0"
+)
+
+// Keys of the response metadata by which our own tools recognize the server.
+const (
+	MetadataProtocol = "quorate-protocol"
+	MetadataVersion  = "quorate-version"
+)
+
+// requestOverheadBytes is what gRPC accepts above MaxRequestBytes, as etcd does.
+const requestOverheadBytes = 512 << 10
+
+// Options of a Server.
+type Options struct {
+	Gateway Gateway
+	Node    Node
+
+	ClusterID kv.ClusterID
+	MemberID  kv.NodeID
+	Protocol  string // of consensus, for our tools
+	Version   string // of this program, for our tools
+
+	MaxRequestBytes int // etcd's --max-request-bytes
+	MaxTxnOps       int // etcd's --max-txn-ops
+	// MaxConcurrentStreams bounds the calls in flight on one connection. etcd has no bound by default, we have.
+	MaxConcurrentStreams uint32
+	KeepAlivesInFlight   int // of one lease stream
+
+	// LeaderCheckInterval: streams that require a leader end when there was none at three checks in a row,
+	// as in etcd, where it is the election timeout.
+	LeaderCheckInterval time.Duration
+
+	// How gRPC's keep-alive pings are treated: etcd's --grpc-keepalive-*.
+	PingMinInterval time.Duration
+	PingInterval    time.Duration
+	PingTimeout     time.Duration
+
+	Listener Listener
+}
+
+// Listener is told what happens. Its functions may be nil and must be quick.
+type Listener struct {
+	// StreamFailed: a watch or lease stream ended by an error that the client is not the cause of.
+	StreamFailed func(method string, err error)
+}
+
+// WithDefaults returns a copy with defaults for what is not set.
+func (o Options) WithDefaults() Options {
+	setDefault(&o.Protocol, "unknown")
+	setDefault(&o.Version, "unknown")
+	setDefault(&o.MaxRequestBytes, 3<<19) // 1.5 MiB
+	setDefault(&o.MaxTxnOps, 128)
+	setDefault(&o.MaxConcurrentStreams, 1<<16)
+	setDefault(&o.KeepAlivesInFlight, 128)
+	setDefault(&o.LeaderCheckInterval, time.Second)
+	setDefault(&o.PingMinInterval, 5*time.Second)
+	setDefault(&o.PingInterval, 2*time.Hour)
+	setDefault(&o.PingTimeout, 20*time.Second)
+	if o.Listener.StreamFailed == nil {
+		o.Listener.StreamFailed = func(string, error) {}
+	}
+	return o
+}
+
+func setDefault[T comparable](value *T, standard T) {
+	var zero T
+	if *value == zero {
+		*value = standard
+	}
+}
+
+// Validate tells what is wrong with the options, defaults filled in.
+func (o Options) Validate() error {
+	switch {
+	case o.Gateway == nil || o.Node == nil:
+		return errors.New("etcd API: Options.Gateway or Options.Node is missing")
+	case o.MaxRequestBytes < 1 || o.MaxRequestBytes > math.MaxInt32-requestOverheadBytes:
+		return fmt.Errorf("etcd API: max-request-bytes is %d, want 1 to %d", o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)
+	case o.MaxTxnOps < 1:
+		return fmt.Errorf("etcd API: max-txn-ops is %d, want at least 1", o.MaxTxnOps)
+	case o.KeepAlivesInFlight < 1:
+		return fmt.Errorf("etcd API: keep-alives in flight is %d, want at least 1", o.KeepAlivesInFlight)
+	case o.LeaderCheckInterval < 0 || o.PingMinInterval < 0 || o.PingInterval < 0 || o.PingTimeout < 0:
+		return errors.New("etcd API: a duration is negative")
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package etcd
+
+import (
+	"context"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+)
+
+const rangeStreamMethod = "/etcdserverpb.KV/RangeStream"
+
+// handleRangeStream sends a range in portions. The last one has the header, count and more.
+func (s *Service) handleRangeStream(_ any, transport grpc.ServerStream) error {
+	return s.withStream(rangeStreamMethod, transport, func(one *stream) error {
+		var in inbound
+		if err := transport.RecvMsg(&in); err != nil {
+			return err
+		}
+		request, err := etcdwire.DecodeBody(kv.KindRange, in.bytes, s.limits)
+		if err != nil {
+			return err
+		}
+		if err := checkRangeStream(request.Range); err != nil {
+			return err
+		}
+		caller := callerOf(transport.Context())
+		request.Principal = caller.Principal
+		return s.sendRange(one.ctx, transport, request)
+	})
+}
+
+// checkRangeStream refuses what etcd refuses, in its words and order.
+func checkRangeStream(r *kv.RangeRequest) error {
+	switch {
+	case len(r.Span.Start) == 0:
+		return kv.ErrEmptyKey
+	case r.SortOrder > kv.SortDescend || r.SortTarget > kv.SortByValue:
+		return kv.ErrInvalidSortOption
+	case r.SortOrder != kv.SortNone && !(r.SortTarget == kv.SortByKey && r.SortOrder == kv.SortAscend):
+		return status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
+	case r.MinMod != 0 || r.MaxMod != 0 || r.MinCreate != 0 || r.MaxCreate != 0:
+		return status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
+	}
+	return nil
+}
+
+func (s *Service) sendRange(ctx context.Context, transport grpc.ServerStream, request *kv.Request) error {
+	return s.options.Gateway.RangeStream(ctx, request, func(r *kv.Response) error {
+		var header *etcdwire.Header
+		if len(r.Range.KVs) == 0 { // the last one
+			h := s.header()
+			h.Revision = r.Revision
+			header = &h
+		}
+		chunk := etcdwire.AppendRangeChunk(nil, header, r.Range)
+		return transport.SendMsg(&outbound{mem.BufferSlice{mem.SliceBuffer(chunk)}})
+	})
+}

@@ -1,0 +1,155 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+)
+
+const watchMethod = "/etcdserverpb.Watch/Watch"
+
+// handleWatch serves one watch stream: a goroutine takes the client's requests to the stream of
+// the watch hub, and this one sends what the hub has for it. While a send blocks, changes collect in the hub.
+func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
+	return s.withStream(watchMethod, transport, func(one *stream) error {
+		hub, err := s.options.Gateway.NewWatchStream(principalOf(transport.Context()))
+		if err != nil {
+			return err
+		}
+		defer hub.Close()
+		next := func() any { return new(etcdserverpb.WatchRequest) }
+		handle := func(message any) error { return request(one.ctx, hub, message.(*etcdserverpb.WatchRequest)) }
+		s.receive(one, transport, next, handle, func() {}) // a client that has no more to ask still gets its events
+		for {
+			batch, err := hub.Next(one.ctx)
+			if err != nil {
+				return err
+			}
+			if err := s.sendBatch(transport, batch); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// request hands a client's request on. An empty one is ignored, as in etcd.
+func request(ctx context.Context, hub *watch.Stream, r *etcdserverpb.WatchRequest) error {
+	switch r := r.RequestUnion.(type) {
+	case *etcdserverpb.WatchRequest_CreateRequest:
+		_, err := hub.Create(ctx, createRequest(r.CreateRequest))
+		return err
+	case *etcdserverpb.WatchRequest_CancelRequest:
+		return hub.Cancel(ctx, watch.ID(r.CancelRequest.WatchId))
+	case *etcdserverpb.WatchRequest_ProgressRequest:
+		return hub.RequestProgress(ctx)
+	default:
+		return nil
+	}
+}
+
+func createRequest(r *etcdserverpb.WatchCreateRequest) watch.CreateRequest {
+	out := watch.CreateRequest{
+		ID:            watch.ID(r.WatchId),
+		Span:          kv.Span{Start: r.Key, End: r.RangeEnd},
+		StartRevision: kv.Revision(r.StartRevision),
+		PrevKV:        r.PrevKv, ProgressNotify: r.ProgressNotify, Fragment: r.Fragment,
+	}
+	for _, filter := range r.Filters {
+		switch filter {
+		case etcdserverpb.WatchCreateRequest_NOPUT:
+			out.Filters |= watch.FilterNoPut
+		case etcdserverpb.WatchCreateRequest_NODELETE:
+			out.Filters |= watch.FilterNoDelete
+		}
+	}
+	return out
+}
+
+// sendBatch sends a batch once for each of its watches. The encoded events are shared by all of them.
+func (s *Service) sendBatch(transport grpc.ServerStream, batch *watch.Batch) error {
+	head := etcdwire.WatchResponse{Header: s.header()}
+	head.Header.Revision = batch.Revision
+	switch batch.Kind {
+	case watch.KindCreated:
+		head.Created = true
+		if batch.Err != nil {
+			head.Canceled, head.CancelReason = true, refusal(batch.Err)
+		}
+	case watch.KindCanceled:
+		head.Canceled, head.CompactRevision = true, batch.CompactRevision
+	case watch.KindEvents:
+		return s.sendEvents(transport, &head, batch)
+	}
+	return sendToAll(transport, &head, batch.IDs, nil)
+}
+
+// refusal is the reason that etcd gives for a watch that was not created.
+func refusal(err error) string {
+	switch {
+	case errors.Is(err, kv.ErrCompacted):
+		return rpctypes.ErrCompacted.Error()
+	case errors.Is(err, kv.ErrPermissionDenied):
+		return rpctypes.ErrGRPCPermissionDenied.Error()
+	default:
+		return err.Error()
+	}
+}
+
+func (s *Service) sendEvents(transport grpc.ServerStream, head *etcdwire.WatchResponse, batch *watch.Batch) error {
+	if !batch.Fragment {
+		return sendToAll(transport, head, batch.IDs, encodedEvents(batch.Events, batch.PrevKV))
+	}
+	const watchIDBytes = 11 // at most, and not yet in the size
+	overhead := etcdwire.WatchResponseSize(head) + watchIDBytes
+	size := func(e *watch.Event) int { return len(e.Encoded(batch.PrevKV)) }
+	limit := s.options.MaxRequestBytes + requestOverheadBytes
+	// All parts of one watch go out before the next watch's: etcd's client puts them together as they come.
+	for i := range batch.IDs {
+		err := batch.Fragments(overhead, limit, size, func(events []*watch.Event, more bool) error {
+			head.Fragment = more
+			return sendToAll(transport, head, batch.IDs[i:i+1], encodedEvents(events, batch.PrevKV))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodedEvents puts the events behind one another. A single one is used as it is.
+func encodedEvents(events []*watch.Event, withPrev bool) []byte {
+	if len(events) == 1 {
+		return events[0].Encoded(withPrev)
+	}
+	size := 0
+	for _, e := range events {
+		size += len(e.Encoded(withPrev))
+	}
+	all := make([]byte, 0, size)
+	for _, e := range events {
+		all = append(all, e.Encoded(withPrev)...)
+	}
+	return all
+}
+
+func sendToAll(transport grpc.ServerStream, head *etcdwire.WatchResponse, ids []watch.ID, events []byte) error {
+	for _, id := range ids {
+		head.WatchID = int64(id)
+		encoded := etcdwire.AppendWatchResponse(make([]byte, 0, etcdwire.WatchResponseSize(head)), head)
+		parts := mem.BufferSlice{mem.SliceBuffer(encoded)}
+		if len(events) > 0 {
+			parts = append(parts, mem.SliceBuffer(events))
+		}
+		if err := transport.SendMsg(&outbound{parts}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -23,10 +23,11 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease   atomic.Pointer[lease]
-	applied atomic.Uint64
-	leader  atomic.Pointer[leadership]
-	serving atomic.Bool // leads, and has applied its barrier
+	lease     atomic.Pointer[lease]
+	applied   atomic.Uint64
+	committed atomic.Uint64
+	leader    atomic.Pointer[leadership]
+	serving   atomic.Bool // leads, and has applied its barrier
 
 	subscribers atomic.Pointer[[]func(*shard.Applied)]
 	subscribe   sync.Mutex
@@ -128,7 +129,7 @@ func (r *Replica) checkContinuity() error {
 	}
 	if applied > r.log.Last() {
 		hard := r.log.HardState()
-		hard.Commit = max(hard.Commit, applied)
+		hard.Commit, hard.Term = max(hard.Commit, applied), max(hard.Term, r.machine.AppliedTerm())
 		reset := storage.GroupAppend{Group: r.group, HardState: &hard,
 			Reset: &storage.LogPosition{Index: applied, Term: r.machine.AppliedTerm()}}
 		if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
@@ -217,6 +218,9 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	r.toApply = append(r.toApply, rd.Committed...)
+	if n := len(r.toApply); n > 0 {
+		r.committed.Store(uint64(r.toApply[n-1].Index))
+	}
 	for _, read := range rd.Reads {
 		r.barrierDone(read)
 	}

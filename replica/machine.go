@@ -23,6 +23,8 @@ type MachineOptions struct {
 	Store  mvcc.Options // Revision and Compacted are filled in
 	// Bootstrap is the membership that an empty shard starts with.
 	Bootstrap consensus.Config
+	// Nodes are the nodes that an empty system shard starts with.
+	Nodes []kv.NodeRecord
 }
 
 // OpenMachine opens the real state machine of a shard from the engine. An empty one starts with the given
@@ -53,7 +55,7 @@ func bootstrap(m *shard.Machine, opts MachineOptions) error {
 	batch := opts.Engine.NewBatch()
 	defer batch.Close()
 	start := consensus.SnapshotMeta{Index: consensus.BootstrapIndex, Term: consensus.BootstrapTerm, Config: opts.Bootstrap}
-	if err := m.Bootstrap(start, batch); err != nil {
+	if err := m.Bootstrap(start, opts.Nodes, batch); err != nil {
 		return err
 	}
 	if err := opts.Engine.Apply(batch); err != nil {

@@ -22,6 +22,9 @@ func (r *Replica) IsLeader() bool { return r.serving.Load() }
 // Applied returns the index up to which the log is applied here.
 func (r *Replica) Applied() uint64 { return r.applied.Load() }
 
+// Committed returns the index up to which this replica knew entries to be committed after its last round.
+func (r *Replica) Committed() uint64 { return max(r.committed.Load(), r.applied.Load()) }
+
 // LeaseValid tells whether at the moment of the call no other leader can exist, so that what was read
 // from the applied state just before is current. Ask after reading.
 func (r *Replica) LeaseValid() bool {

@@ -28,7 +28,7 @@ type Transport interface {
 // Stream carries one snapshot. Close returns what the receiver said of it.
 type Stream interface {
 	io.Writer
-	CloseWithResult() error
+	Close() error
 }
 
 // Machine is the state machine of one group. NewMachine makes the real one. The driver is its only

@@ -97,7 +97,7 @@ func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.
 	if err == nil {
 		err = w.Flush()
 	}
-	if closeErr := stream.CloseWithResult(); err == nil {
+	if closeErr := stream.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {

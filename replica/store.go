@@ -279,6 +279,11 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 	})
 }
 
+// PeerUp tells that a connection to a node exists.
+func (s *Store) PeerUp(node kv.NodeID) {
+	s.call(func() { s.live.PeerUp(s.clock(), node) })
+}
+
 func (s *Store) refused(group consensus.GroupID, from kv.NodeID, err error) {
 	s.metrics.messagesRefused.Add(1)
 	if s.opts.Listener.MessageRefused != nil {

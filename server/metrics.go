@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metricsServer serves /metrics and /health over HTTP.
+type metricsServer struct {
+	http *http.Server
+}
+
+// serveMetrics listens on the URLs for metrics; nil if there are none.
+func (s *Server) serveMetrics() (*metricsServer, error) {
+	if len(s.options.Node.ListenMetricsURLs) == 0 {
+		return nil, nil
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{s})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", s.health)
+	m := &metricsServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
+	for _, url := range s.options.Node.ListenMetricsURLs {
+		l, err := net.Listen("tcp", url.HostPort())
+		if err != nil {
+			m.close()
+			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls): %w", url.HostPort(), err)
+		}
+		s.workers.Go(func() {
+			if err := m.http.Serve(l); err != nil && err != http.ErrServerClosed {
+				s.logger.Warn("serving metrics ended", "error", err)
+			}
+		})
+	}
+	return m, nil
+}
+
+func (m *metricsServer) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	m.http.Shutdown(ctx) // what is still open after a second is cut off with the process
+}
+
+// health answers as etcd does.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	leader, _ := s.shard.Leader()
+	w.Header().Set("Content-Type", "application/json")
+	if leader == 0 || s.store.Err() != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, `{"health":"false","reason":"no leader, or the node has failed"}`)
+		return
+	}
+	fmt.Fprintln(w, `{"health":"true","reason":""}`)
+}
+
+// collector turns the parts' plain figures into Prometheus metrics.
+type collector struct{ s *Server }
+
+// Describe sends nothing: the metrics are made anew at each collection.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	counter := func(name, help string, v float64) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.CounterValue, v)
+	}
+	gauge := func(name, help string, v float64) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.GaugeValue, v)
+	}
+	s := c.s
+	driver := s.store.Metrics()
+	counter("driver_rounds_total", "Rounds of the driver.", float64(driver.Rounds))
+	counter("driver_syncs_total", "Syncs of the log.", float64(driver.Syncs))
+	counter("driver_proposals_total", "Log entries proposed by this node.", float64(driver.Proposals))
+	counter("driver_entries_applied_total", "Log entries applied.", float64(driver.EntriesApplied))
+	counter("driver_messages_refused_total", "Messages of peers that made no sense.", float64(driver.MessagesRefused))
+	counter("driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected.", float64(driver.FramesDropped))
+	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+
+	engine := s.engine.Metrics()
+	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
+	gauge("state_live_bytes", "Estimate of the live data in the state engine.", float64(engine.LiveBytes))
+	gauge("state_memory_bytes", "Memory of the state engine's memtables and cache.", float64(engine.MemoryBytes))
+	counter("state_write_stalls_total", "Times that writes had to wait for the state engine.", float64(engine.WriteStalls))
+
+	leader, term := s.shard.Leader()
+	gauge("revision", "Revision of the applied state.", float64(s.shard.Revision()))
+	gauge("compacted_revision", "Revision below which history is forgotten.", float64(s.shard.Compacted()))
+	gauge("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
+	gauge("term", "Consensus term.", float64(term))
+	gauge("has_leader", "1 if a leader is known.", boolean(leader != 0))
+	gauge("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

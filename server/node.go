@@ -1,0 +1,85 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/quoratedb/quorate/api/etcd"
+	"github.com/quoratedb/quorate/kv"
+)
+
+// localNode is what the API may ask without a quorum.
+type localNode struct{ s *Server }
+
+func (n localNode) Leader() (kv.NodeID, uint64) { return n.s.shard.Leader() }
+func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
+
+// Defragment has nothing to wait for: space is given back in the background.
+func (n localNode) Defragment(context.Context) error {
+	n.s.engine.Reclaim()
+	return nil
+}
+
+func (n localNode) Status() etcd.Status {
+	leader, term := n.s.shard.Leader()
+	size := n.s.engine.Metrics()
+	status := etcd.Status{
+		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
+		Revision: n.s.shard.Revision(), SizeBytes: size.DiskBytes, SizeInUseBytes: min(size.LiveBytes, size.DiskBytes),
+		QuotaBytes: n.s.quota(), Alarms: n.s.alarms(),
+	}
+	if leader == 0 {
+		status.Errors = append(status.Errors, kv.ErrNoLeader.Error())
+	}
+	if err := n.s.store.Err(); err != nil {
+		status.Errors = append(status.Errors, err.Error())
+	}
+	return status
+}
+
+// alarms are the active alarms as far as this node knows.
+func (s *Server) alarms() []kv.Alarm {
+	resp, err := s.shard.Read(&kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: kv.AlarmGet}})
+	if err != nil {
+		return nil
+	}
+	return resp.Alarm.Alarms
+}
+
+func (s *Server) quota() int64 { return max(0, s.options.Cluster.QuotaBytes) }
+
+// quotaInterval is how often the size is looked at: what can be written meanwhile is the overshoot.
+const quotaInterval = 100 * time.Millisecond
+
+// watchQuota raises the NOSPACE alarm when the state has reached the quota.
+func (s *Server) watchQuota() {
+	if s.quota() == 0 {
+		return
+	}
+	alarm := kv.Alarm{Node: s.options.NodeID(), Type: kv.AlarmNoSpace}
+	ticker := time.NewTicker(quotaInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.context.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.engine.Metrics().DiskBytes < s.quota() || s.raised(alarm) {
+			continue
+		}
+		s.logger.Error("the quota is reached: writes are refused until there is space and the alarm is cleared", "quota_bytes", s.quota())
+		if err := s.submit(&kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: kv.AlarmActivate, Alarm: alarm}}); err != nil {
+			s.logger.Warn("raising the NOSPACE alarm failed", "error", err)
+		}
+	}
+}
+
+func (s *Server) raised(alarm kv.Alarm) bool {
+	for _, a := range s.alarms() {
+		if a == alarm {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"slices"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/transport"
+)
+
+// frames lets the driver and the gateway use the transport.
+type frames struct{ *transport.Transport }
+
+func (f frames) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
+	return f.Transport.Append(to, transport.Channel(channel), encode)
+}
+
+func (f frames) OpenStream(ctx context.Context, to kv.NodeID, name string) (replica.Stream, error) {
+	return f.Transport.OpenStream(ctx, to, name)
+}
+
+// peerHandler hands what other nodes send to whom it is for.
+type peerHandler struct {
+	server *Server
+	opened chan struct{} // closed when the driver and the gateway exist
+}
+
+func (h *peerHandler) Receive(from kv.NodeID, channel transport.Channel, payload []byte) {
+	if !h.wait() {
+		return
+	}
+	switch byte(channel) {
+	case gateway.ChannelRequest, gateway.ChannelResponse:
+		h.server.gateway.HandleMessage(from, byte(channel), payload)
+	default:
+		h.server.store.Receive(from, byte(channel), payload)
+	}
+}
+
+// wait holds frames back that come while the node still starts.
+func (h *peerHandler) wait() bool {
+	select {
+	case <-h.opened:
+		return true
+	default:
+	}
+	select {
+	case <-h.opened:
+		return true
+	case <-h.server.context.Done():
+		return false
+	}
+}
+
+func (h *peerHandler) ReceiveDone(kv.NodeID) {
+	if h.wait() {
+		h.server.store.ReceiveDone()
+	}
+}
+
+func (h *peerHandler) PeerUp(node kv.NodeID, _ transport.PeerInfo) {
+	if h.wait() {
+		h.server.store.PeerUp(node)
+	}
+}
+
+func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
+	if h.wait() {
+		h.server.store.PeerDown(node, refused)
+		h.server.gateway.PeerDown(node)
+	}
+}
+
+func (h *peerHandler) ReceiveStream(from kv.NodeID, name string, stream io.Reader) error {
+	if !h.wait() {
+		return kv.ErrStopped
+	}
+	return h.server.store.ReceiveStream(from, name, stream)
+}
+
+// peerAddresses are the addresses of the other nodes.
+func (s *Server) peerAddresses() map[kv.NodeID][]string {
+	peers := make(map[kv.NodeID][]string)
+	for _, member := range s.options.Cluster.Members {
+		if id := member.ID(s.options.Cluster.Token); id != s.options.NodeID() {
+			peers[id] = hostPorts(member.PeerURLs)
+		}
+	}
+	return peers
+}
+
+// nodeRecords describes the nodes of the cluster as the options tell them, by ID.
+func (s *Server) nodeRecords() []kv.NodeRecord {
+	var records []kv.NodeRecord
+	for _, member := range s.options.Cluster.Members {
+		records = append(records, kv.NodeRecord{ID: member.ID(s.options.Cluster.Token), Name: member.Name, PeerURLs: urlStrings(member.PeerURLs)})
+	}
+	slices.SortFunc(records, func(a, b kv.NodeRecord) int { return cmp.Compare(a.ID, b.ID) })
+	return records
+}
+
+func hostPorts(urls []URL) []string {
+	var out []string
+	for _, u := range urls {
+		out = append(out, u.HostPort())
+	}
+	return out
+}
+
+func urlStrings(urls []URL) []string {
+	var out []string
+	for _, u := range urls {
+		out = append(out, u.String())
+	}
+	return out
+}
+
+func (s *Server) transportListener() transport.Listener {
+	return transport.Listener{
+		Connected: func(node kv.NodeID, address string, info transport.PeerInfo) {
+			s.logger.Info("connected", "node", node, "name", info.Name, "address", address)
+		},
+		Disconnected: func(node kv.NodeID, address string, reason error, dropped int) {
+			s.logger.Warn("disconnected", "node", node, "address", address, "reason", reason, "dropped_bytes", dropped)
+		},
+		DialFailed: func(node kv.NodeID, reason error) {
+			s.logger.Warn("cannot reach a node", "node", node, "reason", reason)
+		},
+		RefusedBy: func(refused *transport.RefusedError) {
+			s.logger.Error("another node refuses this one", "reason", refused)
+		},
+		Refused: func(refused *transport.RefusedError) { s.logger.Error("refused a node", "reason", refused) },
+		ReceiveFailed: func(node kv.NodeID, address string, reason error) {
+			s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
+		},
+		FrameTooLarge: func(node kv.NodeID, channel transport.Channel, bytes int) {
+			s.logger.Error("a frame is too large to be sent", "node", node, "channel", channel, "bytes", bytes)
+		},
+		AcceptFailed: func(reason error) { s.logger.Error("accepting connections of nodes failed", "reason", reason) },
+	}
+}

@@ -1,0 +1,385 @@
+// Package server puts the parts of one node together, starts them in order and ends them in order. It
+// is the only place in production that names concrete implementations; two nodes fit into one process.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/quoratedb/quorate/api/etcd"
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/lsm"
+	"github.com/quoratedb/quorate/storage/wal"
+	"github.com/quoratedb/quorate/transport"
+)
+
+// Server is one running node.
+type Server struct {
+	options Options
+	logger  *slog.Logger
+	clock   func() time.Duration
+
+	dir       *DataDir
+	engine    *lsm.Engine
+	log       storage.Log
+	transport *transport.Transport
+	store     *replica.Store
+	shard     *replica.Replica
+	gateway   *gateway.Gateway
+	api       *etcd.Server
+	listeners []net.Listener
+	metrics   *metricsServer
+
+	ready   chan struct{}
+	failed  chan error
+	stop    context.CancelFunc
+	context context.Context
+	workers sync.WaitGroup
+	closing sync.Once
+}
+
+// Start opens the node's data directory and starts everything. The node answers clients when
+// Start returns; Ready tells when it has found the others.
+func Start(ctx context.Context, options Options) (*Server, error) {
+	options = options.WithDefaults()
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	s := &Server{
+		options: options, logger: options.Logger,
+		clock:  func() time.Duration { return time.Since(began) },
+		ready:  make(chan struct{}),
+		failed: make(chan error, 1),
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	for _, step := range []func() error{s.openStorage, s.openPeers, s.openClients} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, s.shutdown(context.Background()))
+		}
+	}
+	s.workers.Go(s.becomeReady)
+	s.workers.Go(s.watchQuota)
+	s.workers.Go(s.tick)
+	return s, nil
+}
+
+// Ready is closed once the node knows a leader and the cluster knows the node.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Err delivers why the node stopped by itself.
+func (s *Server) Err() <-chan error { return s.failed }
+
+// fail reports the first reason why the node can not go on.
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// openStorage opens the directory, the state engine and the log.
+func (s *Server) openStorage() (err error) {
+	if s.dir, err = OpenDataDir(s.options, time.Now()); err != nil {
+		return err
+	}
+	// Snapshots that were being put together or received when the process ended are worthless.
+	staging := filepath.Join(s.dir.Path, "staging")
+	if err := os.RemoveAll(staging); err != nil {
+		return fmt.Errorf("clear %s: %w", staging, err)
+	}
+	if err := os.MkdirAll(staging, 0o700); err != nil {
+		return fmt.Errorf("create %s: %w", staging, err)
+	}
+	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, "state"), Listener: lsm.Listener{
+		Failed: func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
+		Stalled: func(reason string, waited time.Duration) {
+			s.logger.Warn("writes had to wait", "reason", reason, "waited", waited)
+		},
+		DiskSlow: func(path string, took time.Duration) {
+			s.logger.Warn("a disk operation is slow", "path", path, "took", took)
+		},
+		Message: func(text string) { s.logger.Warn("state engine", "message", text) },
+	}})
+	if err != nil {
+		return err
+	}
+	log, err := wal.Open(wal.Options{Dir: filepath.Join(s.dir.Path, "log")})
+	if err != nil {
+		return err
+	}
+	s.log = log
+	return nil
+}
+
+// openPeers starts the connections to the other nodes, and the driver.
+func (s *Server) openPeers() (err error) {
+	handler := &peerHandler{server: s, opened: make(chan struct{})}
+	instance := randomID()
+	s.transport, err = transport.Open(transport.Options{
+		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
+		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
+		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
+	})
+	if err != nil {
+		return err
+	}
+	if s.store, err = replica.Open(s.replicaOptions(instance), s.clock); err != nil {
+		return err
+	}
+	s.shard = s.store.Replica(consensus.GroupID(kv.SystemShard))
+	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
+	s.gateway, err = gateway.New(gateway.Options{
+		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
+		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
+		DriverFlushes:   true, Instance: instance, Clock: s.clock,
+		Listener: gateway.Listener{
+			LeaderLost: func(node kv.NodeID, writes int) {
+				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)
+			},
+			BadMessage: func(from kv.NodeID, err error) { s.logger.Warn("bad message", "from", from, "error", err) },
+		},
+		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
+	})
+	if err != nil {
+		return err
+	}
+	close(handler.opened)
+	s.store.Start()
+	return nil
+}
+
+func (s *Server) replicaOptions(instance uint64) replica.Options {
+	nodes, config := s.nodes()
+	return replica.Options{
+		Self: s.options.NodeID(), Nodes: nodes, Instance: instance,
+		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
+		NewCore:     s.newCore,
+		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
+		StagingDir:  filepath.Join(s.dir.Path, "staging"),
+
+		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
+		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
+		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
+		RetainLogEntries:  s.options.Node.SnapshotCount,
+		Rand:              newRand(),
+		Listener: replica.Listener{
+			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
+				s.logger.Info("role", "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)
+				if s.gateway != nil {
+					s.gateway.LeaderChanged()
+				}
+			},
+			NodeLost: func(node kv.NodeID) { s.logger.Warn("a node does not answer any more", "node", node) },
+			SnapshotSent: func(_ consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, bytes int64, err error) {
+				if err != nil {
+					s.logger.Warn("sending a snapshot failed", "to", to, "index", uint64(meta.Index), "error", err)
+					return
+				}
+				s.logger.Info("sent a snapshot", "to", to, "index", uint64(meta.Index), "bytes", bytes)
+			},
+			SnapshotInstalled: func(_ consensus.GroupID, meta consensus.SnapshotMeta) {
+				s.logger.Info("installed a snapshot", "index", uint64(meta.Index))
+			},
+			SlowSync: func(took time.Duration) { s.logger.Warn("the log's disk is slow", "sync_took", took) },
+			MessageRefused: func(_ consensus.GroupID, from kv.NodeID, err error) {
+				s.logger.Debug("message refused", "from", from, "error", err)
+			},
+			Failed: s.fail,
+		},
+	}
+}
+
+// nodes are the nodes of the cluster in the order of their IDs, and the membership of the first
+// shard: replica i lives on the i-th node, counted from 1.
+func (s *Server) nodes() (nodes []kv.NodeID, config consensus.Config) {
+	for i, record := range s.nodeRecords() {
+		nodes = append(nodes, record.ID)
+		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
+	}
+	return nodes, config
+}
+
+func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
+	return raft.New(raft.Options{
+		Replica: o.Replica, ElectionTicks: o.ElectionTicks,
+		HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+	}, o.Log)
+}
+
+func (s *Server) openMachine(group consensus.GroupID, config consensus.Config) (replica.Machine, error) {
+	return replica.OpenMachine(replica.MachineOptions{
+		Engine: s.engine,
+		Shard: shard.Options{
+			Shard: kv.ShardID(group), Rand: newRand(),
+			MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
+		},
+		Bootstrap: config, Nodes: s.nodeRecords(),
+	})
+}
+
+func readSafety(r ReadSafety) replica.ReadSafety {
+	if r == ReadQuorum {
+		return replica.ReadQuorum
+	}
+	return replica.ReadLease
+}
+
+// openClients listens for clients and serves them.
+func (s *Server) openClients() (err error) {
+	for _, url := range s.options.Node.ListenClientURLs {
+		l, err := net.Listen("tcp", url.HostPort())
+		if err != nil {
+			return fmt.Errorf("listen for clients on %s (--listen-client-urls); is another process using the port? %w", url.HostPort(), err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	node := s.options.Node
+	s.api, err = etcd.NewServer(etcd.Options{
+		Gateway: s.gateway, Node: localNode{s},
+		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
+		Protocol: string(s.options.Cluster.Consensus), Version: Version,
+		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
+		MaxConcurrentStreams: node.MaxConcurrentStreams,
+		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
+		PingMinInterval:      node.KeepAlive.MinTime, PingInterval: node.KeepAlive.Interval, PingTimeout: node.KeepAlive.Timeout,
+		Listener: etcd.Listener{StreamFailed: func(method string, err error) {
+			s.logger.Warn("a stream ended", "method", method, "error", err)
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range s.listeners {
+		s.workers.Go(func() {
+			if err := s.api.Serve(l); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	s.metrics, err = s.serveMetrics()
+	return err
+}
+
+// becomeReady makes the node known to the cluster, which needs a leader, and then says that it is ready.
+func (s *Server) becomeReady() {
+	record := kv.NodeRecord{ID: s.options.NodeID(), Name: s.options.Node.Name,
+		PeerURLs: urlStrings(s.options.Node.AdvertisePeerURLs), ClientURLs: urlStrings(s.options.Node.AdvertiseClientURLs)}
+	for s.context.Err() == nil {
+		err := s.submit(&kv.Request{Kind: kv.KindPublishNode, PublishNode: &record})
+		if err == nil {
+			s.api.SetServing(true)
+			close(s.ready)
+			return
+		}
+		s.logger.Info("waiting for the cluster", "reason", err)
+		select {
+		case <-s.context.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// submit has the node's own request answered.
+func (s *Server) submit(req *kv.Request) error {
+	answer := make(chan error, 1)
+	s.gateway.Submit(&gateway.Call{Req: req, Deadline: s.clock() + time.Second, Done: func(_ *kv.Response, err error) { answer <- err }})
+	select {
+	case err := <-answer:
+		return err
+	case <-s.context.Done():
+		return kv.ErrStopped
+	}
+}
+
+// tick lets the gateway notice deadlines.
+func (s *Server) tick() {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.context.Done():
+			return
+		case <-ticker.C:
+			s.gateway.Tick(s.clock())
+		}
+	}
+}
+
+// Close ends the node in order: clients first, then peers, then the disk. What was acknowledged is
+// durable before Close is called; Close only shortens the next start.
+func (s *Server) Close(ctx context.Context) error {
+	var err error
+	s.closing.Do(func() { err = s.shutdown(ctx) })
+	return err
+}
+
+func (s *Server) shutdown(ctx context.Context) error {
+	var errs []error
+	s.stop()
+	if s.metrics != nil {
+		s.metrics.close()
+	}
+	if s.api != nil {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		s.api.Stop(short)
+		cancel()
+	}
+	for _, l := range s.listeners {
+		l.Close() // the API closed those that it served
+	}
+	if s.gateway != nil {
+		s.gateway.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+		if s.store.Err() == nil {
+			errs = append(errs, s.store.Flush())
+		}
+	}
+	s.workers.Wait()
+	if s.transport != nil {
+		errs = append(errs, s.transport.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.dir != nil {
+		errs = append(errs, s.dir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// newRand is a source seeded by the system; the cores get theirs from outside.
+func newRand() *mathrand.Rand { return mathrand.New(mathrand.NewPCG(randomID(), randomID())) }
+
+// randomID is random and not 0.
+func randomID() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:]) | 1
+}

@@ -16,17 +16,39 @@ type progress struct {
 	cursor Locator
 }
 
-// passed tells whether a tombstone at this place has been walked and deleted.
-func (p progress) passed(at Locator) bool {
-	return at.Rev < p.done || at.Rev < p.target && at.Less(p.cursor)
+// Names of state rows.
+const (
+	progressName  = "progress"
+	compactedName = "compacted"
+)
+
+// SetCompacted makes reads below rev fail from now on; rows disappear later, by
+// CompactStep. The compacted revision, as of its applied index, is for the caller to persist
+// (Options.Compacted). Exclusive.
+func (s *Store) SetCompacted(b storage.Batch, rev kv.Revision) {
+	if rev > s.revision {
+		panic(fmt.Sprintf("mvcc: compaction at revision %d beyond revision %d", rev, s.revision))
+	}
+	s.compacted = max(s.compacted, rev)
+	b.Set(stateKey(s.options.Shard, compactedName), binary.AppendUvarint(nil, uint64(s.compacted)))
 }
 
-func progressKey(shard kv.ShardID) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{statePrefix}, uint64(shard)), "mvcc.compact"...)
-}
-
-func (s *Store) loadProgress() error {
-	row, found, err := s.source.Get(progressKey(s.options.Shard), nil)
+// loadCompaction reads the state rows. The compacted revision in the engine may be from after the applied
+// index, as version rows may. It counts at once, as far as there are
+// revisions: versions written after a compaction need not lead to those before it.
+func (s *Store) loadCompaction() error {
+	row, found, err := s.source.Get(stateKey(s.options.Shard, compactedName), nil)
+	if err != nil {
+		return err
+	}
+	if found {
+		f := fields{rest: row}
+		s.compacted = max(s.compacted, min(kv.Revision(f.next()), s.revision))
+		if f.bad || len(f.rest) != 0 {
+			return fmt.Errorf("row of the compacted revision is malformed: %w", storage.ErrCorrupt)
+		}
+	}
+	row, found, err = s.source.Get(stateKey(s.options.Shard, progressName), nil)
 	if err != nil || !found {
 		return err
 	}
@@ -38,7 +60,7 @@ func parseProgress(row []byte) (progress, error) {
 	f := fields{rest: row}
 	p := progress{kv.Revision(f.next()), kv.Revision(f.next()), Locator{kv.Revision(f.next()), f.next32()}}
 	if f.bad || len(f.rest) != 0 || p.done < 0 || p.target < 0 || p.cursor.Rev < 0 {
-		return progress{}, fmt.Errorf("row is malformed: %w", storage.ErrCorrupt)
+		return progress{}, fmt.Errorf("row of the compaction's progress is malformed: %w", storage.ErrCorrupt)
 	}
 	return p, nil
 }
@@ -47,21 +69,25 @@ func (s *Store) saveProgress(b storage.Batch) {
 	row := binary.AppendUvarint(nil, uint64(s.progress.done))
 	row = binary.AppendUvarint(row, uint64(s.progress.target))
 	row = binary.AppendUvarint(row, uint64(s.progress.cursor.Rev))
-	b.Set(progressKey(s.options.Shard), binary.AppendUvarint(row, uint64(s.progress.cursor.Sub)))
+	b.Set(stateKey(s.options.Shard, progressName), binary.AppendUvarint(row, uint64(s.progress.cursor.Sub)))
 }
 
 // CompactStep deletes obsolete rows: it walks up to maxRows version rows of the interval
-// between the last compaction and this one, and says whether there is more to do. The
-// caller applies b before it releases the lock, and starts only once the compaction is durable
-// with the applied index: then no replay writes a row of the interval again. Exclusive.
+// between the last compaction and this one, and says whether there is more to do now. The
+// caller applies b before it releases the lock. Exclusive.
+//
+// It works towards the compacted revision that the last finished flush included. The engine
+// keeps batches in order, so whoever sees a deletion after a crash sees that flush and the
+// applied index that came with it too: no replay writes a row of the interval again, and no
+// restart finds a compacted revision below what is deleted.
 func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error) {
 	p := &s.progress
 	if p.target == 0 {
-		if s.compacted <= p.done || s.compacted > s.durableLatest() {
+		if s.flushedCompacted <= p.done {
 			return false, nil
 		}
 		// Rows at done are walked again: as rows at the compacted revision they stayed.
-		p.target, p.cursor = s.compacted, Locator{Rev: p.done}
+		p.target, p.cursor = s.flushedCompacted, Locator{Rev: p.done}
 	}
 	walked, end := 0, Locator{Rev: p.target + 1}
 	err = s.visitVersions(p.cursor, end, func(v *version) (bool, error) {
@@ -78,23 +104,14 @@ func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 		*p = progress{done: p.target}
 	}
 	s.saveProgress(b)
-	return p.target != 0 || s.compacted > p.done, nil
-}
-
-// durableLatest is the revision up to which all latest rows are in the engine.
-func (s *Store) durableLatest() kv.Revision {
-	if s.active.count == 0 && !s.flushing {
-		return s.revision
-	}
-	return s.flushed
+	return p.target != 0 || s.flushedCompacted > p.done, nil
 }
 
 // compactRow deletes what the version makes obsolete at the target: the version before it, and
 // itself if it is a tombstone. What is AT the target stays, for watches that start there.
 func (s *Store) compactRow(b storage.Batch, v *version) error {
 	p := &s.progress
-	again := v.at.Rev == p.done && p.done > 0 // walked by the compaction before, which kept what was at done
-	if v.prev.Rev > 0 && v.prev.Rev < p.target && (!again || v.prev.Rev == p.done) {
+	if v.prev.Rev > 0 && v.prev.Rev < p.target {
 		s.keyBuffer = appendVersionKey(s.keyBuffer[:0], v.prev)
 		b.Delete(s.keyBuffer)
 	}
@@ -103,7 +120,7 @@ func (s *Store) compactRow(b storage.Batch, v *version) error {
 	}
 	s.keyBuffer = appendVersionKey(s.keyBuffer[:0], v.at)
 	b.Delete(s.keyBuffer)
-	m, found, err := s.newest(v.key)
+	m, found, err := s.Reader.Meta(v.key)
 	if err != nil || !found || m.At != v.at {
 		return err
 	}

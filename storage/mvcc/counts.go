@@ -39,7 +39,7 @@ func (r *Reader) CountAt(span kv.Span, at kv.Revision) (int64, error) {
 
 // metaAt returns the live version of the key at a revision.
 func (r *Reader) metaAt(key []byte, at kv.Revision) (Meta, bool, error) {
-	m, found, err := r.newest(key)
+	m, found, err := r.Meta(key)
 	if err != nil || !found {
 		return Meta{}, false, err
 	}
@@ -182,7 +182,7 @@ func (r *Reader) liveInBase(key, row []byte) (bool, error) {
 	if m.At.Rev <= at {
 		return !m.Deleted(), nil
 	}
-	v, found, err := r.resolve(m.At, at) // left by a flush that a crash interrupted
+	v, found, err := r.resolve(m.base, at) // left by a flush that a crash interrupted
 	return found && v.number != 0, err
 }
 
@@ -234,13 +234,16 @@ type bucketTally struct {
 	live, rows int64
 }
 
-func (t *bucketTally) add(key string, live, rows int64) {
+func (t *bucketTally) add(key string, live int64, fresh bool) {
 	if !t.open || t.upper != "" && key >= t.upper {
 		t.close()
 		b, _ := t.store.base.floor(key)
 		t.open, t.key, t.upper = true, b.key, t.store.nextBucket(b.key)
 	}
-	t.live, t.rows = t.live+live, t.rows+rows
+	t.live += live
+	if fresh {
+		t.rows++
+	}
 }
 
 func (t *bucketTally) close() {

@@ -10,13 +10,14 @@ func (s *Store) NeedsFlush() bool {
 }
 
 // Freeze begins a flush: what is dirty now will be written by FlushChunk, new effects
-// gather in a new map. It returns false while another flush is in progress. An empty
-// dirty map freezes too, and its flush is done at once. Exclusive.
+// gather in a new map. It returns false while another flush is in progress. The caller
+// notes its applied index and Compacted() now and writes them with the last chunk; it freezes
+// an empty dirty map too when that index is to move. Exclusive.
 func (s *Store) Freeze() bool {
 	if s.flushing {
 		return false
 	}
-	s.flushing, s.flushedTo, s.frozenAt = true, "", s.revision
+	s.flushing, s.flushedTo, s.frozenAt, s.frozenCompacted = true, "", s.revision, s.compacted
 	s.frozen, s.active, s.dirtyBytes = s.active, tree[dirtyMeta]{}, 0
 	return true
 }
@@ -35,28 +36,15 @@ func (s *Store) FlushChunk(b storage.Batch, maxRows int) (done bool) {
 	}
 	for rows := 0; c.valid() && rows < maxRows; rows++ {
 		e := c.entry()
-		tally.add(e.key, e.weight, s.flushRow(b, e))
+		s.keyBuffer = append(append(s.keyBuffer[:0], latestPrefix), e.key...)
+		s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.latest)
+		b.Set(s.keyBuffer, s.rowBuffer)
+		tally.add(e.key, e.weight, e.value.fresh)
 		s.flushedTo = e.key
 		c.next()
 	}
 	tally.close()
 	return !c.valid()
-}
-
-// flushRow writes a latest row and returns by how much the number of rows changed.
-func (s *Store) flushRow(b storage.Batch, e *entry[dirtyMeta]) int64 {
-	s.keyBuffer = append(append(s.keyBuffer[:0], latestPrefix), e.key...)
-	rows := int64(0)
-	if e.value.fresh {
-		rows = 1
-	}
-	if e.value.Deleted() && s.progress.passed(e.value.At) {
-		b.Delete(s.keyBuffer) // its version row is gone, nothing would ever delete this one
-		return rows - 1
-	}
-	s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.Meta)
-	b.Set(s.keyBuffer, s.rowBuffer)
-	return rows
 }
 
 // FlushDone ends a flush after its last chunk was applied. Exclusive.
@@ -65,6 +53,7 @@ func (s *Store) FlushDone() {
 		return
 	}
 	s.frozen, s.flushing, s.flushedTo, s.flushed = tree[dirtyMeta]{}, false, "", s.frozenAt
+	s.flushedCompacted = s.frozenCompacted
 	s.splitBuckets(4 * s.options.BucketRows)
 	s.mergeBuckets()
 }

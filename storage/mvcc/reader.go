@@ -33,7 +33,7 @@ type Reader struct {
 // dirtyMeta is the newest version of a key whose latest row is not yet written. Its
 // weight in the tree is by how much the key changes the number of live keys in what lies beneath.
 type dirtyMeta struct {
-	Meta
+	latest
 	fresh bool // the engine has no latest row of the key, as far as the effects tell
 }
 
@@ -59,16 +59,6 @@ func (r *Reader) readRevision(at kv.Revision) (kv.Revision, error) {
 // Meta returns the newest version of the key, which may be a tombstone. found is false if there
 // is none; a tombstone may also be missing, once it is compacted.
 func (r *Reader) Meta(key []byte) (m Meta, found bool, err error) {
-	m, found, err = r.newest(key)
-	if err != nil || !found || m.At.Rev <= r.revision {
-		return m, found, err
-	}
-	v, found, err := r.resolve(m.At, r.revision)
-	return v.meta(), found, err
-}
-
-// newest returns what Meta does, but after a crash it may be from a revision that does not exist yet.
-func (r *Reader) newest(key []byte) (Meta, bool, error) {
 	if e, ok := r.active.get(text(key)); ok {
 		return e.value.Meta, true, nil
 	}
@@ -79,8 +69,12 @@ func (r *Reader) newest(key []byte) (Meta, bool, error) {
 	if err != nil || !found {
 		return Meta{}, false, err
 	}
-	m, err := parseLatestRow(key, row)
-	return m, err == nil, err
+	l, err := parseLatestRow(key, row)
+	if err != nil || l.At.Rev <= r.revision {
+		return l.Meta, err == nil, err
+	}
+	v, found, err := r.resolve(l.base, r.revision)
+	return v.meta(), found, err
 }
 
 // Get returns the live version of the key at a revision; 0 means the newest.
@@ -89,7 +83,7 @@ func (r *Reader) Get(key []byte, at kv.Revision) (kv.KeyValue, bool, error) {
 	if err != nil {
 		return kv.KeyValue{}, false, err
 	}
-	m, found, err := r.newest(key)
+	m, found, err := r.Meta(key)
 	if err != nil || !found {
 		return kv.KeyValue{}, false, err
 	}

@@ -141,38 +141,56 @@ func corruptVersion(at Locator) error {
 	return fmt.Errorf("row of version %d.%d is malformed: %w", at.Rev, at.Sub, storage.ErrCorrupt)
 }
 
-func appendLatestRow(dst []byte, m Meta) []byte {
+// latest is a decoded latest row. base is the version that was the newest before the flush that
+// wrote the row began: what holds if a crash interrupted that flush, and the row's own version does not
+// exist (yet). The prev pointers would not always lead there: the leader that made a
+// version may have forgotten a tombstone that the compaction took, which this
+// replica, after the crash, has not come to yet.
+type latest struct {
+	Meta
+	base Locator
+}
+
+func appendLatestRow(dst []byte, m latest) []byte {
 	dst = binary.AppendUvarint(dst, uint64(m.Create))
 	dst = binary.AppendUvarint(dst, uint64(m.At.Rev))
 	dst = binary.AppendUvarint(dst, uint64(m.At.Sub))
 	dst = binary.AppendUvarint(dst, uint64(m.Version))
 	dst = binary.AppendUvarint(dst, uint64(m.Lease))
-	return binary.AppendUvarint(dst, uint64(m.ValueLen))
+	dst = binary.AppendUvarint(dst, uint64(m.ValueLen))
+	dst = binary.AppendUvarint(dst, uint64(m.base.Rev))
+	return binary.AppendUvarint(dst, uint64(m.base.Sub))
 }
 
-func parseLatestRow(key, row []byte) (Meta, error) {
+func parseLatestRow(key, row []byte) (latest, error) {
 	f := fields{rest: row}
-	m := Meta{
+	m := latest{Meta: Meta{
 		Create:   kv.Revision(f.next()),
 		At:       Locator{kv.Revision(f.next()), f.next32()},
 		Version:  int64(f.next()),
 		Lease:    kv.LeaseID(f.next()),
 		ValueLen: f.next32(),
-	}
-	if f.bad || len(f.rest) != 0 || m.Create < 0 || m.At.Rev <= 0 || m.Version < 0 {
-		return Meta{}, fmt.Errorf("latest row of key %q is malformed: %w", key, storage.ErrCorrupt)
+	}}
+	m.base = Locator{kv.Revision(f.next()), f.next32()}
+	if f.bad || len(f.rest) != 0 || m.Create < 0 || m.At.Rev <= 0 || m.Version < 0 || m.base.Rev < 0 {
+		return latest{}, fmt.Errorf("latest row of key %q is malformed: %w", key, storage.ErrCorrupt)
 	}
 	return m, nil
+}
+
+// stateKey is the key of one of the store's own state rows.
+func stateKey(shard kv.ShardID, name string) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{statePrefix}, uint64(shard))
+	return append(append(key, "mvcc."...), name...)
 }
 
 // Spans are the engine intervals that hold the store's rows of a shard. A snapshot of
 // the shard must carry all of them, of one moment: the progress of the physical
 // compaction belongs to the rows it has worked on.
 func Spans(shard kv.ShardID) []storage.Span {
-	state := progressKey(shard)
 	return []storage.Span{
 		{Lower: []byte{latestPrefix}, Upper: []byte{latestPrefix + 1}},
-		{Lower: state, Upper: append(progressKey(shard), 0)},
+		{Lower: stateKey(shard, ""), Upper: stateKey(shard, "~")},
 		{Lower: []byte{versionPrefix}, Upper: []byte{versionPrefix + 1}},
 	}
 }

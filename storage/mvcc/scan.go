@@ -62,8 +62,8 @@ func (m *merge) head(c *cursor[dirtyMeta]) (string, bool) {
 	return key, m.upper == nil || key < text(m.upper)
 }
 
-// next returns the next meta and sets key. ok is false at the end.
-func (m *merge) next() (meta Meta, ok bool, err error) {
+// next returns the next latest row, written or not, and sets key. ok is false at the end.
+func (m *merge) next() (row latest, ok bool, err error) {
 	active, inActive := m.head(&m.active)
 	frozen, inFrozen := m.head(&m.frozen)
 	least := active
@@ -74,26 +74,26 @@ func (m *merge) next() (meta Meta, ok bool, err error) {
 		key := m.engine.Key()[1:]
 		if !inActive && !inFrozen || text(key) < least {
 			m.key = append(m.key[:0], key...)
-			meta, err = parseLatestRow(key, m.engine.Value())
+			row, err = parseLatestRow(key, m.engine.Value())
 			m.engineValid = m.engine.Next()
-			return meta, err == nil, err
+			return row, err == nil, err
 		}
 		if text(key) == least {
 			m.engineValid = m.engine.Next()
 		}
 	} else if err := m.engine.Error(); err != nil || !inActive && !inFrozen {
-		return Meta{}, false, err
+		return latest{}, false, err
 	}
 	m.key = append(m.key[:0], least...)
 	if inFrozen && frozen == least {
-		meta = m.frozen.entry().value.Meta
+		row = m.frozen.entry().value.latest
 		m.frozen.next()
 	}
 	if inActive && active == least {
-		meta = m.active.entry().value.Meta
+		row = m.active.entry().value.latest
 		m.active.next()
 	}
-	return meta, true, nil
+	return row, true, nil
 }
 
 // scanLimits bound a chunk of a scan: whichever is reached first.
@@ -129,9 +129,10 @@ func (r *Reader) scan(lower, upper []byte, at kv.Revision, limits scanLimits, fn
 
 func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items []item, more bool, err error) {
 	var a arena
-	older, size := 0, int64(0)
+	var older []reference // items whose version at the revision must be looked for, and where to begin
+	size := int64(0)
 	for len(items) < limits.keys && size < limits.bytes {
-		meta, ok, err := m.next()
+		row, ok, err := m.next()
 		if err != nil {
 			return nil, false, err
 		}
@@ -139,13 +140,19 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 			items, err = r.resolveItems(items, older, at, limits.values)
 			return items, false, err
 		}
-		if meta.At.Rev > at {
-			older++
-		} else if meta.Deleted() {
+		switch {
+		case row.At.Rev > r.revision: // left by a flush that a crash interrupted
+			if row.base.Rev == 0 {
+				continue
+			}
+			older = append(older, reference{row.base, len(items)})
+		case row.At.Rev > at:
+			older = append(older, reference{row.At, len(items)})
+		case row.Deleted():
 			continue
 		}
-		items = append(items, item{key: a.copy(m.key), meta: meta})
-		size += int64(len(m.key)) + int64(meta.ValueLen)
+		items = append(items, item{key: a.copy(m.key), meta: row.Meta})
+		size += int64(len(m.key)) + int64(row.ValueLen)
 	}
 	items, err = r.resolveItems(items, older, at, limits.values)
 	return items, true, err
@@ -157,21 +164,15 @@ type reference struct {
 	index int
 }
 
-// resolveItems replaces metas from after the revision by the ones at it, and removes keys that were
-// not live. All chains advance together, a version each round, in row order.
-func (r *Reader) resolveItems(items []item, older int, at kv.Revision, values bool) ([]item, error) {
-	if older == 0 {
+// resolveItems replaces the metas of the pending items by the ones at the revision, and removes keys that
+// were not live. All chains advance together, a version each round, in row order.
+func (r *Reader) resolveItems(items []item, pending []reference, at kv.Revision, values bool) ([]item, error) {
+	if len(pending) == 0 {
 		return items, nil
-	}
-	pending := make([]reference, 0, older)
-	for i := range items {
-		if items[i].meta.At.Rev > at {
-			pending = append(pending, reference{items[i].meta.At, i})
-		}
 	}
 	var a arena
 	for len(pending) > 0 {
-		next := pending[:0:0]
+		var next []reference
 		err := r.visitRows(pending, func(ref reference, v *version) error {
 			it := &items[ref.index]
 			switch {

@@ -19,8 +19,11 @@ type Store struct {
 	cache      cache
 	dirtyBytes int64
 	index      indexer
-	rowBuffer  []byte
-	keyBuffer  []byte
+	// flushedCompacted is the compacted revision as of the last finished flush,
+	// frozenCompacted as of the one in progress.
+	flushedCompacted, frozenCompacted kv.Revision
+	rowBuffer                         []byte
+	keyBuffer                         []byte
 }
 
 // Open reads what the store needs in memory: one scan of the latest rows.
@@ -41,8 +44,9 @@ func (s *Store) Reset(options Options) error {
 		revision: options.Revision, compacted: options.Compacted, flushed: options.Revision,
 	}
 	s.cache, s.dirtyBytes, s.index = newCache(options.CacheBytes), 0, indexer{}
-	if err := s.loadProgress(); err != nil {
-		return fmt.Errorf("open versions: read the progress of the compaction: %w", err)
+	s.flushedCompacted = options.Compacted
+	if err := s.loadCompaction(); err != nil {
+		return fmt.Errorf("open versions: %w", err)
 	}
 	if err := s.buildIndex(); err != nil {
 		return fmt.Errorf("open versions: count the keys: %w", err)
@@ -80,22 +84,14 @@ func (s *Store) apply(b storage.Batch, e *Effect) {
 	m := e.Meta()
 	key := s.active.set(e.Key, liveDelta(e.Version != 0, e.PrevLive), func(old dirtyMeta, exists bool) dirtyMeta {
 		if exists {
-			return dirtyMeta{m, old.fresh}
+			old.Meta = m
+			return old
 		}
 		s.dirtyBytes += dirtyEntryBytes + int64(len(e.Key))
-		return dirtyMeta{m, e.Prev.Rev == 0 || !e.PrevLive && e.Prev.Rev < s.compacted}
+		fresh := e.Prev.Rev == 0 || !e.PrevLive && e.Prev.Rev < s.compacted
+		return dirtyMeta{latest: latest{m, e.Prev}, fresh: fresh}
 	})
 	s.cache.put(key, m)
-}
-
-// SetCompacted makes reads below rev fail from now on. Rows disappear later, by
-// CompactStep. The compacted revision itself is for the caller to persist (Options.Compacted),
-// together with its applied index. Exclusive.
-func (s *Store) SetCompacted(_ storage.Batch, rev kv.Revision) {
-	if rev > s.revision {
-		panic(fmt.Sprintf("mvcc: compaction at revision %d beyond revision %d", rev, s.revision))
-	}
-	s.compacted = max(s.compacted, rev)
 }
 
 // Meta returns the newest version of the key, which may be a tombstone. Shared.

@@ -1,0 +1,607 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// logEntry is what the world's log holds: effects, or a compaction.
+type logEntry struct {
+	effects []Effect
+	rev     kv.Revision // after the entry
+	compact kv.Revision // 0: none
+}
+
+// world drives a Store as a shard does: entries are applied in log order, flushes carry the applied index,
+// a crash keeps a prefix of the batches and the log is replayed. What it does next is read
+// from a string of bytes.
+type world struct {
+	t      testing.TB
+	input  []byte
+	engine worldEngine
+	store  *Store
+	opts   Options
+
+	log     []logEntry
+	applied int // entries of the log in the store
+	frozen  int // applied at the last Freeze
+	model   model
+	views   []worldView
+	backup  []string // exported files, if any
+	counts  map[string]int
+}
+
+type worldView struct {
+	*View
+	moment
+}
+
+// worldEngine is an engine that can crash.
+type worldEngine interface {
+	storage.Engine
+	crash(pick byte) worldEngine
+}
+
+type memoryEngine struct{ *storage.Memory }
+
+func (m memoryEngine) crash(pick byte) worldEngine {
+	return memoryEngine{m.Memory.Crash(rand.New(rand.NewPCG(uint64(pick), 1)))}
+}
+
+func newMemoryEngine() worldEngine {
+	return memoryEngine{storage.NewMemory(storage.MemoryOptions{ManualFlush: true})}
+}
+
+var worldStateKey = []byte{statePrefix, 'w'}
+
+func newWorld(t testing.TB, engine worldEngine, input []byte) *world {
+	w := &world{t: t, input: input, engine: engine, model: model{versions: map[string][]Effect{}}, counts: map[string]int{}}
+	w.opts = Options{
+		BucketRows: 1 + int(w.byte()%6), ChunkKeys: 1 + int(w.byte()%9), ChunkBytes: 1 + int64(w.byte()),
+		CacheBytes: int64(w.byte()) * 8, MaxDirtyKeys: 1 + int(w.byte()%8),
+	}
+	if w.opts.CacheBytes == 0 {
+		w.opts.CacheBytes = -1
+	}
+	w.open()
+	return w
+}
+
+func (w *world) byte() byte {
+	if len(w.input) == 0 {
+		return 0
+	}
+	b := w.input[0]
+	w.input = w.input[1:]
+	return b
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// state is what a shard keeps beside the versions: written by the last chunk of each flush.
+func (w *world) stateRow(applied int) []byte {
+	m := w.momentAt(applied)
+	row := binary.AppendUvarint(nil, uint64(applied))
+	row = binary.AppendUvarint(row, uint64(m.revision))
+	return binary.AppendUvarint(row, uint64(m.compacted))
+}
+
+func (w *world) open() {
+	o := w.opts
+	w.applied = 0
+	row, found, err := w.engine.Get(worldStateKey, nil)
+	w.must(err)
+	if found {
+		f := fields{rest: row}
+		w.applied, o.Revision, o.Compacted = int(f.next()), kv.Revision(f.next()), kv.Revision(f.next())
+	}
+	if w.store != nil && w.store.engine == storage.Engine(w.engine) {
+		w.must(w.store.Reset(o))
+		return
+	}
+	w.store, err = Open(w.engine, o)
+	w.must(err)
+}
+
+func (w *world) momentAt(applied int) moment {
+	m := moment{revision: 1}
+	for _, e := range w.log[:applied] {
+		m.revision = max(m.revision, e.rev)
+		m.compacted = max(m.compacted, e.compact)
+	}
+	return m
+}
+
+func (w *world) now() moment { return moment{w.store.Revision(), w.store.Compacted()} }
+
+func (w *world) commit(fn func(b storage.Batch)) {
+	b := w.engine.NewBatch()
+	defer b.Close()
+	fn(b)
+	w.must(w.engine.Apply(b))
+}
+
+// run executes the input to its end.
+func (w *world) run() {
+	for len(w.input) > 0 {
+		w.step()
+	}
+	for w.applied < len(w.log) {
+		w.applyNext()
+	}
+	w.checkAll()
+	w.settle()
+	w.checkAll()
+	w.checkPhysical()
+	for _, v := range w.views {
+		w.checkView(v)
+		w.must(v.Close())
+	}
+}
+
+func (w *world) step() {
+	op := w.byte() % 32
+	name := ""
+	switch {
+	case op < 11:
+		name = "write"
+		if w.applied == len(w.log) {
+			w.appendWrite()
+		}
+		w.applyNext()
+	case op < 12:
+		name = "compact"
+		if w.applied == len(w.log) {
+			w.appendCompaction()
+		}
+		w.applyNext()
+	case op < 14:
+		name = "freeze"
+		if w.store.Freeze() {
+			w.frozen = w.applied
+		}
+	case op < 18:
+		name = "chunk"
+		w.flushChunk()
+	case op < 20:
+		name = "compact step"
+		w.compactStep()
+	case op < 21:
+		name = "engine flush"
+		if m, ok := w.engine.(memoryEngine); ok {
+			m.Flush(func(error) {})
+			m.CompleteFlush()
+		} else {
+			done := make(chan error, 1)
+			w.engine.Flush(func(err error) { done <- err })
+			w.must(<-done)
+		}
+	case op < 22:
+		name = "crash"
+		w.engine = w.engine.crash(w.byte())
+		w.backup, w.views = nil, nil
+		w.open()
+	case op < 23:
+		name = "view"
+		w.views = append(w.views, worldView{w.store.View(), w.now()})
+		if len(w.views) > 3 {
+			w.checkView(w.views[0])
+			w.must(w.views[0].Close())
+			w.views = w.views[1:]
+		}
+	case op < 24 && len(w.views) > 0:
+		name = "read view"
+		w.checkView(w.views[int(w.byte())%len(w.views)])
+	case op < 25:
+		name = "export or ingest"
+		w.exportOrIngest()
+	default:
+		name = "read"
+		w.checkRange(&w.store.Reader, w.now())
+		w.checkMeta()
+	}
+	w.counts[name]++
+	w.must(w.store.Check())
+}
+
+// key is one of few, so that versions pile up.
+func (w *world) key() []byte {
+	b := w.byte()
+	switch b % 8 {
+	case 0:
+		return []byte{b>>3&3 + 1}
+	case 1:
+		return []byte{0xff, b >> 3 & 3}
+	default:
+		return fmt.Appendf(nil, "k%02d", b%32)
+	}
+}
+
+func (w *world) appendWrite() {
+	rev := w.momentAt(len(w.log)).revision + 1
+	n := 1 + int(w.byte()%4)
+	written := map[string]bool{}
+	var effects []Effect
+	for range n {
+		key := w.key()
+		if written[string(key)] {
+			continue
+		}
+		written[string(key)] = true
+		effects = append(effects, w.effect(key, Locator{rev, uint32(len(effects))}))
+		if w.byte()%16 == 0 && effects[len(effects)-1].Version > 0 {
+			// etcd lets a nested transaction delete what one before it put
+			put := effects[len(effects)-1]
+			effects = append(effects, Effect{Key: key, At: Locator{rev, uint32(len(effects))}, Prev: put.At, PrevLive: true, PrevLease: put.Lease})
+		}
+	}
+	if effects = slices.DeleteFunc(effects, func(e Effect) bool { return e.At.Rev == 0 }); len(effects) == 0 {
+		return
+	}
+	w.model.apply(effects)
+	w.log = append(w.log, logEntry{effects: effects, rev: rev})
+}
+
+func (w *world) effect(key []byte, at Locator) Effect {
+	before, exists := w.model.at(string(key), at.Rev)
+	e := Effect{Key: key, At: at, Create: at.Rev, Version: 1}
+	if exists {
+		e.Prev, e.PrevLive, e.PrevLease = before.At, before.Version > 0, before.Lease
+		if !e.PrevLive && before.At.Rev < w.now().compacted && w.byte()%2 == 0 {
+			e.Prev = Locator{} // a leader that has forgotten the tombstone
+		}
+	}
+	if e.PrevLive {
+		e.Create, e.Version = before.Create, before.Version+1
+		if w.byte()%3 == 0 {
+			e.Create, e.Version = 0, 0
+			return e
+		}
+	}
+	e.Lease = kv.LeaseID(int8(w.byte()))
+	e.Value = bytes.Repeat([]byte{w.byte()}, int(w.byte()%40))
+	return e
+}
+
+func (w *world) appendCompaction() {
+	m := w.momentAt(len(w.log))
+	if m.compacted == m.revision {
+		return
+	}
+	w.log = append(w.log, logEntry{rev: m.revision, compact: m.compacted + 1 + kv.Revision(w.byte())%(m.revision-m.compacted)})
+}
+
+func (w *world) applyNext() {
+	if w.applied == len(w.log) {
+		return
+	}
+	e := w.log[w.applied]
+	w.commit(func(b storage.Batch) {
+		w.store.Apply(b, e.effects, e.rev)
+		if e.compact > 0 {
+			w.store.SetCompacted(b, e.compact)
+		}
+	})
+	w.applied++
+}
+
+func (w *world) flushChunk() {
+	if !w.store.flushing {
+		return
+	}
+	done := false
+	w.commit(func(b storage.Batch) {
+		if done = w.store.FlushChunk(b, 1+int(w.byte()%5)); done {
+			b.Set(worldStateKey, w.stateRow(w.frozen))
+		}
+	})
+	if done {
+		w.store.FlushDone()
+	}
+}
+
+func (w *world) compactStep() {
+	w.commit(func(b storage.Batch) {
+		_, err := w.store.CompactStep(b, 1+int(w.byte()%8))
+		w.must(err)
+	})
+}
+
+// exportOrIngest makes a snapshot, or throws the state away for one made earlier.
+func (w *world) exportOrIngest() {
+	spans := append(Spans(kv.SystemShard), storage.Span{Lower: worldStateKey, Upper: append(slices.Clone(worldStateKey), 0)})
+	slices.SortFunc(spans, func(a, b storage.Span) int { return bytes.Compare(a.Lower, b.Lower) })
+	ctx := context.Background()
+	if w.backup == nil {
+		s := w.engine.NewSnapshot()
+		defer s.Close()
+		files, err := w.engine.Export(ctx, s, spans, w.t.TempDir(), nil)
+		w.must(err)
+		w.backup = files
+		return
+	}
+	w.must(w.engine.Ingest(ctx, w.backup, spans))
+	w.backup = nil
+	w.open()
+}
+
+func (w *world) checkView(v worldView) {
+	if v.Revision() != v.revision || v.Compacted() != v.compacted {
+		w.t.Fatalf("view moved from %+v to %d, %d", v.moment, v.Revision(), v.Compacted())
+	}
+	for range 3 {
+		w.checkRange(&v.Reader, v.moment)
+	}
+	w.checkDeep(&v.Reader, v.moment)
+}
+
+// settle flushes and compacts until nothing is left to do.
+func (w *world) settle() {
+	for range 2 { // a flush in progress may be older than the last compaction
+		if w.store.Freeze() {
+			w.frozen = w.applied
+		}
+		for w.store.flushing {
+			w.flushChunk()
+		}
+	}
+	for more := true; more; {
+		w.commit(func(b storage.Batch) {
+			var err error
+			more, err = w.store.CompactStep(b, 3)
+			w.must(err)
+		})
+	}
+}
+
+// checkPhysical looks for garbage: after all work is done the engine holds exactly what may still be read.
+func (w *world) checkPhysical() {
+	now := w.now()
+	var want, wantKeys, got, gotKeys []string
+	for key, versions := range w.model.versions {
+		current, _ := w.model.at(key, now.compacted)
+		for _, e := range versions {
+			if e.At.Rev >= now.compacted || e.At == current.At && e.Version > 0 {
+				want = append(want, fmt.Sprint(e.At))
+			}
+		}
+		if last := versions[len(versions)-1]; last.Version > 0 || last.At.Rev >= now.compacted {
+			wantKeys = append(wantKeys, key)
+		}
+	}
+	it := w.engine.NewIterator(nil, nil)
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		switch it.Key()[0] {
+		case versionPrefix:
+			at, err := parseVersionKey(it.Key())
+			w.must(err)
+			got = append(got, fmt.Sprint(at))
+		case latestPrefix:
+			gotKeys = append(gotKeys, string(it.Key()[1:]))
+		}
+	}
+	for _, list := range [][]string{want, wantKeys, got, gotKeys} {
+		slices.Sort(list)
+	}
+	if !slices.Equal(want, got) || !slices.Equal(wantKeys, gotKeys) {
+		w.t.Fatalf("at %+v (%+v) the engine holds versions\n%v\nwant\n%v\nkeys\n%q\nwant\n%q", now, w.store.progress, got, want, gotKeys, wantKeys)
+	}
+}
+
+// checkAll compares everything that can be asked.
+func (w *world) checkAll() {
+	w.t.Helper()
+	now := w.now()
+	if now != w.momentAt(w.applied) {
+		w.t.Fatalf("store is at %+v, log at %+v", now, w.momentAt(w.applied))
+	}
+	w.checkDeep(&w.store.Reader, now)
+	w.checkMeta()
+}
+
+func (w *world) checkDeep(r *Reader, now moment) {
+	w.t.Helper()
+	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
+	for at := max(now.compacted, 1); at <= now.revision; at++ {
+		want := w.model.live(everything, at)
+		got, err := r.Range(&kv.RangeRequest{Span: everything, Revision: at})
+		w.must(err)
+		w.sameKVs(fmt.Sprintf("all keys at %d of %+v", at, now), got.KVs, want)
+		if got.Count != int64(len(want)) {
+			w.t.Fatalf("count at %d is %d, want %d", at, got.Count, len(want))
+		}
+		hash, err := r.Hash(at)
+		w.must(err)
+		if want := w.model.hash(now, at); hash != want {
+			w.t.Fatalf("hash at %d of %+v (%+v) is %x, want %x", at, now, r.progress, hash, want)
+		}
+	}
+	w.checkHistory(r, now)
+	for _, versions := range w.model.versions {
+		for _, e := range versions {
+			if e.At.Rev < max(now.compacted, 1) || e.At.Rev > now.revision {
+				continue
+			}
+			row, prev, ok, err := r.Row(e.At)
+			w.must(err)
+			if !ok || prev != e.Prev {
+				w.t.Fatalf("row %v: found %v, prev %v, want %v", e.At, ok, prev, e.Prev)
+			}
+			w.sameKVs("row", []kv.KeyValue{row}, []kv.KeyValue{keyValueOf(e)})
+		}
+	}
+}
+
+func (w *world) checkHistory(r *Reader, now moment) {
+	w.t.Helper()
+	from := max(now.compacted, 1)
+	if now.compacted > 0 {
+		if _, err := r.History(now.compacted-1, 0, 0, nil); !errors.Is(err, kv.ErrCompacted) {
+			w.t.Fatalf("history from %d: %v", now.compacted-1, err)
+		}
+	}
+	var got []Effect
+	limit := int64(w.byte())
+	for next := from; next <= now.revision; {
+		chunk := 0
+		var err error
+		before := next
+		next, err = r.History(next, now.revision, limit, func(e *Effect) error {
+			got = append(got, *e)
+			chunk++
+			return nil
+		})
+		w.must(err)
+		if next <= before {
+			w.t.Fatalf("history from %d went on at %d", before, next)
+		}
+		if chunk > 0 && next <= now.revision && got[len(got)-1].At.Rev >= next {
+			w.t.Fatalf("history split revision %d", next)
+		}
+	}
+	want := w.model.history(from, now.revision)
+	if len(got) != len(want) {
+		w.t.Fatalf("history has %d changes, want %d", len(got), len(want))
+	}
+	for i := range want {
+		want[i].PrevLease = 0
+		if !sameEffect(got[i], want[i]) {
+			w.t.Fatalf("history: change %d is %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
+
+func sameEffect(a, b Effect) bool {
+	same := bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value)
+	a.Key, a.Value, b.Key, b.Value = nil, nil, nil, nil
+	return same && fmt.Sprint(a) == fmt.Sprint(b)
+}
+
+func (w *world) checkMeta() {
+	w.t.Helper()
+	now := w.now()
+	key := w.key()
+	want, exists := w.model.at(string(key), now.revision)
+	m, found, err := w.store.Meta(key)
+	w.must(err)
+	forgotten := !found && want.Version == 0 && want.At.Rev < now.compacted
+	if found && (!exists || m != want.Meta()) || !found && exists && !forgotten {
+		w.t.Fatalf("meta of %q is %+v %v, want %+v %v", key, m, found, want.Meta(), exists)
+	}
+	at := kv.Revision(w.byte()) % (now.revision + 2)
+	got, live, err := w.store.Get(key, at)
+	resolved, wantErr := w.model.check(now, at)
+	if !errors.Is(err, wantErr) {
+		w.t.Fatalf("get at %d: %v, want %v", at, err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	want, exists = w.model.at(string(key), resolved)
+	if live != (exists && want.Version > 0) {
+		w.t.Fatalf("get %q at %d of %+v: live %v, want %+v", key, at, now, live, want)
+	}
+	if live {
+		w.sameKVs("get", []kv.KeyValue{got}, []kv.KeyValue{keyValueOf(want)})
+	}
+}
+
+// checkRange asks for a range drawn from the input, as one answer and as a stream.
+func (w *world) checkRange(r *Reader, now moment) {
+	w.t.Helper()
+	q := w.rangeRequest(now)
+	want, wantErr := w.model.rangeOf(now, q)
+	got, err := r.Range(q)
+	if !errors.Is(err, wantErr) {
+		w.t.Fatalf("range %+v of %+v: %v, want %v", q, now, err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	what := fmt.Sprintf("range %+v of %+v", q, now)
+	w.sameKVs(what, got.KVs, want.KVs)
+	if got.Count != want.Count || got.More != want.More {
+		w.t.Fatalf("%s: count %d more %v, want %d %v", what, got.Count, got.More, want.Count, want.More)
+	}
+	q.MinMod, q.MaxMod, q.MinCreate, q.MaxCreate, q.SortOrder, q.SortTarget = 0, 0, 0, 0, kv.SortNone, kv.SortByKey
+	want, _ = w.model.rangeOf(now, q)
+	var streamed []kv.KeyValue
+	end, err := r.RangeStream(q, int64(w.byte()), func(kvs []kv.KeyValue) error {
+		if len(kvs) == 0 {
+			w.t.Fatalf("%s: empty chunk", what)
+		}
+		streamed = append(streamed, kvs...)
+		return nil
+	})
+	w.must(err)
+	w.sameKVs("streamed "+what, streamed, want.KVs)
+	if end.Count != want.Count || end.More != want.More {
+		w.t.Fatalf("streamed %s: count %d more %v, want %d %v", what, end.Count, end.More, want.Count, want.More)
+	}
+	var scanned []kv.KeyValue
+	w.must(r.Scan(q.Span, q.Revision, func(key []byte, m Meta) bool {
+		scanned = append(scanned, kv.KeyValue{Key: bytes.Clone(key), CreateRevision: m.Create, ModRevision: m.At.Rev, Version: m.Version, Lease: m.Lease})
+		return true
+	}))
+	q.Limit, q.KeysOnly, q.CountOnly = 0, true, false
+	want, _ = w.model.rangeOf(now, q)
+	w.sameKVs("scanned "+what, scanned, want.KVs)
+}
+
+func (w *world) rangeRequest(now moment) *kv.RangeRequest {
+	options := w.byte()
+	q := &kv.RangeRequest{
+		Span:      kv.Span{Start: w.key()},
+		SortOrder: kv.SortOrder(w.byte() % 3), SortTarget: kv.SortTarget(w.byte() % 5),
+		KeysOnly: options&1 != 0, CountOnly: options&30 == 2, Limit: int64(options >> 5),
+	}
+	switch w.byte() % 4 {
+	case 0:
+		q.Span.End = []byte{0}
+	case 1, 2:
+		q.Span.End = w.key()
+	}
+	switch b := w.byte(); {
+	case b < 128:
+	case b < 140:
+		q.Revision = kv.Revision(b) % (now.revision + 3)
+	default:
+		q.Revision = max(now.compacted, 1) + kv.Revision(b)%(now.revision-max(now.compacted, 1)+1)
+	}
+	for i, bound := range []*kv.Revision{&q.MinMod, &q.MaxMod, &q.MinCreate, &q.MaxCreate} {
+		if w.byte()%8 == 0 {
+			*bound = kv.Revision(w.byte()+byte(i)) % (now.revision + 1)
+		}
+	}
+	return q
+}
+
+func (w *world) sameKVs(what string, got, want []kv.KeyValue) {
+	w.t.Helper()
+	if len(got) != len(want) {
+		w.t.Fatalf("%s: %d keys, want %d\ngot  %v\nwant %v", what, len(got), len(want), got, want)
+	}
+	for i := range want {
+		g, x := got[i], want[i]
+		same := bytes.Equal(g.Key, x.Key) && bytes.Equal(g.Value, x.Value)
+		g.Key, g.Value, x.Key, x.Value = nil, nil, nil, nil
+		if !same || fmt.Sprint(g) != fmt.Sprint(x) {
+			w.t.Fatalf("%s: key %d is %+v, want %+v", what, i, got[i], want[i])
+		}
+	}
+}

@@ -116,13 +116,9 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 
 // checkAlarms refuses what etcd's appliers refuse under an alarm.
 func (m *Machine) checkAlarms(r *kv.Request) error {
-	if len(m.alarms) == 0 && m.lead.overlay.otherOps == 0 {
+	corrupt, noSpace := m.alarmed(kv.AlarmCorrupt), m.alarmed(kv.AlarmNoSpace)
+	if !corrupt && !noSpace {
 		return nil
-	}
-	corrupt, noSpace := false, false
-	for _, a := range m.alarmsEvaluated() {
-		corrupt = corrupt || a.Type == kv.AlarmCorrupt
-		noSpace = noSpace || a.Type == kv.AlarmNoSpace
 	}
 	switch r.Kind {
 	case kv.KindPut, kv.KindLeaseGrant:
@@ -148,6 +144,14 @@ func (m *Machine) checkAlarms(r *kv.Request) error {
 		}
 	}
 	return nil
+}
+
+// alarmed tells whether an alarm of the type is active in the overlaid state.
+func (m *Machine) alarmed(t kv.AlarmType) bool {
+	if len(m.alarms) == 0 && m.lead.overlay.otherOps == 0 {
+		return false
+	}
+	return slices.ContainsFunc(m.alarmsEvaluated(), func(a kv.Alarm) bool { return a.Type == t })
 }
 
 // putAnswer keeps a response and its body in one allocation.

@@ -94,6 +94,9 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		return answer, nil
 	}
 	if l := m.leases.byID[r.ID]; l != nil && m.expired(l) {
+		if m.alarmed(kv.AlarmCorrupt) {
+			return nil, kv.ErrCorrupt
+		}
 		_, err := m.revokeExpired(l)
 		return answer, err
 	}
@@ -165,6 +168,9 @@ func (m *Machine) deleteAttached(id kv.LeaseID, limit int) (left int, err error)
 
 // expire revokes leases that have run out, each at a revision of its own.
 func (m *Machine) expire() error {
+	if m.alarmed(kv.AlarmCorrupt) { // nothing is deleted then, as in etcd
+		return nil
+	}
 	now := m.lead.clock()
 	revoked, keys := 0, 0
 	// Renewed leases that come to the top are put back; that is bounded too.

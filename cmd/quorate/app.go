@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quoratedb/quorate/server"
+)
+
+// Exit codes, documented in the root command's help.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // the request was refused, or something else went wrong
+	exitUsage       = 2 // the command line makes no sense
+	exitUnavailable = 3 // no node answered in time, or the cluster has no leader
+	exitNotFound    = 4 // the one key or lease that was asked for does not exist
+)
+
+// errNotFound ends a command with exitNotFound; its output says what is missing.
+var errNotFound = errors.New("not found")
+
+// app is one invocation: what it may touch, and the flags that all client
+// commands share.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environment    []string // KEY=value
+	start          func(context.Context, server.Options) (node, error)
+	asEtcd         bool
+
+	endpoints []string
+	timeout   time.Duration
+	output    string
+	hex       bool
+
+	running bool // the command line was understood; errors from here on are not about usage
+}
+
+// run executes one command line and returns the exit code.
+func (a *app) run(ctx context.Context, arguments []string) int {
+	if a.asEtcd {
+		arguments = append([]string{"serve"}, arguments...)
+	}
+	root := a.rootCommand()
+	root.SetArgs(arguments)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	return a.report(err)
+}
+
+func (a *app) report(err error) int {
+	var bad usageError
+	switch {
+	case errors.Is(err, errNotFound):
+		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
+		return exitNotFound
+	case !a.running || errors.As(err, &bad):
+		fmt.Fprintf(a.stderr, "quorate: %v\nRun the command with --help for its usage and an example.\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(a.stderr, "quorate: %v\n", err)
+	var unavailable *unavailableError
+	if errors.As(err, &unavailable) {
+		return exitUnavailable
+	}
+	return exitFailed
+}
+
+// usageError is about the command line although the command had begun.
+type usageError struct{ error }
+
+func usagef(format string, arguments ...any) error {
+	return usageError{fmt.Errorf(format, arguments...)}
+}
+
+const rootHelp = `Quorate is a replicated, strictly serializable key-value store that speaks etcd's
+API: etcd's clients and tools work on it unmodified.
+
+Exit codes: 0 success; 1 the request was refused or failed; 2 wrong usage;
+3 no node answered in time, or the cluster has no leader; 4 the key or lease
+that was asked for does not exist.`
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "quorate",
+		Short: "A replicated key-value store with etcd's API",
+		Long:  rootHelp,
+		Example: `  quorate demo                 three nodes on this machine, to try things out
+  quorate put greeting hello   write a key
+  quorate get greeting         read it
+  quorate status               what every node is doing`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddGroup(&cobra.Group{ID: "server", Title: "Nodes:"}, &cobra.Group{ID: "client", Title: "Requests:"})
+	for _, command := range []*cobra.Command{a.serveCommand(), a.demoCommand()} {
+		command.GroupID = "server"
+		root.AddCommand(command)
+	}
+	for _, command := range []*cobra.Command{
+		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(),
+	} {
+		command.GroupID = "client"
+		a.addClientFlags(command)
+		root.AddCommand(command)
+	}
+	root.AddCommand(a.versionCommand())
+	return root
+}
+
+const defaultEndpoint = "127.0.0.1:2379"
+
+// addClientFlags gives a command, and those below it, the flags of all clients.
+func (a *app) addClientFlags(command *cobra.Command) {
+	endpoints := []string{defaultEndpoint}
+	for _, variable := range []string{"QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"} {
+		if value := a.getenv(variable); value != "" {
+			endpoints = strings.Split(value, ",")
+			break
+		}
+	}
+	flags := command.PersistentFlags()
+	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
+	flags.DurationVar(&a.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
+	flags.StringVar(&a.output, "output", "table", "form of the output: table or json")
+	flags.BoolVar(&a.hex, "hex", false, "keys and values are hexadecimal, as arguments and in the output")
+	noError(command.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// noError panics on errors that only a mistake in this program can cause.
+func noError(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func (a *app) getenv(name string) string {
+	for _, entry := range a.environment {
+		if key, value, _ := strings.Cut(entry, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// command marks the point from which on errors are not about usage, and checks
+// the flags that all client commands share.
+func (a *app) command(body func(ctx context.Context, arguments []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, arguments []string) error {
+		if a.output != "table" && a.output != "json" {
+			return fmt.Errorf("--output=%s: must be table or json", a.output)
+		}
+		if a.timeout <= 0 {
+			return fmt.Errorf("--timeout=%v: must be above 0", a.timeout)
+		}
+		a.running = true
+		return body(cmd.Context(), arguments)
+	}
+}
+
+func (a *app) json() bool { return a.output == "json" }

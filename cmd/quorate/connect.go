@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// connect makes a client of all endpoints. It does not wait for a connection.
+func (a *app) connect() (*clientv3.Client, error) {
+	endpoints, err := cleanEndpoints(a.endpoints)
+	if err != nil {
+		return nil, err
+	}
+	client, err := newClient(endpoints, a.timeout)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of %s: %w", strings.Join(endpoints, ","), err)
+	}
+	return client, nil
+}
+
+func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints:   endpoints,
+		DialTimeout: timeout,
+		// The CLI reports errors itself.
+		Logger: zap.NewNop(),
+		// A node that was cut off must not hold a request until the system gives
+		// up on the connection.
+		DialKeepAliveTime:    5 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+	})
+}
+
+// cleanEndpoints accepts host:port and http://host:port.
+func cleanEndpoints(given []string) ([]string, error) {
+	var endpoints []string
+	for _, text := range given {
+		text = strings.TrimSpace(text)
+		if strings.HasPrefix(text, "https://") {
+			return nil, usagef("--endpoints: %s: TLS is not there yet; use http:// or host:port", text)
+		}
+		endpoint := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
+		if endpoint == "" {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(endpoint); err != nil || port == "" {
+			return nil, usagef("--endpoints: %q must look like %s", text, defaultEndpoint)
+		}
+		endpoints = append(endpoints, endpoint)
+	}
+	if len(endpoints) == 0 {
+		return nil, usagef("--endpoints is empty")
+	}
+	return endpoints, nil
+}
+
+// request runs one request with the timeout of the command line and turns its
+// error into one for people.
+func (a *app) request(ctx context.Context, what string, body func(context.Context, *clientv3.Client) error) error {
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	limited, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	if err := body(limited, client); err != nil {
+		return a.explain(ctx, what, err)
+	}
+	return nil
+}
+
+// unavailableError means that nothing was wrong with the request.
+type unavailableError struct{ message string }
+
+func (e *unavailableError) Error() string { return e.message }
+
+// explain says what happened, to what, and what to try.
+func (a *app) explain(ctx context.Context, what string, err error) error {
+	var bad usageError
+	switch {
+	case errors.As(err, &bad), errors.Is(err, errNotFound):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: interrupted; whether it took effect is unknown", what)
+	}
+	// The client library gives some errors as status, some as its own type that
+	// has a Code method.
+	code, message := codeOf(err)
+	switch {
+	case strings.Contains(message, "no leader") || strings.Contains(message, "leader changed"):
+		return &unavailableError{what + ": the cluster has no leader at the moment (" + message + "). More than half of its nodes must run and reach each other; `quorate status` shows them."}
+	case code == codes.Unavailable || code == codes.DeadlineExceeded:
+		return &unavailableError{what + ": " + a.diagnose(message)}
+	}
+	return fmt.Errorf("%s: %s", what, strings.TrimPrefix(message, "etcdserver: "))
+}
+
+func codeOf(err error) (codes.Code, string) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return codes.DeadlineExceeded, "no answer in time"
+	}
+	var coded interface{ Code() codes.Code }
+	if errors.As(err, &coded) {
+		return coded.Code(), err.Error()
+	}
+	if s, ok := status.FromError(err); ok {
+		return s.Code(), s.Message()
+	}
+	return codes.Unknown, err.Error()
+}
+
+// diagnose connects to each endpoint once more, only to say which of them can
+// be reached at all.
+func (a *app) diagnose(message string) string {
+	endpoints, err := cleanEndpoints(a.endpoints)
+	if err != nil {
+		return message
+	}
+	var lines []string
+	open := 0
+	for _, endpoint := range endpoints {
+		state := probe(endpoint)
+		if state == reachable {
+			open++
+		}
+		lines = append(lines, "  "+endpoint+": "+state)
+	}
+	advice := "Is a node running there? `quorate demo` starts a cluster on this machine; --endpoints says where to look."
+	if open > 0 {
+		advice = "A node runs there and did not answer within " + a.timeout.String() + ": it may have no leader, or be overloaded. `quorate status` shows more; --timeout waits longer."
+		advice += "\nThe last error was: " + message
+	}
+	return "no answer from the cluster\n" + strings.Join(lines, "\n") + "\n" + advice
+}
+
+const reachable = "accepts connections"
+
+func probe(endpoint string) string {
+	connection, err := net.DialTimeout("tcp", endpoint, 500*time.Millisecond)
+	if err == nil {
+		connection.Close()
+		return reachable
+	}
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "nothing answers at this address"
+	case strings.Contains(err.Error(), "refused"):
+		return "connection refused: nothing listens on this port"
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quoratedb/quorate/cmd/quorate/serveflags"
+	"github.com/quoratedb/quorate/server"
+)
+
+// closeTimeout is how long an orderly end may take before the process ends
+// anyway; everything acknowledged is durable before that.
+const closeTimeout = 5 * time.Second
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve [--FLAG=VALUE...]",
+		Short: "Run one node of a cluster, with etcd's flags",
+		Long: `Runs one node until it gets SIGINT or SIGTERM. The flags are etcd's; under a program
+name or link "etcd" this is the only command. The log goes to standard error; it says
+"ready to serve client requests" once the node does.`,
+		Example: `  # a cluster of one
+  quorate serve --data-dir /var/lib/quorate
+
+  # the first of three nodes
+  quorate serve --name n1 --data-dir /var/lib/quorate \
+    --listen-client-urls http://10.0.0.1:2379 --advertise-client-urls http://10.0.0.1:2379 \
+    --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 \
+    --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380`,
+		// Flags have etcd's syntax, which is not cobra's.
+		DisableFlagParsing: true,
+		ValidArgsFunction:  completeServeFlags,
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return a.serve(cmd, arguments)
+		},
+	}
+}
+
+func completeServeFlags(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, f := range serveflags.Table() {
+		if f.Treatment == serveflags.Applied {
+			names = append(names, cobra.CompletionWithDesc("--"+f.Name+"=", f.Usage))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoSpace
+}
+
+func (a *app) serve(cmd *cobra.Command, arguments []string) error {
+	parsed, err := serveflags.Parse(arguments, a.environment, a.asEtcd)
+	switch {
+	case err != nil:
+		return err // before running is set: wrong usage
+	case parsed.Help:
+		return printServeHelp(cmd, a.stdout)
+	case parsed.Version:
+		return printVersion(a.stdout)
+	}
+	a.running = true
+	logger := newLogger(a.stderr, parsed.Log)
+	for _, notice := range parsed.Notices {
+		logger.Warn(notice)
+	}
+	options := parsed.Options
+	options.Logger = logger
+	return runNode(cmd.Context(), logger, options, a.start)
+}
+
+func printServeHelp(cmd *cobra.Command, w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%s\n\nUsage:\n  quorate serve [--FLAG=VALUE...]\n\nExamples:\n%s\n%s", cmd.Long, cmd.Example, serveflags.Help())
+	return err
+}
+
+func newLogger(w io.Writer, options serveflags.LogOptions) *slog.Logger {
+	levels := map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+		// slog has nothing above error; such lines do not exist here.
+		"panic": slog.LevelError + 4, "fatal": slog.LevelError + 4,
+	}
+	handlerOptions := &slog.HandlerOptions{Level: levels[options.Level]}
+	if options.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, handlerOptions))
+	}
+	return slog.New(slog.NewTextHandler(w, handlerOptions))
+}
+
+// runNode is a node's life: start, say when it is ready, run until the context
+// ends or the node fails, end in order.
+func runNode(ctx context.Context, logger *slog.Logger, options server.Options, start func(context.Context, server.Options) (node, error)) error {
+	logger.Info("starting", "version", server.Version, "node", options.Node.Name, "node_id", options.NodeID(),
+		"cluster_id", options.Cluster.ID(), "members", server.FormatMembers(options.Cluster.Members), "data_dir", options.Node.DataDir)
+	running, err := startNodeOrGiveUp(ctx, options, start)
+	if err != nil {
+		if ctx.Err() != nil {
+			logger.Info("interrupted while starting", "error", err)
+			return nil
+		}
+		return fmt.Errorf("start node %s: %w", options.Node.Name, err)
+	}
+	failure := waitForEnd(ctx, logger, options, running)
+	// The context has ended, or not: closing gets a time of its own.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	err = closeNode(closing, running)
+	switch {
+	case failure != nil:
+		return errors.Join(fmt.Errorf("node %s stopped by itself: %w", options.Node.Name, failure), err)
+	case err != nil:
+		return fmt.Errorf("end node %s: %w", options.Node.Name, err)
+	}
+	logger.Info("ended")
+	return nil
+}
+
+func waitForEnd(ctx context.Context, logger *slog.Logger, options server.Options, running node) (failure error) {
+	ready := running.Ready()
+	for {
+		select {
+		case <-ready:
+			ready = nil // once is enough
+			logger.Info("ready to serve client requests", "node", options.Node.Name, "client_urls", fmt.Sprint(options.Node.ListenClientURLs))
+		case err := <-running.Err():
+			if err == nil {
+				err = errors.New("it gave no reason")
+			}
+			return err
+		case <-ctx.Done():
+			logger.Info("asked to end")
+			return nil
+		}
+	}
+}
+
+// startNodeOrGiveUp makes sure that a start that hangs, on a disk for example,
+// does not outlive the wish to end.
+func startNodeOrGiveUp(ctx context.Context, options server.Options, start func(context.Context, server.Options) (node, error)) (node, error) {
+	type result struct {
+		running node
+		err     error
+	}
+	started := make(chan result, 1)
+	go func() {
+		running, err := start(ctx, options)
+		started <- result{running, err}
+	}()
+	select {
+	case r := <-started:
+		return r.running, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-started:
+		return r.running, r.err
+	case <-time.After(closeTimeout):
+		return nil, fmt.Errorf("the start did not end within %v", closeTimeout)
+	}
+}
+
+// closeNode gives up on a Close that does not heed its context.
+func closeNode(ctx context.Context, running node) error {
+	closed := make(chan error, 1)
+	go func() { closed <- running.Close(ctx) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(time.Second):
+		return errors.New("it did not end in time; the process ends anyway, and everything acknowledged is on disk")
+	}
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// protocolHeader is the gRPC header of Maintenance.Status in which a node names
+// the consensus protocol of its system shard; etcd's messages have no field for it.
+const protocolHeader = "quorate-protocol"
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what every node is doing",
+		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
+itself sees it. A node that does not answer is shown as such.`,
+		Example: "  quorate status\n  quorate status --endpoints 10.0.0.1:2379 --output json",
+		Args:    cobra.NoArgs,
+		RunE:    a.command(func(ctx context.Context, _ []string) error { return a.status(ctx) }),
+	}
+}
+
+// nodeStatus is one row. Pointers and empty texts: not known.
+type nodeStatus struct {
+	Name      string   `json:"name,omitempty"`
+	ID        string   `json:"id,omitempty"`
+	Endpoint  string   `json:"endpoint"`
+	Reachable bool     `json:"reachable"`
+	Role      string   `json:"role,omitempty"` // leader, follower, learner, or no leader
+	Protocol  string   `json:"protocol,omitempty"`
+	Version   string   `json:"version,omitempty"`
+	Term      uint64   `json:"term,omitempty"`
+	Applied   uint64   `json:"applied_index,omitempty"`
+	Committed uint64   `json:"committed_index,omitempty"`
+	Revision  int64    `json:"revision,omitempty"`
+	Size      int64    `json:"db_size,omitempty"`
+	InUse     int64    `json:"db_size_in_use,omitempty"`
+	Quota     int64    `json:"quota,omitempty"`
+	Errors    []string `json:"errors,omitempty"`
+
+	id      uint64
+	members []*pb.Member // the cluster as this node knows it; nil when it did not say
+}
+
+func (a *app) status(ctx context.Context) error {
+	endpoints, err := cleanEndpoints(a.endpoints)
+	if err != nil {
+		return err
+	}
+	nodes := askAll(ctx, endpoints, a.timeout)
+	// The nodes that were asked know of others, whose addresses nobody gave.
+	unasked, names := otherNodes(nodes)
+	nodes = append(nodes, askAll(ctx, unasked, a.timeout)...)
+	nodes = mergeNodes(nodes, names)
+	if err := a.printStatus(nodes); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable }) {
+		return &unavailableError{"status: no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
+	}
+	return nil
+}
+
+func askAll(ctx context.Context, endpoints []string, timeout time.Duration) []*nodeStatus {
+	nodes := make([]*nodeStatus, len(endpoints))
+	var wait sync.WaitGroup
+	for i, endpoint := range endpoints {
+		wait.Go(func() { nodes[i] = ask(ctx, endpoint, timeout) })
+	}
+	wait.Wait()
+	return nodes
+}
+
+// ask gets the state of one node, over a connection to that node alone.
+func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatus {
+	n := &nodeStatus{Endpoint: endpoint}
+	// A refused connection is refused again within the timeout; say so at once.
+	if state := probe(endpoint); state != reachable {
+		n.Errors = []string{state}
+		return n
+	}
+	client, err := newClient([]string{endpoint}, timeout)
+	if err != nil {
+		n.Errors = []string{err.Error()}
+		return n
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var header metadata.MD
+	response, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
+	if err != nil {
+		_, message := codeOf(err)
+		n.Errors = []string{message}
+		return n
+	}
+	n.fill(response, header)
+	// Asked locally, so that it works without a quorum.
+	list, err := pb.NewClusterClient(client.ActiveConnection()).MemberList(ctx, &pb.MemberListRequest{Linearizable: false})
+	if err != nil {
+		_, message := codeOf(err)
+		n.Errors = append(n.Errors, "member list: "+message)
+		return n
+	}
+	n.members = list.Members
+	return n
+}
+
+func (n *nodeStatus) fill(response *pb.StatusResponse, header metadata.MD) {
+	n.Reachable = true
+	n.id = response.Header.GetMemberId()
+	n.ID = fmt.Sprintf("%x", n.id)
+	n.Version = response.Version
+	n.Term, n.Applied, n.Committed = response.RaftTerm, response.RaftAppliedIndex, response.RaftIndex
+	n.Revision = response.Header.GetRevision()
+	n.Size, n.InUse, n.Quota = response.DbSize, response.DbSizeInUse, response.DbSizeQuota
+	n.Errors = response.Errors
+	n.Protocol = strings.Join(header.Get(protocolHeader), ",")
+	switch {
+	case response.Leader == 0:
+		n.Role = "no leader"
+	case response.Leader == n.id:
+		n.Role = "leader"
+	case response.IsLearner:
+		n.Role = "learner"
+	default:
+		n.Role = "follower"
+	}
+}
+
+// otherNodes finds, in what the reachable nodes know of the cluster, one
+// endpoint of each node that was not asked, and the names of all.
+func otherNodes(nodes []*nodeStatus) (endpoints []string, names map[uint64]*pb.Member) {
+	names = map[uint64]*pb.Member{}
+	asked := map[string]bool{}
+	answered := map[uint64]bool{}
+	for _, n := range nodes {
+		asked[n.Endpoint] = true
+		answered[n.id] = n.Reachable
+		for _, member := range n.members {
+			names[member.ID] = member
+		}
+	}
+	for id, member := range names {
+		urls := memberEndpoints(member)
+		if answered[id] || len(urls) == 0 || slices.ContainsFunc(urls, func(u string) bool { return asked[u] }) {
+			continue
+		}
+		endpoints = append(endpoints, urls[0])
+	}
+	slices.Sort(endpoints)
+	return endpoints, names
+}
+
+func memberEndpoints(member *pb.Member) []string {
+	var endpoints []string
+	for _, u := range member.ClientURLs {
+		endpoints = append(endpoints, strings.TrimSuffix(strings.TrimPrefix(u, "http://"), "/"))
+	}
+	return endpoints
+}
+
+// mergeNodes makes one row per node: two endpoints of one node are one row, a
+// node that did not answer gets its name from what the others know, and a node
+// without any known address is still listed.
+func mergeNodes(nodes []*nodeStatus, members map[uint64]*pb.Member) []*nodeStatus {
+	var merged []*nodeStatus
+	seen := map[uint64]bool{}
+	for _, n := range nodes {
+		if !n.Reachable {
+			n.adopt(members)
+		}
+		if n.id != 0 && seen[n.id] {
+			continue
+		}
+		if member := members[n.id]; member != nil {
+			n.Name = member.Name
+		}
+		seen[n.id] = true
+		merged = append(merged, n)
+	}
+	for id, member := range members {
+		if !seen[id] {
+			merged = append(merged, &nodeStatus{Name: member.Name, ID: fmt.Sprintf("%x", id), id: id, Errors: []string{"its client address is not known: it has not started yet"}})
+		}
+	}
+	slices.SortStableFunc(merged, func(a, b *nodeStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	return merged
+}
+
+// adopt recognizes an unreachable node by its address.
+func (n *nodeStatus) adopt(members map[uint64]*pb.Member) {
+	for id, member := range members {
+		if slices.Contains(memberEndpoints(member), n.Endpoint) {
+			n.id, n.ID = id, fmt.Sprintf("%x", id)
+		}
+	}
+}
+
+func (a *app) printStatus(nodes []*nodeStatus) error {
+	if a.json() {
+		return writeJSON(a.stdout, struct {
+			Nodes []*nodeStatus `json:"nodes"`
+		}{nodes})
+	}
+	rows := make([][]string, len(nodes))
+	for i, n := range nodes {
+		rows[i] = n.row()
+	}
+	return table(a.stdout, []string{"NAME", "ID", "ENDPOINT", "ROLE", "PROTOCOL", "TERM", "APPLIED", "REVISION", "SIZE", "IN USE", "QUOTA", "ERRORS"}, rows)
+}
+
+func (n *nodeStatus) row() []string {
+	errors := strings.Join(n.Errors, "; ")
+	if !n.Reachable {
+		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", errors}
+	}
+	quota := "none"
+	if n.Quota > 0 {
+		quota = byteSize(n.Quota)
+	}
+	return []string{
+		orDash(n.Name), n.ID, n.Endpoint, n.Role, orDash(n.Protocol),
+		fmt.Sprint(n.Term), fmt.Sprint(n.Applied), fmt.Sprint(n.Revision),
+		byteSize(n.Size), byteSize(n.InUse), quota, errors,
+	}
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}

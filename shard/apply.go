@@ -10,9 +10,9 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// Bootstrap makes an empty machine start at the position and with the membership that the log of a new group
-// is taken to start at. The caller applies the batch and makes it durable before anything else. Exclusive.
-func (m *Machine) Bootstrap(start consensus.SnapshotMeta, b storage.Batch) error {
+// Bootstrap makes an empty machine start at the position, with the membership and (in the system shard) with the
+// nodes that the log of a new group is taken to start at. The caller applies the batch and makes it durable before anything else. Exclusive.
+func (m *Machine) Bootstrap(start consensus.SnapshotMeta, nodes []kv.NodeRecord, b storage.Batch) error {
 	if m.applied.Index != 0 {
 		return fmt.Errorf("bootstrap shard %d: it has applied up to entry %d already: %w", m.options.Shard, m.applied.Index, ErrInconsistent)
 	}
@@ -20,6 +20,11 @@ func (m *Machine) Bootstrap(start consensus.SnapshotMeta, b storage.Batch) error
 	m.applied.Index, m.applied.Term, m.applied.ChainTerm = start.Index, start.Term, start.Term
 	m.applied.Config, m.applied.config = &config, consensus.AppendConfig(nil, config)
 	m.flushed, m.durable = m.applied, m.applied
+	for i := range nodes {
+		node := nodes[i]
+		m.nodes[node.ID] = &node
+		b.Set(nodeKey(node.ID), appendNode(nil, &node))
+	}
 	b.Set(stateKey(m.options.Shard), appendState(nil, &m.applied))
 	return nil
 }

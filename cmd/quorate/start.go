@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/quoratedb/quorate/server"
 )
@@ -15,6 +14,10 @@ type node interface {
 }
 
 // startNode is the seam between the command line and the composition root.
-func startNode(context.Context, server.Options) (node, error) {
-	return nil, errors.New("this build has no server in it")
+func startNode(ctx context.Context, options server.Options) (node, error) {
+	running, err := server.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return running, nil
 }

@@ -485,7 +485,8 @@ func TestDelayedFramesArrive(t *testing.T) {
 	b.await(t, "a delayed frame", func() bool { return len(b.payloads(1)) == 1 })
 }
 
-// A peer that takes nothing for DeadAfter is given up.
+// A peer that takes nothing for DeadAfter is given up, in the middle of a frame. The next connection
+// begins with a whole one.
 func TestBlockedWriterGivesUp(t *testing.T) {
 	_, a, b := pair(t, func(o *Options) { o.DeadAfter = 100 * time.Millisecond })
 	b.proxy.Stall(tcpproxy.ToTarget, true)
@@ -495,6 +496,21 @@ func TestBlockedWriterGivesUp(t *testing.T) {
 	a.awaitEvent(t, "disconnected 2 dropped=true", "timeout")
 	b.proxy.Stall(tcpproxy.ToTarget, false)
 	a.awaitUp(t, 2, 2)
+	a.Append(2, ChannelRequest, text("fresh"))
+	a.Flush()
+	b.await(t, "a frame on the new connection", func() bool {
+		return slices.Contains(b.payloads(1), "3:fresh") || strings.Contains(fmt.Sprint(b.events), ErrMalformed.Error())
+	})
+	for _, frame := range b.received(1) {
+		if frame != "3:fresh" && len(frame) != 1<<20+2 {
+			t.Fatalf("a frame of %d bytes came, which nobody sent", len(frame))
+		}
+	}
+	b.recorder.mu.Lock()
+	defer b.recorder.mu.Unlock()
+	if events := fmt.Sprint(b.events); strings.Contains(events, ErrMalformed.Error()) {
+		t.Fatalf("the new connection began inside a frame: %s", events)
+	}
 }
 
 func TestPortInUse(t *testing.T) {

@@ -100,8 +100,11 @@ type Append struct {
 	// Mark is to be given to AckAppend when all of the above is durable. The zero
 	// Mark means that there is nothing to write.
 	Mark Mark
-	// AfterSync leave only once Mark is durable. When empty, the write needs no
-	// sync of its own: a later one covers it.
+	// Sync tells that something waits for Mark to become durable: AfterSync, or the core
+	// itself (a leader's own copy and a candidate's own vote count only once they are durable).
+	// When false, the write (a commit index, nothing else) needs no sync of its own: a later one covers it.
+	Sync bool
+	// AfterSync leave only once Mark is durable. Not empty only if Sync is set.
 	AfterSync []Message
 }
 

@@ -16,11 +16,6 @@ type progress struct {
 	cursor Locator
 }
 
-// passed tells whether a tombstone at this place has been walked and deleted.
-func (p progress) passed(at Locator) bool {
-	return at.Rev < p.done || at.Rev < p.target && at.Less(p.cursor)
-}
-
 // Names of state rows.
 const (
 	progressName  = "progress"
@@ -116,8 +111,7 @@ func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 // itself if it is a tombstone. What is AT the target stays, for watches that start there.
 func (s *Store) compactRow(b storage.Batch, v *version) error {
 	p := &s.progress
-	again := v.at.Rev == p.done && p.done > 0 // walked by the compaction before, which kept what was at done
-	if v.prev.Rev > 0 && v.prev.Rev < p.target && (!again || v.prev.Rev == p.done) {
+	if v.prev.Rev > 0 && v.prev.Rev < p.target {
 		s.keyBuffer = appendVersionKey(s.keyBuffer[:0], v.prev)
 		b.Delete(s.keyBuffer)
 	}

@@ -234,13 +234,16 @@ type bucketTally struct {
 	live, rows int64
 }
 
-func (t *bucketTally) add(key string, live, rows int64) {
+func (t *bucketTally) add(key string, live int64, fresh bool) {
 	if !t.open || t.upper != "" && key >= t.upper {
 		t.close()
 		b, _ := t.store.base.floor(key)
 		t.open, t.key, t.upper = true, b.key, t.store.nextBucket(b.key)
 	}
-	t.live, t.rows = t.live+live, t.rows+rows
+	t.live += live
+	if fresh {
+		t.rows++
+	}
 }
 
 func (t *bucketTally) close() {

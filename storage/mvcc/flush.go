@@ -36,28 +36,15 @@ func (s *Store) FlushChunk(b storage.Batch, maxRows int) (done bool) {
 	}
 	for rows := 0; c.valid() && rows < maxRows; rows++ {
 		e := c.entry()
-		tally.add(e.key, e.weight, s.flushRow(b, e))
+		s.keyBuffer = append(append(s.keyBuffer[:0], latestPrefix), e.key...)
+		s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.latest)
+		b.Set(s.keyBuffer, s.rowBuffer)
+		tally.add(e.key, e.weight, e.value.fresh)
 		s.flushedTo = e.key
 		c.next()
 	}
 	tally.close()
 	return !c.valid()
-}
-
-// flushRow writes a latest row and returns by how much the number of rows changed.
-func (s *Store) flushRow(b storage.Batch, e *entry[dirtyMeta]) int64 {
-	s.keyBuffer = append(append(s.keyBuffer[:0], latestPrefix), e.key...)
-	rows := int64(0)
-	if e.value.fresh {
-		rows = 1
-	}
-	if e.value.Deleted() && s.progress.passed(e.value.At) {
-		b.Delete(s.keyBuffer) // its version row is gone, nothing would ever delete this one
-		return rows - 1
-	}
-	s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.latest)
-	b.Set(s.keyBuffer, s.rowBuffer)
-	return rows
 }
 
 // FlushDone ends a flush after its last chunk was applied. Exclusive.

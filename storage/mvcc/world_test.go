@@ -144,6 +144,9 @@ func (w *world) run() {
 		w.applyNext()
 	}
 	w.checkAll()
+	w.settle()
+	w.checkAll()
+	w.checkPhysical()
 	for _, v := range w.views {
 		w.checkView(v)
 		w.must(v.Close())
@@ -344,6 +347,60 @@ func (w *world) checkView(v worldView) {
 		w.checkRange(&v.Reader, v.moment)
 	}
 	w.checkDeep(&v.Reader, v.moment)
+}
+
+// settle flushes and compacts until nothing is left to do.
+func (w *world) settle() {
+	for range 2 { // a flush in progress may be older than the last compaction
+		if w.store.Freeze() {
+			w.frozen = w.applied
+		}
+		for w.store.flushing {
+			w.flushChunk()
+		}
+	}
+	for more := true; more; {
+		w.commit(func(b storage.Batch) {
+			var err error
+			more, err = w.store.CompactStep(b, 3)
+			w.must(err)
+		})
+	}
+}
+
+// checkPhysical looks for garbage: after all work is done the engine holds exactly what may still be read.
+func (w *world) checkPhysical() {
+	now := w.now()
+	var want, wantKeys, got, gotKeys []string
+	for key, versions := range w.model.versions {
+		current, _ := w.model.at(key, now.compacted)
+		for _, e := range versions {
+			if e.At.Rev >= now.compacted || e.At == current.At && e.Version > 0 {
+				want = append(want, fmt.Sprint(e.At))
+			}
+		}
+		if last := versions[len(versions)-1]; last.Version > 0 || last.At.Rev >= now.compacted {
+			wantKeys = append(wantKeys, key)
+		}
+	}
+	it := w.engine.NewIterator(nil, nil)
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		switch it.Key()[0] {
+		case versionPrefix:
+			at, err := parseVersionKey(it.Key())
+			w.must(err)
+			got = append(got, fmt.Sprint(at))
+		case latestPrefix:
+			gotKeys = append(gotKeys, string(it.Key()[1:]))
+		}
+	}
+	for _, list := range [][]string{want, wantKeys, got, gotKeys} {
+		slices.Sort(list)
+	}
+	if !slices.Equal(want, got) || !slices.Equal(wantKeys, gotKeys) {
+		w.t.Fatalf("at %+v (%+v) the engine holds versions\n%v\nwant\n%v\nkeys\n%q\nwant\n%q", now, w.store.progress, got, want, gotKeys, wantKeys)
+	}
 }
 
 // checkAll compares everything that can be asked.

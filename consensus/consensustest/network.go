@@ -1,0 +1,59 @@
+package consensustest
+
+import (
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// link is one direction between two replicas.
+type link struct{ from, to consensus.ReplicaID }
+
+// envelope is a message in flight, encoded as it travels, with the data if it announces a snapshot.
+type envelope struct {
+	link
+	encoded  []byte
+	snapshot *machine
+}
+
+// matches tells whether the envelope travels the link; zero means any.
+func (e *envelope) matches(l link) bool {
+	return (l.from == 0 || l.from == e.from) && (l.to == 0 || l.to == e.to)
+}
+
+// network holds the messages in flight, oldest first.
+type network struct {
+	flight []*envelope
+	cut    map[link]bool
+}
+
+func (n *network) send(e *envelope) {
+	if !n.cut[e.link] {
+		n.flight = append(n.flight, e)
+	}
+}
+
+// take removes and returns up to count envelopes (all if 0) of the link, oldest first.
+func (n *network) take(l link, count int) (taken []*envelope) {
+	n.flight = slices.DeleteFunc(n.flight, func(e *envelope) bool {
+		if !e.matches(l) || count > 0 && len(taken) == count {
+			return false
+		}
+		taken = append(taken, e)
+		return true
+	})
+	return taken
+}
+
+// reorder turns the order of the link's messages around.
+func (n *network) reorder(l link) {
+	var at []int
+	for i, e := range n.flight {
+		if e.matches(l) {
+			at = append(at, i)
+		}
+	}
+	for i, j := 0, len(at)-1; i < j; i, j = i+1, j-1 {
+		n.flight[at[i]], n.flight[at[j]] = n.flight[at[j]], n.flight[at[i]]
+	}
+}

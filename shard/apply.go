@@ -1,0 +1,178 @@
+package shard
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Bootstrap makes an empty machine start at the position and with the membership that the log of a new group
+// is taken to start at. The caller applies the batch and makes it durable before anything else. Exclusive.
+func (m *Machine) Bootstrap(start consensus.SnapshotMeta, b storage.Batch) error {
+	if m.applied.Index != 0 {
+		return fmt.Errorf("bootstrap shard %d: it has applied up to entry %d already: %w", m.options.Shard, m.applied.Index, ErrInconsistent)
+	}
+	config := start.Config.Clone()
+	m.applied.Index, m.applied.Term, m.applied.ChainTerm = start.Index, start.Term, start.Term
+	m.applied.Config, m.applied.config = &config, consensus.AppendConfig(nil, config)
+	m.flushed, m.durable = m.applied, m.applied
+	b.Set(stateKey(m.options.Shard), appendState(nil, &m.applied))
+	return nil
+}
+
+// Apply applies the next entry of the log: its rows go into the batch, which the caller applies to the engine
+// before it releases the lock. It reads no versions. After an error nothing may be applied any more: the
+// replica must stop. The entry's data must not change afterwards. Exclusive.
+func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
+	if m.broken != nil {
+		return Applied{}, m.broken
+	}
+	done, err := m.apply(e, b)
+	if err != nil {
+		m.broken = fmt.Errorf("apply entry %d of term %d to shard %d: %w", e.Index, e.Term, m.options.Shard, err)
+		return Applied{}, m.broken
+	}
+	m.applied.Index, m.applied.Term = e.Index, e.Term
+	m.changed = true
+	m.metrics.AppliedEntries++
+	m.metrics.AppliedEffects += uint64(len(done.Effects))
+	done.Index, done.Term, done.Revision = e.Index, e.Term, m.applied.Revision
+	return done, nil
+}
+
+func (m *Machine) apply(e consensus.Entry, b storage.Batch) (Applied, error) {
+	if e.Index != m.applied.Index+1 {
+		return Applied{}, fmt.Errorf("the last entry applied is %d: %w", m.applied.Index, ErrInconsistent)
+	}
+	switch e.Kind {
+	case consensus.EntryBarrier:
+		m.applyBarrier(e.Term)
+		return Applied{}, nil
+	case consensus.EntryConfig:
+		return m.applyConfig(e.Data)
+	case consensus.EntryCommand:
+		return m.applyCommand(e.Data, b)
+	}
+	return Applied{}, fmt.Errorf("unknown kind of entry %d: %w", e.Kind, ErrMalformed)
+}
+
+// applyBarrier starts the chain of a term. A barrier of an older term is a filled hole and changes nothing.
+func (m *Machine) applyBarrier(term consensus.Term) {
+	if term > m.applied.ChainTerm {
+		m.applied.ChainTerm, m.applied.ChainSeq = term, 0
+	}
+}
+
+func (m *Machine) applyConfig(data []byte) (Applied, error) {
+	config, err := consensus.DecodeConfig(data)
+	if err != nil {
+		return Applied{}, err
+	}
+	m.applied.Config, m.applied.config = &config, slices.Clone(data)
+	return Applied{Config: &config}, nil
+}
+
+// applyCommand applies an entry if its predecessor was applied; otherwise the entry is void.
+func (m *Machine) applyCommand(data []byte, b storage.Batch) (Applied, error) {
+	e, err := decodeEntry(data)
+	if err != nil {
+		return Applied{}, err
+	}
+	done := Applied{Seq: e.seq}
+	if e.term != m.applied.ChainTerm || e.seq != m.applied.ChainSeq+1 {
+		m.metrics.VoidEntries++
+		done.Void = true
+		return done, nil
+	}
+	if err := m.verify(e); err != nil {
+		return Applied{}, err
+	}
+	if m.lead != nil && e.term == m.lead.term {
+		if err := m.lead.overlay.applied(e.seq); err != nil {
+			return Applied{}, err
+		}
+	}
+	m.applied.ChainSeq, m.applied.LeaseClock = e.seq, e.leaseClock
+	m.applyEffects(e, b)
+	for i := range e.ops {
+		if err := m.applyOp(&e.ops[i], b, &done); err != nil {
+			return Applied{}, err
+		}
+	}
+	done.Effects = e.effects
+	return done, nil
+}
+
+// verify holds an entry against the state before anything of it is applied. What a single effect must look
+// like, the decoder has checked.
+func (m *Machine) verify(e *entry) error {
+	switch {
+	case e.base != m.applied.Revision:
+		return fmt.Errorf("evaluated on top of revision %d, the state is at %d: %w", e.base, m.applied.Revision, ErrInconsistent)
+	case e.leaseClock < m.applied.LeaseClock:
+		return fmt.Errorf("the lease clock goes back from %d to %d ms: %w", m.applied.LeaseClock, e.leaseClock, ErrInconsistent)
+	case m.store.Revision() != m.applied.Revision:
+		return fmt.Errorf("the store is at revision %d, the state at %d: %w", m.store.Revision(), m.applied.Revision, ErrInconsistent)
+	}
+	return nil
+}
+
+func (m *Machine) applyEffects(e *entry, b storage.Batch) {
+	if len(e.effects) == 0 {
+		return
+	}
+	m.store.Apply(b, e.effects, e.revision)
+	m.applied.Revision = e.revision
+	for i := range e.effects {
+		if c := &e.effects[i]; c.Lease != c.PrevLease {
+			m.applyAttachment(c, b)
+		}
+	}
+}
+
+// applyAttachment moves a key from the lease it had to the lease it has.
+func (m *Machine) applyAttachment(e *mvcc.Effect, b storage.Batch) {
+	if e.PrevLease != 0 {
+		m.scratch = appendAttachmentKey(m.scratch[:0], e.PrevLease, e.Key)
+		b.Delete(m.scratch)
+	}
+	if e.Lease != 0 {
+		m.scratch = appendAttachmentKey(m.scratch[:0], e.Lease, e.Key)
+		b.Set(m.scratch, nil)
+	}
+}
+
+func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
+	switch p.kind {
+	case opGrant:
+		m.leases.grant(p.lease, p.ttl, deadlineAfter(m.applied.LeaseClock, p.ttl))
+	case opRenew:
+		m.leases.renew(p.lease, m.applied.LeaseClock)
+	case opRevoke:
+		m.leases.revoke(p.lease)
+	case opCompact:
+		return m.applyCompaction(p.revision, b, done)
+	case opAlarmRaise:
+		m.alarms[p.alarm] = struct{}{}
+	case opAlarmClear:
+		delete(m.alarms, p.alarm)
+	case opNode:
+		m.nodes[p.node.ID] = p.node
+		b.Set(nodeKey(p.node.ID), appendNode(nil, p.node))
+	}
+	return nil
+}
+
+func (m *Machine) applyCompaction(rev kv.Revision, b storage.Batch, done *Applied) error {
+	if rev > m.applied.Revision || rev <= m.applied.Compacted {
+		return fmt.Errorf("compaction at revision %d; the state is compacted at %d and at revision %d: %w",
+			rev, m.applied.Compacted, m.applied.Revision, ErrInconsistent)
+	}
+	m.store.SetCompacted(b, rev)
+	m.applied.Compacted, done.Compacted = rev, rev
+	return nil
+}

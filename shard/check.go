@@ -1,0 +1,97 @@
+package shard
+
+import (
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Check verifies the invariants of the machine. It walks everything in memory.
+func (m *Machine) Check() error {
+	if m.broken != nil {
+		return m.broken
+	}
+	if m.store.Revision() != m.applied.Revision || m.store.Compacted() != m.applied.Compacted {
+		return fmt.Errorf("the store is at revision %d compacted at %d, the state at %d and %d: %w",
+			m.store.Revision(), m.store.Compacted(), m.applied.Revision, m.applied.Compacted, ErrInconsistent)
+	}
+	if m.durable.Index > m.flushed.Index || m.flushed.Index > m.applied.Index {
+		return fmt.Errorf("durable index %d, flushed %d, applied %d: %w", m.durable.Index, m.flushed.Index, m.applied.Index, ErrInconsistent)
+	}
+	if err := m.leases.check(); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrInconsistent)
+	}
+	if m.lead == nil {
+		return nil
+	}
+	if err := m.lead.overlay.check(m.applied.Revision, m.lead.revision); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrInconsistent)
+	}
+	return nil
+}
+
+// check recomputes the indexes of the overlay from its queues.
+func (o *overlay) check(applied, evaluated kv.Revision) error {
+	revision := applied
+	newest := map[string]int64{}
+	touches := map[kv.LeaseID]int{}
+	for at := o.changes.start; at < o.changes.end(); at++ {
+		c := o.changes.at(at)
+		switch {
+		case c.At.Sub == 0 && c.At.Rev == revision+1:
+			revision++
+		case c.At.Sub == 0 || c.At.Rev != revision:
+			return fmt.Errorf("change at %d.%d in flight after revision %d", c.At.Rev, c.At.Sub, revision)
+		}
+		older, found := newest[string(c.Key)]
+		if found && c.older != older || !found && c.older >= o.changes.start {
+			return fmt.Errorf("change %d of key %q does not know the one before", at, c.Key)
+		}
+		newest[string(c.Key)] = at
+		if c.Lease != 0 {
+			touches[c.Lease]++
+		}
+		if c.PrevLease != 0 && c.PrevLease != c.Lease {
+			touches[c.PrevLease]++
+		}
+	}
+	if revision != evaluated {
+		return fmt.Errorf("changes in flight end at revision %d, evaluation at %d", revision, evaluated)
+	}
+	if len(newest) != len(o.newest) || o.ordered != nil && o.ordered.Len() != len(newest) {
+		return fmt.Errorf("%d keys in flight, %d indexed", len(newest), len(o.newest))
+	}
+	for key, at := range newest {
+		if o.newest[key] != at {
+			return fmt.Errorf("key %q: newest change is %d, indexed is %d", key, at, o.newest[key])
+		}
+	}
+	if len(touches) != len(o.byLease) {
+		return fmt.Errorf("changes of %d leases in flight, of %d indexed", len(touches), len(o.byLease))
+	}
+	for id, n := range touches {
+		if len(o.byLease[id]) != n {
+			return fmt.Errorf("lease %x: %d changes in flight, %d indexed", int64(id), n, len(o.byLease[id]))
+		}
+	}
+	return o.checkOps()
+}
+
+func (o *overlay) checkOps() error {
+	leases := map[kv.LeaseID]int64{}
+	for at := o.ops.start; at < o.ops.end(); at++ {
+		switch p := o.ops.at(at); p.kind {
+		case opGrant, opRenew, opRevoke:
+			leases[p.lease] = at
+		}
+	}
+	if len(leases) != len(o.leases) {
+		return fmt.Errorf("ops on %d leases in flight, on %d indexed", len(leases), len(o.leases))
+	}
+	for id, at := range leases {
+		if o.leases[id].last != at {
+			return fmt.Errorf("lease %x: last op is %d, indexed is %d", int64(id), at, o.leases[id].last)
+		}
+	}
+	return nil
+}

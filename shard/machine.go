@@ -1,0 +1,216 @@
+package shard
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Machine is the state machine of one shard on one replica: the applied state and, on a
+// leader, the effects in flight on top of it.
+type Machine struct {
+	options Options
+	store   *mvcc.Store
+	reader  storage.Reader
+
+	// The applied state, besides the keys. Invariant: a function of the log up to applied.Index.
+	applied State
+	leases  leaseTable
+	alarms  map[kv.Alarm]struct{}
+	nodes   map[kv.NodeID]*kv.NodeRecord
+
+	// Leader side; nil lead means that this replica evaluates nothing.
+	lead *leadership
+
+	flush   *flush // the flush under way, from Freeze to FlushDone
+	changed bool   // something was applied since the last Freeze
+	durable State  // what the engine is known to keep through a crash
+	flushed State  // what the last finished flush wrote
+	metrics Metrics
+	scratch []byte
+	broken  error // the assertion that failed; every later Apply returns it
+}
+
+// leadership is what a leader adds to the applied state.
+type leadership struct {
+	term     consensus.Term
+	overlay  *overlay
+	revision kv.Revision // of the applied state overlaid with everything in flight
+	seq      uint64      // of the last proposal taken
+	// The lease clock: clockBase at the moment startedAt, both from the call of Lead.
+	clockBase int64
+	startedAt time.Duration
+	now       time.Duration // the latest moment the caller told
+	proposed  int64         // lease clock of the last proposal
+	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
+	nextSub uint32
+}
+
+// Outcome is what an evaluation decided.
+type Outcome struct {
+	Response *kv.Response
+	Err      error // the answer, when it is an error of package kv
+	// Effects: the request changes something. The answer may be given once proposal WaitFor, which
+	// the next TakeProposal returns, is applied.
+	Effects bool
+	// WaitFor is the sequence number of the last proposal that the evaluation looked at: the answer
+	// may be given once it is applied. 0: at once.
+	WaitFor uint64
+	// Fatal: reading the state failed. The replica must stop.
+	Fatal error
+}
+
+// Metrics are figures about a machine.
+type Metrics struct {
+	InFlightEffects   int
+	InFlightProposals int
+	Leases            int
+	DirtyLeases       int
+	AppliedEntries    uint64
+	AppliedEffects    uint64
+	VoidEntries       uint64
+	ExpiredLeases     uint64 // whose revocation this replica proposed
+	LeaseClock        time.Duration
+}
+
+// Open loads the shard's state rows from r. The store must have been opened at the revision
+// and the compacted revision of the same state (LoadState). After a snapshot was ingested, open again.
+func Open(store *mvcc.Store, r storage.Reader, options Options) (*Machine, error) {
+	options = options.WithDefaults()
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Machine{options: options, store: store, reader: r}
+	if err := m.loadState(); err != nil {
+		return nil, fmt.Errorf("load the state of shard %d: %w", options.Shard, err)
+	}
+	if rev := store.Revision(); rev != m.applied.Revision {
+		return nil, fmt.Errorf("open shard %d: the store is at revision %d, the state row at %d: %w", options.Shard, rev, m.applied.Revision, ErrInconsistent)
+	}
+	return m, nil
+}
+
+// Lead starts leadership of the term. The term's barrier must be the last thing applied. now is the
+// caller's monotonic clock, whose zero does not matter. Exclusive.
+func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
+	if m.applied.ChainTerm != term || m.applied.ChainSeq != 0 {
+		return fmt.Errorf("lead term %d on top of entry (%d, %d); its barrier must be applied first: %w",
+			term, m.applied.ChainTerm, m.applied.ChainSeq, ErrInconsistent)
+	}
+	m.Follow()
+	m.lead = &leadership{
+		term:      term,
+		overlay:   newOverlay(),
+		revision:  m.applied.Revision,
+		clockBase: m.applied.LeaseClock,
+		startedAt: now,
+		now:       now,
+		proposed:  m.applied.LeaseClock,
+	}
+	return nil
+}
+
+// Follow ends leadership: everything in flight is forgotten. What was proposed may still be
+// applied, but nobody here waits for it any more. Exclusive.
+func (m *Machine) Follow() {
+	m.lead = nil
+}
+
+// Leading tells whether Evaluate may be called. Shared.
+func (m *Machine) Leading() bool { return m.lead != nil }
+
+// Evaluated returns the revision of the applied state overlaid with everything in flight.
+func (m *Machine) Evaluated() kv.Revision {
+	if m.lead != nil {
+		return m.lead.revision
+	}
+	return m.applied.Revision
+}
+
+// PendingBytes is about how large the next proposal will be. A driver takes the proposal when it is enough.
+func (m *Machine) PendingBytes() int {
+	if m.lead == nil {
+		return 0
+	}
+	return m.lead.overlay.untakenBytes
+}
+
+// HasProposal tells whether TakeProposal would return one.
+func (m *Machine) HasProposal() bool { return m.lead != nil && m.lead.overlay.untaken() }
+
+// TakeProposal encodes everything evaluated since the last call as one log entry. The caller must
+// propose it, in order, under the term given to Lead; if the log refuses it, the same bytes may be
+// proposed again, and nothing else before them. seq 0: there is nothing to propose. Exclusive.
+func (m *Machine) TakeProposal(now time.Duration) (data []byte, seq uint64) {
+	if !m.HasProposal() {
+		return nil, 0
+	}
+	l := m.lead
+	l.advance(now)
+	l.seq++
+	l.proposed = max(l.proposed, l.clock())
+	data = m.encodeProposal(l)
+	l.overlay.take(l.seq, l.revision)
+	return data, l.seq
+}
+
+// Tick revokes expired leases, within bounds, and makes sure that the lease clock is logged
+// while leases exist. The effects wait for TakeProposal. Call it about every 100 ms. Exclusive.
+func (m *Machine) Tick(now time.Duration) error {
+	if m.lead == nil {
+		return nil
+	}
+	m.lead.advance(now)
+	if err := m.expire(); err != nil {
+		return fmt.Errorf("expire leases: %w", err)
+	}
+	m.checkpointClock()
+	return nil
+}
+
+// Applied state, for drivers. Shared.
+
+// AppliedIndex is the index of the last entry applied.
+func (m *Machine) AppliedIndex() consensus.Index { return m.applied.Index }
+
+// AppliedTerm is the term of the last entry applied.
+func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
+
+// DurableIndex is the index from which the log is replayed after a crash: everything up to it
+// may be removed from the log.
+func (m *Machine) DurableIndex() consensus.Index { return m.durable.Index }
+
+// DurableTerm is the term of the entry at DurableIndex.
+func (m *Machine) DurableTerm() consensus.Term { return m.durable.Term }
+
+// Revision is the revision of the applied state.
+func (m *Machine) Revision() kv.Revision { return m.applied.Revision }
+
+// Config is the membership as of the applied index; nil if the log never said.
+func (m *Machine) Config() *consensus.Config { return m.applied.Config }
+
+// Metrics returns figures. Shared.
+func (m *Machine) Metrics() Metrics {
+	figures := m.metrics
+	figures.Leases = m.leases.size()
+	figures.DirtyLeases = len(m.leases.dirty)
+	figures.LeaseClock = time.Duration(m.applied.LeaseClock) * time.Millisecond
+	if m.lead != nil {
+		figures.InFlightEffects = m.lead.overlay.changes.size()
+		figures.InFlightProposals = m.lead.overlay.proposals.size()
+	}
+	return figures
+}
+
+func (l *leadership) advance(now time.Duration) { l.now = max(l.now, now) }
+
+// clock is the lease clock at the latest moment known, in milliseconds.
+func (l *leadership) clock() int64 { return l.clockAt(l.now) }
+
+func (l *leadership) clockAt(now time.Duration) int64 {
+	return l.clockBase + max(0, (now-l.startedAt).Milliseconds())
+}

@@ -1,0 +1,82 @@
+package shard
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// MaxLeaseTTLSeconds is the longest time to live of a lease, as in etcd.
+const MaxLeaseTTLSeconds = 9_000_000_000
+
+// Options of a Machine. All replicas of a shard must agree on MinLeaseTTLSeconds only
+// for the sake of users; the outcome of an evaluation is in the log.
+type Options struct {
+	Shard kv.ShardID // default: kv.SystemShard
+	// Rand chooses lease IDs. Required: a core has no randomness of its own.
+	Rand *rand.Rand
+	// MinLeaseTTLSeconds lengthens shorter leases. etcd derives it from the election
+	// timeout: ceil(3/2 * election timeout). Default 2 (an election timeout of 1 s).
+	MinLeaseTTLSeconds int64
+	// LeaseCheckpointInterval bounds by how much a change of leader can lengthen a lease: while
+	// leases exist and nothing else is proposed, the lease clock is logged that often. Default 3 s.
+	LeaseCheckpointInterval time.Duration
+	// MaxRevokesPerTick and MaxRevokeKeysPerTick bound the work of one Tick. Default 500 and
+	// 10,000. The second may be exceeded by one lease.
+	MaxRevokesPerTick    int
+	MaxRevokeKeysPerTick int
+	// MaxKeysPerExpiry is how many keys of an expired lease are deleted at one revision. A
+	// lease with more keys is emptied over several ticks and revisions. Default 100,000.
+	MaxKeysPerExpiry int
+	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
+	// beyond it the answer is kv.ErrRequestTooLarge. Default 64 MiB.
+	MaxRequestEffectBytes int
+}
+
+// WithDefaults returns a copy with zero values replaced.
+func (o Options) WithDefaults() Options {
+	if o.Shard == 0 {
+		o.Shard = kv.SystemShard
+	}
+	if o.MinLeaseTTLSeconds == 0 {
+		o.MinLeaseTTLSeconds = 2
+	}
+	if o.LeaseCheckpointInterval == 0 {
+		o.LeaseCheckpointInterval = 3 * time.Second
+	}
+	if o.MaxRevokesPerTick == 0 {
+		o.MaxRevokesPerTick = 500
+	}
+	if o.MaxRevokeKeysPerTick == 0 {
+		o.MaxRevokeKeysPerTick = 10_000
+	}
+	if o.MaxKeysPerExpiry == 0 {
+		o.MaxKeysPerExpiry = 100_000
+	}
+	if o.MaxRequestEffectBytes == 0 {
+		o.MaxRequestEffectBytes = 64 << 20
+	}
+	return o
+}
+
+// Validate checks options that have their defaults.
+func (o Options) Validate() error {
+	switch {
+	case o.Rand == nil:
+		return errors.New("shard: Options.Rand is required: it chooses lease IDs")
+	case o.MinLeaseTTLSeconds < 1 || o.MinLeaseTTLSeconds > MaxLeaseTTLSeconds:
+		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
+	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
+		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0:
+		return errors.New("shard: options must not be negative")
+	}
+	return nil
+}
+
+// MinLeaseTTLSeconds is etcd's rule for the shortest lease, from the election timeout.
+func MinLeaseTTLSeconds(electionTimeout time.Duration) int64 {
+	ttl := electionTimeout * 3 / 2
+	return max(1, int64((ttl+time.Second-1)/time.Second))
+}

@@ -1,0 +1,333 @@
+package shard
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/tidwall/btree"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// none is the position of no change.
+const none = -1
+
+// change is an effect in flight.
+type change struct {
+	mvcc.Effect
+	older int64 // position of the change before of the same key; it may have left already
+}
+
+// opKind names what an op does. The numbers are in the log: add, never renumber.
+type opKind uint8
+
+const (
+	opGrant opKind = iota + 1
+	opRenew
+	opRevoke
+	opCompact
+	opAlarmRaise
+	opAlarmClear
+	opNode
+	opClock // nothing but the lease clock, which every entry carries
+)
+
+// op is a change of something else than keys.
+type op struct {
+	kind     opKind
+	lease    kv.LeaseID
+	ttl      int64 // seconds
+	revision kv.Revision
+	alarm    kv.Alarm
+	node     *kv.NodeRecord
+}
+
+// pendingLease is what the ops in flight make of a lease.
+type pendingLease struct {
+	last   int64 // position of the last op about it
+	exists bool
+	ttl    int64
+}
+
+// overlay holds what a leader has evaluated and what is not applied yet. Changes and ops are queues,
+// addressed by positions that never repeat; indexes point into them. For the common put of a
+// single key it costs one append and one hash insertion.
+type overlay struct {
+	changes   queue[change]
+	ops       queue[op]
+	proposals queue[proposal]
+
+	// newest finds the newest change of a key. Its strings share the bytes of the change's key.
+	newest map[string]int64
+	// ordered holds the same keys in order. It exists from the first question about a span until the
+	// overlay is empty.
+	ordered *btree.BTreeG[string]
+	// byLease lists, ascending, the changes that attach a key to a lease or detach it.
+	byLease map[kv.LeaseID][]int64
+	leases  map[kv.LeaseID]pendingLease
+
+	otherOps  int         // ops in flight about alarms and nodes
+	compacted kv.Revision // highest compaction in flight; 0: none
+
+	// takenChanges and takenOps are the positions up to which everything is in a proposal.
+	takenChanges, takenOps int64
+	untakenBytes           int
+}
+
+// proposal is a log entry that was handed out.
+type proposal struct {
+	seq                   uint64
+	changesUpTo, opsUpTo  int64 // positions after its last change and op
+	revisionAfterProposal kv.Revision
+}
+
+func newOverlay() *overlay {
+	return &overlay{
+		newest:  make(map[string]int64),
+		byLease: make(map[kv.LeaseID][]int64),
+		leases:  make(map[kv.LeaseID]pendingLease),
+	}
+}
+
+func (o *overlay) empty() bool { return o.changes.size() == 0 && o.ops.size() == 0 }
+
+// untaken tells whether something waits to be proposed.
+func (o *overlay) untaken() bool {
+	return o.takenChanges < o.changes.end() || o.takenOps < o.ops.end()
+}
+
+// keyString shares the bytes of a key, which nobody may change.
+func keyString(key []byte) string { return unsafe.String(unsafe.SliceData(key), len(key)) }
+
+// find returns the newest change of the key; the pointer is valid until the next addition.
+func (o *overlay) find(key []byte) *change {
+	if len(o.newest) == 0 {
+		return nil
+	}
+	at, ok := o.newest[keyString(key)]
+	if !ok {
+		return nil
+	}
+	return o.changes.at(at)
+}
+
+// older returns the change before c of the same key if it is still in flight.
+func (o *overlay) older(c *change) *change {
+	if c.older < o.changes.start {
+		return nil
+	}
+	return o.changes.at(c.older)
+}
+
+func (o *overlay) add(e *mvcc.Effect) {
+	at := o.changes.end()
+	key := keyString(e.Key)
+	older, found := o.newest[key]
+	if !found {
+		older = none
+		if o.ordered != nil {
+			o.ordered.Set(key)
+		}
+	}
+	o.newest[key] = at
+	c := o.changes.push()
+	c.Effect, c.older = *e, older
+	o.untakenBytes += len(e.Key) + len(e.Value) + effectOverheadBytes
+	if e.Lease != 0 || e.PrevLease != 0 {
+		o.touchLeases(&c.Effect, at)
+	}
+}
+
+func (o *overlay) touchLeases(e *mvcc.Effect, at int64) {
+	if e.Lease != 0 {
+		o.byLease[e.Lease] = append(o.byLease[e.Lease], at)
+	}
+	if e.PrevLease != 0 && e.PrevLease != e.Lease {
+		o.byLease[e.PrevLease] = append(o.byLease[e.PrevLease], at)
+	}
+}
+
+// rollback takes back the changes from the position on; none of them is in a proposal.
+func (o *overlay) rollback(position int64) {
+	for o.changes.end() > position {
+		at := o.changes.end() - 1
+		c := o.changes.at(at)
+		if c.older >= o.changes.start {
+			o.newest[keyString(c.Key)] = c.older
+		} else {
+			o.forget(c)
+		}
+		o.untouchLease(c.Lease, at)
+		o.untouchLease(c.PrevLease, at)
+		o.untakenBytes -= len(c.Key) + len(c.Value) + effectOverheadBytes
+		o.changes.popLast()
+	}
+}
+
+func (o *overlay) untouchLease(id kv.LeaseID, at int64) {
+	list := o.byLease[id]
+	if id == 0 || len(list) == 0 || list[len(list)-1] != at {
+		return
+	}
+	if len(list) == 1 {
+		delete(o.byLease, id)
+	} else {
+		o.byLease[id] = list[:len(list)-1]
+	}
+}
+
+func (o *overlay) forget(c *change) {
+	key := keyString(c.Key)
+	delete(o.newest, key)
+	if o.ordered != nil {
+		o.ordered.Delete(key)
+	}
+}
+
+func (o *overlay) addOp(p op) {
+	at := o.ops.end()
+	*o.ops.push() = p
+	o.untakenBytes += opOverheadBytes
+	switch p.kind {
+	case opGrant:
+		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl}
+	case opRenew:
+		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl}
+	case opRevoke:
+		o.leases[p.lease] = pendingLease{last: at}
+	case opCompact:
+		o.compacted = p.revision
+	case opAlarmRaise, opAlarmClear, opNode:
+		o.otherOps++
+	}
+}
+
+// take ends the current proposal.
+func (o *overlay) take(seq uint64, revision kv.Revision) {
+	o.takenChanges, o.takenOps, o.untakenBytes = o.changes.end(), o.ops.end(), 0
+	*o.proposals.push() = proposal{seq, o.takenChanges, o.takenOps, revision}
+}
+
+// applied removes what the oldest proposal brought in.
+func (o *overlay) applied(seq uint64) error {
+	if o.proposals.size() == 0 || o.proposals.first().seq != seq {
+		return fmt.Errorf("proposal %d was applied, which is not the oldest in flight: %w", seq, ErrInconsistent)
+	}
+	p := *o.proposals.first()
+	o.proposals.popFirst()
+	for o.changes.start < p.changesUpTo {
+		o.dropFirstChange()
+	}
+	for o.ops.start < p.opsUpTo {
+		o.dropFirstOp()
+	}
+	if o.changes.size() == 0 {
+		o.ordered = nil
+	}
+	return nil
+}
+
+func (o *overlay) dropFirstChange() {
+	at := o.changes.start
+	c := o.changes.first()
+	if newest := o.newest[keyString(c.Key)]; newest == at {
+		o.forget(c)
+	}
+	if c.Lease != 0 {
+		o.dropFirstTouch(c.Lease)
+	}
+	if c.PrevLease != 0 && c.PrevLease != c.Lease {
+		o.dropFirstTouch(c.PrevLease)
+	}
+	o.changes.popFirst()
+}
+
+func (o *overlay) dropFirstTouch(id kv.LeaseID) {
+	if list := o.byLease[id]; len(list) > 1 {
+		o.byLease[id] = list[1:]
+	} else {
+		delete(o.byLease, id)
+	}
+}
+
+func (o *overlay) dropFirstOp() {
+	at := o.ops.start
+	switch p := o.ops.first(); p.kind {
+	case opGrant, opRenew, opRevoke:
+		if o.leases[p.lease].last == at {
+			delete(o.leases, p.lease)
+		}
+	case opCompact:
+		if o.compacted == p.revision {
+			o.compacted = 0
+		}
+	case opAlarmRaise, opAlarmClear, opNode:
+		o.otherOps--
+	}
+	o.ops.popFirst()
+}
+
+// touched calls fn for each key of the span that has a change in flight, in order.
+func (o *overlay) touched(span kv.Span, fn func(newest *change)) {
+	if o.changes.size() == 0 {
+		return
+	}
+	if o.ordered == nil {
+		o.ordered = btree.NewBTreeG(func(a, b string) bool { return a < b })
+		for key := range o.newest { // the tree gives the order
+			o.ordered.Set(key)
+		}
+	}
+	lower, upper := span.Bounds()
+	end := keyString(upper)
+	o.ordered.Ascend(keyString(lower), func(key string) bool {
+		if upper != nil && key >= end {
+			return false
+		}
+		fn(o.changes.at(o.newest[key]))
+		return true
+	})
+}
+
+// queue is a slice that is consumed at its front; elements have positions that never repeat.
+type queue[T any] struct {
+	start int64 // position of the first element
+	head  int   // its index
+	items []T
+}
+
+func (q *queue[T]) size() int       { return len(q.items) - q.head }
+func (q *queue[T]) end() int64      { return q.start + int64(q.size()) }
+func (q *queue[T]) at(pos int64) *T { return &q.items[q.head+int(pos-q.start)] }
+func (q *queue[T]) first() *T       { return &q.items[q.head] }
+
+func (q *queue[T]) push() *T {
+	if len(q.items) == cap(q.items) && q.head > len(q.items)/2 {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	var zero T
+	q.items = append(q.items, zero)
+	return &q.items[len(q.items)-1]
+}
+
+func (q *queue[T]) popFirst() {
+	var zero T
+	q.items[q.head] = zero
+	q.head++
+	q.start++
+	if q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+		if cap(q.items)*int(unsafe.Sizeof(zero)) > 4<<20 {
+			q.items = nil // a burst is over; give its memory back
+		}
+	}
+}
+
+func (q *queue[T]) popLast() {
+	var zero T
+	q.items[len(q.items)-1] = zero
+	q.items = q.items[:len(q.items)-1]
+}

@@ -1,0 +1,87 @@
+package shard
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Read answers a read-only request (IsReadOnly) from the applied state. view may be nil: then the newest
+// applied state is read, under the shared lock. With a view, ranges and transactions need no lock; leases,
+// alarms and nodes are always the newest and need the shared lock. now is the monotonic clock given to Lead; it
+// matters only for what is left of a lease, which a replica that does not lead overestimates by the
+// time since the lease clock was last logged.
+func (m *Machine) Read(view *mvcc.View, now time.Duration, r *kv.Request) (*kv.Response, error) {
+	state := appliedReading{&m.store.Reader}
+	if view != nil {
+		state.Reader = &view.Reader
+	}
+	answer := &kv.Response{Kind: r.Kind, Revision: state.now()}
+	if !complete(r) || !IsReadOnly(r) {
+		return nil, fmt.Errorf("request of kind %d is not a read: %w", r.Kind, kv.ErrInvalidRequest)
+	}
+	var err error
+	switch r.Kind {
+	case kv.KindRange:
+		answer.Range, err = state.scan(r.Range)
+	case kv.KindTxn:
+		answer.Txn, err = readOnlyTxn(state, r.Txn)
+	case kv.KindLeaseTimeToLive:
+		answer.LeaseTimeToLive, err = m.timeToLive(r.LeaseTimeToLive, now)
+	case kv.KindLeaseLeases:
+		answer.LeaseLeases = &kv.LeaseLeasesResponse{IDs: m.leases.ids()}
+	case kv.KindAlarm:
+		answer.Alarm = &kv.AlarmResponse{Alarms: alarmsOfType(m.Alarms(), r.Alarm.Alarm.Type)}
+	case kv.KindMemberList:
+		answer.MemberList = &kv.MemberListResponse{Nodes: m.Nodes()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration) (*kv.LeaseTimeToLiveResponse, error) {
+	l := m.leases.byID[r.ID]
+	if l == nil {
+		return &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: -1}, nil
+	}
+	clock := m.applied.LeaseClock
+	if m.lead != nil {
+		clock = max(clock, m.lead.clockAt(now))
+	}
+	answer := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: l.remainingSeconds(clock), GrantedTTLSeconds: l.ttl}
+	if r.Keys {
+		var err error
+		if answer.Keys, err = m.attached(r.ID); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+// Alarms lists the active alarms, by type and node. Shared.
+func (m *Machine) Alarms() []kv.Alarm {
+	list := make([]kv.Alarm, 0, len(m.alarms))
+	for a := range m.alarms { // sorted below
+		list = append(list, a)
+	}
+	sortAlarms(list)
+	return list
+}
+
+// Nodes lists the nodes of the cluster, by ID. Shared.
+func (m *Machine) Nodes() []kv.NodeRecord {
+	list := make([]kv.NodeRecord, 0, len(m.nodes))
+	for _, n := range m.nodes { // sorted below
+		list = append(list, *n)
+	}
+	sortNodes(list)
+	return list
+}
+
+// HashKV hashes the versions up to a revision (0: the newest): equal on all replicas that can read
+// the revision. Shared; for a long-running call use View().Hash instead.
+func (m *Machine) HashKV(at kv.Revision) (uint32, error) { return m.store.Hash(at) }

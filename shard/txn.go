@@ -1,0 +1,225 @@
+package shard
+
+import (
+	"bytes"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// path is which branch a transaction and its nested transactions take. etcd decides all of it on the
+// state before the first write, so that a nested compare does not see the writes of the
+// transaction around it; its operations do.
+type path struct {
+	taken  bool
+	ops    []kv.Op
+	nested []path // of the operations that are transactions, in order
+}
+
+func decide(state reading, t *kv.TxnRequest) (path, error) {
+	taken, err := holds(state, t.Compare)
+	if err != nil {
+		return path{}, err
+	}
+	p := path{taken: taken, ops: t.Success}
+	if !taken {
+		p.ops = t.Failure
+	}
+	for i := range p.ops {
+		if nested := p.ops[i].Txn; nested != nil {
+			child, err := decide(state, nested)
+			if err != nil {
+				return path{}, err
+			}
+			p.nested = append(p.nested, child)
+		}
+	}
+	return p, nil
+}
+
+func holds(state reading, compares []kv.Compare) (bool, error) {
+	for i := range compares {
+		ok, err := compareHolds(state, &compares[i])
+		if err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// compareHolds follows etcd's applyCompare: a compare must hold for every key of its span; where
+// there is none, a compare of a value fails and any other looks at zeros.
+func compareHolds(state reading, c *kv.Compare) (bool, error) {
+	if c.Span.Single() {
+		found, ok, err := state.get(c.Span.Start, c.Target == kv.CompareValue)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+		}
+		return relationHolds(c, &found), nil
+	}
+	if c.Span.Empty() {
+		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+	}
+	all, err := state.scan(&kv.RangeRequest{Span: c.Span, KeysOnly: c.Target != kv.CompareValue})
+	if err != nil {
+		return false, err
+	}
+	if len(all.KVs) == 0 {
+		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+	}
+	for i := range all.KVs {
+		if !relationHolds(c, &all.KVs[i]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func relationHolds(c *kv.Compare, e *kv.KeyValue) bool {
+	order := 0
+	switch c.Target {
+	case kv.CompareValue:
+		order = bytes.Compare(e.Value, c.Value)
+	case kv.CompareCreate:
+		order = compareInt(int64(e.CreateRevision), c.Integer)
+	case kv.CompareMod:
+		order = compareInt(int64(e.ModRevision), c.Integer)
+	case kv.CompareVersion:
+		order = compareInt(e.Version, c.Integer)
+	case kv.CompareLease:
+		order = compareInt(int64(e.Lease), c.Integer)
+	}
+	switch c.Result {
+	case kv.CompareEqual:
+		return order == 0
+	case kv.CompareNotEqual:
+		return order != 0
+	case kv.CompareGreater:
+		return order > 0
+	case kv.CompareLess:
+		return order < 0
+	}
+	return true // etcd accepts relations it does not know
+}
+
+// checkRangeRevision refuses a range of a transaction by the state before the transaction.
+func checkRangeRevision(state reading, r *kv.RangeRequest) error {
+	switch {
+	case r.Revision == 0:
+		return nil
+	case r.Revision > state.now():
+		return kv.ErrFutureRevision
+	case r.Revision < state.compactedAt():
+		return kv.ErrCompacted
+	}
+	return nil
+}
+
+// txnRequest evaluates a transaction: decide the path and check everything on the state before it,
+// then run its operations, which see each other's writes.
+func (m *Machine) txnRequest(t *kv.TxnRequest) (*kv.Response, error) {
+	p, err := decide(overlaidReading{m}, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.checkPath(&p); err != nil {
+		return nil, err
+	}
+	body := &kv.TxnResponse{}
+	if err := m.run(&p, body); err != nil {
+		return nil, err
+	}
+	return &kv.Response{Kind: kv.KindTxn, Txn: body, Revision: overlaidReading{m}.now()}, nil
+}
+
+func (m *Machine) checkPath(p *path) error {
+	nested := p.nested
+	for i := range p.ops {
+		var err error
+		switch o := &p.ops[i]; {
+		case o.Range != nil:
+			err = checkRangeRevision(overlaidReading{m}, o.Range)
+		case o.Put != nil:
+			err = m.checkPut(o.Put)
+		case o.Txn != nil:
+			err = m.checkPath(&nested[0])
+			nested = nested[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) checkPut(r *kv.PutRequest) error {
+	if err := m.checkPutLease(r); err != nil {
+		return err
+	}
+	if !r.IgnoreValue && !r.IgnoreLease {
+		return nil
+	}
+	meta, found, err := m.newest(r.Key)
+	if err == nil && (!found || meta.Deleted()) {
+		return kv.ErrKeyNotFound
+	}
+	return err
+}
+
+func (m *Machine) run(p *path, body *kv.TxnResponse) error {
+	body.Succeeded = p.taken
+	body.Responses = make([]kv.OpResponse, len(p.ops))
+	nested := p.nested
+	for i := range p.ops {
+		o, answer := &p.ops[i], &body.Responses[i]
+		var err error
+		switch {
+		case o.Range != nil:
+			answer.Range, err = overlaidReading{m}.scan(o.Range)
+		case o.Put != nil:
+			answer.Put = &kv.PutResponse{}
+			err = m.put(o.Put, answer.Put)
+		case o.DeleteRange != nil:
+			answer.DeleteRange = &kv.DeleteRangeResponse{}
+			err = m.deleteRange(o.DeleteRange, answer.DeleteRange)
+		case o.Txn != nil:
+			answer.Txn = &kv.TxnResponse{}
+			err = m.run(&nested[0], answer.Txn)
+			nested = nested[1:]
+		}
+		if err != nil {
+			return err
+		}
+		if o.Txn == nil { // etcd leaves the header of a nested transaction empty
+			answer.Revision = overlaidReading{m}.now()
+		}
+	}
+	return nil
+}
+
+// readOnlyTxn evaluates a transaction of ranges on a view.
+func readOnlyTxn(state reading, t *kv.TxnRequest) (*kv.TxnResponse, error) {
+	taken, err := holds(state, t.Compare)
+	if err != nil {
+		return nil, err
+	}
+	ops := t.Success
+	if !taken {
+		ops = t.Failure
+	}
+	body := &kv.TxnResponse{Succeeded: taken, Responses: make([]kv.OpResponse, len(ops))}
+	for i := range ops {
+		if err := checkRangeRevision(state, ops[i].Range); err != nil {
+			return nil, err
+		}
+	}
+	for i := range ops {
+		body.Responses[i].Revision = state.now()
+		if body.Responses[i].Range, err = state.scan(ops[i].Range); err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
+}

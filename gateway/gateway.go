@@ -10,6 +10,7 @@ import (
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Gateway answers requests of clients on one node. Safe for concurrent use.
@@ -117,11 +118,11 @@ func (g *Gateway) admit(req *kv.Request) error {
 
 // route decides who answers.
 func (g *Gateway) route(c *Call) {
-	c.read = readOnly(c.Req)
+	c.read = shard.IsReadOnly(c.Req)
 	switch {
 	case !c.read:
 		g.write(c)
-	case serializable(c.Req):
+	case shard.IsSerializable(c.Req):
 		g.metrics.localReads.Add(1)
 		c.finish(g.shard.Read(c.Req))
 	case leaderOnly(c.Req):

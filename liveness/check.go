@@ -23,14 +23,12 @@ func (c *Core) checkPeer(p *peer) error {
 		return fmt.Errorf("taken for dead at %v although bound until %v", c.now, p.promised)
 	case (p.promised > 0) != (p.epoch > 0):
 		return fmt.Errorf("epoch %d does not fit a promise until %v", p.epoch, p.promised)
-	case p.ackedSeq >= p.nextSeq:
-		return fmt.Errorf("heartbeat %d was acknowledged and %d is not sent yet", p.ackedSeq, p.nextSeq)
 	case p.lastHeard > c.now:
 		return fmt.Errorf("heard at %v, which is after %v", p.lastHeard, c.now)
 	}
 	for i, s := range p.sent {
-		if s.seq <= p.ackedSeq || s.seq >= p.nextSeq || s.at > c.now {
-			return fmt.Errorf("heartbeat %d sent at %v is not between %d and %d", s.seq, s.at, p.ackedSeq, p.nextSeq)
+		if s.seq >= p.nextSeq || s.at > c.now {
+			return fmt.Errorf("heartbeat %d of %v is not sent yet at %v, where %d is next", s.seq, s.at, c.now, p.nextSeq)
 		}
 		if i > 0 && (p.sent[i-1].seq >= s.seq || p.sent[i-1].at > s.at) {
 			return fmt.Errorf("heartbeats %d and %d are out of order", p.sent[i-1].seq, s.seq)

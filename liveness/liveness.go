@@ -41,10 +41,9 @@ type peer struct {
 	lapsed    bool          // reported as lapsed, not restored since
 
 	// Its promise to us.
-	sent      []sending     // heartbeats that an acknowledgement may still justify something for, ascending
+	sent      []sending     // heartbeats whose acknowledgement would count: newer than the last acknowledged one; ascending
 	nextSeq   uint64        // of the next heartbeat
 	nextBeat  time.Duration // when it is due
-	ackedSeq  uint64        // newest acknowledged heartbeat
 	support   Epoch         // epoch of the newest promise
 	supported time.Duration // we count on it before this time of our clock
 }
@@ -225,7 +224,7 @@ func (c *Core) promise(p *peer) {
 }
 
 func (c *Core) receivePromise(p *peer, m Message) {
-	if m.Instance != c.options.Instance || m.Seq <= p.ackedSeq || m.Seq >= p.nextSeq || m.Epoch == (Epoch{}) {
+	if m.Instance != c.options.Instance || m.Epoch == (Epoch{}) {
 		c.metrics.Ignored++
 		return
 	}
@@ -233,7 +232,7 @@ func (c *Core) receivePromise(p *peer, m Message) {
 		return int(int64(s.seq - seq))
 	})
 	if !found {
-		c.metrics.Ignored++ // sent so long ago that it justifies nothing
+		c.metrics.Ignored++ // a newer one was acknowledged, or it was sent so long ago that it justifies nothing
 		return
 	}
 	c.metrics.PromisesReceived++
@@ -243,7 +242,7 @@ func (c *Core) receivePromise(p *peer, m Message) {
 	if m.Epoch != p.support {
 		p.supported = 0 // what the old epoch promised says nothing about the new one
 	}
-	p.support, p.ackedSeq = m.Epoch, m.Seq
+	p.support = m.Epoch
 	p.supported = max(p.supported, until)
 	p.sent = p.sent[i+1:]
 }

@@ -82,6 +82,29 @@ func TestReceiveFromStrangers(t *testing.T) {
 	}
 }
 
+// A supporter that restarts with shorter promises: what its earlier process promised does not count in
+// the new epoch, and a promise longer than our own counts as our own.
+func TestDurationsDiffer(t *testing.T) {
+	c, err := New(Options{Self: 1, Instance: 7, Peers: []kv.NodeID{2}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct{ duration, until time.Duration }{
+		{10 * time.Second, 380 * time.Millisecond},
+		{200 * time.Millisecond, 280 * time.Millisecond},
+	} {
+		now := time.Duration(i) * 100 * time.Millisecond
+		c.Advance(now)
+		promise := Message{Kind: KindPromise, Instance: 7, Seq: uint64(i + 1), Epoch: Epoch{uint64(i + 1), 1}, Duration: step.duration}
+		if err := c.Receive(now, 2, promise); err != nil {
+			t.Fatal(err)
+		}
+		if until := c.SupportedUntil(2); until != step.until {
+			t.Fatalf("promise %d counts until %v", i, until)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	good := Options{Self: 1, Instance: 1, Peers: []kv.NodeID{2, 3}}
 	if err := good.WithDefaults().Validate(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ type peer struct {
 	// writing is what the goroutine writes now or next: it may begin inside a frame.
 	// Invariant: while writing is not empty, only the goroutine touches the socket.
 	writing []byte
+	whole   []byte // the buffer that writing is the rest of
 	spare   []byte // an empty buffer for reuse
 
 	info      PeerInfo
@@ -104,7 +106,7 @@ func (p *peer) flush() {
 		p.pending = reusable(p.pending)
 	default:
 		p.t.counters.flushesPartial.Add(1)
-		p.writing = p.pending[n:]
+		p.whole, p.writing = p.pending, p.pending[n:]
 		p.pending, p.spare = p.spare, nil
 		p.kickWriter()
 	}
@@ -183,7 +185,7 @@ func (p *peer) detach(reason error) (droppedBytes int) {
 	defer p.mu.Unlock()
 	droppedBytes = len(p.pending) + len(p.writing)
 	p.out, p.lastError = nil, reason.Error()
-	p.pending, p.writing, p.spare = nil, nil, nil
+	p.pending, p.writing, p.whole, p.spare = nil, nil, nil, nil
 	return droppedBytes
 }
 
@@ -198,7 +200,7 @@ func (p *peer) write(o *outbound) {
 			o.fail(ErrClosed)
 			return
 		}
-		for buffer := p.take(nil); len(buffer) > 0; buffer = p.take(buffer) {
+		for buffer := p.take(false); len(buffer) > 0; buffer = p.take(true) {
 			if err := p.writeAll(o, buffer); err != nil {
 				o.fail(fmt.Errorf("transport: writing to node %s at %s: %w", p.id, o.address, err))
 				return
@@ -207,20 +209,17 @@ func (p *peer) write(o *outbound) {
 	}
 }
 
-// take gives the goroutine the next bytes to write. written are those it had before. Empty
+// take gives the goroutine the next bytes to write. done: it has written what it had before. Empty
 // means that there is nothing, and that the socket is Flush's again.
-func (p *peer) take(written []byte) []byte {
+func (p *peer) take(done bool) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if written != nil {
-		p.spare, p.writing = reusable(written), nil
+	if done {
+		p.spare, p.whole, p.writing = reusable(p.whole), nil, nil
 	}
-	if len(p.writing) == 0 {
-		p.writing = p.pending
+	if len(p.writing) == 0 && len(p.pending) > 0 {
+		p.whole, p.writing = p.pending, p.pending
 		p.pending, p.spare = p.spare, nil
-	}
-	if len(p.writing) == 0 {
-		p.pending, p.writing = p.writing, nil
 	}
 	return p.writing
 }
@@ -318,10 +317,11 @@ func (o *outage) failed(err error) {
 	if isRefused {
 		o.backoff = o.p.t.options.BackoffMax // only an operator can change that
 	}
-	if err.Error() == o.reported {
+	reason := reasonOf(err)
+	if reason == o.reported {
 		return
 	}
-	o.reported = err.Error()
+	o.reported = reason
 	listener := &o.p.t.options.Listener
 	switch {
 	case isRefused && listener.RefusedBy != nil:
@@ -329,6 +329,15 @@ func (o *outage) failed(err error) {
 	case !isRefused && listener.DialFailed != nil:
 		listener.DialFailed(o.p.id, err)
 	}
+}
+
+// reasonOf is what is the same in repeated failures: port numbers of sockets are not.
+func reasonOf(err error) string {
+	var operation *net.OpError
+	if errors.As(err, &operation) {
+		return operation.Op + ": " + operation.Err.Error()
+	}
+	return err.Error()
 }
 
 // pause waits for the backoff, give or take a quarter, and doubles it.

@@ -97,8 +97,8 @@ func (r *recorder) listener() Listener {
 		},
 		DialFailed: func(n kv.NodeID, reason error) { event("dial failed %s: %v", n, reason) },
 		RefusedBy: func(e *RefusedError) {
-			event("refused by %s (%d): %s", e.Node, e.Refusal, e.Text)
 			r.note(func() { r.refused = append(r.refused, e) })
+			event("refused by %s (%d): %s", e.Node, e.Refusal, e.Text)
 		},
 		Refused:       func(e *RefusedError) { event("refused %s (%d): %s", e.Node, e.Refusal, e.Text) },
 		Accepted:      func(n kv.NodeID, _ string, info PeerInfo) { event("accepted %s %s", n, info.Name) },
@@ -108,7 +108,7 @@ func (r *recorder) listener() Listener {
 }
 
 // await waits until the condition holds, looking at each change.
-func (r *recorder) await(t *testing.T, what string, condition func() bool) {
+func (r *recorder) await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -147,7 +147,7 @@ func (r *recorder) awaitEvent(t *testing.T, part ...string) string {
 	return found
 }
 
-func (r *recorder) awaitUp(t *testing.T, node kv.NodeID, times int) PeerInfo {
+func (r *recorder) awaitUp(t testing.TB, node kv.NodeID, times int) PeerInfo {
 	t.Helper()
 	var info PeerInfo
 	r.await(t, fmt.Sprintf("connection %d to node %s", times, node), func() bool {
@@ -162,6 +162,13 @@ func (r *recorder) awaitUp(t *testing.T, node kv.NodeID, times int) PeerInfo {
 // payloads are the frames from a node without the marks of bursts. Call under await.
 func (r *recorder) payloads(from kv.NodeID) []string {
 	return slices.DeleteFunc(slices.Clone(r.frames[from]), func(s string) bool { return s == "done" })
+}
+
+// received is payloads for use outside of await.
+func (r *recorder) received(from kv.NodeID) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.payloads(from)
 }
 
 // node is a transport with its recorder, reached through a proxy whose address never changes.
@@ -240,6 +247,9 @@ func pair(t *testing.T, change ...func(*Options)) (*cluster, *node, *node) {
 	c.expose(t, b)
 	a.awaitUp(t, 2, 1)
 	b.awaitUp(t, 1, 1)
+	for _, n := range []*node{a, b} {
+		n.note(func() { clear(n.downs) }) // attempts before the other one listened
+	}
 	return c, a, b
 }
 
@@ -328,7 +338,7 @@ func TestSlowReader(t *testing.T) {
 		a.Flush()
 	}
 	b.await(t, "all frames", func() bool { return len(b.payloads(1)) >= len(want) })
-	if got := b.payloads(1); !slices.Equal(got, want) {
+	if got := b.received(1); !slices.Equal(got, want) {
 		t.Fatalf("%d frames arrived, %d were sent, and they differ", len(got), len(want))
 	}
 }
@@ -356,7 +366,7 @@ func TestConcurrentAppends(t *testing.T) {
 	all.Wait()
 	b.await(t, "all frames", func() bool { return len(b.frames[1]) >= goroutines*each && len(b.payloads(1)) == goroutines*each })
 	next := map[int]int{}
-	for _, frame := range b.payloads(1) {
+	for _, frame := range b.received(1) {
 		var g, i int
 		if _, err := fmt.Sscanf(frame, "3:%d %d", &g, &i); err != nil || next[g] != i || len(frame) != len(fmt.Sprintf("3:%d %d ", g, i))+i%3000 {
 			t.Fatalf("frame %.40q came where %d of goroutine %d was due (%v)", frame, next[g], g, err)
@@ -397,7 +407,7 @@ func TestCutsLoseButNeverCorrupt(t *testing.T) {
 	a.Append(2, ChannelRequest, text("last ."))
 	a.Flush()
 	b.await(t, "the last frame", func() bool { p := b.payloads(1); return len(p) > 0 && p[len(p)-1] == "3:last ." })
-	got := b.payloads(1)
+	got := b.received(1)
 	before := -1
 	for _, frame := range got[:len(got)-1] {
 		var n int
@@ -425,8 +435,7 @@ func TestPeerDownRefused(t *testing.T) {
 	if a.Append(2, ChannelRequest, text("x")) {
 		t.Fatal("a frame for a dead node was taken")
 	}
-	event := a.awaitEvent(t, "dial failed 2", "connection refused")
-	_ = event
+	a.awaitEvent(t, "dial failed 2", "connection refused")
 	// It comes back as another process.
 	_ = b.Close()
 	again := c.open(t, 2, 99)
@@ -476,7 +485,8 @@ func TestDelayedFramesArrive(t *testing.T) {
 	b.await(t, "a delayed frame", func() bool { return len(b.payloads(1)) == 1 })
 }
 
-// A peer that takes nothing for DeadAfter is given up.
+// A peer that takes nothing for DeadAfter is given up, in the middle of a frame. The next connection
+// begins with a whole one.
 func TestBlockedWriterGivesUp(t *testing.T) {
 	_, a, b := pair(t, func(o *Options) { o.DeadAfter = 100 * time.Millisecond })
 	b.proxy.Stall(tcpproxy.ToTarget, true)
@@ -486,6 +496,21 @@ func TestBlockedWriterGivesUp(t *testing.T) {
 	a.awaitEvent(t, "disconnected 2 dropped=true", "timeout")
 	b.proxy.Stall(tcpproxy.ToTarget, false)
 	a.awaitUp(t, 2, 2)
+	a.Append(2, ChannelRequest, text("fresh"))
+	a.Flush()
+	b.await(t, "a frame on the new connection", func() bool {
+		return slices.Contains(b.payloads(1), "3:fresh") || strings.Contains(fmt.Sprint(b.events), ErrMalformed.Error())
+	})
+	for _, frame := range b.received(1) {
+		if frame != "3:fresh" && len(frame) != 1<<20+2 {
+			t.Fatalf("a frame of %d bytes came, which nobody sent", len(frame))
+		}
+	}
+	b.recorder.mu.Lock()
+	defer b.recorder.mu.Unlock()
+	if events := fmt.Sprint(b.events); strings.Contains(events, ErrMalformed.Error()) {
+		t.Fatalf("the new connection began inside a frame: %s", events)
+	}
 }
 
 func TestPortInUse(t *testing.T) {

@@ -23,6 +23,8 @@ type Gateway interface {
 	HashKV(ctx context.Context, principal string, revision kv.Revision) (gateway.HashResult, error)
 }
 
+var _ Gateway = (*gateway.Gateway)(nil)
+
 // Node is what this node knows of itself, without asking others. Safe for concurrent use.
 type Node interface {
 	// Leader is who leads as far as this node knows (0: nobody), and the term. It is asked for every response.

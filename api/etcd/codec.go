@@ -13,10 +13,13 @@ import (
 // inbound receives the bytes of a message. They are a copy of their own: what is decoded from them may outlive the call.
 type inbound struct{ bytes []byte }
 
-// answer is a response that is encoded when gRPC asks for it, on the goroutine that waited for it.
+// answer is a response that is encoded when gRPC asks for it, on the goroutine that waited for it. It is
+// sent once, for it lends its own memory to what is sent.
 type answer struct {
 	header   etcdwire.Header
 	response *kv.Response
+	parts    [1]mem.Buffer
+	small    [64]byte // room for the usual answer to a write
 }
 
 // outbound is an encoded message in parts, which may be shared with other messages.
@@ -51,11 +54,16 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 func (a *answer) encode() mem.BufferSlice {
 	size := etcdwire.AnswerSize(a.header, a.response)
-	if mem.IsBelowBufferPoolingThreshold(size) {
-		return mem.BufferSlice{mem.SliceBuffer(etcdwire.AppendAnswer(make([]byte, 0, size), a.header, a.response))}
+	switch {
+	case size <= len(a.small):
+		a.parts[0] = mem.SliceBuffer(etcdwire.AppendAnswer(a.small[:0], a.header, a.response))
+	case mem.IsBelowBufferPoolingThreshold(size):
+		a.parts[0] = mem.SliceBuffer(etcdwire.AppendAnswer(make([]byte, 0, size), a.header, a.response))
+	default:
+		pool := mem.DefaultBufferPool()
+		buffer := pool.Get(size)
+		*buffer = etcdwire.AppendAnswer((*buffer)[:0], a.header, a.response)
+		a.parts[0] = mem.NewBuffer(buffer, pool)
 	}
-	pool := mem.DefaultBufferPool()
-	buffer := pool.Get(size)
-	*buffer = etcdwire.AppendAnswer((*buffer)[:0], a.header, a.response)
-	return mem.BufferSlice{mem.NewBuffer(buffer, pool)}
+	return a.parts[:]
 }

@@ -16,15 +16,19 @@ func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
 	return s.withStream(keepAliveMethod, transport, func(one *stream) error {
 		queue := make(chan *waiter, s.options.KeepAlivesInFlight)
 		caller := callerOf(transport.Context())
-		handle := func(message any) error { return s.startKeepAlive(one.ctx, caller, message.(*inbound), queue) }
-		s.receive(one, transport, func() any { return new(inbound) }, handle, func() { close(queue) })
+		var w *waiter
+		next := func() any {
+			w = s.newWaiter()
+			return &w.in
+		}
+		handle := func(any) error { return s.startKeepAlive(one.ctx, caller, w, queue) }
+		s.receive(one, transport, next, handle, func() { close(queue) })
 		return s.answerKeepAlives(one.ctx, transport, queue)
 	})
 }
 
-func (s *Service) startKeepAlive(ctx context.Context, caller Caller, in *inbound, queue chan<- *waiter) error {
-	w := s.newWaiter()
-	if err := s.start(&w.call, kv.KindLeaseKeepAlive, caller, in.bytes); err != nil {
+func (s *Service) startKeepAlive(ctx context.Context, caller Caller, w *waiter, queue chan<- *waiter) error {
+	if err := s.start(&w.call, kv.KindLeaseKeepAlive, caller, w.in.bytes); err != nil {
 		return err
 	}
 	select {
@@ -49,10 +53,10 @@ func (s *Service) answerKeepAlives(ctx context.Context, transport grpc.ServerStr
 		if !open {
 			return nil
 		}
-		response, err := s.wait(ctx, w)
+		out, err := s.wait(ctx, w)
 		if errors.Is(err, kv.ErrLeaseNotFound) { // etcd answers with a TTL of 0
 			id := w.call.Req.LeaseKeepAlive.ID
-			response, err = &kv.Response{
+			out.response, err = &kv.Response{
 				Kind: kv.KindLeaseKeepAlive, Revision: s.options.Node.Revision(),
 				LeaseKeepAlive: &kv.LeaseKeepAliveResponse{ID: id},
 			}, nil
@@ -60,7 +64,7 @@ func (s *Service) answerKeepAlives(ctx context.Context, transport grpc.ServerStr
 		if err != nil {
 			return err
 		}
-		if err := transport.SendMsg(&answer{s.header(), response}); err != nil {
+		if err := transport.SendMsg(out); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,7 @@ type Caller struct {
 // out the response message. The input belongs to the call from now on. done is called
 // exactly once, on any goroutine and perhaps before ServeUnary returns, and must not block. Its error is a gRPC status.
 //
-// The returned call, nil when done was called already, may be passed to CancelUnary.
+// The returned call may be passed to CancelUnary; it is nil when the call was refused at once.
 func (s *Service) ServeUnary(method string, caller Caller, in []byte, done func(out []byte, err error)) *gateway.Call {
 	kind, served := unaryKinds[method]
 	if !served {
@@ -76,12 +76,13 @@ func (s *Service) header() etcdwire.Header {
 	return etcdwire.Header{ClusterID: s.options.ClusterID, MemberID: s.options.MemberID, RaftTerm: term}
 }
 
-// waiter is a call that a goroutine waits for.
+// waiter is a call that a goroutine waits for, with its request and answer in one piece of memory.
 type waiter struct {
-	call     gateway.Call
-	arrived  chan struct{} // capacity 1
-	response *kv.Response
-	err      error
+	in      inbound
+	call    gateway.Call
+	arrived chan struct{} // capacity 1
+	answer  answer
+	err     error
 }
 
 func (s *Service) newWaiter() *waiter {
@@ -91,37 +92,41 @@ func (s *Service) newWaiter() *waiter {
 }
 
 func (w *waiter) done(response *kv.Response, err error) {
-	w.response, w.err = response, err
+	w.answer.response, w.err = response, err
 	w.arrived <- struct{}{}
 }
 
 // wait returns the answer, or the context's error if that ends first; the call is then canceled.
-func (s *Service) wait(ctx context.Context, w *waiter) (*kv.Response, error) {
+func (s *Service) wait(ctx context.Context, w *waiter) (*answer, error) {
 	select {
-	case <-w.arrived:
-		s.channels.Put(w.arrived)
-		return w.response, w.err
-	case <-ctx.Done():
-		s.options.Gateway.Cancel(&w.call)
-		return nil, context.Cause(ctx)
+	case <-w.arrived: // at once, as reads often are
+	default:
+		select {
+		case <-w.arrived:
+		case <-ctx.Done():
+			s.options.Gateway.Cancel(&w.call)
+			return nil, context.Cause(ctx)
+		}
 	}
+	s.channels.Put(w.arrived)
+	w.answer.header = s.header()
+	return &w.answer, w.err
 }
 
 // handleUnary is the gRPC handler of a method that is a kv.Request.
 func (s *Service) handleUnary(ctx context.Context, kind kv.Kind, receive func(any) error) (any, error) {
-	var in inbound
-	if err := receive(&in); err != nil {
+	w := s.newWaiter()
+	if err := receive(&w.in); err != nil {
 		return nil, err
 	}
-	w := s.newWaiter()
-	if err := s.start(&w.call, kind, callerOf(ctx), in.bytes); err != nil {
+	if err := s.start(&w.call, kind, callerOf(ctx), w.in.bytes); err != nil {
 		return nil, toGRPC(err)
 	}
-	response, err := s.wait(ctx, w)
+	out, err := s.wait(ctx, w)
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	return &answer{s.header(), response}, nil
+	return out, nil
 }
 
 func callerOf(ctx context.Context) Caller {

@@ -149,6 +149,17 @@ type Metrics struct {
 
 // NewHub returns a running hub; Close ends it.
 func NewHub(options Options) (*Hub, error) {
+	h, err := newHub(options)
+	if err != nil {
+		return nil, err
+	}
+	h.done.Add(1)
+	go h.run()
+	return h, nil
+}
+
+// newHub returns a hub of which somebody else calls dispatch.
+func newHub(options Options) (*Hub, error) {
 	options = options.WithDefaults()
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -159,8 +170,6 @@ func NewHub(options Options) (*Hub, error) {
 	}
 	h.feed = ring{limitBytes: options.RingBytes, last: options.Source.Revision()}
 	h.dispatched = h.feed.last
-	h.done.Add(1)
-	go h.run()
 	return h, nil
 }
 

@@ -34,6 +34,8 @@ type Proxy struct {
 	delay    [2]time.Duration
 	links    map[*link]struct{}
 	accepted int
+	// Pieces of data that wait for the end of a stall, and that were swallowed.
+	waiting, swallowed int
 }
 
 // link is a connection and its counterpart at the target.
@@ -212,10 +214,26 @@ func (p *Proxy) gate(d Direction) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.waiting++
+	p.changed.Broadcast()
 	for p.stalled[d] && !p.closed {
 		p.changed.Wait()
 	}
+	p.waiting--
+	if p.swallow[d] {
+		p.swallowed++
+		p.changed.Broadcast()
+	}
 	return !p.swallow[d]
+}
+
+// await waits for a condition on the counters.
+func (p *Proxy) await(condition func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !condition() {
+		p.changed.Wait()
+	}
 }
 
 func closeWrite(conn net.Conn) {

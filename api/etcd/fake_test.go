@@ -1,0 +1,436 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// fake is a store in memory behind the real watch hub: enough of etcd's meaning for its official
+// client. It is its own gateway and node.
+type fake struct {
+	hub    *watch.Hub
+	leader atomic.Uint64
+
+	// intercept, if set, takes a call instead of the store; it tells whether it did.
+	intercept func(*gateway.Call) bool
+	canceled  chan *gateway.Call
+
+	mu        sync.Mutex
+	revision  kv.Revision
+	compacted kv.Revision
+	history   []mvcc.Effect
+	leases    map[kv.LeaseID]int64
+	nextLease kv.LeaseID
+}
+
+func newFake() (*fake, error) {
+	f := &fake{revision: 1, leases: map[kv.LeaseID]int64{}, nextLease: 1000, canceled: make(chan *gateway.Call, 16)}
+	f.leader.Store(1)
+	var err error
+	f.hub, err = watch.NewHub(watch.Options{Source: (*fakeSource)(f), Encode: etcdwire.AppendEvent}.WithDefaults())
+	if err == nil {
+		f.hub.Restored(1)
+	}
+	return f, err
+}
+
+func (f *fake) Leader() (kv.NodeID, uint64) { return kv.NodeID(f.leader.Load()), 5 }
+
+func (f *fake) Revision() kv.Revision {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.revision
+}
+
+func (f *fake) Status() Status {
+	leader, term := f.Leader()
+	return Status{Leader: leader, Term: term, CommittedIndex: 12, AppliedIndex: 11, Revision: f.Revision(), SizeBytes: 4096,
+		SizeInUseBytes: 1024, QuotaBytes: 1 << 31, Alarms: []kv.Alarm{{Node: 1, Type: kv.AlarmNoSpace}}, Errors: []string{"the disk is slow"}}
+}
+
+func (f *fake) Defragment(context.Context) error { return nil }
+
+func (f *fake) NewWatchStream(string) (*watch.Stream, error) { return f.hub.NewStream(nil) }
+
+func (f *fake) Cancel(c *gateway.Call) { f.canceled <- c }
+
+func (f *fake) HashKV(_ context.Context, _ string, revision kv.Revision) (gateway.HashResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case revision > f.revision:
+		return gateway.HashResult{}, kv.ErrFutureRevision
+	case revision == 0:
+		revision = f.revision
+	}
+	return gateway.HashResult{Hash: 77, HashRevision: revision, Revision: f.revision, Compacted: f.compacted}, nil
+}
+
+func (f *fake) RangeStream(_ context.Context, request *kv.Request, emit func(*kv.Response) error) error {
+	f.mu.Lock()
+	revision := f.revision
+	all, err := f.get(request.Range)
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(all.KVs, 3) {
+		if err := emit(&kv.Response{Revision: revision, Range: &kv.RangeResponse{KVs: chunk}}); err != nil {
+			return err
+		}
+	}
+	return emit(&kv.Response{Revision: revision, Range: &kv.RangeResponse{Count: all.Count, More: all.More}})
+}
+
+func (f *fake) Submit(c *gateway.Call) {
+	if f.intercept != nil && f.intercept(c) {
+		return
+	}
+	f.mu.Lock()
+	if leader, _ := f.Leader(); c.RequireLeader && leader == 0 {
+		f.mu.Unlock()
+		c.Done(nil, kv.ErrNoLeader)
+		return
+	}
+	response, err := f.serve(c.Req)
+	f.mu.Unlock()
+	c.Done(response, err)
+}
+
+func (f *fake) serve(r *kv.Request) (*kv.Response, error) {
+	response := &kv.Response{Kind: r.Kind}
+	before := f.revision
+	var err error
+	switch r.Kind {
+	case kv.KindRange:
+		response.Range, err = f.get(r.Range)
+	case kv.KindPut:
+		response.Put = f.put(before+1, r.Put)
+	case kv.KindDeleteRange:
+		response.DeleteRange = f.remove(before+1, r.DeleteRange)
+	case kv.KindTxn:
+		response.Txn, err = f.txn(before+1, r.Txn)
+	case kv.KindCompact:
+		err = f.compact(r.Compact.Revision)
+	case kv.KindLeaseGrant:
+		response.LeaseGrant, err = f.grant(r.LeaseGrant)
+	case kv.KindLeaseRevoke:
+		err = f.revoke(before+1, r.LeaseRevoke.ID)
+	case kv.KindLeaseKeepAlive:
+		id := r.LeaseKeepAlive.ID
+		if _, ok := f.leases[id]; !ok {
+			err = kv.ErrLeaseNotFound
+		}
+		response.LeaseKeepAlive = &kv.LeaseKeepAliveResponse{ID: id, TTLSeconds: f.leases[id]}
+	case kv.KindLeaseTimeToLive:
+		response.LeaseTimeToLive = f.timeToLive(r.LeaseTimeToLive)
+	case kv.KindLeaseLeases:
+		response.LeaseLeases = &kv.LeaseLeasesResponse{}
+		for id := range f.leases {
+			response.LeaseLeases.IDs = append(response.LeaseLeases.IDs, id)
+		}
+		slices.Sort(response.LeaseLeases.IDs)
+	case kv.KindAlarm:
+		response.Alarm = &kv.AlarmResponse{Alarms: []kv.Alarm{{Node: 1, Type: kv.AlarmNoSpace}}}
+	case kv.KindMemberList:
+		response.MemberList = &kv.MemberListResponse{Nodes: []kv.NodeRecord{{ID: 1, Name: "one", PeerURLs: []string{"http://peer"}, ClientURLs: []string{"http://client"}}}}
+	default:
+		err = kv.ErrInvalidRequest
+	}
+	if applied := f.since(before); len(applied) > 0 {
+		f.revision = before + 1
+		f.hub.Applied(&shard.Applied{Revision: f.revision, Effects: applied})
+	}
+	response.Revision = f.revision
+	return response, err
+}
+
+// since returns a copy of the changes after a revision.
+func (f *fake) since(revision kv.Revision) (out []mvcc.Effect) {
+	for i := range f.history {
+		if f.history[i].At.Rev > revision {
+			out = append(out, f.history[i])
+		}
+	}
+	return out
+}
+
+// versions returns the newest version of each key in the span at a revision, in key order.
+func (f *fake) versions(span kv.Span, at kv.Revision) (out []mvcc.Effect) {
+	newest := map[string]mvcc.Effect{}
+	for _, e := range f.history {
+		if e.At.Rev <= at && span.Contains(e.Key) {
+			newest[string(e.Key)] = e
+		}
+	}
+	for _, e := range newest {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b mvcc.Effect) int { return bytes.Compare(a.Key, b.Key) })
+	return out
+}
+
+func pairOf(e mvcc.Effect) kv.KeyValue {
+	return kv.KeyValue{Key: e.Key, Value: e.Value, CreateRevision: e.Create, ModRevision: e.At.Rev, Version: e.Version, Lease: e.Lease}
+}
+
+func (f *fake) get(r *kv.RangeRequest) (*kv.RangeResponse, error) {
+	at := r.Revision
+	switch {
+	case len(r.Span.Start) == 0:
+		return nil, kv.ErrEmptyKey
+	case at > f.revision:
+		return nil, kv.ErrFutureRevision
+	case at > 0 && at < f.compacted:
+		return nil, kv.ErrCompacted
+	case at == 0:
+		at = f.revision + 1 // a transaction sees its own writes
+	}
+	out := &kv.RangeResponse{}
+	for _, e := range f.versions(r.Span, at) {
+		if e.Version == 0 {
+			continue
+		}
+		out.Count++
+		if !r.CountOnly && (r.MaxCreate == 0 || e.Create <= r.MaxCreate) {
+			out.KVs = append(out.KVs, pairOf(e))
+		}
+	}
+	switch {
+	case r.SortTarget == kv.SortByCreate && r.SortOrder == kv.SortAscend:
+		slices.SortFunc(out.KVs, func(a, b kv.KeyValue) int { return int(a.CreateRevision - b.CreateRevision) })
+	case r.SortTarget == kv.SortByCreate && r.SortOrder == kv.SortDescend:
+		slices.SortFunc(out.KVs, func(a, b kv.KeyValue) int { return int(b.CreateRevision - a.CreateRevision) })
+	}
+	if r.Limit > 0 && int64(len(out.KVs)) > r.Limit {
+		out.KVs, out.More = out.KVs[:r.Limit], true
+	}
+	return out, nil
+}
+
+func (f *fake) write(rev kv.Revision, e mvcc.Effect) *kv.KeyValue {
+	e.At = mvcc.Locator{Rev: rev, Sub: uint32(len(f.since(rev - 1)))}
+	var prev *kv.KeyValue
+	if old := f.versions(kv.Span{Start: e.Key}, rev); len(old) > 0 {
+		e.Prev, e.PrevLive, e.PrevLease = old[0].At, old[0].Version > 0, old[0].Lease
+		if e.PrevLive {
+			pair := pairOf(old[0])
+			prev = &pair
+		}
+	}
+	if e.Version > 0 {
+		e.Create = rev
+		if prev != nil {
+			e.Create, e.Version = prev.CreateRevision, prev.Version+1
+		}
+	}
+	f.history = append(f.history, e)
+	return prev
+}
+
+func (f *fake) put(rev kv.Revision, r *kv.PutRequest) *kv.PutResponse {
+	prev := f.write(rev, mvcc.Effect{Key: r.Key, Value: r.Value, Version: 1, Lease: r.Lease})
+	if !r.PrevKV {
+		prev = nil
+	}
+	return &kv.PutResponse{Prev: prev}
+}
+
+func (f *fake) remove(rev kv.Revision, r *kv.DeleteRangeRequest) *kv.DeleteRangeResponse {
+	out := &kv.DeleteRangeResponse{}
+	for _, e := range f.versions(r.Span, rev) {
+		if e.Version == 0 {
+			continue
+		}
+		prev := f.write(rev, mvcc.Effect{Key: e.Key})
+		out.Deleted++
+		if r.PrevKV {
+			out.Prev = append(out.Prev, *prev)
+		}
+	}
+	return out
+}
+
+func (f *fake) txn(rev kv.Revision, r *kv.TxnRequest) (*kv.TxnResponse, error) {
+	out := &kv.TxnResponse{Succeeded: true}
+	for i := range r.Compare {
+		out.Succeeded = out.Succeeded && f.holds(&r.Compare[i])
+	}
+	ops := r.Success
+	if !out.Succeeded {
+		ops = r.Failure
+	}
+	for _, op := range ops {
+		one := kv.OpResponse{Revision: rev}
+		var err error
+		switch {
+		case op.Range != nil:
+			one.Range, err = f.get(op.Range)
+		case op.Put != nil:
+			one.Put = f.put(rev, op.Put)
+		case op.DeleteRange != nil:
+			one.DeleteRange = f.remove(rev, op.DeleteRange)
+		case op.Txn != nil:
+			one.Txn, err = f.txn(rev, op.Txn)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out.Responses = append(out.Responses, one)
+	}
+	return out, nil
+}
+
+func (f *fake) holds(c *kv.Compare) bool {
+	var e mvcc.Effect
+	if found := f.versions(kv.Span{Start: c.Span.Start}, f.revision+1); len(found) > 0 && found[0].Version > 0 {
+		e = found[0]
+	}
+	order := 0
+	switch c.Target {
+	case kv.CompareVersion:
+		order = int(e.Version - c.Integer)
+	case kv.CompareCreate:
+		order = int(int64(e.Create) - c.Integer)
+	case kv.CompareMod:
+		order = int(int64(pairOf(e).ModRevision) - c.Integer)
+	case kv.CompareValue:
+		order = bytes.Compare(e.Value, c.Value)
+	}
+	switch c.Result {
+	case kv.CompareEqual:
+		return order == 0
+	case kv.CompareGreater:
+		return order > 0
+	case kv.CompareLess:
+		return order < 0
+	}
+	return order != 0
+}
+
+func (f *fake) compact(rev kv.Revision) error {
+	switch {
+	case rev > f.revision:
+		return kv.ErrFutureRevision
+	case rev <= f.compacted:
+		return kv.ErrCompacted
+	}
+	f.compacted = rev
+	return nil
+}
+
+func (f *fake) grant(r *kv.LeaseGrantRequest) (*kv.LeaseGrantResponse, error) {
+	id := r.ID
+	if id == 0 {
+		f.nextLease++
+		id = f.nextLease
+	}
+	if _, exists := f.leases[id]; exists {
+		return nil, kv.ErrLeaseExists
+	}
+	f.leases[id] = r.TTLSeconds
+	return &kv.LeaseGrantResponse{ID: id, TTLSeconds: r.TTLSeconds}, nil
+}
+
+func (f *fake) attached(id kv.LeaseID) (keys [][]byte) {
+	for _, e := range f.versions(kv.Span{Start: []byte{0}, End: []byte{0}}, f.revision) {
+		if e.Version > 0 && e.Lease == id {
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys
+}
+
+func (f *fake) revoke(rev kv.Revision, id kv.LeaseID) error {
+	if _, exists := f.leases[id]; !exists {
+		return kv.ErrLeaseNotFound
+	}
+	for _, key := range f.attached(id) {
+		f.write(rev, mvcc.Effect{Key: key})
+	}
+	delete(f.leases, id)
+	return nil
+}
+
+func (f *fake) timeToLive(r *kv.LeaseTimeToLiveRequest) *kv.LeaseTimeToLiveResponse {
+	ttl, exists := f.leases[r.ID]
+	if !exists {
+		return &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: -1}
+	}
+	out := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: ttl, GrantedTTLSeconds: ttl}
+	if r.Keys {
+		out.Keys = f.attached(r.ID)
+	}
+	return out
+}
+
+// fakeSource is what the watch hub reads of the store. The hub calls it while the store is not locked.
+type fakeSource fake
+
+func (f *fakeSource) Revision() kv.Revision { return (*fake)(f).Revision() }
+
+func (f *fakeSource) Compacted() kv.Revision {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.compacted
+}
+
+func (f *fakeSource) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.history {
+		if e.At == at {
+			return pairOf(e), true, nil
+		}
+	}
+	return kv.KeyValue{}, false, nil
+}
+
+func (f *fakeSource) View() (watch.View, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &fakeView{f.revision, f.compacted, slices.Clone(f.history)}, nil
+}
+
+type fakeView struct {
+	revision, compacted kv.Revision
+	history             []mvcc.Effect
+}
+
+func (v *fakeView) Revision() kv.Revision  { return v.revision }
+func (v *fakeView) Compacted() kv.Revision { return v.compacted }
+func (v *fakeView) Close() error           { return nil }
+
+func (v *fakeView) History(from, to kv.Revision, _ int64, fn func(*mvcc.Effect) error) (kv.Revision, error) {
+	for i := range v.history {
+		if e := &v.history[i]; e.At.Rev >= from && e.At.Rev <= to {
+			if err := fn(e); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return to + 1, nil
+}
+
+// serveTxn puts the keys in one transaction, whatever its size.
+func (f *fake) serveTxn(puts [][2]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	txn := &kv.TxnRequest{}
+	for _, p := range puts {
+		txn.Success = append(txn.Success, kv.Op{Put: &kv.PutRequest{Key: []byte(p[0]), Value: []byte(p[1])}})
+	}
+	if _, err := f.serve(&kv.Request{Kind: kv.KindTxn, Txn: txn}); err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,355 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// cluster is three nodes with real state machines. The test says when frames arrive, when entries are applied
+// and who leads; consensus is a slice.
+type cluster struct {
+	t      testing.TB
+	mu     sync.Mutex // log, frames, leader, term
+	log    []consensus.Entry
+	frames []frame
+	leader kv.NodeID
+	term   consensus.Term
+	lease  bool
+	block  map[kv.NodeID]bool // nothing can be sent to them
+	nodes  map[kv.NodeID]*node
+	now    time.Duration
+}
+
+type frame struct {
+	from, to kv.NodeID
+	channel  byte
+	payload  []byte
+}
+
+// node is a replica as gateway.Shard wants it, and a Sender.
+type node struct {
+	id      kv.NodeID
+	cluster *cluster
+	gateway *Gateway
+
+	mu          sync.RWMutex
+	engine      *storage.Memory
+	store       *mvcc.Store
+	machine     *shard.Machine
+	pending     []pending
+	waits       []wait
+	subscribers []func(*shard.Applied)
+	serving     consensus.Term // the term it leads and is ready to serve in; 0: none
+}
+
+type pending struct {
+	term consensus.Term
+	seq  uint64
+	resp *kv.Response
+	err  error
+	done func(*kv.Response, uint64, error)
+}
+
+type wait struct {
+	index uint64
+	done  func(error)
+}
+
+func newCluster(t testing.TB, options Options) *cluster {
+	c := &cluster{t: t, lease: true, nodes: map[kv.NodeID]*node{}, block: map[kv.NodeID]bool{}}
+	for id := kv.NodeID(1); id <= 3; id++ {
+		n := &node{id: id, cluster: c, engine: storage.NewMemory(storage.MemoryOptions{})}
+		var err error
+		if n.store, err = mvcc.Open(n.engine, mvcc.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if n.machine, err = shard.Open(n.store, n.engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 1))}); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes[id] = n
+		o := options
+		o.Self, o.Shard, o.Sender, o.Rows = id, n, n, n.store.Row
+		o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
+		o.Clock = func() time.Duration { return c.now }
+		if n.gateway, err = New(o); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(n.gateway.Close)
+	}
+	return c
+}
+
+// elect makes a node the leader of a new term; it serves once it has applied the term's first entry.
+func (c *cluster) elect(id kv.NodeID) {
+	c.mu.Lock()
+	c.term++
+	c.leader = id
+	if id != 0 {
+		c.log = append(c.log, consensus.Entry{Index: consensus.Index(len(c.log) + 1), Term: c.term, Kind: consensus.EntryBarrier})
+	}
+	c.mu.Unlock()
+	for _, n := range c.nodes {
+		n.mu.Lock()
+		n.serving = 0
+		n.machine.Follow()
+		n.mu.Unlock()
+	}
+}
+
+// deliver hands over the frames that are on the way, and those they cause.
+func (c *cluster) deliver() (count int) {
+	for {
+		c.mu.Lock()
+		frames := c.frames
+		c.frames = nil
+		c.mu.Unlock()
+		if len(frames) == 0 {
+			return count
+		}
+		for _, f := range frames {
+			count++
+			c.nodes[f.to].gateway.HandleMessage(f.from, f.channel, f.payload)
+		}
+	}
+}
+
+// drop loses the frames that are on the way to or from the node, and breaks its connections.
+func (c *cluster) drop(id kv.NodeID) {
+	c.mu.Lock()
+	kept := c.frames[:0]
+	for _, f := range c.frames {
+		if f.from != id && f.to != id {
+			kept = append(kept, f)
+		}
+	}
+	c.frames = kept
+	c.mu.Unlock()
+	for other := kv.NodeID(1); other <= 3; other++ {
+		if other != id {
+			c.nodes[other].gateway.PeerDown(id)
+			c.nodes[id].gateway.PeerDown(other)
+		}
+	}
+}
+
+// apply lets a node apply the log.
+func (n *node) apply() {
+	for n.applyOne() {
+	}
+}
+
+func (n *node) applyOne() bool {
+	n.mu.Lock()
+	n.cluster.mu.Lock()
+	at := int(n.machine.AppliedIndex())
+	if at >= len(n.cluster.log) {
+		n.cluster.mu.Unlock()
+		n.mu.Unlock()
+		return false
+	}
+	entry, leader, term := n.cluster.log[at], n.cluster.leader, n.cluster.term
+	n.cluster.mu.Unlock()
+	b := n.engine.NewBatch()
+	applied, err := n.machine.Apply(entry, b)
+	if err == nil {
+		err = n.engine.Apply(b)
+	}
+	if err == nil && entry.Kind == consensus.EntryBarrier && leader == n.id && entry.Term == term {
+		n.serving = term
+		err = n.machine.Lead(term, 0)
+	}
+	if err != nil {
+		panic(err)
+	}
+	var finished []func()
+	keptPending := n.pending[:0]
+	for _, p := range n.pending {
+		switch {
+		case p.term > entry.Term || p.term == entry.Term && p.seq > applied.Seq:
+			keptPending = append(keptPending, p)
+		case p.term == entry.Term && p.seq == applied.Seq && !applied.Void:
+			finished = append(finished, func() { p.done(p.resp, uint64(entry.Index), p.err) })
+		default:
+			finished = append(finished, func() { p.done(nil, 0, kv.ErrNotLeader) })
+		}
+	}
+	n.pending = keptPending
+	keptWaits := n.waits[:0]
+	for _, w := range n.waits {
+		if w.index > uint64(entry.Index) {
+			keptWaits = append(keptWaits, w)
+		} else {
+			finished = append(finished, func() { w.done(nil) })
+		}
+	}
+	n.waits = keptWaits
+	subscribers := n.subscribers
+	n.mu.Unlock()
+	for _, fn := range subscribers {
+		fn(&applied)
+	}
+	for _, f := range finished {
+		f()
+	}
+	return true
+}
+
+func (n *node) Leader() (kv.NodeID, uint64) {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	return n.cluster.leader, uint64(n.cluster.term)
+}
+
+func (n *node) IsLeader() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.serving != 0
+}
+
+func (n *node) Propose(req *kv.Request, done func(*kv.Response, uint64, error)) {
+	n.mu.Lock()
+	if n.serving == 0 {
+		n.mu.Unlock()
+		done(nil, 0, kv.ErrNotLeader)
+		return
+	}
+	out := n.machine.Evaluate(req)
+	if !out.Effects {
+		index := uint64(n.machine.AppliedIndex())
+		n.mu.Unlock()
+		done(out.Response, index, out.Err)
+		return
+	}
+	data, seq := n.machine.TakeProposal(0)
+	n.pending = append(n.pending, pending{term: n.serving, seq: seq, resp: out.Response, err: out.Err, done: done})
+	n.cluster.mu.Lock()
+	n.cluster.log = append(n.cluster.log, consensus.Entry{
+		Index: consensus.Index(len(n.cluster.log) + 1), Term: n.serving, Kind: consensus.EntryCommand, Data: data,
+	})
+	n.cluster.mu.Unlock()
+	n.mu.Unlock()
+}
+
+func (n *node) ReadIndex(done func(uint64, error)) {
+	if !n.IsLeader() {
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	n.cluster.mu.Lock()
+	index := uint64(len(n.cluster.log))
+	n.cluster.mu.Unlock()
+	done(index, nil)
+}
+
+func (n *node) LeaseValid() bool {
+	n.cluster.mu.Lock()
+	lease := n.cluster.lease
+	n.cluster.mu.Unlock()
+	return lease && n.IsLeader()
+}
+
+func (n *node) WaitApplied(index uint64, done func(error)) {
+	n.mu.Lock()
+	if uint64(n.machine.AppliedIndex()) < index {
+		n.waits = append(n.waits, wait{index, done})
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	done(nil)
+}
+
+func (n *node) Applied() uint64 {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return uint64(n.machine.AppliedIndex())
+}
+
+func (n *node) Read(req *kv.Request) (*kv.Response, error) {
+	view := n.View()
+	defer view.Close()
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.Read(view, 0, req)
+}
+
+func (n *node) View() *mvcc.View {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.store.View()
+}
+
+func (n *node) Revision() kv.Revision {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.Revision()
+}
+
+func (n *node) Compacted() kv.Revision {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.store.Compacted()
+}
+
+func (n *node) Subscribe(fn func(*shard.Applied)) kv.Revision {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.subscribers = append(n.subscribers, fn)
+	return n.machine.Revision()
+}
+
+func (n *node) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
+	payload := encode(nil)
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	if n.cluster.block[to] || n.cluster.block[n.id] {
+		return false
+	}
+	n.cluster.frames = append(n.cluster.frames, frame{n.id, to, channel, payload})
+	return true
+}
+
+func (n *node) Kick(kv.NodeID) {}
+
+// errorText gives errors the name of their sentinel.
+func errorText(err error) string {
+	if code := kv.CodeOf(err); code != 0 {
+		return kv.ErrorOf(code).Error()
+	}
+	return err.Error()
+}
+
+// responseText says what matters of a response.
+func responseText(resp *kv.Response, err error) string {
+	switch {
+	case err != nil:
+		return "error: " + errorText(err)
+	case resp == nil:
+		return "done"
+	case resp.Range != nil:
+		text := fmt.Sprintf("revision %d:", resp.Revision)
+		for _, row := range resp.Range.KVs {
+			text += fmt.Sprintf(" %s=%s@%d", row.Key, row.Value, row.ModRevision)
+		}
+		return text
+	case resp.LeaseTimeToLive != nil:
+		return fmt.Sprintf("revision %d: lease %d has %d s", resp.Revision, resp.LeaseTimeToLive.ID, resp.LeaseTimeToLive.GrantedTTLSeconds)
+	}
+	return fmt.Sprintf("revision %d", resp.Revision)
+}
+
+var errNoSuchCall = errors.New("no such call")

@@ -1,0 +1,272 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// TestRandomFaults runs clients on all nodes while leaders change, connections break and frames are lost. Every
+// call is answered once; a write takes effect exactly once if it was acknowledged, at most once if its outcome
+// is unknown, and never if it was refused; a linearizable read sees everything acknowledged before it began.
+func TestRandomFaults(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRandomFaults(t, seed) })
+	}
+}
+
+type written struct {
+	value   string
+	err     error
+	answers int
+}
+
+func runRandomFaults(t *testing.T, seed uint64) {
+	c := newCluster(t, Options{Limits: Limits{MaxFrameBytes: 200}})
+	var writes [6][]*written
+	var acknowledged, reads, unknown atomic.Int64 // acknowledged: the highest revision so far
+	var clients sync.WaitGroup
+	for i := range writes {
+		clients.Add(1)
+		go func() {
+			defer clients.Done()
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
+			for j := range 150 {
+				gateway := c.nodes[kv.NodeID(1+random.IntN(3))].gateway
+				if random.IntN(3) > 0 {
+					w := &written{value: fmt.Sprintf("%d.%d", i, j)}
+					writes[i] = append(writes[i], w)
+					resp := call(gateway, &w.answers, &w.err, &kv.Request{Kind: kv.KindPut,
+						Put: &kv.PutRequest{Key: []byte("k"), Value: []byte(w.value)}})
+					if w.err == nil {
+						raise(&acknowledged, int64(resp.Revision))
+					} else if errors.Is(w.err, kv.ErrOutcomeUnknown) {
+						unknown.Add(1)
+					}
+					continue
+				}
+				before := acknowledged.Load()
+				var answers int
+				var err error
+				resp := call(gateway, &answers, &err, &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}})
+				if err != nil && !errors.Is(err, kv.ErrTimeout) {
+					t.Errorf("read: %v", err)
+				}
+				if err == nil {
+					reads.Add(1)
+					if int64(resp.Revision) < before {
+						t.Errorf("read at revision %d although %d was acknowledged before", resp.Revision, before)
+					}
+				}
+			}
+		}()
+	}
+	done := make(chan struct{})
+	go func() { clients.Wait(); close(done) }()
+	c.misbehave(rand.New(rand.NewPCG(seed, 100)), done)
+	if t.Failed() {
+		return
+	}
+	c.settle()
+	history := c.values(t)
+	for _, all := range writes {
+		for _, w := range all {
+			count := len(history[w.value])
+			switch {
+			case w.answers != 1:
+				t.Fatalf("write %s was answered %d times", w.value, w.answers)
+			case w.err == nil && count != 1, count > 1:
+				t.Fatalf("write %s (%v) took effect %d times, at %v", w.value, w.err, count, history[w.value])
+			case errors.Is(w.err, kv.ErrNotLeader):
+				t.Fatalf("write %s ended with %v", w.value, w.err)
+			case w.err != nil && !errors.Is(w.err, kv.ErrOutcomeUnknown) && !errors.Is(w.err, kv.ErrTimeout) && count > 0:
+				t.Fatalf("write %s (%v) took effect", w.value, w.err)
+			}
+		}
+	}
+	if reads.Load() == 0 || acknowledged.Load() < 100 || unknown.Load() == 0 {
+		t.Fatalf("too little happened: %d reads, revision %d, %d unknown outcomes", reads.Load(), acknowledged.Load(), unknown.Load())
+	}
+	for _, n := range c.nodes {
+		if m := n.gateway.Metrics(); m.CallsInFlight != 0 || m.QueuedCalls != 0 || m.SentCalls != 0 || m.ForwardedBytes != 0 {
+			t.Fatalf("node %d holds calls that have ended: %+v", n.id, m)
+		}
+	}
+}
+
+func call(g *Gateway, answers *int, err *error, req *kv.Request) *kv.Response {
+	answered := make(chan *kv.Response, 2)
+	g.Submit(&Call{Req: req, Done: func(resp *kv.Response, e error) {
+		*answers++
+		*err = e
+		answered <- resp
+	}})
+	return <-answered
+}
+
+func raise(to *atomic.Int64, value int64) {
+	for {
+		have := to.Load()
+		if have >= value || to.CompareAndSwap(have, value) {
+			return
+		}
+	}
+}
+
+// misbehave is time, the network and consensus until the clients have finished.
+func (c *cluster) misbehave(random *rand.Rand, done chan struct{}) {
+	c.elect(1)
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		id := kv.NodeID(1 + random.IntN(3))
+		switch n := random.IntN(200); {
+		case n == 0:
+			c.elect(kv.NodeID(random.IntN(4)))
+		case n == 1:
+			c.drop(id)
+		case n == 2:
+			c.mu.Lock()
+			c.lease = !c.lease
+			c.mu.Unlock()
+		case n == 3:
+			c.mu.Lock()
+			c.block[id] = !c.block[id]
+			c.mu.Unlock()
+		case n < 30:
+			c.tick(time.Duration(random.IntN(60)) * time.Millisecond)
+		case n < 90:
+			c.nodes[id].applyOne()
+		default:
+			c.deliver()
+			for _, node := range c.nodes {
+				if random.IntN(3) > 0 {
+					node.apply()
+				}
+			}
+		}
+	}
+}
+
+func (c *cluster) tick(by time.Duration) {
+	c.now += by
+	for id := kv.NodeID(1); id <= 3; id++ {
+		c.nodes[id].gateway.Tick(c.now)
+	}
+}
+
+// settle heals everything and lets it come to rest.
+func (c *cluster) settle() {
+	c.mu.Lock()
+	clear(c.block)
+	c.mu.Unlock()
+	for range 10 {
+		c.deliver()
+		for _, node := range c.nodes {
+			node.apply()
+			node.gateway.reading.Wait()
+		}
+		c.tick(time.Second)
+	}
+}
+
+// values tells at which revisions each value was written.
+func (c *cluster) values(t *testing.T) map[string][]kv.Revision {
+	view := c.nodes[1].View()
+	defer view.Close()
+	out := map[string][]kv.Revision{}
+	for revision := kv.Revision(2); revision <= view.Revision(); revision++ {
+		row, found, err := view.Get([]byte("k"), revision)
+		if err != nil || !found {
+			t.Fatalf("revision %d: %v %v", revision, found, err)
+		}
+		out[string(row.Value)] = append(out[string(row.Value)], row.ModRevision)
+	}
+	return out
+}
+
+// TestWheelAgainstList compares the wheel with looking at every call.
+func TestWheelAgainstList(t *testing.T) {
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		var w wheel
+		var list []*Call
+		now := time.Duration(0)
+		for range 300 {
+			switch random.IntN(3) {
+			case 0:
+				c := &Call{expires: now + time.Duration(random.IntN(20_000)-100)*time.Millisecond}
+				w.add(c)
+				list = append(list, c)
+			case 1:
+				if len(list) > 0 {
+					i := random.IntN(len(list))
+					w.remove(list[i])
+					w.remove(list[i])
+					list = slices.Delete(list, i, i+1)
+				}
+			case 2:
+				now += time.Duration(random.IntN(3000)) * time.Millisecond
+				if random.IntN(20) == 0 {
+					now += time.Minute
+				}
+				expired := w.advance(now)
+				kept := list[:0]
+				for _, c := range list {
+					if c.expires <= now != slices.Contains(expired, c) {
+						t.Fatalf("seed %d: at %v a call that expires at %v: expired %v", seed, now, c.expires, slices.Contains(expired, c))
+					}
+					if c.expires > now {
+						kept = append(kept, c)
+					}
+				}
+				list = kept
+			}
+			if len(w.all()) != len(list) {
+				t.Fatalf("seed %d: %d calls instead of %d", seed, len(w.all()), len(list))
+			}
+		}
+	}
+}
+
+// FuzzHandleMessage: whatever a peer sends is an error or an answer, never a panic.
+func FuzzHandleMessage(f *testing.F) {
+	f.Add(ChannelRequest, []byte{messageBarrier, 1, 2, 3, 4, 5, 6, 7, 8, 9})
+	f.Add(ChannelRequest, appendItem(appendHeader(nil, messageRequests, 7), 1, func(b []byte) []byte { return append(b, 2, 0, 10, 1, 'a', 18, 1, 'b') }))
+	f.Add(ChannelResponse, appendItem(appendHeader(nil, messageAnswers, 5), 1, func(b []byte) []byte {
+		return appendOutcome(b, &kv.Response{Kind: kv.KindPut, Put: &kv.PutResponse{}}, 3, nil, 0)
+	}))
+	f.Add(ChannelResponse, appendItem(appendHeader(nil, messageAnswers, 5), 1, func(b []byte) []byte {
+		return appendOutcome(b, nil, 0, kv.ErrNotLeader, 2)
+	}))
+	f.Add(ChannelResponse, []byte{messageBarrierPassed, 5, 0, 0, 0, 0, 0, 0, 0, 1, 1})
+	f.Add(ChannelResponse, []byte{messageBarrierFailed, 5, 0, 0, 0, 0, 0, 0, 0, 1, 17, 0, 2})
+	f.Fuzz(func(t *testing.T, channel byte, payload []byte) {
+		c := newCluster(t, Options{Instance: 5})
+		c.elect(1)
+		c.nodes[1].apply()
+		answers := 0
+		for _, req := range []*kv.Request{
+			{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("a")}},
+			{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("a")}}},
+		} {
+			c.nodes[2].gateway.Submit(&Call{Req: req, Done: func(*kv.Response, error) { answers++ }})
+		}
+		c.nodes[2].gateway.HandleMessage(1, channel, payload)
+		c.nodes[1].gateway.HandleMessage(2, channel, payload)
+		c.nodes[2].gateway.Close()
+		if answers != 2 {
+			t.Fatalf("%d answers", answers)
+		}
+	})
+}

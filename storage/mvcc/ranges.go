@@ -48,13 +48,17 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 	} else {
 		limits.keys = min(limits.keys, 4096) // values are read at the end, for all keys at once
 	}
-	kept, err := r.expect(q, lower, upper, limit)
-	if err != nil {
-		return nil, err
-	}
+	var kept []item
 	live := int64(0)
 	full := false
-	err = r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
+	err := r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
+		if live == 0 && limit == 0 && len(items) == limits.keys && !hasFilters(q) {
+			room, err := r.room(items[len(items)-1].key, upper, len(items))
+			if err != nil {
+				return false, err
+			}
+			kept = room
+		}
 		live += int64(len(items))
 		kept = append(kept, slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })...)
 		full = limit > 0 && live >= limit
@@ -76,13 +80,10 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 	return r.respond(q, kept, count)
 }
 
-// expect makes room for what the range will probably keep, so that long lists are not copied as they grow.
-func (r *Reader) expect(q *kv.RangeRequest, lower, upper []byte, limit int64) ([]item, error) {
-	if limit > 0 || hasFilters(q) {
-		return nil, nil
-	}
-	now, err := r.countNow(lower, upper)
-	return make([]item, 0, now), err
+// room makes room for a list that turns out to be long, so that it is not copied as it grows.
+func (r *Reader) room(from, upper []byte, found int) ([]item, error) {
+	rest, err := r.countNow(from, upper)
+	return make([]item, 0, int64(found)+rest), err
 }
 
 // fetchLimit is how many keys suffice; 0 means all. As in etcd, SortNone with another target than

@@ -430,3 +430,27 @@ func (w *world) verify(t *testing.T, who string, o *observer) {
 		}
 	}
 }
+
+// TestFirstWatchLooksOnce: a change that comes while nobody listens wakes nobody, so whoever begins to listen has the
+// dispatcher look once.
+func TestFirstWatchLooksOnce(t *testing.T) {
+	w := newWorld(t)
+	hub, err := newHub(Options{Source: w, Encode: encodeText})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := hub.NewStream(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.Applied(w.commit([]change{{"a", []byte("1")}}))
+	if len(hub.wake) != 0 {
+		t.Fatal("nobody listens, and the dispatcher was woken")
+	}
+	if _, err := s.Create(t.Context(), CreateRequest{Span: kv.Span{Start: []byte("a")}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(hub.wake) != 1 {
+		t.Fatal("the first watch did not wake the dispatcher")
+	}
+}

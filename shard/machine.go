@@ -117,6 +117,15 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 // Follow ends leadership: everything in flight is forgotten. What was proposed may still be
 // applied, but nobody here waits for it any more. Exclusive.
 func (m *Machine) Follow() {
+	if m.lead == nil {
+		return
+	}
+	m.lead.overlay.eachOp(func(p *op) {
+		// A revocation that may be lost is due again at once.
+		if l := m.leases.byID[p.lease]; p.kind == opRevoke && l != nil {
+			m.leases.postpone(l, l.deadline)
+		}
+	})
 	m.lead = nil
 }
 

@@ -1,6 +1,7 @@
 package raft_test
 
 import (
+	"flag"
 	"testing"
 	"testing/cryptotest"
 
@@ -20,15 +21,27 @@ func factory(m consensustest.Member) (consensus.Core, error) {
 
 var fixture = consensustest.Options{Factory: factory, RaftLogs: true}
 
+var (
+	firstSeed = flag.Uint64("first-seed", 0, "first seed of the random runs")
+	seedCount = flag.Uint64("seeds", 60, "number of random runs")
+)
+
 func TestRandom(t *testing.T) {
-	seeds, steps := uint64(60), 3000
+	seeds, steps := *seedCount, 3000
 	if testing.Short() {
 		seeds = 10
 	}
-	for seed := range seeds {
+	var total consensustest.Coverage
+	for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {
 		cryptotest.SetGlobalRandom(t, seed) // election jitter
-		if err := consensustest.RunRandom(fixture, seed, steps); err != nil {
+		coverage, err := consensustest.RunRandom(fixture, seed, steps)
+		if err != nil {
 			t.Fatal(err)
 		}
+		total.Add(coverage)
+	}
+	t.Logf("%+v", total)
+	if n := int(seeds); total.Leaderships < n || total.Chosen < 10*n || total.Configs < n || total.Snapshots < n || total.ReadsConfirmed < n || total.ReadsFailed < n/4 {
+		t.Errorf("the runs do not cover enough: %+v", total)
 	}
 }

@@ -35,6 +35,8 @@ type Options struct {
 	// RaftLogs: a leader's log holds everything chosen from the moment of its election, and two logs that
 	// agree on the term at an index agree on everything before.
 	RaftLogs bool
+	// Describe prints a message for the command "flight" of texts that are about one protocol.
+	Describe func(*consensus.Message) string
 }
 
 // node is one replica with its disk.

@@ -45,11 +45,16 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: !q.KeysOnly}
 	if limit > 0 {
 		limits.keys = int(min(limit, int64(limits.keys)))
+	} else {
+		limits.keys = min(limits.keys, 4096) // values are read at the end, for all keys at once
 	}
-	var kept []item
+	kept, err := r.expect(q, lower, upper, limit)
+	if err != nil {
+		return nil, err
+	}
 	live := int64(0)
 	full := false
-	err := r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
+	err = r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
 		live += int64(len(items))
 		kept = append(kept, slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })...)
 		full = limit > 0 && live >= limit
@@ -69,6 +74,15 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 		count = limit + after
 	}
 	return r.respond(q, kept, count)
+}
+
+// expect makes room for what the range will probably keep, so that long lists are not copied as they grow.
+func (r *Reader) expect(q *kv.RangeRequest, lower, upper []byte, limit int64) ([]item, error) {
+	if limit > 0 || hasFilters(q) {
+		return nil, nil
+	}
+	now, err := r.countNow(lower, upper)
+	return make([]item, 0, now), err
 }
 
 // fetchLimit is how many keys suffice; 0 means all. As in etcd, SortNone with another target than

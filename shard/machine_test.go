@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 func newGroup(t *testing.T, options Options) *group {
@@ -204,5 +205,36 @@ func TestSerializable(t *testing.T) {
 		if IsReadOnly(c.request) != c.readOnly || IsSerializable(c.request) != c.serializable {
 			t.Errorf("%s: read-only %v, serializable %v", describe(c.request), IsReadOnly(c.request), IsSerializable(c.request))
 		}
+	}
+}
+
+// An entry whose predecessor is missing is void, whatever else it says; so is one of a term without a barrier,
+// and one that was applied already.
+func TestVoid(t *testing.T) {
+	g := newGroup(t, testOptions(1))
+	g.leader.Follow()
+	put := func(term consensus.Term, seq uint64, base kv.Revision) []byte {
+		o := &entry{header: header{term: term, seq: seq, base: base}}
+		o.effects = []mvcc.Effect{{Key: fmt.Appendf(nil, "k%d", base), Value: []byte("v"), At: mvcc.Locator{Rev: base + 1}, Create: base + 1, Version: 1}}
+		return encodeEntry(o)
+	}
+	for i, c := range []struct {
+		data []byte
+		void bool
+	}{
+		{put(1, 2, 1), true},
+		{put(2, 1, 1), true},
+		{put(1, 1, 1), false},
+		{put(1, 1, 1), true},
+		{put(1, 3, 2), true},
+		{put(1, 2, 2), false},
+	} {
+		done, err := g.leader.apply(consensus.Entry{Index: consensus.Index(i + 2), Term: 9, Data: c.data})
+		if err != nil || done.Void != c.void || (len(done.Effects) == 0) != c.void {
+			t.Fatalf("entry %d: %+v %v, want void %v", i, done, err, c.void)
+		}
+	}
+	if g.leader.Revision() != 3 || g.leader.Metrics().VoidEntries != 4 {
+		t.Fatalf("revision %d, %d void", g.leader.Revision(), g.leader.Metrics().VoidEntries)
 	}
 }

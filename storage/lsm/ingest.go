@@ -254,7 +254,12 @@ func subtract(spans, covered []storage.Span) []storage.Span {
 			if bytes.Compare(from, covered[i].Lower) < 0 {
 				gaps = append(gaps, storage.Span{Lower: from, Upper: covered[i].Lower})
 			}
-			from = covered[i].Upper
+			if bytes.Compare(from, covered[i].Upper) < 0 {
+				from = covered[i].Upper
+			}
+			if bytes.Compare(covered[i].Upper, s.Upper) > 0 {
+				break // it reaches into the next span too
+			}
 		}
 		if bytes.Compare(from, s.Upper) < 0 {
 			gaps = append(gaps, storage.Span{Lower: from, Upper: s.Upper})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,13 +69,22 @@ type running struct {
 }
 
 type syncBuffer struct {
-	bytes.Buffer
-	lines chan string
+	mu     sync.Mutex
+	buffer bytes.Buffer
+	lines  chan string
 }
 
 func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.lines <- string(p)
-	return b.Buffer.Write(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines <- string(p) // has room for all lines of a test
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }
 
 func runDemo(t *testing.T, mode string, options Options) *running {

@@ -1,14 +1,18 @@
 package demo
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,9 +35,14 @@ func TestMain(m *testing.M) {
 // child0 behaves as mode says: "serve" until SIGTERM, "stubborn" until killed,
 // "broken" not at all.
 func child0(mode string, arguments []string) int {
-	if mode == "broken" {
+	switch mode {
+	case "broken":
 		fmt.Fprintln(os.Stderr, "disk on fire")
 		return 3
+	case "whole": // a demonstration of its own, to be killed
+		options := Options{Program: os.Args[0], Arguments: []string{"-demo-child=serve"}, DataDir: arguments[0], Output: os.Stdout}
+		fmt.Fprintln(os.Stderr, Run(context.Background(), options))
+		return 1
 	}
 	parsed, err := serveflags.Parse(arguments, os.Environ(), false)
 	if err != nil {
@@ -202,6 +211,58 @@ func TestDemoWithBrokenNodes(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "disk on fire") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestChildrenDieWithTheirParent, even when it has no chance to end them.
+func TestChildrenDieWithTheirParent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux can tie a child's life to its parent's")
+	}
+	directory := t.TempDir()
+	parent := exec.Command(os.Args[0], "-demo-child=whole", directory)
+	output, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(output)
+	for lines.Scan() && !strings.Contains(lines.Text(), "Ctrl-C ends") {
+	}
+	content, err := os.ReadFile(filepath.Join(directory, layoutFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if listeners, err := listenAll(mustLayout(t, content).ports()); err == nil {
+		closeAll(listeners)
+		t.Fatal("the nodes do not run")
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait() // it was killed
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		listeners, err := listenAll(mustLayout(t, content).ports())
+		if err == nil {
+			closeAll(listeners)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a node outlives its parent: %v", err)
+		}
+		runtime.Gosched()
+	}
+}
+
+func mustLayout(t *testing.T, content []byte) layout {
+	t.Helper()
+	var l layout
+	if err := json.Unmarshal(content, &l); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // TestNodeThatIgnoresItsEnd is killed after its time.

@@ -21,6 +21,8 @@ type failure struct {
 	failed chan struct{} // closed once cause is set
 	// closing is closed when the engine begins to close.
 	closing chan struct{}
+	// opened: Open has succeeded, so that Close will come.
+	opened atomic.Bool
 }
 
 func newFailure() *failure {
@@ -75,7 +77,9 @@ func (g *gate) hold() error {
 	if g.err() == nil {
 		return nil
 	}
-	<-g.closing
+	if g.opened.Load() {
+		<-g.closing
+	}
 	return g.err()
 }
 
@@ -105,7 +109,10 @@ func (g *gate) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (
 
 func (g *gate) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.wrap(f, err)
+	if err != nil {
+		return nil, err
+	}
+	return &gateDir{f, g}, nil
 }
 
 func (g *gate) Link(oldname, newname string) error {
@@ -167,6 +174,23 @@ func (f *gateFile) synced(sync func() error) error {
 	if err := sync(); err != nil {
 		f.gate.fail(describe(f.gate.dir, fmt.Errorf("sync failed: %w", err)))
 		return err
+	}
+	return nil
+}
+
+// gateDir is a directory. Pebble panics, in a goroutine of its own, when a directory cannot be synced. So
+// it does not learn of it: the engine has stopped before Sync returns, and acknowledges nothing any more.
+type gateDir struct {
+	vfs.File
+	gate *gate
+}
+
+func (d *gateDir) Sync() error {
+	if d.gate.err() != nil {
+		return nil
+	}
+	if err := d.File.Sync(); err != nil {
+		d.gate.fail(describe(d.gate.dir, fmt.Errorf("sync of the directory failed: %w", err)))
 	}
 	return nil
 }

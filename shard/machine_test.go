@@ -148,10 +148,10 @@ func TestAssertions(t *testing.T) {
 func TestBootstrapAndConfig(t *testing.T) {
 	r := mustOpen(testOptions(1))
 	start := consensus.SnapshotMeta{Index: 1, Term: 1, Config: consensus.Config{Voters: []consensus.ReplicaID{1, 2, 3}}}
-	if err := r.batch(func(b storage.Batch) error { return r.Bootstrap(start, b) }); err != nil {
+	if err := r.batch(func(b storage.Batch) error { return r.Bootstrap(start, []kv.NodeRecord{{ID: 7, Name: "n7"}}, b) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Bootstrap(start, r.engine.NewBatch()); !errors.Is(err, ErrInconsistent) {
+	if err := r.Bootstrap(start, nil, r.engine.NewBatch()); !errors.Is(err, ErrInconsistent) {
 		t.Fatalf("a second bootstrap: %v", err)
 	}
 	r.engine.Flush(func(error) {})
@@ -162,7 +162,7 @@ func TestBootstrapAndConfig(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	crashed, err := openReplica(r.engine.Crash(nil), r.options)
-	if err != nil || crashed.AppliedIndex() != 1 || !crashed.Config().Equal(start.Config) {
+	if err != nil || crashed.AppliedIndex() != 1 || !crashed.Config().Equal(start.Config) || len(crashed.Nodes()) != 1 || crashed.Nodes()[0].Name != "n7" {
 		t.Fatalf("%v %d %v", err, crashed.AppliedIndex(), crashed.Config())
 	}
 }

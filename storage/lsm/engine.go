@@ -277,8 +277,8 @@ func (l logger) Errorf(format string, args ...any) {
 	}
 }
 
-// Fatalf returns, and the engine is stopped: Pebble would have ended the process. The callers
-// in Pebble either return an error next or go on in memory only, since the gate is closed.
+// Fatalf returns, and the engine is stopped: Pebble would have ended the process. What leads here from a
+// failing disk is hidden from Pebble by silentFile; what is left are its own assertions, whose callers return an error next.
 func (l logger) Fatalf(format string, args ...any) {
 	l.engine.failure.fail(describe(l.engine.options.Dir, fatalError(format, args)))
 }

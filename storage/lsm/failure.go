@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -83,7 +84,11 @@ func (g *gate) hold() error {
 	return g.err()
 }
 
+// Create implements vfs.FS. See silentFile for the files that never fail.
 func (g *gate) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if silent(g.FS.PathBase(name)) {
+		return g.createSilent(name, c), nil
+	}
 	if err := g.hold(); err != nil {
 		return nil, err
 	}
@@ -112,7 +117,15 @@ func (g *gate) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gateDir{f, g}, nil
+	return &silentFile{File: f, gate: g}, nil
+}
+
+// Remove implements vfs.FS. After a failure the manifest on disk may still name what Pebble thinks obsolete.
+func (g *gate) Remove(name string) error {
+	if g.err() != nil {
+		return nil
+	}
+	return g.FS.Remove(name)
 }
 
 func (g *gate) Link(oldname, newname string) error {
@@ -178,19 +191,78 @@ func (f *gateFile) synced(sync func() error) error {
 	return nil
 }
 
-// gateDir is a directory. Pebble panics, in a goroutine of its own, when a directory cannot be synced. So
-// it does not learn of it: the engine has stopped before Sync returns, and acknowledges nothing any more.
-type gateDir struct {
-	vfs.File
-	gate *gate
+// silent tells whether Pebble cannot stand an error of the file: it would end the process, or panic in a
+// goroutine of its own and on a state that fits neither memory nor disk.
+func silent(base string) bool {
+	return strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "marker.")
 }
 
-func (d *gateDir) Sync() error {
-	if d.gate.err() != nil {
+// silentFile is the manifest, a marker or a directory. It hides errors from Pebble, after it stopped the engine:
+// so nothing that Pebble believes to be durable from then on is ever acknowledged, nothing more is written,
+// and no file is removed. Pebble goes on in memory, consistently, until it is closed.
+type silentFile struct {
+	vfs.File // nil if it could not be created
+	gate     *gate
+}
+
+func (g *gate) createSilent(name string, c vfs.DiskWriteCategory) vfs.File {
+	s := &silentFile{gate: g}
+	_ = s.hide("create "+name, func() (err error) {
+		s.File, err = g.FS.Create(name, c)
+		return err
+	})
+	return s
+}
+
+// hide runs the operation if the engine works, and stops the engine if it fails.
+func (s *silentFile) hide(what string, operation func() error) error {
+	if s.gate.err() != nil {
 		return nil
 	}
-	if err := d.File.Sync(); err != nil {
-		d.gate.fail(describe(d.gate.dir, fmt.Errorf("sync of the directory failed: %w", err)))
+	if err := operation(); err != nil {
+		s.gate.fail(describe(s.gate.dir, fmt.Errorf("%s: %w", what, err)))
+	}
+	return nil
+}
+
+func (s *silentFile) Write(p []byte) (int, error) {
+	return len(p), s.hide("write the manifest", func() error { _, err := s.File.Write(p); return err })
+}
+
+func (s *silentFile) Sync() error {
+	return s.hide("sync the manifest or its directory", func() error { return s.File.Sync() })
+}
+
+func (s *silentFile) SyncData() error {
+	return s.hide("sync the manifest", func() error { return s.File.SyncData() })
+}
+
+func (s *silentFile) SyncTo(length int64) (full bool, err error) {
+	err = s.hide("sync the manifest", func() (err error) { full, err = s.File.SyncTo(length); return err })
+	return full, err
+}
+
+// Preallocate is an optimization; Pebble ignores what becomes of it.
+func (s *silentFile) Preallocate(offset, length int64) error {
+	if s.File == nil {
+		return nil
+	}
+	return s.File.Preallocate(offset, length)
+}
+
+func (s *silentFile) Fd() uintptr {
+	if s.File == nil {
+		return vfs.InvalidFd
+	}
+	return s.File.Fd()
+}
+
+func (s *silentFile) Close() error {
+	if s.File == nil {
+		return nil
+	}
+	if err := s.File.Close(); err != nil {
+		return s.hide("close the manifest", func() error { return err })
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func failFrom(t *testing.T, index int64, stays bool) (injected bool) {
 		}
 		return true
 	}
-	runUntilError(t, e, history, hit.Load)
+	runUntilError(t, e, history, hit.Load, broken)
 	failed := e.failure.err()
 	if err := within(t, e.Close); err != nil && !hit.Load() {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func failFrom(t *testing.T, index int64, stays bool) (injected bool) {
 	return hit.Load()
 }
 
-func runUntilError(t *testing.T, e *Engine, history *storagetest.EngineHistory, hit func() bool) {
+func runUntilError(t *testing.T, e *Engine, history *storagetest.EngineHistory, hit func() bool, broken error) {
 	t.Helper()
 	for i := range 60 {
 		var err error
@@ -157,7 +157,7 @@ func runUntilError(t *testing.T, e *Engine, history *storagetest.EngineHistory, 
 		if err == nil {
 			continue
 		}
-		if !hit() || !errors.Is(err, storage.ErrUnusable) && e.failure.err() != nil {
+		if !hit() || !errors.Is(err, broken) {
 			t.Fatal(err)
 		}
 		if e.failure.err() != nil {

@@ -180,7 +180,7 @@ func parseRequest(lines []string) *kv.Request {
 	case "leases":
 		return &kv.Request{Kind: kv.KindLeaseLeases}
 	case "nodes":
-		return &kv.Request{Kind: kv.KindMemberList}
+		return &kv.Request{Kind: kv.KindMemberList, MemberList: &kv.MemberListRequest{Linearizable: true}}
 	case "node":
 		return &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: kv.NodeID(number(1)), Name: words[2]}}
 	case "compact":

@@ -69,7 +69,9 @@ func complete(r *kv.Request) bool {
 		return r.Alarm != nil
 	case kv.KindPublishNode:
 		return r.PublishNode != nil
-	case kv.KindLeaseLeases, kv.KindMemberList:
+	case kv.KindMemberList:
+		return r.MemberList != nil
+	case kv.KindLeaseLeases:
 		return true
 	}
 	return false
@@ -289,6 +291,8 @@ func IsSerializable(r *kv.Request) bool {
 	switch r.Kind {
 	case kv.KindRange:
 		return r.Range.Serializable
+	case kv.KindMemberList:
+		return !r.MemberList.Linearizable
 	case kv.KindTxn:
 		return len(r.Txn.Success)+len(r.Txn.Failure) > 0 &&
 			onlyRanges(r.Txn.Success, isSerializableRange) && onlyRanges(r.Txn.Failure, isSerializableRange)

@@ -148,4 +148,20 @@ func refused(t *testing.T, what string, got, want error) {
 	}
 }
 
-var _ = time.Second
+// short is for calls that must not succeed: long enough for an answer to come.
+func short(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually tries until the condition is nil; each attempt has a time of its own.
+func eventually(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	cluster.Eventually(t, what, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		return condition(ctx)
+	})
+}

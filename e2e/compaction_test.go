@@ -7,10 +7,11 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
 )
 
-func TestCompaction(t *testing.T) {
-	cl := stormyCluster(t)
+func testCompaction(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	var revisions []int64
 	for i := range 10 {
@@ -55,8 +56,7 @@ func TestCompaction(t *testing.T) {
 	}
 }
 
-func TestWatchBelowTheCompaction(t *testing.T) {
-	cl := stormyCluster(t)
+func testWatchBelowTheCompaction(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	var first, last int64
 	for i := range 5 {
@@ -87,8 +87,7 @@ func TestWatchBelowTheCompaction(t *testing.T) {
 }
 
 // Revisions of writes that took effect are dense, however the nodes end.
-func TestDenseRevisionsThroughCrashes(t *testing.T) {
-	cl := stormyCluster(t)
+func testDenseRevisionsThroughCrashes(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	revision := try(c.Put(within(t), "dense", "0"))(t).Header.Revision
 	putMore := func() {

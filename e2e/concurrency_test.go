@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/client/v3/mirror"
 	"go.etcd.io/etcd/client/v3/namespace"
 	"go.etcd.io/etcd/client/v3/ordering"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
 )
 
 func session(t *testing.T, c *clientv3.Client, ttl int) *concurrency.Session {
@@ -107,8 +109,7 @@ func TestElections(t *testing.T) {
 }
 
 // An election whose winner's node dies: the winner keeps its office through another node.
-func TestElectionOverAKill(t *testing.T) {
-	cl := stormyCluster(t)
+func testElectionOverAKill(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	winner := concurrency.NewElection(session(t, c, 10), "election-kill")
 	must(t, winner.Campaign(within(t), "winner"))

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
 )
 
 // fillRange writes five keys so that each sort target gives another order, without ties:
@@ -147,8 +149,7 @@ func TestRangeFromKey(t *testing.T) {
 }
 
 // A serializable read answers from the node's own state, with a quorum or without.
-func TestSerializableReadNeedsNoQuorum(t *testing.T) {
-	cl := stormyCluster(t)
+func testSerializableReadNeedsNoQuorum(t *testing.T, cl *cluster.Cluster) {
 	try(cl.Client(t).Put(within(t), "serializable", "v"))(t)
 	for _, n := range cl.Nodes {
 		eventuallyReads(t, n.Client(t), "serializable", "v", clientv3.WithSerializable())

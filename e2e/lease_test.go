@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
 )
 
 func TestLeaseLife(t *testing.T) {
@@ -117,8 +119,7 @@ func TestLeaseExpires(t *testing.T) {
 
 // A lease that is kept alive through any node outlives the deaths of leaders; one that is not lives
 // at least as long as promised; and all that should end, end.
-func TestLeasesOverLeaderChanges(t *testing.T) {
-	cl := stormyCluster(t)
+func testLeasesOverLeaderChanges(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	const ttl = 4
 	kept := try(c.Grant(within(t), ttl))(t).ID
@@ -182,8 +183,7 @@ func TestLeasesOverLeaderChanges(t *testing.T) {
 }
 
 // Leases, their keys and what is left of their time survive when all nodes are killed.
-func TestLeasesSurviveARestartOfAll(t *testing.T) {
-	cl := stormyCluster(t)
+func testLeasesSurviveARestartOfAll(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	id := try(c.Grant(within(t), 500))(t).ID
 	brief := try(c.Grant(within(t), 2))(t).ID

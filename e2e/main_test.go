@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -13,7 +14,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// parallel is how many tests run at once: most of the time they wait.
+const parallel = "4"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err) // the flag has another name now
+	}
 	code := cluster.Main(m)
 	if err := closeShared(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,8 +60,9 @@ func closeShared() (err error) {
 var (
 	// calm is for tests of which none disturbs the nodes; they run in parallel, each below its own prefix.
 	calm = share(cluster.Options{Flags: []string{"--watch-progress-notify-interval=1s"}})
-	// stormy is for tests that kill nodes, one after the other; each leaves all nodes serving.
-	stormy = share(cluster.Options{})
+	// exclusive and faulty are for tests that want to be alone, because they count revisions, compact, or kill nodes.
+	exclusive = share(cluster.Options{})
+	faulty    = share(cluster.Options{})
 )
 
 // calmCluster gives the shared cluster, and marks the test as one that runs beside others.
@@ -65,17 +74,47 @@ func calmCluster(t *testing.T) *cluster.Cluster {
 	return c
 }
 
-// stormyCluster gives the shared cluster whose nodes may be killed, all of them serving.
-func stormyCluster(t *testing.T) *cluster.Cluster {
-	t.Helper()
-	skipShort(t)
-	c := get(t, stormy)
-	t.Cleanup(func() {
-		if err := c.Start(); err != nil {
-			t.Errorf("serve again after the test: %v", err)
-		}
+// alone is a test that has a cluster to itself while it runs.
+type alone struct {
+	name string
+	test func(*testing.T, *cluster.Cluster)
+}
+
+// TestExclusive runs what nobody else may write besides.
+func TestExclusive(t *testing.T) {
+	runAlone(t, exclusive, []alone{
+		{"TxnRevisions", testTxnRevisions},
+		{"Headers", testHeaders},
+		{"WatchOfTheFuture", testWatchOfTheFuture},
+		{"Compaction", testCompaction},
+		{"WatchBelowTheCompaction", testWatchBelowTheCompaction},
+		{"HashKV", testHashKV},
+		{"DenseRevisionsThroughCrashes", testDenseRevisionsThroughCrashes},
+		{"LeasesOverLeaderChanges", testLeasesOverLeaderChanges},
+		{"LeasesSurviveARestartOfAll", testLeasesSurviveARestartOfAll},
 	})
-	return c
+}
+
+// TestFaults runs what goes on while nodes are killed.
+func TestFaults(t *testing.T) {
+	runAlone(t, faulty, []alone{
+		{"SerializableReadNeedsNoQuorum", testSerializableReadNeedsNoQuorum},
+		{"RequireLeader", testRequireLeader},
+		{"ElectionOverAKill", testElectionOverAKill},
+		{"WatchAtANodeThatWasAway", testWatchAtANodeThatWasAway},
+		{"WatchesResumeOverRestarts", testWatchesResumeOverRestarts},
+	})
+}
+
+// runAlone runs tests one after the other on a cluster; each begins with all nodes serving.
+func runAlone(t *testing.T, clusterOf func() (*cluster.Cluster, error), tests []alone) {
+	skipShort(t)
+	t.Parallel()
+	c := get(t, clusterOf)
+	for _, test := range tests {
+		must(t, c.Start())
+		t.Run(test.name, func(t *testing.T) { test.test(t, c) })
+	}
 }
 
 func get(t *testing.T, clusterOf func() (*cluster.Cluster, error)) *cluster.Cluster {

@@ -66,8 +66,7 @@ func TestStatus(t *testing.T) {
 }
 
 // The hash of the history up to a revision is the same everywhere, while writes go on, and tells histories apart.
-func TestHashKV(t *testing.T) {
-	cl := stormyCluster(t)
+func testHashKV(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	var revisions []int64
 	for i := range 30 {
@@ -265,8 +264,7 @@ func TestErrorCodes(t *testing.T) {
 }
 
 // A client that asks for a leader is refused at once where there is none, instead of waiting.
-func TestRequireLeader(t *testing.T) {
-	cl := stormyCluster(t)
+func testRequireLeader(t *testing.T, cl *cluster.Cluster) {
 	n := cl.Nodes[1]
 	c := n.Client(t)
 	watch := c.Watch(clientv3.WithRequireLeader(t.Context()), "require-leader", clientv3.WithCreatedNotify())

@@ -8,6 +8,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
 )
 
 func TestTxnCompares(t *testing.T) {
@@ -123,8 +125,7 @@ func TestTxnBranchesAndOwnWrites(t *testing.T) {
 }
 
 // All changes of a transaction have one revision; one that changes nothing takes none.
-func TestTxnRevisions(t *testing.T) {
-	cl := stormyCluster(t) // nobody else writes here
+func testTxnRevisions(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	before := try(c.Put(within(t), "txn-revision", "v"))(t).Header.Revision
 	empty := try(c.Txn(within(t)).Then(clientv3.OpGet("txn-revision"), clientv3.OpDelete("txn-revision/missing")).Commit())(t)
@@ -191,8 +192,7 @@ func TestTxnErrors(t *testing.T) {
 }
 
 // A header tells a revision at which the answer is right.
-func TestHeaders(t *testing.T) {
-	cl := stormyCluster(t)
+func testHeaders(t *testing.T, cl *cluster.Cluster) {
 	members := try(cl.Client(t).MemberList(within(t)))(t)
 	equal(t, "members", len(members.Members), 3)
 	revision := try(cl.Client(t).Put(within(t), "headers", "v"))(t).Header.Revision

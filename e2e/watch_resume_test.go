@@ -105,8 +105,7 @@ func progressed(t *testing.T, c *clientv3.Client, key string) {
 	})
 }
 
-func TestWatchesResumeOverRestarts(t *testing.T) {
-	cl := stormyCluster(t)
+func testWatchesResumeOverRestarts(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	const key = "resume"
 	from := try(c.Get(within(t), key))(t).Header.Revision + 1
@@ -169,8 +168,7 @@ func TestSlowWatcher(t *testing.T) {
 }
 
 // A node that was away serves a watch from before, with everything that it missed.
-func TestWatchAtANodeThatWasAway(t *testing.T) {
-	cl := stormyCluster(t)
+func testWatchAtANodeThatWasAway(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	const key = "away"
 	away := try(cl.Followers())(t)[0]

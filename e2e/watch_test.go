@@ -79,8 +79,7 @@ func TestWatchFromPastPresentAndFuture(t *testing.T) {
 }
 
 // A watch from a revision that is not there yet begins exactly there.
-func TestWatchOfTheFuture(t *testing.T) {
-	cl := stormyCluster(t) // nobody else writes here
+func testWatchOfTheFuture(t *testing.T, cl *cluster.Cluster) {
 	for _, n := range cl.Nodes {
 		c := n.Client(t)
 		now := try(c.Put(within(t), "future", "0"))(t).Header.Revision

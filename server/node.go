@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/api/etcd"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // localNode is what the API may ask without a quorum.
@@ -25,7 +26,7 @@ func (n localNode) Status() etcd.Status {
 	size := n.s.engine.Metrics()
 	status := etcd.Status{
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
-		Revision: n.s.shard.Revision(), SizeBytes: size.DiskBytes, SizeInUseBytes: min(size.LiveBytes, size.DiskBytes),
+		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota(), Alarms: n.s.alarms(),
 	}
 	if leader == 0 {
@@ -48,6 +49,10 @@ func (s *Server) alarms() []kv.Alarm {
 
 func (s *Server) quota() int64 { return max(0, s.options.Cluster.QuotaBytes) }
 
+// stateBytes is what counts against the quota: files, which are compressed, and what will be in
+// files soon. Without the latter a quota below the size of a memtable would be overshot several times.
+func stateBytes(m storage.Metrics) int64 { return m.DiskBytes + m.UnflushedBytes }
+
 // quotaInterval is how often the size is looked at: what can be written meanwhile is the overshoot.
 const quotaInterval = 100 * time.Millisecond
 
@@ -65,7 +70,7 @@ func (s *Server) watchQuota() {
 			return
 		case <-ticker.C:
 		}
-		if s.engine.Metrics().DiskBytes < s.quota() || s.raised(alarm) {
+		if stateBytes(s.engine.Metrics()) < s.quota() || s.raised(alarm) {
 			continue
 		}
 		s.logger.Error("the quota is reached: writes are refused until there is space and the alarm is cleared", "quota_bytes", s.quota())

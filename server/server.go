@@ -1,5 +1,8 @@
 // Package server puts the parts of one node together, starts them in order and ends them in order. It
 // is the only place in production that names concrete implementations; two nodes fit into one process.
+//
+// options.go holds what a node can be told, members.go who the cluster consists of, identity.go what a data
+// directory says about whom it belongs to.
 package server
 
 import (

@@ -463,7 +463,10 @@ func (g *Gateway) Restored() { g.hub.Restored(g.shard.Revision()) }
 
 // Close ends all calls with kv.ErrStopped, and all watch streams, and waits for what runs.
 func (g *Gateway) Close() {
-	if g.stopped.Swap(true) {
+	g.mu.Lock() // whoever starts a reader from now on sees that it is too late
+	already := g.stopped.Swap(true)
+	g.mu.Unlock()
+	if already {
 		return
 	}
 	g.hub.Close()
@@ -474,8 +477,6 @@ func (g *Gateway) Close() {
 	for _, c := range calls {
 		g.abort(c, kv.ErrStopped)
 	}
-	g.mu.Lock() // whoever starts a reader from now on sees that it is too late
-	g.mu.Unlock()
 	g.reading.Wait()
 }
 

@@ -54,9 +54,6 @@ func appendItem(dst []byte, id uint64, body func([]byte) []byte) []byte {
 	return dst
 }
 
-// maxItemBytes is what four groups of seven bits can count.
-const maxItemBytes = 1<<28 - 1
-
 func appendOutcome(dst []byte, resp *kv.Response, applied uint64, err error, leader kv.NodeID) []byte {
 	if err != nil {
 		return etcdwire.AppendError(append(dst, outcomeError), err, etcdwire.Hints{Leader: leader})

@@ -38,7 +38,7 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 		l, err := net.Listen("tcp", url.HostPort())
 		if err != nil {
 			m.close()
-			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls): %w", url.HostPort(), err)
+			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls); is another process using the port? %w", url.HostPort(), err)
 		}
 		s.workers.Go(func() {
 			if err := m.http.Serve(l); err != nil && err != http.ErrServerClosed {

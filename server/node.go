@@ -29,9 +29,6 @@ func (n localNode) Status() etcd.Status {
 		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota(), Alarms: n.s.alarms(),
 	}
-	if leader == 0 {
-		status.Errors = append(status.Errors, kv.ErrNoLeader.Error())
-	}
 	if err := n.s.store.Err(); err != nil {
 		status.Errors = append(status.Errors, err.Error())
 	}

@@ -1,8 +1,3 @@
-// Package server is the composition root: it turns Options into one running
-// node and is the only place that names concrete implementations.
-//
-// This file holds what a node can be told; members.go who the cluster consists
-// of; identity.go what a data directory says about whom it belongs to.
 package server
 
 import (

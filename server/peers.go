@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 
@@ -131,9 +132,15 @@ func (s *Server) transportListener() transport.Listener {
 			s.logger.Warn("cannot reach a node", "node", node, "reason", reason)
 		},
 		RefusedBy: func(refused *transport.RefusedError) {
-			s.logger.Error("another node refuses this one", "reason", refused)
+			if s.quiet.allows("refused by", refusalKey(refused), s.clock()) {
+				s.logger.Error("another node refuses this one", "reason", refused)
+			}
 		},
-		Refused: func(refused *transport.RefusedError) { s.logger.Error("refused a node", "reason", refused) },
+		Refused: func(refused *transport.RefusedError) {
+			if s.quiet.allows("refused", refusalKey(refused), s.clock()) {
+				s.logger.Error("refused a node", "reason", refused)
+			}
+		},
 		ReceiveFailed: func(node kv.NodeID, address string, reason error) {
 			s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
 		},
@@ -143,3 +150,6 @@ func (s *Server) transportListener() transport.Listener {
 		AcceptFailed: func(reason error) { s.logger.Error("accepting connections of nodes failed", "reason", reason) },
 	}
 }
+
+// refusalKey leaves out what differs from one attempt to the next.
+func refusalKey(r *transport.RefusedError) string { return fmt.Sprintf("%s %d", r.Node, r.Refusal) }

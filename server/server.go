@@ -1,5 +1,8 @@
 // Package server puts the parts of one node together, starts them in order and ends them in order. It
 // is the only place in production that names concrete implementations; two nodes fit into one process.
+//
+// options.go holds what a node can be told, members.go who the cluster consists of, identity.go what a data
+// directory says about whom it belongs to.
 package server
 
 import (
@@ -54,6 +57,7 @@ type Server struct {
 	context context.Context
 	workers sync.WaitGroup
 	closing sync.Once
+	quiet   repetitions // of log lines
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -99,7 +103,7 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// openStorage opens the directory, the state engine and the log.
+// openStorage opens the directory, the log and the state engine.
 func (s *Server) openStorage() (err error) {
 	if s.dir, err = OpenDataDir(s.options, time.Now()); err != nil {
 		return err
@@ -112,6 +116,60 @@ func (s *Server) openStorage() (err error) {
 	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return fmt.Errorf("create %s: %w", staging, err)
 	}
+	// The log comes first: wherever there is state there was a log, and openLog can tell that it is gone.
+	if err := s.openLog(); err != nil {
+		return err
+	}
+	if err := s.openState(); err != nil {
+		return err
+	}
+	// The entries of the three directories must survive a power loss as their content does.
+	return syncDirectory(s.dir.Path)
+}
+
+// openLog opens the log, and says what it had to repair.
+func (s *Server) openLog() error {
+	path := filepath.Join(s.dir.Path, "log")
+	if err := s.refuseLostLog(path); err != nil {
+		return err
+	}
+	log, err := wal.Open(wal.Options{Dir: path, Listener: wal.Listener{
+		Waited: func(waited time.Duration) {
+			s.logger.Warn("writes had to wait for a new segment of the log", "waited", waited)
+		},
+		Problem: func(err error) { s.logger.Warn("the log has a problem that has no consequence yet", "error", err) },
+	}})
+	if err != nil {
+		return err
+	}
+	s.log = log
+	found := log.Recovery()
+	if found.TornBytes > 0 {
+		s.logger.Warn("the log ended in a write that a crash had interrupted and nobody was told of; it was cut off", "file", found.TornFile, "bytes", found.TornBytes)
+	}
+	return nil
+}
+
+// refuseLostLog looks for state without a log. Then votes and acknowledged entries are lost; going on could
+// lose what the cluster has acknowledged.
+func (s *Server) refuseLostLog(path string) error {
+	state, err := filepath.Glob(filepath.Join(s.dir.Path, "state", "MANIFEST-*"))
+	if err != nil {
+		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
+	}
+	segments, err := filepath.Glob(filepath.Join(path, "*.wal"))
+	if err != nil {
+		return fmt.Errorf("list the log in %s: %w", path, err)
+	}
+	if len(state) == 0 || len(segments) > 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: the data directory %s has state but no log in %s: what this node voted for and acknowledged is lost; "+
+		"put the log back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, s.dir.Path, path)
+}
+
+// openState opens the state engine.
+func (s *Server) openState() (err error) {
 	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, "state"), Listener: lsm.Listener{
 		Failed: func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
 		Stalled: func(reason string, waited time.Duration) {
@@ -122,15 +180,7 @@ func (s *Server) openStorage() (err error) {
 		},
 		Message: func(text string) { s.logger.Warn("state engine", "message", text) },
 	}})
-	if err != nil {
-		return err
-	}
-	log, err := wal.Open(wal.Options{Dir: filepath.Join(s.dir.Path, "log")})
-	if err != nil {
-		return err
-	}
-	s.log = log
-	return nil
+	return err
 }
 
 // openPeers starts the connections to the other nodes, and the driver.
@@ -205,7 +255,9 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 			},
 			SlowSync: func(took time.Duration) { s.logger.Warn("the log's disk is slow", "sync_took", took) },
 			MessageRefused: func(_ consensus.GroupID, from kv.NodeID, err error) {
-				s.logger.Debug("message refused", "from", from, "error", err)
+				if s.quiet.allows("message", from.String(), s.clock()) {
+					s.logger.Warn("a message of another node was refused", "from", from, "reason", err)
+				}
 			},
 			Failed: s.fail,
 		},
@@ -296,7 +348,10 @@ func (s *Server) becomeReady() {
 			close(s.ready)
 			return
 		}
-		s.logger.Info("waiting for the cluster", "reason", err)
+		if s.quiet.allows("waiting", err.Error(), s.clock()) {
+			leader, _ := s.shard.Leader()
+			s.logger.Info("waiting for the cluster: more than half of its nodes must run and reach each other", "leader", leader, "last_answer", err)
+		}
 		select {
 		case <-s.context.Done():
 		case <-time.After(50 * time.Millisecond):

@@ -104,7 +104,26 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 		return &unavailableError{what + ": " + a.diagnose(message)}
 	}
 	// The prefixes name parts of etcd, which tell a person nothing.
-	return fmt.Errorf("%s: %s", what, strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: "))
+	return fmt.Errorf("%s: %s%s", what, strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: "), advice(message))
+}
+
+// advices say what to do about refusals whose text, which is etcd's, does not.
+var advices = []struct{ part, advice string }{
+	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, forget history with `quorate compact`, " +
+		"then `etcdctl defrag` and `etcdctl alarm disarm`; reads and deletes work meanwhile"},
+	{"required revision has been compacted", "; history that old is forgotten, later revisions can still be read"},
+	{"required revision is a future revision", "; `quorate status` shows the present one"},
+	{"request is too large", "; the nodes' limit is --max-request-bytes"},
+	{"too many operations", "; the nodes' limit is --max-txn-ops"},
+}
+
+func advice(message string) string {
+	for _, a := range advices {
+		if strings.Contains(message, a.part) {
+			return a.advice
+		}
+	}
+	return ""
 }
 
 func codeOf(err error) (codes.Code, string) {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -92,7 +94,7 @@ func (a *app) leaseRevokeCommand() *cobra.Command {
 			return a.request(ctx, "lease revoke", func(ctx context.Context, client *clientv3.Client) error {
 				response, err := client.Revoke(ctx, id)
 				if err != nil {
-					return err
+					return orNoSuchLease(err, id)
 				}
 				if a.json() {
 					return writeJSON(a.stdout, struct {
@@ -105,6 +107,18 @@ func (a *app) leaseRevokeCommand() *cobra.Command {
 			})
 		}),
 	}
+}
+
+func noSuchLease(id clientv3.LeaseID) error {
+	return &notFoundError{"lease " + leaseText(int64(id)) + " does not exist; it may have expired"}
+}
+
+// orNoSuchLease names the lease that the store does not know.
+func orNoSuchLease(err error, id clientv3.LeaseID) error {
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return noSuchLease(id)
+	}
+	return err
 }
 
 func (a *app) leaseKeepAliveCommand() *cobra.Command {
@@ -133,7 +147,7 @@ func (a *app) keepAliveOnce(ctx context.Context, id clientv3.LeaseID) error {
 	return a.request(ctx, "lease keep-alive", func(ctx context.Context, client *clientv3.Client) error {
 		response, err := client.KeepAliveOnce(ctx, id)
 		if err != nil {
-			return err
+			return orNoSuchLease(err, id)
 		}
 		return a.printRenewal(response)
 	})
@@ -205,7 +219,7 @@ func (a *app) leaseTimeToLive(ctx context.Context, argument string, keys bool) e
 		}
 		// The protocol says "no such lease" by a negative time to live.
 		if response.TTL < 0 {
-			return &notFoundError{"lease " + leaseText(int64(id)) + " does not exist; it may have expired"}
+			return noSuchLease(id)
 		}
 		return a.printTimeToLive(response)
 	})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,19 +16,25 @@ import (
 // cellRunes is how much of a value a table with several rows shows.
 const cellRunes = 80
 
-// table writes aligned columns.
+// table writes aligned columns. A cell wider than cellRunes moves what is right of it in its own line only.
 func table(w io.Writer, header []string, rows [][]string) error {
-	var aligned strings.Builder
-	writer := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		fmt.Fprintln(writer, strings.Join(row, "\t")) // a strings.Builder takes everything
+	all := append([][]string{header}, rows...)
+	widths := make([]int, len(header))
+	for _, row := range all {
+		for i, text := range row {
+			widths[i] = max(widths[i], min(utf8.RuneCountInString(text), cellRunes))
+		}
 	}
-	if err := writer.Flush(); err != nil {
-		return err
-	}
-	for line := range strings.Lines(aligned.String()) {
+	for _, row := range all {
+		var line strings.Builder
+		for i, text := range row {
+			fmt.Fprintf(&line, "%-*s", widths[i]+2, text) // a strings.Builder takes everything
+			if utf8.RuneCountInString(text) > widths[i]+1 {
+				line.WriteString("  ")
+			}
+		}
 		// Lines end where their text ends.
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line.String(), " \n")); err != nil {
 			return err
 		}
 	}

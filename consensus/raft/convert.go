@@ -70,11 +70,11 @@ func classOf(kind consensus.MessageKind, context uint64) consensus.Class {
 
 // messageBox holds a message of the library together with everything it points to: one allocation.
 type messageBox struct {
-	message                                                   raftpb.Message
-	kind                                                      raftpb.MessageType
-	to, from, term, logTerm, index, commit, vote, hint, reads uint64
-	reject                                                    bool
-	context                                                   [8]byte
+	message                                            raftpb.Message
+	kind                                               raftpb.MessageType
+	to, from, term, logTerm, index, commit, vote, hint uint64
+	reject                                             bool
+	context                                            [8]byte
 }
 
 // toMessage converts a message that Step has validated.

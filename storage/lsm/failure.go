@@ -51,7 +51,9 @@ func describe(dir string, err error) error {
 	case errors.Is(err, storage.ErrUnusable) || errors.Is(err, storage.ErrClosed) || errors.Is(err, storage.ErrCorrupt):
 		return err
 	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("%w: the state in %s: %w; remove the node's data directory and add the node again, it gets everything from the others", storage.ErrCorrupt, dir, err)
+		return fmt.Errorf("%w: the state in %s: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the state in %s: a file is missing: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%w: the disk of the state in %s is full: %w; free space and restart the node", storage.ErrUnusable, dir, err)
 	case errors.Is(err, fs.ErrPermission):
@@ -60,6 +62,16 @@ func describe(dir string, err error) error {
 		return fmt.Errorf("%w: the state in %s: %w; check the disk and restart the node", storage.ErrUnusable, dir, err)
 	}
 }
+
+// oneLine leaves out what Pebble's errors carry for machines, in further lines.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	first, _, _ := strings.Cut(e.error.Error(), "\n")
+	return first
+}
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // gate is the file system that Pebble sees. After a failure nothing passes it that
 // would change the disk: what is durable stays a prefix of what was applied.

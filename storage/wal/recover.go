@@ -235,7 +235,7 @@ func (r *recovering) missing(generation uint64) error {
 	if len(r.headerless) > 0 {
 		return r.headerless[0].corrupt(0, "its header is damaged; probably it is the segment of generation %d, which is missing in %s", generation, path)
 	}
-	return fmt.Errorf("%w: the log segment of generation %d is missing in %s; what this node acknowledged is lost: remove its data directory and add the node again, it gets everything from the others",
+	return fmt.Errorf("%w: the log segment of generation %d is missing in %s; what this node acknowledged is lost; see \"A node that lost its data\" in docs/operations.md",
 		storage.ErrCorrupt, generation, path)
 }
 

@@ -187,6 +187,6 @@ func (s *segment) begin(generation uint64) error {
 }
 
 func (s *segment) corrupt(offset int64, format string, args ...any) error {
-	return fmt.Errorf("%w: log segment %s at offset %d: %s; what this node acknowledged is lost: remove its data directory and add the node again, it gets everything from the others",
+	return fmt.Errorf("%w: log segment %s at offset %d: %s; what this node acknowledged is lost; see \"A node that lost its data\" in docs/operations.md",
 		storage.ErrCorrupt, s.path, offset, fmt.Sprintf(format, args...))
 }

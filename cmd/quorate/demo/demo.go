@@ -88,7 +88,7 @@ func (c *cluster) run(ctx context.Context, directory string) error {
 		return err
 	}
 	c.output.printf("serving after %.1f s", time.Since(begun).Seconds())
-	c.output.printf("%s", instructions(c.endpoints()))
+	c.output.printf("%s", instructions(c.options.Program, c.endpoints()))
 	if c.options.KillLeaderEvery > 0 {
 		return c.failOvers(ctx)
 	}

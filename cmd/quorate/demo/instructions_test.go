@@ -1,0 +1,31 @@
+package demo
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestInstructionsNameAProgramThatWorks(t *testing.T) {
+	find := func(found string, err error) func(string) (string, error) {
+		return func(string) (string, error) { return found, err }
+	}
+	for _, c := range []struct {
+		program string
+		find    func(string) (string, error)
+		want    string
+	}{
+		{"/tmp/go-build123/b001/exe/quorate", find("", errors.New("none")), "go run ./cmd/quorate"},
+		{"/home/me/go/bin/quorate", find("/home/me/go/bin/quorate", nil), "quorate"},
+		{"/src/quorate", find("/usr/bin/quorate", nil), "/src/quorate"},
+		{"/src/quorate", find("", errors.New("none")), "/src/quorate"},
+	} {
+		if got := command(c.program, c.find); got != c.want {
+			t.Errorf("%s: %q, want %q", c.program, got, c.want)
+		}
+	}
+	text := instructions("/src/quorate", []string{"127.0.0.1:1", "127.0.0.1:2"})
+	if !strings.Contains(text, "export QUORATE_ENDPOINTS=127.0.0.1:1,127.0.0.1:2; /src/quorate put") {
+		t.Errorf("other ports are not named: %s", text)
+	}
+}

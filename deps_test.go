@@ -38,6 +38,8 @@ gateway/watch         : kv shard storage/mvcc
 api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
 server                : kv consensus consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv server; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
+e2e/chaos             :
+e2e/chaos/history     : kv shard/model; github.com/anishathalye/porcupine
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

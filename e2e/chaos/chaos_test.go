@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -56,7 +58,7 @@ func run(t *testing.T, mix string, duration time.Duration) {
 		chosen = rand.Uint64()
 	}
 	t.Logf("reproduce the schedule with -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q", chosen, duration, mix)
-	c := startCluster(t, build(t), "--snapshot-count=50", "--read-safety="+*safety)
+	c := startCluster(t, program(t), "--snapshot-count=50", "--read-safety="+*safety)
 	r := &recording{recorder: &recorder{began: time.Now(), cluster: c}}
 	working, stopWorking := context.WithCancel(context.Background())
 	defer stopWorking()
@@ -86,6 +88,12 @@ func run(t *testing.T, mix string, duration time.Duration) {
 	h := r.collect(t, c, &watchers, stopWatching)
 	c.checkHashes(h.Final)
 	judge(t, h)
+	if t.Failed() {
+		if f, err := os.Create(filepath.Join(c.dir, "history.txt")); err == nil {
+			history.Dump(f, h)
+			f.Close()
+		}
+	}
 	t.Log(n.summary())
 	failover(t, n, h)
 }

@@ -53,9 +53,12 @@ type node struct {
 	client     *clientv3.Client // a connection for looking at the node; the workload has its own
 }
 
-// build compiles the program once.
-func build(t *testing.T) string {
+// program is the binary to test; it is compiled unless the environment names one.
+func program(t *testing.T) string {
 	t.Helper()
+	if path := os.Getenv("QUORATE_CHAOS_BINARY"); path != "" {
+		return path
+	}
 	path := filepath.Join(t.TempDir(), "quorate")
 	arguments := []string{"build", "-o", path}
 	if raceEnabled {

@@ -17,7 +17,7 @@ import (
 const (
 	registers = 8
 	patience  = 800 * time.Millisecond // of a client with one request
-	leaseTTL  = 2                       // seconds
+	leaseTTL  = 2                      // seconds
 )
 
 func registerKey(i int) []byte { return fmt.Appendf(nil, "r/%d", i) }

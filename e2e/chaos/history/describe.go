@@ -2,7 +2,10 @@ package history
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -127,4 +130,30 @@ func describeOps(ops []kv.Op) string {
 		}
 	}
 	return b.String()
+}
+
+// Dump writes the operations and what the watches delivered in the order of their ends, for people.
+func Dump(w io.Writer, h *History) {
+	type line struct {
+		at   time.Duration
+		text string
+	}
+	var lines []line
+	for i := range h.Operations {
+		o := &h.Operations[i]
+		text := fmt.Sprintf("%v %v", o.Outcome, o.Err)
+		if o.Outcome == Acknowledged {
+			text = fmt.Sprintf("revision %d %s", o.Response.Revision, describe(o.Response))
+		}
+		lines = append(lines, line{o.Return, fmt.Sprintf("%12v %12v client %2d node %d process %d: %s: %s", o.Invoke, o.Return, o.Client, o.Node, o.Process, describeRequest(o.Request), text)})
+	}
+	for _, watcher := range h.Watchers {
+		for _, b := range watcher.Batches {
+			lines = append(lines, line{b.At, fmt.Sprintf("%12v %12v watcher %s: revision %d progress %v%s", b.At, b.At, watcher.Name, b.Revision, b.Progress, describeEvents(b.Events, false))})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return int(a.at - b.at) })
+	for _, l := range lines {
+		fmt.Fprintln(w, l.text)
+	}
 }

@@ -21,7 +21,7 @@ type leases struct {
 type leaseLife struct {
 	grant    *Operation // Acknowledged or Unknown
 	renewals []*Operation
-	revokes  []*Operation // not refused
+	revokes  []*Operation // refused ones too: the official client repeats them, and the second try finds nothing
 	missing  []*Operation // were told that there is no such lease
 	ended    kv.Revision  // where its keys were deleted, or the answer to its revocation; 0: not seen
 	inModel  bool
@@ -35,12 +35,9 @@ func newLeases(h *History) leases {
 		switch {
 		case r.Kind == kv.KindLeaseGrant && o.Outcome != Refused:
 			l.life(r.LeaseGrant.ID).grant = o
-		case r.Kind == kv.KindLeaseRevoke && o.Outcome != Refused:
-			life := l.life(r.LeaseRevoke.ID)
-			life.revokes = append(life.revokes, o)
 		case r.Kind == kv.KindLeaseRevoke:
 			life := l.life(r.LeaseRevoke.ID)
-			life.missing = append(life.missing, o)
+			life.revokes = append(life.revokes, o)
 		case r.Kind == kv.KindLeaseKeepAlive && o.Outcome == Acknowledged && o.Response.LeaseKeepAlive.TTLSeconds > 0:
 			life := l.life(r.LeaseKeepAlive.ID)
 			life.renewals = append(life.renewals, o)

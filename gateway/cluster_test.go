@@ -53,6 +53,7 @@ type node struct {
 	pending     []pending
 	waits       []wait
 	subscribers []func(*shard.Applied)
+	onRead      func()         // called by Read once it has its answer
 	serving     consensus.Term // the term it leads and is ready to serve in; 0: none
 }
 
@@ -282,6 +283,9 @@ func (n *node) Applied() uint64 {
 func (n *node) Read(req *kv.Request) (*kv.Response, error) {
 	view := n.View()
 	defer view.Close()
+	if n.onRead != nil {
+		defer n.onRead()
+	}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.machine.Read(view, 0, req)

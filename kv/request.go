@@ -40,8 +40,9 @@ type Request struct {
 	LeaseKeepAlive  *LeaseKeepAliveRequest
 	LeaseTimeToLive *LeaseTimeToLiveRequest
 	Alarm           *AlarmRequest
+	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
-	// LeaseLeases and MemberList have no fields.
+	// LeaseLeases has no fields.
 }
 
 // SortOrder is the order of a range's results.
@@ -201,6 +202,10 @@ type AlarmRequest struct {
 	Action AlarmAction
 	Alarm  Alarm
 }
+
+// MemberListRequest lists the nodes. Without Linearizable any node answers from what it has applied,
+// even without a quorum.
+type MemberListRequest struct{ Linearizable bool }
 
 // NodeRecord is what the cluster knows about a node.
 type NodeRecord struct {

@@ -77,7 +77,9 @@ func (s *Store) pump(now time.Duration) {
 		}
 	}
 	if needSync {
+		// Answers to other nodes' requests leave now, not after the sync.
 		s.answer()
+		s.opts.Transport.Flush()
 	}
 	s.sync()
 	for _, r := range dirty {

@@ -45,6 +45,7 @@ type NodeOptions struct {
 	ListenPeerURLs      []URL
 	AdvertisePeerURLs   []URL // equal, as a set, to the URLs of Name in ClusterOptions.Members
 	ListenMetricsURLs   []URL // HTTP with /metrics and /health; empty: not served
+	EnablePprof         bool  // /debug/pprof/ beside them
 
 	// InitialClusterState tells what to do with an empty data directory.
 	InitialClusterState ClusterState

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
@@ -263,7 +264,9 @@ func (s *Server) openClients() (err error) {
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
-		PingMinInterval:      node.KeepAlive.MinTime, PingInterval: node.KeepAlive.Interval, PingTimeout: node.KeepAlive.Timeout,
+		PingMinInterval:      orNever(node.KeepAlive.MinTime, time.Nanosecond),
+		PingInterval:         orNever(node.KeepAlive.Interval, math.MaxInt64),
+		PingTimeout:          orNever(node.KeepAlive.Timeout, math.MaxInt64),
 		Listener: etcd.Listener{StreamFailed: func(method string, err error) {
 			s.logger.Warn("a stream ended", "method", method, "error", err)
 		}},
@@ -372,6 +375,14 @@ func (s *Server) shutdown(ctx context.Context) error {
 		errs = append(errs, s.dir.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// orNever replaces a negative duration, which means "never", by the one that has that effect.
+func orNever(d, never time.Duration) time.Duration {
+	if d < 0 {
+		return never
+	}
+	return d
 }
 
 // newRand is a source seeded by the system; the cores get theirs from outside.

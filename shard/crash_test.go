@@ -13,31 +13,47 @@ import (
 )
 
 // Whatever prefix of the batches a crash leaves, replay from the durable applied index gives the same state,
-// even if the replay itself is cut off by a crash.
+// even if the replay itself is cut off by a crash. The run is repeated for each batch at which it crashes.
 func TestCrashAtEveryBatch(t *testing.T) {
-	for seed := range uint64(4) {
-		w, err := newTwin(seed + 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		boundaries, rewound := 0, 0
-		w.follower.afterBatch = func() {
-			boundaries++
-			again, err := crashTwice(w, w.follower)
+	seeds, steps := uint64(3), 400
+	if testing.Short() {
+		seeds, steps = 1, 200
+	}
+	for seed := range seeds {
+		replayed, batches := 0, 0
+		for ; ; batches++ {
+			n, crashed, err := crashAfter(seed+1000, batches, steps)
 			if err != nil {
-				t.Fatalf("seed %d, batch %d: %v", seed, boundaries, err)
+				t.Fatalf("seed %d, crash after batch %d: %v", seed, batches, err)
 			}
-			rewound += again
-		}
-		for i := range 500 {
-			if err := w.stepWithoutCrash(); err != nil {
-				t.Fatalf("seed %d, step %d: %v", seed, i, err)
+			if !crashed {
+				break
 			}
+			replayed += n
 		}
-		if boundaries < 50 || rewound < 50 {
-			t.Fatalf("seed %d: %d batches, %d entries replayed: the test tests too little", seed, boundaries, rewound)
+		if batches < steps/10 || replayed < batches {
+			t.Fatalf("seed %d: %d batches, %d entries replayed: the test tests too little", seed, batches, replayed)
+		}
+		t.Logf("seed %d: a crash after each of %d batches, %d entries replayed", seed, batches, replayed)
+	}
+}
+
+func crashAfter(seed uint64, batches, steps int) (replayed int, crashed bool, err error) {
+	w, err := newTwin(seed)
+	if err != nil {
+		return 0, false, err
+	}
+	for range steps {
+		if w.follower.applies == batches {
+			w.random = rand.New(rand.NewPCG(seed, uint64(batches)))
+			replayed, err = crashTwice(w, w.follower)
+			return replayed, true, err
+		}
+		if err := w.stepWithoutCrash(); err != nil {
+			return 0, false, err
 		}
 	}
+	return 0, false, nil
 }
 
 // stepWithoutCrash makes the follower apply and flush more often than step does, and keeps it the follower.
@@ -64,6 +80,10 @@ func (t *twin) stepWithoutCrash() error {
 // crashTwice opens what a crash of the replica leaves, replays half, crashes again, replays everything and
 // compares. It returns how many entries were replayed.
 func crashTwice(w *twin, r *replica) (replayed int, err error) {
+	want, err := dumpState(r)
+	if err != nil {
+		return 0, err
+	}
 	first, err := openReplica(r.engine.Crash(w.random), r.options)
 	if err != nil {
 		return 0, err
@@ -88,47 +108,52 @@ func crashTwice(w *twin, r *replica) (replayed int, err error) {
 	if err := w.group.catchUp(second, target); err != nil {
 		return 0, fmt.Errorf("second replay: %w", err)
 	}
-	return replayed, sameState(r, second)
+	if err := second.Check(); err != nil {
+		return 0, err
+	}
+	return replayed, sameDump(want, second)
 }
 
-// sameState compares everything that two replicas can be asked for.
-func sameState(a, b *replica) error {
-	if err := b.Check(); err != nil {
-		return err
+func sameDump(want string, r *replica) error {
+	got, err := dumpState(r)
+	if err == nil && got != want {
+		err = fmt.Errorf("states differ:\n got %s\nwant %s", got, want)
 	}
-	da, db := dumpState(a), dumpState(b)
-	if da != db {
-		return fmt.Errorf("states differ:\n%s\n%s", da, db)
-	}
-	for rev := max(1, a.applied.Compacted); rev <= a.Revision(); rev++ {
-		ha, errA := a.HashKV(rev)
-		hb, errB := b.HashKV(rev)
-		if errA != nil || errB != nil || ha != hb {
-			return fmt.Errorf("hash at revision %d: %x (%v), %x (%v)", rev, ha, errA, hb, errB)
-		}
-	}
-	return nil
+	return err
 }
 
-func dumpState(r *replica) string {
+// dumpState prints everything that a replica can be asked for.
+func dumpState(r *replica) (string, error) {
 	s := r.applied
 	text := fmt.Sprintf("%d/%d chain %d/%d rev %d compacted %d clock %d alarms %v nodes %v\n", s.Index, s.Term, s.ChainTerm, s.ChainSeq, s.Revision, s.Compacted, s.LeaseClock, r.Alarms(), r.Nodes())
 	for _, id := range r.leases.ids() {
 		l := r.leases.byID[id]
 		keys, err := r.attached(id)
-		text += fmt.Sprintf("lease %d ttl %d deadline %d keys %q %v\n", id, l.ttl, l.deadline, keys, err)
+		if err != nil {
+			return "", err
+		}
+		text += fmt.Sprintf("lease %d ttl %d deadline %d keys %q\n", id, l.ttl, l.deadline, keys)
+	}
+	for rev := max(1, s.Compacted); rev <= s.Revision; rev++ {
+		hash, err := r.HashKV(rev)
+		if err != nil {
+			return "", err
+		}
+		text += fmt.Sprintf("%d:%x ", rev, hash)
 	}
 	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
 	found, err := r.Read(nil, 0, everything)
-	return text + describe(found) + fmt.Sprint(err)
+	return text + describe(found), err
 }
 
 // A snapshot is the engine's spans at the end of a flush, whatever was applied meanwhile.
 func TestSnapshotIsAState(t *testing.T) {
+	files := storage.NewMemoryFiles()
 	w, err := newTwin(77)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.follower = mustOpenSharing(files, testOptions(77))
 	for range 800 {
 		if err := w.stepWithoutCrash(); err != nil {
 			t.Fatal(err)
@@ -139,6 +164,11 @@ func TestSnapshotIsAState(t *testing.T) {
 	}
 	snapshot := w.follower.engine.NewSnapshot()
 	defer snapshot.Close()
+	for range 20 { // the snapshot is a moment in the middle of things; take it so
+		if err := w.applyOne(w.follower); err != nil {
+			t.Fatal(err)
+		}
+	}
 	names, err := w.follower.engine.Export(t.Context(), snapshot, w.follower.StateSpans(), "snapshot", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -148,12 +178,13 @@ func TestSnapshotIsAState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other.follower = mustOpenSharing(files, testOptions(78))
 	for range 300 {
 		if err := other.stepWithoutCrash(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	receiver := storage.NewMemory(storage.MemoryOptions{Files: w.follower.engine.Files()})
+	receiver := other.follower.engine
 	if err := receiver.Ingest(t.Context(), names, StateSpans(kv.SystemShard)); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +195,11 @@ func TestSnapshotIsAState(t *testing.T) {
 	if err := w.group.catchUp(again, w.follower.AppliedIndex()); err != nil {
 		t.Fatal(err)
 	}
-	if err := sameState(w.follower, again); err != nil {
+	want, err := dumpState(w.follower)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sameDump(want, again); err != nil {
 		t.Fatal(err)
 	}
 }

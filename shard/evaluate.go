@@ -12,7 +12,7 @@ import (
 // Evaluate decides a request on the applied state overlaid with everything in flight. Its
 // effects are visible to later evaluations at once, and to everybody else when the proposal that
 // TakeProposal makes of them is applied. The request must be valid (Validate); its bytes are
-// kept and must not change. Exclusive.
+// kept and must not change. Driver.
 func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	l := m.lead
 	if l == nil {

@@ -18,8 +18,6 @@ type replica struct {
 	store   *mvcc.Store
 	applies int // batches applied to the engine
 	options Options
-	// afterBatch, if set, is called after each batch.
-	afterBatch func()
 }
 
 func testOptions(seed uint64) Options {
@@ -31,8 +29,10 @@ func openReplica(engine *storage.Memory, options Options) (*replica, error) {
 	return r, r.reopen()
 }
 
-func mustOpen(options Options) *replica {
-	r, err := openReplica(storage.NewMemory(storage.MemoryOptions{CrashStates: 1 << 20, ManualFlush: true}), options)
+func mustOpen(options Options) *replica { return mustOpenSharing(nil, options) }
+
+func mustOpenSharing(files storage.Files, options Options) *replica {
+	r, err := openReplica(storage.NewMemory(storage.MemoryOptions{CrashStates: 1 << 20, ManualFlush: true, Files: files}), options)
 	if err != nil {
 		panic(err)
 	}
@@ -63,9 +63,6 @@ func (r *replica) batch(fill func(storage.Batch) error) error {
 		return err
 	}
 	r.applies++
-	if r.afterBatch != nil {
-		r.afterBatch()
-	}
 	return nil
 }
 

@@ -117,13 +117,22 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 // Follow ends leadership: everything in flight is forgotten. What was proposed may still be
 // applied, but nobody here waits for it any more. Exclusive.
 func (m *Machine) Follow() {
+	if m.lead == nil {
+		return
+	}
+	m.lead.overlay.eachOp(func(p *op) {
+		// A revocation that may be lost is due again at once.
+		if l := m.leases.byID[p.lease]; p.kind == opRevoke && l != nil {
+			m.leases.postpone(l, l.deadline)
+		}
+	})
 	m.lead = nil
 }
 
 // Leading tells whether Evaluate may be called. Shared.
 func (m *Machine) Leading() bool { return m.lead != nil }
 
-// Evaluated returns the revision of the applied state overlaid with everything in flight.
+// Evaluated returns the revision of the applied state overlaid with everything in flight. Driver.
 func (m *Machine) Evaluated() kv.Revision {
 	if m.lead != nil {
 		return m.lead.revision
@@ -131,7 +140,7 @@ func (m *Machine) Evaluated() kv.Revision {
 	return m.applied.Revision
 }
 
-// PendingBytes is about how large the next proposal will be. A driver takes the proposal when it is enough.
+// PendingBytes is about how large the next proposal will be. A driver takes the proposal when it is enough. Driver.
 func (m *Machine) PendingBytes() int {
 	if m.lead == nil {
 		return 0
@@ -139,12 +148,12 @@ func (m *Machine) PendingBytes() int {
 	return m.lead.overlay.untakenBytes
 }
 
-// HasProposal tells whether TakeProposal would return one.
+// HasProposal tells whether TakeProposal would return one. Driver.
 func (m *Machine) HasProposal() bool { return m.lead != nil && m.lead.overlay.untaken() }
 
 // TakeProposal encodes everything evaluated since the last call as one log entry. The caller must
 // propose it, in order, under the term given to Lead; if the log refuses it, the same bytes may be
-// proposed again, and nothing else before them. seq 0: there is nothing to propose. Exclusive.
+// proposed again, and nothing else before them. seq 0: there is nothing to propose. Driver.
 func (m *Machine) TakeProposal(now time.Duration) (data []byte, seq uint64) {
 	if !m.HasProposal() {
 		return nil, 0
@@ -159,7 +168,7 @@ func (m *Machine) TakeProposal(now time.Duration) (data []byte, seq uint64) {
 }
 
 // Tick revokes expired leases, within bounds, and makes sure that the lease clock is logged
-// while leases exist. The effects wait for TakeProposal. Call it about every 100 ms. Exclusive.
+// while leases exist. The effects wait for TakeProposal. Call it about every 100 ms. Driver.
 func (m *Machine) Tick(now time.Duration) error {
 	if m.lead == nil {
 		return nil
@@ -193,7 +202,7 @@ func (m *Machine) Revision() kv.Revision { return m.applied.Revision }
 // Config is the membership as of the applied index; nil if the log never said.
 func (m *Machine) Config() *consensus.Config { return m.applied.Config }
 
-// Metrics returns figures. Shared.
+// Metrics returns figures. Driver.
 func (m *Machine) Metrics() Metrics {
 	figures := m.metrics
 	figures.Leases = m.leases.size()

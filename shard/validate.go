@@ -69,7 +69,9 @@ func complete(r *kv.Request) bool {
 		return r.Alarm != nil
 	case kv.KindPublishNode:
 		return r.PublishNode != nil
-	case kv.KindLeaseLeases, kv.KindMemberList:
+	case kv.KindMemberList:
+		return r.MemberList != nil
+	case kv.KindLeaseLeases:
 		return true
 	}
 	return false
@@ -109,11 +111,15 @@ func validateTxn(r *kv.TxnRequest, maxOps int) error {
 		return err
 	}
 	// Only now, so that a request with too many operations cannot make this expensive.
-	if _, _, err := footprint(r.Success); err != nil {
-		return err
+	for _, ops := range [][]kv.Op{r.Success, r.Failure} {
+		if len(ops) < 2 && (len(ops) == 0 || ops[0].Txn == nil) {
+			continue // a single write conflicts with nothing
+		}
+		if _, _, err := footprint(ops); err != nil {
+			return err
+		}
 	}
-	_, _, err := footprint(r.Failure)
-	return err
+	return nil
 }
 
 func validateOps(r *kv.TxnRequest, maxOps int, limited bool) error {
@@ -285,6 +291,8 @@ func IsSerializable(r *kv.Request) bool {
 	switch r.Kind {
 	case kv.KindRange:
 		return r.Range.Serializable
+	case kv.KindMemberList:
+		return !r.MemberList.Linearizable
 	case kv.KindTxn:
 		return len(r.Txn.Success)+len(r.Txn.Failure) > 0 &&
 			onlyRanges(r.Txn.Success, isSerializableRange) && onlyRanges(r.Txn.Failure, isSerializableRange)

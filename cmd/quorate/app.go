@@ -22,8 +22,10 @@ const (
 	exitNotFound    = 4 // the one key or lease that was asked for does not exist
 )
 
-// errNotFound ends a command with exitNotFound; its output says what is missing.
-var errNotFound = errors.New("not found")
+// notFoundError ends a command with exitNotFound; it says what is missing.
+type notFoundError struct{ message string }
+
+func (e *notFoundError) Error() string { return e.message }
 
 // app is one invocation: what it may touch, and the flags that all client
 // commands share.
@@ -61,8 +63,9 @@ func (a *app) run(ctx context.Context, arguments []string) int {
 
 func (a *app) report(err error) int {
 	var bad usageError
+	var missing *notFoundError
 	switch {
-	case errors.Is(err, errNotFound):
+	case errors.As(err, &missing):
 		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
 		return exitNotFound
 	case !a.running || errors.As(err, &bad):
@@ -102,7 +105,6 @@ func (a *app) rootCommand() *cobra.Command {
   quorate status               what every node is doing`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Nodes:"}, &cobra.Group{ID: "client", Title: "Requests:"})
@@ -119,7 +121,24 @@ func (a *app) rootCommand() *cobra.Command {
 		root.AddCommand(command)
 	}
 	root.AddCommand(a.versionCommand())
+	explainArguments(root)
 	return root
+}
+
+// explainArguments makes every command say what arguments it takes when it got
+// others.
+func explainArguments(command *cobra.Command) {
+	if check := command.Args; check != nil {
+		command.Args = func(cmd *cobra.Command, arguments []string) error {
+			if check(cmd, arguments) == nil {
+				return nil
+			}
+			return fmt.Errorf("it is: %s, and it got %s", cmd.UseLine(), plural(int64(len(arguments)), "argument"))
+		}
+	}
+	for _, child := range command.Commands() {
+		explainArguments(child)
+	}
 }
 
 const defaultEndpoint = "127.0.0.1:2379"

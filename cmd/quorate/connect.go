@@ -87,8 +87,9 @@ func (e *unavailableError) Error() string { return e.message }
 // explain says what happened, to what, and what to try.
 func (a *app) explain(ctx context.Context, what string, err error) error {
 	var bad usageError
+	var missing *notFoundError
 	switch {
-	case errors.As(err, &bad), errors.Is(err, errNotFound):
+	case errors.As(err, &bad), errors.As(err, &missing):
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: interrupted; whether it took effect is unknown", what)
@@ -102,7 +103,8 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	case code == codes.Unavailable || code == codes.DeadlineExceeded:
 		return &unavailableError{what + ": " + a.diagnose(message)}
 	}
-	return fmt.Errorf("%s: %s", what, strings.TrimPrefix(message, "etcdserver: "))
+	// The prefixes name parts of etcd, which tell a person nothing.
+	return fmt.Errorf("%s: %s", what, strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: "))
 }
 
 func codeOf(err error) (codes.Code, string) {

@@ -112,7 +112,7 @@ func (a *app) get(ctx context.Context, f *getFlags, arguments []string) error {
 			return err
 		}
 		if single && response.Count == 0 && !f.countOnly {
-			return fmt.Errorf("key %s does not exist: %w", text([]byte(key), a.hex), errNotFound)
+			return &notFoundError{"key " + text([]byte(key), a.hex) + " does not exist"}
 		}
 		return nil
 	})

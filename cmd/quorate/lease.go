@@ -162,7 +162,7 @@ func (a *app) keepAlive(ctx context.Context, id clientv3.LeaseID) error {
 	if ctx.Err() != nil {
 		return nil // Ctrl-C is how it ends
 	}
-	return fmt.Errorf("lease %s is no longer renewed: it expired or was revoked, or the cluster could not be reached for its whole time to live: %w", leaseText(int64(id)), errNotFound)
+	return &notFoundError{"lease " + leaseText(int64(id)) + " is no longer renewed: it expired or was revoked, or the cluster could not be reached for its whole time to live"}
 }
 
 func (a *app) printRenewal(response *clientv3.LeaseKeepAliveResponse) error {
@@ -205,7 +205,7 @@ func (a *app) leaseTimeToLive(ctx context.Context, argument string, keys bool) e
 		}
 		// The protocol says "no such lease" by a negative time to live.
 		if response.TTL < 0 {
-			return fmt.Errorf("lease %s does not exist; it may have expired: %w", leaseText(int64(id)), errNotFound)
+			return &notFoundError{"lease " + leaseText(int64(id)) + " does not exist; it may have expired"}
 		}
 		return a.printTimeToLive(response)
 	})

@@ -33,9 +33,13 @@ func (a *app) txnCommand() *cobra.Command {
 }
 
 func (a *app) txn(ctx context.Context, arguments []string) error {
-	input, prompt := a.stdin, a.txnPrompt()
-	if len(arguments) > 0 {
-		input, prompt = strings.NewReader(strings.Join(arguments, "\n")), nil
+	var prompt func(section string)
+	input := a.stdin
+	switch {
+	case len(arguments) > 0:
+		input = strings.NewReader(strings.Join(arguments, "\n"))
+	case isTerminal(a.stdin):
+		prompt = a.txnPrompt()
 	}
 	t, err := a.readTxn(ctx, input, prompt)
 	if err != nil {
@@ -69,20 +73,23 @@ func (a *app) readTxn(ctx context.Context, input io.Reader, prompt func(string))
 	}
 }
 
-// txnPrompt asks for lines when a person types them.
+// txnPrompt asks a person for lines.
 func (a *app) txnPrompt() func(section string) {
-	file, isFile := a.stdin.(*os.File)
+	fmt.Fprintln(a.stderr, `Conditions after "if", operations after "then" and "else", "commit" at the end; --help shows the syntax.`)
+	return func(section string) { fmt.Fprintf(a.stderr, "%s> ", section) }
+}
+
+func isTerminal(r io.Reader) bool {
+	file, isFile := r.(*os.File)
 	if !isFile {
-		return nil
+		return false
 	}
 	info, err := file.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil
+		return false
 	}
-	fmt.Fprintln(a.stderr, `Conditions after "if", operations after "then" and "else", "commit" at the end; --help shows the syntax.`)
-	return func(section string) {
-		fmt.Fprintf(a.stderr, "%s> ", section)
-	}
+	nothing, err := os.Stat(os.DevNull) // a character device, too
+	return err != nil || !os.SameFile(info, nothing)
 }
 
 type txnJSON struct {

@@ -60,24 +60,32 @@ func (a *app) watch(ctx context.Context, f *watchFlags, arguments []string) erro
 		return err
 	}
 	defer client.Close()
-	responses := client.Watch(clientv3.WithRequireLeader(ctx), key, options...)
-	return a.follow(ctx, f, responses)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Watch returns only once a stream is open.
+	opened := make(chan clientv3.WatchChan, 1)
+	go func() { opened <- client.Watch(clientv3.WithRequireLeader(ctx), key, options...) }()
+	return a.follow(ctx, f, opened)
 }
 
 // follow prints responses until the context ends. The node confirms a watch at
 // once; if it does not within the timeout, nobody serves it.
-func (a *app) follow(ctx context.Context, f *watchFlags, responses clientv3.WatchChan) error {
+func (a *app) follow(ctx context.Context, f *watchFlags, opened <-chan clientv3.WatchChan) error {
 	confirmation := time.NewTimer(a.timeout)
 	defer confirmation.Stop()
 	shown := int64(0)
+	var responses clientv3.WatchChan
 	for {
 		select {
+		case <-ctx.Done():
+			return nil // Ctrl-C is how a watch ends
+		case responses = <-opened:
 		case <-confirmation.C:
 			return a.explain(ctx, "watch", context.DeadlineExceeded)
 		case response, open := <-responses:
 			switch {
 			case ctx.Err() != nil:
-				return nil // Ctrl-C is how a watch ends
+				return nil
 			case !open:
 				return &unavailableError{"watch: the cluster ended it"}
 			case response.CompactRevision != 0:

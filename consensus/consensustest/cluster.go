@@ -35,6 +35,8 @@ type Options struct {
 	// RaftLogs: a leader's log holds everything chosen from the moment of its election, and two logs that
 	// agree on the term at an index agree on everything before.
 	RaftLogs bool
+	// Describe prints a message for the command "flight" of texts that are about one protocol.
+	Describe func(*consensus.Message) string
 }
 
 // node is one replica with its disk.
@@ -64,6 +66,7 @@ type Cluster struct {
 	network network
 	ledger  ledger
 	events  []string
+	counts  Coverage
 	// violation is the first broken invariant.
 	violation error
 }
@@ -129,6 +132,7 @@ func (c *Cluster) Crash(id consensus.ReplicaID, stateFirst bool) {
 	}
 	n.core = nil
 	n.log.Crash()
+	c.counts.Crashes++
 }
 
 // Checkpoint makes the state machine durable and, if asked to, forgets the log before it.
@@ -297,7 +301,7 @@ func (e *envelope) raise(state *machine) {
 // deliver hands an envelope to its receiver, if it still can.
 func (c *Cluster) deliver(e *envelope) {
 	to := c.nodes[e.to]
-	if to == nil || to.core == nil || c.network.cut[e.link] {
+	if to == nil || to.core == nil || e.lost || c.network.cut[e.link] {
 		c.lose(e)
 		return
 	}

@@ -27,4 +27,5 @@
 //	checkpoint 2 / compact 2     make the state durable / and forget the log before it
 //	unreachable 1 peer=2
 //	values / status / check
+//	flight / quiet 1             for texts about one protocol: the messages in flight; Status().Quiet
 package consensustest

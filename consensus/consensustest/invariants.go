@@ -135,6 +135,7 @@ func (c *Cluster) installed(n *node) {
 	if len(values) != len(n.machine.values) {
 		c.violated("replica %d installs a snapshot at %d with %d values instead of %d", n.id, n.machine.index, len(n.machine.values), len(values))
 	}
+	c.counts.Snapshots++
 	c.event("%d: snapshot with %d values", n.id, len(n.machine.values))
 }
 
@@ -184,10 +185,12 @@ func (c *Cluster) readAnswered(n *node, answer consensus.ReadState) {
 	case !asked:
 		c.violated("replica %d answers read %d, which nobody waits for", n.id, answer.ID)
 	case answer.Index == 0:
+		c.counts.ReadsFailed++
 		c.event("%d: read %d failed", n.id, answer.ID)
 	case answer.Index < least:
 		c.violated("replica %d answers read %d at %d: stale, %d was applied before", n.id, answer.ID, answer.Index, least)
 	default:
+		c.counts.ReadsConfirmed++
 		c.event("%d: read %d confirmed", n.id, answer.ID)
 	}
 }

@@ -14,6 +14,7 @@ type envelope struct {
 	link
 	encoded  []byte
 	snapshot *machine
+	lost     bool // the sender of a snapshot will learn so
 }
 
 // matches tells whether the envelope travels the link; zero means any.
@@ -28,7 +29,8 @@ type network struct {
 }
 
 func (n *network) send(e *envelope) {
-	if !n.cut[e.link] {
+	e.lost = n.cut[e.link]
+	if !e.lost || e.snapshot != nil {
 		n.flight = append(n.flight, e)
 	}
 }

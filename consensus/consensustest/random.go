@@ -14,30 +14,53 @@ type randomRun struct {
 	rng      *rand.Rand
 	proposed int
 	reads    consensus.ReadID
+	faults   int // in a thousand steps, of each sort
 	trace    []string
 }
 
 // maxReplicas bounds how many replicas a random run makes.
 const maxReplicas = 6
 
+// Coverage counts what happened in a random run, so that a test can insist that something did.
+type Coverage struct {
+	Leaderships, Chosen, Configs, Snapshots, ReadsConfirmed, ReadsFailed, Crashes int
+}
+
+// Add adds the figures of another run.
+func (v *Coverage) Add(o Coverage) {
+	v.Leaderships += o.Leaderships
+	v.Chosen += o.Chosen
+	v.Configs += o.Configs
+	v.Snapshots += o.Snapshots
+	v.ReadsConfirmed += o.ReadsConfirmed
+	v.ReadsFailed += o.ReadsFailed
+	v.Crashes += o.Crashes
+}
+
 // RunRandom drives a cluster of replicas through so many random events with every fault, then heals it and
 // requires that it agrees and makes progress. The error tells what went wrong and the last events before.
-func RunRandom(opts Options, seed uint64, steps int) error {
+func RunRandom(opts Options, seed uint64, steps int) (Coverage, error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	opts.Limits = Limits{
 		ElectionTicks: 10, HeartbeatTicks: 1 + rng.IntN(3),
 		MaxMessageBytes: []int{1, 60, 1 << 20}[rng.IntN(3)], MaxApplyBytes: []int{1, 80, 1 << 20}[rng.IntN(3)],
 		MaxInflightMessages: 1 + rng.IntN(8),
 	}
-	r := &randomRun{c: NewCluster(opts, 1+2*rng.IntN(3)), rng: rng}
+	r := &randomRun{c: NewCluster(opts, 1+2*rng.IntN(3)), rng: rng, faults: rng.IntN(12)}
 	for step := 0; step < steps && r.c.violation == nil; step++ {
 		r.step()
 	}
 	r.recover()
 	if err := r.c.violation; err != nil {
-		return fmt.Errorf("seed %d: %w\nlast events: %v", seed, err, r.trace[max(0, len(r.trace)-40):])
+		return r.c.coverage(), fmt.Errorf("seed %d: %w\nlast events: %v", seed, err, r.trace[max(0, len(r.trace)-40):])
 	}
-	return nil
+	return r.c.coverage(), nil
+}
+
+func (c *Cluster) coverage() Coverage {
+	v := c.counts
+	v.Leaderships, v.Chosen, v.Configs = len(c.ledger.leaders), len(c.ledger.entries), len(c.ledger.configs)-1
+	return v
 }
 
 func (r *randomRun) note(format string, args ...any) {
@@ -65,25 +88,46 @@ func (r *randomRun) act(n *node, what string, f func(consensus.Core) error) {
 	_ = r.c.act(n.id, f) // refusals are part of the game
 }
 
-// step does one random thing. The weights make progress likely and faults frequent.
+// step does one random thing. The weights make progress likely and faults frequent; how frequent
+// is drawn for each run.
 func (r *randomRun) step() {
 	switch p := r.rng.IntN(1000); {
-	case p < 560:
+	case p < 620:
 		r.flight()
-	case p < 700:
+	case p < 740:
 		r.act(r.pick(), "tick", func(core consensus.Core) error { core.Tick(); return nil })
-	case p < 830:
+	case p < 820:
 		r.propose()
 	case p < 850:
 		r.read()
-	case p < 930:
+	case p < 920:
 		r.disk()
-	case p < 955:
-		r.partition()
-	case p < 970:
-		r.lives()
-	default:
+	case p < 940:
 		r.rare()
+	case p < 960:
+		r.mend()
+	case p < 960+r.faults:
+		r.partition()
+	case p < 960+2*r.faults:
+		r.crash()
+	default:
+		r.flight()
+	}
+}
+
+// mend heals the network or brings a replica back.
+func (r *randomRun) mend() {
+	if r.rng.IntN(2) == 0 {
+		r.note("heal")
+		clear(r.c.network.cut)
+		return
+	}
+	for _, id := range r.c.ids {
+		if r.c.nodes[id].core == nil {
+			r.note("restart %d", id)
+			r.c.Restart(id)
+			return
+		}
 	}
 }
 
@@ -155,23 +199,16 @@ func (r *randomRun) disk() {
 }
 
 func (r *randomRun) partition() {
-	switch r.rng.IntN(4) {
-	case 0:
+	if r.rng.IntN(2) == 0 {
 		r.c.isolate(r.pick().id)
-	case 1:
+	} else {
 		r.c.network.cut[link{r.pick().id, r.pick().id}] = true
-	default:
-		clear(r.c.network.cut)
 	}
 	r.note("partition %d", len(r.c.network.cut))
 }
 
-func (r *randomRun) lives() {
-	n := r.pick()
-	if n.core == nil {
-		r.note("restart %d", n.id)
-		r.c.Restart(n.id)
-	} else {
+func (r *randomRun) crash() {
+	if n := r.pick(); n.core != nil {
 		r.note("crash %d", n.id)
 		r.c.Crash(n.id, r.rng.IntN(2) == 0)
 	}
@@ -196,14 +233,18 @@ func (r *randomRun) rare() {
 	}
 }
 
-// config makes a random membership, and the replicas it needs.
+// config makes a random membership, and the replicas it needs: mostly a small change of the latest one.
 func (r *randomRun) config() (config consensus.Config) {
+	latest := r.c.ledger.configs[len(r.c.ledger.configs)-1]
 	for id := consensus.ReplicaID(1); id <= maxReplicas; id++ {
-		switch p := r.rng.IntN(10); {
-		case p < 6:
+		p := r.rng.IntN(12)
+		switch {
+		case p < 5 && slices.Contains(latest.Voters, id), p == 6, p == 7 && slices.Contains(latest.Learners, id):
 			config.Voters = append(config.Voters, id)
-		case p < 8:
+		case p == 8, p < 3 && slices.Contains(latest.Learners, id):
 			config.Learners = append(config.Learners, id)
+		case p > 8 && slices.Contains(latest.Voters, id):
+			config.Voters = append(config.Voters, id)
 		}
 	}
 	for _, id := range config.Members() {
@@ -243,7 +284,7 @@ func (r *randomRun) recover() {
 	var state []string
 	for _, id := range r.c.ids {
 		n := r.c.nodes[id]
-		state = append(state, fmt.Sprintf("%d: %s, %d values, %s", id, n.role.Role, len(n.machine.values), n.machine.config))
+		state = append(state, fmt.Sprintf("%d: %d values, log %d-%d, %+v", id, len(n.machine.values), n.log.First(), n.log.Last(), n.core.Status()))
 	}
 	r.c.violated("the healed group does not come to an agreement: %q", state)
 }

@@ -82,6 +82,8 @@ var verbs = map[string]func(*scenario, *datadriven.TestData) (string, error){
 	"compact":    nodeVerb(func(c *Cluster, n *node, _ *datadriven.TestData) { c.Checkpoint(n.id, true) }),
 	"values":     func(s *scenario, _ *datadriven.TestData) (string, error) { return s.values(), nil },
 	"status":     func(s *scenario, _ *datadriven.TestData) (string, error) { return s.status(), nil },
+	"flight":     func(s *scenario, _ *datadriven.TestData) (string, error) { return s.flight(), nil },
+	"quiet":      (*scenario).quiet,
 	"check":      func(s *scenario, _ *datadriven.TestData) (string, error) { return s.check(), nil },
 }
 
@@ -261,6 +263,27 @@ func (s *scenario) status() string {
 		fmt.Fprintf(&b, "%d: %s\n", id, s.look(s.cluster.nodes[id]).role)
 	}
 	return b.String()
+}
+
+func (s *scenario) flight() string {
+	var b strings.Builder
+	for _, e := range s.cluster.network.flight {
+		if m, err := consensus.DecodeMessage(e.encoded); err == nil && s.opts.Describe != nil {
+			fmt.Fprintln(&b, s.opts.Describe(&m))
+		}
+	}
+	if b.Len() == 0 {
+		return "nothing\n"
+	}
+	return b.String()
+}
+
+func (s *scenario) quiet(d *datadriven.TestData) (string, error) {
+	n, err := s.node(d)
+	if err != nil || n.core == nil {
+		return "", err
+	}
+	return fmt.Sprintf("quiet: %v\n", n.core.Status().Quiet), nil
 }
 
 // check prints whether all running members have applied the same; the invariants hold after every command anyway.

@@ -114,6 +114,9 @@ func (c *core) fromMessage(pb *raftpb.Message) consensus.Message {
 	if m.Kind == KindAppendResponse || m.Kind == KindHeartbeatResponse {
 		m.Commit = c.hard.Commit
 	}
+	if m.Reject && (m.Kind == KindVoteResponse || m.Kind == KindPreVoteResponse) {
+		c.tellCommit(&m)
+	}
 	if pb.Snapshot != nil {
 		m.Snapshot = fromSnapshot(pb.Snapshot)
 	}

@@ -1,6 +1,8 @@
 package raft_test
 
 import (
+	"flag"
+	"fmt"
 	"testing"
 	"testing/cryptotest"
 
@@ -18,17 +20,51 @@ func factory(m consensustest.Member) (consensus.Core, error) {
 	}, m.Log)
 }
 
-var fixture = consensustest.Options{Factory: factory, RaftLogs: true}
+var fixture = consensustest.Options{Factory: factory, RaftLogs: true, Describe: describe}
+
+var kindNames = [...]string{"", "append", "append response", "vote?", "vote", "pre-vote?", "pre-vote", "heartbeat", "heartbeat response", "snapshot", "timeout now"}
+
+// describe prints a message for the scenarios.
+func describe(m *consensus.Message) string {
+	s := fmt.Sprintf("%d>%d %s term=%d", m.From, m.To, kindNames[m.Kind], m.Term)
+	for _, field := range []struct {
+		name  string
+		value uint64
+	}{{"logterm", uint64(m.LogTerm)}, {"index", uint64(m.Index)}, {"commit", uint64(m.Commit)}, {"hint", uint64(m.Hint)}, {"context", m.Context}} {
+		if field.value != 0 {
+			s += fmt.Sprintf(" %s=%d", field.name, field.value)
+		}
+	}
+	for _, e := range m.Entries {
+		s += fmt.Sprintf(" %d/%d:%q", e.Term, e.Index, e.Data)
+	}
+	if m.Reject {
+		s += " refused"
+	}
+	return s
+}
+
+var (
+	firstSeed = flag.Uint64("first-seed", 0, "first seed of the random runs")
+	seedCount = flag.Uint64("seeds", 60, "number of random runs")
+)
 
 func TestRandom(t *testing.T) {
-	seeds, steps := uint64(60), 3000
+	seeds, steps := *seedCount, 3000
 	if testing.Short() {
 		seeds = 10
 	}
-	for seed := range seeds {
+	var total consensustest.Coverage
+	for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {
 		cryptotest.SetGlobalRandom(t, seed) // election jitter
-		if err := consensustest.RunRandom(fixture, seed, steps); err != nil {
+		coverage, err := consensustest.RunRandom(fixture, seed, steps)
+		if err != nil {
 			t.Fatal(err)
 		}
+		total.Add(coverage)
+	}
+	t.Logf("%+v", total)
+	if n := int(seeds); total.Leaderships < n || total.Chosen < 10*n || total.Configs < n || total.Snapshots < n || total.ReadsConfirmed < n || total.ReadsFailed < n/4 {
+		t.Errorf("the runs do not cover enough: %+v", total)
 	}
 }

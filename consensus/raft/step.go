@@ -31,8 +31,12 @@ func (c *core) Step(m consensus.Message) error {
 	case c.failed():
 		return c.storage.failed
 	}
-	c.noteCommit(&m)
-	if m.Kind == KindSnapshot {
+	switch m.Kind {
+	case KindAppendResponse, KindHeartbeatResponse:
+		c.noteCommit(&m)
+	case KindVoteResponse, KindPreVoteResponse:
+		c.learnCommit(&m)
+	case KindSnapshot:
 		c.collectAhead() // whether the library took it must be known before the next acknowledgement
 	}
 	return nil
@@ -40,8 +44,7 @@ func (c *core) Step(m consensus.Message) error {
 
 // noteCommit remembers how far the sender knows the commit index.
 func (c *core) noteCommit(m *consensus.Message) {
-	response := m.Kind == KindAppendResponse || m.Kind == KindHeartbeatResponse
-	if response && c.lead.term == m.Term && m.Commit > c.lead.commits[m.From] {
+	if c.lead.term == m.Term && m.Commit > c.lead.commits[m.From] {
 		c.lead.commits[m.From] = m.Commit
 	}
 }
@@ -62,7 +65,7 @@ func (c *core) validate(m *consensus.Message) error {
 		return invalid(m, "this cannot be the sender")
 	case m.Term == 0 || m.Term >= maxNumber:
 		return invalid(m, "this cannot be a term")
-	case m.LogTerm > m.Term && m.Kind != KindAppendResponse:
+	case m.LogTerm > m.Term:
 		return invalid(m, "it is about an entry of the later term %d", m.LogTerm)
 	case max(m.Index, m.Commit, m.Hint) >= maxNumber || m.LogTerm >= maxNumber:
 		return invalid(m, "its numbers are out of range")

@@ -41,7 +41,7 @@ type client struct {
 // TestRandomSchedules runs a writer with compactions, streams with slow consumers, creations, cancellations and
 // reconnections side by side; every watch must get exactly its part of the history.
 func TestRandomSchedules(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRandomSchedule(t, seed) })
 	}
 }
@@ -428,5 +428,29 @@ func (w *world) verify(t *testing.T, who string, o *observer) {
 			event.Prev.ModRevision != want[i].Prev.ModRevision {
 			t.Fatalf("%s: watch %+v got %q instead of %q", who, o.request, eventText(event), eventText(want[i]))
 		}
+	}
+}
+
+// TestFirstWatchLooksOnce: a change that comes while nobody listens wakes nobody, so whoever begins to listen has the
+// dispatcher look once.
+func TestFirstWatchLooksOnce(t *testing.T) {
+	w := newWorld(t)
+	hub, err := newHub(Options{Source: w, Encode: encodeText})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := hub.NewStream(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.Applied(w.commit([]change{{"a", []byte("1")}}))
+	if len(hub.wake) != 0 {
+		t.Fatal("nobody listens, and the dispatcher was woken")
+	}
+	if _, err := s.Create(t.Context(), CreateRequest{Span: kv.Span{Start: []byte("a")}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(hub.wake) != 1 {
+		t.Fatal("the first watch did not wake the dispatcher")
 	}
 }

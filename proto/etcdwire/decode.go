@@ -201,6 +201,21 @@ func DecodeLeaseTimeToLive(in []byte, out *kv.LeaseTimeToLiveRequest) error {
 	return c.result()
 }
 
+// DecodeMemberList reads an etcdserverpb.MemberListRequest.
+func DecodeMemberList(in []byte, out *kv.MemberListRequest) error {
+	*out = kv.MemberListRequest{}
+	c := cursor{b: in}
+	for c.more() {
+		switch c.tag() {
+		case 1<<3 | wireVarint:
+			out.Linearizable = c.bool()
+		default:
+			c.skip()
+		}
+	}
+	return c.result()
+}
+
 // DecodeAlarm reads an etcdserverpb.AlarmRequest.
 func DecodeAlarm(in []byte, out *kv.AlarmRequest) error {
 	*out = kv.AlarmRequest{}
@@ -314,7 +329,10 @@ func decodeRareBody(kind kv.Kind, in []byte) (*kv.Request, error) {
 	case kv.KindPublishNode:
 		r.PublishNode = new(kv.NodeRecord)
 		return r, DecodeMember(in, r.PublishNode)
-	case kv.KindLeaseLeases, kv.KindMemberList:
+	case kv.KindMemberList:
+		r.MemberList = new(kv.MemberListRequest)
+		return r, DecodeMemberList(in, r.MemberList)
+	case kv.KindLeaseLeases:
 		return r, decodeEmpty(in)
 	default:
 		return nil, fmt.Errorf("request kind %d: %w", kind, ErrUnknownKind)

@@ -226,7 +226,9 @@ func AppendBody(dst []byte, r *kv.Request) []byte {
 		return AppendAlarm(dst, r.Alarm)
 	case kv.KindPublishNode:
 		return AppendMember(dst, r.PublishNode)
-	default: // LeaseLeases and MemberList have no fields
+	case kv.KindMemberList:
+		return appendBool(dst, 1, r.MemberList.Linearizable)
+	default: // LeaseLeases has no fields
 		return dst
 	}
 }

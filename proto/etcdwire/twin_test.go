@@ -131,7 +131,9 @@ var requestTwins = map[kv.Kind]struct {
 		return &kv.Request{LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: kv.LeaseID(p.ID), Keys: p.Keys}}
 	}},
 	kv.KindLeaseLeases: {&etcdserverpb.LeaseLeasesRequest{}, func(proto.Message) *kv.Request { return &kv.Request{} }},
-	kv.KindMemberList:  {&etcdserverpb.LeaseLeasesRequest{}, func(proto.Message) *kv.Request { return &kv.Request{} }}, // its one field is not ours to check
+	kv.KindMemberList: {&etcdserverpb.MemberListRequest{}, func(m proto.Message) *kv.Request {
+		return &kv.Request{MemberList: &kv.MemberListRequest{Linearizable: m.(*etcdserverpb.MemberListRequest).Linearizable}}
+	}},
 	kv.KindAlarm: {&etcdserverpb.AlarmRequest{}, func(m proto.Message) *kv.Request {
 		p := m.(*etcdserverpb.AlarmRequest)
 		return &kv.Request{Alarm: &kv.AlarmRequest{Action: kv.AlarmAction(pickEnum(p.Action)),

@@ -219,7 +219,9 @@ func (s *Store) activeAlarms(t kv.AlarmType) []kv.Alarm {
 			list = append(list, a)
 		}
 	}
-	sort.Slice(list, func(i, j int) bool { return fmt.Sprint(list[i].Type, list[i].Node) < fmt.Sprint(list[j].Type, list[j].Node) })
+	sort.Slice(list, func(i, j int) bool {
+		return fmt.Sprint(list[i].Type, list[i].Node) < fmt.Sprint(list[j].Type, list[j].Node)
+	})
 	return list
 }
 

@@ -56,6 +56,7 @@ func Open(o Options) (*Engine, error) {
 	if err := e.open(); err != nil {
 		return nil, err
 	}
+	e.failure.opened.Store(true)
 	e.owned.Go(e.completeFlushes)
 	return e, nil
 }
@@ -72,7 +73,7 @@ func (e *Engine) open() error {
 		return fmt.Errorf("lsm: lock the state's directory %s: %w; probably another process uses it", dir, err)
 	}
 	e.pebble.Lock = lock
-	db, err := pebble.Open(dir, e.pebble)
+	db, err := openPebble(dir, e.pebble)
 	if err == nil && e.failure.err() != nil {
 		close(e.failure.closing)
 		err = errors.Join(e.failure.err(), db.Close())
@@ -82,6 +83,19 @@ func (e *Engine) open() error {
 	}
 	e.db, e.lock = db, lock
 	return nil
+}
+
+// openPebble turns a panic, which is how Pebble takes some errors of the disk, into an error.
+func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("open: %v", r)
+			if cause, ok := r.(error); ok {
+				err = fmt.Errorf("open: %w", cause)
+			}
+		}
+	}()
+	return pebble.Open(dir, o)
 }
 
 func describeOpen(dir string, err error) error {
@@ -263,8 +277,8 @@ func (l logger) Errorf(format string, args ...any) {
 	}
 }
 
-// Fatalf returns, and the engine is stopped: Pebble would have ended the process. The callers
-// in Pebble either return an error next or go on in memory only, since the gate is closed.
+// Fatalf returns, and the engine is stopped: Pebble would have ended the process. What leads here from a
+// failing disk is hidden from Pebble by silentFile; what is left are its own assertions, whose callers return an error next.
 func (l logger) Fatalf(format string, args ...any) {
 	l.engine.failure.fail(describe(l.engine.options.Dir, fatalError(format, args)))
 }

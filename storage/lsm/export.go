@@ -115,7 +115,7 @@ func (w *exporter) begin() error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	fs := w.engine.pebble.FS
+	fs := w.engine.options.FS
 	name := fs.PathJoin(w.dir, fmt.Sprintf("%06d.sst", len(w.names)+1))
 	table, err := w.engine.createTable(name)
 	if err != nil {
@@ -126,7 +126,7 @@ func (w *exporter) begin() error {
 }
 
 func (e *Engine) createTable(name string) (*sstable.Writer, error) {
-	file, err := e.pebble.FS.Create(name, vfs.WriteCategoryUnspecified)
+	file, err := e.options.FS.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (w *exporter) removeAll() error {
 		w.table = nil
 	}
 	for _, name := range w.names {
-		problems = append(problems, w.engine.pebble.FS.Remove(name))
+		problems = append(problems, w.engine.options.FS.Remove(name))
 	}
 	return errors.Join(problems...)
 }

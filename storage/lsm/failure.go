@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,8 @@ type failure struct {
 	failed chan struct{} // closed once cause is set
 	// closing is closed when the engine begins to close.
 	closing chan struct{}
+	// opened: Open has succeeded, so that Close will come.
+	opened atomic.Bool
 }
 
 func newFailure() *failure {
@@ -75,11 +78,17 @@ func (g *gate) hold() error {
 	if g.err() == nil {
 		return nil
 	}
-	<-g.closing
+	if g.opened.Load() {
+		<-g.closing
+	}
 	return g.err()
 }
 
+// Create implements vfs.FS. See silentFile for the files that never fail.
 func (g *gate) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if silent(g.FS.PathBase(name)) {
+		return g.createSilent(name, c), nil
+	}
 	if err := g.hold(); err != nil {
 		return nil, err
 	}
@@ -105,7 +114,18 @@ func (g *gate) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (
 
 func (g *gate) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.wrap(f, err)
+	if err != nil {
+		return nil, err
+	}
+	return &silentFile{File: f, gate: g}, nil
+}
+
+// Remove implements vfs.FS. After a failure the manifest on disk may still name what Pebble thinks obsolete.
+func (g *gate) Remove(name string) error {
+	if g.err() != nil {
+		return nil
+	}
+	return g.FS.Remove(name)
 }
 
 func (g *gate) Link(oldname, newname string) error {
@@ -167,6 +187,82 @@ func (f *gateFile) synced(sync func() error) error {
 	if err := sync(); err != nil {
 		f.gate.fail(describe(f.gate.dir, fmt.Errorf("sync failed: %w", err)))
 		return err
+	}
+	return nil
+}
+
+// silent tells whether Pebble cannot stand an error of the file: it would end the process, or panic in a
+// goroutine of its own and on a state that fits neither memory nor disk.
+func silent(base string) bool {
+	return strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "marker.")
+}
+
+// silentFile is the manifest, a marker or a directory. It hides errors from Pebble, after it stopped the engine:
+// so nothing that Pebble believes to be durable from then on is ever acknowledged, nothing more is written,
+// and no file is removed. Pebble goes on in memory, consistently, until it is closed.
+type silentFile struct {
+	vfs.File // nil if it could not be created
+	gate     *gate
+}
+
+func (g *gate) createSilent(name string, c vfs.DiskWriteCategory) vfs.File {
+	s := &silentFile{gate: g}
+	_ = s.hide("create "+name, func() (err error) {
+		s.File, err = g.FS.Create(name, c)
+		return err
+	})
+	return s
+}
+
+// hide runs the operation if the engine works, and stops the engine if it fails.
+func (s *silentFile) hide(what string, operation func() error) error {
+	if s.gate.err() != nil {
+		return nil
+	}
+	if err := operation(); err != nil {
+		s.gate.fail(describe(s.gate.dir, fmt.Errorf("%s: %w", what, err)))
+	}
+	return nil
+}
+
+func (s *silentFile) Write(p []byte) (int, error) {
+	return len(p), s.hide("write the manifest", func() error { _, err := s.File.Write(p); return err })
+}
+
+func (s *silentFile) Sync() error {
+	return s.hide("sync the manifest or its directory", func() error { return s.File.Sync() })
+}
+
+func (s *silentFile) SyncData() error {
+	return s.hide("sync the manifest", func() error { return s.File.SyncData() })
+}
+
+func (s *silentFile) SyncTo(length int64) (full bool, err error) {
+	err = s.hide("sync the manifest", func() (err error) { full, err = s.File.SyncTo(length); return err })
+	return full, err
+}
+
+// Preallocate is an optimization; Pebble ignores what becomes of it.
+func (s *silentFile) Preallocate(offset, length int64) error {
+	if s.File == nil {
+		return nil
+	}
+	return s.File.Preallocate(offset, length)
+}
+
+func (s *silentFile) Fd() uintptr {
+	if s.File == nil {
+		return vfs.InvalidFd
+	}
+	return s.File.Fd()
+}
+
+func (s *silentFile) Close() error {
+	if s.File == nil {
+		return nil
+	}
+	if err := s.File.Close(); err != nil {
+		return s.hide("close the manifest", func() error { return err })
 	}
 	return nil
 }

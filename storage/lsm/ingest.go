@@ -138,7 +138,7 @@ func (e *Engine) inspect(ctx context.Context, name string) (covered []storage.Sp
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	file, err := e.pebble.FS.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+	file, err := e.options.FS.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, err
 	}
@@ -213,11 +213,11 @@ func (e *Engine) fillGaps(files []string, covered, spans []storage.Span) ([]stri
 	gaps := subtract(spans, covered)
 	dir := e.options.Dir
 	if len(files) > 0 {
-		dir = e.pebble.FS.PathDir(files[0])
+		dir = e.options.FS.PathDir(files[0])
 	}
 	var names []string
 	for i, gap := range gaps {
-		name := e.pebble.FS.PathJoin(dir, fmt.Sprintf("gap-%06d.tmp", i+1))
+		name := e.options.FS.PathJoin(dir, fmt.Sprintf("gap-%06d.tmp", i+1))
 		names = append(names, name)
 		if err := e.writeTombstone(name, gap); err != nil {
 			return nil, errors.Join(fmt.Errorf("lsm: ingest: write %s: %w", name, err), e.removeFiles(names))
@@ -237,8 +237,8 @@ func (e *Engine) writeTombstone(name string, span storage.Span) error {
 func (e *Engine) removeFiles(names []string) error {
 	var problems []error
 	for _, name := range names {
-		if _, err := e.pebble.FS.Stat(name); err == nil {
-			problems = append(problems, e.pebble.FS.Remove(name))
+		if _, err := e.options.FS.Stat(name); err == nil {
+			problems = append(problems, e.options.FS.Remove(name))
 		}
 	}
 	return errors.Join(problems...)
@@ -254,7 +254,12 @@ func subtract(spans, covered []storage.Span) []storage.Span {
 			if bytes.Compare(from, covered[i].Lower) < 0 {
 				gaps = append(gaps, storage.Span{Lower: from, Upper: covered[i].Lower})
 			}
-			from = covered[i].Upper
+			if bytes.Compare(from, covered[i].Upper) < 0 {
+				from = covered[i].Upper
+			}
+			if bytes.Compare(covered[i].Upper, s.Upper) > 0 {
+				break // it reaches into the next span too
+			}
 		}
 		if bytes.Compare(from, s.Upper) < 0 {
 			gaps = append(gaps, storage.Span{Lower: from, Upper: s.Upper})

@@ -24,7 +24,8 @@ type Options struct {
 	CacheBytes int64
 	// BucketRows is the number of latest rows that share one entry of the counting index. Default: 1,024.
 	BucketRows int
-	// ChunkKeys and ChunkBytes bound what a long read collects before it reads the values. Defaults: 32,768 keys, 8 MiB.
+	// ChunkKeys and ChunkBytes bound what a long read collects before it reads the values. Defaults: 131,072 keys, 32 MiB.
+	// The more of them at a time, the nearer to each other are their rows.
 	ChunkKeys  int
 	ChunkBytes int64
 }
@@ -37,8 +38,8 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxDirtyBytes, 8<<20)
 	setDefault(&o.CacheBytes, 32<<20)
 	setDefault(&o.BucketRows, 1024)
-	setDefault(&o.ChunkKeys, 32<<10)
-	setDefault(&o.ChunkBytes, 8<<20)
+	setDefault(&o.ChunkKeys, 128<<10)
+	setDefault(&o.ChunkBytes, 32<<20)
 	return o
 }
 

@@ -45,11 +45,20 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: !q.KeysOnly}
 	if limit > 0 {
 		limits.keys = int(min(limit, int64(limits.keys)))
+	} else {
+		limits.keys = min(limits.keys, 4096) // values are read at the end, for all keys at once
 	}
 	var kept []item
 	live := int64(0)
 	full := false
 	err := r.scan(lower, upper, at, limits, func(items []item) (bool, error) {
+		if live == 0 && limit == 0 && len(items) == limits.keys && !hasFilters(q) {
+			room, err := r.room(items[len(items)-1].key, upper, len(items))
+			if err != nil {
+				return false, err
+			}
+			kept = room
+		}
 		live += int64(len(items))
 		kept = append(kept, slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })...)
 		full = limit > 0 && live >= limit
@@ -69,6 +78,12 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 		count = limit + after
 	}
 	return r.respond(q, kept, count)
+}
+
+// room makes room for a list that turns out to be long, so that it is not copied as it grows.
+func (r *Reader) room(from, upper []byte, found int) ([]item, error) {
+	rest, err := r.countNow(from, upper)
+	return make([]item, 0, int64(found)+rest), err
 }
 
 // fetchLimit is how many keys suffice; 0 means all. As in etcd, SortNone with another target than

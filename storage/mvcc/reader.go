@@ -15,6 +15,9 @@ type Reader struct {
 	options             Options
 	revision, compacted kv.Revision
 
+	// cached has the newest metas of keys written lately; nil in a view, which is of a moment.
+	cached *cache
+
 	// The newest meta of a key is in the first of these that has the key:
 	// active, frozen, latest row in the engine.
 	active, frozen tree[dirtyMeta]
@@ -59,6 +62,11 @@ func (r *Reader) readRevision(at kv.Revision) (kv.Revision, error) {
 // Meta returns the newest version of the key, which may be a tombstone. found is false if there
 // is none; a tombstone may also be missing, once it is compacted.
 func (r *Reader) Meta(key []byte) (m Meta, found bool, err error) {
+	if r.cached != nil {
+		if m, found = r.cached.get(key); found {
+			return m, true, nil
+		}
+	}
 	if e, ok := r.active.get(text(key)); ok {
 		return e.value.Meta, true, nil
 	}

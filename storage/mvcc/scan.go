@@ -227,9 +227,13 @@ func (r *Reader) load(items []item) error {
 	})
 }
 
-// nextsBeforeSeek is how many rows a batched lookup steps over before it seeks: a
-// step costs about a tenth of a seek.
-const nextsBeforeSeek = 10
+// A step to the next row costs about a tenth of a seek. A batched lookup seeks at once when
+// the next row it wants is farther away than farRevisions, and otherwise after
+// nextsBeforeSeek steps: revisions that are compacted away have no rows.
+const (
+	farRevisions    = 16
+	nextsBeforeSeek = 16
+)
 
 // visitRows reads the referenced rows with one iterator, in row order (it sorts
 // references). fn gets nil for a row that is not there; what it gets is valid only during the call.
@@ -252,7 +256,8 @@ func (r *Reader) visitRows(references []reference, fn func(reference, *version) 
 	var key [versionKeySize]byte
 	for n, ref := range references {
 		target := appendVersionKey(key[:0], ref.at)
-		found := seekForward(it, target, n == 0)
+		far := n == 0 || ref.at.Rev-references[n-1].at.Rev > farRevisions
+		found := seekForward(it, target, far)
 		if err := it.Error(); err != nil {
 			return err
 		}
@@ -272,8 +277,8 @@ func (r *Reader) visitRows(references []reference, fn func(reference, *version) 
 }
 
 // seekForward moves the iterator to the key, which is not before its position, and tells whether it is there.
-func seekForward(it storage.Iterator, key []byte, first bool) bool {
-	if first {
+func seekForward(it storage.Iterator, key []byte, far bool) bool {
+	if far {
 		return it.SeekGE(key) && bytes.Equal(it.Key(), key)
 	}
 	for range nextsBeforeSeek {

@@ -44,6 +44,7 @@ func (s *Store) Reset(options Options) error {
 		revision: options.Revision, compacted: options.Compacted, flushed: options.Revision,
 	}
 	s.cache, s.dirtyBytes, s.index = newCache(options.CacheBytes), 0, indexer{}
+	s.cached = &s.cache
 	s.flushedCompacted = options.Compacted
 	if err := s.loadCompaction(); err != nil {
 		return fmt.Errorf("open versions: %w", err)
@@ -94,27 +95,6 @@ func (s *Store) apply(b storage.Batch, e *Effect) {
 	s.cache.put(key, m)
 }
 
-// Meta returns the newest version of the key, which may be a tombstone. Shared.
-func (s *Store) Meta(key []byte) (Meta, bool, error) {
-	if m, ok := s.cache.get(key); ok {
-		return m, true, nil
-	}
-	return s.Reader.Meta(key)
-}
-
-// Get returns the live version of the key at a revision; 0 means the newest. Shared.
-func (s *Store) Get(key []byte, at kv.Revision) (kv.KeyValue, bool, error) {
-	m, ok := s.cache.get(key)
-	if !ok {
-		return s.Reader.Get(key, at)
-	}
-	at, err := s.readRevision(at)
-	if err != nil {
-		return kv.KeyValue{}, false, err
-	}
-	return s.get(m, at)
-}
-
 // Warm puts what Meta just returned for the key into the cache. Exclusive.
 func (s *Store) Warm(key []byte, m Meta) {
 	if _, ok := s.cache.get(key); !ok {
@@ -126,7 +106,7 @@ func (s *Store) Warm(key []byte, m Meta) {
 // The caller closes the view. Exclusive.
 func (s *Store) View() *View {
 	v := &View{Reader: s.Reader, snapshot: s.engine.NewSnapshot()}
-	v.source = v.snapshot
+	v.source, v.cached = v.snapshot, nil
 	v.active = s.active.clone()
 	v.base = s.base.clone()
 	return v

@@ -49,6 +49,7 @@ type worldView struct {
 type worldEngine interface {
 	storage.Engine
 	crash(pick byte) worldEngine
+	exportDir() string
 }
 
 type memoryEngine struct{ *storage.Memory }
@@ -56,6 +57,8 @@ type memoryEngine struct{ *storage.Memory }
 func (m memoryEngine) crash(pick byte) worldEngine {
 	return memoryEngine{m.Memory.Crash(rand.New(rand.NewPCG(uint64(pick), 1)))}
 }
+
+func (memoryEngine) exportDir() string { return "export" }
 
 func newMemoryEngine() worldEngine {
 	return memoryEngine{storage.NewMemory(storage.MemoryOptions{ManualFlush: true})}
@@ -147,10 +150,15 @@ func (w *world) run() {
 	w.settle()
 	w.checkAll()
 	w.checkPhysical()
+	w.closeViews()
+}
+
+func (w *world) closeViews() {
 	for _, v := range w.views {
 		w.checkView(v)
 		w.must(v.Close())
 	}
+	w.views = nil
 }
 
 func (w *world) step() {
@@ -192,8 +200,9 @@ func (w *world) step() {
 		}
 	case op < 22:
 		name = "crash"
+		w.closeViews()
 		w.engine = w.engine.crash(w.byte())
-		w.backup, w.views = nil, nil
+		w.backup = nil
 		w.open()
 	case op < 23:
 		name = "view"
@@ -329,11 +338,12 @@ func (w *world) exportOrIngest() {
 	if w.backup == nil {
 		s := w.engine.NewSnapshot()
 		defer s.Close()
-		files, err := w.engine.Export(ctx, s, spans, w.t.TempDir(), nil)
+		files, err := w.engine.Export(ctx, s, spans, w.engine.exportDir(), nil)
 		w.must(err)
 		w.backup = files
 		return
 	}
+	w.closeViews()
 	w.must(w.engine.Ingest(ctx, w.backup, spans))
 	w.backup = nil
 	w.open()

@@ -100,9 +100,10 @@ func (g *group) truncate(from consensus.Index, record uint64) {
 	}
 }
 
-// compact removes entries up to the position and remembers it.
+// compact removes entries up to the position and remembers it. At the present position it only
+// sets the term, which the first record of a segment must be able to do.
 func (g *group) compact(to storage.LogPosition, record uint64) {
-	if to.Index <= g.before.Index {
+	if to.Index < g.before.Index {
 		return
 	}
 	g.before = to

@@ -437,11 +437,12 @@ func (l *Log) seal() error {
 	if err := head.file.SyncData(); err != nil {
 		return fmt.Errorf("wal: sync %s: %w", head.path, err)
 	}
-	if head.end+recordHeaderBytes > head.size || l.writes == 0 {
+	record := l.appendCompactions(make([]byte, recordHeaderBytes))
+	if head.end+recordBytes(len(record)-recordHeaderBytes) > head.size || l.writes == 0 && len(record) == recordHeaderBytes {
 		return nil
 	}
 	l.synced = l.sequence
-	if _, err := l.place(make([]byte, recordHeaderBytes)); err != nil {
+	if _, err := l.place(record); err != nil {
 		return fmt.Errorf("wal: %w", err)
 	}
 	if err := head.file.SyncData(); err != nil {

@@ -52,6 +52,9 @@ func (c *cluster) failOvers(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+		if err := c.checkAlive(); err != nil {
+			return err
+		}
 		if err := c.failOver(ctx, writes); err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -59,6 +62,18 @@ func (c *cluster) failOvers(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// checkAlive finds nodes that ended although nobody killed them.
+func (c *cluster) checkAlive() error {
+	for _, n := range c.nodes {
+		select {
+		case <-n.exited:
+			return fmt.Errorf("%s ended by itself (%s); the end of its log:\n%s", n.name, n.exitState(), n.logTail())
+		default:
+		}
+	}
+	return nil
 }
 
 // failOver is one round: kill, wait until writes are served again, restart, check.

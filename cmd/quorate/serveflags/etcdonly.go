@@ -75,7 +75,6 @@ func ignoredFlags() []*Flag {
 		ignored("log-rotation-config-json", Text, "", "the log goes to standard error; rotate it there"),
 		ignored("auto-compaction-retention", Text, "0", "history is not compacted automatically yet; run `quorate compact` from time to time"),
 		ignored("auto-compaction-mode", Text, "periodic", "history is not compacted automatically yet"),
-		ignored("enable-pprof", Bool, "false", "profiles are not served"),
 		ignored("metrics", Text, "basic", "there is one level of detail"),
 		ignored("enable-distributed-tracing", Bool, "false", noTracing),
 		ignored("distributed-tracing-address", Text, "", noTracing),

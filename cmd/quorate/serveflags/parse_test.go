@@ -75,6 +75,8 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Node.ListenPeerURLs }, want: url("::1", 5)},
 		{flag: "listen-metrics-urls", value: "http://0.0.0.0:5", invalid: badListen,
 			get: func(r Result) any { return r.Options.Node.ListenMetricsURLs }, want: url("0.0.0.0", 5)},
+		{flag: "enable-pprof", value: "true", invalid: []string{"maybe", ""},
+			get: func(r Result) any { return r.Options.Node.EnablePprof }, want: true},
 		{flag: "initial-advertise-peer-urls", value: "http://10.0.0.1:5", with: []string{cluster}, invalid: append([]string{"http://10.0.0.1:6"}, badURLs...),
 			get: func(r Result) any { return r.Options.Node.AdvertisePeerURLs }, want: url("10.0.0.1", 5)},
 		{flag: "initial-cluster", value: "b=http://x:5,default=http://localhost:2380",
@@ -110,10 +112,13 @@ func TestAppliedFlags(t *testing.T) {
 	for _, c := range appliedCases() {
 		covered[c.flag] = true
 		f := byName[c.flag]
-		for _, spelling := range [][]string{
-			{"--" + c.flag + "=" + c.value}, {"-" + c.flag + "=" + c.value},
-			{"--" + c.flag, c.value}, {"-" + c.flag, c.value},
-		} {
+		spellings := [][]string{{"--" + c.flag + "=" + c.value}, {"-" + c.flag + "=" + c.value}}
+		if f.Kind == Bool { // the value of a true/false flag needs the equals sign
+			spellings = append(spellings, []string{"--" + c.flag}, []string{"-" + c.flag})
+		} else {
+			spellings = append(spellings, []string{"--" + c.flag, c.value}, []string{"-" + c.flag, c.value})
+		}
+		for _, spelling := range spellings {
 			check(t, c, spelling, append(spelling, c.with...), nil)
 		}
 		check(t, c, []string{f.Env()}, c.with, []string{f.Env() + "=" + c.value})

@@ -139,5 +139,8 @@ func logFlags() []*Flag {
 		{Name: "listen-metrics-urls", Group: groupLog,
 			Usage: "Where /metrics (Prometheus) and /health are served over HTTP. Empty: nowhere.", Limits: "http://, IP address or localhost, port",
 			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenMetricsURLs })},
+		{Name: "enable-pprof", Group: groupLog, Kind: Bool, Default: "false",
+			Usage: "Serve profiles of the process under /debug/pprof/ beside /metrics; needs --listen-metrics-urls.",
+			set:   func(s *settings, value string) error { s.options.Node.EnablePprof = value != "false"; return nil }},
 	}
 }

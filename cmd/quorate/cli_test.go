@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/quoratedb/quorate/cmd/quorate/fakeetcd"
+)
+
+// invoke runs one command line as main would.
+func invoke(t *testing.T, environment []string, stdin string, arguments ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var out, err bytes.Buffer
+	a := &app{stdin: strings.NewReader(stdin), stdout: &out, stderr: &err, environment: environment}
+	code = a.run(ctx, arguments)
+	return out.String(), err.String(), code
+}
+
+func startFake(t *testing.T, options fakeetcd.Options) *fakeetcd.Server {
+	t.Helper()
+	if options.Address == "" {
+		options.Address = "127.0.0.1:0"
+	}
+	s, err := fakeetcd.Start(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// closedPort is an address where nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// TestCommands plays the scripts in testdata/cli, each against a fresh fake. A
+// script's commands are:
+//
+//	run              one argument a line, the words of a command line
+//	pipe input=TEXT  the same, with TEXT on standard input (\n for newlines)
+func TestCommands(t *testing.T) {
+	datadriven.Walk(t, "testdata/cli", func(t *testing.T, path string) {
+		fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
+		environment := []string{"ETCDCTL_ENDPOINTS=wrong:1", "QUORATE_ENDPOINTS=http://" + fake.Address()}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			stdin := ""
+			if d.Cmd == "pipe" {
+				d.ScanArgs(t, "input", &stdin)
+				stdin = strings.ReplaceAll(stdin, `\n`, "\n")
+			}
+			stdout, stderr, code := invoke(t, environment, stdin, strings.Split(d.Input, "\n")...)
+			if stderr != "" {
+				stdout += "stderr: " + stderr
+			}
+			if code != 0 {
+				stdout += fmt.Sprintf("exit %d\n", code)
+			}
+			return strings.ReplaceAll(stdout, fake.Address(), "ADDRESS")
+		})
+	})
+}
+
+// TestStatus: three nodes, of which one is asked, one is found, one is dead, and
+// a fourth that has never started.
+func TestStatus(t *testing.T) {
+	first := startFake(t, fakeetcd.Options{MemberID: 0xa, LeaderID: 0xb, Protocol: "raft"})
+	second := startFake(t, fakeetcd.Options{MemberID: 0xb, LeaderID: 0xb, Protocol: "raft", Errors: []string{"NOSPACE"}})
+	dead := closedPort(t)
+	members := []*pb.Member{
+		{ID: 0xa, Name: "n1", ClientURLs: []string{"http://" + first.Address()}},
+		{ID: 0xb, Name: "n2", ClientURLs: []string{"http://" + second.Address()}},
+		{ID: 0xc, Name: "n3", ClientURLs: []string{"http://" + dead}},
+		{ID: 0xd, Name: "n4"},
+	}
+	first.SetMembers(members)
+	second.SetMembers(members)
+	hide := func(text string) string {
+		for address, name := range map[string]string{first.Address(): "FIRST", second.Address(): "SECOND", dead: "DEAD"} {
+			text = strings.ReplaceAll(text, address, name)
+		}
+		return strings.Join(strings.Fields(text), " ")
+	}
+	stdout, stderr, code := invoke(t, nil, "", "status", "--endpoints", first.Address())
+	want := "NAME ID ENDPOINT ROLE PROTOCOL TERM APPLIED REVISION SIZE IN USE QUOTA ERRORS " +
+		"n1 a FIRST follower raft 3 11 1 3.0 MiB 1.5 KiB 2.0 GiB " +
+		"n2 b SECOND leader raft 3 11 1 3.0 MiB 1.5 KiB 2.0 GiB NOSPACE " +
+		"n3 c DEAD unreachable - - - - - - - connection refused: nothing listens on this port " +
+		"n4 d - unreachable - - - - - - - its client address is not known: it has not started yet"
+	if got := hide(stdout); got != want || code != 0 || stderr != "" {
+		t.Errorf("got  %s\nwant %s\nstderr %q, exit %d", got, want, stderr, code)
+	}
+
+	// The dead one is given, and knows nobody; the first is given twice.
+	stdout, _, code = invoke(t, nil, "", "status", "--output", "json", "--endpoints", dead+","+first.Address()+","+first.Address())
+	if strings.Count(stdout, `"id":"a"`) != 1 || !strings.Contains(stdout, `"reachable":false`) || code != 0 {
+		t.Errorf("json: %s, exit %d", stdout, code)
+	}
+
+	stdout, stderr, code = invoke(t, nil, "", "status", "--endpoints", dead)
+	if code != exitUnavailable || !strings.Contains(stderr, "no node answered") || !strings.Contains(stdout, "unreachable") {
+		t.Errorf("all dead: %s %s exit %d", stdout, stderr, code)
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	dead := closedPort(t)
+	_, stderr, code := invoke(t, nil, "", "get", "a", "--endpoints", dead, "--timeout", "300ms")
+	if code != exitUnavailable || !strings.Contains(stderr, dead+": connection refused") || !strings.Contains(stderr, "quorate demo") {
+		t.Errorf("nobody there: %q, exit %d", stderr, code)
+	}
+
+	leaderless := startFake(t, fakeetcd.Options{Fail: rpctypes.ErrGRPCNoLeader})
+	for _, command := range [][]string{{"put", "a", "b"}, {"get", "a"}, {"del", "a"}, {"txn", "then get a"}} {
+		_, stderr, code = invoke(t, nil, "", append(command, "--endpoints", leaderless.Address(), "--timeout", "500ms")...)
+		if code != exitUnavailable || !strings.Contains(stderr, command[0]+": ") || !(strings.Contains(stderr, "has no leader") || strings.Contains(stderr, "no leader")) {
+			t.Errorf("%v without a leader: %q, exit %d", command, stderr, code)
+		}
+	}
+
+	// A port that accepts and never answers.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for _, command := range [][]string{{"get", "a"}, {"watch", "a"}, {"lease", "keep-alive", "7"}} {
+		_, stderr, code = invoke(t, nil, "", append(command, "--endpoints", listener.Addr().String(), "--timeout", "200ms")...)
+		if code != exitUnavailable || !strings.Contains(stderr, "did not answer within 200ms") {
+			t.Errorf("%v at a mute port: %q, exit %d", command, stderr, code)
+		}
+	}
+}
+
+// TestInterruptedWatch: Ctrl-C is the regular end of a watch.
+func TestInterruptedWatch(t *testing.T) {
+	fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &notifyingBuffer{wrote: make(chan struct{}, 16)}
+	a := &app{stdin: strings.NewReader(""), stdout: out, stderr: out, environment: []string{"ETCDCTL_ENDPOINTS=" + fake.Address()}}
+	ended := make(chan int, 1)
+	// From revision 2 on, so that it does not matter which comes first.
+	go func() { ended <- a.run(ctx, []string{"watch", "a", "--rev", "2"}) }()
+	if _, _, code := invoke(t, nil, "", "put", "a", "1", "--endpoints", fake.Address()); code != 0 {
+		t.Fatalf("put: exit %d", code)
+	}
+	select {
+	case <-out.wrote:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the watch shows nothing")
+	}
+	cancel()
+	select {
+	case code := <-ended:
+		if code != 0 || out.String() != "2\tput\ta = 1\n" {
+			t.Errorf("exit %d, output %q", code, out.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the watch does not end")
+	}
+}
+
+type notifyingBuffer struct {
+	bytes.Buffer
+	wrote chan struct{}
+}
+
+func (b *notifyingBuffer) Write(p []byte) (int, error) {
+	n, err := b.Buffer.Write(p)
+	b.wrote <- struct{}{}
+	return n, err
+}
+
+// TestEveryCommandHasAnExample, with which a newcomer can begin.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	root := (&app{}).rootCommand()
+	commands := root.Commands()
+	for i := 0; i < len(commands); i++ {
+		command := commands[i]
+		commands = append(commands, command.Commands()...)
+		if command.Example == "" || command.Short == "" {
+			t.Errorf("%s has no example or no description", command.CommandPath())
+		}
+	}
+	if len(commands) < 15 {
+		t.Errorf("only %d commands", len(commands))
+	}
+}

@@ -1,0 +1,48 @@
+package raft
+
+import (
+	"slices"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// A replica follows a change of membership when it is applied, so a leader that loses its vote steps down
+// while others may not know yet that the change is committed. With voters {1, 2} and 1 demoted, 2
+// still asks 1 for its vote, and 1 refuses it for as long as its log is longer: nobody
+// can ever be elected. Therefore a refusal says how far its sender knows the log to be committed, as a
+// position with a term. A candidate that has the same entry there has the same log up to it, so it
+// knows as much, applies the change, and does without the vote. (raft-rs does the same: maybe_commit_by_vote.)
+
+// tellCommit puts the commit position into a refusal.
+func (c *core) tellCommit(m *consensus.Message) {
+	if term, err := c.storage.log.Term(c.hard.Commit); err == nil {
+		m.Commit, m.LogTerm = c.hard.Commit, term
+	}
+}
+
+// learnCommit takes the commit position out of a refusal, if this replica has no better source. Like
+// LeaderLost it makes up a heartbeat, the library's only way to hear of a commit index.
+func (c *core) learnCommit(m *consensus.Message) {
+	news := m.Reject && m.LogTerm != 0 && uint64(m.Commit) > c.state().GetCommit()
+	if !news || c.isLeader() || c.state().Lead != 0 || c.term() == 0 {
+		return
+	}
+	c.collectAhead()
+	if slices.ContainsFunc(c.queue, func(rd consensus.Ready) bool { return len(rd.Append.Entries) > 0 || rd.Append.Snapshot != nil }) {
+		return // the LogReader does not show the log as it is; there will be another refusal
+	}
+	if term, err := c.storage.log.Term(m.Commit); err != nil || term != m.LogTerm {
+		return
+	}
+	c.ownStep(&raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(m.From)), To: new(uint64(c.self)),
+		Term: new(c.state().GetTerm()), Commit: new(uint64(m.Commit)), Context: restartMarker,
+	})
+	if c.state().RaftState == etcdraft.StateFollower {
+		_ = c.node.ForgetLeader() // it never fails
+		c.touched()
+	}
+}

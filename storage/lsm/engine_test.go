@@ -1,0 +1,187 @@
+package lsm
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/storagetest"
+)
+
+// tiny makes memtables, blocks of files and caches small, so that a short test flushes and compacts.
+func tiny(fs vfs.FS, dir string) Options {
+	return Options{Dir: dir, FS: fs, CacheBytes: 1 << 20, MemTableBytes: 16 << 10, ExportFileBytes: 1000}
+}
+
+func mustOpen(t *testing.T, o Options) *Engine {
+	t.Helper()
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func world(t *testing.T, fs *vfs.MemFS, dir string) storagetest.EngineWorld {
+	e := mustOpen(t, tiny(fs, dir))
+	if err := fs.MkdirAll("/export/"+dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return storagetest.EngineWorld{
+		Engine: e,
+		Dir:    "/export/" + dir,
+		Crash: func(t *testing.T, random *rand.Rand) storagetest.EngineWorld {
+			after := fs.CrashClone(crash(random))
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return world(t, after, dir)
+		},
+		Other: func(t *testing.T) storagetest.EngineWorld { return world(t, fs, dir+"-other") },
+	}
+}
+
+func crash(random *rand.Rand) vfs.CrashCloneCfg {
+	if random == nil {
+		return vfs.CrashCloneCfg{}
+	}
+	return vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random}
+}
+
+func TestEngine(t *testing.T) {
+	storagetest.RunEngine(t, func(t *testing.T) storagetest.EngineWorld { return world(t, vfs.NewCrashableMem(), "db") })
+}
+
+func set(t *testing.T, e storage.Engine, key string, value []byte) {
+	t.Helper()
+	b := e.NewBatch()
+	defer b.Close()
+	b.Set([]byte(key), value)
+	if err := e.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReopen(t *testing.T) {
+	dir := t.TempDir()
+	e := mustOpen(t, Options{Dir: dir})
+	set(t, e, "a", []byte("1"))
+	if err := storagetest.Flush(e); err != nil {
+		t.Fatal(err)
+	}
+	set(t, e, "b", []byte("2"))
+	if _, err := Open(Options{Dir: dir}); err == nil {
+		t.Fatal("two engines in one directory")
+	} else {
+		t.Log(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = mustOpen(t, Options{Dir: dir, ReadOnly: true})
+	storagetest.CheckReader(t, e, storagetest.EngineModel{"a": "1"})
+	b := e.NewBatch()
+	b.Set([]byte("x"), nil)
+	if err := e.Apply(b); err == nil {
+		t.Error("a read-only engine took a batch")
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Dir: t.TempDir(), ReadOnly: true}); err == nil {
+		t.Error("a read-only engine was created")
+	}
+}
+
+func TestFutureFormat(t *testing.T) {
+	fs := vfs.NewMem()
+	e := mustOpen(t, tiny(fs, "db"))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.List("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		var counter, version int
+		if _, err := fmt.Sscanf(name, "marker.format-version.%d.%d", &counter, &version); err == nil {
+			if err := fs.Rename("db/"+name, fmt.Sprintf("db/marker.format-version.%06d.%03d", counter+1, 900)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if e, err := Open(tiny(fs, "db")); err == nil {
+		t.Fatal("a format from the future was opened", e.Close())
+	} else {
+		t.Log(err)
+	}
+}
+
+// TestLargeBatches: batches larger than a memtable, and more of them than may be pending.
+func TestLargeBatches(t *testing.T) {
+	fs := vfs.NewMem()
+	e := mustOpen(t, tiny(fs, "db"))
+	model := storagetest.EngineModel{}
+	for i := range 40 {
+		b := e.NewBatch()
+		for j := range 20 {
+			key, value := fmt.Sprintf("%03d-%03d", i%13, j), make([]byte, 2000)
+			b.Set([]byte(key), value)
+			model[key] = string(value)
+		}
+		if err := e.Apply(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+	}
+	storagetest.CheckReader(t, e, model)
+	e.Reclaim()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCorruptTable(t *testing.T) {
+	fs := vfs.NewMem()
+	e := mustOpen(t, tiny(fs, "db"))
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range 200 {
+		value := make([]byte, 100)
+		for j := range value {
+			value[j] = byte(random.Uint32())
+		}
+		set(t, e, fmt.Sprintf("%06d", i), value)
+	}
+	if err := storagetest.Flush(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, _ := fs.List("db")
+	for _, name := range names {
+		if len(name) > 4 && name[len(name)-4:] == ".sst" {
+			content, err := fs.UnsafeGetFileDataBuffer("db/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[len(content)/3] ^= 1
+		}
+	}
+	e = mustOpen(t, tiny(fs, "db"))
+	it := e.NewIterator(nil, nil)
+	for ok := it.First(); ok; ok = it.Next() {
+	}
+	err := it.Error()
+	if !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("reading a damaged table: %v", err)
+	}
+	t.Log(err)
+	_ = it.Close()
+	_ = e.Close()
+}

@@ -1,0 +1,119 @@
+package mvcc
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// FuzzRows decodes anything without panic; what it accepts it writes the same way, up to
+// the length of varints.
+func FuzzRows(f *testing.F) {
+	e := Effect{
+		Key: []byte("key"), Value: []byte("value"), At: Locator{7, 1}, Create: 5, Version: 3, Lease: -9,
+		Prev: Locator{6, 0}, PrevLive: true,
+	}
+	f.Add(appendVersionRow(nil, &e), appendVersionKey(nil, e.At))
+	f.Add(appendLatestRow(nil, latest{e.Meta(), e.Prev}), appendLatestKey(nil, e.Key))
+	f.Add([]byte{0, 1, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, []byte{versionPrefix})
+	f.Fuzz(func(t *testing.T, row, key []byte) {
+		at, err := parseVersionKey(key)
+		if err == nil && !bytes.Equal(appendVersionKey(nil, at), key) {
+			t.Fatalf("key %x changed", key)
+		}
+		checkCorrupt(t, err)
+		v, err := parseVersionRow(at, row)
+		if checkCorrupt(t, err); err == nil {
+			again, err := parseVersionRow(at, appendVersionRow(nil, v.effect()))
+			if err != nil || !sameEffect(*again.effect(), *v.effect()) {
+				t.Fatalf("version %+v became %+v: %v", v, again, err)
+			}
+		}
+		l, err := parseLatestRow(key, row)
+		if checkCorrupt(t, err); err == nil {
+			if again, err := parseLatestRow(key, appendLatestRow(nil, l)); err != nil || again != l {
+				t.Fatalf("latest row %+v became %+v: %v", l, again, err)
+			}
+		}
+		_, err = parseProgress(row)
+		checkCorrupt(t, err)
+	})
+}
+
+func checkCorrupt(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && !errors.Is(err, storage.ErrCorrupt) {
+		t.Fatalf("%v does not say that data is corrupt", err)
+	}
+}
+
+// TestMissingVersion: a row that must be there and is not is an error, not an absent key.
+func TestMissingVersion(t *testing.T) {
+	engine := storage.NewMemory(storage.MemoryOptions{})
+	s, err := Open(engine, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := engine.NewBatch()
+	s.Apply(b, []Effect{{Key: []byte("a"), Value: []byte("1"), At: Locator{Rev: 2}, Create: 2, Version: 1}}, 2)
+	b.Delete(appendVersionKey(nil, Locator{Rev: 2}))
+	if err := engine.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Get([]byte("a"), 0); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("get: %v", err)
+	}
+	for _, q := range []kv.RangeRequest{
+		{Span: kv.Span{Start: []byte("a")}},
+		{Span: kv.Span{Start: []byte("a"), End: []byte("b")}},
+	} {
+		if _, err := s.Range(&q); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("range %+v: %v", q, err)
+		}
+	}
+}
+
+// TestApplyRefusesThePast: a revision that was seen never changes.
+func TestApplyRefusesThePast(t *testing.T) {
+	put := func(rev kv.Revision, sub uint32) Effect {
+		return Effect{Key: []byte("a"), At: Locator{rev, sub}, Create: rev, Version: 1}
+	}
+	for name, try := range map[string]struct {
+		effects []Effect
+		rev     kv.Revision
+	}{
+		"old revision":     {nil, 4},
+		"old effect":       {[]Effect{put(5, 0)}, 6},
+		"effect beyond":    {[]Effect{put(7, 0)}, 6},
+		"effects unsorted": {[]Effect{put(6, 1), put(6, 0)}, 6},
+		"effect twice":     {[]Effect{put(6, 0), put(6, 0)}, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine := storage.NewMemory(storage.MemoryOptions{})
+			s, err := Open(engine, Options{Revision: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if recover() == nil {
+					t.Fatal("accepted")
+				}
+			}()
+			s.Apply(engine.NewBatch(), try.effects, try.rev)
+		})
+	}
+}
+
+func TestOptions(t *testing.T) {
+	if err := (Options{}).WithDefaults().Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, o := range []Options{{Revision: -1}, {Revision: 4, Compacted: 5}, {Compacted: -1}, {BucketRows: -1}, {ChunkBytes: -1}} {
+		if _, err := Open(storage.NewMemory(storage.MemoryOptions{}), o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+}

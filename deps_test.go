@@ -43,6 +43,8 @@ cmd/quorate/demo      : server; google.golang.org/grpc go.etcd.io/etcd golang.or
 cmd/quorate/fakeetcd  : ; google.golang.org go.etcd.io/etcd
 e2e                   :
 e2e/cluster           : ; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
+e2e/chaos             :
+e2e/chaos/history     : kv shard/model; github.com/anishathalye/porcupine
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

@@ -120,24 +120,34 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 }
 
 // checkContinuity makes sure that the log goes on where the state ends. A state that is ahead of the
-// log is legal: a snapshot was installed and the node crashed before the log was reset.
+// log, or that the log contradicts, is legal: a snapshot was installed and the node crashed before the log was
+// reset. Then the log still holds entries that others have overwritten.
 func (r *Replica) checkContinuity() error {
 	applied := r.machine.AppliedIndex()
 	if applied+1 < r.log.First() {
 		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
 			storage.ErrCorrupt, applied, r.log.First())
 	}
-	if applied > r.log.Last() {
-		hard := r.log.HardState()
-		hard.Commit, hard.Term = max(hard.Commit, applied), max(hard.Term, r.machine.AppliedTerm())
-		reset := storage.GroupAppend{Group: r.group, HardState: &hard,
-			Reset: &storage.LogPosition{Index: applied, Term: r.machine.AppliedTerm()}}
-		if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
-			return err
+	if applied <= r.log.Last() {
+		term, err := r.log.Term(applied)
+		if err != nil {
+			return fmt.Errorf("read the term of entry %d, where the state ends: %w", applied, err)
 		}
-		return r.store.opts.Log.Sync()
+		if term == r.machine.AppliedTerm() {
+			return nil
+		}
 	}
-	return nil
+	hard := r.log.HardState()
+	hard.Commit = applied
+	if term := r.machine.AppliedTerm(); term > hard.Term {
+		hard.Term, hard.Vote = term, 0 // whoever had the vote had it in an earlier term
+	}
+	reset := storage.GroupAppend{Group: r.group, HardState: &hard,
+		Reset: &storage.LogPosition{Index: applied, Term: r.machine.AppliedTerm()}}
+	if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
+		return err
+	}
+	return r.store.opts.Log.Sync()
 }
 
 // supporting tells whether this node still holds still for the leader that the group followed.
@@ -191,6 +201,7 @@ func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term conse
 		return false
 	}
 	if r.followed == from && term > r.role.Term {
+		r.followed = 0
 		r.core.LeaderLost()
 		r.store.setTicking(r, true)
 		r.store.markDirty(r)
@@ -211,6 +222,9 @@ func (r *Replica) takeReady() error {
 	if rd.Role != nil {
 		r.roleChanged(*rd.Role)
 	}
+	if hard := rd.Append.HardState; hard != nil && uint64(hard.Commit) > r.committed.Load() {
+		r.committed.Store(uint64(hard.Commit)) // before the messages leave that tell it; see LeaseValid
+	}
 	r.send(rd.Messages)
 	if !rd.Append.Empty() {
 		if err := r.takeAppend(&rd.Append); err != nil {
@@ -218,9 +232,6 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	r.toApply = append(r.toApply, rd.Committed...)
-	if n := len(r.toApply); n > 0 {
-		r.committed.Store(uint64(r.toApply[n-1].Index))
-	}
 	for _, read := range rd.Reads {
 		r.barrierDone(read)
 	}
@@ -275,6 +286,11 @@ func (r *Replica) send(messages []consensus.Message) {
 		}
 		if m.Class == consensus.ClassSnapshot {
 			r.sendSnapshot(node, *m)
+			continue
+		}
+		// The core's own election timer does not know of promises: while this node holds still for a leader, nobody
+		// hears of its candidacy.
+		if m.Class == consensus.ClassElection && r.supporting(r.store.clock()) {
 			continue
 		}
 		for j := range r.store.out {

@@ -85,7 +85,7 @@ func (r *Replica) seqApplied(seq uint64) bool {
 
 // confirmed answers a request without effects as soon as it is sure that this replica still leads.
 func (r *Replica) confirmed(q request) {
-	if r.LeaseValid() {
+	if r.leaseHolds() { // evaluated on top of everything in flight, so nobody has seen more
 		r.store.finished = append(r.store.finished, finished{request: q, applied: r.machine.AppliedIndex()})
 		return
 	}
@@ -166,9 +166,9 @@ func (r *Replica) finishDecided(q request, applied bool) {
 	r.store.finished = append(r.store.finished, finished{request: q, applied: r.machine.AppliedIndex()})
 }
 
-// failAll fails everything that waits. What is proposed may or may not take effect.
-func (r *Replica) failAll(err error) {
-	r.refuseQueued(err)
+// leapt ends the wait for entries that a snapshot took the place of: whether they are in it, nobody here can tell.
+// Requests without effects had none.
+func (r *Replica) leapt() {
 	for r.rounds.len() > 0 {
 		for _, q := range r.rounds.pop().requests {
 			q.resp, q.err = nil, kv.ErrOutcomeUnknown
@@ -176,10 +176,19 @@ func (r *Replica) failAll(err error) {
 		}
 	}
 	for r.depends.len() > 0 {
+		r.finishDecided(r.depends.pop().request, false)
+	}
+}
+
+// failAll fails everything that waits. What is proposed may or may not take effect.
+func (r *Replica) failAll(err error) {
+	r.refuseQueued(err)
+	for r.depends.len() > 0 {
 		q := r.depends.pop().request
 		q.resp, q.err = nil, err
 		r.store.finished = append(r.store.finished, finished{request: q})
 	}
+	r.leapt()
 	r.failBarriers(err)
 	r.waits.reached(^consensus.Index(0), err)
 }

@@ -231,6 +231,18 @@ func readFile(in *bufio.Reader, name string) error {
 
 // install replaces the state of the group by the staged snapshot, in one durable step.
 func (r *Replica) install(meta consensus.SnapshotMeta) error {
+	if err := r.replaceState(meta); err != nil {
+		return err
+	}
+	r.leapt()
+	r.waits.reached(meta.Index, nil)
+	if r.store.opts.Listener.SnapshotInstalled != nil {
+		r.store.opts.Listener.SnapshotInstalled(r.group, meta)
+	}
+	return nil
+}
+
+func (r *Replica) replaceState(meta consensus.SnapshotMeta) error {
 	s := r.store
 	staged := r.staged
 	r.staged = nil
@@ -256,8 +268,5 @@ func (r *Replica) install(meta consensus.SnapshotMeta) error {
 	r.compact = compactState{}
 	r.publishApplied()
 	r.announceSnapshot()
-	if s.opts.Listener.SnapshotInstalled != nil {
-		s.opts.Listener.SnapshotInstalled(r.group, meta)
-	}
 	return nil
 }

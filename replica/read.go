@@ -52,17 +52,8 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 		done(index, nil)
 		return
 	}
-	if r.store.stopping() {
-		done(0, kv.ErrStopped)
-		return
-	}
-	r.store.call(func() {
-		if r.store.stopping() {
-			done(0, kv.ErrStopped)
-			return
-		}
-		r.askBarrier(func(index consensus.Index, err error) { done(uint64(index), err) })
-	})
+	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
+	r.store.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
@@ -135,17 +126,7 @@ func (r *Replica) WaitApplied(index uint64, done func(error)) {
 		done(nil)
 		return
 	}
-	if r.store.stopping() {
-		done(kv.ErrStopped)
-		return
-	}
-	r.store.call(func() {
-		if r.store.stopping() {
-			done(kv.ErrStopped)
-			return
-		}
-		r.waitApplied(consensus.Index(index), done)
-	})
+	r.store.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
 }
 
 func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
@@ -216,10 +197,7 @@ func (r *Replica) Compacted() kv.Revision {
 func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.subscribe.Lock()
-	defer r.subscribe.Unlock()
-	old := *r.subscribers.Load()
-	subscribers := append(old[:len(old):len(old)], fn)
-	r.subscribers.Store(&subscribers)
+	// A new slice: the driver may be calling those in the old one.
+	r.subscribers = append(r.subscribers[:len(r.subscribers):len(r.subscribers)], fn)
 	return r.machine.Revision()
 }

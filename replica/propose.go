@@ -78,9 +78,13 @@ func (r *Replica) evaluateOne(q request) error {
 	return nil
 }
 
-// seqApplied tells whether the proposal with the number, of this leadership, is applied.
+// seqApplied tells whether the proposal with the number, of this leadership, is applied. What is evaluated and
+// not yet proposed need not come from a request: leases expire by themselves.
 func (r *Replica) seqApplied(seq uint64) bool {
-	return r.rounds.len() == 0 && len(r.round) == 0 || r.rounds.len() > 0 && seq < r.rounds.front().seq
+	if r.rounds.len() > 0 {
+		return seq < r.rounds.front().seq
+	}
+	return !r.machine.HasProposal()
 }
 
 // confirmed answers a request without effects as soon as it is sure that this replica still leads.

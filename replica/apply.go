@@ -74,6 +74,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	}
 	if result.Compacted != 0 {
 		r.compact.requested = result.Index
+		r.compacting.Store(true)
 	}
 	for _, fn := range subscribers {
 		fn(result)

@@ -23,11 +23,12 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease     atomic.Pointer[lease] // nil: never valid
-	applied   atomic.Uint64
-	committed atomic.Uint64
-	leader    atomic.Pointer[leadership]
-	serving   atomic.Bool // leads, and has applied its barrier
+	lease      atomic.Pointer[lease] // nil: never valid
+	applied    atomic.Uint64
+	committed  atomic.Uint64
+	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
+	leader     atomic.Pointer[leadership]
+	serving    atomic.Bool // leads, and has applied its barrier
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 

@@ -102,13 +102,18 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
+	r.compacting.Store(r.compact.requested != 0 || r.compact.running)
 	return r.flush.running || r.compact.running, nil
 }
+
+// Compacting tells whether rows that compactions made superfluous are still to be deleted.
+func (r *Replica) Compacting() bool { return r.compacting.Load() }
 
 // wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
 // or a compaction waits for it.
 func (r *Replica) wantsFlush() bool {
-	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes || r.compact.requested > r.flush.durable
+	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
+		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.store.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
 // flushChunk writes the next rows of the run; after the last it has the engine flush.

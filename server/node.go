@@ -17,8 +17,31 @@ func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
 
 // Defragment has nothing to wait for: space is given back in the background.
 func (n localNode) Defragment(context.Context) error {
-	n.s.engine.Reclaim()
+	if n.s.reclaiming.CompareAndSwap(false, true) {
+		n.s.workers.Go(n.s.reclaim)
+	}
 	return nil
+}
+
+// reclaim gives the space of what compactions made superfluous back, once all of it is deleted.
+func (s *Server) reclaim() {
+	defer s.reclaiming.Store(false)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for s.shard.Compacting() {
+		select {
+		case <-s.context.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+	flushed := make(chan error, 1)
+	s.engine.Flush(func(err error) { flushed <- err })
+	if err := <-flushed; err != nil {
+		s.logger.Warn("the space of deleted data was not reclaimed", "error", err)
+		return
+	}
+	s.engine.Reclaim()
 }
 
 func (n localNode) Status() etcd.Status {

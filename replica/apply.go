@@ -22,6 +22,7 @@ func (r *Replica) apply(now time.Duration) error {
 	last := entries[len(entries)-1]
 	r.applied.Store(uint64(last.Index))
 	r.core.AckApplied(last.Index)
+	r.releaseHeld()
 	r.store.metrics.entriesApplied.Add(uint64(len(entries)))
 	for i := range results {
 		if err := r.announce(&results[i], subscribers, now); err != nil {

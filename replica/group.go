@@ -38,6 +38,7 @@ type Replica struct {
 	leading   bool      // as serving
 	followed  kv.NodeID // node of the leader last followed, until its promise has ended
 	acks      map[consensus.ReplicaID]uint64
+	held      []heldMessage
 	claim     *lease // what the acknowledgements amount to while this replica leads
 	queue     queue[request]
 	round     []request                      // evaluated in this round: decided by the next proposal
@@ -261,19 +262,49 @@ func (r *Replica) send(messages []consensus.Message) {
 	for i := range messages {
 		m := &messages[i]
 		node, ok := r.store.nodeOf(m.To)
-		if !ok {
-			continue
-		}
-		if m.Class == consensus.ClassSnapshot {
+		switch {
+		case !ok:
+		case m.Class == consensus.ClassSnapshot:
 			r.sendSnapshot(node, *m)
+		default:
+			out := outMessage{group: r.group, message: *m, vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term}
+			if r.leading && m.Commit > r.machine.AppliedIndex() {
+				r.held = append(r.held, heldMessage{node: node, message: out})
+				continue
+			}
+			r.store.put(node, out)
+		}
+	}
+}
+
+// heldMessage tells of entries that are committed and not yet applied here. A leader answers reads from what it
+// has applied, so nobody else may apply, and show, more than that: the leader applies first. Normally
+// that is a moment; but when its own disk is slower than those of a majority it is longer.
+type heldMessage struct {
+	node    kv.NodeID
+	message outMessage
+}
+
+// releaseHeld sends what was held until now.
+func (r *Replica) releaseHeld() {
+	kept := r.held[:0]
+	for _, h := range r.held {
+		if h.message.message.Commit > r.machine.AppliedIndex() {
+			kept = append(kept, h)
 			continue
 		}
-		for j := range r.store.out {
-			if r.store.out[j].node == node {
-				r.store.out[j].messages = append(r.store.out[j].messages, outMessage{group: r.group, message: *m,
-					vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
-				break
-			}
+		r.store.put(h.node, h.message)
+	}
+	clear(r.held[len(kept):])
+	r.held = kept
+}
+
+// put adds a message to the frame for a node.
+func (s *Store) put(node kv.NodeID, m outMessage) {
+	for i := range s.out {
+		if s.out[i].node == node {
+			s.out[i].messages = append(s.out[i].messages, m)
+			return
 		}
 	}
 }
@@ -323,7 +354,7 @@ func (r *Replica) lead(now time.Duration) error {
 func (r *Replica) stepDown() {
 	r.serving.Store(false)
 	r.lease.Store(nil)
-	r.claim = nil
+	r.claim, r.held = nil, nil
 	if r.leading {
 		r.leading = false
 		r.mu.Lock()

@@ -262,24 +262,26 @@ func (r *Replica) send(messages []consensus.Message) {
 	for i := range messages {
 		m := &messages[i]
 		node, ok := r.store.nodeOf(m.To)
-		if !ok {
-			continue
-		}
-		if m.Class == consensus.ClassSnapshot {
+		switch {
+		case !ok:
+		case m.Class == consensus.ClassSnapshot:
 			r.sendSnapshot(node, *m)
-			continue
+		case m.Class == consensus.ClassElection && r.supporting(r.store.clock()):
+			// The core's own election timer does not know of promises: while this node holds still for a
+			// leader, nobody hears of its candidacy.
+		default:
+			r.store.put(node, outMessage{group: r.group, message: *m,
+				vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
 		}
-		// The core's own election timer does not know of promises: while this node holds still for a leader, nobody
-		// hears of its candidacy.
-		if m.Class == consensus.ClassElection && r.supporting(r.store.clock()) {
-			continue
-		}
-		for j := range r.store.out {
-			if r.store.out[j].node == node {
-				r.store.out[j].messages = append(r.store.out[j].messages, outMessage{group: r.group, message: *m,
-					vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
-				break
-			}
+	}
+}
+
+// put adds a message to the frame for a node.
+func (s *Store) put(node kv.NodeID, m outMessage) {
+	for i := range s.out {
+		if s.out[i].node == node {
+			s.out[i].messages = append(s.out[i].messages, m)
+			return
 		}
 	}
 }

@@ -85,25 +85,21 @@ func (s *Store) pump(now time.Duration) {
 			return
 		}
 	}
-	needSync := s.needsSync()
-	if needSync {
-		// Followers write while this node does.
-		s.sendFrames()
-		s.opts.Transport.Flush()
-	}
-	if !s.write() {
-		return
-	}
 	for _, r := range dirty {
 		if err := r.apply(now); err != nil {
 			s.fail(err)
 			return
 		}
 	}
-	if needSync {
-		// Answers to other nodes' requests leave now, not after the sync.
+	if s.needsSync() {
+		// Followers write while this node does; answers leave now, not after the sync.
+		s.sendFrames()
+		s.opts.Transport.Flush()
 		s.answer()
 		s.opts.Transport.Flush()
+	}
+	if !s.write() {
+		return
 	}
 	s.sync()
 	if s.Err() != nil {

@@ -41,6 +41,10 @@ cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo; github.c
 cmd/quorate/serveflags : server
 cmd/quorate/demo      : server; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/fakeetcd  : ; google.golang.org go.etcd.io/etcd
+e2e                   :
+e2e/cluster           : ; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
+e2e/chaos             :
+e2e/chaos/history     : kv shard/model; github.com/anishathalye/porcupine
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

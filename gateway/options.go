@@ -32,7 +32,8 @@ type Shard interface {
 	Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error))
 	// ReadIndex finds an index that, once applied anywhere, makes a read linearizable. Leader only.
 	ReadIndex(done func(index uint64, err error))
-	// LeaseValid tells whether what was read from the applied state before the call is linearizable.
+	// LeaseValid tells whether this node leads for certain and has applied all that anybody can have seen. A read of
+	// the applied state is linearizable if the answer was yes before it and is yes after it.
 	LeaseValid() bool
 	WaitApplied(index uint64, done func(error))
 	Applied() uint64

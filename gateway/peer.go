@@ -141,10 +141,12 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, body []byte) {
 
 // serveRead answers a read that only the leader can answer.
 func (g *Gateway) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
-	resp, err := g.shard.Read(req)
 	if g.shard.LeaseValid() {
-		done(resp, 0, err)
-		return
+		resp, err := g.shard.Read(req)
+		if g.shard.LeaseValid() {
+			done(resp, 0, err)
+			return
+		}
 	}
 	g.shard.ReadIndex(func(index uint64, err error) {
 		if err != nil {

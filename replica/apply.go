@@ -15,7 +15,7 @@ func (r *Replica) apply(now time.Duration) error {
 		return nil
 	}
 	entries := r.toApply
-	results, err := r.applyBatch(entries)
+	results, subscribers, err := r.applyBatch(entries)
 	if err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
@@ -24,7 +24,7 @@ func (r *Replica) apply(now time.Duration) error {
 	r.core.AckApplied(last.Index)
 	r.store.metrics.entriesApplied.Add(uint64(len(entries)))
 	for i := range results {
-		if err := r.announce(&results[i], now); err != nil {
+		if err := r.announce(&results[i], subscribers, now); err != nil {
 			return err
 		}
 	}
@@ -38,8 +38,9 @@ func (r *Replica) apply(now time.Duration) error {
 	return nil
 }
 
-// applyBatch applies entries in one engine batch under the exclusive lock.
-func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error) {
+// applyBatch applies entries in one engine batch under the exclusive lock. It returns who is to be told: those
+// who subscribed before, for whoever subscribes later finds the entries applied.
+func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func(*shard.Applied), error) {
 	engine := r.store.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()
@@ -49,7 +50,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error)
 	for i := range entries {
 		result, err := r.machine.Apply(entries[i], batch)
 		if err != nil {
-			return nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
+			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
 		}
 		results = append(results, result)
 	}
@@ -57,22 +58,25 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, error)
 		r.leaseWork = true
 		r.store.markWorking(r)
 	}
-	if batch.Count() == 0 {
-		return results, nil
+	if batch.Count() > 0 {
+		if err := engine.Apply(batch); err != nil {
+			return nil, nil, err
+		}
 	}
-	return results, engine.Apply(batch)
+	return results, r.subscribers, nil
 }
 
 // announce tells what an entry did to whoever is concerned.
-func (r *Replica) announce(result *shard.Applied, now time.Duration) error {
+func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
 		r.publishLease()
 	}
 	if result.Compacted != 0 {
 		r.compact.requested = result.Index
+		r.compacting.Store(true)
 	}
-	for _, fn := range *r.subscribers.Load() {
+	for _, fn := range subscribers {
 		fn(result)
 	}
 	if !r.leading && r.role.Role == consensus.RoleLeader && result.Term == r.role.Term && result.Seq == 0 {
@@ -85,9 +89,9 @@ func (r *Replica) announce(result *shard.Applied, now time.Duration) error {
 func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedIndex())) }
 
 // announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
-func (r *Replica) announceSnapshot() {
+func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
 	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
-	for _, fn := range *r.subscribers.Load() {
+	for _, fn := range subscribers {
 		fn(&jump)
 	}
 }

@@ -23,14 +23,14 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease     atomic.Pointer[lease]
-	applied   atomic.Uint64
-	committed atomic.Uint64
-	leader    atomic.Pointer[leadership]
-	serving   atomic.Bool // leads, and has applied its barrier
+	lease      atomic.Pointer[lease] // nil: never valid
+	applied    atomic.Uint64
+	committed  atomic.Uint64
+	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
+	leader     atomic.Pointer[leadership]
+	serving    atomic.Bool // leads, and has applied its barrier
 
-	subscribers atomic.Pointer[[]func(*shard.Applied)]
-	subscribe   sync.Mutex
+	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
 	// driver
 	core      consensus.Core
@@ -39,6 +39,7 @@ type Replica struct {
 	leading   bool      // as serving
 	followed  kv.NodeID // node of the leader last followed, until its promise has ended
 	acks      map[consensus.ReplicaID]uint64
+	claim     *lease // what the acknowledgements amount to while this replica leads
 	queue     queue[request]
 	round     []request                      // evaluated in this round: decided by the next proposal
 	rounds    queue[proposedRound]           // proposed, not yet applied
@@ -48,12 +49,20 @@ type Replica struct {
 	confirmID consensus.ReadID
 	waits     waitHeap
 	toApply   []consensus.Entry
-	staged    *stagedSnapshot
+	staged    []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	shipping  map[consensus.ReplicaID]bool
 	flush     flushState
 	compact   compactState
+	// appliedSeq is the last proposal of this leadership that is applied.
+	appliedSeq uint64
+	// refused is a proposal that the core had no room for.
+	refused refusedProposal
 
 	campaignAt           time.Duration
-	leaseWork            bool // the machine wants ticks
+	campaigns            int           // since the leader was lost
+	orphanedAt           time.Duration // since when the core has no leader although a promise binds
+	freeAt               time.Duration // when the withdrawn promise has ended
+	leaseWork            bool          // the machine wants ticks
 	dirty                bool
 	working              bool
 	ticking              bool
@@ -107,42 +116,40 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 		return nil, err
 	}
 	r.acks = make(map[consensus.ReplicaID]uint64)
-	r.flush.durable = machine.AppliedIndex()
+	r.shipping = make(map[consensus.ReplicaID]bool)
+	r.opened()
 	r.publishApplied()
 	r.leader.Store(&leadership{})
-	none := []func(*shard.Applied){}
-	r.subscribers.Store(&none)
-	// With a single voter nobody can have been promised anything, and nobody else will start an election.
-	if config := machine.Config(); len(config.Voters) == 1 && config.Voters[0] == self {
-		r.campaignAt = 1
-	}
 	return r, nil
 }
 
-// checkContinuity makes sure that the log goes on where the state ends. A state that is ahead of the
-// log is legal: a snapshot was installed and the node crashed before the log was reset.
+// checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
+// legal: a snapshot was installed and the node crashed before the log was reset. Then the log is reset now.
 func (r *Replica) checkContinuity() error {
-	applied := r.machine.AppliedIndex()
+	applied, term := r.machine.AppliedIndex(), r.machine.AppliedTerm()
 	if applied+1 < r.log.First() {
 		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
 			storage.ErrCorrupt, applied, r.log.First())
 	}
-	if applied > r.log.Last() {
-		hard := r.log.HardState()
-		hard.Commit, hard.Term = max(hard.Commit, applied), max(hard.Term, r.machine.AppliedTerm())
-		reset := storage.GroupAppend{Group: r.group, HardState: &hard,
-			Reset: &storage.LogPosition{Index: applied, Term: r.machine.AppliedTerm()}}
-		if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
-			return err
+	if applied <= r.log.Last() {
+		found, err := r.log.Term(applied)
+		if err != nil {
+			return fmt.Errorf("read the term of entry %d, the last one applied: %w", applied, err)
 		}
-		return r.store.opts.Log.Sync()
+		if found == term {
+			return nil
+		}
 	}
-	return nil
-}
-
-// supporting tells whether this node still holds still for the leader that the group followed.
-func (r *Replica) supporting(now time.Duration) bool {
-	return r.followed != 0 && r.store.live.Supporting(now, r.followed)
+	hard := r.log.HardState()
+	hard.Commit = applied
+	if hard.Term < term {
+		hard.Term, hard.Vote = term, 0
+	}
+	reset := storage.GroupAppend{Group: r.group, HardState: &hard, Reset: &storage.LogPosition{Index: applied, Term: term}}
+	if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
+		return err
+	}
+	return r.store.opts.Log.Sync()
 }
 
 // stepMessages hands the messages of peers to their cores.
@@ -151,11 +158,13 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 		m := &messages[i]
 		r, ok := s.groups[m.group]
 		if !ok {
+			m.staged.discard()
 			continue
 		}
 		from, known := s.nodeOf(m.message.From)
-		if !known || m.message.To != r.self {
-			s.refused(m.group, from, fmt.Errorf("replica: message from replica %d to %d, but this is replica %d", m.message.From, m.message.To, r.self))
+		if !known || m.message.To != r.self || from != m.from {
+			m.staged.discard()
+			s.refused(m.group, m.from, fmt.Errorf("replica: message from replica %d to %d came from node %v, but this is replica %d", m.message.From, m.message.To, m.from, r.self))
 			continue
 		}
 		r.step(now, from, m)
@@ -170,8 +179,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		}
 	}
 	if m.staged != nil {
-		r.staged.discard()
-		r.staged = m.staged
+		r.stage(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
 		r.store.refused(r.group, from, err)
@@ -181,22 +189,6 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
 		r.acknowledged(m.message.From, r.store.support.generation(from, m.epoch))
 	}
-}
-
-// mayHearCandidate tells whether a request for a vote or promise may reach the core: not while this
-// node holds still for another leader, nor while it does not know what it promised before a restart.
-// A leader that asks for votes has stepped down: what was promised to it is moot.
-func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term consensus.Term) bool {
-	if !r.store.live.MayVote(now) {
-		return false
-	}
-	if r.followed == from && term > r.role.Term {
-		r.core.LeaderLost()
-		r.store.setTicking(r, true)
-		r.store.markDirty(r)
-		return true
-	}
-	return !r.supporting(now)
 }
 
 // takeReady moves the work out of the core: messages to the peers' frames, the append to this round's
@@ -211,6 +203,9 @@ func (r *Replica) takeReady() error {
 	if rd.Role != nil {
 		r.roleChanged(*rd.Role)
 	}
+	if hard := rd.Append.HardState; hard != nil && uint64(hard.Commit) > r.committed.Load() {
+		r.committed.Store(uint64(hard.Commit)) // before the messages leave that tell it; see LeaseValid
+	}
 	r.send(rd.Messages)
 	if !rd.Append.Empty() {
 		if err := r.takeAppend(&rd.Append); err != nil {
@@ -218,14 +213,13 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	r.toApply = append(r.toApply, rd.Committed...)
-	if n := len(r.toApply); n > 0 {
-		r.committed.Store(uint64(r.toApply[n-1].Index))
-	}
 	for _, read := range rd.Reads {
 		r.barrierDone(read)
 	}
 	if r.core.HasReady() {
 		s.markDirty(r)
+	} else {
+		r.discardStaged() // the core had no use for it
 	}
 	return nil
 }
@@ -239,15 +233,10 @@ func (r *Replica) takeAppend(a *consensus.Append) error {
 		}
 		write.Reset = &storage.LogPosition{Index: a.Snapshot.Index, Term: a.Snapshot.Term}
 	}
-	needSync := len(a.AfterSync) > 0 || len(a.Entries) > 0 || a.Snapshot != nil || a.TruncateFrom != 0
-	if a.HardState != nil {
-		before := r.log.HardState()
-		needSync = needSync || a.HardState.Term != before.Term || a.HardState.Vote != before.Vote
-	}
 	if a.Snapshot != nil || a.TruncateFrom != 0 || len(a.Entries) > 0 || a.HardState != nil {
 		s.appended(write)
 	}
-	s.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: needSync, afterSync: a.AfterSync})
+	s.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})
 	bytes := entriesBytes(a.Entries)
 	r.flush.logBytes += bytes
 	r.flush.retainedBytes += bytes
@@ -267,22 +256,32 @@ func (r *Replica) send(messages []consensus.Message) {
 		return
 	}
 	status := r.core.Status()
+	if status.LeaseForbidden {
+		r.lease.Store(nil) // before the message that may make somebody else the leader leaves
+	}
 	for i := range messages {
 		m := &messages[i]
 		node, ok := r.store.nodeOf(m.To)
-		if !ok {
-			continue
-		}
-		if m.Class == consensus.ClassSnapshot {
+		switch {
+		case !ok:
+		case m.Class == consensus.ClassSnapshot:
 			r.sendSnapshot(node, *m)
-			continue
+		case m.Class == consensus.ClassElection && r.supporting(r.store.clock()):
+			// The core's own election timer does not know of promises: while this node holds still for a
+			// leader, nobody hears of its candidacy.
+		default:
+			r.store.put(node, outMessage{group: r.group, message: *m,
+				vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
 		}
-		for j := range r.store.out {
-			if r.store.out[j].node == node {
-				r.store.out[j].messages = append(r.store.out[j].messages, outMessage{group: r.group, message: *m,
-					vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
-				break
-			}
+	}
+}
+
+// put adds a message to the frame for a node.
+func (s *Store) put(node kv.NodeID, m outMessage) {
+	for i := range s.out {
+		if s.out[i].node == node {
+			s.out[i].messages = append(s.out[i].messages, m)
+			return
 		}
 	}
 }
@@ -319,7 +318,7 @@ func (r *Replica) lead(now time.Duration) error {
 		return err
 	}
 	r.leading = true
-	r.inflight = 0
+	r.inflight, r.appliedSeq = 0, 0
 	r.store.markWorking(r)
 	r.serving.Store(true)
 	r.publishLease()
@@ -327,10 +326,12 @@ func (r *Replica) lead(now time.Duration) error {
 }
 
 // stepDown ends serving. What is proposed may still be committed by another leader, so it waits until
-// an entry shows its fate; what is not proposed certainly never was.
+// an entry shows its fate; what is not proposed certainly never was. What has no effects depends on
+// this replica's being the leader, and nobody can confirm that any more.
 func (r *Replica) stepDown() {
 	r.serving.Store(false)
 	r.lease.Store(nil)
+	r.claim = nil
 	if r.leading {
 		r.leading = false
 		r.mu.Lock()
@@ -338,6 +339,7 @@ func (r *Replica) stepDown() {
 		r.mu.Unlock()
 	}
 	r.refuseQueued(kv.ErrNotLeader)
+	r.refuseDependents(kv.ErrNotLeader)
 	r.failBarriers(kv.ErrLeaderChanged)
 }
 
@@ -357,13 +359,12 @@ func (r *Replica) settle(now time.Duration) {
 
 // fullySupported tells whether every other replica acknowledged this leader under a promise in force.
 func (r *Replica) fullySupported(now time.Duration) bool {
-	l := r.lease.Load()
-	if l == nil {
+	if r.claim == nil {
 		return false
 	}
-	for _, voters := range l.configs {
+	for _, voters := range r.claim.configs {
 		for _, v := range voters {
-			if v.node != l.self && !r.store.support.holds(v, now) {
+			if v.node != r.claim.self && !r.store.support.holds(v, now) {
 				return false
 			}
 		}

@@ -23,6 +23,7 @@ func (q *request) finish(applied consensus.Index) { q.done(q.resp, uint64(applie
 // replica, epoch is that of its promise to this node at the time of sending.
 type groupMessage struct {
 	group   consensus.GroupID
+	from    kv.NodeID // the node it came from
 	epoch   liveness.Epoch
 	message consensus.Message
 	staged  *stagedSnapshot
@@ -40,13 +41,21 @@ type inbox struct {
 	mu       sync.Mutex
 	contents contents
 	spare    contents
+	closed   bool // nothing is taken any more
 }
 
 type contents struct {
 	messages   []groupMessage
 	heartbeats []nodeFrame
 	requests   []request
-	calls      []func()
+	calls      []call
+}
+
+// call is something to be done in the driver's goroutine. When the driver has stopped, refused is called
+// instead, if there is one.
+type call struct {
+	do      func()
+	refused func(error)
 }
 
 func (c *contents) empty() bool {
@@ -86,26 +95,47 @@ func (i *inbox) waiting() bool {
 	return !i.contents.empty()
 }
 
-func (i *inbox) call(f func()) {
+// close refuses everything from now on, and returns what had arrived. Whoever adds something learns
+// whether it was taken, so that everything is answered exactly once.
+func (i *inbox) close() contents {
 	i.mu.Lock()
-	i.contents.calls = append(i.contents.calls, f)
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	taken := i.contents
+	i.contents, i.spare, i.closed = contents{}, contents{}, true
+	return taken
 }
 
-func (i *inbox) addRequest(q request) {
+func (i *inbox) addCall(c call) bool {
 	i.mu.Lock()
-	i.contents.requests = append(i.contents.requests, q)
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.contents.calls = append(i.contents.calls, c)
+	}
+	return !i.closed
 }
 
-func (i *inbox) addMessages(m []groupMessage) {
+func (i *inbox) addRequest(q request) bool {
 	i.mu.Lock()
-	i.contents.messages = append(i.contents.messages, m...)
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.contents.requests = append(i.contents.requests, q)
+	}
+	return !i.closed
+}
+
+func (i *inbox) addMessages(m []groupMessage) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.contents.messages = append(i.contents.messages, m...)
+	}
+	return !i.closed
 }
 
 func (i *inbox) addHeartbeat(f nodeFrame) {
 	i.mu.Lock()
-	i.contents.heartbeats = append(i.contents.heartbeats, f)
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.contents.heartbeats = append(i.contents.heartbeats, f)
+	}
 }

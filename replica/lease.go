@@ -78,7 +78,7 @@ func (l *lease) valid(s *support, now time.Duration) bool {
 		}
 		holding := 0
 		for _, v := range voters {
-			if v.node == l.self || v.generation != 0 && s.holds(v, now) {
+			if v.node == l.self || s.holds(v, now) {
 				holding++
 			}
 		}
@@ -89,7 +89,11 @@ func (l *lease) valid(s *support, now time.Duration) bool {
 	return len(l.configs[0]) > 0
 }
 
+// holds tells whether the voter acknowledged under a promise that is in force at now.
 func (s *support) holds(v leaseVoter, now time.Duration) bool {
+	if v.generation == 0 {
+		return false
+	}
 	p := &s.peers[v.node]
 	until := p.until.Load()
 	return p.generation.Load() == v.generation && now < time.Duration(until)
@@ -107,9 +111,10 @@ func (r *Replica) acknowledged(from consensus.ReplicaID, generation uint64) {
 }
 
 // publishLease makes the lease that follows from the current acknowledgements visible to readers.
-// It is nil unless this replica leads and has applied its barrier.
+// There is none unless this replica leads and has applied its barrier.
 func (r *Replica) publishLease() {
-	if !r.leading || r.store.opts.ReadSafety == ReadQuorum || r.core.Status().LeaseForbidden {
+	if !r.leading {
+		r.claim = nil
 		r.lease.Store(nil)
 		return
 	}
@@ -117,6 +122,11 @@ func (r *Replica) publishLease() {
 	l := &lease{self: r.store.support.index[r.store.opts.Self]}
 	l.configs[0] = r.leaseVoters(config.Voters)
 	l.configs[1] = r.leaseVoters(config.Outgoing)
+	r.claim = l
+	if r.store.opts.ReadSafety == ReadQuorum || r.core.Status().LeaseForbidden {
+		r.lease.Store(nil)
+		return
+	}
 	r.lease.Store(l)
 }
 

@@ -12,8 +12,9 @@ import (
 // index that was applied when the run was frozen. Once the engine has flushed, the log is needed only
 // from there on.
 type flushState struct {
-	running  bool // a run is being written
-	syncing  bool // written; the engine flushes
+	running  bool            // a run is being written
+	syncing  int             // runs that are written; the engine flushes
+	written  consensus.Index // applied when the last run that is written was frozen
 	durable  consensus.Index
 	logBytes int64 // appended since the last flush began
 	// retainedBytes estimates what the log holds of the group.
@@ -56,9 +57,33 @@ func (s *Store) needsMaintenance(r *Replica) {
 	}
 }
 
+// opened resets the background work for a machine that was just opened: what it holds is durable, and
+// a compaction may have been interrupted.
+func (r *Replica) opened() {
+	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
+	r.compact = compactState{running: r.machine.Compacted() > 0}
+	if r.compact.running {
+		r.store.needsMaintenance(r)
+	}
+}
+
+// sampleLogBytes estimates what the log holds of the group from its newest entries.
+func (r *Replica) sampleLogBytes() int64 {
+	first, last := r.log.First(), r.log.Last()
+	if first > last {
+		return 0
+	}
+	from := max(first, last-min(last-first, 255))
+	sample, err := r.log.Entries(from, last+1, 1<<20)
+	if err != nil || len(sample) == 0 {
+		return 0 // an estimate is not worth an error; reading the log in earnest will tell
+	}
+	return entriesBytes(sample) * int64(last+1-first) / int64(len(sample))
+}
+
 // maintain starts or continues a flush and a compaction, and tells whether it wants another round.
 func (r *Replica) maintain() (more bool, err error) {
-	if !r.flush.running && !r.flush.syncing && r.wantsFlush() {
+	if !r.flush.running && r.flush.syncing == 0 && r.wantsFlush() {
 		r.mu.Lock()
 		r.flush.running = r.machine.Freeze()
 		r.mu.Unlock()
@@ -77,13 +102,18 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
+	r.compacting.Store(r.compact.requested != 0 || r.compact.running)
 	return r.flush.running || r.compact.running, nil
 }
+
+// Compacting tells whether rows that compactions made superfluous are still to be deleted.
+func (r *Replica) Compacting() bool { return r.compacting.Load() }
 
 // wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
 // or a compaction waits for it.
 func (r *Replica) wantsFlush() bool {
-	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes || r.compact.requested > r.flush.durable
+	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
+		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.store.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
 // flushChunk writes the next rows of the run; after the last it has the engine flush.
@@ -92,11 +122,18 @@ func (r *Replica) flushChunk(rows int) error {
 	if err != nil || !done {
 		return err
 	}
-	r.flush.running, r.flush.syncing = false, true
-	r.store.opts.Engine.Flush(func(err error) {
-		r.store.call(func() { r.flushed(index, err) })
-	})
+	r.flush.running = false
+	r.flushEngine(index)
 	return nil
+}
+
+// flushEngine makes durable what was written, the index included.
+func (r *Replica) flushEngine(index consensus.Index) {
+	r.flush.syncing++
+	machine := r.machine
+	r.store.opts.Engine.Flush(func(err error) {
+		r.store.call(func() { r.flushed(machine, index, err) })
+	})
 }
 
 // writeChunk writes rows of the run, and with the last ones the index that will be durable.
@@ -112,17 +149,21 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	}
 	if done {
 		index = r.machine.FlushDone()
+		r.flush.written = index
 	}
 	return done, index, nil
 }
 
 // flushed lets the log go up to what the engine holds durably now.
-func (r *Replica) flushed(index consensus.Index, err error) {
-	r.flush.syncing = false
+func (r *Replica) flushed(machine Machine, index consensus.Index, err error) {
 	if err != nil {
 		r.store.fail(fmt.Errorf("group %d: the state engine could not flush: %w", r.group, err))
 		return
 	}
+	if machine != r.machine {
+		return // a snapshot took its place
+	}
+	r.flush.syncing--
 	r.flush.durable = max(r.flush.durable, index)
 	r.mu.Lock()
 	r.machine.MarkDurable(index)
@@ -184,6 +225,18 @@ func (s *Store) Flush() error {
 	done := make(chan error, 1)
 	s.opts.Engine.Flush(func(err error) { done <- err })
 	return <-done
+}
+
+// flushNow writes everything dirty to the engine, for a snapshot of it, and has it made durable.
+func (r *Replica) flushNow() error {
+	before := r.flush.written
+	if err := r.flushAll(); err != nil {
+		return err
+	}
+	if r.flush.written != before {
+		r.flushEngine(r.flush.written)
+	}
+	return nil
 }
 
 // flushAll writes everything dirty to the engine. It does not make it durable.

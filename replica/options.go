@@ -59,8 +59,9 @@ type Options struct {
 	// RetainLogEntries and RetainLogBytes bound what the log keeps for followers that fell behind.
 	RetainLogEntries uint64
 	RetainLogBytes   int64
-	// FlushLogBytes is how much log may pile up before the state is made durable.
-	FlushLogBytes int64
+	// FlushLogEntries and FlushLogBytes are how much log may pile up before the state is made durable.
+	FlushLogEntries uint64
+	FlushLogBytes   int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
 
@@ -89,6 +90,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxQueued, 100_000)
 	setDefault(&o.RetainLogEntries, 10_000)
 	setDefault(&o.RetainLogBytes, 64<<20)
+	setDefault(&o.FlushLogEntries, 10_000)
 	setDefault(&o.FlushLogBytes, 64<<20)
 	setDefault(&o.FlushChunkRows, 512)
 	if len(o.Groups) == 0 {

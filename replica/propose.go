@@ -13,18 +13,26 @@ import (
 // effect. done is called exactly once, from the driver's goroutine or at once, and must not
 // block. kv.ErrNotLeader means that the request certainly had and will have no effect.
 func (r *Replica) Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) {
-	switch {
-	case r.store.stopping():
-		done(nil, 0, kv.ErrStopped)
-	case !r.serving.Load():
-		done(nil, 0, kv.ErrNotLeader)
-	case r.store.queued.Load() >= int64(r.store.opts.MaxQueued):
-		done(nil, 0, kv.ErrTooManyRequests)
-	default:
-		r.store.queued.Add(1)
-		r.store.inbox.addRequest(request{replica: r, req: req, done: done})
-		r.store.kick()
+	s := r.store
+	if err := s.stopped(); err != nil {
+		done(nil, 0, err)
+		return
 	}
+	if !r.serving.Load() {
+		done(nil, 0, kv.ErrNotLeader)
+		return
+	}
+	if s.queued.Add(1) > int64(s.opts.MaxQueued) {
+		s.queued.Add(-1)
+		done(nil, 0, kv.ErrTooManyRequests)
+		return
+	}
+	if !s.inbox.addRequest(request{replica: r, req: req, done: done}) {
+		s.queued.Add(-1)
+		done(nil, 0, kv.ErrStopped)
+		return
+	}
+	s.kick()
 }
 
 // evaluate turns queued requests into effects, and the effects into one proposal.
@@ -40,6 +48,11 @@ func (r *Replica) evaluate(now time.Duration) error {
 			r.refuseQueued(kv.ErrNotLeader)
 		}
 		return nil
+	}
+	if r.refused.seq != 0 {
+		if err := r.propose(r.refused.data, r.refused.seq); err != nil || r.refused.seq != 0 {
+			return err
+		}
 	}
 	if r.inflight >= r.store.opts.MaxInflight {
 		return nil
@@ -61,16 +74,16 @@ func (r *Replica) evaluate(now time.Duration) error {
 }
 
 func (r *Replica) evaluateOne(q request) error {
-	r.store.queued.Add(-1)
 	out := r.machine.Evaluate(q.req)
 	q.resp, q.err = out.Response, out.Err
 	switch {
 	case out.Fatal != nil:
-		r.store.finished = append(r.store.finished, finished{request: request{done: q.done, err: kv.ErrUnhealthy}})
+		q.resp, q.err = nil, kv.ErrUnhealthy
+		r.finish(q, 0)
 		return out.Fatal
 	case out.Effects:
 		r.round = append(r.round, q)
-	case out.WaitFor != 0 && !r.seqApplied(out.WaitFor):
+	case out.WaitFor > r.appliedSeq:
 		r.depends.push(dependent{term: r.role.Term, seq: out.WaitFor, request: q})
 	default:
 		r.confirmed(q)
@@ -78,23 +91,33 @@ func (r *Replica) evaluateOne(q request) error {
 	return nil
 }
 
-// seqApplied tells whether the proposal with the number, of this leadership, is applied.
-func (r *Replica) seqApplied(seq uint64) bool {
-	return r.rounds.len() == 0 && len(r.round) == 0 || r.rounds.len() > 0 && seq < r.rounds.front().seq
+// finish has the request answered in this round.
+func (r *Replica) finish(q request, applied consensus.Index) {
+	r.store.finished = append(r.store.finished, finished{request: q, applied: applied})
 }
 
-// confirmed answers a request without effects as soon as it is sure that this replica still leads.
+// confirmed answers a request without effects as soon as it is sure that this replica still leads: it was
+// evaluated on a state that another leader may have left behind otherwise.
 func (r *Replica) confirmed(q request) {
-	if r.LeaseValid() {
-		r.store.finished = append(r.store.finished, finished{request: q, applied: r.machine.AppliedIndex()})
+	if r.leaseHolds() { // evaluated on top of everything in flight, so nobody has seen more
+		r.finish(q, r.machine.AppliedIndex())
 		return
 	}
 	r.askBarrier(func(index consensus.Index, err error) {
-		if err != nil {
-			q.resp, q.err = nil, kv.ErrNotLeader
+		if errors.Is(err, kv.ErrLeaderChanged) {
+			err = kv.ErrNotLeader // it had no effect
 		}
-		r.store.finished = append(r.store.finished, finished{request: q, applied: index})
+		if err != nil {
+			q.resp, q.err = nil, err
+		}
+		r.finish(q, index)
 	})
+}
+
+// refusedProposal waits until the core has room again. Nothing is evaluated meanwhile.
+type refusedProposal struct {
+	data []byte
+	seq  uint64
 }
 
 // propose proposes the effects of the round as one entry.
@@ -105,10 +128,16 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 		}
 		return nil
 	}
-	if err := r.core.Propose([][]byte{data}); err != nil {
-		// Everything that could be a reason was ruled out before the evaluation.
+	err := r.core.Propose([][]byte{data})
+	if errors.Is(err, consensus.ErrOverloaded) {
+		r.refused = refusedProposal{data: data, seq: seq}
+		return nil
+	}
+	if err != nil {
+		// Every other reason was ruled out before the evaluation.
 		return fmt.Errorf("group %d: proposal refused by a leader: %w", r.group, err)
 	}
+	r.refused = refusedProposal{}
 	r.rounds.push(proposedRound{term: r.role.Term, seq: seq, requests: r.round})
 	r.round = nil
 	r.inflight++
@@ -117,18 +146,28 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 	return nil
 }
 
-// refuseQueued fails what is queued and not evaluated, or evaluated and not proposed.
+// refuseQueued fails what is queued and not evaluated, or evaluated and not proposed: neither had or will have
+// an effect.
 func (r *Replica) refuseQueued(err error) {
+	r.refused = refusedProposal{}
 	for _, q := range r.round {
 		q.resp, q.err = nil, err
-		r.store.finished = append(r.store.finished, finished{request: q})
+		r.finish(q, 0)
 	}
 	r.round = nil
 	for r.queue.len() > 0 {
 		q := r.queue.pop()
-		r.store.queued.Add(-1)
 		q.err = err
-		r.store.finished = append(r.store.finished, finished{request: q})
+		r.finish(q, 0)
+	}
+}
+
+// refuseDependents fails what was evaluated without effects on top of what is not applied.
+func (r *Replica) refuseDependents(err error) {
+	for r.depends.len() > 0 {
+		q := r.depends.pop().request
+		q.resp, q.err = nil, err
+		r.finish(q, 0)
 	}
 }
 
@@ -146,40 +185,45 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			r.inflight--
 		}
 		for _, q := range proposed.requests {
-			r.finishDecided(q, applied)
+			if !applied {
+				q.resp, q.err = nil, kv.ErrNotLeader
+			}
+			r.finish(q, r.machine.AppliedIndex())
 		}
 	}
+	if r.leading && term == r.role.Term {
+		r.appliedSeq = max(r.appliedSeq, seq)
+	}
 	for r.depends.len() > 0 {
-		front := r.depends.front()
+		front := *r.depends.front()
 		if front.term > term || front.term == term && front.seq > seq {
 			break
 		}
-		applied := front.term == term && !void
-		r.finishDecided(r.depends.pop().request, applied)
+		// That the entry is applied does not show that nobody else leads by now: its acknowledgements may be old.
+		if q := r.depends.pop().request; r.leading && front.term == term && !void {
+			r.confirmed(q)
+		} else {
+			q.resp, q.err = nil, kv.ErrNotLeader
+			r.finish(q, r.machine.AppliedIndex())
+		}
 	}
 }
 
-func (r *Replica) finishDecided(q request, applied bool) {
-	if !applied {
-		q.resp, q.err = nil, kv.ErrNotLeader
-	}
-	r.store.finished = append(r.store.finished, finished{request: q, applied: r.machine.AppliedIndex()})
-}
-
-// failAll fails everything that waits. What is proposed may or may not take effect.
-func (r *Replica) failAll(err error) {
-	r.refuseQueued(err)
+// fateUnknown answers what is proposed and not decided: it may or may not take effect.
+func (r *Replica) fateUnknown() {
 	for r.rounds.len() > 0 {
 		for _, q := range r.rounds.pop().requests {
 			q.resp, q.err = nil, kv.ErrOutcomeUnknown
-			r.store.finished = append(r.store.finished, finished{request: q})
+			r.finish(q, 0)
 		}
 	}
-	for r.depends.len() > 0 {
-		q := r.depends.pop().request
-		q.resp, q.err = nil, err
-		r.store.finished = append(r.store.finished, finished{request: q})
-	}
+}
+
+// failAll fails everything that waits.
+func (r *Replica) failAll(err error) {
+	r.refuseQueued(err)
+	r.fateUnknown()
+	r.refuseDependents(err)
 	r.failBarriers(err)
 	r.waits.reached(^consensus.Index(0), err)
 }

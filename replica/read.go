@@ -22,12 +22,19 @@ func (r *Replica) IsLeader() bool { return r.serving.Load() }
 // Applied returns the index up to which the log is applied here.
 func (r *Replica) Applied() uint64 { return r.applied.Load() }
 
-// Committed returns the index up to which this replica knew entries to be committed after its last round.
+// Committed returns the index up to which this replica has told anybody that entries are committed, or more.
 func (r *Replica) Committed() uint64 { return max(r.committed.Load(), r.applied.Load()) }
 
-// LeaseValid tells whether at the moment of the call no other leader can exist, so that what was read
-// from the applied state just before is current. Ask after reading.
+// LeaseValid tells whether at the moment of the call no other leader can exist, and this replica has applied
+// everything that it has told the others to be committed. A linearizable read from the applied state asks before
+// and after reading: before, because followers may have applied, and shown, what this leader has not applied yet;
+// after, because the lease must not end while it reads.
 func (r *Replica) LeaseValid() bool {
+	return r.committed.Load() <= r.applied.Load() && r.leaseHolds()
+}
+
+// leaseHolds tells whether no other leader can exist.
+func (r *Replica) leaseHolds() bool {
 	l := r.lease.Load()
 	return l != nil && l.valid(r.store.support, r.store.clock())
 }
@@ -39,22 +46,14 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 		done(0, kv.ErrNotLeader)
 		return
 	}
-	// A leader answers writes only after it applied them: what it has applied is enough.
-	if index := r.applied.Load(); r.LeaseValid() {
+	// Nobody has seen more than what this leader has declared committed. It may not have applied it
+	// itself: its own disk may be slower than those of the quorum.
+	if index := r.Committed(); r.leaseHolds() {
 		done(index, nil)
 		return
 	}
-	if r.store.stopping() {
-		done(0, kv.ErrStopped)
-		return
-	}
-	r.store.call(func() {
-		if r.store.stopping() {
-			done(0, kv.ErrStopped)
-			return
-		}
-		r.askBarrier(func(index consensus.Index, err error) { done(uint64(index), err) })
-	})
+	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
+	r.store.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
@@ -127,17 +126,7 @@ func (r *Replica) WaitApplied(index uint64, done func(error)) {
 		done(nil)
 		return
 	}
-	if r.store.stopping() {
-		done(kv.ErrStopped)
-		return
-	}
-	r.store.call(func() {
-		if r.store.stopping() {
-			done(kv.ErrStopped)
-			return
-		}
-		r.waitApplied(consensus.Index(index), done)
-	})
+	r.store.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
 }
 
 func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
@@ -208,10 +197,7 @@ func (r *Replica) Compacted() kv.Revision {
 func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.subscribe.Lock()
-	defer r.subscribe.Unlock()
-	old := *r.subscribers.Load()
-	subscribers := append(old[:len(old):len(old)], fn)
-	r.subscribers.Store(&subscribers)
+	// A new slice: the driver may be calling those in the old one.
+	r.subscribers = append(r.subscribers[:len(r.subscribers):len(r.subscribers)], fn)
 	return r.machine.Revision()
 }

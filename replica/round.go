@@ -14,38 +14,62 @@ import (
 // not wait for the disk. A fast sync is cheaper inline than two switches of goroutines.
 const slowSync = 5 * time.Millisecond
 
+// slowFor is how long after a slow sync all syncs go to the goroutine: a disk that stalled once does it again.
+const slowFor = 10 * time.Second
+
 // Round does everything that can be done now, and tells whether there is more to do at once.
 func (s *Store) Round() (again bool) {
 	if s.Err() != nil {
 		return false
 	}
 	in := s.inbox.take()
-	now := s.clock() // after the messages were taken: package liveness relies on it
-	for _, call := range in.calls {
-		call()
+	s.round(&in)
+	if s.Err() != nil {
+		s.abandon(kv.ErrUnhealthy) // what was queued after the failure
+		return false
 	}
+	s.inbox.release(in)
+	s.metrics.rounds.Add(1)
+	return len(s.dirty) > 0 || s.inbox.waiting()
+}
+
+func (s *Store) round(in *contents) {
+	now := s.clock() // after the messages were taken: package liveness relies on it
+	s.runCalls(in.calls)
+	s.queueRequests(in.requests)
 	s.stepHeartbeats(now, in.heartbeats)
 	s.stepMessages(now, in.messages)
-	s.queueRequests(in.requests)
-	s.inbox.release(in)
+	if s.Err() != nil {
+		return
+	}
 	s.tick(now)
 	s.evaluate(now)
 
 	// An acknowledged write may commit entries, and an applied one may make room for the next
 	// proposal; each of these is the next pass of the same round. The bound only keeps a round short.
-	for pass := 0; pass < 4 && len(s.dirty) > 0; pass++ {
+	for pass := 0; pass < 4 && len(s.dirty) > 0 && s.Err() == nil; pass++ {
 		s.pump(now)
-		if s.Err() != nil {
-			return false
-		}
 		s.evaluate(now)
+	}
+	if s.Err() != nil {
+		return
 	}
 	s.answer()
 	s.sendFrames()
 	s.opts.Transport.Flush()
 	s.maintain()
-	s.metrics.rounds.Add(1)
-	return len(s.dirty) > 0 || s.inbox.waiting()
+}
+
+// runCalls does what others asked for. Once the driver has failed it refuses the rest.
+func (s *Store) runCalls(calls []call) {
+	for i := range calls {
+		switch c := &calls[i]; {
+		case s.Err() == nil:
+			c.do()
+		case c.refused != nil:
+			c.refused(kv.ErrUnhealthy)
+		}
+	}
 }
 
 // pump moves the work of all dirty groups: messages leave, one write, one sync, committed entries
@@ -61,27 +85,26 @@ func (s *Store) pump(now time.Duration) {
 			return
 		}
 	}
-	needSync := s.needsSync()
-	if needSync {
-		// Followers write while this node does.
-		s.sendFrames()
-		s.opts.Transport.Flush()
-	}
-	if !s.write() {
-		return
-	}
 	for _, r := range dirty {
 		if err := r.apply(now); err != nil {
 			s.fail(err)
 			return
 		}
 	}
-	if needSync {
-		// Answers to other nodes' requests leave now, not after the sync.
+	if s.needsSync() {
+		// Followers write while this node does; answers leave now, not after the sync.
+		s.sendFrames()
+		s.opts.Transport.Flush()
 		s.answer()
 		s.opts.Transport.Flush()
 	}
+	if !s.write() {
+		return
+	}
 	s.sync()
+	if s.Err() != nil {
+		return
+	}
 	for _, r := range dirty {
 		r.settle(now)
 	}
@@ -113,7 +136,7 @@ func (s *Store) needsSync() bool {
 }
 
 // sync makes what was written durable if somebody waits for it: inline while the disk is quick and nothing else
-// waits, otherwise in a goroutine, one at a time, while rounds go on. Acknowledgements that
+// waits, otherwise beside the rounds, one at a time, while they go on. Acknowledgements that
 // nobody waits for ride on the next sync.
 func (s *Store) sync() {
 	if len(s.syncing) > 0 || !s.needsSync() {
@@ -121,20 +144,21 @@ func (s *Store) sync() {
 	}
 	s.syncing, s.unsynced = s.unsynced, s.syncing[:0]
 	s.metrics.syncs.Add(1)
-	if !s.slowDisk && !s.inbox.waiting() {
-		began := s.clock()
-		err := s.opts.Log.Sync()
-		s.syncDone(err, s.clock()-began)
+	if s.clock() >= s.slowUntil && !s.inbox.waiting() {
+		took, err := s.syncLog()
+		s.syncDone(err, took)
 		return
 	}
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
-		began := s.clock()
-		err := s.opts.Log.Sync()
-		took := s.clock() - began
+	s.spawn(func() {
+		took, err := s.syncLog()
 		s.call(func() { s.syncDone(err, took) })
-	}()
+	})
+}
+
+func (s *Store) syncLog() (took time.Duration, err error) {
+	began := s.clock()
+	err = s.opts.Log.Sync()
+	return s.clock() - began, err
 }
 
 // syncDone acknowledges everything that the sync covered.
@@ -143,7 +167,9 @@ func (s *Store) syncDone(err error, took time.Duration) {
 		s.fail(err)
 		return
 	}
-	s.slowDisk = took > slowSync
+	if took > slowSync {
+		s.slowUntil = s.clock() + slowFor
+	}
 	if took > 20*slowSync && s.opts.Listener.SlowSync != nil {
 		s.opts.Listener.SlowSync(took)
 	}
@@ -155,21 +181,26 @@ func (s *Store) syncDone(err error, took time.Duration) {
 		*ack = pendingAck{}
 	}
 	s.syncing = s.syncing[:0]
-	if s.needsSync() {
-		s.sync()
-	}
+	s.sync()
 }
 
 // answer gives the finished requests their answers.
 func (s *Store) answer() {
-	for i := range s.finished {
-		s.finished[i].request.finish(s.finished[i].applied)
+	// An answer may lead to further ones, when its receiver asks again and is refused at once.
+	for i := 0; i < len(s.finished); i++ {
+		f := s.finished[i]
 		s.finished[i] = finished{}
+		s.queued.Add(-1)
+		f.request.finish(f.applied)
 	}
 	s.finished = s.finished[:0]
 }
 
-// sendFrames puts the messages of the round into one frame a peer.
+// maxFrameBytes is about how large a frame gets; the transport refuses frames of more than 32 MiB, and
+// a follower that catches up may be sent more than that in one round.
+const maxFrameBytes = 4 << 20
+
+// sendFrames puts the messages of the round into one frame a peer, or several when they are large.
 func (s *Store) sendFrames() {
 	for i := range s.out {
 		p := &s.out[i]
@@ -177,18 +208,29 @@ func (s *Store) sendFrames() {
 			continue
 		}
 		epoch, _ := s.live.PromiseEpoch(s.clock(), p.node)
-		sent := s.opts.Transport.Append(p.node, ChannelConsensus, func(b []byte) []byte {
-			b = appendFrameHeader(b, epoch)
-			for j := range p.messages {
-				b = appendGroupMessage(b, &p.messages[j])
+		for from := 0; from < len(p.messages); {
+			to, size := from, int64(0)
+			for ; to < len(p.messages) && (to == from || size < maxFrameBytes); to++ {
+				size += entriesBytes(p.messages[to].message.Entries)
 			}
-			return b
-		})
-		if !sent {
-			s.metrics.framesDropped.Add(1)
+			s.sendFrame(p.node, epoch, p.messages[from:to])
+			from = to
 		}
 		clear(p.messages)
 		p.messages = p.messages[:0]
+	}
+}
+
+func (s *Store) sendFrame(node kv.NodeID, epoch liveness.Epoch, messages []outMessage) {
+	sent := s.opts.Transport.Append(node, ChannelConsensus, func(b []byte) []byte {
+		b = appendFrameHeader(b, epoch)
+		for i := range messages {
+			b = appendGroupMessage(b, &messages[i])
+		}
+		return b
+	})
+	if !sent {
+		s.metrics.framesDropped.Add(1)
 	}
 }
 
@@ -204,13 +246,16 @@ func (s *Store) queueRequests(requests []request) {
 // evaluate lets every leader with room in flight evaluate what is queued, and proposes the effects of
 // each group as one entry.
 func (s *Store) evaluate(now time.Duration) {
+	if s.Err() != nil {
+		return
+	}
 	kept := s.working[:0]
 	for _, r := range s.working {
 		if err := r.evaluate(now); err != nil {
 			s.fail(err)
 			return
 		}
-		r.working = r.queue.len() > 0 || r.leaseWork
+		r.working = r.queue.len() > 0 || r.leaseWork || r.refused.seq != 0
 		if r.working {
 			kept = append(kept, r)
 		}
@@ -233,9 +278,11 @@ func (s *Store) tick(now time.Duration) {
 			r.listed = false
 			continue
 		}
-		r.core.Tick()
-		s.markDirty(r)
 		kept = append(kept, r)
+		if r.mayTick(now) {
+			r.core.Tick()
+			s.markDirty(r)
+		}
 	}
 	clear(s.ticking[len(kept):])
 	s.ticking = kept
@@ -300,61 +347,6 @@ func (s *Store) takePromises() {
 		if r.role.Role == consensus.RoleLeader {
 			s.setTicking(r, true)
 		}
-	}
-}
-
-// nodeLost tells every group that followed a leader on the node that it is gone. One of
-// the followers campaigns at once, the others a little later, so that votes are not split.
-func (s *Store) nodeLost(now time.Duration, node kv.NodeID) {
-	if s.opts.Listener.NodeLost != nil {
-		s.opts.Listener.NodeLost(node)
-	}
-	for _, r := range s.order {
-		if r.followed != node {
-			continue
-		}
-		r.followed = 0
-		if r.role.Role == consensus.RoleLeader {
-			continue
-		}
-		r.core.LeaderLost()
-		r.campaignAt = now + s.campaignDelay()
-		s.setTicking(r, true)
-		s.markDirty(r)
-	}
-}
-
-// campaignDelay staggers the campaigns of the nodes that are alive, with some jitter.
-func (s *Store) campaignDelay() time.Duration {
-	step := s.opts.HeartbeatInterval / 2
-	rank := 0
-	for _, node := range s.opts.Nodes {
-		if node == s.opts.Self {
-			break
-		}
-		if s.live.Alive(node) {
-			rank++
-		}
-	}
-	return time.Duration(rank)*step + time.Duration(s.opts.Rand.Int64N(int64(step)/4+1))
-}
-
-// campaign starts the elections that are due, and tries again while nobody leads.
-func (s *Store) campaign(now time.Duration) {
-	if !s.live.MayVote(now) {
-		return
-	}
-	for _, r := range s.ticking {
-		if r.campaignAt == 0 || now < r.campaignAt {
-			continue
-		}
-		if r.role.Leader != 0 || r.role.Role == consensus.RoleLeader || r.supporting(now) {
-			r.campaignAt = 0
-			continue
-		}
-		r.core.Campaign()
-		r.campaignAt = now + 2*s.opts.HeartbeatInterval + s.campaignDelay()
-		s.markDirty(r)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -26,14 +27,17 @@ const snapshotStream = "snapshot/1"
 //	a file:  size uvarint, bytes, crc32c of the bytes (4, little endian)
 
 const (
-	maxSnapshotMessage = 1 << 20
-	maxSnapshotFiles   = 1 << 20
+	maxSnapshotMessage   = 1 << 20
+	maxSnapshotFiles     = 1 << 20
+	maxSnapshotFileBytes = 1 << 40
 )
 
 // stagedSnapshot is a received snapshot that is not yet installed.
 type stagedSnapshot struct {
 	dir   string
 	files []string
+	index consensus.Index
+	term  consensus.Term
 }
 
 func (g *stagedSnapshot) discard() {
@@ -42,53 +46,86 @@ func (g *stagedSnapshot) discard() {
 	}
 }
 
+// maxStaged bounds the snapshots that one round may bring: more than one only if leaders change quickly.
+const maxStaged = 4
+
+// stage keeps a received snapshot until the core has said whether it wants it.
+func (r *Replica) stage(snapshot *stagedSnapshot) {
+	if len(r.staged) == maxStaged {
+		r.staged[0].discard()
+		r.staged = append(r.staged[:0], r.staged[1:]...)
+	}
+	r.staged = append(r.staged, snapshot)
+}
+
+// takeStaged returns the snapshot that the core decided to install.
+func (r *Replica) takeStaged(meta consensus.SnapshotMeta) *stagedSnapshot {
+	for i, snapshot := range r.staged {
+		if snapshot.index == meta.Index && snapshot.term == meta.Term {
+			r.staged = append(r.staged[:i], r.staged[i+1:]...)
+			return snapshot
+		}
+	}
+	return nil
+}
+
+func (r *Replica) discardStaged() {
+	for _, snapshot := range r.staged {
+		snapshot.discard()
+	}
+	r.staged = nil
+}
+
 // sendSnapshot ships the state of the group to a replica that needs more than the log still holds. The
-// state may be newer than the core announced; the announcement is raised to it.
+// state may be newer than the core announced; the announcement is raised to it. One at a time goes to a replica.
 func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
 	s := r.store
-	if err := r.flushAll(); err != nil {
+	if r.shipping[m.To] {
+		// One that was begun in an earlier term is on its way: the core asks again.
+		r.core.SnapshotDone(m.To, false)
+		s.markDirty(r)
+		return
+	}
+	if err := r.flushNow(); err != nil {
 		s.fail(err)
 		return
 	}
 	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
 	state := s.opts.Engine.NewSnapshot()
 	spans := r.machine.StateSpans()
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
+	r.shipping[m.To] = true
+	s.spawn(func() {
 		bytes, err := s.shipSnapshot(r.group, to, m, state, spans)
 		state.Close()
-		if s.opts.Listener.SnapshotSent != nil {
-			s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
-		}
-		s.call(func() {
-			r.core.SnapshotDone(m.To, err == nil)
-			s.markDirty(r)
-		})
-	}()
+		s.call(func() { r.shipped(to, &m, bytes, err) })
+	})
+}
+
+// shipped tells the core how it went, unless that concerns an earlier leadership.
+func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
+	s := r.store
+	delete(r.shipping, m.To)
+	if s.opts.Listener.SnapshotSent != nil {
+		s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
+	}
+	if r.core.Status().Term == m.Term {
+		r.core.SnapshotDone(m.To, err == nil)
+		s.markDirty(r)
+	}
 }
 
 // shipSnapshot exports the state into files and sends them.
 func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.Message, state storage.Snapshot, spans []storage.Span) (sent int64, err error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	dir, err := os.MkdirTemp(s.opts.StagingDir, "out-")
 	if err != nil {
 		return 0, fmt.Errorf("stage a snapshot: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	files, err := s.opts.Engine.Export(ctx, state, spans, dir, nil)
+	files, err := s.opts.Engine.Export(s.context, state, spans, dir, nil)
 	if err != nil {
 		return 0, fmt.Errorf("export a snapshot: %w", err)
 	}
-	stream, err := s.opts.Transport.OpenStream(ctx, to, snapshotStream)
+	stream, err := s.opts.Transport.OpenStream(s.context, to, snapshotStream)
 	if err != nil {
 		return 0, fmt.Errorf("send a snapshot to node %v: %w", to, err)
 	}
@@ -155,8 +192,8 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 	if name != snapshotStream {
 		return fmt.Errorf("this version does not know the stream %q", name)
 	}
-	if s.stopping() {
-		return kv.ErrStopped
+	if err := s.stopped(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp(s.opts.StagingDir, "in-")
 	if err != nil {
@@ -167,7 +204,11 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 		os.RemoveAll(dir)
 		return fmt.Errorf("receive a snapshot from node %v: %w", from, err)
 	}
-	s.inbox.addMessages([]groupMessage{{group: group, message: message, staged: &stagedSnapshot{dir: dir, files: files}}})
+	staged := &stagedSnapshot{dir: dir, files: files, index: message.Snapshot.Index, term: message.Snapshot.Term}
+	if !s.inbox.addMessages([]groupMessage{{group: group, from: from, message: message, staged: staged}}) {
+		staged.discard()
+		return kv.ErrStopped
+	}
 	s.kick()
 	return nil
 }
@@ -210,6 +251,9 @@ func readFile(in *bufio.Reader, name string) error {
 	if err != nil {
 		return err
 	}
+	if size > maxSnapshotFileBytes {
+		return fmt.Errorf("%w: a file of %d bytes", storage.ErrCorrupt, size)
+	}
 	f, err := os.Create(name)
 	if err != nil {
 		return err
@@ -217,7 +261,7 @@ func readFile(in *bufio.Reader, name string) error {
 	defer f.Close()
 	sum := crc32.New(castagnoli())
 	if _, err := io.CopyN(io.MultiWriter(f, sum), in, int64(size)); err != nil {
-		return err
+		return fmt.Errorf("file %s: %w", filepath.Base(name), err)
 	}
 	var want [4]byte
 	if _, err := io.ReadFull(in, want[:]); err != nil {
@@ -231,33 +275,44 @@ func readFile(in *bufio.Reader, name string) error {
 
 // install replaces the state of the group by the staged snapshot, in one durable step.
 func (r *Replica) install(meta consensus.SnapshotMeta) error {
-	s := r.store
-	staged := r.staged
-	r.staged = nil
+	staged := r.takeStaged(meta)
 	if staged == nil {
 		return fmt.Errorf("group %d: a snapshot at index %d is to be installed but none was received", r.group, meta.Index)
 	}
 	defer staged.discard()
+	subscribers, err := r.replaceState(meta, staged.files)
+	if err != nil {
+		return err
+	}
+	r.publishApplied()
+	// Whether what was proposed here is in the snapshot, it does not say.
+	r.fateUnknown()
+	r.opened()
+	r.announceSnapshot(subscribers)
+	r.waits.reached(meta.Index, nil)
+	if r.store.opts.Listener.SnapshotInstalled != nil {
+		r.store.opts.Listener.SnapshotInstalled(r.group, meta)
+	}
+	return nil
+}
+
+func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string) ([]func(*shard.Applied), error) {
+	s := r.store
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := s.opts.Engine.Ingest(context.Background(), staged.files, r.machine.StateSpans()); err != nil {
-		return fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
+	if err := s.opts.Engine.Ingest(context.Background(), files, r.machine.StateSpans()); err != nil {
+		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
 	machine, err := s.opts.OpenMachine(r.group)
 	if err != nil {
-		return fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
+		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
-	if machine.AppliedIndex() != meta.Index {
-		return fmt.Errorf("%w: group %d: the snapshot holds the state at index %d, not at %d as announced", storage.ErrCorrupt, r.group, machine.AppliedIndex(), meta.Index)
+	if machine.AppliedIndex() != meta.Index || machine.AppliedTerm() != meta.Term {
+		return nil, fmt.Errorf("%w: group %d: the snapshot holds the state at index %d of term %d, not at %d of %d as announced",
+			storage.ErrCorrupt, r.group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
 	}
 	r.machine = machine
-	r.toApply = nil
-	r.flush = flushState{durable: meta.Index}
-	r.compact = compactState{}
-	r.publishApplied()
-	r.announceSnapshot()
-	if s.opts.Listener.SnapshotInstalled != nil {
-		s.opts.Listener.SnapshotInstalled(r.group, meta)
-	}
-	return nil
+	clear(r.toApply)
+	r.toApply = r.toApply[:0]
+	return r.subscribers, nil
 }

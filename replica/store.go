@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,9 +28,11 @@ type Store struct {
 	queued  atomic.Int64                   // requests that are not yet evaluated
 	failure atomic.Pointer[error]
 
-	stop     chan struct{}
-	stopOnce sync.Once
-	workers  sync.WaitGroup // run loop, syncs and snapshots
+	context context.Context // ends with Close
+	stop    context.CancelFunc
+	workers sync.WaitGroup // run loop, syncs and snapshots
+	// spawn runs what takes long beside the rounds: a goroutine, but in a simulation an event.
+	spawn func(func())
 
 	// driver
 	live        *liveness.Core
@@ -40,14 +43,16 @@ type Store struct {
 	ticking     []*Replica // need ticks
 	maintaining []*Replica // have a flush or a compaction to do
 	nextTick    time.Duration
-	out         []peerOut // frames under construction, one a peer
-	appends     []storage.GroupAppend
-	unsynced    []pendingAck // written, and waiting for the next sync
-	syncing     []pendingAck // waiting for the sync in flight
-	finished    []finished   // to be answered at the end of the round
-	slowDisk    bool         // the last inline sync was slow: use the goroutine
-	lastRead    consensus.ReadID
-	metrics     counters
+	// nextCampaign is not later than any campaign that is due; 0 if none is.
+	nextCampaign time.Duration
+	out          []peerOut // frames under construction, one a peer
+	appends      []storage.GroupAppend
+	unsynced     []pendingAck  // written, and waiting for the next sync
+	syncing      []pendingAck  // waiting for the sync in flight
+	finished     []finished    // to be answered at the end of the round
+	slowUntil    time.Duration // a sync was slow: use the goroutine until then
+	lastRead     consensus.ReadID
+	metrics      counters
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
@@ -88,10 +93,11 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 	s := &Store{
 		opts: opts, clock: clock,
 		wake:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
 		support: newSupport(opts.Nodes),
 		groups:  make(map[consensus.GroupID]*Replica),
 	}
+	s.context, s.stop = context.WithCancel(context.Background())
+	s.spawn = func(work func()) { s.workers.Go(work) }
 	var peers []kv.NodeID
 	for _, node := range opts.Nodes {
 		if node != opts.Self {
@@ -118,6 +124,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		s.order = append(s.order, r)
 		s.setTicking(r, true)
 		s.markDirty(r)
+		r.firstCampaign(clock())
 	}
 	return s, nil
 }
@@ -132,13 +139,7 @@ func promiseDuration(o Options) time.Duration {
 func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[group] }
 
 // Start runs rounds in a goroutine until Close or a failure.
-func (s *Store) Start() {
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
-		s.run()
-	}()
-}
+func (s *Store) Start() { s.workers.Go(s.run) }
 
 // run calls Round whenever something arrived or a tick is due.
 func (s *Store) run() {
@@ -146,16 +147,14 @@ func (s *Store) run() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.stop:
+		case <-s.context.Done():
 			return
 		case <-s.wake:
 		case <-timer.C:
 		}
 		for s.Round() {
-			select {
-			case <-s.stop:
+			if s.context.Err() != nil {
 				return
-			default:
 			}
 		}
 		if s.Err() != nil {
@@ -168,10 +167,8 @@ func (s *Store) run() {
 // NextRound is when Round is due even if nothing arrives.
 func (s *Store) NextRound() time.Duration {
 	next := min(s.nextTick, s.live.Next())
-	for _, r := range s.ticking {
-		if r.campaignAt != 0 {
-			next = min(next, r.campaignAt)
-		}
+	if s.nextCampaign != 0 {
+		next = min(next, s.nextCampaign)
 	}
 	return next
 }
@@ -179,17 +176,31 @@ func (s *Store) NextRound() time.Duration {
 // Close stops the driver and fails everything that waits with kv.ErrStopped. The log and
 // the engine stay open; they belong to the caller.
 func (s *Store) Close() {
-	s.stopOnce.Do(func() { close(s.stop) })
+	s.stop()
 	s.workers.Wait()
-	in := s.inbox.take()
+	s.abandon(kv.ErrStopped)
+}
+
+// abandon answers everything that waits, and refuses everything that comes later.
+func (s *Store) abandon(err error) {
+	in := s.inbox.close()
 	for i := range in.requests {
-		in.requests[i].done(nil, 0, kv.ErrStopped)
+		s.queued.Add(-1)
+		in.requests[i].done(nil, 0, err)
 	}
-	for _, call := range in.calls {
-		call()
+	for i := range in.calls {
+		if in.calls[i].refused != nil {
+			in.calls[i].refused(err)
+		}
+	}
+	for i := range in.messages {
+		in.messages[i].staged.discard()
 	}
 	for _, r := range s.order {
-		r.failAll(kv.ErrStopped)
+		r.serving.Store(false)
+		r.lease.Store(nil)
+		r.failAll(err)
+		r.discardStaged()
 	}
 	s.answer()
 }
@@ -211,22 +222,21 @@ func (s *Store) fail(err error) {
 	}
 	err = fmt.Errorf("%w: %w", errFailed, err)
 	s.failure.Store(&err)
-	for _, r := range s.order {
-		r.lease.Store(nil)
-		r.failAll(kv.ErrUnhealthy)
-	}
+	s.abandon(kv.ErrUnhealthy)
 	if s.opts.Listener.Failed != nil {
 		s.opts.Listener.Failed(err)
 	}
 }
 
-func (s *Store) stopping() bool {
-	select {
-	case <-s.stop:
-		return true
-	default:
-		return s.Err() != nil
+// stopped tells why nothing is taken any more; nil while the driver works.
+func (s *Store) stopped() error {
+	switch {
+	case s.Err() != nil:
+		return kv.ErrUnhealthy
+	case s.context.Err() != nil:
+		return kv.ErrStopped
 	}
+	return nil
 }
 
 // kick makes the run loop do a round soon.
@@ -237,11 +247,24 @@ func (s *Store) kick() {
 	}
 }
 
-// call runs f in the driver's goroutine in the next round. If the driver has stopped, Close runs
-// it, or nobody does: what must be answered checks stopping first.
-func (s *Store) call(f func()) {
-	s.inbox.call(f)
-	s.kick()
+// call runs do in the driver's goroutine in the next round, unless the driver stops before.
+func (s *Store) call(do func()) {
+	if s.inbox.addCall(call{do: do}) {
+		s.kick()
+	}
+}
+
+// ask is call for somebody who waits: exactly one of do and refused is called.
+func (s *Store) ask(do func(), refused func(error)) {
+	if s.inbox.addCall(call{do: do, refused: refused}) {
+		s.kick()
+		return
+	}
+	err := s.stopped()
+	if err == nil {
+		err = kv.ErrStopped
+	}
+	refused(err)
 }
 
 // Receive takes a frame of a peer. The payload belongs to the driver from now on. ReceiveDone
@@ -253,8 +276,11 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 	case ChannelConsensus:
 		messages, err := decodeFrame(payload)
 		if err != nil {
-			s.refused(0, from, err)
+			s.call(func() { s.refused(0, from, err) })
 			return
+		}
+		for i := range messages {
+			messages[i].from = from
 		}
 		s.inbox.addMessages(messages)
 	}

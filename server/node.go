@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/api/etcd"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // localNode is what the API may ask without a quorum.
@@ -16,8 +17,31 @@ func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
 
 // Defragment has nothing to wait for: space is given back in the background.
 func (n localNode) Defragment(context.Context) error {
-	n.s.engine.Reclaim()
+	if n.s.reclaiming.CompareAndSwap(false, true) {
+		n.s.workers.Go(n.s.reclaim)
+	}
 	return nil
+}
+
+// reclaim gives the space of what compactions made superfluous back, once all of it is deleted.
+func (s *Server) reclaim() {
+	defer s.reclaiming.Store(false)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for s.shard.Compacting() {
+		select {
+		case <-s.context.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+	flushed := make(chan error, 1)
+	s.engine.Flush(func(err error) { flushed <- err })
+	if err := <-flushed; err != nil {
+		s.logger.Warn("the space of deleted data was not reclaimed", "error", err)
+		return
+	}
+	s.engine.Reclaim()
 }
 
 func (n localNode) Status() etcd.Status {
@@ -25,7 +49,7 @@ func (n localNode) Status() etcd.Status {
 	size := n.s.engine.Metrics()
 	status := etcd.Status{
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
-		Revision: n.s.shard.Revision(), SizeBytes: size.DiskBytes, SizeInUseBytes: min(size.LiveBytes, size.DiskBytes),
+		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota(), Alarms: n.s.alarms(),
 	}
 	if err := n.s.store.Err(); err != nil {
@@ -45,6 +69,10 @@ func (s *Server) alarms() []kv.Alarm {
 
 func (s *Server) quota() int64 { return max(0, s.options.Cluster.QuotaBytes) }
 
+// stateBytes is what counts against the quota: files, which are compressed, and what will be in
+// files soon. Without the latter a quota below the size of a memtable would be overshot several times.
+func stateBytes(m storage.Metrics) int64 { return m.DiskBytes + m.UnflushedBytes }
+
 // quotaInterval is how often the size is looked at: what can be written meanwhile is the overshoot.
 const quotaInterval = 100 * time.Millisecond
 
@@ -62,7 +90,7 @@ func (s *Server) watchQuota() {
 			return
 		case <-ticker.C:
 		}
-		if s.engine.Metrics().DiskBytes < s.quota() || s.raised(alarm) {
+		if stateBytes(s.engine.Metrics()) < s.quota() || s.raised(alarm) {
 			continue
 		}
 		s.logger.Error("the quota is reached: writes are refused until there is space and the alarm is cleared", "quota_bytes", s.quota())

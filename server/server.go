@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -50,6 +51,8 @@ type Server struct {
 	api       *etcd.Server
 	listeners []net.Listener
 	metrics   *metricsServer
+
+	reclaiming atomic.Bool // Defragment is at work
 
 	ready   chan struct{}
 	failed  chan error
@@ -234,6 +237,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
 		RetainLogEntries:  s.options.Node.SnapshotCount,
+		FlushLogEntries:   s.options.Node.SnapshotCount,
 		Rand:              newRand(),
 		Listener: replica.Listener{
 			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {

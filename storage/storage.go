@@ -84,6 +84,7 @@ type Engine interface {
 // Metrics are figures about an engine.
 type Metrics struct {
 	DiskBytes          int64 // all files of the engine
+	UnflushedBytes     int64 // applied and not in a file yet, uncompressed
 	LiveBytes          int64 // estimate of what a fully compacted engine would hold
 	MemoryBytes        int64 // memtables and cache
 	FlushCount         int64

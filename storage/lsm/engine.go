@@ -25,8 +25,9 @@ type Engine struct {
 
 	// applying excludes Ingest from Apply and Flush, which take turns anyway.
 	applying    sync.Mutex
-	activeBytes int  // applied since the memtable was last rotated; an estimate from above
-	dirty       bool // something was applied since the last rotation
+	activeBytes int          // applied since the memtable was last rotated; an estimate from above
+	unflushed   atomic.Int64 // activeBytes, for Metrics
+	dirty       bool         // something was applied since the last rotation
 	// snapshotting is held while a snapshot is taken, and exclusively by an Ingest that depends on there being none.
 	snapshotting sync.RWMutex
 	snapshots    atomic.Int64
@@ -212,6 +213,7 @@ func (e *Engine) Apply(b storage.Batch) error {
 		return err
 	}
 	e.activeBytes += own.memTableBytes()
+	e.unflushed.Store(int64(e.activeBytes))
 	e.dirty = true
 	return e.failure.err()
 }
@@ -226,6 +228,7 @@ func (e *Engine) Metrics() storage.Metrics {
 	garbage := m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate
 	return storage.Metrics{
 		DiskBytes:          int64(m.DiskSpaceUsage()),
+		UnflushedBytes:     e.unflushed.Load(),
 		LiveBytes:          max(0, total.TablesSize-int64(garbage)),
 		MemoryBytes:        int64(m.MemTable.Size) + int64(m.MemTable.ZombieSize) + m.BlockCache.Size,
 		FlushCount:         m.Flush.Count,

@@ -88,6 +88,7 @@ func (e *Engine) rotate(r flushRequest) error {
 		}
 		r.flushed = flushed
 		e.activeBytes, e.dirty = 0, false
+		e.unflushed.Store(0)
 	}
 	if !e.flushes.push(r) {
 		return e.err()

@@ -1,0 +1,292 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/quoratedb/quorate/e2e/chaos/history"
+	"github.com/quoratedb/quorate/kv"
+)
+
+var (
+	duration = flag.Duration("chaos.duration", 25*time.Second, "how long the nemesis works")
+	seed     = flag.Uint64("chaos.seed", 0, "seed of the nemesis and the clients; 0: random")
+	mix      = flag.String("chaos.mix", "", "kinds of faults, separated by commas: kills, pauses, partitions, mixed, snapshots; empty: all but snapshots")
+	workers  = flag.Int("chaos.workers", 16, "how many clients work")
+	think    = flag.Duration("chaos.think", 6*time.Millisecond, "how long a client waits between two operations, on average")
+	safety   = flag.String("chaos.read-safety", "lease", "--read-safety of the nodes")
+)
+
+func TestChaos(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute; left out with -short")
+	}
+	run(t, *mix, *duration)
+}
+
+// TestChaosSnapshots leaves nodes so far behind that they need a snapshot.
+func TestChaosSnapshots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while; left out with -short")
+	}
+	if *mix != "" {
+		t.Skip("-chaos.mix was given")
+	}
+	run(t, "snapshots", *duration/2)
+}
+
+// recording is everything that goes on during a run.
+type recording struct {
+	*recorder
+	watchers []*watching
+	finals   []chan kv.Revision
+}
+
+func run(t *testing.T, mix string, duration time.Duration) {
+	chosen := *seed
+	if chosen == 0 {
+		chosen = rand.Uint64()
+	}
+	t.Logf("reproduce the schedule with -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q", chosen, duration, mix)
+	c := startCluster(t, program(t), "--snapshot-count=50", "--read-safety="+*safety)
+	r := &recording{recorder: &recorder{began: time.Now(), cluster: c}}
+	working, stopWorking := context.WithCancel(context.Background())
+	defer stopWorking()
+	watchingTime, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+
+	var watchers, clients sync.WaitGroup
+	r.watch(watchingTime, &watchers)
+	for i := range *workers {
+		w, err := newWorker(r.recorder, i, chosen, *think)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.close()
+		clients.Go(func() { w.run(working) })
+	}
+	n := &nemesis{cluster: c, recorder: r.recorder, random: rand.New(rand.NewPCG(chosen, 0)), faults: choose(mix)}
+	disturbing, stopDisturbing := context.WithTimeout(context.Background(), duration)
+	defer stopDisturbing()
+	n.run(disturbing)
+
+	n.restore()
+	c.waitServing(servingBound)
+	t.Logf("%8.3fs healed", r.now().Seconds())
+	stopWorking()
+	clients.Wait()
+	h := r.collect(t, c, &watchers, stopWatching)
+	c.checkHashes(h.Final)
+	judge(t, h)
+	if t.Failed() {
+		if f, err := os.Create(filepath.Join(c.dir, "history.txt")); err == nil {
+			history.Dump(f, h)
+			f.Close()
+		}
+	}
+	t.Log(n.summary())
+	failover(t, n, h)
+}
+
+// watch starts watchers at every node: of everything and of a part; some stay, some roam. The first is the one whose
+// delivery is taken for the full history, after it was held against everything else.
+func (r *recording) watch(ctx context.Context, running *sync.WaitGroup) {
+	add := func(name string, span kv.Span, node int, roaming time.Duration, prev bool) {
+		w := &watching{Watcher: history.Watcher{Name: name, Span: span, Start: 2, PrevKV: prev}, recorder: r.recorder, node: node, roaming: roaming}
+		final := make(chan kv.Revision, 1)
+		r.watchers, r.finals = append(r.watchers, w), append(r.finals, final)
+		r.positions = append(r.positions, &w.position)
+		running.Go(func() { w.run(ctx, final) })
+	}
+	add("roaming, all", history.Everything(), 0, 1500*time.Millisecond, true)
+	add("roaming, registers", registerSpan, 1, 700*time.Millisecond, false)
+	for node := range size {
+		add("staying, all", history.Everything(), node, 0, false)
+		add("staying, registers", registerSpan, node, 0, true)
+	}
+}
+
+// collect waits until every watcher has delivered everything, and puts the history together.
+func (r *recording) collect(t *testing.T, c *cluster, running *sync.WaitGroup, stop context.CancelFunc) *history.History {
+	// Leases that are left end, so that the store comes to rest.
+	final := c.rest(t)
+	for _, f := range r.finals {
+		f <- final
+	}
+	late := time.AfterFunc(15*time.Second, stop)
+	t.Logf("%8.3fs at rest", r.now().Seconds())
+	running.Wait()
+	late.Stop()
+	t.Logf("%8.3fs all watched", r.now().Seconds())
+	h := &history.History{Operations: r.operations, Final: final}
+	for _, w := range r.watchers {
+		if w.err != nil {
+			t.Error(w.err)
+		}
+		h.Watchers = append(h.Watchers, w.Watcher)
+	}
+	h.Full = c.readHistory(t, final, &r.watchers[0].Watcher)
+	return h
+}
+
+// rest waits until leases have expired and the revision does not change any more.
+func (c *cluster) rest(t *testing.T) kv.Revision {
+	deadline := time.Now().Add(servingBound + 4*leaseTTL*time.Second)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		leases, err := c.nodes[0].client.Leases(ctx)
+		if err == nil && len(leases.Leases) == 0 {
+			got, err := c.nodes[0].client.Get(ctx, "rest")
+			if err == nil {
+				cancel()
+				return kv.Revision(got.Header.Revision)
+			}
+		}
+		cancel()
+		if time.Now().After(deadline) {
+			t.Fatalf("the store does not come to rest: %v, %v", leases, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// readHistory reads the whole history by a fresh watch. What is compacted is taken from a watcher that saw it.
+func (c *cluster) readHistory(t *testing.T, final kv.Revision, saw *history.Watcher) (full []kv.Event) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	start := kv.Revision(2)
+	for {
+		w := &watching{Watcher: history.Watcher{Name: "the whole history", Span: history.Everything(), Start: start, PrevKV: true},
+			recorder: &recorder{began: time.Now(), cluster: c}}
+		at := make(chan kv.Revision, 1)
+		at <- final
+		w.run(ctx, at)
+		if errors.Is(w.err, rpctypes.ErrCompacted) && start < w.compacted {
+			start = w.compacted
+			continue
+		}
+		if w.err != nil {
+			t.Fatal(w.err)
+		}
+		for _, b := range saw.Batches {
+			for _, e := range b.Events {
+				if e.KV.ModRevision < start {
+					full = append(full, e)
+				}
+			}
+		}
+		for _, b := range w.Batches {
+			full = append(full, b.Events...)
+		}
+		// A watch that starts at the compacted revision does not know the versions before.
+		prev := map[string]*kv.KeyValue{}
+		for i := range full {
+			e := &full[i]
+			e.Prev = prev[string(e.KV.Key)]
+			prev[string(e.KV.Key)] = nil
+			if e.Type == kv.EventPut {
+				prev[string(e.KV.Key)] = &e.KV
+			}
+		}
+		return full
+	}
+}
+
+// checkHashes: all nodes hold the same.
+func (c *cluster) checkHashes(at kv.Revision) {
+	var hashes []uint32
+	for _, n := range c.nodes {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		got, err := n.client.HashKV(ctx, n.clientURL, int64(at))
+		cancel()
+		if err != nil {
+			c.t.Errorf("hash of %s at revision %d: %v", n.name, at, err)
+			return
+		}
+		hashes = append(hashes, got.Hash)
+	}
+	if slices.Min(hashes) != slices.Max(hashes) {
+		c.t.Errorf("the nodes differ at revision %d: hashes %x", at, hashes)
+	}
+}
+
+func judge(t *testing.T, h *history.History) {
+	outcomes := map[history.Outcome]int{}
+	for i := range h.Operations {
+		outcomes[h.Operations[i].Outcome]++
+	}
+	began := time.Now()
+	report := history.Check(h)
+	for _, p := range report.Problems {
+		t.Error(p)
+	}
+	took := time.Since(began)
+	problems, undecided := history.Registers(h, registerKeys(), 20*time.Second)
+	for _, p := range problems {
+		t.Error(p)
+	}
+	if outcomes[history.Acknowledged] < 100 {
+		t.Errorf("only %d operations were acknowledged: that is no test", outcomes[history.Acknowledged])
+	}
+	t.Logf("%d operations: %d acknowledged, %d refused, %d of unknown outcome; final revision %d; checked %d writes (%d of them of unknown outcome), %d reads, %d ends of leases, %d watchers in %v; porcupine left %d of %d keys undecided",
+		len(h.Operations), outcomes[history.Acknowledged], outcomes[history.Refused], outcomes[history.Unknown], h.Final,
+		report.Writes, report.Recovered, report.Reads, report.LeaseEnds, len(h.Watchers), took, undecided, registers)
+}
+
+// failover logs how long no write was acknowledged after faults that hit the leader and left a majority alone.
+func failover(t *testing.T, n *nemesis, h *history.History) {
+	var writes []history.Operation
+	for _, o := range h.Operations {
+		if o.Outcome == history.Acknowledged && o.Request.Kind == kv.KindPut {
+			writes = append(writes, o)
+		}
+	}
+	slices.SortFunc(writes, func(a, b history.Operation) int { return int(a.Return - b.Return) })
+	byName := map[string][]time.Duration{}
+	for _, d := range n.record {
+		if !d.leader || !d.quorumIntact {
+			continue
+		}
+		gap, last := time.Duration(0), d.at
+		for _, w := range writes {
+			if w.Return > d.at && last < d.healed+time.Second {
+				gap, last = max(gap, w.Return-last), w.Return
+			}
+		}
+		byName[d.name] = append(byName[d.name], gap.Round(time.Millisecond))
+	}
+	names := make([]string, 0, len(byName))
+	for name := range byName {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		gaps := byName[name]
+		slices.Sort(gaps)
+		t.Logf("without an acknowledged write, %s: median %v, longest %v of %d", name, gaps[len(gaps)/2], gaps[len(gaps)-1], len(gaps))
+	}
+	longest := time.Duration(0)
+	for _, d := range n.record {
+		longest = max(longest, d.serving)
+	}
+	t.Logf("all nodes served at most %v after a fault was healed", longest.Round(time.Millisecond))
+}
+
+// compactable is a revision that every watcher has passed.
+func (r *recorder) compactable() int64 {
+	lowest := r.revision.Load()
+	for _, p := range r.positions {
+		lowest = min(lowest, p.Load())
+	}
+	return lowest - 1
+}

@@ -1,0 +1,132 @@
+package history
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// timeline says when which revision was known to exist.
+type timeline struct {
+	// returned and highest: at returned[i] somebody had seen revision highest[i]; both ascend.
+	returned []time.Duration
+	highest  []kv.Revision
+	// first[r] is the first moment at which somebody had seen revision r or a later one.
+	first []time.Duration
+}
+
+const never = time.Duration(math.MaxInt64)
+
+func newTimeline(h *History) timeline {
+	type sight struct {
+		at       time.Duration
+		revision kv.Revision
+	}
+	var sights []sight
+	for i := range h.Operations {
+		if o := &h.Operations[i]; o.Outcome == Acknowledged {
+			sights = append(sights, sight{o.Return, o.Response.Revision})
+		}
+	}
+	for i := range h.Watchers {
+		for _, b := range h.Watchers[i].Batches {
+			if n := len(b.Events); n > 0 {
+				sights = append(sights, sight{b.At, b.Events[n-1].KV.ModRevision})
+			}
+		}
+	}
+	slices.SortStableFunc(sights, func(a, b sight) int { return int(a.at - b.at) })
+	t := timeline{first: make([]time.Duration, h.Final+2)}
+	for r := range t.first {
+		t.first[r] = never
+	}
+	highest := kv.Revision(0)
+	for _, s := range sights {
+		if s.revision <= highest {
+			continue
+		}
+		for r := highest + 1; r <= min(s.revision, h.Final); r++ {
+			t.first[r] = s.at
+		}
+		highest = s.revision
+		t.returned, t.highest = append(t.returned, s.at), append(t.highest, highest)
+	}
+	return t
+}
+
+// floor is the highest revision that somebody had seen before a moment.
+func (t *timeline) floor(before time.Duration) kv.Revision {
+	i := sort.Search(len(t.returned), func(i int) bool { return t.returned[i] >= before })
+	if i == 0 {
+		return 0
+	}
+	return t.highest[i-1]
+}
+
+// seen is the first moment at which somebody had seen the revision.
+func (t *timeline) seen(at kv.Revision) time.Duration { return t.first[at] }
+
+// checkRealTime: what began after something else was answered is not before it in the order of the revisions.
+func (c *checker) checkRealTime() {
+	// begun[r] is when the last of the writes up to revision r was begun.
+	begun := make([]time.Duration, c.Final+1)
+	for o, at := range c.used {
+		if at <= c.Final {
+			begun[at] = o.Invoke
+		}
+		if floor := c.times.floor(o.Invoke); at <= floor {
+			c.problem("%s took effect at revision %d, but revision %d had been seen before it began", o.name(), at, floor)
+		}
+	}
+	for r := 1; r < len(begun); r++ {
+		begun[r] = max(begun[r], begun[r-1])
+	}
+	for i := range c.Operations {
+		o := &c.Operations[i]
+		if o.Outcome != Acknowledged {
+			continue
+		}
+		at := o.Response.Revision
+		if at >= 1 && at <= c.Final && begun[at] > o.Return {
+			c.problem("%s was answered at revision %d at %v, but a write up to that revision began only at %v", o.name(), at, o.Return, begun[at])
+		}
+		if o.serializable() || o.wrote() {
+			continue
+		}
+		if floor := c.times.floor(o.Invoke); at < floor {
+			c.problem("stale: %s was answered at revision %d, but revision %d had been seen before it began", o.name(), at, floor)
+		}
+	}
+}
+
+// checkProcesses: even serializable reads do not go back at one process.
+func (c *checker) checkProcesses() {
+	type process struct{ node, number int }
+	byProcess := map[process][]*Operation{}
+	for i := range c.Operations {
+		if o := &c.Operations[i]; o.Outcome == Acknowledged && o.Process != 0 {
+			p := process{o.Node, o.Process}
+			byProcess[p] = append(byProcess[p], o)
+		}
+	}
+	for _, operations := range byProcess {
+		slices.SortStableFunc(operations, func(a, b *Operation) int { return int(a.Return - b.Return) })
+		highest := make([]*Operation, len(operations))
+		for i, o := range operations {
+			highest[i] = o
+			if i > 0 && highest[i-1].Response.Revision > o.Response.Revision {
+				highest[i] = highest[i-1]
+			}
+		}
+		for _, o := range operations {
+			i := sort.Search(len(operations), func(i int) bool { return operations[i].Return >= o.Invoke })
+			if i > 0 && highest[i-1].Response.Revision > o.Response.Revision {
+				c.problem("node %d went back: %s was answered at revision %d after %s at %d",
+					o.Node, o.name(), o.Response.Revision, highest[i-1].name(), highest[i-1].Response.Revision)
+			}
+		}
+	}
+}

@@ -1,0 +1,374 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"testing/cryptotest"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// world is a cluster in one goroutine: real drivers, cores and machines on a simulated network, disks and clocks.
+// Everything follows from the seed.
+type world struct {
+	options worldOptions
+	random  *rand.Rand
+	now     time.Duration
+	nodes   []*simNode
+	net     *network
+	oracle  *oracle
+	err     error
+	figures figures
+}
+
+type worldOptions struct {
+	seed       uint64
+	nodes      int
+	dir        string
+	drift      float64 // clocks run at 1-drift to 1+drift
+	readQuorum bool
+	retain     uint64
+	inflight   int
+	// disks makes a node's disks; default: memory.
+	disks func(w *world, n *simNode) disks
+}
+
+// disks are the durable parts of a node. open gives what a process that starts now finds.
+type disks interface {
+	open() (storage.Log, storage.Engine, error)
+	crash(*rand.Rand)
+	// work lets the background of the disks go on a little.
+	work(*rand.Rand)
+	check() error
+}
+
+// figures count what a run covered.
+type figures struct {
+	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids int
+}
+
+// simNode is one node: its disks outlive its process.
+type simNode struct {
+	w           *world
+	id          kv.NodeID
+	index       int
+	offset      time.Duration
+	rate        float64
+	stall       time.Duration // how far a disk that stalls has brought it ahead of the world
+	pausedUntil time.Duration
+	disks       disks
+	slow        bool // its disk: syncs take long
+
+	up          bool
+	incarnation uint64
+	store       *Store
+	replica     *Replica
+	engine      storage.Engine
+	transport   *simTransport
+	jobs        []job
+	fuse        int   // effects until it crashes; 0: it does not
+	failNext    error // of the next sync of the log
+	failedWith  error
+	jumped      bool
+	next        consensus.Index // the entry that it must apply next
+}
+
+// job is something that a driver does beside its rounds.
+type job struct {
+	due time.Duration
+	run func()
+}
+
+// crashed is what an effect panics with when the fuse has burnt down.
+type crashed struct{ node *simNode }
+
+func newWorld(t testing.TB, o worldOptions) *world {
+	if tt, ok := t.(*testing.T); ok {
+		cryptotest.SetGlobalRandom(tt, o.seed) // election jitter
+	}
+	if o.dir == "" {
+		o.dir = t.TempDir()
+	}
+	if o.retain == 0 {
+		o.retain = 30
+	}
+	w := &world{options: o, random: rand.New(rand.NewPCG(o.seed, 1))}
+	w.net = newNetwork(w)
+	w.oracle = newOracle(w)
+	for i := range o.nodes {
+		n := &simNode{w: w, id: kv.NodeID(i + 1), index: i, offset: time.Duration(w.random.Int64N(int64(time.Hour)))}
+		n.rate = 1 + o.drift*(2*w.random.Float64()-1)
+		if o.disks != nil {
+			n.disks = o.disks(w, n)
+		} else {
+			n.disks = newMemoryDisks(n)
+		}
+		w.nodes = append(w.nodes, n)
+	}
+	return w
+}
+
+func (n *simNode) clock() time.Duration {
+	return n.offset + time.Duration(float64(n.w.now+n.stall)*n.rate)
+}
+
+// effect is called before and after everything that the outside could notice.
+func (n *simNode) effect() {
+	if n.fuse > 0 {
+		if n.fuse--; n.fuse == 0 {
+			panic(crashed{n})
+		}
+	}
+}
+
+// guard runs a step of the node, which may end in a crash.
+func (n *simNode) guard(step func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, ok := r.(crashed)
+			if !ok || c.node != n {
+				panic(r)
+			}
+			n.w.figures.EffectCrashes++
+			n.crash()
+		}
+	}()
+	step()
+}
+
+func (n *simNode) nodeIDs() (ids []kv.NodeID, config consensus.Config) {
+	for i := range n.w.options.nodes {
+		ids = append(ids, kv.NodeID(i+1))
+		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
+	}
+	return ids, config
+}
+
+// start starts a process on the disks.
+func (n *simNode) start() error {
+	n.fuse, n.failNext, n.jobs, n.stall, n.pausedUntil = 0, nil, nil, 0, 0
+	log, engine, err := n.disks.open()
+	if err != nil {
+		return err
+	}
+	n.incarnation++
+	n.engine = engine
+	n.transport = &simTransport{node: n}
+	ids, config := n.nodeIDs()
+	staging, err := os.MkdirTemp(n.w.options.dir, "staging-")
+	if err != nil {
+		return err
+	}
+	seed := n.w.random.Uint64()
+	safety := ReadLease
+	if n.w.options.readQuorum {
+		safety = ReadQuorum
+	}
+	n.store, err = Open(Options{
+		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
+		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
+		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
+		NewCore: func(o CoreOptions) (consensus.Core, error) {
+			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState,
+				Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10}, o.Log)
+		},
+		OpenMachine: func(group consensus.GroupID) (Machine, error) {
+			return OpenMachine(MachineOptions{
+				Engine:    engine,
+				Shard:     shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 3)), MinLeaseTTLSeconds: 1},
+				Store:     mvcc.Options{MaxDirtyKeys: 12, BucketRows: 4},
+				Bootstrap: config,
+			})
+		},
+		Listener: Listener{
+			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, _ kv.NodeID) {
+				if change.Role == consensus.RoleLeader {
+					n.w.figures.Leaderships++
+				}
+			},
+			SnapshotInstalled: func(consensus.GroupID, consensus.SnapshotMeta) { n.w.figures.Snapshots++ },
+			Failed:            func(err error) { n.failedWith = err },
+		},
+	}, n.clock)
+	if err != nil {
+		return fmt.Errorf("node %d: %w", n.id, err)
+	}
+	n.store.spawn = func(run func()) {
+		n.w.figures.AsyncSyncs++
+		n.jobs = append(n.jobs, job{due: n.w.now + time.Duration(n.w.random.Int64N(int64(30*time.Millisecond))), run: run})
+	}
+	n.replica = n.store.Replica(1)
+	n.next = n.replica.machine.AppliedIndex() + 1
+	n.up = true
+	incarnation := n.incarnation
+	n.replica.Subscribe(func(a *shard.Applied) {
+		if n.incarnation == incarnation && n.up {
+			n.w.oracle.applied(n, a)
+		}
+	})
+	n.w.net.started(n)
+	return nil
+}
+
+// crash ends the process. Whoever waits for it never hears.
+func (n *simNode) crash() {
+	n.up = false
+	n.w.figures.Crashes++
+	n.disks.crash(n.w.random)
+	n.w.net.stopped(n)
+	n.w.oracle.crashed(n)
+}
+
+func (n *simNode) paused() bool { return n.w.now < n.pausedUntil }
+
+// run does what is due at the node.
+func (n *simNode) run() {
+	if !n.up || n.paused() {
+		return
+	}
+	n.stall = 0
+	n.guard(func() {
+		n.disks.work(n.w.random)
+		for i := 0; i < len(n.jobs); i++ {
+			if n.jobs[i].due <= n.w.now {
+				run := n.jobs[i].run
+				n.jobs = append(n.jobs[:i], n.jobs[i+1:]...)
+				run()
+				i--
+			}
+		}
+		woken := false
+		select {
+		case <-n.store.wake:
+			woken = true
+		default:
+		}
+		if !woken && n.clock() < n.store.NextRound() {
+			return
+		}
+		for i := 0; ; i++ {
+			n.w.figures.Rounds++
+			if !n.store.Round() || n.paused() {
+				break
+			}
+			if i == 1000 {
+				n.w.fail("node %d: the rounds do not end", n.id)
+				return
+			}
+		}
+	})
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("at %v: "+format, append([]any{w.now}, args...)...)
+	}
+}
+
+// step lets the time pass.
+func (w *world) step(d time.Duration) {
+	w.now += d
+	w.net.deliver()
+	for _, i := range w.random.Perm(len(w.nodes)) {
+		w.nodes[i].run()
+	}
+	w.observe()
+}
+
+// observe holds the whole world against what must always be true.
+func (w *world) observe() {
+	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
+		if n.failedWith != nil {
+			w.fail("node %d stopped: %w", n.id, n.failedWith)
+			return
+		}
+		if err := errors.Join(n.replica.core.Check(), n.store.live.Check(), n.replica.check(), n.checkMachine()); err != nil {
+			w.fail("node %d: %w", n.id, err)
+			return
+		}
+	}
+	w.oracle.observeLeases()
+}
+
+// checkMachine checks the state machine. After a crash the compacted revision is ahead of the applied index until
+// the replay has caught up, which shard.Machine.Check takes for a contradiction.
+func (n *simNode) checkMachine() error {
+	m := n.replica.machine.(*shardMachine)
+	if m.versions.Compacted() != n.w.oracle.compactedAt(m.AppliedIndex()) {
+		return m.versions.Check()
+	}
+	return errors.Join(m.Machine.Check(), m.versions.Check())
+}
+
+// check verifies what must be true of a replica between rounds.
+func (r *Replica) check() error {
+	own := 0
+	for i := range r.rounds.len() {
+		if r.rounds.at(i).term == r.role.Term {
+			own++
+		}
+	}
+	switch {
+	case r.leading && (own != r.inflight || r.inflight > max(1, r.store.opts.MaxInflight)):
+		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
+	case len(r.round) > 0 && r.refused.seq == 0:
+		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
+	case r.serving.Load() != r.leading:
+		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
+	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || len(r.barriers) > 0 || len(r.confirm) > 0):
+		return errors.New("something waits for a leader that does not lead")
+	case r.queue.len() > 0 && !r.working:
+		return errors.New("requests are queued but nobody looks")
+	case r.core.HasReady() && !r.dirty:
+		return errors.New("the core has work but is not marked")
+	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
+		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
+	}
+	return nil
+}
+
+// run lets the time pass in small steps until it is over or the condition holds.
+func (w *world) run(d time.Duration, until func() bool) bool {
+	for end := w.now + d; w.now < end && w.err == nil; {
+		w.step(time.Duration(1+w.random.Int64N(8)) * time.Millisecond)
+		if until != nil && until() {
+			return true
+		}
+	}
+	return false
+}
+
+// leader returns the node that serves, if there is one.
+func (w *world) leader() *simNode {
+	for _, n := range w.nodes {
+		if n.up && !n.paused() && n.replica.IsLeader() {
+			return n
+		}
+	}
+	return nil
+}
+
+func (w *world) heal() error {
+	w.net.heal()
+	for _, n := range w.nodes {
+		n.slow, n.pausedUntil, n.fuse = false, min(n.pausedUntil, w.now+50*time.Millisecond), 0
+		if !n.up {
+			if err := n.start(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -98,7 +98,7 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 	}
 	hard := opts.HardState
 	if hard.Commit > last {
-		return nil, fmt.Errorf("%w: entry %d was committed here but the log ends at %d: entries are lost; remove the replica and add it under a new id",
+		return nil, fmt.Errorf("%w: entry %d was committed here but the log ends at %d: entries are lost; see \"A node that lost its data\" in docs/operations.md",
 			ErrInvalidOptions, hard.Commit, last)
 	}
 	hard.Commit = max(hard.Commit, opts.Applied)

@@ -155,7 +155,7 @@ func (c *core) validateHeartbeat(m *consensus.Message) error {
 	}
 	c.collectAhead()
 	if m.Commit > c.last {
-		return invalid(m, "entry %d is committed and was acknowledged here, but the log ends at %d: this replica has lost entries; remove it and add it under a new id",
+		return invalid(m, "entry %d is committed and was acknowledged here, but the log ends at %d: this replica has lost entries; see \"A node that lost its data\" in docs/operations.md",
 			m.Commit, c.last)
 	}
 	return nil

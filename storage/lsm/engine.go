@@ -74,7 +74,7 @@ func (e *Engine) open() error {
 		return fmt.Errorf("lsm: lock the state's directory %s: %w; probably another process uses it", dir, err)
 	}
 	e.pebble.Lock = lock
-	db, err := openPebble(dir, e.pebble)
+	db, err := openPebble(dir, e.failure, e.pebble)
 	if err == nil && e.failure.err() != nil {
 		close(e.failure.closing)
 		err = errors.Join(e.failure.err(), db.Close())
@@ -87,11 +87,14 @@ func (e *Engine) open() error {
 }
 
 // openPebble turns a panic, which is how Pebble takes some errors of the disk, into an error.
-func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+// The panic may be about something that an error before it had left behind; then that error is the one.
+func openPebble(dir string, f *failure, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			db, err = nil, fmt.Errorf("open: %v", r)
-			if cause, ok := r.(error); ok {
+			if refused := f.refused.Load(); refused != nil {
+				err = fmt.Errorf("open: %w", *refused)
+			} else if cause, ok := r.(error); ok {
 				err = fmt.Errorf("open: %w", cause)
 			}
 		}

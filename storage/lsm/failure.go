@@ -24,6 +24,9 @@ type failure struct {
 	closing chan struct{}
 	// opened: Open has succeeded, so that Close will come.
 	opened atomic.Bool
+	// refused is the last write that the disk did not take. Pebble sees it too, and normally reports it; when
+	// it panics while opening, this says why.
+	refused atomic.Pointer[error]
 }
 
 func newFailure() *failure {
@@ -156,6 +159,7 @@ func (g *gate) Rename(oldname, newname string) error {
 
 func (g *gate) wrap(f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
+		g.refused.Store(&err)
 		return nil, err
 	}
 	return &gateFile{f, g}, nil
@@ -170,7 +174,11 @@ func (f *gateFile) Write(p []byte) (int, error) {
 	if err := f.gate.err(); err != nil {
 		return 0, err
 	}
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	if err != nil {
+		f.gate.refused.Store(&err)
+	}
+	return n, err
 }
 
 func (f *gateFile) WriteAt(p []byte, offset int64) (int, error) {

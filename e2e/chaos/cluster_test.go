@@ -249,6 +249,18 @@ func (c *cluster) close() {
 	}
 }
 
+// logged counts lines in the logs of all nodes.
+func (c *cluster) logged(text string) (lines int) {
+	for _, n := range c.nodes {
+		log, err := os.ReadFile(n.dir + ".log")
+		if err != nil {
+			c.t.Error(err)
+		}
+		lines += strings.Count(string(log), text)
+	}
+	return lines
+}
+
 // leader asks the nodes who leads; -1 if nobody knows.
 func (c *cluster) leader() int {
 	for _, n := range c.nodes {

@@ -16,6 +16,7 @@ func TestTxnCompares(t *testing.T) {
 	cl := calmCluster(t)
 	c := cl.Client(t)
 	const key, missing = "compare/k", "compare/missing"
+	clean(t, "compare/")
 	lease := try(c.Grant(within(t), 600))(t)
 	create := try(c.Put(within(t), key, "a", clientv3.WithLease(lease.ID)))(t).Header.Revision
 	mod := try(c.Put(within(t), key, "m", clientv3.WithLease(lease.ID)))(t).Header.Revision
@@ -63,6 +64,7 @@ func TestTxnCompares(t *testing.T) {
 func TestTxnCompareRanges(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "compare-range/"
+	clean(t, prefix)
 	for _, key := range []string{"a", "b", "c"} {
 		try(c.Put(within(t), prefix+key, "v"+key))(t)
 	}
@@ -93,6 +95,7 @@ func TestTxnCompareRanges(t *testing.T) {
 func TestTxnBranchesAndOwnWrites(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix = "txn/"
+	clean(t, prefix)
 	for i, n := range cl.Nodes {
 		c := n.Client(t)
 		a, b := fmt.Sprintf("%s%d/a", prefix, i), fmt.Sprintf("%s%d/b", prefix, i)
@@ -145,6 +148,7 @@ func testTxnRevisions(t *testing.T, cl *cluster.Cluster) {
 func TestTxnNested(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "nested/"
+	clean(t, prefix)
 	version := func(key string) clientv3.Cmp {
 		return clientv3.Compare(clientv3.Version(prefix+key), "=", 0)
 	}
@@ -166,6 +170,7 @@ func TestTxnNested(t *testing.T) {
 func TestTxnErrors(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "txn-errors/"
+	clean(t, prefix)
 	commit := func(ops ...clientv3.Op) error {
 		_, err := c.Txn(within(t)).Then(ops...).Commit()
 		return err

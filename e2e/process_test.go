@@ -322,6 +322,7 @@ func TestNamedEtcd(t *testing.T) {
 
 // The command line works from put to status.
 func TestCommandLine(t *testing.T) {
+	skipShort(t)
 	if cluster.IsEtcd() {
 		t.Skip("etcd has a program of its own for that")
 	}

@@ -21,6 +21,7 @@ func TestTxnCompares(t *testing.T) {
 	create := try(c.Put(within(t), key, "a", clientv3.WithLease(lease.ID)))(t).Header.Revision
 	mod := try(c.Put(within(t), key, "m", clientv3.WithLease(lease.ID)))(t).Header.Revision
 	compare := clientv3.Compare
+	// Each transaction has a read in it: one without operations is a serializable read for etcd, and may be late.
 	cases := []struct {
 		name string
 		cmp  clientv3.Cmp
@@ -52,7 +53,7 @@ func TestTxnCompares(t *testing.T) {
 	for _, n := range cl.Nodes {
 		client := n.Client(t)
 		for _, test := range cases {
-			response, err := client.Txn(within(t)).If(test.cmp).Commit()
+			response, err := client.Txn(within(t)).If(test.cmp).Then(clientv3.OpGet(key)).Else(clientv3.OpGet(key)).Commit()
 			if err != nil || response.Succeeded != test.want {
 				t.Errorf("%s at %s: %v, %v; want %v", test.name, n.Name, response, err, test.want)
 			}
@@ -85,7 +86,7 @@ func TestTxnCompareRanges(t *testing.T) {
 		{"no key: value", compare(clientv3.Value(prefix+"x"), "=", "").WithPrefix(), false},
 		{"no leases", compare(clientv3.LeaseValue(prefix), "=", 0).WithPrefix(), true},
 	} {
-		response, err := c.Txn(within(t)).If(test.cmp).Commit()
+		response, err := c.Txn(within(t)).If(test.cmp).Then(clientv3.OpGet(prefix)).Else(clientv3.OpGet(prefix)).Commit()
 		if err != nil || response.Succeeded != test.want {
 			t.Errorf("%s: %v, %v; want %v", test.name, response, err, test.want)
 		}

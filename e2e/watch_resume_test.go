@@ -173,7 +173,7 @@ func TestSlowWatcher(t *testing.T) {
 
 // A node that was away serves a watch from before, with everything that it missed.
 func testWatchAtANodeThatWasAway(t *testing.T, cl *cluster.Cluster) {
-	c := cl.Client(t)
+	c := try(cl.Leader())(t).Client(t)
 	const key = "away"
 	away := try(cl.Followers())(t)[0]
 	client := away.Client(t)

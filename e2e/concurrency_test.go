@@ -218,6 +218,7 @@ func TestMirror(t *testing.T) {
 	cl := calmCluster(t)
 	c := cl.Client(t)
 	const prefix = "mirror/"
+	clean(t, prefix)
 	for i := range 30 {
 		try(c.Put(within(t), fmt.Sprintf("%s%02d", prefix, i), "base"))(t)
 	}

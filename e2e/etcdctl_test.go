@@ -25,6 +25,7 @@ func TestEtcdctl(t *testing.T) {
 		return strings.TrimSpace(string(output))
 	}
 	const prefix = "ctl/"
+	clean(t, prefix)
 	equal(t, "put", run("", "put", prefix+"a", "1"), "OK")
 	equal(t, "put from standard input", run("two", "put", prefix+"b"), "OK")
 	equal(t, "get", run("", "get", prefix, "--prefix"), prefix+"a\n1\n"+prefix+"b\ntwo")

@@ -48,6 +48,7 @@ func fillRange(t *testing.T, c *clientv3.Client, prefix string) (create, mod map
 func TestRangeOptions(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix = "range/"
+	clean(t, prefix)
 	create, mod := fillRange(t, cl.Client(t), prefix)
 	all := clientv3.WithPrefix()
 	type options = []clientv3.OpOption
@@ -112,6 +113,7 @@ func TestRangeOptions(t *testing.T) {
 func TestRangeGivesWhatWasPut(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix = "range-values/"
+	clean(t, prefix)
 	c := cl.Client(t)
 	create, mod := fillRange(t, c, prefix)
 	for _, n := range cl.Nodes {
@@ -136,6 +138,7 @@ func TestRangeFromKey(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	// The last keys of all: nothing else is behind them.
 	const prefix = "\xfe\xfefrom-key/"
+	clean(t, prefix)
 	for _, key := range []string{"a", "b", "c"} {
 		try(c.Put(within(t), prefix+key, key))(t)
 	}
@@ -173,6 +176,7 @@ func testSerializableReadNeedsNoQuorum(t *testing.T, cl *cluster.Cluster) {
 func TestRangeStream(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix, keys = "stream/", 3000
+	clean(t, prefix)
 	c := cl.Client(t)
 	value := strings.Repeat("x", 500)
 	for i := 0; i < keys; i += 100 {
@@ -216,6 +220,7 @@ func TestRangeStream(t *testing.T) {
 func TestPutOptions(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const key = "put/key"
+	clean(t, "put/")
 	first := try(c.Put(within(t), key, "1", clientv3.WithPrevKV()))(t)
 	if first.PrevKv != nil {
 		t.Errorf("the first put has a previous pair: %v", first.PrevKv)
@@ -261,6 +266,7 @@ func TestPutOptions(t *testing.T) {
 func TestDelete(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "delete/"
+	clean(t, prefix)
 	for _, key := range []string{"a", "b", "c", "d"} {
 		try(c.Put(within(t), prefix+key, "of "+key))(t)
 	}
@@ -293,6 +299,7 @@ func TestDelete(t *testing.T) {
 func TestBinaryAndLarge(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix = "binary/"
+	clean(t, prefix)
 	var every []byte
 	for i := range 256 {
 		every = append(every, byte(i))

@@ -74,6 +74,12 @@ func calmCluster(t *testing.T) *cluster.Cluster {
 	return c
 }
 
+// clean removes what a run before, with -count, left on the shared cluster.
+func clean(t *testing.T, prefix string) {
+	t.Helper()
+	try(get(t, calm).Client(t).Delete(within(t), prefix, clientv3.WithPrefix()))(t)
+}
+
 // alone is a test that has a cluster to itself while it runs.
 type alone struct {
 	name string
@@ -113,6 +119,8 @@ func runAlone(t *testing.T, clusterOf func() (*cluster.Cluster, error), tests []
 	c := get(t, clusterOf)
 	for _, test := range tests {
 		must(t, c.Start())
+		// Nothing is left from a test before, or from the same one with -count.
+		try(c.Client(t).Delete(within(t), "\x00", clientv3.WithFromKey()))(t)
 		t.Run(test.name, func(t *testing.T) { test.test(t, c) })
 	}
 }

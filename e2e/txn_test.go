@@ -16,10 +16,12 @@ func TestTxnCompares(t *testing.T) {
 	cl := calmCluster(t)
 	c := cl.Client(t)
 	const key, missing = "compare/k", "compare/missing"
+	clean(t, "compare/")
 	lease := try(c.Grant(within(t), 600))(t)
 	create := try(c.Put(within(t), key, "a", clientv3.WithLease(lease.ID)))(t).Header.Revision
 	mod := try(c.Put(within(t), key, "m", clientv3.WithLease(lease.ID)))(t).Header.Revision
 	compare := clientv3.Compare
+	// Each transaction has a read in it: one without operations is a serializable read for etcd, and may be late.
 	cases := []struct {
 		name string
 		cmp  clientv3.Cmp
@@ -51,7 +53,7 @@ func TestTxnCompares(t *testing.T) {
 	for _, n := range cl.Nodes {
 		client := n.Client(t)
 		for _, test := range cases {
-			response, err := client.Txn(within(t)).If(test.cmp).Commit()
+			response, err := client.Txn(within(t)).If(test.cmp).Then(clientv3.OpGet(key)).Else(clientv3.OpGet(key)).Commit()
 			if err != nil || response.Succeeded != test.want {
 				t.Errorf("%s at %s: %v, %v; want %v", test.name, n.Name, response, err, test.want)
 			}
@@ -63,6 +65,7 @@ func TestTxnCompares(t *testing.T) {
 func TestTxnCompareRanges(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "compare-range/"
+	clean(t, prefix)
 	for _, key := range []string{"a", "b", "c"} {
 		try(c.Put(within(t), prefix+key, "v"+key))(t)
 	}
@@ -83,7 +86,7 @@ func TestTxnCompareRanges(t *testing.T) {
 		{"no key: value", compare(clientv3.Value(prefix+"x"), "=", "").WithPrefix(), false},
 		{"no leases", compare(clientv3.LeaseValue(prefix), "=", 0).WithPrefix(), true},
 	} {
-		response, err := c.Txn(within(t)).If(test.cmp).Commit()
+		response, err := c.Txn(within(t)).If(test.cmp).Then(clientv3.OpGet(prefix)).Else(clientv3.OpGet(prefix)).Commit()
 		if err != nil || response.Succeeded != test.want {
 			t.Errorf("%s: %v, %v; want %v", test.name, response, err, test.want)
 		}
@@ -93,6 +96,7 @@ func TestTxnCompareRanges(t *testing.T) {
 func TestTxnBranchesAndOwnWrites(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix = "txn/"
+	clean(t, prefix)
 	for i, n := range cl.Nodes {
 		c := n.Client(t)
 		a, b := fmt.Sprintf("%s%d/a", prefix, i), fmt.Sprintf("%s%d/b", prefix, i)
@@ -145,6 +149,7 @@ func testTxnRevisions(t *testing.T, cl *cluster.Cluster) {
 func TestTxnNested(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "nested/"
+	clean(t, prefix)
 	version := func(key string) clientv3.Cmp {
 		return clientv3.Compare(clientv3.Version(prefix+key), "=", 0)
 	}
@@ -166,6 +171,7 @@ func TestTxnNested(t *testing.T) {
 func TestTxnErrors(t *testing.T) {
 	c := calmCluster(t).Client(t)
 	const prefix = "txn-errors/"
+	clean(t, prefix)
 	commit := func(ops ...clientv3.Op) error {
 		_, err := c.Txn(within(t)).Then(ops...).Commit()
 		return err

@@ -21,6 +21,9 @@ type counter struct {
 	stop    context.CancelFunc
 }
 
+// attemptLimit keeps a paused node, which the client asks in its turn, from holding up the writer.
+const attemptLimit = 500 * time.Millisecond
+
 func startCounter(t *testing.T, c *clientv3.Client, key string) *counter {
 	ctx, stop := context.WithCancel(t.Context())
 	w := &counter{key: key, written: make(chan int, 1), stop: stop}
@@ -38,7 +41,7 @@ func startCounter(t *testing.T, c *clientv3.Client, key string) *counter {
 
 // write makes one attempt and tells whether the number is there.
 func (w *counter) write(c *clientv3.Client, number int) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), attemptLimit)
 	defer cancel()
 	if _, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(w.key), "=", number)).Then(clientv3.OpPut(w.key, strconv.Itoa(number))).Commit(); err == nil {
 		return true // now, or in an attempt before
@@ -127,9 +130,10 @@ func testWatchesResumeOverRestarts(t *testing.T, cl *cluster.Cluster) {
 		progressed(t, c, key)
 		must(t, n.Restart())
 	}
+	other := try(cl.Followers())(t)[0].Client(t)
 	leader := try(cl.Leader())(t)
 	must(t, leader.Pause())
-	progressed(t, c, key)
+	progressed(t, other, key)
 	must(t, leader.Resume())
 	progressed(t, c, key)
 	must(t, cl.Kill())
@@ -169,7 +173,7 @@ func TestSlowWatcher(t *testing.T) {
 
 // A node that was away serves a watch from before, with everything that it missed.
 func testWatchAtANodeThatWasAway(t *testing.T, cl *cluster.Cluster) {
-	c := cl.Client(t)
+	c := try(cl.Leader())(t).Client(t)
 	const key = "away"
 	away := try(cl.Followers())(t)[0]
 	client := away.Client(t)

@@ -159,6 +159,7 @@ func TestWatchNeverSplitsARevision(t *testing.T) {
 	cl := calmCluster(t)
 	c := cl.Client(t)
 	const prefix = "whole/"
+	clean(t, prefix)
 	watches := make([]clientv3.WatchChan, len(cl.Nodes))
 	for i, n := range cl.Nodes {
 		watches[i] = n.Client(t).Watch(within(t), prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
@@ -203,6 +204,7 @@ func TestWatchFragments(t *testing.T) {
 	cl := calmCluster(t)
 	c := cl.Client(t)
 	const prefix, revisions, perRevision = "fragment/", 3, 14
+	clean(t, prefix)
 	value := strings.Repeat("x", 100_000)
 	var first int64
 	for i := range revisions {
@@ -289,6 +291,7 @@ func TestWatchManualProgress(t *testing.T) {
 func TestManyWatchesOnAStream(t *testing.T) {
 	cl := calmCluster(t)
 	const prefix, watches = "many-watches/", 200
+	clean(t, prefix)
 	c := cl.Nodes[0].Client(t)
 	ctx := within(t)
 	var channels []clientv3.WatchChan

@@ -213,7 +213,7 @@ func (e *Engine) Apply(b storage.Batch) error {
 		return err
 	}
 	e.activeBytes += own.memTableBytes()
-	e.unflushed.Store(int64(e.activeBytes))
+	e.unflushed.Add(int64(own.memTableBytes()))
 	e.dirty = true
 	return e.failure.err()
 }

@@ -11,6 +11,7 @@ import (
 // flushRequest is a memtable on its way to disk, or a caller who waits for all before it.
 type flushRequest struct {
 	flushed <-chan struct{} // nil: nothing of its own to wait for
+	bytes   int             // of the memtable
 	done    func(error)     // nil: nobody waits
 	slot    bool            // it holds a slot of flushQueue.slots
 }
@@ -86,9 +87,8 @@ func (e *Engine) rotate(r flushRequest) error {
 		if err != nil {
 			return fmt.Errorf("lsm: flush the state in %s: %w", e.options.Dir, err)
 		}
-		r.flushed = flushed
+		r.flushed, r.bytes = flushed, e.activeBytes
 		e.activeBytes, e.dirty = 0, false
-		e.unflushed.Store(0)
 	}
 	if !e.flushes.push(r) {
 		return e.err()
@@ -172,6 +172,7 @@ func (e *Engine) completeFlushes() {
 
 func (e *Engine) complete(r flushRequest) {
 	err := e.waitFlushed(r.flushed)
+	e.unflushed.Add(int64(-r.bytes))
 	if r.slot {
 		<-e.flushes.slots
 	}

@@ -30,6 +30,8 @@ type MachineOptions struct {
 // OpenMachine opens the real state machine of a shard from the engine. An empty one starts with the given
 // membership, which is durable when OpenMachine returns.
 func OpenMachine(opts MachineOptions) (Machine, error) {
+	opts.Shard = opts.Shard.WithDefaults()
+	opts.Store.Shard = opts.Shard.Shard
 	state, err := shard.LoadState(opts.Engine, opts.Shard.Shard)
 	if err != nil {
 		return nil, err

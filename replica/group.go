@@ -50,6 +50,7 @@ type Replica struct {
 	barriers  []barrier                      // read barriers asked for
 	confirm   []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
 	confirmID consensus.ReadID
+	physical  []request // compactions that are to be answered when their rows are deleted
 	waits     waitHeap
 	toApply   []consensus.Entry
 	staged    []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
@@ -334,6 +335,7 @@ func (r *Replica) lead(now time.Duration) error {
 // this replica's being the leader, and nobody can confirm that any more.
 func (r *Replica) stepDown() {
 	r.serving.Store(false)
+	r.finishPhysical()
 	if r.full.Swap(false) {
 		r.store.kick()
 	}

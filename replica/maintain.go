@@ -102,7 +102,12 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
-	r.compacting.Store(r.compact.requested != 0 || r.compact.running)
+	compacting := r.compact.requested != 0 || r.compact.running
+	r.compacting.Store(compacting)
+	if !compacting && len(r.physical) > 0 {
+		r.finishPhysical()
+		r.store.kick()
+	}
 	return r.flush.running || r.compact.running, nil
 }
 

@@ -192,6 +192,10 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			}
 		}
 		for _, q := range proposed.requests {
+			if applied && q.req.Kind == kv.KindCompact && q.req.Compact.Physical {
+				r.physical = append(r.physical, q)
+				continue
+			}
 			if !applied {
 				q.resp, q.err = nil, kv.ErrNotLeader
 			}
@@ -226,8 +230,18 @@ func (r *Replica) fateUnknown() {
 	}
 }
 
+// finishPhysical answers those who wait for compactions to have deleted what they made superfluous, here. The
+// compactions themselves took effect long ago.
+func (r *Replica) finishPhysical() {
+	for _, q := range r.physical {
+		r.finish(q, r.machine.AppliedIndex())
+	}
+	r.physical = nil
+}
+
 // failAll fails everything that waits.
 func (r *Replica) failAll(err error) {
+	r.finishPhysical()
 	r.refuseQueued(err)
 	r.fateUnknown()
 	r.refuseDependents(err)

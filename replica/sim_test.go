@@ -353,14 +353,14 @@ func (w *world) run(d time.Duration, until func() bool) bool {
 	return false
 }
 
-// leader returns the node that serves, if there is one.
-func (w *world) leader() *simNode {
+// leader returns the node that serves, if there is one; the newest if an older one does not know yet.
+func (w *world) leader() (newest *simNode) {
 	for _, n := range w.nodes {
-		if n.up && !n.paused() && n.replica.IsLeader() {
-			return n
+		if n.up && !n.paused() && n.replica.IsLeader() && (newest == nil || n.replica.role.Term > newest.replica.role.Term) {
+			newest = n
 		}
 	}
-	return nil
+	return newest
 }
 
 func (w *world) heal() error {

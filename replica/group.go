@@ -23,9 +23,12 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease      atomic.Pointer[lease] // nil: never valid
-	applied    atomic.Uint64
-	committed  atomic.Uint64
+	lease     atomic.Pointer[lease] // nil: never valid
+	applied   atomic.Uint64
+	committed atomic.Uint64
+	// full: as many rounds are in flight as may be, so that a new request can only wait for one of them
+	// to be applied, and need not wake the driver.
+	full       atomic.Bool
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
@@ -319,6 +322,7 @@ func (r *Replica) lead(now time.Duration) error {
 	}
 	r.leading = true
 	r.inflight, r.appliedSeq = 0, 0
+	r.full.Store(false)
 	r.store.markWorking(r)
 	r.serving.Store(true)
 	r.publishLease()
@@ -330,6 +334,9 @@ func (r *Replica) lead(now time.Duration) error {
 // this replica's being the leader, and nobody can confirm that any more.
 func (r *Replica) stepDown() {
 	r.serving.Store(false)
+	if r.full.Swap(false) {
+		r.store.kick()
+	}
 	r.lease.Store(nil)
 	r.claim = nil
 	if r.leading {

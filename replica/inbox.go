@@ -88,6 +88,15 @@ func (i *inbox) release(c contents) {
 	i.mu.Unlock()
 }
 
+// urgent tells whether something has arrived since the last take that does not see to its round by itself: requests
+// wake the driver when it can do something for them.
+func (i *inbox) urgent() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	c := &i.contents
+	return len(c.messages)+len(c.heartbeats)+len(c.calls) > 0
+}
+
 // waiting tells whether something has arrived since the last take.
 func (i *inbox) waiting() bool {
 	i.mu.Lock()

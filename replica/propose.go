@@ -32,7 +32,10 @@ func (r *Replica) Propose(req *kv.Request, done func(resp *kv.Response, applied 
 		done(nil, 0, kv.ErrStopped)
 		return
 	}
-	s.kick()
+	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
+	if !r.full.Load() {
+		s.kick()
+	}
 }
 
 // evaluate turns queued requests into effects, and the effects into one proposal.
@@ -55,6 +58,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 		}
 	}
 	if r.inflight >= r.store.opts.MaxInflight {
+		r.full.Store(true)
 		return nil
 	}
 	r.mu.Lock()
@@ -183,6 +187,9 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 		proposed := r.rounds.pop()
 		if proposed.term == r.role.Term && r.inflight > 0 {
 			r.inflight--
+			if r.full.Swap(false) {
+				r.store.kick()
+			}
 		}
 		for _, q := range proposed.requests {
 			if !applied {

@@ -28,8 +28,8 @@ func TestRandom(t *testing.T) {
 		total.add(f)
 	}
 	t.Logf("%+v", total)
-	if n := int(count); n >= 8 && (total.EffectCrashes < 5*n || total.Snapshots < n || total.Acked < 200*n || total.LeaseReads < 10*n ||
-		total.BarrierReads < 5*n || total.Compactions < n || total.Unknown == 0 || total.AsyncSyncs < n) {
+	if n := int(count); n >= 8 && (total.EffectCrashes < 5*n || total.Snapshots < n/2 || total.Acked < 200*n || total.LeaseReads < 10*n ||
+		total.BarrierReads < 5*n || total.Compactions < n || total.AsyncSyncs < n) {
 		t.Errorf("the runs do not cover enough: %+v", total)
 	}
 }

@@ -30,7 +30,7 @@ func (s *Store) Round() (again bool) {
 	}
 	s.inbox.release(in)
 	s.metrics.rounds.Add(1)
-	return len(s.dirty) > 0 || s.inbox.waiting()
+	return len(s.dirty) > 0 || s.inbox.urgent()
 }
 
 func (s *Store) round(in *contents) {

@@ -75,6 +75,7 @@ type simNode struct {
 	engine      storage.Engine
 	transport   *simTransport
 	jobs        []job
+	guarded     bool
 	fuse        int   // effects until it crashes; 0: it does not
 	failNext    error // of the next sync of the log
 	failedWith  error
@@ -132,7 +133,9 @@ func (n *simNode) effect() {
 
 // guard runs a step of the node, which may end in a crash.
 func (n *simNode) guard(step func()) {
+	n.guarded = true
 	defer func() {
+		n.guarded = false
 		if r := recover(); r != nil {
 			c, ok := r.(crashed)
 			if !ok || c.node != n {

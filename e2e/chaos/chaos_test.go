@@ -95,6 +95,11 @@ func run(t *testing.T, mix string, duration time.Duration) {
 		}
 	}
 	t.Log(n.summary())
+	installed := c.logged("installed a snapshot")
+	t.Logf("%d snapshots were installed", installed)
+	if mix == "snapshots" && installed == 0 && duration >= 10*time.Second {
+		t.Error("no node needed a snapshot: that is no test of them")
+	}
 	failover(t, n, h)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -71,15 +72,20 @@ func program(t *testing.T) string {
 	return path
 }
 
-// freeAddress finds a port that nothing listens on.
+// freeAddress finds a port that nothing listens on, below those that the kernel gives to connections: nobody takes it
+// while its node is down.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(18_000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startCluster starts three nodes and waits until they serve.
@@ -241,6 +247,18 @@ func (c *cluster) close() {
 			c.t.Logf("logs and data are kept in %s", keep)
 		}
 	}
+}
+
+// logged counts lines in the logs of all nodes.
+func (c *cluster) logged(text string) (lines int) {
+	for _, n := range c.nodes {
+		log, err := os.ReadFile(n.dir + ".log")
+		if err != nil {
+			c.t.Error(err)
+		}
+		lines += strings.Count(string(log), text)
+	}
+	return lines
 }
 
 // leader asks the nodes who leads; -1 if nobody knows.

@@ -17,8 +17,13 @@ import (
 // call is answered once; a write takes effect exactly once if it was acknowledged, at most once if its outcome
 // is unknown, and never if it was refused; a linearizable read sees everything acknowledged before it began.
 func TestRandomFaults(t *testing.T) {
+	var unknown int64
 	for seed := range uint64(5) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRandomFaults(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { unknown += runRandomFaults(t, seed) })
+	}
+	// How many a single run has depends on how the machine schedules it.
+	if unknown == 0 && !t.Failed() {
+		t.Error("no run had a write of unknown outcome: the faults do not hit")
 	}
 }
 
@@ -28,7 +33,8 @@ type written struct {
 	answers int
 }
 
-func runRandomFaults(t *testing.T, seed uint64) {
+// runRandomFaults returns how many writes had an unknown outcome.
+func runRandomFaults(t *testing.T, seed uint64) int64 {
 	c := newCluster(t, Options{Limits: Limits{MaxFrameBytes: 200}})
 	var writes [6][]*written
 	var acknowledged, reads, unknown atomic.Int64 // acknowledged: the highest revision so far
@@ -72,7 +78,7 @@ func runRandomFaults(t *testing.T, seed uint64) {
 	go func() { clients.Wait(); close(done) }()
 	c.misbehave(rand.New(rand.NewPCG(seed, 100)), done)
 	if t.Failed() {
-		return
+		return 0
 	}
 	c.settle()
 	history := c.values(t)
@@ -91,14 +97,15 @@ func runRandomFaults(t *testing.T, seed uint64) {
 			}
 		}
 	}
-	if reads.Load() == 0 || acknowledged.Load() < 100 || unknown.Load() == 0 {
-		t.Fatalf("too little happened: %d reads, revision %d, %d unknown outcomes", reads.Load(), acknowledged.Load(), unknown.Load())
+	if reads.Load() == 0 || acknowledged.Load() < 100 {
+		t.Fatalf("too little happened: %d reads, revision %d", reads.Load(), acknowledged.Load())
 	}
 	for _, n := range c.nodes {
 		if m := n.gateway.Metrics(); m.CallsInFlight != 0 || m.QueuedCalls != 0 || m.SentCalls != 0 || m.ForwardedBytes != 0 {
 			t.Fatalf("node %d holds calls that have ended: %+v", n.id, m)
 		}
 	}
+	return unknown.Load()
 }
 
 func call(g *Gateway, answers *int, err *error, req *kv.Request) *kv.Response {

@@ -192,7 +192,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			}
 		}
 		for _, q := range proposed.requests {
-			if applied && q.req.Kind == kv.KindCompact && q.req.Compact.Physical {
+			if applied && physical(q.req) {
 				r.physical = append(r.physical, q)
 				continue
 			}
@@ -228,6 +228,11 @@ func (r *Replica) fateUnknown() {
 			r.finish(q, 0)
 		}
 	}
+}
+
+// physical tells whether a request is to be answered only when its rows are deleted.
+func physical(req *kv.Request) bool {
+	return req != nil && req.Kind == kv.KindCompact && req.Compact.Physical
 }
 
 // finishPhysical answers those who wait for compactions to have deleted what they made superfluous, here. The

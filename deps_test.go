@@ -20,6 +20,7 @@ const lattice = `
 kv               core :
 consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft
+consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
 liveness         core : kv
 storage          core : consensus; github.com/tidwall/btree

@@ -37,6 +37,8 @@ type Options struct {
 	RaftLogs bool
 	// Begin, if set, is called before the first core of a cluster is made.
 	Begin func()
+	// Replicas, if not 0, is how many a random run begins with.
+	Replicas int
 	// Phase2Quorum, if not 0, is how many voters decide, in place of a majority.
 	Phase2Quorum int
 	// Describe prints a message for the command "flight" of texts that are about one protocol.

@@ -139,3 +139,122 @@ func TestRandom(t *testing.T) {
 		t.Errorf("the runs do not cover enough: %+v", total)
 	}
 }
+
+// TestRandomFlexible: quorums of different sizes for electing and deciding.
+func TestRandomFlexible(t *testing.T) {
+	for _, group := range []struct{ replicas, first, second int }{{5, 4, 2}, {5, 2, 4}, {3, 3, 1}, {3, 1, 3}, {4, 2, 3}} {
+		seeds := max(1, *seedCount/5)
+		if testing.Short() {
+			seeds = 2
+		}
+		var total consensustest.Coverage
+		for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {
+			fixture := fixtureWith(seed, group.first, group.second)
+			fixture.Replicas = group.replicas
+			coverage, err := consensustest.RunRandom(fixture, seed, 3000)
+			if err != nil {
+				t.Fatalf("%+v: %v", group, err)
+			}
+			total.Add(coverage)
+		}
+		t.Logf("%+v: %+v", group, total)
+		if total.Leaderships == 0 || total.Chosen == 0 {
+			t.Errorf("%+v: the runs do not cover enough: %+v", group, total)
+		}
+	}
+}
+
+// sabotage is a core that breaks the protocol in what it says or hears.
+type sabotage struct {
+	consensus.Core
+	heard, said func(*consensus.Message)
+	early       bool // answers leave before the sync
+	credulous   bool // believes to lead whenever it is asked
+	reads       []consensus.ReadState
+}
+
+func (s *sabotage) ReadBarrier(id consensus.ReadID) error {
+	status := s.Core.Status()
+	if !s.credulous || status.BarrierIndex == 0 || status.Commit < status.BarrierIndex {
+		return s.Core.ReadBarrier(id)
+	}
+	s.reads = append(s.reads, consensus.ReadState{ID: id, Index: status.Commit})
+	return nil
+}
+
+func (s *sabotage) HasReady() bool { return len(s.reads) > 0 || s.Core.HasReady() }
+
+func (s *sabotage) Step(m consensus.Message) error {
+	if s.heard != nil {
+		s.heard(&m)
+	}
+	return s.Core.Step(m)
+}
+
+func (s *sabotage) Ready() consensus.Ready {
+	rd := s.Core.Ready()
+	rd.Reads = append(rd.Reads, s.reads...)
+	s.reads = nil
+	for _, list := range [][]consensus.Message{rd.Messages, rd.Append.AfterSync} {
+		for i := range list {
+			if s.said != nil {
+				s.said(&list[i])
+			}
+		}
+	}
+	if s.early {
+		rd.Messages = append(rd.Messages, rd.Append.AfterSync...)
+		rd.Append.AfterSync = nil
+	}
+	return rd
+}
+
+// TestRandomFindsSabotage: the random runs notice when a protocol rule is broken.
+func TestRandomFindsSabotage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some are rare")
+	}
+	kind := func(kind consensus.MessageKind, f func(*consensus.Message)) func(*consensus.Message) {
+		return func(m *consensus.Message) {
+			if m.Kind == kind {
+				f(m)
+			}
+		}
+	}
+	for name, broken := range map[string]sabotage{
+		"answers leave before the sync":                      {early: true},
+		"a slot that was decided and trimmed is proposed in": {heard: kind(paxos.KindPromise, func(m *consensus.Message) { m.Commit = 0 })},
+		"a promise leaves out what was accepted":             {said: kind(paxos.KindPromise, func(m *consensus.Message) { m.Entries = nil })},
+		"the decided mark runs ahead":                        {said: kind(paxos.KindHeartbeat, func(m *consensus.Message) { m.Commit++ })},
+		"reads are confirmed without asking anybody":         {credulous: true},
+		"learned values come in the wrong slots": {said: kind(paxos.KindLearned, func(m *consensus.Message) {
+			for i := range m.Entries {
+				m.Entries[i].Index--
+			}
+			m.Index--
+		})},
+		"a refusal counts as an acknowledgement": {said: kind(paxos.KindAccepted, func(m *consensus.Message) { m.Reject = false; m.Index = max(m.Index, 3) })},
+		"a snapshot claims to reach further":     {heard: kind(paxos.KindSnapshot, func(m *consensus.Message) { m.Snapshot.Index++ })},
+	} {
+		err, seed := error(nil), uint64(0)
+		for ; err == nil && seed < 1000; seed++ {
+			fixture := fixtureWith(seed, 0, 0)
+			sound := fixture.Factory
+			fixture.Factory = func(m consensustest.Member) (consensus.Core, error) {
+				core, err := sound(m)
+				if err != nil {
+					return nil, err
+				}
+				s := broken
+				s.Core = core
+				return &s, nil
+			}
+			_, err = consensustest.RunRandom(fixture, seed, 3000)
+		}
+		if err == nil {
+			t.Errorf("%s: not noticed in %d runs", name, seed)
+			continue
+		}
+		t.Logf("%s: run %d: %.150v", name, seed-1, err)
+	}
+}

@@ -237,6 +237,10 @@ func (c *core) Campaign() {
 		return
 	}
 	c.touched = true
+	if c.campaign != nil && c.campaign.phase != nil {
+		c.repeatPrepare() // it may be catching up; the election timeout bounds it
+		return
+	}
 	c.startCampaign()
 }
 

@@ -83,8 +83,9 @@ func (c *core) leadChanged(index consensus.Index, before consensus.Config) {
 		return
 	}
 	l.blocked, l.changing = 0, false
-	if slices.Equal(before.Voters, c.config().Voters) {
-		// The promises of the same voters hold for every slot beyond.
+	if l.barrier != 0 && slices.Equal(before.Voters, c.config().Voters) {
+		// The promises of the same voters hold for every slot beyond, and nothing is left that phase 1 found:
+		// that was all before the barrier.
 		c.unblock()
 		return
 	}

@@ -140,6 +140,19 @@ func TestRandom(t *testing.T) {
 	}
 }
 
+// foundBySeeds are runs that once went wrong, with what was wrong.
+var foundBySeeds = map[uint64]string{
+	10591: "a leader that proposed a found change of learners again forgot the values it had found behind it",
+}
+
+func TestRandomRegressions(t *testing.T) {
+	for seed, what := range foundBySeeds {
+		if _, err := consensustest.RunRandom(fixtureWith(seed, 0, 0), seed, 3000); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // TestRandomFlexible: quorums of different sizes for electing and deciding.
 func TestRandomFlexible(t *testing.T) {
 	for _, group := range []struct{ replicas, first, second int }{{5, 4, 2}, {5, 2, 4}, {3, 3, 1}, {3, 1, 3}, {4, 2, 3}} {

@@ -163,7 +163,7 @@ func (c *core) checkLeader() error {
 	if l == nil {
 		return nil
 	}
-	if l.last < c.decided && l.extending == nil {
+	if l.last < c.decided && l.extending == nil && l.blocked == 0 { // others may have gone on after the change that is re-proposed
 		return c.broken("slot %d is decided, the last one proposed is %d", c.decided, l.last)
 	}
 	for i := c.decided + 1; i <= min(l.last, c.decided+checkedSlots); i++ {

@@ -20,6 +20,7 @@ const lattice = `
 kv               core :
 consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft google.golang.org/protobuf/proto
+consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
 liveness         core : kv
 storage          core : consensus; github.com/tidwall/btree

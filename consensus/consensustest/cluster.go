@@ -35,6 +35,12 @@ type Options struct {
 	// RaftLogs: a leader's log holds everything chosen from the moment of its election, and two logs that
 	// agree on the term at an index agree on everything before.
 	RaftLogs bool
+	// Begin, if set, is called before the first core of a cluster is made.
+	Begin func()
+	// Replicas, if not 0, is how many a random run begins with.
+	Replicas int
+	// Phase2Quorum, if not 0, is how many voters decide, in place of a majority.
+	Phase2Quorum int
 	// Describe prints a message for the command "flight" of texts that are about one protocol.
 	Describe func(*consensus.Message) string
 }
@@ -73,6 +79,9 @@ type Cluster struct {
 
 // NewCluster makes a group of voters 1..n.
 func NewCluster(opts Options, n int) *Cluster {
+	if opts.Begin != nil {
+		opts.Begin()
+	}
 	c := &Cluster{
 		opts: opts, nodes: make(map[consensus.ReplicaID]*node),
 		network: network{cut: make(map[link]bool)},

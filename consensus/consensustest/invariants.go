@@ -113,15 +113,32 @@ func (c *Cluster) checkDurable(n *node, e consensus.Entry) {
 			return true
 		}
 		stored, ok := peer.log.durable.entry(e.Index)
-		return ok && stored.Term == e.Term && stored.Kind == e.Kind
+		return ok && stored.Term == e.Term && stored.Kind&^privateKind == e.Kind
 	}
 	configs := c.ledger.configs
 	for i := len(configs) - 1; i >= max(0, len(configs)-3); i-- {
-		if configs[i].HasQuorum(has) {
+		if c.enough(configs[i], has) {
 			return
 		}
 	}
 	c.violated("replica %d applies entry %d, which is not on the disks of a quorum", n.id, e.Index)
+}
+
+// privateKind is the bit of an entry's kind that a core may use in its log.
+const privateKind consensus.EntryKind = 1 << 7
+
+// enough tells whether the replicas decide.
+func (c *Cluster) enough(config consensus.Config, has func(consensus.ReplicaID) bool) bool {
+	if c.opts.Phase2Quorum == 0 {
+		return config.HasQuorum(has)
+	}
+	n := 0
+	for _, id := range config.Voters {
+		if has(id) {
+			n++
+		}
+	}
+	return n >= c.opts.Phase2Quorum
 }
 
 // installed: a snapshot holds nothing but what was chosen.

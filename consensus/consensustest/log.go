@@ -1,6 +1,7 @@
 package consensustest
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -16,7 +17,7 @@ type Log struct {
 	ReadError error
 }
 
-// image is the content of a log: the entries after base.
+// image is the content of a log: entries after base, ascending, possibly with holes.
 type image struct {
 	base     consensus.Index
 	baseTerm consensus.Term
@@ -91,12 +92,28 @@ func (im *image) write(a *consensus.Append) {
 		im.base, im.baseTerm, im.entries = a.Snapshot.Index, a.Snapshot.Term, nil
 	}
 	if a.TruncateFrom != 0 {
-		im.entries = im.entries[:a.TruncateFrom-im.base-1]
+		im.entries = im.entries[:im.search(a.TruncateFrom)]
 	}
-	im.entries = append(slices.Clip(im.entries), a.Entries...)
+	im.entries = slices.Clip(im.entries)
+	for _, e := range a.Entries {
+		switch at := im.search(e.Index); {
+		case e.Index <= im.base: // compacted in the meantime
+		case at < len(im.entries) && im.entries[at].Index == e.Index:
+			im.entries = slices.Clone(im.entries)
+			im.entries[at] = e
+		default:
+			im.entries = slices.Insert(im.entries, at, e)
+		}
+	}
 	if a.HardState != nil {
 		im.hard = *a.HardState
 	}
+}
+
+// search returns where the first entry at or above the index is.
+func (im *image) search(i consensus.Index) int {
+	at, _ := slices.BinarySearchFunc(im.entries, i, func(e consensus.Entry, i consensus.Index) int { return cmp.Compare(e.Index, i) })
+	return at
 }
 
 func (im *image) compact(index consensus.Index) {
@@ -104,7 +121,7 @@ func (im *image) compact(index consensus.Index) {
 		return
 	}
 	term, _ := im.Term(index)
-	im.entries = slices.Clone(im.entries[index-im.base:])
+	im.entries = slices.Clone(im.entries[im.search(index+1):])
 	im.base, im.baseTerm = index, term
 }
 
@@ -112,7 +129,12 @@ func (im *image) compact(index consensus.Index) {
 func (im *image) First() consensus.Index { return im.base + 1 }
 
 // Last implements consensus.LogReader.
-func (im *image) Last() consensus.Index { return im.base + consensus.Index(len(im.entries)) }
+func (im *image) Last() consensus.Index {
+	if n := len(im.entries); n > 0 {
+		return im.entries[n-1].Index
+	}
+	return im.base
+}
 
 // Term implements consensus.LogReader.
 func (im *image) Term(i consensus.Index) (consensus.Term, error) {
@@ -121,13 +143,15 @@ func (im *image) Term(i consensus.Index) (consensus.Term, error) {
 		return 0, consensus.ErrCompacted
 	case i == im.base:
 		return im.baseTerm, nil
-	case i > im.Last():
+	}
+	e, ok := im.entry(i)
+	if !ok {
 		return 0, consensus.ErrUnavailable
 	}
-	return im.entries[i-im.base-1].Term, nil
+	return e.Term, nil
 }
 
-// Entries implements consensus.LogReader.
+// Entries implements consensus.LogReader. Holes are left out.
 func (im *image) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
 	switch {
 	case lo <= im.base:
@@ -135,7 +159,10 @@ func (im *image) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entr
 	case hi > im.Last()+1 || lo >= hi:
 		return nil, consensus.ErrUnavailable
 	}
-	entries := im.entries[lo-im.base-1 : hi-im.base-1]
+	entries := im.entries[im.search(lo):im.search(hi)]
+	if len(entries) == 0 {
+		return nil, consensus.ErrUnavailable
+	}
 	size := 0
 	for i := range entries {
 		if size += entries[i].SizeBytes(); size > maxBytes && i > 0 {
@@ -147,8 +174,9 @@ func (im *image) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entr
 
 // entry returns the entry at the index, if the image holds it.
 func (im *image) entry(i consensus.Index) (consensus.Entry, bool) {
-	if i <= im.base || i > im.Last() {
+	at := im.search(i)
+	if at == len(im.entries) || im.entries[at].Index != i {
 		return consensus.Entry{}, false
 	}
-	return im.entries[i-im.base-1], true
+	return im.entries[at], true
 }

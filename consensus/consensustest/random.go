@@ -46,7 +46,11 @@ func RunRandom(opts Options, seed uint64, steps int) (Coverage, error) {
 		MaxMessageBytes: []int{1, 60, 1 << 20}[rng.IntN(3)], MaxApplyBytes: []int{1, 80, 1 << 20}[rng.IntN(3)],
 		MaxInflightMessages: 1 + rng.IntN(8),
 	}
-	r := &randomRun{c: NewCluster(opts, 1+2*rng.IntN(3)), rng: rng, faults: rng.IntN(12)}
+	size := 1 + 2*rng.IntN(3)
+	if opts.Replicas != 0 {
+		size = opts.Replicas
+	}
+	r := &randomRun{c: NewCluster(opts, size), rng: rng, faults: rng.IntN(12)}
 	for step := 0; step < steps && r.c.violation == nil; step++ {
 		r.step()
 	}

@@ -37,7 +37,7 @@ transport/tcpproxy    :
 gateway               : kv shard storage/mvcc proto/etcdwire gateway/watch
 gateway/watch         : kv shard storage/mvcc
 api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
-server                : kv consensus consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
+server                : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/serveflags : server
 cmd/quorate/demo      : server; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap

@@ -23,6 +23,7 @@ var (
 	ErrForeignDirectory    = errors.New("the directory holds something else")
 	ErrOtherCluster        = errors.New("the data belongs to another cluster")
 	ErrOtherNode           = errors.New("the data belongs to another node")
+	ErrOtherConsensus      = errors.New("the data belongs to another consensus protocol")
 	ErrNewerFormat         = errors.New("the data was written by a newer version")
 	ErrCorruptIdentity     = errors.New("the identity file is damaged")
 	ErrDirectoryInUse      = errors.New("another process uses the directory")
@@ -52,19 +53,22 @@ type Identity struct {
 	Cluster kv.ClusterID
 	Node    kv.NodeID
 	Name    string
-	Created time.Time // UTC, whole seconds; for people only
+	// Consensus is the protocol whose log the directory holds.
+	Consensus Consensus
+	Created   time.Time // UTC, whole seconds; for people only
 }
 
 // identityJSON is the file: one JSON object that people can read. Checksum is
 // the CRC-32C of the compact JSON of the object with an empty checksum, so that
 // reformatting the file does no harm and changing it is noticed.
 type identityJSON struct {
-	Format   int    `json:"format"`
-	Cluster  string `json:"cluster"`
-	Node     string `json:"node"`
-	Name     string `json:"name"`
-	Created  string `json:"created"`
-	Checksum string `json:"checksum"`
+	Format    int    `json:"format"`
+	Cluster   string `json:"cluster"`
+	Node      string `json:"node"`
+	Name      string `json:"name"`
+	Consensus string `json:"consensus"`
+	Created   string `json:"created"`
+	Checksum  string `json:"checksum"`
 }
 
 func (f identityJSON) sum() (string, error) {
@@ -79,11 +83,12 @@ func (f identityJSON) sum() (string, error) {
 // EncodeIdentity gives the content of the identity file.
 func EncodeIdentity(identity Identity) ([]byte, error) {
 	file := identityJSON{
-		Format:  identity.Format,
-		Cluster: identity.Cluster.String(),
-		Node:    identity.Node.String(),
-		Name:    identity.Name,
-		Created: identity.Created.UTC().Format(time.RFC3339),
+		Format:    identity.Format,
+		Cluster:   identity.Cluster.String(),
+		Node:      identity.Node.String(),
+		Name:      identity.Name,
+		Consensus: string(identity.Consensus),
+		Created:   identity.Created.UTC().Format(time.RFC3339),
 	}
 	sum, err := file.sum()
 	if err != nil {
@@ -123,10 +128,10 @@ func (f identityJSON) identity() (Identity, error) {
 	cluster, err1 := strconv.ParseUint(f.Cluster, 16, 64)
 	node, err2 := strconv.ParseUint(f.Node, 16, 64)
 	created, err3 := time.Parse(time.RFC3339, f.Created)
-	if err := errors.Join(err1, err2, err3); err != nil || f.Format < 1 || node == 0 {
-		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Created)
+	if err := errors.Join(err1, err2, err3); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" {
+		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created)
 	}
-	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Created: created.UTC()}, nil
+	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Consensus: Consensus(f.Consensus), Created: created.UTC()}, nil
 }
 
 // DataDir is a data directory that this process owns until Close.
@@ -171,11 +176,12 @@ func (d *DataDir) Close() error {
 
 func (d *DataDir) identify(options Options, now time.Time) error {
 	want := Identity{
-		Format:  DataFormat,
-		Cluster: options.Cluster.ID(),
-		Node:    options.NodeID(),
-		Name:    options.Node.Name,
-		Created: now.UTC().Truncate(time.Second),
+		Format:    DataFormat,
+		Cluster:   options.Cluster.ID(),
+		Node:      options.NodeID(),
+		Name:      options.Node.Name,
+		Consensus: options.Cluster.Consensus,
+		Created:   now.UTC().Truncate(time.Second),
 	}
 	content, err := readBounded(filepath.Join(d.Path, identityFile))
 	switch {
@@ -213,6 +219,9 @@ func (i Identity) mustMatch(want Identity) error {
 	case i.Name != want.Name:
 		// Same addresses, other name: the node was renamed in --initial-cluster.
 		return fmt.Errorf("%w: it was started as --name=%s and is now --name=%s; a node keeps its name", ErrOtherNode, i.Name, want.Name)
+	case i.Consensus != want.Consensus:
+		return fmt.Errorf("%w: its cluster was created with --consensus=%s, and this is --consensus=%s; a cluster keeps its protocol",
+			ErrOtherConsensus, i.Consensus, want.Consensus)
 	}
 	return nil
 }

@@ -154,7 +154,7 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Created: created.Truncate(time.Second)}
+	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusRaft, Created: created.Truncate(time.Second)}
 	content, err := EncodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 
 // TestReformattedIdentity: people may look at the file with tools that rewrite it.
 func TestReformattedIdentity(t *testing.T) {
-	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "ä", Created: created})
+	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "ä", Consensus: ConsensusRaft, Created: created})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestReformattedIdentity(t *testing.T) {
 }
 
 func FuzzDecodeIdentity(f *testing.F) {
-	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "a", Created: created})
+	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "a", Consensus: ConsensusRaft, Created: created})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -302,10 +302,8 @@ func (n NodeOptions) checkListenersDiffer() error {
 
 func (c ClusterOptions) validate() error {
 	switch {
-	case c.Consensus == ConsensusPaxos:
-		return badf("--consensus=paxos: Multi-Paxos is not there yet; use --consensus=raft")
-	case c.Consensus != ConsensusRaft:
-		return badf("--consensus=%s: must be %q", c.Consensus, ConsensusRaft)
+	case c.Consensus != ConsensusRaft && c.Consensus != ConsensusPaxos:
+		return badf("--consensus=%s: must be %q or %q", c.Consensus, ConsensusRaft, ConsensusPaxos)
 	case c.ReadSafety != ReadLease && c.ReadSafety != ReadQuorum:
 		return badf("--read-safety=%s: must be %q or %q", c.ReadSafety, ReadLease, ReadQuorum)
 	case c.HeartbeatInterval <= 0:

@@ -79,7 +79,7 @@ func TestValidate(t *testing.T) {
 		"state":                {func(o *Options) { o.Node.InitialClusterState = "x" }, "--initial-cluster-state"},
 		"progress":             {func(o *Options) { o.Node.WatchProgressNotifyInterval = -1 }, "--watch-progress"},
 		"streams":              {func(o *Options) { o.Node.MaxConcurrentStreams = 0 }, "--max-concurrent-streams"},
-		"consensus":            {func(o *Options) { o.Cluster.Consensus = ConsensusPaxos }, "not there yet"},
+		"consensus":            {func(o *Options) { o.Cluster.Consensus = "zab" }, "must be"},
 		"heartbeat":            {func(o *Options) { o.Cluster.HeartbeatInterval = -1 }, "--heartbeat-interval"},
 		"election":             {func(o *Options) { o.Cluster.ElectionTimeout = 499 * time.Millisecond }, "at least 5 times"},
 		"long election":        {func(o *Options) { o.Cluster.ElectionTimeout = time.Minute }, "at most 50s"},

@@ -23,6 +23,7 @@ import (
 
 	"github.com/quoratedb/quorate/api/etcd"
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
@@ -192,7 +193,7 @@ func (s *Server) openPeers() (err error) {
 	instance := randomID()
 	s.transport, err = transport.Open(transport.Options{
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
-		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
+		Metadata: []byte(s.options.Cluster.Consensus), ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	})
 	if err != nil {
@@ -279,6 +280,12 @@ func (s *Server) nodes() (nodes []kv.NodeID, config consensus.Config) {
 }
 
 func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
+	if s.options.Cluster.Consensus == ConsensusPaxos {
+		return paxos.New(paxos.Options{
+			Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: newRand(),
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+		}, o.Log)
+	}
 	return raft.New(raft.Options{
 		Replica: o.Replica, ElectionTicks: o.ElectionTicks,
 		HardState: o.HardState, Applied: o.Applied, Config: o.Config,

@@ -202,8 +202,8 @@ func (a *app) compactCommand() *cobra.Command {
 		Long: `Forgets what keys were before REVISION: reads at older revisions, and watches
 that begin there, are refused from then on. What keys are now is not touched.`,
 		Example: `  quorate compact 1200`,
-		Args: cobra.ExactArgs(1),
-		RunE: a.command(func(ctx context.Context, arguments []string) error { return a.compact(ctx, arguments[0], physical) }),
+		Args:    cobra.ExactArgs(1),
+		RunE:    a.command(func(ctx context.Context, arguments []string) error { return a.compact(ctx, arguments[0], physical) }),
 	}
 	command.Flags().BoolVar(&physical, "physical", false, "answer only once the space can be reused (no effect yet: it is freed in the background)")
 	return command

@@ -25,6 +25,7 @@ var (
 	workers  = flag.Int("chaos.workers", 16, "how many clients work")
 	think    = flag.Duration("chaos.think", 6*time.Millisecond, "how long a client waits between two operations, on average")
 	safety   = flag.String("chaos.read-safety", "lease", "--read-safety of the nodes")
+	protocol = flag.String("chaos.consensus", "raft", "--consensus of the nodes")
 )
 
 func TestChaos(t *testing.T) {
@@ -58,7 +59,7 @@ func run(t *testing.T, mix string, duration time.Duration) {
 		chosen = rand.Uint64()
 	}
 	t.Logf("reproduce the schedule with -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q", chosen, duration, mix)
-	c := startCluster(t, program(t), "--snapshot-count=50", "--read-safety="+*safety)
+	c := startCluster(t, program(t), "--snapshot-count=50", "--read-safety="+*safety, "--consensus="+*protocol)
 	r := &recording{recorder: &recorder{began: time.Now(), cluster: c}}
 	working, stopWorking := context.WithCancel(context.Background())
 	defer stopWorking()

@@ -98,7 +98,7 @@ func clusterFlags() []*Flag {
 			Usage: "What a linearizable read rests on: a lease, which trusts clocks to run at nearly the same rate, or a round of messages with a quorum.", Limits: "lease, quorum",
 			set: setOneOf([]string{"lease", "quorum"}, func(s *settings, w string) { s.options.Cluster.ReadSafety = server.ReadSafety(w) })},
 		{Name: "consensus", Group: groupCluster, Default: "raft", Ours: true,
-			Usage: "The protocol between the nodes.", Limits: "raft (paxos is not there yet)",
+			Usage: "The protocol between the nodes; a cluster keeps the one it was created with. Multi-Paxos is new and less proven.", Limits: "raft, paxos",
 			set: setOneOf([]string{"raft", "paxos"}, func(s *settings, w string) { s.options.Cluster.Consensus = server.Consensus(w) })},
 	}
 }

@@ -120,7 +120,16 @@ func (w *world) fault() {
 		w.net.reorder = w.random.Float64() * 0.1
 	case p < 41:
 		w.net.jitter = time.Duration(1 + w.random.Int64N(int64(200*time.Millisecond)))
-	case p < 44 && n != other && n.up && other.up:
+	case p < 50: // slow in one direction, or in both
+		for i := range w.nodes {
+			d := time.Duration(w.random.Int64N(int64(2500 * time.Millisecond)))
+			if w.random.IntN(4) > 0 {
+				w.net.links[i][n.index].delay = d
+			} else if w.random.IntN(3) == 0 {
+				w.net.links[n.index][i].delay = d
+			}
+		}
+	case p < 53 && n != other && n.up && other.up:
 		n.store.PeerDown(other.id, false)
 		n.store.PeerUp(other.id)
 	}

@@ -80,6 +80,13 @@ func (w *world) request(number int) {
 	if leader := w.leader(); leader != nil && w.random.IntN(10) < 8 {
 		n = leader
 	}
+	if w.random.IntN(3) == 0 { // one that believes to lead
+		for _, candidate := range w.nodes {
+			if candidate.up && candidate.replica.IsLeader() && w.random.IntN(2) == 0 {
+				n = candidate
+			}
+		}
+	}
 	if !n.up || n.fuse > 0 && w.random.IntN(2) == 0 {
 		return
 	}

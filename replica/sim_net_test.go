@@ -24,6 +24,7 @@ type network struct {
 
 type link struct {
 	blocked bool
+	delay   time.Duration // of every frame: what was said long ago still arrives
 	last    time.Duration // when the youngest frame arrives
 }
 
@@ -69,7 +70,7 @@ func (n *network) send(from, to int, channel byte, payload []byte) {
 	if l.blocked {
 		return
 	}
-	due := n.w.now + n.w.nodes[from].stall + time.Duration(n.w.random.Int64N(int64(n.jitter)))
+	due := n.w.now + n.w.nodes[from].stall + l.delay + time.Duration(n.w.random.Int64N(int64(n.jitter)))
 	if n.w.random.Float64() < n.reorder {
 		due += time.Duration(n.w.random.Int64N(int64(time.Second)))
 	} else {
@@ -126,7 +127,7 @@ func (n *network) heal() {
 	n.loss, n.reorder, n.jitter = 0, 0, 2*time.Millisecond
 	for from := range n.links {
 		for to := range n.links[from] {
-			n.links[from][to].blocked = false
+			n.links[from][to] = link{last: n.links[from][to].last}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,15 +25,16 @@ type fileDisks struct {
 	fs     *vfs.MemFS
 	log    *wal.Log
 	engine *lsm.Engine
-	inject func(errorfs.Op) error // what goes wrong; may be nil
+	// inject is what goes wrong, if anything. The engine asks from goroutines of its own.
+	inject atomic.Pointer[func(errorfs.Op) error]
 }
 
 func newFileDisks(_ *world, n *simNode) disks { return &fileDisks{node: n, fs: vfs.NewCrashableMem()} }
 
 func (d *fileDisks) open() (storage.Log, storage.Engine, error) {
 	fs := errorfs.Wrap(d.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if d.inject != nil {
-			if err := d.inject(op); err != nil {
+		if inject := d.inject.Load(); inject != nil {
+			if err := (*inject)(op); err != nil {
 				return err
 			}
 		}
@@ -56,7 +58,7 @@ func (d *fileDisks) crash(random *rand.Rand) {
 	old, engine := d.fs, d.engine
 	percent := []int{0, 50, 100}[random.IntN(3)]
 	d.fs = old.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(random.Uint64(), 1))})
-	d.inject = nil
+	d.inject.Store(nil)
 	_ = engine.Close() // works on what the dead process would have written: nobody sees it
 }
 
@@ -161,7 +163,7 @@ func TestDiskErrors(t *testing.T) {
 			}
 			var left int
 			left = 1 + int(seed)*2
-			n.disks.(*fileDisks).inject = func(op errorfs.Op) error {
+			inject := func(op errorfs.Op) error {
 				if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasPrefix(op.Path, directory) && op.Kind != errorfs.OpFileClose {
 					if left--; left <= 0 {
 						return broken
@@ -169,6 +171,7 @@ func TestDiskErrors(t *testing.T) {
 				}
 				return nil
 			}
+			n.disks.(*fileDisks).inject.Store(&inject)
 			for i := 0; n.failedWith == nil && i < 30_000; i++ {
 				w.put(n, fmt.Sprintf("k%d", i%10), fmt.Sprintf("v%d %0300d", i, i), 0)
 				if i%500 == 0 {

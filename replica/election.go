@@ -80,6 +80,8 @@ func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term conse
 	if r.followed == from && term > r.core.Status().Term {
 		r.followed = 0
 		r.core.LeaderLost()
+		// It may be unable to hear the votes it asks for: somebody else tries if it does not succeed soon.
+		r.campaignAfter(now, 2*r.store.opts.HeartbeatInterval+r.campaignDelay())
 		r.store.setTicking(r, true)
 		r.store.markDirty(r)
 		return true

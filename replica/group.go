@@ -299,6 +299,11 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	if change.Term != r.role.Term {
 		clear(r.acks)
 	}
+	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 {
+		// No quorum answered. The others may hear this node all the same, and hold still for it: asking for
+		// votes tells them that it has stepped down.
+		r.campaignAfter(s.clock(), 0)
+	}
 	r.role = change
 	node, _ := s.nodeOf(change.Leader)
 	if node != 0 {

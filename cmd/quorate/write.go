@@ -205,7 +205,7 @@ that begin there, are refused from then on. What keys are now is not touched.`,
 		Args:    cobra.ExactArgs(1),
 		RunE:    a.command(func(ctx context.Context, arguments []string) error { return a.compact(ctx, arguments[0], physical) }),
 	}
-	command.Flags().BoolVar(&physical, "physical", false, "answer only once the space can be reused (no effect yet: it is freed in the background)")
+	command.Flags().BoolVar(&physical, "physical", false, "answer only when the leader has deleted the rows")
 	return command
 }
 

@@ -161,8 +161,7 @@ func TestDiskErrors(t *testing.T) {
 			if !w.run(3*time.Second, func() bool { return n.replica.IsLeader() }) {
 				t.Fatal("does not lead: ", w.err)
 			}
-			var left int
-			left = 1 + int(seed)*2
+			left := 1 + int(seed)*2
 			inject := func(op errorfs.Op) error {
 				if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasPrefix(op.Path, directory) && op.Kind != errorfs.OpFileClose {
 					if left--; left <= 0 {

@@ -79,7 +79,6 @@ type simNode struct {
 	fuse        int   // effects until it crashes; 0: it does not
 	failNext    error // of the next sync of the log
 	failedWith  error
-	jumped      bool
 	next        consensus.Index // the entry that it must apply next
 }
 

@@ -220,9 +220,8 @@ func TestThreeNodesServeSoon(t *testing.T) {
 			t.Fatalf("seed %d: nobody leads after a second: %v%s", seed, w.err, w.describe())
 		}
 		first := w.leader()
-		began := w.now
 		w.run(500*time.Millisecond, nil)
-		began = w.now
+		began := w.now
 		first.crash()
 		if !w.run(time.Second, func() bool { return w.leader() != nil }) {
 			t.Fatalf("seed %d: no fail-over in a second: %v%s", seed, w.err, w.describe())

@@ -299,8 +299,8 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	if change.Term != r.role.Term {
 		clear(r.acks)
 	}
-	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 {
-		// No quorum answered. The others may hear this node all the same, and hold still for it: asking for
+	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 && change.Term == r.role.Term {
+		// No quorum answered, and nobody else has begun a later term. The others may hear this node all the same, and hold still for it: asking for
 		// votes tells them that it has stepped down.
 		r.campaignAfter(s.clock(), 0)
 	}

@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"time"
-
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -84,10 +82,6 @@ func (m *shardMachine) CompactStep(b storage.Batch, maxRows int) (bool, error) {
 }
 
 func (m *shardMachine) View() *mvcc.View { return m.versions.View() }
-
-func (m *shardMachine) Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error) {
-	return m.Machine.Read(view, now, req)
-}
 
 func (m *shardMachine) Row(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
 	return m.versions.Row(at)

@@ -34,18 +34,20 @@ proto/etcdwire   core : kv
 replica               : kv consensus liveness storage storage/mvcc shard
 transport             : kv; golang.org/x/sys
 transport/tcpproxy    :
+transport/freeport    :
 gateway               : kv shard storage/mvcc proto/etcdwire gateway/watch
 gateway/watch         : kv shard storage/mvcc
 api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
+sim                   : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard shard/model replica gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
 server                : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/serveflags : server
-cmd/quorate/demo      : server; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
+cmd/quorate/demo      : server transport/freeport; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/fakeetcd  : ; google.golang.org go.etcd.io/etcd
 e2e                   :
-e2e/cluster           : ; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
+e2e/cluster           : transport/freeport; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
-e2e/chaos/history     : kv shard/model; github.com/anishathalye/porcupine
+sim/history           : kv shard/model; github.com/anishathalye/porcupine
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

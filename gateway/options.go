@@ -99,6 +99,8 @@ type Options struct {
 	DriverFlushes bool
 	// Instance distinguishes this process from the node's earlier ones. 0: random.
 	Instance uint64
+	// Spawn runs a read that takes long. Default: in a goroutine of its own.
+	Spawn func(work func())
 	// Clock is monotonic; the same as given to Tick.
 	Clock    func() time.Duration
 	Listener Listener
@@ -129,6 +131,9 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.RequestTimeout, 7*time.Second)
 	setDefault(&o.LeaderGrace, 250*time.Millisecond)
 	setDefault(&o.BarrierTimeout, time.Second)
+	if o.Spawn == nil {
+		o.Spawn = func(work func()) { go work() }
+	}
 	if o.Clock == nil {
 		start := time.Now()
 		o.Clock = func() time.Duration { return time.Since(start) }

@@ -71,7 +71,7 @@ func (g *Gateway) readAside(c *Call) {
 		c.finish(nil, kv.ErrStopped)
 		return
 	}
-	go func() {
+	g.options.Spawn(func() {
 		defer g.reading.Done()
 		g.readers <- struct{}{}
 		defer func() { <-g.readers }()
@@ -80,7 +80,7 @@ func (g *Gateway) readAside(c *Call) {
 		}
 		g.metrics.localReads.Add(1)
 		c.finish(g.shard.Read(c.Req))
-	}()
+	})
 }
 
 // Barrier waits until a read of the local state is linearizable with respect to the moment of the call.

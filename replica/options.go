@@ -39,8 +39,10 @@ type Options struct {
 	OpenMachine func(consensus.GroupID) (Machine, error)
 	// Groups are the groups this node has a replica of; shard 1 if empty.
 	Groups []consensus.GroupID
-	// StagingDir is where snapshots are put together.
+	// StagingDir is where snapshots are put together, in Files.
 	StagingDir string
+	// Files holds staged snapshots. Default: the file system. Export and Ingest of Engine work on the same.
+	Files Files
 
 	// HeartbeatInterval is the tick of consensus and the interval between heartbeats of nodes.
 	HeartbeatInterval time.Duration
@@ -64,6 +66,12 @@ type Options struct {
 	FlushLogBytes   int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
+
+	// Spawn runs work that takes long beside the rounds. Default: a goroutine, which Close waits for.
+	Spawn func(work func())
+	// Wake is called, from any goroutine, when Round has something to do before NextRound. Default: it wakes the
+	// goroutine of Start.
+	Wake func()
 
 	Rand     *rand.Rand
 	Listener Listener
@@ -93,6 +101,9 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.FlushLogEntries, 10_000)
 	setDefault(&o.FlushLogBytes, 64<<20)
 	setDefault(&o.FlushChunkRows, 512)
+	if o.Files == nil {
+		o.Files = systemFiles{}
+	}
 	if len(o.Groups) == 0 {
 		o.Groups = []consensus.GroupID{consensus.GroupID(kv.SystemShard)}
 	}

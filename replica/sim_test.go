@@ -76,6 +76,7 @@ type simNode struct {
 	transport   *simTransport
 	jobs        []job
 	guarded     bool
+	woken       bool
 	fuse        int   // effects until it crashes; 0: it does not
 	failNext    error // of the next sync of the log
 	failedWith  error
@@ -191,6 +192,11 @@ func (n *simNode) start() error {
 				Bootstrap: config,
 			})
 		},
+		Spawn: func(run func()) {
+			n.w.figures.AsyncSyncs++
+			n.jobs = append(n.jobs, job{due: n.w.now + time.Duration(n.w.random.Int64N(int64(30*time.Millisecond))), run: run})
+		},
+		Wake: func() { n.woken = true },
 		Listener: Listener{
 			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, _ kv.NodeID) {
 				if change.Role == consensus.RoleLeader {
@@ -203,10 +209,6 @@ func (n *simNode) start() error {
 	}, n.clock)
 	if err != nil {
 		return fmt.Errorf("node %d: %w", n.id, err)
-	}
-	n.store.spawn = func(run func()) {
-		n.w.figures.AsyncSyncs++
-		n.jobs = append(n.jobs, job{due: n.w.now + time.Duration(n.w.random.Int64N(int64(30*time.Millisecond))), run: run})
 	}
 	n.replica = n.store.Replica(1)
 	n.next = n.replica.machine.AppliedIndex() + 1
@@ -248,12 +250,8 @@ func (n *simNode) run() {
 				i--
 			}
 		}
-		woken := false
-		select {
-		case <-n.store.wake:
-			woken = true
-		default:
-		}
+		woken := n.woken
+		n.woken = false
 		if !woken && n.clock() < n.store.NextRound() {
 			return
 		}
@@ -296,7 +294,7 @@ func (w *world) observe() {
 			w.fail("node %d stopped: %w", n.id, n.failedWith)
 			return
 		}
-		if err := errors.Join(n.replica.core.Check(), n.store.live.Check(), n.replica.check(), n.checkMachine()); err != nil {
+		if err := errors.Join(n.store.Check(), n.checkMachine()); err != nil {
 			w.fail("node %d: %w", n.id, err)
 			return
 		}
@@ -312,33 +310,6 @@ func (n *simNode) checkMachine() error {
 		return m.versions.Check()
 	}
 	return errors.Join(m.Machine.Check(), m.versions.Check())
-}
-
-// check verifies what must be true of a replica between rounds.
-func (r *Replica) check() error {
-	own := 0
-	for i := range r.rounds.len() {
-		if r.rounds.at(i).term == r.role.Term {
-			own++
-		}
-	}
-	switch {
-	case r.leading && (own != r.inflight || r.inflight > max(1, r.store.opts.MaxInflight)):
-		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
-	case len(r.round) > 0 && r.refused.seq == 0:
-		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
-	case r.serving.Load() != r.leading:
-		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
-	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || len(r.barriers) > 0 || len(r.confirm) > 0):
-		return errors.New("something waits for a leader that does not lead")
-	case r.queue.len() > 0 && !r.working:
-		return errors.New("requests are queued but nobody looks")
-	case r.core.HasReady() && !r.dirty:
-		return errors.New("the core has work but is not marked")
-	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
-		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
-	}
-	return nil
 }
 
 // run lets the time pass in small steps until it is over or the condition holds.

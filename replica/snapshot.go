@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -34,6 +33,7 @@ const (
 
 // stagedSnapshot is a received snapshot that is not yet installed.
 type stagedSnapshot struct {
+	from  Files
 	dir   string
 	files []string
 	index consensus.Index
@@ -42,7 +42,7 @@ type stagedSnapshot struct {
 
 func (g *stagedSnapshot) discard() {
 	if g != nil {
-		os.RemoveAll(g.dir) // what is left is removed when the node starts
+		g.from.RemoveAll(g.dir) // what is left is removed when the node starts
 	}
 }
 
@@ -116,11 +116,11 @@ func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err e
 
 // shipSnapshot exports the state into files and sends them.
 func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.Message, state storage.Snapshot, spans []storage.Span) (sent int64, err error) {
-	dir, err := os.MkdirTemp(s.opts.StagingDir, "out-")
+	dir, err := s.opts.Files.TempDir(s.opts.StagingDir, "out-")
 	if err != nil {
 		return 0, fmt.Errorf("stage a snapshot: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer s.opts.Files.RemoveAll(dir)
 	files, err := s.opts.Engine.Export(s.context, state, spans, dir, nil)
 	if err != nil {
 		return 0, fmt.Errorf("export a snapshot: %w", err)
@@ -130,7 +130,7 @@ func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.
 		return 0, fmt.Errorf("send a snapshot to node %v: %w", to, err)
 	}
 	w := bufio.NewWriterSize(stream, 256<<10)
-	err = writeSnapshot(w, group, m, files, &sent)
+	err = writeSnapshot(w, s.opts.Files, group, m, files, &sent)
 	if err == nil {
 		err = w.Flush()
 	}
@@ -143,7 +143,7 @@ func (s *Store) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.
 	return sent, nil
 }
 
-func writeSnapshot(w io.Writer, group consensus.GroupID, m consensus.Message, files []string, sent *int64) error {
+func writeSnapshot(w io.Writer, from Files, group consensus.GroupID, m consensus.Message, files []string, sent *int64) error {
 	message := consensus.AppendMessage(nil, &m)
 	head := binary.AppendUvarint(nil, uint64(group))
 	head = binary.AppendUvarint(head, uint64(len(message)))
@@ -153,7 +153,7 @@ func writeSnapshot(w io.Writer, group consensus.GroupID, m consensus.Message, fi
 		return err
 	}
 	for _, name := range files {
-		n, err := writeFile(w, name)
+		n, err := writeFile(w, from, name)
 		*sent += n
 		if err != nil {
 			return err
@@ -162,21 +162,17 @@ func writeSnapshot(w io.Writer, group consensus.GroupID, m consensus.Message, fi
 	return nil
 }
 
-func writeFile(w io.Writer, name string) (int64, error) {
-	f, err := os.Open(name)
+func writeFile(w io.Writer, from Files, name string) (int64, error) {
+	f, size, err := from.Open(name)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if _, err := w.Write(binary.AppendUvarint(nil, uint64(info.Size()))); err != nil {
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(size))); err != nil {
 		return 0, err
 	}
 	sum := crc32.New(castagnoli())
-	n, err := io.CopyN(io.MultiWriter(w, sum), f, info.Size())
+	n, err := io.CopyN(io.MultiWriter(w, sum), f, size)
 	if err != nil {
 		return n, err
 	}
@@ -195,16 +191,16 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(s.opts.StagingDir, "in-")
+	dir, err := s.opts.Files.TempDir(s.opts.StagingDir, "in-")
 	if err != nil {
 		return fmt.Errorf("stage a snapshot: %w", err)
 	}
-	group, message, files, err := readSnapshot(bufio.NewReaderSize(in, 256<<10), dir)
+	group, message, files, err := readSnapshot(bufio.NewReaderSize(in, 256<<10), s.opts.Files, dir)
 	if err != nil {
-		os.RemoveAll(dir)
+		s.opts.Files.RemoveAll(dir)
 		return fmt.Errorf("receive a snapshot from node %v: %w", from, err)
 	}
-	staged := &stagedSnapshot{dir: dir, files: files, index: message.Snapshot.Index, term: message.Snapshot.Term}
+	staged := &stagedSnapshot{from: s.opts.Files, dir: dir, files: files, index: message.Snapshot.Index, term: message.Snapshot.Term}
 	if !s.inbox.addMessages([]groupMessage{{group: group, from: from, message: message, staged: staged}}) {
 		staged.discard()
 		return kv.ErrStopped
@@ -213,7 +209,7 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 	return nil
 }
 
-func readSnapshot(in *bufio.Reader, dir string) (group consensus.GroupID, m consensus.Message, files []string, err error) {
+func readSnapshot(in *bufio.Reader, to Files, dir string) (group consensus.GroupID, m consensus.Message, files []string, err error) {
 	id, err := binary.ReadUvarint(in)
 	if err != nil {
 		return 0, m, nil, err
@@ -238,7 +234,7 @@ func readSnapshot(in *bufio.Reader, dir string) (group consensus.GroupID, m cons
 	}
 	for i := range count {
 		name := filepath.Join(dir, fmt.Sprintf("%06d.sst", i))
-		if err := readFile(in, name); err != nil {
+		if err := readFile(in, to, name); err != nil {
 			return 0, m, nil, err
 		}
 		files = append(files, name)
@@ -246,7 +242,7 @@ func readSnapshot(in *bufio.Reader, dir string) (group consensus.GroupID, m cons
 	return consensus.GroupID(id), m, files, nil
 }
 
-func readFile(in *bufio.Reader, name string) error {
+func readFile(in *bufio.Reader, to Files, name string) error {
 	size, err := binary.ReadUvarint(in)
 	if err != nil {
 		return err
@@ -254,7 +250,7 @@ func readFile(in *bufio.Reader, name string) error {
 	if size > maxSnapshotFileBytes {
 		return fmt.Errorf("%w: a file of %d bytes", storage.ErrCorrupt, size)
 	}
-	f, err := os.Create(name)
+	f, err := to.Create(name)
 	if err != nil {
 		return err
 	}

@@ -32,8 +32,7 @@ type Store struct {
 	context context.Context // ends with Close
 	stop    context.CancelFunc
 	workers sync.WaitGroup // run loop, syncs and snapshots
-	// spawn runs what takes long beside the rounds: a goroutine, but in a simulation an event.
-	spawn func(func())
+	spawn   func(func())
 
 	// driver
 	live        *liveness.Core
@@ -98,7 +97,9 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		groups:  make(map[consensus.GroupID]*Replica),
 	}
 	s.context, s.stop = context.WithCancel(context.Background())
-	s.spawn = func(work func()) { s.workers.Go(work) }
+	if s.spawn = opts.Spawn; s.spawn == nil {
+		s.spawn = func(work func()) { s.workers.Go(work) }
+	}
 	var peers []kv.NodeID
 	for _, node := range opts.Nodes {
 		if node != opts.Self {
@@ -209,6 +210,15 @@ func (s *Store) abandon(err error) {
 	s.answer()
 }
 
+// Check verifies the invariants of all cores and replicas. It is for the goroutine that calls Round, between rounds.
+func (s *Store) Check() error {
+	errs := []error{s.live.Check()}
+	for _, r := range s.order {
+		errs = append(errs, r.core.Check(), r.check())
+	}
+	return errors.Join(errs...)
+}
+
 // Err returns why the driver stopped by itself; nil while it works.
 func (s *Store) Err() error {
 	if p := s.failure.Load(); p != nil {
@@ -245,6 +255,10 @@ func (s *Store) stopped() error {
 
 // kick makes the run loop do a round soon.
 func (s *Store) kick() {
+	if s.opts.Wake != nil {
+		s.opts.Wake()
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:

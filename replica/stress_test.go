@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/quoratedb/quorate/transport/freeport"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -125,12 +125,11 @@ func (n *realNode) stop(t testing.TB) {
 func TestStress(t *testing.T) {
 	addresses := map[kv.NodeID][]string{}
 	for id := kv.NodeID(1); id <= 3; id++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := freeport.Address()
 		if err != nil {
 			t.Fatal(err)
 		}
-		addresses[id] = []string{l.Addr().String()}
-		l.Close()
+		addresses[id] = []string{address}
 	}
 	var nodes [3]*realNode
 	var snapshots atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"github.com/quoratedb/quorate/transport/freeport"
 	"net"
 	"strings"
 	"testing"
@@ -43,12 +44,11 @@ func startFake(t *testing.T, options fakeetcd.Options) *fakeetcd.Server {
 // closedPort is an address where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
 }
 
 // TestCommands plays the scripts in testdata/cli, each against a fresh fake. A

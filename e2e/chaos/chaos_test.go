@@ -14,8 +14,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/quoratedb/quorate/e2e/chaos/history"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/history"
 )
 
 var (

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
+	"github.com/quoratedb/quorate/transport/freeport"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,20 +71,13 @@ func program(t *testing.T) string {
 	return path
 }
 
-// freeAddress finds a port that nothing listens on, below those that the kernel gives to connections: nobody takes it
-// while its node is down.
+// freeAddress finds an address that nothing listens on, and that nobody takes while its node is down.
 func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(18_000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		return l.Addr().String()
+	address, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return address
 }
 
 // startCluster starts three nodes and waits until they serve.

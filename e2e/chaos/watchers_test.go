@@ -9,8 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/quoratedb/quorate/e2e/chaos/history"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/history"
 )
 
 // sendGrant grants a lease under an ID of the client's choice, which the official client's Grant cannot.

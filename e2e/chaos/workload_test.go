@@ -10,8 +10,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/quoratedb/quorate/e2e/chaos/history"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/history"
 )
 
 const (

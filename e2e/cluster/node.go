@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/quoratedb/quorate/transport/freeport"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,11 +44,11 @@ type process struct {
 }
 
 func newNode(p executable, directory string, i int) (*Node, error) {
-	clientPort, err := FreePort()
+	clientPort, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}
-	peerPort, err := FreePort()
+	peerPort, err := freeport.Get()
 	if err != nil {
 		return nil, err
 	}

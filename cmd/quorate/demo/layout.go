@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/quoratedb/quorate/transport/freeport"
 	"io/fs"
 	"net"
 	"os"
@@ -76,8 +77,8 @@ func reuseLayout(path string, content []byte) (layout, error) {
 	return l, nil
 }
 
-// choose takes etcd's usual ports when they are all free, otherwise whatever
-// ports the system gives. Another program can still take one between here and
+// choose takes etcd's usual ports when they are all free, otherwise any
+// that are free. Another program can still take one between here and
 // the start of the nodes; they would say so.
 func choose() (layout, error) {
 	usual := preferred()
@@ -85,15 +86,14 @@ func choose() (layout, error) {
 		closeAll(listeners)
 		return usual, nil
 	}
-	listeners, err := listenAll(make([]int, 2*nodeCount))
-	if err != nil {
-		return layout{}, fmt.Errorf("find free ports: %w", err)
-	}
-	defer closeAll(listeners)
 	var l layout
 	for i := range nodeCount {
-		l.ClientPorts[i] = listeners[i].Addr().(*net.TCPAddr).Port
-		l.PeerPorts[i] = listeners[nodeCount+i].Addr().(*net.TCPAddr).Port
+		for _, port := range []*int{&l.ClientPorts[i], &l.PeerPorts[i]} {
+			var err error
+			if *port, err = freeport.Get(); err != nil {
+				return layout{}, fmt.Errorf("find free ports: %w", err)
+			}
+		}
 	}
 	return l, nil
 }

@@ -1,0 +1,33 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+)
+
+// check verifies what must be true of a replica between rounds.
+func (r *Replica) check() error {
+	own := 0
+	for i := range r.rounds.len() {
+		if r.rounds.at(i).term == r.role.Term {
+			own++
+		}
+	}
+	switch {
+	case r.leading && (own != r.inflight || r.inflight > max(1, r.store.opts.MaxInflight)):
+		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
+	case len(r.round) > 0 && r.refused.seq == 0:
+		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
+	case r.serving.Load() != r.leading:
+		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
+	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || len(r.barriers) > 0 || len(r.confirm) > 0):
+		return errors.New("something waits for a leader that does not lead")
+	case r.queue.len() > 0 && !r.working:
+		return errors.New("requests are queued but nobody looks")
+	case r.core.HasReady() && !r.dirty:
+		return errors.New("the core has work but is not marked")
+	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
+		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
+	}
+	return nil
+}

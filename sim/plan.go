@@ -1,0 +1,113 @@
+package sim
+
+import (
+	"io"
+	"time"
+)
+
+// Protocol names a consensus protocol.
+type Protocol string
+
+// The protocols.
+const (
+	Raft  Protocol = "raft"
+	Paxos Protocol = "paxos"
+)
+
+// EngineKind says what the nodes' disks are.
+type EngineKind string
+
+// The engines.
+const (
+	Memory EngineKind = "memory" // deterministic twins
+	Pebble EngineKind = "pebble" // the real log and engine on a file system that forgets at a crash
+)
+
+// Plan is a whole run. All durations are in virtual time.
+type Plan struct {
+	Seed     uint64     `json:"seed"`
+	Protocol Protocol   `json:"protocol"`
+	Engine   EngineKind `json:"engine"`
+	Nodes    int        `json:"nodes"` // 1 to 7
+	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.
+	ReadQuorum bool `json:"read_quorum"`
+	// Duration is how long clients work and faults happen, before everything heals and must make progress.
+	Duration time.Duration `json:"duration"`
+	Limits   Limits        `json:"limits"`
+	Clients  []ClientPlan  `json:"clients"`
+	Faults   []Fault       `json:"faults"` // ascending by At
+}
+
+// Limits are deliberately tiny in some runs.
+type Limits struct {
+	RetainLogEntries uint64        `json:"retain_log_entries"`
+	FlushLogBytes    int64         `json:"flush_log_bytes"`
+	FlushChunkRows   int           `json:"flush_chunk_rows"`
+	MaxInflight      int           `json:"max_inflight"`
+	MaxDirtyKeys     int           `json:"max_dirty_keys"`
+	MaxMessageBytes  int           `json:"max_message_bytes"`
+	WatchRingRecords int           `json:"watch_ring_records"`
+	ClockDrift       float64       `json:"clock_drift"` // clocks run at 1-drift to 1+drift
+	Heartbeat        time.Duration `json:"heartbeat"`
+}
+
+// ClientPlan is one client.
+type ClientPlan struct {
+	Number   int    `json:"number"`
+	Workload string `json:"workload"`
+}
+
+// Fault is one thing that goes wrong. What the fields mean depends on the kind; see fault.go.
+type Fault struct {
+	At       time.Duration `json:"at"`
+	Kind     FaultKind     `json:"kind"`
+	Node     int           `json:"node,omitempty"`  // 0: whoever leads at the time
+	Other    int           `json:"other,omitempty"` // 0: none, or all
+	Duration time.Duration `json:"duration,omitempty"`
+	Amount   float64       `json:"amount,omitempty"`
+	Seed     uint64        `json:"seed,omitempty"` // of the fault's own source of chance
+}
+
+// FaultKind names what goes wrong.
+type FaultKind string
+
+// Restrict says which parts of a plan to leave out. The zero value leaves out nothing.
+type Restrict struct {
+	Clients []int // numbers of the clients that take part; nil: all
+	Faults  []int // positions of the faults that happen; nil: all
+	// Duration, if not 0, ends the faults and the clients' work earlier.
+	Duration time.Duration
+}
+
+// RunOptions are about the run and do not change what happens in it.
+type RunOptions struct {
+	// Trace gets a line for everything that happens; nil: nothing.
+	Trace io.Writer
+	// Dir is a directory for temporary files; "": the system's.
+	Dir string
+}
+
+// Verdict says how a run ended.
+type Verdict string
+
+// The verdicts.
+const (
+	Passed      Verdict = "passed"
+	Correctness Verdict = "correctness" // an answer, a watch or a state was wrong
+	Liveness    Verdict = "liveness"    // after everything was well the cluster did not serve
+	Crash       Verdict = "crash"       // the code panicked, or a node stopped without a fault that explains it
+)
+
+// Result is what a run showed.
+type Result struct {
+	Plan    Plan          `json:"plan"`
+	Verdict Verdict       `json:"verdict"`
+	Problem string        `json:"problem,omitempty"` // the first thing that was wrong, for people
+	Hash    uint64        `json:"hash"`              // of the trace
+	Time    time.Duration `json:"time"`              // virtual
+	Events  int64         `json:"events"`
+	// Operations by outcome, faults by kind, and marks: how often something worth covering happened.
+	Operations map[string]int `json:"operations"`
+	Faults     map[string]int `json:"faults"`
+	Marks      map[string]int `json:"marks"`
+}

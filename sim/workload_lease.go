@@ -21,7 +21,7 @@ var leaseWorkload = Workload{
 	},
 	Check: func(c Client) {
 		u := newUser(c, "lease check")
-		u.untilDone("the end of all leases that nobody renews", time.Minute, func() error { return allLeasesEnded(u) })
+		u.untilDone("the end of all leases that nobody renews", 25*time.Second, func() error { return allLeasesEnded(u) })
 	},
 }
 

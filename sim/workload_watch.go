@@ -30,7 +30,7 @@ var watchWorkload = Workload{
 		u := newUser(c, "watch check")
 		for node := 1; node <= c.Nodes(); node++ {
 			u.node = node
-			u.untilDone(fmt.Sprintf("a watch of the whole history at node %d", node), 30*time.Second, u.watchAll)
+			u.untilDone(fmt.Sprintf("a watch of the whole history at node %d", node), 10*time.Second, u.watchAll)
 		}
 	},
 }

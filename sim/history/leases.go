@@ -66,7 +66,7 @@ func (l *leases) note(o *Operation) {
 			life.maybe = append(life.maybe, o)
 		case o.Outcome == Acknowledged && o.Response.LeaseKeepAlive.TTLSeconds > 0:
 			life.renewals = append(life.renewals, o)
-		case o.Outcome == Acknowledged || saysMissing(o.Err):
+		case o.Outcome == Acknowledged || errors.Is(o.Err, kv.ErrLeaseNotFound):
 			life.missing = append(life.missing, o)
 		}
 	case kv.KindLeaseTimeToLive:
@@ -83,15 +83,12 @@ func (l *leases) note(o *Operation) {
 			l.lists = append(l.lists, o)
 		}
 	case kv.KindPut:
-		if r.Put.Lease != 0 && o.Outcome == Refused && saysMissing(o.Err) {
+		if r.Put.Lease != 0 && o.Outcome == Refused && errors.Is(o.Err, kv.ErrLeaseNotFound) {
 			life := l.life(r.Put.Lease)
 			life.missing = append(life.missing, o)
 		}
 	}
 }
-
-// saysMissing tells whether the refusal says that there is no such lease. Clients of real nodes have errors of their own.
-func saysMissing(err error) bool { return kv.CodeOf(err) == 0 || errors.Is(err, kv.ErrLeaseNotFound) }
 
 func (l *leases) noteGrant(o *Operation) {
 	id := o.Request.LeaseGrant.ID

@@ -48,7 +48,11 @@ func (c *checker) checkMissing(l *leaseLife) {
 	}
 	until := l.validUntil(c)
 	for _, o := range l.missing {
-		if o.Invoke > g.Return && !l.revokedBy(o.Return, o) && o.Return+leaseSlack < until {
+		self := o
+		if c.Commits == nil {
+			self = nil // a real client repeats a revocation, and the second try finds nothing
+		}
+		if o.Invoke > g.Return && !l.revokedBy(o.Return, self) && o.Return+leaseSlack < until {
 			c.problem("%s was told that lease %x does not exist; it was valid until %v", o.name(), int64(l.id), until)
 		}
 	}

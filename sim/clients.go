@@ -40,7 +40,7 @@ var _ Client = (*client)(nil)
 
 func (w *world) newClient(number int, workload string, life func(Client)) *client {
 	c := &client{w: w, number: number, workload: workload, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(c) })
+	c.code = newCoroutine(func(*coroutine) { life(watchesRecorded(c, &w.history)) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c

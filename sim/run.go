@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bufio"
+	"bytes"
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // election guards crypto/rand.Reader. Package go.etcd.io/raft draws the jitter of its election timeouts from that variable and lets nobody
@@ -47,6 +49,7 @@ func Run(p Plan, o RunOptions) (result Result) {
 	}
 	w.run()
 	w.finish()
+	w.marks["rounds"] = int(w.rounds)
 	if w.reading() {
 		_ = w.trace.lines.(*bufio.Writer).Flush() // a trace that cannot be written is no verdict about the run
 	}
@@ -212,6 +215,9 @@ func (w *world) compare() {
 		if queued := n.store.Metrics().RequestsQueued; queued != 0 {
 			w.fail(Crash, "node %d counts %d requests, all are answered", n.id, queued)
 		}
+		if err := w.truth.tellsTheTruth(n); err != nil {
+			w.fail(Correctness, "%v", err)
+		}
 		if first == nil {
 			first = n
 			continue
@@ -238,8 +244,9 @@ func sameState(a, b *node) error {
 	left, right := a.replica.View(), b.replica.View()
 	defer left.Close()
 	defer right.Close()
-	last := a.replica.Revision()
-	for revision := max(1, a.replica.Compacted()); revision <= last; revision += max(1, min(hashStride, last-revision)) {
+	// A hash covers all rows up to its revision that were not superseded and forgotten, so a few say as much as all.
+	first, last := max(1, a.replica.Compacted()), a.replica.Revision()
+	for _, revision := range []kv.Revision{first, first + (last-first)/2, last} {
 		x, err := left.Hash(revision)
 		if err != nil {
 			return fmt.Errorf("node %d at revision %d: %w", a.id, revision, err)
@@ -255,8 +262,42 @@ func sameState(a, b *node) error {
 	return nil
 }
 
-// hashStride: a hash at a revision covers all rows up to it, so not every one need be compared.
-const hashStride kv.Revision = 16
+// tellsTheTruth compares the history that a node retains with what happened.
+func (t *truth) tellsTheTruth(n *node) error {
+	view := n.replica.View()
+	defer view.Close()
+	from := max(view.Compacted(), 1) + 1
+	events := t.events
+	for len(events) > 0 && events[0].KV.ModRevision < from {
+		events = events[1:]
+	}
+	for from <= view.Revision() {
+		next, err := view.History(from, view.Revision(), 1<<20, func(e *mvcc.Effect) error {
+			switch {
+			case len(events) == 0:
+				return fmt.Errorf("the history has %q at revision %d, which never happened", e.Key, e.At.Rev)
+			case !sameEvent(e, &events[0]):
+				return fmt.Errorf("the history has %q=%q at revision %d, but %q=%q at %d is next", e.Key, e.Value, e.At.Rev,
+					events[0].KV.Key, events[0].KV.Value, events[0].KV.ModRevision)
+			}
+			events = events[1:]
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("node %d: %w", n.id, err)
+		}
+		from = next
+	}
+	if len(events) > 0 {
+		return fmt.Errorf("node %d: revision %d is missing in the history", n.id, events[0].KV.ModRevision)
+	}
+	return nil
+}
+
+func sameEvent(e *mvcc.Effect, event *kv.Event) bool {
+	return bytes.Equal(e.Key, event.KV.Key) && e.At.Rev == event.KV.ModRevision && e.Version == event.KV.Version &&
+		(e.Version == 0 || bytes.Equal(e.Value, event.KV.Value) && e.Create == event.KV.CreateRevision && e.Lease == event.KV.Lease)
+}
 
 // finish ends whatever still runs.
 func (w *world) finish() {

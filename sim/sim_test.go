@@ -84,13 +84,18 @@ func BenchmarkRun(b *testing.B) {
 		b.Run(fmt.Sprint(protocol), func(b *testing.B) {
 			var virtual time.Duration
 			var operations int
+			var events, rounds int64
 			for i := range b.N {
 				r := Run(NewPlan(uint64(i), PlanOptions{Protocol: protocol, Nodes: 3, Faults: []FaultKind{}, Duration: 5 * time.Second}), RunOptions{})
 				virtual += r.Time
 				operations += r.Operations["acknowledged"]
+				events += r.Events
+				rounds += int64(r.Marks["rounds"])
 			}
 			b.ReportMetric(virtual.Seconds()/b.Elapsed().Seconds(), "virtual-s/s")
 			b.ReportMetric(float64(operations)/float64(b.N), "operations/run")
+			b.ReportMetric(float64(events)/float64(b.N), "events/run")
+			b.ReportMetric(float64(rounds)/float64(b.N), "rounds/run")
 		})
 	}
 }

@@ -1,9 +1,7 @@
 package campaign
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"testing"
@@ -115,14 +113,4 @@ func (fakeSimulator) Run(plan sim.Plan, options sim.RunOptions) sim.Result {
 		}
 	}
 	return result
-}
-
-// here runs specs in the test's process.
-type here struct{ simulator Simulator }
-
-func (h here) Run(ctx context.Context, spec Spec, trace io.Writer) (Report, error) {
-	if ctx.Err() != nil {
-		return Report{}, ctx.Err()
-	}
-	return RunHere(h.simulator, spec, sim.RunOptions{Trace: trace}), nil
 }

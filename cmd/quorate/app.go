@@ -127,10 +127,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.addClientFlags(command)
 		root.AddCommand(command)
 	}
-	if a.simulator != nil {
-		root.AddCommand(a.simCommand())
-	}
-	root.AddCommand(a.versionCommand())
+	root.AddCommand(a.simCommand(), a.versionCommand())
 	explainArguments(root)
 	return root
 }

@@ -96,7 +96,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.StringVar(&f.seeds, "seeds", "", "run these seeds: 1..100 (both included), 42+10 (ten from 42 on), or 42")
 	flags.StringVar(&f.replay, "replay", "", "run the run of this trace file again and compare the traces")
 	flags.StringVar(&f.consensus, "consensus", "", "protocol: raft or paxos (default: drawn from the seed)")
-	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: drawn from the seed)")
+	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: memory)")
 	flags.StringVar(&f.clients, "clients", "", "with --seed: only these clients of the plan, such as 1,3, or none")
 	flags.StringVar(&f.faults, "faults", "", "with --seed: only these faults of the plan, such as 2,5,9, or none")
 	flags.DurationVar(&f.duration, "duration", 0, "with --seed: end the clients' work and the faults after this virtual time, such as 1.5s")
@@ -236,6 +236,11 @@ func (a *app) sim(cmd *cobra.Command, f *simFlags) error {
 		if !cmd.Flags().Changed("minimise") {
 			f.minimise = true
 		}
+		first := f.base()
+		first.Seed = seeds.First
+		if err := a.simulator.Validate(a.simulator.Plan(first)); err != nil {
+			return err
+		}
 		a.running = true
 		return s.campaign(cmd.Context(), seeds)
 	case "replay":
@@ -247,6 +252,9 @@ func (a *app) sim(cmd *cobra.Command, f *simFlags) error {
 		return err
 	}
 	if err := spec.CheckAgainst(a.simulator.Plan(campaign.Spec{Seed: spec.Seed, Protocol: spec.Protocol, Engine: spec.Engine})); err != nil {
+		return err
+	}
+	if err := a.simulator.Validate(a.simulator.Plan(spec)); err != nil {
 		return err
 	}
 	hash, err := f.hash()

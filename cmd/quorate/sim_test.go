@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 
 // TestMain lets the test program be the program that sim starts as its workers.
 func TestMain(m *testing.M) {
-	simulator, ok := map[string]campaign.Simulator{"fake": plantedSimulator{}}[os.Getenv(workerVariable)]
+	simulator, ok := map[string]campaign.Simulator{"fake": plantedSimulator{}, "real": campaign.Real{}}[os.Getenv(workerVariable)]
 	if !ok {
 		os.Exit(m.Run())
 	}
@@ -51,6 +52,13 @@ func (plantedSimulator) Plan(spec campaign.Spec) sim.Plan {
 		}
 	}
 	return plan
+}
+
+func (plantedSimulator) Validate(plan sim.Plan) error {
+	if plan.Engine == sim.Pebble {
+		return errors.New("this engine is not possible")
+	}
+	return nil
 }
 
 func (plantedSimulator) KnownMarks() []string { return []string{"reached", "not-reached"} }
@@ -176,6 +184,8 @@ func TestSimUsage(t *testing.T) {
 		"--replay x --consensus raft":      "does not go with --replay",
 		"--seed 1 --minimise --in-process": "needs worker processes",
 		"--seed 1 --minimise-runs 0":       "must be above 0",
+		"--seed 1 --engine pebble":         "this engine is not possible",
+		"--seeds 1..2 --engine pebble":     "this engine is not possible",
 		"5":                                "1 argument",
 	} {
 		stdout, stderr, code := simulate(t, strings.Fields(arguments)...)
@@ -332,5 +342,28 @@ func TestSimProgress(t *testing.T) {
 	file.end()
 	if strings.Count(out.String(), "\n") != 3 {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// TestSimReal: real simulations in two processes, the same seed twice, and a trace that is replayed.
+func TestSimReal(t *testing.T) {
+	stdout, stderr, code := simulateWith(t, campaign.Real{}, "real", "--seeds", "1..6", "--jobs", "2", "--twice")
+	if code != 0 || !strings.Contains(stdout, "6 of 6 (1..6)") || !strings.Contains(stdout, "passed 6") {
+		t.Errorf("exit %d, %s%s", code, stderr, stdout)
+	}
+	file := filepath.Join(t.TempDir(), "run.trace")
+	restricted := []string{"--seed", "3", "--clients", "1,2", "--duration", "1s"}
+	if stdout, stderr, code = simulateWith(t, campaign.Real{}, "real", append(restricted, "--trace", file)...); code != 0 {
+		t.Fatalf("exit %d, %s%s", code, stderr, stdout)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := bytes.Count(text, []byte("\n")); lines < 100 {
+		t.Errorf("the trace has %d lines only", lines)
+	}
+	if stdout, stderr, code = simulateWith(t, campaign.Real{}, "real", "--replay", file); code != 0 || !strings.Contains(stdout, "same           all ") {
+		t.Errorf("exit %d, %s%s", code, stderr, stdout)
 	}
 }

@@ -65,6 +65,8 @@ func fakePlan(spec Spec) sim.Plan {
 
 func (fakeSimulator) Plan(spec Spec) sim.Plan { return fakePlan(spec) }
 
+func (fakeSimulator) Validate(sim.Plan) error { return nil }
+
 func (fakeSimulator) KnownMarks() []string { return []string{"seen", "never-seen"} }
 
 var unstable uint64

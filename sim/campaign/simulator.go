@@ -14,6 +14,8 @@ import (
 type Simulator interface {
 	// Plan is the plan of a spec, without what the spec leaves out.
 	Plan(Spec) sim.Plan
+	// Validate tells why a plan cannot be run.
+	Validate(sim.Plan) error
 	Run(sim.Plan, sim.RunOptions) sim.Result
 	// KnownMarks are the names of all coverage marks there are; nil: not known.
 	KnownMarks() []string

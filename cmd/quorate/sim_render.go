@@ -146,7 +146,7 @@ func summaryText(summary *campaign.Summary, unreached []string) string {
 	out.add("operations", counts(summary.Operations))
 	out.add("faults", counts(summary.Faults))
 	out.add("marks", cmp.Or(marks(summary), "none"))
-	out.add("never reached", strings.Join(unreached, ", "))
+	out.add("never reached", wrapped(unreached))
 	for _, failure := range summary.Failures {
 		out.add(string(failure.Verdict), failure.Command)
 		out.add("", firstLine(failure.Problem))
@@ -162,13 +162,18 @@ func summaryText(summary *campaign.Summary, unreached []string) string {
 	return out.String()
 }
 
-// marks lists how often each was reached, and in how many seeds.
+// marks lists in how many seeds each was reached, and how often, a line each.
 func marks(summary *campaign.Summary) string {
-	var texts []string
-	for _, name := range slices.Sorted(maps.Keys(summary.Marks)) {
-		texts = append(texts, fmt.Sprintf("%s %d (in %s)", name, summary.Marks[name], plural(int64(summary.MarkSeeds[name]), "seed")))
+	names := slices.Sorted(maps.Keys(summary.Marks))
+	width := 0
+	for _, name := range names {
+		width = max(width, len(name))
 	}
-	return strings.Join(texts, ", ")
+	var text strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&text, "%-*s  %8d in %s\n", width, name, summary.Marks[name], plural(int64(summary.MarkSeeds[name]), "seed"))
+	}
+	return text.String()
 }
 
 // counts writes "name 1, other 2", by name.
@@ -177,7 +182,33 @@ func counts[K ~string, N int | uint64](numbers map[K]N) string {
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
 		texts = append(texts, fmt.Sprintf("%s %d", name, numbers[name]))
 	}
-	return strings.Join(texts, ", ")
+	return wrapped(texts)
+}
+
+// lineWidth is where lists are wrapped, without the column of names.
+const lineWidth = 100
+
+// wrapped joins texts by commas, in lines.
+func wrapped(texts []string) string {
+	var all strings.Builder
+	width := 0
+	for i, text := range texts {
+		if i < len(texts)-1 {
+			text += ","
+		}
+		switch {
+		case i == 0:
+		case width+1+len(text) > lineWidth:
+			all.WriteByte('\n')
+			width = 0
+		default:
+			all.WriteByte(' ')
+			width++
+		}
+		all.WriteString(text)
+		width += len(text)
+	}
+	return all.String()
 }
 
 // shrinkage says how much smaller a run got.

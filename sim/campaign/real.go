@@ -16,5 +16,5 @@ func (Real) Validate(plan sim.Plan) error { return plan.Validate() }
 // Run runs the plan.
 func (Real) Run(plan sim.Plan, options sim.RunOptions) sim.Result { return sim.Run(plan, options) }
 
-// KnownMarks: package sim has no list of them.
-func (Real) KnownMarks() []string { return nil }
+// KnownMarks are all marks of package sim.
+func (Real) KnownMarks() []string { return knownMarks }

@@ -41,6 +41,8 @@ type worldOptions struct {
 	inflight   int
 	// paxos, if set, takes the place of Raft.
 	paxos *paxosQuorums
+	// wrap, if set, changes what the cores say.
+	wrap func(consensus.Core) consensus.Core
 	// disks makes a node's disks; default: memory.
 	disks func(w *world, n *simNode) disks
 }
@@ -197,7 +199,13 @@ func (n *simNode) start() error {
 		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
-		NewCore: func(o CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) },
+		NewCore: func(o CoreOptions) (consensus.Core, error) {
+			core, err := n.newCore(o, seed)
+			if err == nil && n.w.options.wrap != nil {
+				core = n.w.options.wrap(core)
+			}
+			return core, err
+		},
 		OpenMachine: func(group consensus.GroupID) (Machine, error) {
 			return OpenMachine(MachineOptions{
 				Engine:    engine,

@@ -65,7 +65,7 @@ func parseFlags(args []string) (config, error) {
 	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
 	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all. "+strings.Join(loadNames(), " "))
-	fs.StringVar(&systems, "systems", "etcd,quorate,null", "systems to compare")
+	fs.StringVar(&systems, "systems", strings.Join(systemNames(), ","), "systems to compare; quorate is with Raft, also called quorate-raft")
 	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load")
 	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
 	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
@@ -81,12 +81,15 @@ func parseFlags(args []string) (config, error) {
 	if loads != "" {
 		cfg.Loads = strings.Split(loads, ",")
 	}
-	cfg.Systems = strings.Split(systems, ",")
+	cfg.Systems = strings.Split(strings.ReplaceAll(systems, "quorate-raft", systemRaft), ",")
 	if cfg.Smoke {
-		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{"quorate", "null"}
+		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{systemRaft, systemPaxos, systemNull}
 	}
 	if cfg.Rounds < 1 || cfg.Duration <= 0 || cfg.Keys < 1 || cfg.Fill < 1 {
 		return cfg, fmt.Errorf("--rounds, --duration, --keys and --fill must be positive")
+	}
+	if err := checkSystems(cfg.Systems); err != nil {
+		return cfg, err
 	}
 	return cfg, checkLoads(cfg.Loads)
 }
@@ -155,7 +158,7 @@ func measureLoads(ctx context.Context, cfg config, bin binaries, report *report)
 		for round := range cfg.Rounds {
 			for i := range clusters {
 				c := clusters[(i+round)%len(clusters)]
-				if c.system == "null" && !l.null {
+				if c.system == systemNull && !l.null {
 					continue
 				}
 				r, err := c.measure(ctx, l, cfg)
@@ -163,7 +166,7 @@ func measureLoads(ctx context.Context, cfg config, bin binaries, report *report)
 					return fmt.Errorf("%s on %s: %w", l.name, c.system, err)
 				}
 				report.add(l.name, c.system, r)
-				fmt.Fprintf(os.Stderr, "%-16s round %d %-8s %9.0f/s  p50 %7.2f ms  p99 %7.2f ms  server %6.1f us/op  client %6.1f us/op\n",
+				fmt.Fprintf(os.Stderr, "%-16s round %d %-13s %9.0f/s  p50 %7.2f ms  p99 %7.2f ms  server %6.1f us/op  client %6.1f us/op\n",
 					l.name, round+1, c.system, r.Rate, r.P50, r.P99, r.ServerCPU, r.ClientCPU)
 			}
 		}

@@ -70,6 +70,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // cluster is three running processes of a system, or one of the null server.
 type cluster struct {
 	system    string
+	flags     []string // beyond those of the system
+	slow      int      // so many of the last members are reached by the others through a delay
+	delays    []*delay // one for each of these
 	bin       binaries
 	dir       string
 	members   []*member
@@ -88,38 +91,53 @@ type member struct {
 
 func startCluster(ctx context.Context, system string, bin binaries, dir string) (*cluster, error) {
 	c := &cluster{system: system, bin: bin, dir: dir}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	count := 3
+	if system == systemNull {
+		count = 1
 	}
-	if err := c.plan(); err != nil {
-		return nil, err
+	return c, c.start(ctx, count)
+}
+
+// start starts so many members. When it fails nothing runs.
+func (c *cluster) start(ctx context.Context, count int) (err error) {
+	defer func() {
+		if err != nil {
+			c.stop()
+		}
+	}()
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
+	}
+	if err := c.plan(count); err != nil {
+		return err
 	}
 	for _, m := range c.members {
 		if err := m.start(); err != nil {
-			c.stop()
-			return nil, err
+			return err
 		}
 	}
-	if err := c.waitServing(ctx, time.Minute); err != nil {
-		c.stop()
-		return nil, err
-	}
-	return c, nil
+	return c.waitServing(ctx, time.Minute)
 }
 
 // plan chooses ports and command lines.
-func (c *cluster) plan() error {
-	count := 3
-	if c.system == systemNull {
-		count = 1
-	}
+func (c *cluster) plan(count int) error {
 	ports, err := freePorts(2 * count)
 	if err != nil {
 		return err
 	}
-	var initial []string
+	var initial, advertised []string
 	for i := range count {
-		initial = append(initial, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, ports[2*i+1]))
+		peer := fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])
+		if i >= count-c.slow {
+			d, err := newDelay(peer)
+			if err != nil {
+				return err
+			}
+			c.delays = append(c.delays, d)
+			peer = d.address()
+		}
+		advertised = append(advertised, "http://"+peer)
+		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, peer))
 	}
 	for i := range count {
 		client, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]), fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1])
@@ -133,8 +151,9 @@ func (c *cluster) plan() error {
 			}
 			m.args = append(m.args, "--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir,
 				"--listen-client-urls", client, "--advertise-client-urls", client,
-				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", advertised[i],
 				"--initial-cluster", strings.Join(initial, ","), "--quota-backend-bytes", "8589934592", "--log-level", "warn")
+			m.args = append(m.args, c.flags...)
 		}
 		c.members = append(c.members, m)
 		c.endpoints = append(c.endpoints, client)
@@ -211,6 +230,9 @@ func (m *member) terminate() {
 func (c *cluster) stop() {
 	for _, m := range c.members {
 		m.kill()
+	}
+	for _, d := range c.delays {
+		d.close()
 	}
 }
 

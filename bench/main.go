@@ -29,6 +29,8 @@ type config struct {
 	JSON     string
 	SVG      string
 	Smoke    bool
+	Flexible bool
+	Delay    time.Duration
 	Systems  []string
 }
 
@@ -72,6 +74,8 @@ func parseFlags(args []string) (config, error) {
 	fs.StringVar(&cfg.JSON, "json", "", "file for the results as JSON")
 	fs.StringVar(&cfg.SVG, "svg", "", "file for a plot")
 	fs.BoolVar(&cfg.Smoke, "smoke", false, "a short run that only shows that everything works: one round of half a second, without etcd")
+	fs.BoolVar(&cfg.Flexible, "flexible", false, "instead of the loads: puts on five members with majorities and with a phase-2 quorum of two, while members are slow or paused")
+	fs.DurationVar(&cfg.Delay, "delay", 40*time.Millisecond, "with --flexible: how much later what is sent to a slow member arrives")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -83,10 +87,17 @@ func parseFlags(args []string) (config, error) {
 	}
 	cfg.Systems = strings.Split(strings.ReplaceAll(systems, "quorate-raft", systemRaft), ",")
 	if cfg.Smoke {
+		cfg.Delay = 100 * time.Millisecond // so that a busy machine cannot be taken for a slow member
 		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{systemRaft, systemPaxos, systemNull}
 	}
 	if cfg.Rounds < 1 || cfg.Duration <= 0 || cfg.Keys < 1 || cfg.Fill < 1 {
 		return cfg, fmt.Errorf("--rounds, --duration, --keys and --fill must be positive")
+	}
+	if cfg.Flexible {
+		cfg.Systems = []string{systemRaft, systemPaxos}
+	}
+	if cfg.Delay <= 0 || cfg.Delay > 200*time.Millisecond {
+		return cfg, fmt.Errorf("--delay must be above 0 and at most 200ms: with more the members take each other for dead")
 	}
 	if err := checkSystems(cfg.Systems); err != nil {
 		return cfg, err
@@ -107,26 +118,29 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	report := newReport(cfg)
-	if report.Fsync, err = measureFsync(filepath.Join(cfg.Dir, "fsync")); err != nil {
+	results := newReport(cfg)
+	if results.Fsync, err = measureFsync(filepath.Join(cfg.Dir, "fsync")); err != nil {
 		return err
 	}
-	if err := measureLoads(ctx, cfg, bin, report); err != nil {
-		return err
-	}
-	if cfg.wants("failover") {
-		if err := measureFailover(ctx, cfg, bin, report); err != nil {
+	for _, part := range []struct {
+		wanted  bool
+		measure func(context.Context, config, binaries, *report) error
+	}{
+		{!cfg.Flexible, measureLoads},
+		{!cfg.Flexible && cfg.wants("failover"), measureFailover},
+		{!cfg.Flexible && cfg.wants("fill"), measureFill},
+		{cfg.Flexible || cfg.Smoke, measureFlexible},
+	} {
+		if !part.wanted {
+			continue
+		}
+		if err := part.measure(ctx, cfg, bin, results); err != nil {
 			return err
 		}
 	}
-	if cfg.wants("fill") {
-		if err := measureFill(ctx, cfg, bin, report); err != nil {
-			return err
-		}
-	}
-	report.print(os.Stdout)
+	results.print(os.Stdout)
 	if cfg.JSON != "" {
-		data, err := json.MarshalIndent(report, "", "  ")
+		data, err := json.MarshalIndent(results, "", "  ")
 		if err != nil {
 			return err
 		}
@@ -135,9 +149,11 @@ func run(ctx context.Context, cfg config) error {
 		}
 	}
 	if cfg.SVG != "" {
-		return os.WriteFile(cfg.SVG, report.svg(), 0o644)
+		if err := os.WriteFile(cfg.SVG, results.svg(), 0o644); err != nil {
+			return err
+		}
 	}
-	return nil
+	return results.checkFlexible()
 }
 
 // measureLoads runs every load on every system, in rounds that alternate.

@@ -22,6 +22,7 @@ type report struct {
 	Loads    map[string]map[string][]result
 	Failover map[string][]failoverResult
 	Fill     map[string]fillResult
+	Flexible []flexibleResult `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -115,9 +116,12 @@ func (r *report) print(w io.Writer) {
 				times(ratio(results, r.Loads[l.name][systemRaft], rate)), errors)
 		}
 	}
-	t.Flush()
+	if len(r.Loads) > 0 {
+		t.Flush()
+	}
 	r.printFailover(w)
 	r.printFill(w)
+	r.printFlexible(w)
 }
 
 func times(v float64) string {

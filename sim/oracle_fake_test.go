@@ -204,7 +204,7 @@ func (f *fake) answer(r *kv.Request) (*kv.Response, error) {
 		return nil, err
 	}
 	if f.lies.answer != nil {
-		mine := copyOf(answer)
+		mine := copyOfResponse(answer)
 		if f.lies.answer(f, r, mine) {
 			return mine, nil
 		}
@@ -213,7 +213,7 @@ func (f *fake) answer(r *kv.Request) (*kv.Response, error) {
 }
 
 // copyOf returns an answer whose parts that lies change are not shared.
-func copyOf(r *kv.Response) *kv.Response {
+func copyOfResponse(r *kv.Response) *kv.Response {
 	mine := *r
 	if r.Range != nil {
 		body := *r.Range

@@ -17,7 +17,7 @@ import (
 // order, lost (never delivered) and delivered twice, writes become durable at any time or never, and a
 // replica may crash between any two of these effects. What must hold is judged from the disks.
 
-var exploreStates = flag.Int("explore-states", 8_000, "states that the explorer visits at most in each setting")
+var exploreStates = flag.Int("explore-slot-states", 8_000, "states that the explorer visits at most in each setting")
 
 const explorers = 3
 

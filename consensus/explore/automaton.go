@@ -42,7 +42,6 @@ type automaton struct {
 	known       map[uint64]stateID // by fingerprint
 	transitions map[step]*transition
 	alive       []stateID // states that have a live core, oldest first
-	replayed    int       // inputs
 }
 
 // maxAlive bounds how many cores are kept at hand.
@@ -108,10 +107,11 @@ func (a *automaton) materialize(id stateID) *replica {
 		l = &a.locals[l.parent]
 	}
 	r := l.frozen.frozen()
+	a.replaying = true
 	for i := len(inputs) - 1; i >= 0; i-- {
 		r.take(&a.environment, inputs[i])
-		a.replayed++
 	}
+	a.replaying = false
 	return r
 }
 

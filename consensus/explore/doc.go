@@ -5,8 +5,8 @@
 //
 // A core is never copied and knows nothing of this. A replica is a deterministic automaton, so each input is tried once in each of
 // its states, and a state of the group is a tuple of such states, the messages in flight, what the observer remembers,
-// and what is left of the bounds. The search goes breadth first, so that what it finds is short; when half of the
-// states it may visit are seen it goes random ways, which lead deeper.
+// and what is left of the bounds. The search goes breadth first, so that what it finds is short; the last part of the
+// states it may visit it looks for on random ways, which lead deeper.
 //
 // A broken invariant comes with the events that lead to it as a text in the language of package consensustest. A Fault breaks a
 // core on purpose: tests use it to show that every invariant can fail, and that it is noticed.

@@ -58,6 +58,7 @@ type environment struct {
 	fault               Fault
 	judge               func(Invariant) bool
 	network             *network
+	replaying           bool // nothing new is to be judged
 }
 
 // effect is what one input made a replica do.
@@ -86,8 +87,14 @@ func (r *replica) frozen() *replica {
 	return &c
 }
 
-// take gives the replica an input and lets it come to rest.
+// take gives the replica an input and lets it come to rest. A core that panics is down.
 func (r *replica) take(env *environment, in input) (eff effect) {
+	defer func() {
+		if p := recover(); p != nil {
+			env.violated(&eff, CoreCheck, "replica %d panics: %v", r.id, p)
+			r.crash(env, &eff, input{verb: verbCrash})
+		}
+	}()
 	switch in.verb {
 	case verbRestart:
 		r.restart(env, &eff)
@@ -167,6 +174,9 @@ func (r *replica) restart(env *environment, eff *effect) {
 		env.violated(eff, CoreCheck, "replica %d does not start: %v", r.id, err)
 		return
 	}
+	if env.fault.Make != nil {
+		env.fault.Make(core)
+	}
 	r.core, r.handed, r.mark, r.role = &broken{Core: core, fault: env.fault}, r.now.index, consensus.Mark{}, consensus.RoleChange{}
 }
 
@@ -199,7 +209,9 @@ func (r *replica) settle(env *environment, eff *effect) {
 		case !env.holdApply && len(r.queue) > 0:
 			r.apply(env, eff, len(r.queue))
 		default:
-			r.check(env, eff)
+			if !env.replaying {
+				r.check(env, eff)
+			}
 			return
 		}
 		if rounds == 10_000 {
@@ -301,7 +313,9 @@ func (r *replica) apply(env *environment, eff *effect, count int) {
 func (r *replica) send(env *environment, eff *effect, messages []consensus.Message) {
 	for i := range messages {
 		m := &messages[i]
-		r.checkSpeech(env, eff, m)
+		if !env.replaying {
+			r.checkSpeech(env, eff, m)
+		}
 		var snapshot *machine
 		if m.Class == consensus.ClassSnapshot {
 			// The driver ships the state as it is when the message leaves, and raises the message to it.

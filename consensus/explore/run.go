@@ -12,8 +12,8 @@ type Flags struct{ states *int }
 
 // DefaultStates is how many states of a setting are visited unless told otherwise, ShortStates with -short.
 const (
-	DefaultStates = 30_000
-	ShortStates   = 6_000
+	DefaultStates = 20_000
+	ShortStates   = 4_000
 )
 
 // RegisterFlags lets the test binary take -explore-states.

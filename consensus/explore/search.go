@@ -20,7 +20,7 @@ type Result struct {
 
 // Limits bound an exploration.
 type Limits struct {
-	// States is how many are visited at most, half of them breadth first and, if there are more, half of them on random walks.
+	// States is how many are visited at most, most of them breadth first and, if there are more, some on random walks.
 	States int
 	// Steps bounds a walk. Default 60.
 	Steps int
@@ -69,7 +69,7 @@ func Explore(p Protocol, s Setting, fault Fault, judge func(Invariant) bool, lim
 	e.seen[start.key(e.buf)] = struct{}{}
 	e.ways = append(e.ways, visited{parent: -1})
 	e.queue = []waiting{{world: start}}
-	e.breadthFirst(limits.States / 2)
+	e.breadthFirst(limits.States - limits.States/walkShare)
 	if e.result.Violation == nil && len(e.queue) > 0 {
 		e.walk(start, limits)
 	}
@@ -137,6 +137,9 @@ func (e *search) wayTo(i int32) (way []action) {
 	}
 	return way
 }
+
+// walkShare is which part of the states is left to random walks.
+const walkShare = 8
 
 // maxIdleWalks is after how many walks without anything new walking stops.
 const maxIdleWalks = 500

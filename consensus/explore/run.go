@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quoratedb/quorate/consensus/consensustest"
 )
 
 // Flags are the bounds of explorations that a test may raise.
@@ -45,5 +47,27 @@ func Run(t *testing.T, p Protocol, settings []Setting, limits Limits) {
 				t.Errorf("%v\n%s", r.Violation, strings.Join(r.Trace, "\n"))
 			}
 		})
+	}
+}
+
+// RunSamples requires that random ways through the settings go the same way when they are replayed, as texts, in the fixture
+// of package consensustest. So what the explorer says about a broken invariant can be taken into the corpus.
+func RunSamples(t *testing.T, p Protocol, opts consensustest.Options) {
+	applied := 0
+	for _, s := range Settings() {
+		for seed := range uint64(20) {
+			commands, values := Sample(p, s, seed, 60)
+			out, err := consensustest.Replay(opts, commands)
+			if err != nil {
+				t.Fatalf("%s, seed %d: %v\n%s", s.Name, seed, err, strings.Join(commands, "\n"))
+			}
+			if !strings.HasSuffix(out, values) {
+				t.Fatalf("%s, seed %d: the replay ends with %q instead of %q\n%s", s.Name, seed, out[max(0, len(out)-len(values)):], values, strings.Join(commands, "\n"))
+			}
+			applied += strings.Count(values, "v")
+		}
+	}
+	if applied == 0 {
+		t.Error("no way ever led to an applied value")
 	}
 }

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 )
@@ -218,4 +219,32 @@ func (e *search) possible(w *world, a action) bool {
 		}
 	}
 	return false
+}
+
+// Sample goes one random way. It returns the way in the scenario language, the last command of which prints
+// the values that every running replica has applied, and what that command prints.
+func Sample(p Protocol, s Setting, seed uint64, steps int) (commands []string, values string) {
+	e := &search{universe: newUniverse(p, s, Fault{}, func(Invariant) bool { return true }), seen: make(map[uint64]struct{})}
+	w, done, _ := e.universe.begin()
+	e.begin = done
+	rng := rand.New(rand.NewPCG(seed, 2))
+	var way []action
+	for range steps {
+		all := e.actions(w)
+		if len(all) == 0 {
+			break
+		}
+		a := all[rng.IntN(len(all))]
+		way = append(way, a)
+		w.spend(a)
+		if e.do(w, a) != nil {
+			break
+		}
+	}
+	for i, state := range w.replicas {
+		if r := e.materialize(state); r.core != nil {
+			values += fmt.Sprintf("%d: %s\n", i+1, r.now.values)
+		}
+	}
+	return append(e.scenario(way), "values"), values
 }

@@ -48,6 +48,7 @@ type universe struct {
 	buf      []byte
 	mustLose [256]bool
 	onSent   func(uint32) // if set, hears of every message
+	refused  bool         // the last input
 }
 
 // lesson is a transition that an observer with a certain past sees.
@@ -158,7 +159,7 @@ func (u *universe) view(w *world, id consensus.ReplicaID) *view {
 func (u *universe) input(w *world, id consensus.ReplicaID, in input) *Violation {
 	before := w.replicas[id-1]
 	t := u.automaton.do(before, in)
-	w.replicas[id-1] = t.after
+	w.replicas[id-1], u.refused = t.after, t.effect.refused
 	if t.effect.violation != nil {
 		return t.effect.violation
 	}
@@ -231,7 +232,7 @@ func (u *universe) deliver(w *world, number uint32) *Violation {
 	if violation := u.input(w, m.To, input{verb: verbStep, message: number}); violation != nil {
 		return violation
 	}
-	return u.shipped(w, number, true)
+	return u.shipped(w, number, !u.refused)
 }
 
 // forgets tells whether the receiver of the message forgets its leader first.

@@ -71,3 +71,8 @@ func TestExploreFlexible(t *testing.T) {
 		})
 	}
 }
+
+func TestExploreReplays(t *testing.T) {
+	protocol := explored(0, 0)
+	explore.RunSamples(t, protocol, consensustest.Options{Factory: protocol.Factory})
+}

@@ -44,3 +44,8 @@ func TestExplore(t *testing.T) {
 	sameJitter(t)
 	explore.Run(t, explored, explore.Settings(), exploreFlags.Limits())
 }
+
+func TestExploreReplays(t *testing.T) {
+	sameJitter(t)
+	explore.RunSamples(t, explored, fixture)
+}

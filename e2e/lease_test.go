@@ -93,14 +93,16 @@ func TestLeaseMoves(t *testing.T) {
 // A lease ends not before its time, and soon after; all its keys at one revision.
 func TestLeaseExpires(t *testing.T) {
 	cl := calmCluster(t)
-	const ttl = 2
+	const ttl = 4
 	writer := cl.Nodes[1].Client(t)
 	watch := cl.Nodes[2].Client(t).Watch(within(t), "expiry/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
 	<-watch
 	lease := try(writer.Grant(within(t), ttl))(t)
+	var puts []clientv3.Op
 	for i := range 50 {
-		try(writer.Put(within(t), fmt.Sprintf("expiry/%02d", i), "", clientv3.WithLease(lease.ID)))(t)
+		puts = append(puts, clientv3.OpPut(fmt.Sprintf("expiry/%02d", i), "", clientv3.WithLease(lease.ID)))
 	}
+	try(writer.Txn(within(t)).Then(puts...).Commit())(t) // one by one they could take longer than the lease lives
 	renewed := time.Now()
 	equal(t, "TTL", try(writer.KeepAliveOnce(within(t), lease.ID))(t).TTL, ttl)
 	response := <-watch
@@ -121,15 +123,15 @@ func TestLeaseExpires(t *testing.T) {
 // at least as long as promised; and all that should end, end.
 func testLeasesOverLeaderChanges(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
-	const ttl = 4
+	const ttl = 6
 	kept := try(c.Grant(within(t), ttl))(t).ID
 	try(c.Put(within(t), "kept", "", clientv3.WithLease(kept)))(t)
 	renewals, err := c.KeepAlive(t.Context(), kept)
 	must(t, err)
 	long := try(c.Grant(within(t), 1000))(t).ID
 	try(c.Put(within(t), "long", "", clientv3.WithLease(long)))(t)
+	deadline := time.Now().Add(ttl * time.Second) // it cannot end before: it is granted later
 	abandoned := try(c.Grant(within(t), ttl))(t).ID
-	deadline := time.Now().Add(ttl * time.Second)
 	try(c.Put(within(t), "abandoned", "", clientv3.WithLease(abandoned)))(t)
 
 	for time.Now().Before(deadline.Add(time.Second)) {

@@ -45,6 +45,9 @@ func (r *Replica) supporting(now time.Duration) bool {
 
 // mayTick tells whether time may pass for the core: not while its election timeout must not run.
 func (r *Replica) mayTick(now time.Duration) bool {
+	if r.held() {
+		return false
+	}
 	if r.role.Role == consensus.RoleLeader {
 		return true
 	}

@@ -133,7 +133,7 @@ func (r *Replica) publishLease() {
 func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) []leaseVoter {
 	voters := make([]leaseVoter, 0, len(replicas))
 	for _, id := range replicas {
-		node, ok := r.store.nodeOf(id)
+		node, ok := r.nodeOf(id)
 		if !ok {
 			node = 0
 		}

@@ -71,7 +71,10 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 				t.Fatal(err)
 			}
 		}
-		s.w.run(2*time.Second, func() bool { return s.w.leader() != nil && s.w.leader().replica.LeaseValid() })
+		s.w.run(2*time.Second, func() bool {
+			leader := s.w.leader()
+			return leader != nil && leader.replica.LeaseValid() && !leader.replica.unsettled
+		})
 		s.old = s.w.leader()
 		return s.check("")
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -26,6 +27,7 @@ type world struct {
 	nodes   []*simNode
 	net     *network
 	oracle  *oracle
+	diskIDs uint64
 	err     error
 	figures figures
 }
@@ -38,6 +40,7 @@ type worldOptions struct {
 	readQuorum bool
 	retain     uint64
 	inflight   int
+	paxos      bool
 	// disks makes a node's disks; default: memory.
 	disks func(w *world, n *simNode) disks
 }
@@ -66,7 +69,9 @@ type simNode struct {
 	stall       time.Duration // how far a disk that stalls has brought it ahead of the world
 	pausedUntil time.Duration
 	disks       disks
-	slow        bool // its disk: syncs take long
+	disk        uint64 // its ID
+	lost        bool   // the node knows that what it had is lost
+	slow        bool   // its disk: syncs take long
 
 	up          bool
 	incarnation uint64
@@ -108,14 +113,21 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	for i := range o.nodes {
 		n := &simNode{w: w, id: kv.NodeID(i + 1), index: i, offset: time.Duration(w.random.Int64N(int64(time.Hour)))}
 		n.rate = 1 + o.drift*(2*w.random.Float64()-1)
-		if o.disks != nil {
-			n.disks = o.disks(w, n)
-		} else {
-			n.disks = newMemoryDisks(n)
-		}
+		n.newDisks()
 		w.nodes = append(w.nodes, n)
 	}
 	return w
+}
+
+// newDisks gives the node empty disks.
+func (n *simNode) newDisks() {
+	n.w.diskIDs++
+	n.disk = n.w.diskIDs
+	if n.w.options.disks != nil {
+		n.disks = n.w.options.disks(n.w, n)
+	} else {
+		n.disks = newMemoryDisks(n)
+	}
 }
 
 func (n *simNode) clock() time.Duration {
@@ -180,7 +192,12 @@ func (n *simNode) start() error {
 		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
+		Disk: n.disk, Lost: n.lost,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
+			if n.w.options.paxos {
+				return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Rand: rand.New(rand.NewPCG(seed, uint64(o.Replica))),
+					Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10}, o.Log)
+			}
 			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState,
 				Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10}, o.Log)
 		},

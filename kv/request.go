@@ -212,13 +212,13 @@ type AlarmRequest struct {
 type MemberListRequest struct{ Linearizable bool }
 
 // AssignReplicaRequest has the disk of a node hold a replica of the shard. Nothing changes if it already does. Otherwise
-// the disk gets the node's first replica (First), unless another disk has or had that, or the node
-// knows that it lost it (Lost): then it gets a new replica, under an ID that was never used.
+// the disk gets the node's first replica, if no disk has had that. With Replaces, the newest replica of the node is
+// lost: if it still is that one, the disk gets a new replica, under an ID that was never used.
 type AssignReplicaRequest struct {
-	Node  NodeID
-	Disk  uint64 // random ID of a data directory; not 0
-	First uint64 // the replica ID that the node started the cluster with
-	Lost  bool
+	Node     NodeID
+	Disk     uint64 // random ID of a data directory; not 0
+	First    uint64 // the replica ID that the node started the cluster with
+	Replaces uint64 // 0: nothing is lost
 }
 
 // NodeRecord is what the cluster knows about a node.

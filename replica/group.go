@@ -42,7 +42,7 @@ type Replica struct {
 	identity  identity
 	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
 	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
-	claims    map[kv.NodeID]uint64              // disks of nodes that have lost their replica
+	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
 	assigning bool                              // the leader has proposed a placement
 	unsettled bool
 	settledAt consensus.Index // applied when the membership changed last, or when this replica began to lead
@@ -117,7 +117,7 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 		return nil, err
 	}
 	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
-	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]uint64)
+	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
 	r.acks, r.shipping = make(map[consensus.ReplicaID]uint64), make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err

@@ -42,6 +42,8 @@ var (
 type identity struct {
 	standing standing
 	saving   bool
+	// replaces is the newest replica of this node that others know, and that is lost.
+	replaces consensus.ReplicaID
 	// heard is what the other nodes said about themselves since this replica asks.
 	heard map[kv.NodeID]heard
 	// founders are the disks of nodes that were new while this one was.
@@ -132,7 +134,7 @@ func (r *Replica) held() bool {
 func (r *Replica) askAll() {
 	for _, node := range r.store.opts.Nodes {
 		if node != r.store.opts.Self && r.held() && !r.identity.saving {
-			r.store.sendIdentity(node, identityMessage{kind: identityQuestion, group: r.group, standing: r.identity.standing, disk: r.store.opts.Disk})
+			r.store.sendIdentity(node, identityMessage{kind: identityQuestion, group: r.group, standing: r.identity.standing, disk: r.store.opts.Disk, replica: r.identity.replaces})
 		}
 	}
 }
@@ -165,8 +167,8 @@ func (s *Store) receiveIdentity(from kv.NodeID, m *identityMessage) {
 func (r *Replica) answerIdentity(to kv.NodeID, q *identityMessage) {
 	s := r.store
 	answer := r.placementAnswer(to, q.disk)
-	if q.standing == standingLost && r.leading && answer.bound != q.disk {
-		r.claims[to] = q.disk
+	if q.standing == standingLost && r.leading && answer.bound != q.disk && q.replica == answer.replica {
+		r.claims[to] = claim{disk: q.disk, replaces: q.replica}
 		r.unsettle()
 	}
 	if answer.bound != 0 || !r.leading {
@@ -211,6 +213,7 @@ func (r *Replica) tellPlacement(node kv.NodeID, disk uint64) {
 // learnIdentity draws the conclusion from an answer.
 func (r *Replica) learnIdentity(m *identityMessage) {
 	own := r.store.opts.Disk
+	r.identity.replaces = max(r.identity.replaces, m.replica)
 	switch taken := m.bound != 0 && m.bound != own && m.replica >= r.self; {
 	case r.identity.saving:
 	case r.identity.standing == standingMember:

@@ -16,7 +16,7 @@ import (
 //	flags     1 byte   1: sender and receiver had nothing at the same time; 2: confirmed by a leader
 //	group     uvarint
 //	disk      uvarint  that asks
-//	replica   uvarint  answer: the newest replica of the node that asked
+//	replica   uvarint  the newest replica of the node that asked, as far as the sender knows; 0 if it does not
 //	bound     uvarint  answer: the disk it is on; 0 if none is known
 const (
 	identityQuestion byte = 1

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -35,9 +36,8 @@ func (r *Replica) manage() (more bool) {
 	}
 	unknown := false
 	for _, node := range r.store.opts.Nodes {
-		disk, lost := r.assignable(node)
-		if disk != 0 {
-			r.assign(node, disk, lost)
+		if request := r.assignable(node); request.Disk != 0 {
+			r.assign(request)
 			return true
 		}
 		if _, placed := r.placement(node); !placed {
@@ -47,29 +47,41 @@ func (r *Replica) manage() (more bool) {
 	return r.changeMembership() || unknown
 }
 
-// assignable returns the disk that the table should have for the node and has not; 0 if there is none.
-func (r *Replica) assignable(node kv.NodeID) (disk uint64, lost bool) {
+// claim is what a node asks for that has lost a replica.
+type claim struct {
+	disk     uint64
+	replaces consensus.ReplicaID
+}
+
+// assignable returns what the table should say about the node and does not; Disk is 0 if there is nothing.
+func (r *Replica) assignable(node kv.NodeID) kv.AssignReplicaRequest {
+	request := kv.AssignReplicaRequest{Node: node, First: uint64(r.store.first(node))}
 	p, placed := r.placement(node)
-	if claim := r.claims[node]; claim != 0 {
-		if !placed || p.Disk != claim {
-			return claim, true
+	newest := p.Replica
+	if !placed {
+		newest = r.store.first(node)
+	}
+	if claim, ok := r.claims[node]; ok {
+		if claim.replaces == newest && p.Disk != claim.disk {
+			request.Disk, request.Replaces = claim.disk, uint64(claim.replaces)
+			return request
 		}
 		delete(r.claims, node)
 	}
 	switch {
 	case placed:
-		return 0, false
 	case node == r.store.opts.Self:
-		return r.store.opts.Disk, false
+		request.Disk = r.store.opts.Disk
+	default:
+		request.Disk = r.seen[node]
 	}
-	return r.seen[node], false
+	return request
 }
 
 // assign has the table say which disk a node's replica is on.
-func (r *Replica) assign(node kv.NodeID, disk uint64, lost bool) {
+func (r *Replica) assign(request kv.AssignReplicaRequest) {
 	r.assigning = true
-	req := &kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &kv.AssignReplicaRequest{Node: node, Disk: disk, First: uint64(r.store.first(node)), Lost: lost}}
-	r.Propose(req, func(*kv.Response, uint64, error) {
+	r.Propose(&kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &request}, func(*kv.Response, uint64, error) {
 		// Whatever became of it: the table shows it.
 		r.assigning = false
 	})

@@ -48,6 +48,7 @@ func (f *figures) add(o figures) {
 	f.Compactions += o.Compactions
 	f.AsyncSyncs += o.AsyncSyncs
 	f.Voids += o.Voids
+	f.Wipes += o.Wipes
 }
 
 func randomRun(t *testing.T, seed uint64) (figures, error) {
@@ -56,7 +57,7 @@ func randomRun(t *testing.T, seed uint64) (figures, error) {
 		return figures{}, err
 	}
 	defer os.RemoveAll(dir)
-	o := worldOptions{seed: seed, nodes: []int{3, 3, 3, 5, 1}[seed%5], dir: dir, drift: 0.02, readQuorum: seed%4 == 3, inflight: 1 + int(seed%3), retain: []uint64{4, 10, 60}[seed/5%3]}
+	o := worldOptions{seed: seed, nodes: []int{3, 3, 3, 5, 1}[seed%5], dir: dir, paxos: seed%2 == 1, drift: 0.02, readQuorum: seed%4 == 3, inflight: 1 + int(seed%3), retain: []uint64{4, 10, 60}[seed/5%3]}
 	w := newWorld(t, o)
 	for _, n := range w.nodes {
 		if err := n.start(); err != nil {
@@ -129,7 +130,12 @@ func (w *world) fault() {
 				w.net.links[n.index][i].delay = d
 			}
 		}
-	case p < 53 && n != other && n.up && other.up:
+	case p < 56 && len(w.nodes) > 1 && w.wiped == nil && w.whole():
+		n.wipe(w.random.IntN(2) == 0)
+		w.wiped = n
+	case p < 58 && w.wiped != nil && w.random.IntN(2) == 0: // once more, before it has recovered
+		w.wiped.wipe(w.random.IntN(2) == 0)
+	case p < 61 && n != other && n.up && other.up:
 		n.store.PeerDown(other.id, false)
 		n.store.PeerUp(other.id)
 	}
@@ -142,7 +148,7 @@ func (w *world) recover() error {
 	}
 	w.run(12*time.Second, func() bool {
 		leader := w.leader()
-		if leader == nil || len(w.oracle.open) > 0 {
+		if leader == nil || len(w.oracle.open) > 0 || !w.whole() {
 			return false
 		}
 		for _, n := range w.nodes {
@@ -158,6 +164,9 @@ func (w *world) recover() error {
 	leader := w.leader()
 	if leader == nil {
 		return fmt.Errorf("at %v: nobody leads long after everything is well: %s", w.now, w.describe())
+	}
+	if !w.whole() {
+		return fmt.Errorf("at %v: not every node has a voter: %v, placed %v: %s", w.now, leader.replica.machine.Config(), leader.replica.machine.Placements(), w.describe())
 	}
 	for op := range w.oracle.open {
 		return fmt.Errorf("at %v: %s was never answered: %s", w.now, op.name, w.describe())
@@ -180,7 +189,7 @@ func (w *world) describe() (text string) {
 			continue
 		}
 		s := n.replica.core.Status()
-		text += fmt.Sprintf("\nnode %d: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
+		text += fmt.Sprintf("\nnode %d, replica %d on disk %d, %s: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, n.replica.self, n.disk, n.replica.Standing(), s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
 			n.replica.followed, n.replica.ticking, n.replica.campaignAt, n.clock(), n.replica.rounds.len(), n.replica.depends.len(), len(n.replica.barriers), len(n.replica.waits), len(n.store.unsynced), len(n.store.syncing), len(n.jobs))
 	}
 	return text

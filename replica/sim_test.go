@@ -28,6 +28,7 @@ type world struct {
 	net     *network
 	oracle  *oracle
 	diskIDs uint64
+	wiped   *simNode // lost its disks, and its new replica is not yet a voter
 	err     error
 	figures figures
 }
@@ -56,7 +57,7 @@ type disks interface {
 
 // figures count what a run covered.
 type figures struct {
-	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids int
+	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids, Wipes int
 }
 
 // simNode is one node: its disks outlive its process.
@@ -249,6 +250,34 @@ func (n *simNode) crash() {
 	n.w.oracle.crashed(n)
 }
 
+// wipe takes the node's disks away. known: the node finds its data damaged; otherwise it finds nothing.
+func (n *simNode) wipe(known bool) {
+	if n.up {
+		n.crash()
+	}
+	n.newDisks()
+	n.lost = known
+	n.w.figures.Wipes++
+}
+
+// whole tells whether every node's newest replica is a voter, and nobody else is.
+func (w *world) whole() bool {
+	leader := w.leader()
+	if leader == nil || leader.replica.unsettled || leader.replica.assigning {
+		return false
+	}
+	m := membership{config: leader.replica.machine.Config(), wanted: leader.replica.wanted()}
+	if !m.settled() {
+		return false
+	}
+	for _, n := range w.nodes {
+		if p, ok := leader.replica.placement(n.id); !ok || p.Disk != n.disk {
+			return false
+		}
+	}
+	return true
+}
+
 func (n *simNode) paused() bool { return n.w.now < n.pausedUntil }
 
 // run does what is due at the node.
@@ -317,6 +346,9 @@ func (w *world) observe() {
 		}
 	}
 	w.oracle.observeLeases()
+	if w.wiped != nil && w.whole() {
+		w.wiped = nil
+	}
 }
 
 // checkMachine checks the state machine. After a crash the compacted revision is ahead of the applied index until

@@ -60,11 +60,17 @@ func (m *Machine) assignRequest(r *kv.AssignReplicaRequest) (*kv.Response, error
 	answer := &kv.Response{Kind: kv.KindAssignReplica}
 	at := slices.IndexFunc(state.Placements, func(p Placement) bool { return p.Node == r.Node })
 	placement := Placement{Node: r.Node, Disk: r.Disk, Replica: consensus.ReplicaID(r.First)}
+	newest, known := placement.Replica, at >= 0
+	if known {
+		newest = state.Placements[at].Replica
+	}
 	switch {
-	case at >= 0 && state.Placements[at].Disk == r.Disk:
+	case known && state.Placements[at].Disk == r.Disk:
 		return answer, nil
-	case at >= 0 || r.Lost:
+	case r.Replaces != 0 && consensus.ReplicaID(r.Replaces) == newest:
 		placement.Replica = state.nextReplica()
+	case known || r.Replaces != 0:
+		return answer, nil // somebody was quicker, or the request comes late
 	}
 	if placement.Replica > MaxReplicaID {
 		return nil, fmt.Errorf("the shard has used up all %d replica IDs: %w", MaxReplicaID, kv.ErrInvalidRequest)

@@ -70,7 +70,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
-		r.settledAt = result.Index
+		r.settledAt, r.configAt = result.Index, result.Index
 		r.noteStanding()
 		r.publishLease()
 		r.unsettle()

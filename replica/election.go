@@ -99,18 +99,22 @@ func (s *Store) nodeLost(now time.Duration, node kv.NodeID) {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		if r.followed != node {
-			continue
+		if r.followed == node {
+			r.followedIsGone(now)
 		}
-		r.followed = 0
-		if r.role.Role == consensus.RoleLeader {
-			continue
-		}
-		r.core.LeaderLost()
-		r.campaignAfter(now, r.campaignDelay())
-		s.setTicking(r, true)
-		s.markDirty(r)
 	}
+}
+
+// followedIsGone tells the core that the process which led the group does not exist any more.
+func (r *Replica) followedIsGone(now time.Duration) {
+	r.followed = 0
+	if r.role.Role == consensus.RoleLeader {
+		return
+	}
+	r.core.LeaderLost()
+	r.campaignAfter(now, r.campaignDelay())
+	r.store.setTicking(r, true)
+	r.store.markDirty(r)
 }
 
 // campaignAfter plans a campaign.

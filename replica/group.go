@@ -43,8 +43,10 @@ type Replica struct {
 	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
 	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
 	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
+	gone      map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
 	assigning bool                              // the leader has proposed a placement
 	unsettled bool
+	configAt  consensus.Index // of the last change of membership that was applied
 	settledAt consensus.Index // applied when the membership changed last, or when this replica began to lead
 	core      consensus.Core
 	log       storage.GroupLog
@@ -118,6 +120,7 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	}
 	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
 	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
+	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
 	r.acks, r.shipping = make(map[consensus.ReplicaID]uint64), make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err

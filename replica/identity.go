@@ -155,11 +155,26 @@ func (s *Store) receiveIdentity(from kv.NodeID, m *identityMessage) {
 		if m.standing == standingNew && r.identity.standing == standingNew {
 			r.identity.founders[from] = m.disk
 		}
+		if m.standing == standingLost && !r.held() && m.replica != 0 && m.replica == r.newest(from) {
+			r.replicaGone(from, m.replica)
+		}
 		r.answerIdentity(from, m)
 	} else if m.disk == s.opts.Disk {
 		r.learnIdentity(m)
 	}
 	r.considerIdentity(s.clock())
+}
+
+// replicaGone notes that a node has lost its newest replica: nothing that it said is to be acted upon any more, late
+// messages included, and no promise to it has to be kept.
+func (r *Replica) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
+	if r.gone[node] == id {
+		return
+	}
+	r.gone[node] = id
+	if r.followed == node {
+		r.followedIsGone(r.store.clock())
+	}
 }
 
 // answerIdentity says who has the place of the node that asks. That nobody has it, only a leader can say for

@@ -64,6 +64,8 @@ func (r *Replica) admit(m *groupMessage) error {
 	case from < newest:
 		r.tellPlacement(m.from, m.disk)
 		return fmt.Errorf("replica: a message came from replica %d of node %v, which was replaced by replica %d", from, m.from, newest)
+	case from == r.gone[m.from]:
+		return fmt.Errorf("replica: a message of replica %d of node %v came late: the node has lost it", from, m.from)
 	case from > newest:
 		// Newer than the table here. First replicas are never newer: such a message is from the wrong node.
 		if r.store.opts.Disk == 0 || from <= consensus.ReplicaID(len(r.store.opts.Nodes)) || from > shard.MaxReplicaID {

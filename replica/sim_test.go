@@ -260,17 +260,20 @@ func (n *simNode) wipe(known bool) {
 	n.w.figures.Wipes++
 }
 
-// whole tells whether every node's newest replica is a voter, and nobody else is.
+// whole tells whether every node's newest replica is a voter, and nobody else is; and everybody knows. As long as only the
+// leader knows that a membership change is over, the others would go by the old one without it: it must not be lost.
 func (w *world) whole() bool {
 	leader := w.leader()
 	if leader == nil || leader.replica.unsettled || leader.replica.assigning {
 		return false
 	}
-	m := membership{config: leader.replica.machine.Config(), wanted: leader.replica.wanted()}
-	if !m.settled() {
-		return false
-	}
 	for _, n := range w.nodes {
+		if !n.up {
+			return false
+		}
+		if m := (membership{config: n.replica.machine.Config(), wanted: leader.replica.wanted()}); !m.settled() || n.replica.configAt > n.replica.flush.durable {
+			return false
+		}
 		if p, ok := leader.replica.placement(n.id); !ok || p.Disk != n.disk {
 			return false
 		}

@@ -34,7 +34,7 @@ type Replica struct {
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
-	standing   atomic.Uint32
+	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 

@@ -345,23 +345,30 @@ func (s *Store) join(now time.Duration) {
 func (r *Replica) noteStanding() {
 	config := r.machine.Config()
 	r.outsider.Store(r.held() || !config.Contains(r.self))
-	r.standing.Store(uint32(r.identity.standing))
+	text := standingMemberText
+	m := membership{config: config, wanted: r.wanted()}
+	switch {
+	case r.identity.standing == standingNew:
+		text = "new: waits until the others say that it always was"
+	case r.identity.standing == standingLost:
+		text = "lost: waits until a leader takes this node in as a new replica"
+	case !config.Contains(r.self):
+		text = "joining: waits for the data"
+	case !m.settled() || r.configAt > r.flush.durable:
+		text = "one of a group in which another is being replaced: no other node may lose its data until that is over"
+		if !config.Votes(r.self) {
+			text = "joining: has no vote yet"
+		}
+	}
+	r.standing.Store(&text)
 }
 
-// Standing says in a word or two how this replica takes part in the group: it is "member" once it has what the
-// others have, and otherwise tells what it waits for. Safe for concurrent use.
-func (r *Replica) Standing() string {
-	switch standing(r.standing.Load()) {
-	case standingNew:
-		return "new: waits for others to say that it always was"
-	case standingLost:
-		return "lost: waits for a leader to take it in as a new replica"
-	}
-	if r.outsider.Load() {
-		return "joining: waits for the data"
-	}
-	return "member"
-}
+// standingMemberText is what Standing says when nothing is the matter.
+const standingMemberText = "member"
+
+// Standing says how this replica takes part in the group: "member" when everything is as it should be, otherwise what is being
+// waited for. Safe for concurrent use.
+func (r *Replica) Standing() string { return *r.standing.Load() }
 
 // placed takes note of a changed table: what was learned meanwhile is in it, and this node's own replica may have been
 // replaced.
@@ -375,6 +382,7 @@ func (r *Replica) placed() error {
 			return fmt.Errorf("%w: group %d: replica %d of this node is on another disk", ErrLost, r.group, p.Replica)
 		}
 	}
+	r.noteStanding()
 	r.unsettle()
 	return nil
 }

@@ -174,6 +174,10 @@ func (r *Replica) flushed(machine Machine, index consensus.Index, err error) {
 	r.mu.Lock()
 	r.machine.MarkDurable(index)
 	r.mu.Unlock()
+	if r.configAt != 0 && r.configAt <= index {
+		r.configAt = 0
+		r.noteStanding()
+	}
 	if err := r.compactLog(); err != nil {
 		r.store.fail(err)
 		return

@@ -281,7 +281,7 @@ func (r *Replica) install(meta consensus.SnapshotMeta) error {
 		return err
 	}
 	r.publishApplied()
-	r.noteStanding()
+	r.configAt = 0
 	if err := r.placed(); err != nil {
 		return err
 	}

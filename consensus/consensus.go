@@ -278,4 +278,6 @@ var (
 	ErrConfigPending = errors.New("consensus: another membership change is not finished")
 	ErrCompacted     = errors.New("consensus: entries are compacted")
 	ErrUnavailable   = errors.New("consensus: entries are not available")
+	// ErrLostEntries: this replica acknowledged entries that its log does not have any more. It must not go on.
+	ErrLostEntries = errors.New("consensus: acknowledged entries are lost")
 )

@@ -188,7 +188,7 @@ func (n *simNode) nodeIDs() (ids []kv.NodeID, config consensus.Config) {
 
 // start starts a process on the disks.
 func (n *simNode) start() error {
-	n.fuse, n.failNext, n.jobs, n.stall, n.pausedUntil = 0, nil, nil, 0, 0
+	n.fuse, n.failNext, n.failedWith, n.jobs, n.stall, n.pausedUntil = 0, nil, nil, nil, 0, 0
 	log, engine, err := n.disks.open()
 	if err != nil {
 		return err

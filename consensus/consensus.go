@@ -212,6 +212,9 @@ type Core interface {
 	// from the LogReader. Replicas that need it get a snapshot.
 	Compact(Index)
 	Status() Status
+	// Failed says why this replica can not go on: its log could not be read, or holds what must not be. From then on
+	// it does nothing, and the driver must stop it. nil while it works.
+	Failed() error
 	// Check verifies the invariants of the core.
 	Check() error
 }

@@ -189,6 +189,10 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		r.stage(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
+		if failed := r.core.Failed(); failed != nil {
+			r.store.fail(fmt.Errorf("group %d: %w", r.group, failed))
+			return
+		}
 		r.store.refused(r.group, from, err)
 		return
 	}
@@ -203,10 +207,13 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 func (r *Replica) takeReady() error {
 	s := r.store
 	if !r.core.HasReady() {
-		return nil
+		return r.failed()
 	}
 	r.sealBarrier()
 	rd := r.core.Ready()
+	if err := r.failed(); err != nil {
+		return err
+	}
 	if rd.Role != nil {
 		r.roleChanged(*rd.Role)
 	}
@@ -227,6 +234,14 @@ func (r *Replica) takeReady() error {
 		s.markDirty(r)
 	} else {
 		r.discardStaged() // the core had no use for it
+	}
+	return nil
+}
+
+// failed tells why the core can not go on, if it can not.
+func (r *Replica) failed() error {
+	if err := r.core.Failed(); err != nil {
+		return fmt.Errorf("group %d: %w", r.group, err)
 	}
 	return nil
 }

@@ -287,6 +287,7 @@ type fakeCore struct {
 func (c *fakeCore) Compact(consensus.Index)  {}
 func (c *fakeCore) Status() consensus.Status { return c.status }
 func (c *fakeCore) HasReady() bool           { return false }
+func (c *fakeCore) Failed() error            { return nil }
 func (c *fakeCore) ReadBarrier(id consensus.ReadID) error {
 	c.barriers = append(c.barriers, id)
 	return nil

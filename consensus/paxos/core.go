@@ -169,6 +169,9 @@ func (c *core) decideNext() {
 
 func (c *core) failed() bool { return c.failure != nil }
 
+// Failed implements consensus.Core.
+func (c *core) Failed() error { return c.failure }
+
 func (c *core) fail(err error) {
 	if c.failure == nil {
 		c.failure = fmt.Errorf("%w: %w", ErrFailed, err)

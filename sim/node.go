@@ -290,7 +290,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	}
 	seed := n.random.Uint64()
 	return replica.Options{
-		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: stagedFiles{n.disks.files()},
+		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,

@@ -69,8 +69,8 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("sim: a cluster of %d nodes; 1 to %d are possible", p.Nodes, maxNodes)
 	case p.Protocol != Raft && p.Protocol != Paxos:
 		return fmt.Errorf("sim: the protocol %q is unknown; there are %q and %q", p.Protocol, Raft, Paxos)
-	case p.Engine != Memory:
-		return fmt.Errorf("sim: the engine %q is not possible here", p.Engine)
+	case p.Engine != Memory && p.Engine != Pebble:
+		return fmt.Errorf("sim: the engine %q is unknown; there are %q and %q", p.Engine, Memory, Pebble)
 	case p.Duration <= 0 || p.Limits.Heartbeat <= 0:
 		return errors.New("sim: the duration and the heartbeat interval must be positive")
 	}
@@ -324,5 +324,6 @@ func (w *world) finish() {
 				c.stop()
 			}
 		}
+		n.disks.close()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,6 +74,11 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("sim: the engine %q is unknown; there are %q and %q", p.Engine, Memory, Pebble)
 	case p.Duration <= 0 || p.Limits.Heartbeat <= 0:
 		return errors.New("sim: the duration and the heartbeat interval must be positive")
+	}
+	for _, f := range p.Faults {
+		if !slices.ContainsFunc(faultRanges, func(r faultRange) bool { return r.kind == f.Kind }) {
+			return fmt.Errorf("sim: there is no fault of kind %q", f.Kind)
+		}
 	}
 	for _, c := range p.Clients {
 		if _, found := findWorkload(c.Workload); !found {
@@ -319,6 +325,9 @@ func (w *world) finish() {
 		c.code.stop()
 	}
 	for _, n := range w.nodes {
+		if n.up {
+			n.count()
+		}
 		for _, c := range append(n.jobs, n.driver) {
 			if c != nil {
 				c.stop()

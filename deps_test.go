@@ -48,6 +48,8 @@ e2e                   :
 e2e/cluster           : transport/freeport; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
+sim/mutate            : sim
+sim/mutate/worker     : sim
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

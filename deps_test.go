@@ -40,7 +40,7 @@ gateway/watch         : kv shard storage/mvcc
 api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard shard/model replica gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
 server                : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
-cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
+cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/serveflags : server
 cmd/quorate/demo      : server transport/freeport; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/fakeetcd  : ; google.golang.org go.etcd.io/etcd
@@ -48,6 +48,7 @@ e2e                   :
 e2e/cluster           : transport/freeport; go.etcd.io/etcd google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
+sim/campaign          : sim
 sim/mutate            : sim
 sim/mutate/worker     : sim
 `

@@ -458,6 +458,10 @@ func (g *Gateway) NewWatchStream(principal string) (*watch.Stream, error) {
 	})
 }
 
+// DispatchWatches hands changes out to watches, and tells whether there may be more to hand out. It is for
+// who set Options.Watch.Wake.
+func (g *Gateway) DispatchWatches() (more bool) { return g.hub.Dispatch() }
+
 // Restored tells that the replica's state was replaced by a snapshot.
 func (g *Gateway) Restored() { g.hub.Restored(g.shard.Revision()) }
 

@@ -83,7 +83,8 @@ var _ Engine = (*Memory)(nil)
 
 // NewMemory returns an empty engine.
 func NewMemory(o MemoryOptions) *Memory {
-	tree := btree.NewBTreeGOptions(lessItem, btree.Options{NoLocks: true})
+	// Every batch copies the nodes that it changes: small ones.
+	tree := btree.NewBTreeGOptions(lessItem, btree.Options{NoLocks: true, Degree: 4})
 	return newMemoryAt(o.WithDefaults(), &memoryState{tree: tree})
 }
 

@@ -2,12 +2,14 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/quoratedb/quorate/kv"
@@ -229,6 +231,9 @@ func (w *worker) do(r *kv.Request) history.Operation {
 		w.learn(&o)
 	case refused(o.Err):
 		o.Outcome = history.Refused
+		if errors.Is(o.Err, rpctypes.ErrLeaseNotFound) {
+			o.Err = kv.ErrLeaseNotFound
+		}
 	default:
 		o.Outcome = history.Unknown
 		w.avoid[at] = w.now() + 400*time.Millisecond

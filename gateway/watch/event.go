@@ -24,6 +24,13 @@ type Event struct {
 	encoded, encodedWithPrev atomic.Pointer[[]byte]
 }
 
+// NewEvent returns an event that belongs to no hub: for those who play one. prev is the version before, if it is to be told.
+func NewEvent(effect *mvcc.Effect, prev *kv.KeyValue) *Event {
+	e := &Event{effect: effect, prev: prev}
+	e.prevOnce.Do(func() {}) // there is nothing to look up
+	return e
+}
+
 // Revision is the revision of the change.
 func (e *Event) Revision() kv.Revision { return e.effect.At.Rev }
 

@@ -1,9 +1,11 @@
 package watch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +40,10 @@ type Options struct {
 	ProgressInterval time.Duration
 	// Jitter returns a number in [0, n); added to the interval so that streams do not act in step.
 	Jitter func(n int64) int64
+
+	// Wake is called, from any goroutine and with locks held, when Dispatch has something to do. Default: it wakes
+	// the hub's own goroutine. Whoever sets it calls Dispatch.
+	Wake func()
 
 	Listener Listener
 }
@@ -106,6 +112,7 @@ type Hub struct {
 	index      index       // live groups
 	dispatched kv.Revision // every change up to here is in the outboxes of the live groups
 	streams    map[*Stream]struct{}
+	lastNumber uint64    // of streams and groups; the order of their making
 	asking     []*Stream // streams with an unanswered progress request
 	watches    int
 	progressAt time.Duration // no stream is due for periodic progress before; 0: unknown
@@ -150,8 +157,8 @@ type Metrics struct {
 // NewHub returns a running hub; Close ends it.
 func NewHub(options Options) (*Hub, error) {
 	h, err := newHub(options)
-	if err != nil {
-		return nil, err
+	if err != nil || options.Wake != nil {
+		return h, err
 	}
 	h.done.Add(1)
 	go h.run()
@@ -181,10 +188,7 @@ func (h *Hub) Close() {
 		return
 	}
 	h.closed = true
-	streams := make([]*Stream, 0, len(h.streams))
-	for s := range h.streams {
-		streams = append(streams, s)
-	}
+	streams := h.ordered()
 	h.mu.Unlock()
 	for _, s := range streams {
 		s.Close()
@@ -226,6 +230,10 @@ func (h *Hub) Restored(revision kv.Revision) {
 }
 
 func (h *Hub) signal() {
+	if h.options.Wake != nil {
+		h.options.Wake()
+		return
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -260,6 +268,9 @@ func (h *Hub) run() {
 		}
 	}
 }
+
+// Dispatch hands out what is new, a bounded piece, and tells whether there may be more. It is for who set Options.Wake.
+func (h *Hub) Dispatch() (more bool) { return h.dispatch() }
 
 // dispatchRecords is how many records are handed out under one hold of the lock.
 const dispatchRecords = 256
@@ -372,7 +383,7 @@ func (h *Hub) detach(g *group, from kv.Revision) {
 func (h *Hub) gap(last kv.Revision) {
 	h.metrics.gaps.Add(1)
 	h.options.Listener.Gap(h.dispatched+1, last)
-	for s := range h.streams {
+	for _, s := range h.ordered() {
 		s.mu.Lock()
 		for _, g := range s.liveGroups() {
 			if g.next <= last {
@@ -386,6 +397,16 @@ func (h *Hub) gap(last kv.Revision) {
 		}
 	}
 	h.dispatched = last
+}
+
+// ordered returns the streams in the order of their making, so that equal inputs have equal outputs.
+func (h *Hub) ordered() []*Stream {
+	streams := make([]*Stream, 0, len(h.streams))
+	for s := range h.streams { // sorted below
+		streams = append(streams, s)
+	}
+	slices.SortFunc(streams, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
+	return streams
 }
 
 // listen decides whether the dispatcher must hear of changes. The hub's lock is held. A change that came just

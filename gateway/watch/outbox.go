@@ -77,6 +77,7 @@ type want struct {
 // Invariant: every event below next that the group wants is in the outbox or was taken from it.
 type group struct {
 	stream *Stream
+	number uint64 // in the order of their making
 	want   want
 	span   kv.Span
 

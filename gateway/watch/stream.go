@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 // calls Next; the others may be called from any.
 type Stream struct {
 	hub              *Hub
+	number           uint64 // in the order of their making
 	authorize        func(kv.Span) error
 	progressInterval time.Duration
 	wake             chan struct{} // something for Next
@@ -56,6 +58,8 @@ func (h *Hub) NewStream(authorize func(kv.Span) error) (*Stream, error) {
 	if h.closed {
 		return nil, ErrClosed
 	}
+	h.lastNumber++
+	s.number = h.lastNumber
 	h.streams[s] = struct{}{}
 	h.progressAt = 0
 	return s, nil
@@ -177,7 +181,8 @@ func (s *Stream) enlist(w *watcher, request CreateRequest, applied kv.Revision) 
 			return
 		}
 	}
-	g := &group{stream: s, want: want, next: next, live: live}
+	h.lastNumber++
+	g := &group{stream: s, number: h.lastNumber, want: want, next: next, live: live}
 	g.span = kv.Span{Start: []byte(want.start), End: []byte(want.end)}
 	g.join(w)
 	s.groups[want] = append(s.groups[want], g)
@@ -221,14 +226,16 @@ func (s *Stream) unlag(g *group) {
 	}
 }
 
+// liveGroups returns them in the order of their making.
 func (s *Stream) liveGroups() (live []*group) {
-	for _, groups := range s.groups {
+	for _, groups := range s.groups { // sorted below
 		for _, g := range groups {
 			if g.live {
 				live = append(live, g)
 			}
 		}
 	}
+	slices.SortFunc(live, func(a, b *group) int { return cmp.Compare(a.number, b.number) })
 	return live
 }
 
@@ -416,6 +423,25 @@ func (s *Stream) Next(ctx context.Context) (*Batch, error) {
 		case <-s.closedC:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+	}
+}
+
+// Poll is Next for whoever must not wait: nil means that there is nothing to be sent now.
+func (s *Stream) Poll() (*Batch, error) {
+	for {
+		batch, behind, err := s.take()
+		if err != nil {
+			return nil, err
+		}
+		if batch != nil {
+			return batch, batch.loadPrev()
+		}
+		if !behind {
+			return nil, nil
+		}
+		if err := s.catchUp(); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -366,8 +366,10 @@ func (c *client) finish() error {
 	if err := c.stream.RequestProgress(context.Background()); err != nil {
 		return err
 	}
-	c.progress = 0 // an answer to the request above comes after everything that is in the outbox now
 	for c.progress < c.last || c.unconfirmed() {
+		if c.unconfirmed() {
+			c.progress = 0 // an answer that was in the outbox before a watch was created says nothing about it
+		}
 		batch, err := c.stream.Next(context.Background())
 		if err != nil {
 			return err

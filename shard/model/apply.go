@@ -140,7 +140,7 @@ func sortBy(kvs []kv.KeyValue, target kv.SortTarget, descending bool) {
 
 // checkPut is what etcd checks before a put, on the state before the transaction.
 func (t *transaction) checkPut(r *kv.PutRequest) error {
-	if _, exists := t.store.leases[r.Lease]; r.Lease != 0 && !exists {
+	if _, exists := t.store.leases[r.Lease]; r.Lease != 0 && !exists && !t.store.AnyLease {
 		return kv.ErrLeaseNotFound
 	}
 	if (r.IgnoreValue || r.IgnoreLease) && t.store.find(r.Key, t.now()) == nil {
@@ -186,7 +186,7 @@ func (t *transaction) delete(r *kv.DeleteRangeRequest) *kv.DeleteRangeResponse {
 
 func (t *transaction) write(v Version) {
 	v.Rev, v.Sub = t.store.revision+1, len(t.store.history)-t.from
-	t.store.history = append(t.store.history, v)
+	t.store.append(v)
 }
 
 // txn decides every branch and checks every operation on the state before the transaction; then the

@@ -7,7 +7,6 @@
 package model
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"sort"
@@ -40,7 +39,10 @@ type Store struct {
 	MinLeaseTTLSeconds int64
 	// ChooseLeaseID names a lease that is granted without an ID.
 	ChooseLeaseID func() kv.LeaseID
+	// AnyLease: a put may name a lease that does not exist. Whoever drives the model judges that.
+	AnyLease bool
 
+	index     *index    // of history; nil: to be made
 	history   []Version // by revision and sub-number
 	revision  kv.Revision
 	compacted kv.Revision
@@ -80,7 +82,7 @@ func (s *Store) Leases() []Lease {
 // Clone returns an independent copy.
 func (s *Store) Clone() *Store {
 	c := *s
-	c.history = slices.Clone(s.history)
+	c.history, c.index = slices.Clone(s.history), nil
 	c.leases, c.alarms, c.nodes = map[kv.LeaseID]Lease{}, map[kv.Alarm]bool{}, map[kv.NodeID]kv.NodeRecord{}
 	for id, l := range s.leases {
 		c.leases[id] = l
@@ -102,7 +104,7 @@ func (s *Store) Apply(r *kv.Request) (*kv.Response, error) {
 	t := &transaction{store: s, from: len(s.history)}
 	response, err := t.apply(r)
 	if err != nil {
-		s.history = s.history[:t.from]
+		s.truncate(t.from)
 		return nil, err
 	}
 	if t.wrote() {
@@ -113,6 +115,23 @@ func (s *Store) Apply(r *kv.Request) (*kv.Response, error) {
 		response.Revision = s.revision
 	}
 	return response, nil
+}
+
+// Try answers a range, put, deletion or transaction as Apply would, with the versions that it would write, and
+// changes nothing.
+func (s *Store) Try(r *kv.Request) (*kv.Response, []Version, error) {
+	from, revision := len(s.history), s.revision
+	response, err := s.Apply(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	var written []Version
+	if len(s.history) > from {
+		written = slices.Clone(s.history[from:])
+		s.truncate(from)
+		s.revision = revision
+	}
+	return response, written, nil
 }
 
 // At returns the live version of a key at a revision.
@@ -132,22 +151,25 @@ func (s *Store) Events(span kv.Span, from, to kv.Revision) []kv.Event {
 		if v.Rev < from || v.Rev > to || !span.Contains(v.Key) {
 			continue
 		}
-		e := kv.Event{Type: kv.EventPut, KV: v.keyValue()}
-		if v.Number == 0 {
-			e = kv.Event{Type: kv.EventDelete, KV: kv.KeyValue{Key: v.Key, ModRevision: v.Rev}}
-		}
-		for j := i - 1; j >= 0; j-- {
-			if previous := &s.history[j]; bytes.Equal(previous.Key, v.Key) {
-				if previous.Number > 0 {
-					before := previous.keyValue()
-					e.Prev = &before
-				}
-				break
+		e := v.Event()
+		places := s.indexed().places[string(v.Key)]
+		if at, _ := slices.BinarySearch(places, i); at > 0 {
+			if previous := &s.history[places[at-1]]; previous.Number > 0 {
+				before := previous.keyValue()
+				e.Prev = &before
 			}
 		}
 		events = append(events, e)
 	}
 	return events
+}
+
+// Event is the change that made the version, without what was before.
+func (v *Version) Event() kv.Event {
+	if v.Number == 0 {
+		return kv.Event{Type: kv.EventDelete, KV: kv.KeyValue{Key: v.Key, ModRevision: v.Rev}}
+	}
+	return kv.Event{Type: kv.EventPut, KV: v.keyValue()}
 }
 
 // Prune forgets every version that a read of the present state does not see, so that a long replay stays fast.
@@ -164,7 +186,7 @@ func (s *Store) Prune() {
 		}
 	}
 	clear(s.history[len(kept):])
-	s.history = kept
+	s.history, s.index = kept, nil
 }
 
 // History returns every version, whether compacted or not.
@@ -172,32 +194,17 @@ func (s *Store) History() []Version { return s.history }
 
 // find returns the live version of a key at a revision, or nil.
 func (s *Store) find(key []byte, at kv.Revision) *Version {
-	for i := len(s.history) - 1; i >= 0; i-- {
-		if v := &s.history[i]; v.Rev <= at && bytes.Equal(v.Key, key) {
-			if v.Number == 0 {
-				return nil
-			}
-			return v
-		}
-	}
-	return nil
+	return s.newest(s.indexed().places[string(key)], at)
 }
 
 // live lists the live versions in a span at a revision, by key.
 func (s *Store) live(span kv.Span, at kv.Revision) []kv.KeyValue {
-	newest := map[string]*Version{}
-	for i := range s.history {
-		if v := &s.history[i]; v.Rev <= at && span.Contains(v.Key) {
-			newest[string(v.Key)] = v
-		}
-	}
 	var list []kv.KeyValue
-	for _, v := range newest {
-		if v.Number > 0 {
+	s.indexed().each(span, func(places []int) {
+		if v := s.newest(places, at); v != nil {
 			list = append(list, v.keyValue())
 		}
-	}
-	sort.Slice(list, func(i, j int) bool { return bytes.Compare(list[i].Key, list[j].Key) < 0 })
+	})
 	return list
 }
 
@@ -228,6 +235,9 @@ func (s *Store) activeAlarms(t kv.AlarmType) []kv.Alarm {
 // refusedByAlarm is what etcd refuses under an alarm. etcd overlooks puts in nested transactions under
 // NOSPACE; Quorate does not.
 func (s *Store) refusedByAlarm(r *kv.Request) error {
+	if len(s.alarms) == 0 {
+		return nil
+	}
 	corrupt, noSpace := len(s.activeAlarms(kv.AlarmCorrupt)) > 0, len(s.activeAlarms(kv.AlarmNoSpace)) > 0
 	write, grows := false, false
 	switch r.Kind {

@@ -61,40 +61,51 @@ type Watcher struct {
 // History is everything that was recorded of a run.
 type History struct {
 	Operations []Operation
-	// Full are all events of the store from its first revision on, read when the run was over.
+	// Full are all events of the store from its first revision on, in order, whether compacted later or not.
 	Full []kv.Event
 	// Final is the revision of the store when the run was over.
 	Final    kv.Revision
 	Watchers []Watcher
+	Streams  []Stream
+	// Commits, if somebody can know, is what the log did, in its order; nil: not known, and less is checked.
+	Commits []Commit
+	// ClockDrift: clocks of nodes run at 1-ClockDrift to 1+ClockDrift.
+	ClockDrift float64
+	// HealthySince is from when on nothing was disturbed any more; 0: not known.
+	HealthySince time.Duration
+}
+
+// Commit is one entry of the log that changed something that clients can see.
+type Commit struct {
+	At        time.Duration // when the first replica had applied it
+	Revision  kv.Revision   // of the store after it
+	Compacted kv.Revision   // the compacted revision after it, if it compacted; else 0
 }
 
 // Everything is the span of all keys.
 func Everything() kv.Span { return kv.Span{Start: []byte{0}, End: []byte{0}} }
 
-// reads tells whether the operation only looks.
-func (o *Operation) reads() bool {
+// serializable tells whether a read may be answered from an older state.
+func (o *Operation) serializable() bool {
 	switch o.Request.Kind {
 	case kv.KindRange:
-		return true
+		return o.Request.Range.Serializable
 	case kv.KindTxn:
-		return !writesInAny(o.Request.Txn)
+		t := o.Request.Txn
+		return len(t.Success)+len(t.Failure) > 0 && allSerializable(t.Success) && allSerializable(t.Failure)
+	case kv.KindMemberList:
+		return !o.Request.MemberList.Linearizable
 	}
 	return false
 }
 
-func writesInAny(t *kv.TxnRequest) bool {
-	for _, ops := range [][]kv.Op{t.Success, t.Failure} {
-		for _, op := range ops {
-			if op.Range == nil {
-				return true
-			}
+func allSerializable(ops []kv.Op) bool {
+	for i := range ops {
+		if ops[i].Range == nil || !ops[i].Range.Serializable {
+			return false
 		}
 	}
-	return false
-}
-
-func (o *Operation) serializable() bool {
-	return o.Request.Kind == kv.KindRange && o.Request.Range.Serializable
+	return true
 }
 
 // wrote tells whether an acknowledged operation took a revision. A revocation does not say.
@@ -119,25 +130,45 @@ func txnWrote(t *kv.TxnResponse) bool {
 	return false
 }
 
-// eachPut calls fn with every put that the request may do.
-func eachPut(r *kv.Request, fn func(*kv.PutRequest)) {
-	switch r.Kind {
-	case kv.KindPut:
-		fn(r.Put)
-	case kv.KindTxn:
-		eachPutOfTxn(r.Txn, fn)
+// OutcomeOf says what a client knows from an error of a node or of its own side; nil is none.
+func OutcomeOf(err error) Outcome {
+	if err == nil {
+		return Acknowledged
 	}
+	switch kv.CodeOf(err) {
+	case 0, kv.ErrLeaderChanged.Code, kv.ErrTimeout.Code, kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code,
+		kv.ErrUnhealthy.Code, kv.ErrCanceled.Code:
+		return Unknown
+	}
+	return Refused
 }
 
-func eachPutOfTxn(t *kv.TxnRequest, fn func(*kv.PutRequest)) {
+// eachOp calls fn with every operation of the request, at any depth, whether it ran or not.
+func eachOp(r *kv.Request, fn func(*kv.Op)) {
+	if r.Kind == kv.KindTxn {
+		eachOpOfTxn(r.Txn, fn)
+		return
+	}
+	fn(&kv.Op{Range: r.Range, Put: r.Put, DeleteRange: r.DeleteRange})
+}
+
+func eachOpOfTxn(t *kv.TxnRequest, fn func(*kv.Op)) {
 	for _, ops := range [][]kv.Op{t.Success, t.Failure} {
-		for _, op := range ops {
-			switch {
-			case op.Put != nil:
-				fn(op.Put)
-			case op.Txn != nil:
-				eachPutOfTxn(op.Txn, fn)
+		for i := range ops {
+			if ops[i].Txn != nil {
+				eachOpOfTxn(ops[i].Txn, fn)
+			} else {
+				fn(&ops[i])
 			}
 		}
 	}
+}
+
+// eachPut calls fn with every put that the request may do.
+func eachPut(r *kv.Request, fn func(*kv.PutRequest)) {
+	eachOp(r, func(op *kv.Op) {
+		if op.Put != nil {
+			fn(op.Put)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 
@@ -9,102 +10,170 @@ import (
 	"github.com/quoratedb/quorate/shard/model"
 )
 
-// leaseSlack is what the milliseconds in which lease clocks count may round away.
-const leaseSlack = 5 * time.Millisecond
+const (
+	// leaseSlack is what the milliseconds in which lease clocks count may round away.
+	leaseSlack = 5 * time.Millisecond
+	// leasePatience is how long a lease may outlive its time on a healthy cluster: the lease clock is logged every 3 s, and a new
+	// leader goes on from there.
+	leasePatience = 10 * time.Second
+)
 
 // leases is what clients know of leases.
 type leases struct {
 	byID map[kv.LeaseID]*leaseLife
+	all  []*leaseLife
+	// anonymous are grants of unknown outcome that left the choice of the ID to the store.
+	anonymous []*Operation
+	lists     []*Operation
 }
 
-// leaseLife is one lease as clients saw it.
+// leaseLife is one lease as clients saw it. An ID that was granted more than once has lives that are hard to tell apart: then
+// only little is judged.
 type leaseLife struct {
-	grant    *Operation // Acknowledged or Unknown
+	id       kv.LeaseID
+	grants   []*Operation // Acknowledged or Unknown
 	renewals []*Operation
+	maybe    []*Operation // renewals of unknown outcome
+	alive    []*Operation // were told what is left of it
 	revokes  []*Operation // refused ones too: the official client repeats them, and the second try finds nothing
 	missing  []*Operation // were told that there is no such lease
+	put      []*Operation // attached a key
 	ended    kv.Revision  // where its keys were deleted, or the answer to its revocation; 0: not seen
-	inModel  bool
 }
 
 func newLeases(h *History) leases {
 	l := leases{byID: map[kv.LeaseID]*leaseLife{}}
 	for i := range h.Operations {
-		o := &h.Operations[i]
-		r := o.Request
-		switch {
-		case r.Kind == kv.KindLeaseGrant && o.Outcome != Refused:
-			l.life(r.LeaseGrant.ID).grant = o
-		case r.Kind == kv.KindLeaseRevoke:
-			life := l.life(r.LeaseRevoke.ID)
-			life.revokes = append(life.revokes, o)
-		case r.Kind == kv.KindLeaseKeepAlive && o.Outcome == Acknowledged && o.Response.LeaseKeepAlive.TTLSeconds > 0:
-			life := l.life(r.LeaseKeepAlive.ID)
-			life.renewals = append(life.renewals, o)
-		case r.Kind == kv.KindLeaseKeepAlive && o.Outcome != Unknown:
-			life := l.life(r.LeaseKeepAlive.ID)
-			life.missing = append(life.missing, o)
-		case r.Kind == kv.KindPut && r.Put.Lease != 0 && o.Outcome == Refused:
-			life := l.life(r.Put.Lease)
-			life.missing = append(life.missing, o)
-		}
+		l.note(&h.Operations[i])
 	}
 	return l
 }
 
+func (l *leases) note(o *Operation) {
+	switch r := o.Request; r.Kind {
+	case kv.KindLeaseGrant:
+		l.noteGrant(o)
+	case kv.KindLeaseRevoke:
+		life := l.life(r.LeaseRevoke.ID)
+		life.revokes = append(life.revokes, o)
+		if o.Outcome == Refused && errors.Is(o.Err, kv.ErrLeaseNotFound) {
+			life.missing = append(life.missing, o)
+		}
+	case kv.KindLeaseKeepAlive:
+		life := l.life(r.LeaseKeepAlive.ID)
+		switch {
+		case o.Outcome == Unknown:
+			life.maybe = append(life.maybe, o)
+		case o.Outcome == Acknowledged && o.Response.LeaseKeepAlive.TTLSeconds > 0:
+			life.renewals = append(life.renewals, o)
+		case o.Outcome == Acknowledged || errors.Is(o.Err, kv.ErrLeaseNotFound):
+			life.missing = append(life.missing, o)
+		}
+	case kv.KindLeaseTimeToLive:
+		life := l.life(r.LeaseTimeToLive.ID)
+		switch {
+		case o.Outcome != Acknowledged:
+		case o.Response.LeaseTimeToLive.TTLSeconds >= 0:
+			life.alive = append(life.alive, o)
+		default:
+			life.missing = append(life.missing, o)
+		}
+	case kv.KindLeaseLeases:
+		if o.Outcome == Acknowledged {
+			l.lists = append(l.lists, o)
+		}
+	case kv.KindPut:
+		if r.Put.Lease != 0 && o.Outcome == Refused && errors.Is(o.Err, kv.ErrLeaseNotFound) {
+			life := l.life(r.Put.Lease)
+			life.missing = append(life.missing, o)
+		}
+	}
+}
+
+func (l *leases) noteGrant(o *Operation) {
+	id := o.Request.LeaseGrant.ID
+	if o.Outcome == Acknowledged {
+		id = o.Response.LeaseGrant.ID
+	}
+	switch {
+	case o.Outcome == Refused:
+	case id == 0:
+		l.anonymous = append(l.anonymous, o)
+	default:
+		life := l.life(id)
+		life.grants = append(life.grants, o)
+	}
+}
+
 func (l *leases) life(id kv.LeaseID) *leaseLife {
 	if l.byID[id] == nil {
-		l.byID[id] = &leaseLife{}
+		l.byID[id] = &leaseLife{id: id}
+		l.all = append(l.all, l.byID[id])
 	}
 	return l.byID[id]
 }
 
-// hold makes sure that the leases a write needs exist in the model: grants carry no revision of their own.
-func (l *leases) hold(c *checker, o *Operation, at kv.Revision) bool {
-	held := true
-	eachPut(o.Request, func(p *kv.PutRequest) {
-		if p.Lease == 0 || !held {
-			return
+// grant is the only grant of the lease, if it was acknowledged; else nil.
+func (l *leaseLife) grant() *Operation {
+	if len(l.grants) == 1 && l.grants[0].Outcome == Acknowledged {
+		return l.grants[0]
+	}
+	return nil
+}
+
+// attached notes the leases of the puts that a write did.
+func (l *leases) attached(c *checker, o *Operation, at kv.Revision) {
+	for _, e := range c.events(at) {
+		if e.Type == kv.EventDelete || e.KV.Lease == 0 {
+			continue
 		}
-		life := l.life(p.Lease)
+		life := l.life(e.KV.Lease)
 		switch {
-		case life.grant == nil:
-			c.problem("%s took effect at revision %d, but its lease was never granted", o.name(), at)
-			held = false
-		case life.ended != 0:
-			c.problem("%s took effect at revision %d, but its lease had ended at %d", o.name(), at, life.ended)
-			held = false
-		case !life.inModel:
-			life.inModel = true
-			_, err := c.model.Apply(life.grant.Request)
-			held = err == nil
+		case len(life.grants) == 0 && !l.maybeAnonymous(o.Return):
+			c.problem("%s took effect at revision %d, but lease %x was never granted", o.name(), at, int64(life.id))
+		case len(life.grants) == 1 && life.ended != 0 && !keeps(o):
+			c.problem("%s took effect at revision %d, but lease %x had ended at %d", o.name(), at, int64(life.id), life.ended)
 		}
-	})
-	return held
+		life.put = append(life.put, o)
+	}
+}
+
+// keeps tells whether the request keeps the lease of what it puts.
+func keeps(o *Operation) (keeps bool) {
+	eachPut(o.Request, func(p *kv.PutRequest) { keeps = keeps || p.IgnoreLease })
+	return keeps
+}
+
+func (l *leases) maybeAnonymous(by time.Duration) bool {
+	return slices.ContainsFunc(l.anonymous, func(o *Operation) bool { return o.Invoke <= by })
 }
 
 // endedBy tells whether the events are the end of a lease: exactly its keys are deleted.
 func (l *leases) endedBy(m *model.Store, events []kv.Event) (kv.LeaseID, bool) {
-	var keys [][]byte
 	for i := range events {
 		if events[i].Type != kv.EventDelete {
 			return 0, false
 		}
-		keys = append(keys, events[i].KV.Key)
 	}
-	before, found := m.At(keys[0], m.Revision())
+	before, found := m.At(events[0].KV.Key, m.Revision())
 	if !found || before.Lease == 0 {
 		return 0, false
 	}
-	return before.Lease, slices.EqualFunc(attached(m, before.Lease), keys, bytes.Equal)
+	return before.Lease, slices.EqualFunc(attached(m, before.Lease), events, func(key []byte, e kv.Event) bool { return bytes.Equal(key, e.KV.Key) })
 }
 
-func attached(m *model.Store, id kv.LeaseID) [][]byte {
-	r, err := m.Apply(&kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id, Keys: true}})
+// attached lists the keys of a lease, in order.
+func attached(m *model.Store, id kv.LeaseID) (keys [][]byte) {
+	r, _, err := m.Try(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: Everything(), KeysOnly: true}})
 	if err != nil {
 		return nil
 	}
-	return r.LeaseTimeToLive.Keys
+	for _, e := range r.Range.KVs {
+		if e.Lease == id {
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys
 }
 
 // endLease lets a lease end at a revision, by expiry or because somebody revoked it.
@@ -112,84 +181,87 @@ func (c *checker) endLease(id kv.LeaseID, at kv.Revision, events []kv.Event) boo
 	c.LeaseEnds++
 	life := c.leases.life(id)
 	life.ended = at
-	if _, err := c.model.Apply(&kv.Request{Kind: kv.KindLeaseRevoke, LeaseRevoke: &kv.LeaseRevokeRequest{ID: id}}); err != nil {
-		c.problem("lease %x ended at revision %d, where it did not exist: %v", int64(id), at, err)
+	var ops []kv.Op
+	for i := range events {
+		ops = append(ops, kv.Op{DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: events[i].KV.Key}}})
+	}
+	from := len(c.model.History())
+	_, err := c.model.Apply(&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: ops}})
+	if written := c.model.History()[from:]; err != nil || !sameEvents(written, events) {
+		c.problem("revision %d, the end of lease %x: the history has%s, it must be%s", at, int64(id), describeEvents(events, false), describeVersions(written))
 		return false
 	}
-	if want := describeEvents(c.model.Events(Everything(), at, at), false); want != describeEvents(events, false) {
-		c.problem("revision %d, the end of lease %x: the history has%s, it must be%s", at, int64(id), describeEvents(events, false), want)
-		return false
-	}
-	if seen := c.times.seen(at); !life.mayEndBy(seen) {
-		c.problem("lease %x ended early: its keys were gone at revision %d by %v; it was granted %s and renewed by then until %v",
-			int64(id), at, seen, life.grant.name(), life.validUntil(seen))
+	if moment := c.times.moment(at); !life.mayEndBy(c, moment) {
+		c.problem("lease %x ended early: its keys were gone at revision %d by %v; it was valid until %v", int64(id), at, moment, life.validUntil(c))
 	}
 	return true
 }
 
 // mayEndBy tells whether the lease may be gone at a moment.
-func (l *leaseLife) mayEndBy(at time.Duration) bool {
-	for _, o := range l.revokes {
-		if o.Invoke <= at {
-			return true
-		}
-	}
-	return l.grant == nil || at+leaseSlack >= l.validUntil(at)
+func (l *leaseLife) mayEndBy(c *checker, at time.Duration) bool {
+	return len(l.grants) != 1 || l.revokedBy(at, nil) || at+leaseSlack >= l.validUntil(c)
 }
 
-// validUntil is when the lease ends at the earliest, by what was answered before a moment.
-func (l *leaseLife) validUntil(before time.Duration) time.Duration {
-	until := time.Duration(0)
-	if g := l.grant; g != nil && g.Outcome == Acknowledged {
-		until = g.Invoke + time.Duration(g.Response.LeaseGrant.TTLSeconds)*time.Second
+// revokedBy tells whether somebody may have revoked the lease by then, other than one operation.
+func (l *leaseLife) revokedBy(at time.Duration, other *Operation) bool {
+	return slices.ContainsFunc(l.revokes, func(o *Operation) bool { return o != other && o.Invoke <= at })
+}
+
+// validUntil is when a lease that was granted once ends at the earliest. Its time counts from the moment when the renewal was asked
+// for, on a clock that may be fast. A renewal that succeeded shows that the lease had not ended before, whenever the answer came.
+func (l *leaseLife) validUntil(c *checker) (until time.Duration) {
+	lasts := func(o *Operation, ttlSeconds int64) {
+		until = max(until, o.Invoke+time.Duration(float64(ttlSeconds)*float64(time.Second)/(1+c.ClockDrift)))
+	}
+	if g := l.grant(); g != nil {
+		lasts(g, g.Response.LeaseGrant.TTLSeconds)
 	}
 	for _, o := range l.renewals {
-		if o.Return <= before {
-			until = max(until, o.Invoke+time.Duration(o.Response.LeaseKeepAlive.TTLSeconds)*time.Second)
-		}
+		lasts(o, o.Response.LeaseKeepAlive.TTLSeconds)
 	}
 	return until
 }
 
+// goneBy is when a lease has ended at the latest, on a cluster that is healthy from HealthySince on; never if that is not known.
+func (l *leaseLife) goneBy(c *checker) time.Duration {
+	g := l.grant()
+	if c.HealthySince == 0 || g == nil {
+		return never
+	}
+	last := max(g.Return, c.HealthySince)
+	for _, o := range l.renewals {
+		last = max(last, o.Return)
+	}
+	for _, o := range l.maybe {
+		last = max(last, o.Return+leasePatience)
+	}
+	ttl := float64(g.Response.LeaseGrant.TTLSeconds) * float64(time.Second) / (1 - c.ClockDrift)
+	return last + time.Duration(ttl) + leasePatience
+}
+
 // revoked checks an acknowledged revocation: afterwards nothing is attached.
-func (c *checker) revoked(o *Operation, at kv.Revision) bool {
+func (c *checker) revoked(o *Operation, at kv.Revision) {
 	id := o.Request.LeaseRevoke.ID
 	life := c.leases.life(id)
 	if keys := attached(c.model, id); len(keys) > 0 {
 		c.problem("%s was answered at revision %d, but keys %q are still attached", o.name(), at, keys)
-		return false
+		return
 	}
-	if life.ended == 0 {
+	switch {
+	case life.ended == 0:
 		life.ended = at
-	}
-	return true
-}
-
-// checkLeases: nobody is told that a lease does not exist while it must.
-func (c *checker) checkLeases() {
-	for id, life := range c.leases.byID {
-		for _, o := range life.missing {
-			if !life.mayEndBy2(o) {
-				c.problem("%s was told that lease %x does not exist; it was valid until %v", o.name(), int64(id), life.validUntil(o.Invoke))
-			}
-		}
-		for _, o := range life.renewals {
-			if life.ended != 0 && o.Invoke > c.times.seen(life.ended) {
-				c.problem("%s was answered although lease %x had ended at revision %d", o.name(), int64(id), life.ended)
-			}
-		}
+	case len(life.grants) == 1 && life.ended != at:
+		c.problem("%s was answered at revision %d, but the lease had ended at %d", o.name(), at, life.ended)
 	}
 }
 
-// mayEndBy2 is mayEndBy for somebody who was told so at the end of an operation.
-func (l *leaseLife) mayEndBy2(o *Operation) bool {
-	if l.grant == nil || l.grant.Outcome != Acknowledged {
-		return true
+// askedKeys checks the keys that a question about a lease was answered with.
+func (c *checker) askedKeys(o *Operation, at kv.Revision) {
+	answer := o.Response.LeaseTimeToLive
+	if !o.Request.LeaseTimeToLive.Keys || answer.TTLSeconds < 0 {
+		return
 	}
-	for _, r := range l.revokes {
-		if r != o && r.Invoke <= o.Return {
-			return true
-		}
+	if want := attached(c.model, answer.ID); !slices.EqualFunc(want, answer.Keys, bytes.Equal) {
+		c.problem("%s was answered at revision %d that keys %q are attached, but it is %q", o.name(), at, answer.Keys, want)
 	}
-	return o.Return+leaseSlack >= l.validUntil(o.Invoke)
 }

@@ -1,0 +1,35 @@
+package campaign
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/quoratedb/quorate/sim"
+)
+
+// Simulator makes plans and runs them. It is a seam: tests plant failures with one of their own.
+type Simulator interface {
+	// Plan is the plan of a spec, without what the spec leaves out.
+	Plan(Spec) sim.Plan
+	Run(sim.Plan, sim.RunOptions) sim.Result
+	// KnownMarks are the names of all coverage marks there are; nil: not known.
+	KnownMarks() []string
+}
+
+// RunHere runs a spec in this process. A panic is a verdict; nothing bounds time and memory.
+func RunHere(simulator Simulator, spec Spec, options sim.RunOptions) (report Report) {
+	report.Spec = spec
+	start := time.Now()
+	defer func() {
+		report.Wall = time.Since(start)
+		if reason := recover(); reason != nil {
+			report.Verdict = sim.Crash
+			report.Problem = fmt.Sprintf("panic: %v", reason)
+			report.Detail = string(debug.Stack())
+		}
+	}()
+	report.Result = simulator.Run(simulator.Plan(spec), options)
+	report.Verdict, report.Problem = report.Result.Verdict, report.Result.Problem
+	return report
+}

@@ -1,0 +1,509 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/history"
+)
+
+// client is a Client: a coroutine and its connections to the nodes.
+type client struct {
+	w        *world
+	number   int
+	workload string
+	random   *rand.Rand // the workload's
+	link     *rand.Rand // of its connections
+	code     *coroutine
+	done     bool
+	over     bool // the run ends in the middle of its life
+	conns    [maxNodes + 1]clientConn
+	waitID   uint64 // of what it waits for; what comes for an earlier one is late
+	waitsFor string
+	answer   func() // what it finds when it goes on
+	streams  []*clientStream
+}
+
+// clientConn is a client's connection to a node.
+type clientConn struct {
+	generation uint64
+	blocked    int // partitions in force
+}
+
+var _ Client = (*client)(nil)
+
+func (w *world) newClient(number int, workload string, life func(Client)) *client {
+	c := &client{w: w, number: number, workload: workload, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
+	c.code = newCoroutine(func(*coroutine) { life(watchesRecorded(c, &w.history)) })
+	w.clients = append(w.clients, c)
+	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
+	return c
+}
+
+// resume lets the client's code run until it waits for the next thing.
+func (c *client) resume() {
+	if c.done {
+		return
+	}
+	if _, ok := c.code.next(); !ok {
+		c.done = true
+		if c.code.panicked != nil {
+			panic(productPanic{c.code.panicked, c.code.stack})
+		}
+	}
+}
+
+// wait gives way until something has called the function it returns to begin, or time is up.
+func (c *client) wait(what string, timeout time.Duration, begin func(wake func(answer func()))) {
+	c.waitID++
+	id := c.waitID
+	c.waitsFor = what
+	c.answer = nil
+	wake := func(answer func()) {
+		if c.waitID == id && c.answer == nil && !c.done {
+			c.answer = answer
+			c.resume()
+		}
+	}
+	begin(func(answer func()) {
+		c.w.after(0, func() { wake(answer) })
+	})
+	c.w.after(timeout, func() { wake(func() {}) })
+	if !c.code.yield(0) {
+		c.over = true
+		c.answer = func() {}
+	}
+	c.waitID++
+	c.answer()
+}
+
+func (c *client) Number() int        { return c.number }
+func (c *client) Nodes() int         { return c.w.plan.Nodes }
+func (c *client) Now() time.Duration { return c.w.now }
+func (c *client) Rand() *rand.Rand   { return c.random }
+func (c *client) Ended() bool        { return c.over || c.w.ended }
+func (c *client) Mark(name string)   { c.w.mark(name) }
+
+func (c *client) Fail(format string, args ...any) {
+	c.w.fail(Correctness, "client %d (%s): %s", c.number, c.workload, fmt.Sprintf(format, args...))
+}
+
+func (c *client) Sleep(d time.Duration) error {
+	if c.over {
+		return ErrEnded
+	}
+	c.wait("a moment", max(d, 1), func(func(func())) {})
+	if c.over {
+		return ErrEnded
+	}
+	return nil
+}
+
+// latency is how long a message between the client and a node takes.
+func (c *client) latency() time.Duration {
+	return 20*time.Microsecond + time.Duration(c.link.Int64N(int64(500*time.Microsecond)))
+}
+
+func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Response, error) {
+	if c.over {
+		return nil, ErrEnded
+	}
+	if timeout == 0 {
+		timeout = 5 * time.Second
+	}
+	var resp *kv.Response
+	err := ErrClientTimeout
+	began := c.w.now
+	process, refused := 0, false
+	if c.w.reading() {
+		c.w.line("client %d -> node %d: %s", c.number, node, describeRequest(req))
+	}
+	c.w.happened(traceRequest, node, uint64(c.number), uint64(req.Kind))
+	c.wait(fmt.Sprint("node ", node), timeout, func(wake func(func())) {
+		c.send(node, req, func(r *kv.Response, e error, life int, unsent bool) {
+			wake(func() { resp, err, process, refused = r, e, life, unsent })
+		})
+	})
+	if c.over {
+		err = ErrEnded
+	}
+	c.record(node, req, resp, err, began, process, refused)
+	return resp, err
+}
+
+// send lets a request travel to a node and its answer back. answer is called at most once.
+func (c *client) send(node int, req *kv.Request, answer func(resp *kv.Response, err error, life int, unsent bool)) {
+	conn := &c.conns[node]
+	generation := conn.generation
+	n := c.w.nodes[node-1]
+	c.w.after(c.latency(), func() { c.arrive(n, conn, generation, req, answer) })
+}
+
+func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Request, answer func(*kv.Response, error, int, bool)) {
+	w := c.w
+	switch {
+	case conn.generation != generation:
+		answer(nil, ErrConnection, 0, true)
+		return
+	case conn.blocked > 0:
+		return // the client will give up waiting
+	case !n.up:
+		w.after(c.latency(), func() { answer(nil, ErrConnection, 0, true) })
+		return
+	case w.now < n.frozenUntil:
+		w.push(event{at: n.frozenUntil, run: func() { c.arrive(n, conn, generation, req, answer) }})
+		return
+	}
+	life := n.life
+	lost := &pendingAnswer{conn: conn, generation: generation, lose: func() { answer(nil, ErrConnection, 0, false) }}
+	if len(w.pending[n.index]) >= 64 {
+		w.trimPending(n)
+	}
+	w.pending[n.index] = append(w.pending[n.index], lost)
+	n.enter(func() {
+		n.gateway.Submit(&gateway.Call{Req: req, Done: func(resp *kv.Response, err error) {
+			n.effect()
+			if !n.up || n.life != life {
+				return
+			}
+			lost.answered = true
+			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
+			if err != nil && kv.CodeOf(err) == 0 {
+				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
+			}
+			w.after(c.latency(), func() {
+				switch {
+				case conn.generation != generation:
+					answer(nil, ErrConnection, 0, false)
+				case conn.blocked == 0:
+					answer(resp, err, int(life), false)
+				}
+			})
+		}})
+	})
+}
+
+// pendingAnswer is a request that a node has and has not answered.
+type pendingAnswer struct {
+	conn       *clientConn
+	generation uint64
+	answered   bool
+	lose       func()
+}
+
+// clientsLose breaks the clients' connections to a node that is gone.
+func (w *world) clientsLose(n *node) {
+	pending := w.pending[n.index]
+	w.pending[n.index] = nil
+	for _, p := range pending {
+		if !p.answered {
+			w.after(time.Duration(w.gone.Int64N(int64(20*time.Millisecond))), p.lose)
+		}
+	}
+	for _, s := range n.streams {
+		s.client.breakSoon()
+	}
+}
+
+// trimPending forgets what is answered.
+func (w *world) trimPending(n *node) {
+	kept := w.pending[n.index][:0]
+	for _, p := range w.pending[n.index] {
+		if !p.answered {
+			kept = append(kept, p)
+		}
+	}
+	clear(w.pending[n.index][len(kept):])
+	w.pending[n.index] = kept
+}
+
+// breakConn breaks a client's connection to a node: whatever is under way is lost.
+func (c *client) breakConn(node int) {
+	conn := &c.conns[node]
+	conn.generation++
+	for _, p := range c.w.pending[node-1] {
+		if p.conn == conn && !p.answered {
+			p.lose()
+		}
+	}
+	for _, s := range c.streams {
+		if s.node.number() == node {
+			s.breakNow()
+		}
+	}
+}
+
+func responseRevision(r *kv.Response) uint64 {
+	if r == nil {
+		return 0
+	}
+	return uint64(r.Revision)
+}
+
+// hadNoEffect tells whether an error says that a request had and will have no effect.
+func hadNoEffect(err error) bool {
+	switch kv.CodeOf(err) {
+	case 0, kv.ErrOutcomeUnknown.Code, kv.ErrTimeout.Code, kv.ErrStopped.Code, kv.ErrUnhealthy.Code, kv.ErrCanceled.Code, kv.ErrLeaderChanged.Code:
+		return false
+	}
+	return true
+}
+
+// record adds the operation to the history.
+func (c *client) record(node int, req *kv.Request, resp *kv.Response, err error, began time.Duration, process int, unsent bool) {
+	o := history.Operation{Client: c.number, Node: node, Process: process, Request: req, Response: resp, Err: err, Invoke: began, Return: c.w.now}
+	name := "acknowledged"
+	switch {
+	case err == nil:
+	case unsent || hadNoEffect(err):
+		o.Outcome, name = history.Refused, "refused"
+	default:
+		o.Outcome, name = history.Unknown, "unknown"
+	}
+	if c.w.reading() {
+		c.w.line("client %d <- node %d: %s: %s", c.number, node, describeRequest(req), describeAnswer(resp, err))
+	}
+	c.w.outcomes[name]++
+	c.w.history.Operations = append(c.w.history.Operations, o)
+}
+
+// errNoWait is a context that never waits: what would block is refused.
+var errNoWait = func() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errors.New("sim: nothing waits here"))
+	return ctx
+}()
+
+// serverStream is a client's stream of watches at its node.
+type serverStream struct {
+	stream *watch.Stream
+	client *clientStream
+	window int // batches that may be under way
+}
+
+// clientStream is the client's end of it.
+type clientStream struct {
+	c      *client
+	node   *node
+	life   uint64
+	server *serverStream
+	inbox  []watch.Batch
+	broken bool
+	closed bool
+	notify func(func()) // wakes the client, if it waits in Next
+	last   time.Duration
+	toNode time.Duration
+}
+
+var _ WatchStream = (*clientStream)(nil)
+
+const watchWindow = 4
+
+func (c *client) Watch(node int) (WatchStream, error) {
+	if c.over {
+		return nil, ErrEnded
+	}
+	n := c.w.nodes[node-1]
+	s := &clientStream{c: c, node: n, broken: true}
+	err := ErrClientTimeout
+	c.wait(fmt.Sprint("a stream at node ", node), 2*time.Second, func(wake func(func())) {
+		c.w.after(c.latency(), func() {
+			if c.conns[node].blocked > 0 {
+				return
+			}
+			if !n.up || c.w.now < n.frozenUntil {
+				wake(func() { err = ErrConnection })
+				return
+			}
+			opened := s.open()
+			c.w.after(c.latency(), func() { wake(func() { err = opened }) })
+		})
+	})
+	if c.over {
+		return nil, ErrEnded
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.streams = append(c.streams, s)
+	return s, nil
+}
+
+// open makes the stream at the node.
+func (s *clientStream) open() (err error) {
+	err = ErrConnection
+	s.node.enter(func() {
+		var stream *watch.Stream
+		if stream, err = s.node.gateway.NewWatchStream(""); err == nil {
+			s.life, s.broken = s.node.life, false
+			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
+			s.node.streams = append(s.node.streams, s.server)
+		}
+	})
+	return err
+}
+
+// tell sends something to the node, in order.
+func (s *clientStream) tell(do func(*watch.Stream)) {
+	if s.broken || s.closed || s.c.over {
+		return
+	}
+	w := s.c.w
+	s.toNode = max(s.toNode, w.now+s.c.latency())
+	s.deliver(s.toNode, do)
+}
+
+func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
+	w := s.c.w
+	w.push(event{at: at, node: s.node, life: s.life, run: func() {
+		if !s.broken && s.c.conns[s.node.number()].blocked == 0 {
+			do(s.server.stream)
+			s.node.pollStreams()
+		}
+	}})
+}
+
+func (s *clientStream) Create(r watch.CreateRequest) {
+	s.tell(func(stream *watch.Stream) {
+		if _, err := stream.Create(errNoWait, r); err != nil {
+			s.breakSoon()
+		}
+	})
+}
+
+func (s *clientStream) Cancel(id watch.ID) {
+	s.tell(func(stream *watch.Stream) {
+		if err := stream.Cancel(errNoWait, id); err != nil {
+			s.breakSoon()
+		}
+	})
+}
+
+func (s *clientStream) Progress() {
+	s.tell(func(stream *watch.Stream) {
+		if err := stream.RequestProgress(errNoWait); err != nil {
+			s.breakSoon()
+		}
+	})
+}
+
+// pollStreams sends what the streams of the node have, as far as their clients' windows allow.
+func (n *node) pollStreams() {
+	for _, s := range n.streams {
+		for s.window > 0 && !s.client.broken {
+			batch, err := s.stream.Poll()
+			if err != nil {
+				s.client.breakSoon()
+				break
+			}
+			if batch == nil {
+				break
+			}
+			n.effect()
+			s.window--
+			s.client.send(*batch)
+		}
+	}
+}
+
+// send lets a batch travel to the client, in order.
+func (s *clientStream) send(b watch.Batch) {
+	w := s.c.w
+	w.happened(traceBatch, s.node.number(), uint64(b.Kind)<<32|uint64(len(b.Events)), uint64(b.Revision))
+	s.last = max(s.last, w.now+s.c.latency())
+	w.push(event{at: s.last, run: func() {
+		if s.broken || s.closed || s.c.conns[s.node.number()].blocked > 0 {
+			s.breakNow()
+			return
+		}
+		s.inbox = append(s.inbox, b)
+		s.wake()
+	}})
+}
+
+func (s *clientStream) wake() {
+	if s.notify != nil {
+		notify := s.notify
+		s.notify = nil
+		notify(func() {})
+	}
+}
+
+// breakSoon ends the stream from the node's side.
+func (s *clientStream) breakSoon() {
+	s.c.w.after(time.Millisecond, s.breakNow)
+}
+
+func (s *clientStream) breakNow() {
+	if s.broken {
+		return
+	}
+	s.broken = true
+	s.release()
+	s.wake()
+}
+
+// release frees the node's end, if the process still lives.
+func (s *clientStream) release() {
+	n := s.node
+	if !n.up || n.life != s.life {
+		return
+	}
+	for i, other := range n.streams {
+		if other == s.server {
+			n.streams = append(n.streams[:i:i], n.streams[i+1:]...)
+			break
+		}
+	}
+	s.c.w.push(event{at: s.c.w.now, node: n, life: s.life, run: s.server.stream.Close})
+}
+
+func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
+	if s.c.over {
+		return watch.Batch{}, ErrEnded
+	}
+	if timeout == 0 {
+		timeout = 5 * time.Second
+	}
+	if len(s.inbox) == 0 && !s.broken && !s.closed {
+		s.c.wait(fmt.Sprint("a watch at node ", s.node.id), timeout, func(wake func(func())) { s.notify = wake })
+		s.notify = nil
+	}
+	switch {
+	case s.c.over:
+		return watch.Batch{}, ErrEnded
+	case len(s.inbox) > 0:
+		b := s.inbox[0]
+		s.inbox = s.inbox[1:]
+		if !s.broken {
+			s.deliver(s.c.w.now+s.c.latency(), func(*watch.Stream) { s.server.window++ })
+		}
+		return b, nil
+	case s.broken || s.closed:
+		return watch.Batch{}, ErrConnection
+	}
+	return watch.Batch{}, ErrClientTimeout
+}
+
+func (s *clientStream) Close() {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if !s.broken {
+		s.broken = true
+		s.release()
+	}
+	for i, other := range s.c.streams {
+		if other == s {
+			s.c.streams = append(s.c.streams[:i:i], s.c.streams[i+1:]...)
+			break
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// disks are the durable parts of a node.
+type disks interface {
+	// open gives what a process that starts now finds.
+	open() (*simLog, *simEngine, error)
+	// crash lets random say what survives of what was not synced; nil: nothing.
+	crash(random *rand.Rand)
+	files() *files
+	check() error
+}
+
+// slowness is how slow syncs are, and what else the disk refuses to do.
+type slowness struct {
+	sync    time.Duration // at most, each
+	failing error         // of the next sync or write
+	full    bool
+}
+
+var (
+	errSyncFailed = errors.New("sim: input/output error")
+	errDiskFull   = errors.New("sim: no space left on device")
+)
+
+// memoryDisks are the in-memory twins, which lose at a crash what disks would lose.
+type memoryDisks struct {
+	node   *node
+	log    *storage.MemoryLog
+	engine *storage.Memory
+	staged *files
+}
+
+func newMemoryDisks(n *node) *memoryDisks {
+	d := &memoryDisks{node: n, log: storage.NewMemoryLog(), staged: newFiles()}
+	d.engine = storage.NewMemory(storage.MemoryOptions{ManualFlush: true, Files: engineFiles{d.staged}, ExportFileBytes: 512, CrashStates: 64})
+	return d
+}
+
+func (d *memoryDisks) open() (*simLog, *simEngine, error) {
+	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
+}
+
+func (d *memoryDisks) crash(random *rand.Rand) {
+	d.log, d.engine = d.log.Crash(random), d.engine.Crash(random)
+	_ = d.staged.RemoveAll("staging") // has no errors
+}
+
+func (d *memoryDisks) files() *files { return d.staged }
+func (d *memoryDisks) check() error  { return errors.Join(d.engine.Check(), d.log.Check()) }
+
+// simLog and simEngine put an effect before and after whatever touches the disk, and let faults happen there.
+type simLog struct {
+	storage.Log
+	node *node
+}
+
+// refuses tells whether the disk fails now.
+func (n *node) diskFails() error {
+	switch {
+	case !n.up:
+		return nil
+	case n.slow.failing != nil:
+		err := n.slow.failing
+		n.slow.failing, n.excused = nil, true
+		return err
+	case n.slow.full:
+		n.excused = true
+		return errDiskFull
+	}
+	return nil
+}
+
+func (l *simLog) Write(parts []storage.GroupAppend) error {
+	l.node.effect()
+	if err := l.node.diskFails(); err != nil {
+		return err
+	}
+	err := l.Log.Write(parts)
+	l.node.effect()
+	return err
+}
+
+func (l *simLog) Sync() error {
+	n := l.node
+	n.effect()
+	n.w.happened(traceSync, n.number(), 0, 0)
+	if n.up && n.slow.sync > 0 {
+		took := time.Duration(n.random.Int64N(int64(n.slow.sync)))
+		if n.random.IntN(20) == 0 {
+			took *= 10
+		}
+		n.sleep(took)
+	}
+	if n.slow.failing != nil || n.slow.full {
+		return n.diskFails()
+	}
+	err := l.Log.Sync()
+	n.effect()
+	return err
+}
+
+func (l *simLog) Compact(group consensus.GroupID, index consensus.Index) error {
+	l.node.effect()
+	return l.Log.Compact(group, index)
+}
+
+type simEngine struct {
+	storage.Engine
+	node *node
+}
+
+func (e *simEngine) Apply(b storage.Batch) error {
+	e.node.effect()
+	err := e.Engine.Apply(b)
+	e.node.effect()
+	return err
+}
+
+func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.Span) error {
+	e.node.effect()
+	err := e.Engine.Ingest(ctx, files, spans)
+	e.node.effect()
+	return err
+}
+
+func (e *simEngine) Flush(done func(error)) {
+	n := e.node
+	n.effect()
+	e.Engine.Flush(done)
+	m, ok := e.Engine.(*storage.Memory)
+	switch {
+	case !ok:
+	case !n.up: // somebody waits for it while the node starts
+		for m.CompleteFlush() {
+		}
+	default:
+		n.push(n.w.now+time.Duration(n.random.Int64N(int64(30*time.Millisecond))), func() {
+			n.effect()
+			if m.PendingFlushes() > 0 {
+				m.CompleteFlush()
+			}
+		})
+	}
+}

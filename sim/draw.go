@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed.
+type PlanOptions struct {
+	Protocol Protocol
+	Engine   EngineKind // default: Memory
+	Nodes    int
+	Duration time.Duration
+	// Workloads are the names of those to choose from; nil: all.
+	Workloads []string
+	// Faults are the kinds to choose from; nil: all. Empty and not nil: none.
+	Faults []FaultKind
+}
+
+// NewPlan draws a run from the seed. Each draws a subset of everything, so that what rarely comes
+// together does so now and then (swarm testing: Groce et al., 2012).
+func NewPlan(seed uint64, o PlanOptions) Plan {
+	random := rand.New(rand.NewPCG(seed, sourcePlan))
+	p := Plan{Seed: seed, Engine: Memory}
+	p.Protocol = []Protocol{Raft, Paxos}[random.IntN(2)]
+	p.Nodes = []int{3, 3, 3, 3, 5, 5, 1, 2, 4, 7}[random.IntN(10)]
+	p.ReadQuorum = random.IntN(4) == 0
+	p.Duration = 3*time.Second + time.Duration(random.Int64N(int64(5*time.Second)))
+	if random.IntN(10) == 0 {
+		p.Duration += 4 * time.Second
+	}
+	override(&p.Protocol, o.Protocol)
+	override(&p.Engine, o.Engine)
+	override(&p.Nodes, o.Nodes)
+	override(&p.Duration, o.Duration)
+	p.Limits = drawLimits(random, p.ReadQuorum)
+	p.Clients = drawClients(random, o.Workloads)
+	p.Faults = drawFaults(random, &p, o.Faults)
+	return p
+}
+
+func override[T comparable](value *T, fixed T) {
+	var zero T
+	if fixed != zero {
+		*value = fixed
+	}
+}
+
+func pick[T any](random *rand.Rand, values ...T) T { return values[random.IntN(len(values))] }
+
+func drawLimits(random *rand.Rand, quorum bool) Limits {
+	l := Limits{
+		RetainLogEntries: pick(random, uint64(4), 10, 60, 1000),
+		FlushLogBytes:    pick(random, int64(1<<10), 4<<10, 1<<20),
+		FlushChunkRows:   pick(random, 1, 4, 64),
+		MaxInflight:      pick(random, 1, 2, 3),
+		MaxDirtyKeys:     pick(random, 3, 12, 1000),
+		MaxMessageBytes:  pick(random, 256, 1<<10, 1<<20),
+		WatchRingRecords: pick(random, 4, 30, 1000),
+		ClockDrift:       pick(random, 0, 0.01, 0.02),
+		Heartbeat:        100 * time.Millisecond,
+	}
+	if quorum { // such reads need no clock
+		l.ClockDrift = pick(random, 0.02, 0.1, 0.3)
+	}
+	return l
+}
+
+func drawClients(random *rand.Rand, names []string) []ClientPlan {
+	if names == nil {
+		for _, w := range Workloads() {
+			names = append(names, w.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	chosen := make([]string, 1+random.IntN(min(3, len(names))))
+	for i := range chosen {
+		chosen[i] = names[random.IntN(len(names))]
+	}
+	var clients []ClientPlan
+	for i := range 2 + random.IntN(7) {
+		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
+	}
+	return clients
+}
+
+// faultRange says how a kind of fault is drawn.
+type faultRange struct {
+	kind FaultKind
+	// perSecond is how often it happens, at most, when the run has it at all.
+	perSecond float64
+	longest   time.Duration
+	amount    func(*rand.Rand) float64
+	needs     func(*Plan) bool
+}
+
+func between(low, high float64) func(*rand.Rand) float64 {
+	return func(random *rand.Rand) float64 { return math.Round((low+random.Float64()*(high-low))*1000) / 1000 }
+}
+
+func several(p *Plan) bool { return p.Nodes > 1 }
+func quorum(p *Plan) bool  { return p.ReadQuorum }
+
+// faultRanges has a line for each kind.
+var faultRanges = []faultRange{
+	{FaultDelay, 1, 3 * time.Second, between(1, 2500), several},
+	{FaultJitter, 0.5, 2 * time.Second, between(1, 200), several},
+	{FaultLoss, 0.5, 3 * time.Second, between(0.01, 0.3), several},
+	{FaultDuplicate, 0.5, 3 * time.Second, between(0.01, 0.5), several},
+	{FaultReorder, 0.5, 3 * time.Second, between(0.01, 0.2), several},
+	{FaultOneWay, 1, 3 * time.Second, nil, several},
+	{FaultPartition, 0.5, 3 * time.Second, nil, several},
+	{FaultPartial, 0.5, 3 * time.Second, nil, several},
+	{FaultIsolate, 0.7, 3 * time.Second, nil, several},
+	{FaultBreak, 1, 0, nil, several},
+	{FaultClientPartition, 0.5, 2 * time.Second, nil, nil},
+	{FaultClientBreak, 1, 0, nil, nil},
+	{FaultPause, 1, 2 * time.Second, nil, nil},
+	{FaultClockRate, 0.5, 3 * time.Second, between(-0.5, 1), quorum},
+	{FaultClockJump, 1, 0, between(1, 5000), quorum},
+	{FaultCrash, 0.7, 2 * time.Second, nil, nil},
+	{FaultCrashEffect, 2, time.Second, between(1, 150), nil},
+	{FaultCrashAll, 0.3, time.Second, nil, nil},
+	{FaultSlowDisk, 0.7, 3 * time.Second, between(1, 120), nil},
+	{FaultSyncFails, 0.5, time.Second, nil, nil},
+	{FaultDiskFull, 0.3, time.Second, nil, nil},
+}
+
+func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {
+	if random.IntN(20) == 0 {
+		return nil // a quiet run
+	}
+	share := pick(random, 0.15, 0.3, 0.5)
+	for _, r := range faultRanges {
+		// Every kind draws its own, whether it takes part or not.
+		own := rand.New(rand.NewPCG(random.Uint64(), 1))
+		taken := own.Float64() < share && (r.needs == nil || r.needs(p))
+		if kinds != nil && !slices.Contains(kinds, r.kind) || kinds == nil && !taken || r.needs != nil && !r.needs(p) {
+			continue
+		}
+		faults = append(faults, r.draw(own, p)...)
+	}
+	slices.SortStableFunc(faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	return faults
+}
+
+func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
+	rate := r.perSecond * (0.3 + 0.7*random.Float64())
+	at := time.Duration(0)
+	for {
+		at += time.Duration(random.ExpFloat64() / rate * float64(time.Second))
+		if at >= p.Duration {
+			return faults
+		}
+		f := Fault{At: at.Round(time.Microsecond), Kind: r.kind, Seed: random.Uint64()}
+		if random.IntN(2) == 0 {
+			f.Node = 1 + random.IntN(p.Nodes)
+		}
+		if random.IntN(3) == 0 && p.Nodes > 1 {
+			f.Other = 1 + random.IntN(p.Nodes)
+		}
+		if r.longest > 0 {
+			f.Duration = (5*time.Millisecond + time.Duration(random.Float64()*random.Float64()*float64(r.longest))).Round(time.Microsecond)
+		}
+		if r.amount != nil {
+			f.Amount = r.amount(random)
+		}
+		faults = append(faults, f)
+	}
+}
+
+// Restrict returns a plan without some parts. What is left behaves as before: each part has chance of its own.
+func (p Plan) Restrict(r Restrict) Plan {
+	if r.Clients != nil {
+		p.Clients = slices.DeleteFunc(slices.Clone(p.Clients), func(c ClientPlan) bool { return !slices.Contains(r.Clients, c.Number) })
+	}
+	if r.Faults != nil {
+		var kept []Fault
+		for i, f := range p.Faults {
+			if slices.Contains(r.Faults, i) {
+				kept = append(kept, f)
+			}
+		}
+		p.Faults = kept
+	}
+	if r.Duration != 0 {
+		p.Duration = min(p.Duration, r.Duration)
+		p.Faults = slices.DeleteFunc(slices.Clone(p.Faults), func(f Fault) bool { return f.At >= p.Duration })
+	}
+	return p
+}
+
+// wakeLatency is at most how long it takes until a goroutine that was woken runs.
+func (p *Plan) wakeLatency() time.Duration {
+	return []time.Duration{50 * time.Microsecond, 200 * time.Microsecond, 2 * time.Millisecond}[p.Seed%3]
+}

@@ -1,0 +1,284 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// The kinds of faults. Fault.Node 0 means whoever leads at the time, or node 1 if nobody does; Duration is how
+// long it lasts, and for crashes how long the node stays down.
+const (
+	// FaultDelay makes what Node sends (Other: to that node only) arrive up to Amount ms later.
+	FaultDelay FaultKind = "delay"
+	// FaultJitter lets every frame between nodes take up to Amount ms longer.
+	FaultJitter FaultKind = "jitter"
+	// FaultLoss has the senders' buffers refuse a share Amount of all frames, and cuts snapshots short.
+	FaultLoss FaultKind = "loss"
+	// FaultDuplicate lets a share Amount of the consensus frames arrive twice, the second time late.
+	FaultDuplicate FaultKind = "duplicate"
+	// FaultReorder lets a share Amount of the consensus and liveness frames arrive up to a second late.
+	FaultReorder FaultKind = "reorder"
+	// FaultOneWay lets nothing from Node reach Other.
+	FaultOneWay FaultKind = "one-way"
+	// FaultPartition divides the nodes into two sides, as Seed says.
+	FaultPartition FaultKind = "partition"
+	// FaultPartial cuts single pairs of nodes off from each other, as Seed says.
+	FaultPartial FaultKind = "partial"
+	// FaultIsolate cuts Node off from all other nodes, in both directions.
+	FaultIsolate FaultKind = "isolate"
+	// FaultBreak breaks the connections of Node (Other: to that node only); what is under way is lost.
+	FaultBreak FaultKind = "break"
+	// FaultClientPartition cuts some clients, as Seed says, off from Node.
+	FaultClientPartition FaultKind = "client-partition"
+	// FaultClientBreak breaks the connections of some clients to Node.
+	FaultClientBreak FaultKind = "client-break"
+	// FaultPause stops Node's process while its clock goes on: SIGSTOP, or a suspended machine.
+	FaultPause FaultKind = "pause"
+	// FaultClockRate lets Node's clock run at the rate 1+Amount.
+	FaultClockRate FaultKind = "clock-rate"
+	// FaultClockJump lets Node's clock jump Amount ms forward. Leases for reads do not survive that.
+	FaultClockJump FaultKind = "clock-jump"
+	// FaultCrash cuts Node's power.
+	FaultCrash FaultKind = "crash"
+	// FaultCrashEffect cuts Node's power at the Amount-th moment from now at which the outside could notice something.
+	FaultCrashEffect FaultKind = "crash-effect"
+	// FaultCrashAll cuts the power of all nodes.
+	FaultCrashAll FaultKind = "crash-all"
+	// FaultSlowDisk lets each sync of Node take up to Amount ms, now and then ten times as long.
+	FaultSlowDisk FaultKind = "slow-disk"
+	// FaultSyncFails lets Node's next write or sync fail. The node must stop; it starts again after Duration.
+	FaultSyncFails FaultKind = "sync-fails"
+	// FaultDiskFull lets all writes of Node fail. It must stop, and starts again after Duration.
+	FaultDiskFull FaultKind = "disk-full"
+)
+
+// inject lets a fault happen.
+func (w *world) inject(i int, f *Fault) {
+	if w.ended {
+		return
+	}
+	random := rand.New(rand.NewPCG(f.Seed, uint64(i)))
+	n := w.target(f.Node)
+	w.happened(traceFault, n.number(), uint64(i), uint64(len(f.Kind)))
+	w.faults[string(f.Kind)]++
+	if w.reading() {
+		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
+	}
+	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectNode, w.injectDisk} {
+		if inject(f, n, random) {
+			return
+		}
+	}
+	w.fail(Crash, "the plan names a fault %q that this version does not know", f.Kind)
+}
+
+// target is the node that a fault is about.
+func (w *world) target(number int) *node {
+	if number == 0 {
+		if n := w.leader(); n != nil {
+			return n
+		}
+		return w.nodes[0]
+	}
+	return w.nodes[(number-1)%len(w.nodes)]
+}
+
+// others are the nodes that a fault of n concerns: the one it names, or all.
+func (w *world) others(n *node, number int) (others []*node) {
+	for _, other := range w.nodes {
+		if other != n && (number == 0 || other.number() == number) {
+			others = append(others, other)
+		}
+	}
+	return others
+}
+
+// undo ends a fault after its duration, unless everything has been healed before.
+func (w *world) undo(f *Fault, run func()) {
+	w.after(f.Duration, func() {
+		if !w.ended {
+			run()
+		}
+	})
+}
+
+func milliseconds(amount float64) time.Duration {
+	return time.Duration(amount * float64(time.Millisecond))
+}
+
+func (w *world) injectNetwork(f *Fault, n *node, _ *rand.Rand) bool {
+	net := w.net
+	switch f.Kind {
+	case FaultDelay:
+		for _, other := range w.others(n, f.Other) {
+			l := net.link(n, other)
+			l.delay += milliseconds(f.Amount)
+			w.undo(f, func() { l.delay = max(0, l.delay-milliseconds(f.Amount)) })
+		}
+	case FaultJitter:
+		net.jitter += milliseconds(f.Amount)
+		w.undo(f, func() { net.jitter = max(0, net.jitter-milliseconds(f.Amount)) })
+	case FaultLoss:
+		w.share(f, &net.loss)
+	case FaultDuplicate:
+		w.share(f, &net.duplicate)
+	case FaultReorder:
+		w.share(f, &net.reorder)
+	case FaultBreak:
+		for _, other := range w.others(n, f.Other) {
+			net.breakConn(n, other, true)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *world) share(f *Fault, sum *float64) {
+	*sum += f.Amount
+	w.undo(f, func() {
+		if *sum -= f.Amount; *sum < 1e-9 {
+			*sum = 0
+		}
+	})
+}
+
+func (w *world) injectPartition(f *Fault, n *node, random *rand.Rand) bool {
+	cut := func(from, to *node) {
+		w.net.block(from, to)
+		w.undo(f, func() { w.net.unblock(from, to) })
+	}
+	switch f.Kind {
+	case FaultOneWay:
+		for _, other := range w.others(n, f.Other) {
+			cut(n, other)
+		}
+	case FaultIsolate:
+		for _, other := range w.others(n, 0) {
+			cut(n, other)
+			cut(other, n)
+		}
+	case FaultPartition:
+		sides := random.Uint64()
+		w.eachPair(func(a, b *node) bool { return (sides>>a.index^sides>>b.index)&1 == 1 }, cut)
+	case FaultPartial:
+		w.eachPair(func(*node, *node) bool { return random.IntN(3) == 0 }, cut)
+	case FaultClientPartition, FaultClientBreak:
+		for _, c := range w.clients {
+			if random.IntN(2) == 0 {
+				w.cutClient(f, c, n)
+			}
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *world) eachPair(chosen func(a, b *node) bool, cut func(from, to *node)) {
+	for i, a := range w.nodes {
+		for _, b := range w.nodes[i+1:] {
+			if chosen(a, b) {
+				cut(a, b)
+				cut(b, a)
+			}
+		}
+	}
+}
+
+func (w *world) cutClient(f *Fault, c *client, n *node) {
+	if f.Kind == FaultClientBreak {
+		c.breakConn(n.number())
+		return
+	}
+	conn := &c.conns[n.number()]
+	conn.blocked++
+	w.undo(f, func() { conn.blocked-- })
+}
+
+func (w *world) injectNode(f *Fault, n *node, random *rand.Rand) bool {
+	switch f.Kind {
+	case FaultPause:
+		n.frozenUntil = max(n.frozenUntil, w.now+f.Duration)
+	case FaultClockRate:
+		n.clock.set(w.now, 1+f.Amount, 0)
+		n.clockChanged()
+		w.undo(f, func() {
+			n.clock.set(w.now, n.rate, 0)
+			n.clockChanged()
+		})
+	case FaultClockJump:
+		n.clock.set(w.now, n.clock.rate, milliseconds(f.Amount))
+		n.clockChanged()
+	case FaultCrash:
+		w.power(f, n, random)
+	case FaultCrashAll:
+		for _, n := range w.nodes {
+			w.power(f, n, random)
+		}
+	case FaultCrashEffect:
+		if n.up && n.fuse == 0 {
+			n.fuse = max(1, int(f.Amount))
+			n.crashPlan = crashPlan{survival(random), f.Duration}
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// survival says what a crash leaves of what was not synced: nothing, or some.
+func survival(random *rand.Rand) *rand.Rand {
+	if random.IntN(3) == 0 {
+		return nil
+	}
+	return random
+}
+
+func (w *world) power(f *Fault, n *node, random *rand.Rand) {
+	n.crashPlan = crashPlan{survival(random), f.Duration}
+	n.crash()
+}
+
+// clockChanged plans the next round anew: the clock may reach its time earlier than planned.
+func (n *node) clockChanged() {
+	if n.up && !n.driving {
+		n.planRound(n.clock.when(n.store.NextRound(), n.w.now))
+	}
+}
+
+func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
+	switch f.Kind {
+	case FaultSlowDisk:
+		n.slow.sync += milliseconds(f.Amount)
+		w.undo(f, func() { n.slow.sync = max(0, n.slow.sync-milliseconds(f.Amount)) })
+	case FaultSyncFails:
+		n.slow.failing = fmt.Errorf("%w", errSyncFailed)
+		n.crashPlan = crashPlan{survival(random), f.Duration}
+	case FaultDiskFull:
+		n.slow.full = true
+		n.crashPlan = crashPlan{survival(random), f.Duration}
+		w.undo(f, func() { n.slow.full = false })
+	default:
+		return false
+	}
+	return true
+}
+
+// heal ends all faults, and starts every node that is not lost.
+func (w *world) heal() {
+	w.net.heal()
+	for _, c := range w.clients {
+		for i := range c.conns {
+			c.conns[i].blocked = 0
+		}
+	}
+	for _, n := range w.nodes {
+		n.slow, n.fuse = slowness{}, 0
+		n.frozenUntil = min(n.frozenUntil, w.now)
+		n.clock.set(w.now, n.rate, 0)
+		n.clockChanged()
+		n.start()
+	}
+}

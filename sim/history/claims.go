@@ -1,0 +1,187 @@
+package history
+
+import (
+	"errors"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// claim is an error that says something about the state: it must be true at one of the revisions that the store can
+// have been at when it was given.
+type claim struct {
+	operation *Operation
+	until     kv.Revision
+}
+
+func (c *checker) sortClaim(o *Operation) {
+	if !errors.Is(o.Err, kv.ErrKeyNotFound) && !errors.Is(o.Err, kv.ErrFutureRevision) {
+		return
+	}
+	switch o.Request.Kind {
+	case kv.KindRange, kv.KindPut, kv.KindDeleteRange, kv.KindTxn:
+	default:
+		return
+	}
+	from := max(1, c.times.floor(o.Invoke))
+	if o.serializable() {
+		from = 1
+	}
+	until := max(from, c.times.ceiling(o.Return))
+	c.claims[from] = append(c.claims[from], &claim{o, until})
+}
+
+// tryClaims looks which of the open claims are true at the revision that the model is at.
+func (c *checker) tryClaims(at kv.Revision) {
+	c.open = append(c.open, c.claims[at]...)
+	kept := c.open[:0]
+	for _, one := range c.open {
+		o := one.operation
+		_, _, err := c.model.Try(o.Request)
+		switch {
+		case err != nil && errors.Is(err, o.Err):
+			c.Claims++
+		case at >= one.until:
+			c.problem("%s was refused: %v. That was not so at any revision it can have been asked at (the last is %d)", o.name(), o.Err, at)
+		default:
+			kept = append(kept, one)
+		}
+	}
+	clear(c.open[len(kept):])
+	c.open = kept
+}
+
+func (c *checker) endClaims() {
+	for _, one := range c.open {
+		c.problem("%s was refused: %v. That was not so at any revision", one.operation.name(), one.operation.Err)
+	}
+}
+
+// checkCompactions: what was compacted away is not read, and nothing else is refused as compacted.
+func (c *checker) checkCompactions() {
+	if c.Commits == nil {
+		return
+	}
+	c.checkCompactionLog()
+	for i := range c.Operations {
+		o := &c.Operations[i]
+		switch {
+		case o.Outcome == Acknowledged && o.Request.Kind == kv.KindCompact:
+			c.checkCompacted(o)
+		case o.Outcome == Acknowledged:
+			c.checkReadable(o)
+		case o.Outcome == Refused && errors.Is(o.Err, kv.ErrCompacted):
+			if lowest := lowestRevision(o.Request); !c.compactedBy(lowest, o) {
+				c.problem("%s was refused as compacted, but revision %d was not", o.name(), lowest)
+			}
+		case o.Outcome == Refused && errors.Is(o.Err, kv.ErrFutureRevision) && o.Request.Kind == kv.KindCompact:
+			if floor := c.times.floor(o.Invoke); o.Request.Compact.Revision <= floor {
+				c.problem("%s was refused as being in the future, but revision %d had been seen before it began", o.name(), floor)
+			}
+		}
+	}
+}
+
+// checkCompactionLog: every compaction goes further than the one before, and was asked for by somebody who was not refused.
+func (c *checker) checkCompactionLog() {
+	asked := map[kv.Revision][]*Operation{}
+	for i := range c.Operations {
+		if o := &c.Operations[i]; o.Request.Kind == kv.KindCompact && o.Outcome != Refused {
+			asked[o.Request.Compact.Revision] = append(asked[o.Request.Compact.Revision], o)
+		}
+	}
+	last := kv.Revision(0)
+	for _, one := range c.compactions {
+		if one.Compacted <= last || one.Compacted > one.Revision {
+			c.problem("a compaction at %d followed the one at %d when the store was at revision %d", one.Compacted, last, one.Revision)
+		}
+		last = one.Compacted
+		if len(asked[one.Compacted]) == 0 {
+			c.problem("nobody asked for the compaction at %d, or was refused", one.Compacted)
+		}
+	}
+}
+
+func (c *checker) checkCompacted(o *Operation) {
+	at := o.Request.Compact.Revision
+	if at > o.Response.Revision {
+		c.problem("%s was answered at revision %d, which is before", o.name(), o.Response.Revision)
+	}
+	for _, one := range c.compactions {
+		// Several of one entry of the log are told as the last of them.
+		if one.Compacted >= at && one.At <= o.Return {
+			if one.At < o.Invoke {
+				c.problem("%s was answered, but history was compacted at %d before", o.name(), one.Compacted)
+			}
+			return
+		}
+	}
+	c.problem("lost: %s was answered, but history was not compacted by then", o.name())
+}
+
+// checkReadable: whoever answers at a revision after a compaction knows of it.
+func (c *checker) checkReadable(o *Operation) {
+	lowest := lowestRevision(o.Request)
+	if o.Request.Kind == kv.KindTxn && !ran(o, lowest) || lowest == 0 {
+		return
+	}
+	state := o.Response.Revision
+	if o.wrote() {
+		state--
+	}
+	for _, one := range c.compactions {
+		if one.Compacted > lowest && one.Revision < state {
+			c.problem("%s was answered at revision %d, but history had been compacted at %d", o.name(), o.Response.Revision, one.Compacted)
+			return
+		}
+	}
+	if o.serializable() {
+		return
+	}
+	for _, known := range c.times.compacted {
+		if known.operation.Return < o.Invoke && known.operation.Request.Compact.Revision > lowest {
+			c.problem("%s was answered, but before that %s was", o.name(), known.operation.name())
+			return
+		}
+	}
+}
+
+// compactedBy tells whether a revision may have been compacted when the operation was refused.
+func (c *checker) compactedBy(revision kv.Revision, o *Operation) bool {
+	for _, one := range c.compactions {
+		reaches := one.Compacted > revision
+		if o.Request.Kind == kv.KindCompact {
+			reaches = one.Compacted >= revision
+		}
+		if reaches && one.At <= o.Return {
+			return true
+		}
+	}
+	return o.Request.Kind == kv.KindCompact && revision <= 0
+}
+
+// lowestRevision is the oldest revision that the request asks for; 0: only the present.
+func lowestRevision(r *kv.Request) (lowest kv.Revision) {
+	if r.Kind == kv.KindCompact {
+		return r.Compact.Revision
+	}
+	eachOp(r, func(op *kv.Op) {
+		if op.Range != nil && op.Range.Revision > 0 && (lowest == 0 || op.Range.Revision < lowest) {
+			lowest = op.Range.Revision
+		}
+	})
+	return lowest
+}
+
+// ran tells whether the branch that a transaction took reads the revision. It looks only at the outer one.
+func ran(o *Operation, revision kv.Revision) bool {
+	branch := o.Request.Txn.Success
+	if !o.Response.Txn.Succeeded {
+		branch = o.Request.Txn.Failure
+	}
+	for i := range branch {
+		if branch[i].Range != nil && branch[i].Range.Revision == revision {
+			return true
+		}
+	}
+	return false
+}

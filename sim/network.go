@@ -1,0 +1,372 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/replica"
+)
+
+// network carries frames between nodes as package transport promises: whole or not at all, in order, and lost only when the
+// connection breaks, which both ends are told. Faults may let it do worse to the frames of consensus and liveness, which
+// must bear it: they arrive twice, or late.
+type network struct {
+	w     *world
+	links [][]*link // by from and to
+	// latency is the greatest one of a healthy link.
+	latency time.Duration
+	// What faults do, as sums over those in force.
+	loss, duplicate, reorder float64
+	jitter                   time.Duration
+}
+
+// link is one direction between two nodes.
+type link struct {
+	random  *rand.Rand
+	blocked int           // partitions in force; frames wait meanwhile, as bytes do that nobody acknowledges
+	delay   time.Duration // of every frame, by faults
+	last    time.Duration // when the youngest frame arrives
+	held    []frame
+}
+
+// conn is the connection between two nodes, for both directions. Frames of an earlier generation are lost.
+type conn struct {
+	generation uint64
+	alive      bool
+	told       [2]bool // the ends that know that it broke: the lower node, the higher one
+	refused    [2]bool // the ends that were refused when they tried again: nobody listens any more
+	blocks     uint64  // counts the partitions that began
+	random     *rand.Rand
+}
+
+type frame struct {
+	from, to   *node
+	life       uint64 // of the sender's process
+	sentAt     time.Duration
+	generation uint64
+	channel    byte
+	payload    []byte
+}
+
+const healthyLatency = 2 * time.Millisecond
+
+func newNetwork(w *world) *network {
+	n := &network{w: w, latency: healthyLatency}
+	for from := range w.plan.Nodes {
+		n.links = append(n.links, nil)
+		for to := range w.plan.Nodes {
+			n.links[from] = append(n.links[from], &link{random: w.source(sourceLink, from*100+to)})
+		}
+	}
+	return n
+}
+
+func (n *network) link(from, to *node) *link { return n.links[from.index][to.index] }
+
+// conn returns the connection between two nodes.
+func (n *network) conn(a, b *node) *conn {
+	if a.index > b.index {
+		a, b = b, a
+	}
+	c := a.conns[b.index]
+	if c == nil {
+		c = &conn{random: n.w.source(sourceConn, a.index*100+b.index)}
+		a.conns[b.index] = c
+	}
+	return c
+}
+
+func side(of, other *node) int {
+	if of.index < other.index {
+		return 0
+	}
+	return 1
+}
+
+// accepts tells whether a frame can be appended now.
+func (n *network) accepts(from, to *node) bool {
+	c := n.conn(from, to)
+	if !c.alive && c.told[side(from, to)] {
+		return false
+	}
+	return n.loss == 0 || n.link(from, to).random.Float64() >= n.loss
+}
+
+// send lets a frame travel.
+func (n *network) send(f frame) {
+	c := n.conn(f.from, f.to)
+	if !c.alive {
+		return // lost: the connection broke, and the sender does not know yet
+	}
+	f.generation = c.generation
+	l := n.link(f.from, f.to)
+	n.transmit(l, f, n.late(l, &f))
+	if n.duplicate > 0 && f.channel == replica.ChannelConsensus && l.random.Float64() < n.duplicate {
+		f.payload = slices.Clone(f.payload)
+		n.transmit(l, f, true)
+	}
+}
+
+// late tells whether the frame arrives late, after younger ones.
+func (n *network) late(l *link, f *frame) bool {
+	return n.reorder > 0 && (f.channel == replica.ChannelConsensus || f.channel == replica.ChannelLiveness) && l.random.Float64() < n.reorder
+}
+
+func (n *network) transmit(l *link, f frame, late bool) {
+	due := n.w.now + 50*time.Microsecond + l.delay + time.Duration(l.random.Int64N(int64(n.latency+n.jitter)))
+	if late {
+		due += time.Duration(l.random.Int64N(int64(time.Second)))
+	} else {
+		due = max(due, l.last)
+		l.last = due
+	}
+	n.w.push(event{at: due, run: func() { n.arrive(f) }})
+}
+
+// arrive brings a frame to its receiver's kernel.
+func (n *network) arrive(f frame) {
+	c, l := n.conn(f.from, f.to), n.link(f.from, f.to)
+	switch {
+	case f.generation != c.generation || !c.alive:
+	case l.blocked > 0:
+		l.held = append(l.held, f)
+	case !f.to.up:
+	case n.w.now < f.to.frozenUntil:
+		n.w.push(event{at: f.to.frozenUntil, run: func() { n.arrive(f) }})
+	default:
+		n.w.happened(traceDeliver, f.to.number(), uint64(f.from.id)<<8|uint64(f.channel), sum(f.payload))
+		f.to.enter(func() { f.to.receive(f.from.id, f.channel, f.payload) })
+	}
+}
+
+// block begins a partition of one direction; unblock ends it.
+func (n *network) block(from, to *node) {
+	l := n.link(from, to)
+	l.blocked++
+	c := n.conn(from, to)
+	c.blocks++
+	blocks := c.blocks
+	n.w.after(300*time.Millisecond+time.Duration(c.random.Int64N(int64(2500*time.Millisecond))), func() {
+		if l.blocked > 0 && c.blocks == blocks {
+			n.breakConn(from, to, false)
+		}
+	})
+}
+
+func (n *network) unblock(from, to *node) {
+	l := n.link(from, to)
+	if l.blocked--; l.blocked > 0 {
+		return
+	}
+	held := l.held
+	l.held = nil
+	for _, f := range held {
+		n.transmit(l, f, false)
+	}
+	n.connectSoon(from, to)
+}
+
+// breakConn ends the connection: what is under way is lost, and both ends hear of it sooner or later.
+func (n *network) breakConn(a, b *node, quickly bool) {
+	c := n.conn(a, b)
+	if !c.alive {
+		return
+	}
+	n.w.happened(traceFault, a.number(), uint64(b.number()), 1)
+	n.w.mark("connection broke")
+	c.alive, c.told, c.refused = false, [2]bool{}, [2]bool{}
+	c.generation++
+	n.link(a, b).held, n.link(b, a).held = nil, nil
+	n.link(a, b).last, n.link(b, a).last = 0, 0
+	slowest := 100 * time.Millisecond
+	if quickly {
+		slowest = 10 * time.Millisecond
+	}
+	for _, ends := range [2][2]*node{{a, b}, {b, a}} {
+		end, other := ends[0], ends[1]
+		life := end.life
+		n.w.after(time.Duration(c.random.Int64N(int64(slowest))), func() { n.tell(c, end, other, life) })
+	}
+}
+
+// tell lets one end find out that the connection broke.
+func (n *network) tell(c *conn, end, other *node, life uint64) {
+	if end.up && end.life == life && n.w.now < end.frozenUntil {
+		n.w.push(event{at: end.frozenUntil, run: func() { n.tell(c, end, other, life) }})
+		return
+	}
+	c.told[side(end, other)] = true
+	if end.up && end.life == life {
+		end.enter(func() { end.peerDown(other.id, false) })
+	}
+	n.connectSoon(end, other)
+}
+
+// connectSoon connects two nodes again, once both run, reach each other, and know that the old connection broke.
+func (n *network) connectSoon(a, b *node) {
+	c := n.conn(a, b)
+	n.w.after(time.Millisecond+time.Duration(c.random.Int64N(int64(60*time.Millisecond))), func() { n.connect(a, b) })
+}
+
+func (n *network) connect(a, b *node) {
+	c := n.conn(a, b)
+	if c.alive || !c.told[0] || !c.told[1] || n.link(a, b).blocked > 0 || n.link(b, a).blocked > 0 {
+		return
+	}
+	if frozen := max(a.frozenUntil, b.frozenUntil); n.w.now < frozen {
+		n.w.push(event{at: frozen, run: func() { n.connect(a, b) }})
+		return
+	}
+	if !a.up || !b.up {
+		n.refuse(c, a, b)
+		n.refuse(c, b, a)
+		return
+	}
+	c.alive = true
+	a.enter(func() { a.store.PeerUp(b.id) })
+	if b.up {
+		b.enter(func() { b.store.PeerUp(a.id) })
+	}
+}
+
+// refuse tells one end, once, that nobody listens at the other any more.
+func (n *network) refuse(c *conn, end, other *node) {
+	if end.up && !other.up && !c.refused[side(end, other)] {
+		c.refused[side(end, other)] = true
+		end.enter(func() { end.peerDown(other.id, true) })
+	}
+}
+
+// started lets the others connect to a node that has just been started. Its own end of old connections is gone.
+func (n *network) started(node *node) {
+	for _, other := range n.w.nodes {
+		if other == node {
+			continue
+		}
+		c := n.conn(node, other)
+		c.told[side(node, other)] = true
+		if c.generation == 0 { // the first start of all
+			c.generation, c.told = 1, [2]bool{true, true}
+		}
+		n.connectSoon(node, other)
+	}
+}
+
+// stopped lets the others find out that a node's process is gone.
+func (n *network) stopped(node *node) {
+	for _, other := range n.w.nodes {
+		if other != node {
+			n.breakConn(node, other, true)
+		}
+	}
+}
+
+// heal ends what faults do to the network.
+func (n *network) heal() {
+	n.loss, n.duplicate, n.reorder, n.jitter = 0, 0, 0, 0
+	for _, from := range n.w.nodes {
+		for _, to := range n.w.nodes {
+			l := n.link(from, to)
+			l.delay = 0
+			if l.blocked > 0 {
+				l.blocked = 1
+				n.unblock(from, to)
+			}
+		}
+	}
+}
+
+// transport is a node's end of the network: replica.Transport and gateway.Sender.
+type transport struct {
+	node   *node
+	frames []frame
+}
+
+var _ gateway.Sender = (*transport)(nil)
+
+func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
+	t.node.effect()
+	n := t.node.w.net
+	other := t.node.w.nodes[to-1]
+	if !n.accepts(t.node, other) {
+		return false
+	}
+	t.frames = append(t.frames, frame{from: t.node, to: other, life: t.node.life, channel: channel, payload: encode(nil)})
+	return true
+}
+
+func (t *transport) Flush() {
+	if len(t.frames) == 0 {
+		return
+	}
+	frames := t.frames
+	t.frames = nil
+	w := t.node.w
+	for i := range frames {
+		f := &frames[i]
+		f.sentAt = w.now
+		w.happened(traceFrame, t.node.number(), uint64(f.to.id)<<8|uint64(f.channel), sum(f.payload))
+		t.node.effect()
+		w.net.send(*f)
+	}
+	t.node.effect()
+}
+
+// Kick has the frames of all peers sent: nobody can tell.
+func (t *transport) Kick(kv.NodeID) { t.Flush() }
+
+var errBroken = errors.New("sim: the connection between the nodes broke")
+
+func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (replica.Stream, error) {
+	t.node.effect()
+	s := &stream{transport: t, to: t.node.w.nodes[to-1], name: name}
+	if !s.reaches() {
+		return nil, errBroken
+	}
+	return s, nil
+}
+
+// stream carries a snapshot on a connection of its own.
+type stream struct {
+	bytes.Buffer
+	transport *transport
+	to        *node
+	name      string
+}
+
+func (s *stream) reaches() bool {
+	from, n := s.transport.node, s.transport.node.w.net
+	return s.to.up && n.link(from, s.to).blocked == 0 && n.link(s.to, from).blocked == 0
+}
+
+// Close hands the stream over. While the network loses things it may be cut short, or only the answer be lost.
+func (s *stream) Close() error {
+	from := s.transport.node
+	n := from.w.net
+	l := n.link(from, s.to)
+	from.effect()
+	from.sleep(time.Duration(l.random.Int64N(int64(20 * time.Millisecond))))
+	for i := 0; s.reaches() && from.w.now < s.to.frozenUntil; i++ {
+		from.sleep(s.to.frozenUntil - from.w.now)
+	}
+	if !s.reaches() {
+		return errBroken
+	}
+	content := s.Bytes()
+	if n.loss > 0 && len(content) > 0 && l.random.IntN(6) == 0 {
+		content = content[:l.random.IntN(len(content))]
+		from.w.mark("snapshot cut short")
+	}
+	err := errBroken
+	s.to.enter(func() { err = s.to.store.ReceiveStream(from.id, s.name, bytes.NewReader(slices.Clone(content))) })
+	if !s.reaches() || n.loss > 0 && l.random.IntN(6) == 0 {
+		return errBroken
+	}
+	return err
+}

@@ -1,0 +1,315 @@
+package sim
+
+import (
+	"bufio"
+	"bytes"
+	cryptorand "crypto/rand"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// election guards crypto/rand.Reader. Package go.etcd.io/raft draws the jitter of its election timeouts from that variable and lets nobody
+// pass another source, so a run of Raft replaces it by a seeded one, and only one run at a time can.
+var election sync.Mutex
+
+// chance is a rand.Rand as an io.Reader.
+type chance struct{ *rand.Rand }
+
+func (c chance) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(c.Uint32())
+	}
+	return len(p), nil
+}
+
+// Run executes a plan. It returns when the verdict is known.
+func Run(p Plan, o RunOptions) (result Result) {
+	if p.Protocol == Raft {
+		election.Lock()
+		before := cryptorand.Reader
+		defer func() {
+			cryptorand.Reader = before
+			election.Unlock()
+		}()
+	}
+	if err := p.Validate(); err != nil {
+		return Result{Plan: p, Verdict: Crash, Problem: err.Error()}
+	}
+	w := newWorld(p, o)
+	if p.Protocol == Raft {
+		cryptorand.Reader = chance{w.source(sourceElection, 0)}
+	}
+	w.run()
+	w.finish()
+	w.marks["rounds"] = int(w.rounds)
+	if w.reading() {
+		_ = w.trace.lines.(*bufio.Writer).Flush() // a trace that cannot be written is no verdict about the run
+	}
+	if w.verdict == "" {
+		w.verdict = Passed
+	}
+	return Result{
+		Plan: p, Verdict: w.verdict, Problem: w.problem, Hash: w.trace.hash, Time: w.now, Events: w.events,
+		Operations: w.outcomes, Faults: w.faults, Marks: w.marks,
+	}
+}
+
+// Validate tells what is wrong with a plan.
+func (p Plan) Validate() error {
+	switch {
+	case p.Nodes < 1 || p.Nodes > maxNodes:
+		return fmt.Errorf("sim: a cluster of %d nodes; 1 to %d are possible", p.Nodes, maxNodes)
+	case p.Protocol != Raft && p.Protocol != Paxos:
+		return fmt.Errorf("sim: the protocol %q is unknown; there are %q and %q", p.Protocol, Raft, Paxos)
+	case p.Engine != Memory:
+		return fmt.Errorf("sim: the engine %q is not possible here", p.Engine)
+	case p.Duration <= 0 || p.Limits.Heartbeat <= 0:
+		return errors.New("sim: the duration and the heartbeat interval must be positive")
+	}
+	for _, c := range p.Clients {
+		if _, found := findWorkload(c.Workload); !found {
+			return fmt.Errorf("sim: there is no workload %q", c.Workload)
+		}
+	}
+	return nil
+}
+
+func findWorkload(name string) (Workload, bool) {
+	for _, w := range Workloads() {
+		if w.Name == name {
+			return w, true
+		}
+	}
+	return Workload{}, false
+}
+
+// run is the course of a run. A panic of the code under test ends it.
+func (w *world) run() {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case productPanic:
+			w.fail(Crash, "%v", r)
+		default:
+			w.fail(Crash, "%v", productPanic{r, debug.Stack()})
+		}
+	}()
+	for _, n := range w.nodes {
+		n.start()
+	}
+	w.aside("setup", func(l Workload) func(Client) { return l.Setup })
+	if w.verdict != "" {
+		return
+	}
+	w.base = w.now
+	w.begin()
+	w.runUntil(w.base+w.plan.Duration, time.Second, nil)
+	if w.verdict != "" {
+		return
+	}
+	w.ended = true
+	w.heal()
+	w.recover()
+	w.aside("check", func(l Workload) func(Client) { return l.Check })
+	if w.verdict != "" {
+		return
+	}
+	w.compare()
+}
+
+// begin starts the clients and plans the faults.
+func (w *world) begin() {
+	for _, c := range w.plan.Clients {
+		l, _ := findWorkload(c.Workload)
+		w.newClient(c.Number, l.Name, l.Client)
+	}
+	for i := range w.plan.Faults {
+		f := &w.plan.Faults[i]
+		w.push(event{at: w.base + f.At, run: func() { w.inject(i, f) }})
+	}
+}
+
+// patience is how long a healthy cluster may take to do what it must.
+const patience = 30 * time.Second
+
+// aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
+func (w *world) aside(what string, part func(Workload) func(Client)) {
+	seen := map[string]bool{}
+	for i, p := range w.plan.Clients {
+		l, _ := findWorkload(p.Workload)
+		run := part(l)
+		if seen[l.Name] || run == nil || w.verdict != "" {
+			continue
+		}
+		seen[l.Name] = true
+		number := 1000 + i
+		if what == "check" {
+			number += 1000
+		}
+		c := w.newClient(number, l.Name+" "+what, run)
+		w.runUntil(w.now+patience, 10*time.Millisecond, func() bool { return c.done })
+		if w.verdict == "" && !c.done {
+			w.fail(Liveness, "the %s of workload %s did not end on a healthy cluster:%s", what, l.Name, w.describe())
+		}
+	}
+}
+
+// recover demands that a healed cluster serves, answers what is open, and becomes of one mind.
+func (w *world) recover() {
+	if w.verdict != "" {
+		return
+	}
+	if w.reading() {
+		w.line("everything is healed")
+	}
+	if !w.runUntil(w.now+patience, 5*time.Millisecond, w.settled) && w.verdict == "" {
+		w.fail(Liveness, "%s after everything was healed the cluster has not settled; %d entries are applied somewhere:%s",
+			patience, len(w.truth.log)+1, w.describe())
+	}
+}
+
+// settled tells whether every client has returned and every node that is not lost has applied everything.
+func (w *world) settled() bool {
+	for _, c := range w.clients {
+		if !c.done {
+			return false
+		}
+	}
+	if w.leader() == nil {
+		return false
+	}
+	for _, n := range w.nodes {
+		if n.lostReason != "" {
+			continue
+		}
+		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// compare holds the states of all nodes against each other, and the answers against the oracle.
+func (w *world) compare() {
+	w.recover() // the checks of the workloads may have written
+	if w.verdict != "" {
+		return
+	}
+	var first *node
+	for _, n := range w.nodes {
+		if n.lostReason != "" {
+			continue
+		}
+		if err := n.disks.check(); err != nil {
+			w.fail(Crash, "the disks of node %d: %v", n.id, err)
+		}
+		w.checkNode(n)
+		if queued := n.store.Metrics().RequestsQueued; queued != 0 {
+			w.fail(Crash, "node %d counts %d requests, all are answered", n.id, queued)
+		}
+		if err := w.truth.tellsTheTruth(n); err != nil {
+			w.fail(Correctness, "%v", err)
+		}
+		if first == nil {
+			first = n
+			continue
+		}
+		if err := sameState(first, n); err != nil {
+			w.fail(Correctness, "%v", err)
+		}
+	}
+	if w.verdict != "" {
+		return
+	}
+	w.history.Full, w.history.Final = w.truth.events, w.truth.revision
+	if problems := checkHistory(&w.history); len(problems) > 0 {
+		w.fail(Correctness, "%s", strings.Join(problems, "\n"))
+	}
+}
+
+// sameState compares two nodes at every revision that they still have.
+func sameState(a, b *node) error {
+	if a.replica.Applied() != b.replica.Applied() || a.replica.Revision() != b.replica.Revision() || a.replica.Compacted() != b.replica.Compacted() {
+		return fmt.Errorf("node %d is at entry %d, revision %d, compacted %d; node %d at %d, %d, %d", a.id, a.replica.Applied(), a.replica.Revision(),
+			a.replica.Compacted(), b.id, b.replica.Applied(), b.replica.Revision(), b.replica.Compacted())
+	}
+	left, right := a.replica.View(), b.replica.View()
+	defer left.Close()
+	defer right.Close()
+	// A hash covers all rows up to its revision that were not superseded and forgotten, so a few say as much as all.
+	first, last := max(1, a.replica.Compacted()), a.replica.Revision()
+	for _, revision := range []kv.Revision{first, first + (last-first)/2, last} {
+		x, err := left.Hash(revision)
+		if err != nil {
+			return fmt.Errorf("node %d at revision %d: %w", a.id, revision, err)
+		}
+		y, err := right.Hash(revision)
+		if err != nil {
+			return fmt.Errorf("node %d at revision %d: %w", b.id, revision, err)
+		}
+		if x != y {
+			return fmt.Errorf("at revision %d node %d has hash %x, node %d %x", revision, a.id, x, b.id, y)
+		}
+	}
+	return nil
+}
+
+// tellsTheTruth compares the history that a node retains with what happened.
+func (t *truth) tellsTheTruth(n *node) error {
+	view := n.replica.View()
+	defer view.Close()
+	from := max(view.Compacted(), 1) + 1
+	events := t.events
+	for len(events) > 0 && events[0].KV.ModRevision < from {
+		events = events[1:]
+	}
+	for from <= view.Revision() {
+		next, err := view.History(from, view.Revision(), 1<<20, func(e *mvcc.Effect) error {
+			switch {
+			case len(events) == 0:
+				return fmt.Errorf("the history has %q at revision %d, which never happened", e.Key, e.At.Rev)
+			case !sameEvent(e, &events[0]):
+				return fmt.Errorf("the history has %q=%q at revision %d, but %q=%q at %d is next", e.Key, e.Value, e.At.Rev,
+					events[0].KV.Key, events[0].KV.Value, events[0].KV.ModRevision)
+			}
+			events = events[1:]
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("node %d: %w", n.id, err)
+		}
+		from = next
+	}
+	if len(events) > 0 {
+		return fmt.Errorf("node %d: revision %d is missing in the history", n.id, events[0].KV.ModRevision)
+	}
+	return nil
+}
+
+func sameEvent(e *mvcc.Effect, event *kv.Event) bool {
+	return bytes.Equal(e.Key, event.KV.Key) && e.At.Rev == event.KV.ModRevision && e.Version == event.KV.Version &&
+		(e.Version == 0 || bytes.Equal(e.Value, event.KV.Value) && e.Create == event.KV.CreateRevision && e.Lease == event.KV.Lease)
+}
+
+// finish ends whatever still runs.
+func (w *world) finish() {
+	for _, c := range w.clients {
+		c.over = true
+		c.code.stop()
+	}
+	for _, n := range w.nodes {
+		for _, c := range append(n.jobs, n.driver) {
+			if c != nil {
+				c.stop()
+			}
+		}
+	}
+}

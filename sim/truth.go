@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+func nodeID(number int) kv.NodeID { return kv.NodeID(number) }
+
+// truth is what really happened: what the first node to apply an entry made of it, and that all others made the same.
+type truth struct {
+	w *world
+	// log holds the entries from the one after BootstrapIndex on.
+	log      []entryRecord
+	revision kv.Revision
+	events   []kv.Event // all, in order
+	live     map[string]kv.KeyValue
+	scratch  []byte
+}
+
+type entryRecord struct {
+	term      consensus.Term
+	seq       uint64
+	void      bool
+	revision  kv.Revision
+	effects   uint64
+	compacted kv.Revision // as of the entry
+}
+
+func newTruth(w *world) *truth { return &truth{w: w, revision: 1, live: map[string]kv.KeyValue{}} }
+
+// applied compares what a node made of an entry with what the first one did.
+func (t *truth) applied(n *node, a *shard.Applied) {
+	at := int(a.Index) - int(consensus.BootstrapIndex) - 1
+	t.w.happened(traceApplied, n.number(), uint64(a.Index), uint64(a.Revision))
+	if a.Jump {
+		if at >= len(t.log) || at >= 0 && (t.log[at].revision != a.Revision || t.log[at].term != a.Term) {
+			t.w.fail(Correctness, "node %d jumped to entry %d of term %d at revision %d, which is not what was applied elsewhere", n.id, a.Index, a.Term, a.Revision)
+		}
+		n.next = a.Index + 1
+		return
+	}
+	if a.Index != n.next {
+		t.w.fail(Correctness, "node %d announced entry %d, %d was next", n.id, a.Index, n.next)
+	}
+	n.next = a.Index + 1
+	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: t.sum(a.Effects)}
+	record.compacted = max(a.Compacted, t.compactedAt(a.Index-1))
+	switch {
+	case at < len(t.log):
+		if t.log[at] != record {
+			t.w.fail(Correctness, "node %d applied entry %d as %+v, another as %+v", n.id, a.Index, record, t.log[at])
+		}
+	case at > len(t.log):
+		t.w.fail(Correctness, "node %d applied entry %d, nobody applied entry %d", n.id, a.Index, uint64(len(t.log))+uint64(consensus.BootstrapIndex)+1)
+	default:
+		t.log = append(t.log, record)
+		t.first(n, a)
+	}
+}
+
+// first takes an entry that no other node has applied yet.
+func (t *truth) first(n *node, a *shard.Applied) {
+	if a.Void {
+		t.w.mark("void entry")
+	}
+	if a.Compacted != 0 {
+		t.w.mark("compaction")
+	}
+	for i := range a.Effects {
+		e := &a.Effects[i]
+		if e.At.Rev != t.revision && e.At.Rev != t.revision+1 || e.At.Rev == t.revision && i == 0 {
+			t.w.fail(Correctness, "entry %d writes revision %d after %d", a.Index, e.At.Rev, t.revision)
+		}
+		t.revision = e.At.Rev
+		t.record(e)
+	}
+	if t.revision != a.Revision {
+		t.w.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)
+	}
+	if t.w.reading() && len(a.Effects) > 0 {
+		t.w.line("node %d | first to apply entry %d of term %d: revisions %d to %d", n.id, a.Index, a.Term, a.Effects[0].At.Rev, a.Revision)
+	}
+}
+
+// record turns an effect into the event that watchers see.
+func (t *truth) record(e *mvcc.Effect) {
+	event := kv.Event{Type: kv.EventPut, KV: kv.KeyValue{Key: e.Key, Value: e.Value, CreateRevision: e.Create,
+		ModRevision: e.At.Rev, Version: e.Version, Lease: e.Lease}}
+	if before, found := t.live[string(e.Key)]; found {
+		event.Prev = &before
+	}
+	if e.Version == 0 {
+		event.Type, event.KV = kv.EventDelete, kv.KeyValue{Key: e.Key, ModRevision: e.At.Rev}
+		delete(t.live, string(e.Key))
+	} else {
+		t.live[string(e.Key)] = event.KV
+	}
+	t.events = append(t.events, event)
+}
+
+// sum stands for the effects of an entry.
+func (t *truth) sum(effects []mvcc.Effect) uint64 {
+	h := tracer{}
+	for i := range effects {
+		e := &effects[i]
+		h.add(uint64(e.At.Rev), uint64(e.At.Sub), uint64(e.Create), uint64(e.Version), uint64(e.Lease), sum(e.Key), sum(e.Value), uint64(e.Prev.Rev))
+	}
+	return h.hash
+}
+
+func (t *truth) compactedAt(index consensus.Index) kv.Revision {
+	if at := int(index) - int(consensus.BootstrapIndex) - 1; at >= 0 && at < len(t.log) {
+		return t.log[at].compacted
+	}
+	return 0
+}
+
+// observeLeases: at most one node may read without asking anybody, and nothing of a later term than its own is committed.
+func (t *truth) observeLeases() {
+	var holder *node
+	for _, n := range t.w.nodes {
+		if !n.up || !n.replica.LeaseValid() {
+			continue
+		}
+		_, term := n.replica.Leader()
+		if holder != nil {
+			t.w.fail(Correctness, "nodes %d and %d hold leases for reads at the same time:%s", holder.id, n.id, t.w.describe())
+		}
+		holder = n
+		if last := len(t.log) - 1; last >= 0 && uint64(t.log[last].term) > term {
+			t.w.fail(Correctness, "node %d holds a lease for reads in term %d, an entry of term %d is committed", n.id, term, t.log[last].term)
+		}
+	}
+}

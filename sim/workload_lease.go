@@ -1,0 +1,132 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// leaseWorkload: leases are granted, get keys, are renewed, asked about, revoked, or forgotten. The oracle judges when they end.
+var leaseWorkload = Workload{
+	Name: "lease",
+	Client: func(c Client) {
+		u := newUser(c, "lease")
+		lives := 0
+		u.loop(4*u.pause(), func() {
+			lives++
+			u.leaseLife(lives)
+		})
+	},
+	Check: func(c Client) {
+		u := newUser(c, "lease check")
+		u.untilDone("the end of all leases that nobody renews", 25*time.Second, func() error { return allLeasesEnded(u) })
+	},
+}
+
+func (u *user) leaseLife(life int) {
+	r := &kv.LeaseGrantRequest{TTLSeconds: int64(1 + u.Rand().IntN(6))}
+	if u.one(2) {
+		r.ID = kv.LeaseID(u.Number()*1_000_000 + life)
+	}
+	granted, err := u.do(&kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: r})
+	if err != nil {
+		return
+	}
+	id := granted.LeaseGrant.ID
+	for i := range u.Rand().IntN(4) {
+		u.attach(id, i)
+	}
+	for range u.Rand().IntN(6) {
+		if u.Ended() {
+			return
+		}
+		if !u.useLease(id) {
+			return
+		}
+		if u.Sleep(u.between(0, time.Duration(r.TTLSeconds)*700*time.Millisecond)) != nil {
+			return
+		}
+	}
+	if u.one(2) {
+		_, _ = u.do(&kv.Request{Kind: kv.KindLeaseRevoke, LeaseRevoke: &kv.LeaseRevokeRequest{ID: id}})
+	}
+}
+
+func (u *user) attach(id kv.LeaseID, i int) {
+	r := put(fmt.Appendf(nil, "l/%d/%d", u.Number(), i), u.value())
+	r.Put.Lease = id
+	_, _ = u.do(r)
+}
+
+// useLease does one thing with the lease and tells whether the store knows it.
+func (u *user) useLease(id kv.LeaseID) bool {
+	switch u.Rand().IntN(8) {
+	case 0:
+		u.attach(id, u.Rand().IntN(4))
+	case 1:
+		_, _ = u.do(&kv.Request{Kind: kv.KindLeaseLeases})
+	case 2, 3:
+		answer, err := u.do(&kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id, Keys: u.one(2)}})
+		return err != nil || answer.LeaseTimeToLive.TTLSeconds >= 0
+	case 4: // a key may move to another lease, or to none
+		_, _ = u.do(put(fmt.Appendf(nil, "l/%d/%d", u.Number(), u.Rand().IntN(4)), u.value()))
+	default:
+		answer, err := u.do(&kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: id}})
+		if err == nil && answer.LeaseKeepAlive.TTLSeconds > 0 {
+			u.Mark("lease renewed")
+		}
+		return err != nil || answer.LeaseKeepAlive.TTLSeconds > 0
+	}
+	return true
+}
+
+func allLeasesEnded(u *user) error {
+	answer, err := u.insist(&kv.Request{Kind: kv.KindLeaseLeases})
+	if err != nil {
+		return err
+	}
+	if ids := answer.LeaseLeases.IDs; len(ids) > 0 {
+		return fmt.Errorf("%d leases live, the first is %x", len(ids), int64(ids[0]))
+	}
+	answer, err = u.insist(get(kv.Span{Start: []byte{0}, End: []byte{0}}))
+	if err != nil {
+		return err
+	}
+	for _, e := range answer.Range.KVs {
+		if e.Lease != 0 {
+			return fmt.Errorf("key %q is attached to lease %x, which has ended", e.Key, int64(e.Lease))
+		}
+	}
+	return nil
+}
+
+// compactionWorkload: history is compacted close to the present. What was compacted away must not be read any more.
+var compactionWorkload = Workload{Name: "compaction", Client: func(c Client) {
+	u := newUser(c, "compaction")
+	u.loop(10*u.pause(), func() {
+		if answer, err := u.insist(get(single(registerKey(u.Rand().IntN(registers))))); err != nil || answer.Revision < 3 {
+			return
+		}
+		at := max(1, u.newest-kv.Revision(u.Rand().IntN(40)))
+		if u.one(10) {
+			at = u.newest + kv.Revision(u.Rand().IntN(3))
+		}
+		_, err := u.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: at, Physical: u.one(4)}})
+		if err != nil {
+			return
+		}
+		u.Mark("compacted")
+		r := get(registerSpan)
+		for _, r.Range.Revision = range []kv.Revision{at, max(1, at-1)} {
+			_, err := u.insist(r)
+			if r.Range.Revision < at && err == nil {
+				u.Fail("revision %d was read, although the history below %d had been compacted", r.Range.Revision, at)
+			}
+			if r.Range.Revision == at && err != nil && !errors.Is(err, kv.ErrCompacted) && !errors.Is(err, ErrEnded) {
+				u.Fail("revision %d could not be read right after the compaction at it: %v", at, err)
+			}
+		}
+	})
+}}

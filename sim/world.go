@@ -1,0 +1,196 @@
+package sim
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/quoratedb/quorate/sim/history"
+)
+
+const maxNodes = 7
+
+// world is a cluster in one goroutine: real drivers, cores, machines, gateways and watch hubs on a simulated network, disks and
+// clocks. Everything follows from the plan.
+type world struct {
+	plan    Plan
+	options RunOptions
+	now     time.Duration
+	queue   eventQueue
+	trace   tracer
+	nodes   []*node
+	net     *network
+	clients []*client
+	pending [maxNodes][]*pendingAnswer // by node
+	gone    *rand.Rand                 // how soon clients notice that a node is gone
+	truth   *truth
+	history history.History
+
+	base     time.Duration // when the clients' work began: faults count from here
+	ended    bool          // clients are asked to stop
+	problem  string
+	verdict  Verdict
+	events   int64
+	rounds   int64
+	marks    map[string]int
+	outcomes map[string]int
+	faults   map[string]int
+}
+
+// Sources of chance. Each part of the world draws from its own, so that leaving one out changes nothing for the others.
+const (
+	sourcePlan uint64 = iota + 1
+	sourceNode
+	sourceLink
+	sourceConn
+	sourceClient
+	sourceClientLink
+	sourceElection
+	sourceGone
+)
+
+func (w *world) source(kind uint64, number int) *rand.Rand {
+	return rand.New(rand.NewPCG(w.plan.Seed, kind<<32|uint64(number)))
+}
+
+func newWorld(p Plan, o RunOptions) *world {
+	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
+	if o.Trace != nil {
+		w.trace.lines = bufio.NewWriterSize(o.Trace, 64<<10)
+	}
+	w.truth = newTruth(w)
+	w.gone = w.source(sourceGone, 0)
+	w.net = newNetwork(w)
+	for i := range p.Nodes {
+		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1)}
+		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
+		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
+		n.disks = newMemoryDisks(n)
+		w.nodes = append(w.nodes, n)
+	}
+	return w
+}
+
+func (w *world) push(e event) { w.queue.push(e) }
+
+// after plans something that is not part of a node's process.
+func (w *world) after(d time.Duration, run func()) { w.push(event{at: w.now + d, run: run}) }
+
+// mark counts that something worth covering happened.
+func (w *world) mark(name string) { w.marks[name]++ }
+
+// fail ends the run with the first thing that was wrong.
+func (w *world) fail(v Verdict, format string, args ...any) {
+	if w.verdict == "" {
+		w.verdict = v
+		w.problem = fmt.Sprintf("at %s: ", seconds(w.now)) + fmt.Sprintf(format, args...)
+		if w.reading() {
+			w.line("%s: %s", v, w.problem)
+		}
+	}
+}
+
+// step lets the next event happen.
+func (w *world) step() {
+	e := w.queue.pop()
+	w.now = e.at
+	if n := e.node; n != nil {
+		if !n.up || n.life != e.life {
+			return
+		}
+		if w.now < n.frozenUntil {
+			e.at = n.frozenUntil
+			w.push(e)
+			return
+		}
+		w.events++
+		n.enter(e.run)
+		return
+	}
+	w.events++
+	e.run()
+}
+
+// maxEvents ends a run that goes round in circles without letting time pass.
+const maxEvents = 20_000_000
+
+// runUntil lets events happen until the time has come, or the condition holds, which is asked every so often.
+func (w *world) runUntil(end, every time.Duration, condition func() bool) bool {
+	look := w.now + every
+	for w.verdict == "" && len(w.queue.heap) > 0 && w.queue.heap[0].at <= end {
+		w.step()
+		if condition != nil && w.now >= look {
+			if condition() {
+				return true
+			}
+			look = w.now + every
+		}
+		if w.events > maxEvents {
+			w.fail(Liveness, "%d events in %s: something goes round in circles", w.events, seconds(w.now))
+		}
+	}
+	if w.verdict == "" && w.now < end {
+		w.now = end
+	}
+	return condition != nil && w.verdict == "" && condition()
+}
+
+// leader returns the node that serves, the newest if an older one does not know yet.
+func (w *world) leader() (newest *node) {
+	var highest uint64
+	for _, n := range w.nodes {
+		if !n.up || w.now < n.frozenUntil || !n.replica.IsLeader() {
+			continue
+		}
+		if _, term := n.replica.Leader(); newest == nil || term > highest {
+			newest, highest = n, term
+		}
+	}
+	return newest
+}
+
+// afterRound holds a node, and now and then the world, against what must always be true.
+func (w *world) afterRound(n *node) {
+	w.rounds++
+	n.rounds++
+	if n.failed != nil {
+		return
+	}
+	if n.rounds%checkEvery == 0 {
+		w.checkNode(n)
+	}
+	if w.rounds%4 == 0 {
+		w.truth.observeLeases()
+	}
+}
+
+// checkEvery is how many rounds of a node lie between two looks at its invariants.
+const checkEvery = 8
+
+func (w *world) checkNode(n *node) {
+	if err := n.store.Check(); err != nil {
+		w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
+	}
+	// After a crash the compacted revision is ahead of the applied index until the replay has caught up.
+	if n.machine.Compacted() == w.truth.compactedAt(n.machine.AppliedIndex()) {
+		if err := n.machine.Check(); err != nil {
+			w.fail(Crash, "the state machine of node %d breaks an invariant: %v", n.id, err)
+		}
+	}
+}
+
+// describe says where every node stands.
+func (w *world) describe() string {
+	var b strings.Builder
+	for _, n := range w.nodes {
+		b.WriteString("\n  " + n.describe())
+	}
+	for _, c := range w.clients {
+		if !c.done {
+			fmt.Fprintf(&b, "\n  client %d (%s) waits for %s", c.number, c.workload, c.waitsFor)
+		}
+	}
+	return b.String()
+}

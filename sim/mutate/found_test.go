@@ -21,11 +21,14 @@ func TestMutantIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := options{jobs: 1, first: 1, limit: 10 * time.Minute}
-	row := o.try(context.Background(), tree, &selected[0])
-	if row.Status != found {
-		t.Fatalf("%+v", row)
+	rows, err := o.runAll(context.Background(), tree, selected)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(row.command(), "--only replica/answer-before-commit --first ") {
+	if err := verdict(rows); err != nil {
+		t.Fatalf("%v: %+v", err, rows)
+	}
+	if row := rows[0]; !strings.Contains(row.command(), "--only replica/answer-before-commit --first ") {
 		t.Errorf("the command to reproduce is %q", row.command())
 	}
 }

@@ -5,13 +5,13 @@ import "github.com/quoratedb/quorate/sim"
 var replicaMutations = []Mutation{
 	{
 		Name: "replica/skip-sync", Breaks: "the log is not synced",
-		File: "replica/round.go", Verdicts: stopped, Seeds: 20,
+		File: "replica/round.go", Verdicts: noticed, Seeds: 20,
 		Old: "\terr = s.opts.Log.Sync()\n",
 		New: "",
 	},
 	{
 		Name: "replica/messages-before-sync", Breaks: "messages that must wait for the sync leave with the others",
-		File: "replica/group.go", Verdicts: stopped, Seeds: 40,
+		File: "replica/group.go", Verdicts: noticed, Seeds: 40,
 		Old: "\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})\n",
 		New: "\tr.send(a.AfterSync)\n\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync})\n",
 	},

@@ -94,14 +94,6 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls := o.control(ctx, t, rows)
-	for i := range controls {
-		o.show(&controls[i])
-	}
-	rows = append(rows, controls...)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	if o.output == "json" {
 		if err := printJSON(os.Stdout, rows); err != nil {
 			return err
@@ -121,20 +113,33 @@ func (o *options) show(r *Row) {
 	}
 }
 
-// runAll tries every mutation, several at a time, and shows each row as soon as it is known. The rows are in the order of the list.
+// runAll tries every mutation, several at a time, and shows each row as soon as it is known. The rows are in the order of the list,
+// and end with those of the code as it is.
 func (o *options) runAll(ctx context.Context, t *tree, selected []Mutation) ([]Row, error) {
-	// Everything that no mutation touches is compiled once, not by several jobs at a time.
-	if err := t.build(ctx, nil, "", workerPackage, os.DevNull); err != nil {
+	dir, err := os.MkdirTemp("", "quorate-mutate-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	c, err := o.newControl(ctx, t, dir)
+	if err != nil {
 		return nil, err
 	}
 	rows := make([]Row, len(selected))
 	o.each(len(selected), func(i int, show func(func())) {
 		if ctx.Err() == nil {
-			rows[i] = o.try(ctx, t, &selected[i])
+			rows[i] = o.try(ctx, t, c, &selected[i])
 			show(func() { o.show(&rows[i]) })
 		}
 	})
-	return rows, ctx.Err()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	controls, err := c.rows(ctx, o.first, rows)
+	for i := range controls {
+		o.show(&controls[i])
+	}
+	return append(rows, controls...), err
 }
 
 // each calls do for 0 to n-1, in o.jobs goroutines. What is given to show runs one at a time.

@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/sim"
@@ -62,14 +64,45 @@ type outcome struct {
 	problem string
 }
 
+// control is the program without a mutation. A seed shows a mutation only if the code as it is passes it.
+type control struct {
+	program, dir string
+	limit        time.Duration
+
+	mu    sync.Mutex
+	known map[seedRange]outcome // of single seeds
+}
+
+// newControl builds the code as it is. Everything that no mutation touches is compiled by that.
+func (o *options) newControl(ctx context.Context, t *tree, dir string) (*control, error) {
+	c := &control{program: filepath.Join(dir, "control"), dir: dir, limit: o.limit, known: map[seedRange]outcome{}}
+	return c, t.build(ctx, nil, dir, workerPackage, c.program)
+}
+
+// passes tells whether the code as it is passes the seed.
+func (c *control) passes(ctx context.Context, seed uint64, protocol sim.Protocol) (bool, error) {
+	one := seedRange{seed, 1, protocol}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out, known := c.known[one]
+	if !known {
+		var err error
+		if out, err = runSeeds(ctx, c.program, c.dir, one, c.limit); err != nil {
+			return false, err
+		}
+		c.known[one] = out
+	}
+	return out.seed == 0, nil
+}
+
 // try builds the mutation and runs it until a seed shows it.
-func (o *options) try(ctx context.Context, t *tree, m *Mutation) Row {
+func (o *options) try(ctx context.Context, t *tree, c *control, m *Mutation) Row {
 	began := time.Now()
-	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds}
+	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds, Status: found}
 	if o.seeds > 0 {
 		row.Within = o.seeds
 	}
-	out, err := o.buildAndRun(ctx, t, m, seedRange{o.first, row.Within, m.Protocol})
+	out, err := o.search(ctx, t, c, m, row.Within)
 	row.Seconds = time.Since(began).Seconds()
 	row.Seed, row.Verdict, row.Problem = out.seed, out.verdict, out.problem
 	switch {
@@ -81,20 +114,43 @@ func (o *options) try(ctx context.Context, t *tree, m *Mutation) Row {
 	case !slices.Contains(m.Verdicts, out.verdict):
 		row.Status = survived
 		row.Problem = fmt.Sprintf("seed %d ended with %s, expected was one of %v: %s", out.seed, out.verdict, m.Verdicts, out.problem)
-	default:
-		row.Status = found
 	}
 	return row
 }
 
-// control runs the code as it is on the seeds that the rows needed: what was found in them is due to the mutations.
-func (o *options) control(ctx context.Context, t *tree, rows []Row) (controls []Row) {
+// search runs the mutation from seed to seed, until one does not pass that the code as it is passes.
+func (o *options) search(ctx context.Context, t *tree, c *control, m *Mutation, count int) (outcome, error) {
+	dir, err := os.MkdirTemp("", "quorate-mutate-")
+	if err != nil {
+		return outcome{}, err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "worker")
+	if err := t.build(ctx, m, dir, workerPackage, program); err != nil {
+		return outcome{}, err
+	}
+	last := o.first + uint64(count) - 1
+	for first := o.first; first <= last; {
+		out, err := runSeeds(ctx, program, dir, seedRange{first, int(last - first + 1), m.Protocol}, o.limit)
+		if err != nil || out.seed == 0 {
+			return out, err
+		}
+		if passes, err := c.passes(ctx, out.seed, m.Protocol); err != nil || passes {
+			return out, err
+		}
+		first = out.seed + 1
+	}
+	return outcome{}, nil
+}
+
+// rows runs the code as it is on the seeds that the mutations needed.
+func (c *control) rows(ctx context.Context, first uint64, rows []Row) (controls []Row, err error) {
 	most := map[sim.Protocol]int{}
 	for i := range rows {
 		r := &rows[i]
 		used := r.Within
 		if r.Status == found {
-			used = int(r.Seed - o.first + 1)
+			used = int(r.Seed - first + 1)
 		}
 		most[r.Protocol] = max(most[r.Protocol], used)
 	}
@@ -104,31 +160,20 @@ func (o *options) control(ctx context.Context, t *tree, rows []Row) (controls []
 			continue
 		}
 		began := time.Now()
-		row := Row{Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: protocol, Within: count, Status: passed}
-		out, err := o.buildAndRun(ctx, t, nil, seedRange{o.first, count, protocol})
-		row.Seconds = time.Since(began).Seconds()
-		row.Seed, row.Verdict, row.Problem = out.seed, out.verdict, out.problem
+		out, err := runSeeds(ctx, c.program, c.dir, seedRange{first, count, protocol}, c.limit)
 		if err != nil {
-			row.Status, row.Problem = failed, err.Error()
-		} else if out.seed != 0 {
+			return nil, err
+		}
+		row := Row{
+			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: protocol, Within: count, Status: passed,
+			Seed: out.seed, Verdict: out.verdict, Problem: out.problem, Seconds: time.Since(began).Seconds(),
+		}
+		if out.seed != 0 {
 			row.Status = failed
 		}
 		controls = append(controls, row)
 	}
-	return controls
-}
-
-func (o *options) buildAndRun(ctx context.Context, t *tree, m *Mutation, seeds seedRange) (outcome, error) {
-	dir, err := os.MkdirTemp("", "quorate-mutate-")
-	if err != nil {
-		return outcome{}, err
-	}
-	defer os.RemoveAll(dir)
-	program := dir + "/worker"
-	if err := t.build(ctx, m, dir, workerPackage, program); err != nil {
-		return outcome{}, err
-	}
-	return runSeeds(ctx, program, dir, seeds, o.limit)
+	return controls, nil
 }
 
 // line is what the worker prints: before a seed with its number only, and after it with the verdict.

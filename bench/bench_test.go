@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +28,80 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestFlexibleReport(t *testing.T) {
+	r := newReport(config{Rounds: 3, Duration: time.Second})
+	r.Flexible = []flexibleResult{
+		{System: "raft", Waits: "3 of 5", Stage: "two slow", DelayMillis: 40, Rounds: []result{{Rate: 20, P50: 43, P99: 47}}},
+		{System: "paxos, quorums 4 and 2", Waits: "2 of 5", Stage: "two slow", DelayMillis: 40, Rounds: []result{{P50: 3, P99: 7.5}, {P50: 99, P99: 99}, {P50: 1, P99: 1}}},
+	}
+	var out bytes.Buffer
+	r.printFlexible(&out)
+	for _, want := range []string{"43.00", "3.00", "7.50", "40 ms later"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if err := r.checkFlexible(); err != nil {
+		t.Error(err)
+	}
+	r.Flexible[1].Rounds = r.Flexible[0].Rounds
+	if err := r.checkFlexible(); err == nil {
+		t.Error("a put that waited for a slow member was not noticed")
+	}
+}
+
+// TestDelay: nothing is lost or reordered, later pieces do not wait for the time of earlier ones, and only one direction is late.
+func TestDelay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	d, err := newDelay(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	const by = 50 * time.Millisecond
+	d.set(by)
+	c, err := net.Dial("tcp", d.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	began := time.Now()
+	const pieces = 200
+	for i := range pieces {
+		if _, err := c.Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := make([]byte, pieces)
+	if _, err := io.ReadFull(c, back); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	for i := range back {
+		if back[i] != byte(i) {
+			t.Fatalf("piece %d is %d", i, back[i])
+		}
+	}
+	if took < by || took > pieces*by/4 {
+		t.Errorf("%d pieces, each %v late, took %v", pieces, by, took)
+	}
+}
+
 func TestFlags(t *testing.T) {
-	for _, args := range [][]string{{"--rounds", "0"}, {"--loads", "nonsense"}, {"extra"}, {"--no-such"}} {
+	for _, args := range [][]string{{"--rounds", "0"}, {"--loads", "nonsense"}, {"extra"}, {"--no-such"}, {"--systems", "zab"}, {"--systems", "quorate,quorate-raft"}, {"--flexible", "--delay", "1s"}} {
 		if _, err := parseFlags(args); err == nil {
 			t.Errorf("%v was accepted", args)
 		}

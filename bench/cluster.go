@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,26 +35,27 @@ func build(ctx context.Context, cfg config) (binaries, error) {
 	if err != nil {
 		return binaries{}, err
 	}
-	for _, system := range cfg.Systems {
-		var cmd *exec.Cmd
-		switch system {
-		case "etcd":
-			cmd = exec.CommandContext(ctx, "go", "build", "-o", bin.etcd, "go.etcd.io/etcd/server/v3")
-			cmd.Dir = root
-		case "quorate":
-			cmd = exec.CommandContext(ctx, "go", "build", "-o", bin.quorate, "./cmd/quorate")
-			cmd.Dir = filepath.Dir(root)
-		case "null":
-			continue
-		default:
-			return binaries{}, fmt.Errorf("unknown system %q", system)
+	if slices.Contains(cfg.Systems, systemEtcd) {
+		if err := goBuild(ctx, root, bin.etcd, "go.etcd.io/etcd/server/v3"); err != nil {
+			return binaries{}, err
 		}
-		fmt.Fprintf(os.Stderr, "building %s\n", system)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return binaries{}, fmt.Errorf("build %s: %w\n%s", system, err, out)
+	}
+	if slices.ContainsFunc(cfg.Systems, isQuorate) {
+		if err := goBuild(ctx, filepath.Dir(root), bin.quorate, "./cmd/quorate"); err != nil {
+			return binaries{}, err
 		}
 	}
 	return bin, nil
+}
+
+func goBuild(ctx context.Context, dir, output, what string) error {
+	fmt.Fprintf(os.Stderr, "building %s\n", what)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", output, what)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", what, err, out)
+	}
+	return nil
 }
 
 // moduleRoot is the folder of this module's go.mod.
@@ -68,6 +70,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // cluster is three running processes of a system, or one of the null server.
 type cluster struct {
 	system    string
+	flags     []string // beyond those of the system
+	slow      int      // so many of the last members are reached by the others through a delay
+	delays    []*delay // one for each of these
 	bin       binaries
 	dir       string
 	members   []*member
@@ -86,53 +91,69 @@ type member struct {
 
 func startCluster(ctx context.Context, system string, bin binaries, dir string) (*cluster, error) {
 	c := &cluster{system: system, bin: bin, dir: dir}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	count := 3
+	if system == systemNull {
+		count = 1
 	}
-	if err := c.plan(); err != nil {
-		return nil, err
+	return c, c.start(ctx, count)
+}
+
+// start starts so many members. When it fails nothing runs.
+func (c *cluster) start(ctx context.Context, count int) (err error) {
+	defer func() {
+		if err != nil {
+			c.stop()
+		}
+	}()
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
+	}
+	if err := c.plan(count); err != nil {
+		return err
 	}
 	for _, m := range c.members {
 		if err := m.start(); err != nil {
-			c.stop()
-			return nil, err
+			return err
 		}
 	}
-	if err := c.waitServing(ctx, time.Minute); err != nil {
-		c.stop()
-		return nil, err
-	}
-	return c, nil
+	return c.waitServing(ctx, time.Minute)
 }
 
 // plan chooses ports and command lines.
-func (c *cluster) plan() error {
-	count := 3
-	if c.system == "null" {
-		count = 1
-	}
+func (c *cluster) plan(count int) error {
 	ports, err := freePorts(2 * count)
 	if err != nil {
 		return err
 	}
-	var initial []string
+	var initial, advertised []string
 	for i := range count {
-		initial = append(initial, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, ports[2*i+1]))
+		peer := fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])
+		if i >= count-c.slow {
+			d, err := newDelay(peer)
+			if err != nil {
+				return err
+			}
+			c.delays = append(c.delays, d)
+			peer = d.address()
+		}
+		advertised = append(advertised, "http://"+peer)
+		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, peer))
 	}
 	for i := range count {
 		client, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]), fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1])
 		m := &member{endpoint: client, dir: filepath.Join(c.dir, fmt.Sprintf("m%d", i))}
-		if c.system == "null" {
+		if c.system == systemNull {
 			m.args = []string{c.bin.self, "null", fmt.Sprintf("127.0.0.1:%d", ports[0])}
 		} else {
 			m.args = []string{c.bin.etcd}
-			if c.system == "quorate" {
-				m.args = []string{c.bin.quorate, "serve"}
+			if isQuorate(c.system) {
+				m.args = append([]string{c.bin.quorate, "serve"}, protocolFlags(c.system)...)
 			}
 			m.args = append(m.args, "--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir,
 				"--listen-client-urls", client, "--advertise-client-urls", client,
-				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", advertised[i],
 				"--initial-cluster", strings.Join(initial, ","), "--quota-backend-bytes", "8589934592", "--log-level", "warn")
+			m.args = append(m.args, c.flags...)
 		}
 		c.members = append(c.members, m)
 		c.endpoints = append(c.endpoints, client)
@@ -210,6 +231,9 @@ func (c *cluster) stop() {
 	for _, m := range c.members {
 		m.kill()
 	}
+	for _, d := range c.delays {
+		d.close()
+	}
 }
 
 func newClient(endpoints ...string) (*clientv3.Client, error) {
@@ -244,7 +268,7 @@ func (c *cluster) waitServing(ctx context.Context, limit time.Duration) error {
 
 // leader finds the position of the member that leads.
 func (c *cluster) leader(ctx context.Context) (int, error) {
-	if c.system == "null" {
+	if c.system == systemNull {
 		return 0, nil
 	}
 	client, err := newClient(c.endpoints...)
@@ -333,7 +357,7 @@ func (c *cluster) measure(ctx context.Context, l load, cfg config) (result, erro
 	if l.leaderOnly {
 		spec.Endpoints = []string{c.endpoints[lead]}
 	}
-	if c.filled < cfg.Keys && c.system != "null" {
+	if c.filled < cfg.Keys && c.system != systemNull {
 		fill := spec
 		fill.Load, fill.Clients, fill.Connections, fill.Fill = "fill", 128, 8, true
 		if _, err := c.work(ctx, fill); err != nil {

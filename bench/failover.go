@@ -20,7 +20,7 @@ const failoverClients = 16
 func measureFailover(ctx context.Context, cfg config, bin binaries, report *report) error {
 	for round := range cfg.Rounds {
 		for _, system := range cfg.Systems {
-			if system == "null" {
+			if system == systemNull {
 				continue
 			}
 			dir := filepath.Join(cfg.Dir, fmt.Sprintf("%s-failover-%d", system, round))
@@ -29,7 +29,7 @@ func measureFailover(ctx context.Context, cfg config, bin binaries, report *repo
 				return fmt.Errorf("fail-over of %s: %w", system, err)
 			}
 			os.RemoveAll(dir)
-			fmt.Fprintf(os.Stderr, "%-16s round %d %-8s gap %6.0f ms, %d acknowledged writes lost\n", "failover", round+1, system, gap.Seconds()*1000, lost)
+			fmt.Fprintf(os.Stderr, "%-16s round %d %-13s gap %6.0f ms, %d acknowledged writes lost\n", "failover", round+1, system, gap.Seconds()*1000, lost)
 			report.Failover[system] = append(report.Failover[system], failoverResult{GapMillis: gap.Seconds() * 1000, Lost: lost})
 		}
 	}

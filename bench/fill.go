@@ -28,7 +28,7 @@ type fillResult struct {
 // measureFill writes many keys, then looks at memory, disk, restart and lists.
 func measureFill(ctx context.Context, cfg config, bin binaries, report *report) error {
 	for _, system := range cfg.Systems {
-		if system == "null" {
+		if system == systemNull {
 			continue
 		}
 		dir := filepath.Join(cfg.Dir, system+"-fill")
@@ -37,7 +37,7 @@ func measureFill(ctx context.Context, cfg config, bin binaries, report *report) 
 			return fmt.Errorf("fill of %s: %w", system, err)
 		}
 		os.RemoveAll(dir)
-		fmt.Fprintf(os.Stderr, "%-16s %-8s %+v\n", "fill", system, r)
+		fmt.Fprintf(os.Stderr, "%-16s %-13s %+v\n", "fill", system, r)
 		report.Fill[system] = r
 	}
 	return nil

@@ -29,6 +29,8 @@ type config struct {
 	JSON     string
 	SVG      string
 	Smoke    bool
+	Flexible bool
+	Delay    time.Duration
 	Systems  []string
 }
 
@@ -65,13 +67,15 @@ func parseFlags(args []string) (config, error) {
 	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
 	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all. "+strings.Join(loadNames(), " "))
-	fs.StringVar(&systems, "systems", "etcd,quorate,null", "systems to compare")
+	fs.StringVar(&systems, "systems", strings.Join(systemNames(), ","), "systems to compare; quorate is with Raft, also called quorate-raft")
 	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load")
 	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
 	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
 	fs.StringVar(&cfg.JSON, "json", "", "file for the results as JSON")
 	fs.StringVar(&cfg.SVG, "svg", "", "file for a plot")
 	fs.BoolVar(&cfg.Smoke, "smoke", false, "a short run that only shows that everything works: one round of half a second, without etcd")
+	fs.BoolVar(&cfg.Flexible, "flexible", false, "instead of the loads: puts on five members with majorities and with a phase-2 quorum of two, while members are slow or paused")
+	fs.DurationVar(&cfg.Delay, "delay", 40*time.Millisecond, "with --flexible: how much later what is sent to a slow member arrives")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -81,12 +85,22 @@ func parseFlags(args []string) (config, error) {
 	if loads != "" {
 		cfg.Loads = strings.Split(loads, ",")
 	}
-	cfg.Systems = strings.Split(systems, ",")
+	cfg.Systems = strings.Split(strings.ReplaceAll(systems, "quorate-raft", systemRaft), ",")
 	if cfg.Smoke {
-		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{"quorate", "null"}
+		cfg.Delay = 100 * time.Millisecond // so that a busy machine cannot be taken for a slow member
+		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{systemRaft, systemPaxos, systemNull}
 	}
 	if cfg.Rounds < 1 || cfg.Duration <= 0 || cfg.Keys < 1 || cfg.Fill < 1 {
 		return cfg, fmt.Errorf("--rounds, --duration, --keys and --fill must be positive")
+	}
+	if cfg.Flexible {
+		cfg.Systems = []string{systemRaft, systemPaxos}
+	}
+	if cfg.Delay <= 0 || cfg.Delay > 200*time.Millisecond {
+		return cfg, fmt.Errorf("--delay must be above 0 and at most 200ms: with more the members take each other for dead")
+	}
+	if err := checkSystems(cfg.Systems); err != nil {
+		return cfg, err
 	}
 	return cfg, checkLoads(cfg.Loads)
 }
@@ -104,26 +118,29 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	report := newReport(cfg)
-	if report.Fsync, err = measureFsync(filepath.Join(cfg.Dir, "fsync")); err != nil {
+	results := newReport(cfg)
+	if results.Fsync, err = measureFsync(filepath.Join(cfg.Dir, "fsync")); err != nil {
 		return err
 	}
-	if err := measureLoads(ctx, cfg, bin, report); err != nil {
-		return err
-	}
-	if cfg.wants("failover") {
-		if err := measureFailover(ctx, cfg, bin, report); err != nil {
+	for _, part := range []struct {
+		wanted  bool
+		measure func(context.Context, config, binaries, *report) error
+	}{
+		{!cfg.Flexible, measureLoads},
+		{!cfg.Flexible && cfg.wants("failover"), measureFailover},
+		{!cfg.Flexible && cfg.wants("fill"), measureFill},
+		{cfg.Flexible || cfg.Smoke, measureFlexible},
+	} {
+		if !part.wanted {
+			continue
+		}
+		if err := part.measure(ctx, cfg, bin, results); err != nil {
 			return err
 		}
 	}
-	if cfg.wants("fill") {
-		if err := measureFill(ctx, cfg, bin, report); err != nil {
-			return err
-		}
-	}
-	report.print(os.Stdout)
+	results.print(os.Stdout)
 	if cfg.JSON != "" {
-		data, err := json.MarshalIndent(report, "", "  ")
+		data, err := json.MarshalIndent(results, "", "  ")
 		if err != nil {
 			return err
 		}
@@ -132,9 +149,11 @@ func run(ctx context.Context, cfg config) error {
 		}
 	}
 	if cfg.SVG != "" {
-		return os.WriteFile(cfg.SVG, report.svg(), 0o644)
+		if err := os.WriteFile(cfg.SVG, results.svg(), 0o644); err != nil {
+			return err
+		}
 	}
-	return nil
+	return results.checkFlexible()
 }
 
 // measureLoads runs every load on every system, in rounds that alternate.
@@ -155,7 +174,7 @@ func measureLoads(ctx context.Context, cfg config, bin binaries, report *report)
 		for round := range cfg.Rounds {
 			for i := range clusters {
 				c := clusters[(i+round)%len(clusters)]
-				if c.system == "null" && !l.null {
+				if c.system == systemNull && !l.null {
 					continue
 				}
 				r, err := c.measure(ctx, l, cfg)
@@ -163,7 +182,7 @@ func measureLoads(ctx context.Context, cfg config, bin binaries, report *report)
 					return fmt.Errorf("%s on %s: %w", l.name, c.system, err)
 				}
 				report.add(l.name, c.system, r)
-				fmt.Fprintf(os.Stderr, "%-16s round %d %-8s %9.0f/s  p50 %7.2f ms  p99 %7.2f ms  server %6.1f us/op  client %6.1f us/op\n",
+				fmt.Fprintf(os.Stderr, "%-16s round %d %-13s %9.0f/s  p50 %7.2f ms  p99 %7.2f ms  server %6.1f us/op  client %6.1f us/op\n",
 					l.name, round+1, c.system, r.Rate, r.P50, r.P99, r.ServerCPU, r.ClientCPU)
 			}
 		}

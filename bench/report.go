@@ -22,6 +22,7 @@ type report struct {
 	Loads    map[string]map[string][]result
 	Failover map[string][]failoverResult
 	Fill     map[string]fillResult
+	Flexible []flexibleResult `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -99,9 +100,9 @@ func perClient(r result) float64 {
 func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n%d rounds of %gs; 4 KiB written and synced: %.3f ms\n\n", r.Machine, r.Rounds, r.Seconds, r.Fsync)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "load\tsystem\tops/s\tp50 ms\tp99 ms\tserver us/op\tserver/client CPU\tx etcd\tx null\terrors")
+	fmt.Fprintln(t, "load\tsystem\tops/s\tp50 ms\tp99 ms\tserver us/op\tserver/client CPU\tx etcd\tx null\tx raft\terrors")
 	for _, l := range loads {
-		for _, system := range []string{"etcd", "quorate", "null"} {
+		for _, system := range systemNames() {
 			results := r.Loads[l.name][system]
 			if len(results) == 0 {
 				continue
@@ -110,13 +111,17 @@ func (r *report) print(w io.Writer) {
 			for _, res := range results {
 				errors += res.Errors
 			}
-			fmt.Fprintf(t, "%s\t%s\t%.0f\t%.2f\t%.2f\t%.1f\t%.2f\t%s\t%s\t%d\n", l.title, system, field(results, rate), field(results, p50), field(results, p99),
-				field(results, server), field(results, perClient), times(ratio(results, r.Loads[l.name]["etcd"], rate)), times(ratio(results, r.Loads[l.name]["null"], rate)), errors)
+			fmt.Fprintf(t, "%s\t%s\t%.0f\t%.2f\t%.2f\t%.1f\t%.2f\t%s\t%s\t%s\t%d\n", l.title, system, field(results, rate), field(results, p50), field(results, p99),
+				field(results, server), field(results, perClient), times(ratio(results, r.Loads[l.name][systemEtcd], rate)), times(ratio(results, r.Loads[l.name][systemNull], rate)),
+				times(ratio(results, r.Loads[l.name][systemRaft], rate)), errors)
 		}
 	}
-	t.Flush()
+	if len(r.Loads) > 0 {
+		t.Flush()
+	}
 	r.printFailover(w)
 	r.printFill(w)
+	r.printFlexible(w)
 }
 
 func times(v float64) string {
@@ -127,7 +132,7 @@ func times(v float64) string {
 }
 
 func (r *report) printFailover(w io.Writer) {
-	for _, system := range []string{"etcd", "quorate"} {
+	for _, system := range systemNames() {
 		var gaps []float64
 		lost := 0
 		for _, f := range r.Failover[system] {
@@ -149,7 +154,7 @@ func (r *report) printFill(w io.Writer) {
 	const mib = 1 << 20
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nfill\tkeys\tputs/s\tRSS MiB\tdisk MiB\tlist s\tpeak RSS MiB\tstreamed s\tpages s\trestart s")
-	for _, system := range []string{"etcd", "quorate"} {
+	for _, system := range systemNames() {
 		if f, ok := r.Fill[system]; ok {
 			fmt.Fprintf(t, "%s\t%d\t%.0f\t%d\t%d\t%.1f\t%d\t%.1f\t%.1f\t%.1f\n", system, f.Keys, f.Rate, f.RSSBytes/mib, f.DiskBytes/mib,
 				f.ListMillis/1000, f.ListPeakRSS/mib, f.StreamMillis/1000, f.PagesMillis/1000, f.RestartMillis/1000)

@@ -256,6 +256,10 @@ type Status struct {
 	// LeaseForbidden: this leader has begun a transfer in this term, so somebody may
 	// be elected in spite of the promises made to it.
 	LeaseForbidden bool
+	// LeaseVoters is, on a leader, of how many voters every quorum that can elect somebody else contains at least
+	// one: so many, this leader among them, must be bound for a lease to hold. 0: a majority of
+	// Voters and, in a joint config, of Outgoing.
+	LeaseVoters int
 	// Quiet: as a leader, every replica has everything and nothing is in flight, so that
 	// ticks and heartbeats would carry no news.
 	Quiet    bool

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -82,8 +83,8 @@ func (m *idleMachine) StateSpans() []storage.Span { return nil }
 func (m *idleMachine) Check() error               { return nil }
 
 // idleCluster is three nodes with many groups, in the simulated world.
-func idleCluster(b testing.TB, groups int) *world {
-	w := newWorld(b, worldOptions{seed: 1, nodes: 3})
+func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
+	w := newWorld(b, worldOptions{seed: 1, nodes: 3, paxos: quorums})
 	ids, config := w.nodes[0].nodeIDs()
 	var list []consensus.GroupID
 	for i := range groups {
@@ -97,6 +98,10 @@ func idleCluster(b testing.TB, groups int) *world {
 			Self: n.id, Nodes: ids, Log: storage.NewMemoryLog(), Engine: storage.NewMemory(storage.MemoryOptions{}), Transport: n.transport,
 			Instance: uint64(n.id), Rand: rand.New(rand.NewPCG(uint64(n.id), 2)), Groups: list, FlushLogBytes: 1 << 40,
 			NewCore: func(o CoreOptions) (consensus.Core, error) {
+				if quorums != nil {
+					return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+						Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(o.Group)))}, o.Log)
+				}
 				return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 			},
 			OpenMachine: func(consensus.GroupID) (Machine, error) {
@@ -154,7 +159,7 @@ func cpuTime() time.Duration {
 func BenchmarkIdleGroups(b *testing.B) {
 	for _, groups := range []int{1, 10_000} {
 		b.Run(fmt.Sprint("groups=", groups), func(b *testing.B) {
-			w := idleCluster(b, groups)
+			w := idleCluster(b, groups, nil)
 			began, rounds := cpuTime(), w.figures.Rounds
 			for b.Loop() {
 				w.idle(time.Second)
@@ -167,9 +172,13 @@ func BenchmarkIdleGroups(b *testing.B) {
 
 // BenchmarkPutAmongIdleGroups measures a put to one group while all others are idle.
 func BenchmarkPutAmongIdleGroups(b *testing.B) {
-	for _, groups := range []int{1, 10_000} {
-		b.Run(fmt.Sprint("groups=", groups), func(b *testing.B) {
-			w := idleCluster(b, groups)
+	for _, c := range []struct {
+		name    string
+		groups  int
+		quorums *paxosQuorums
+	}{{"groups=1", 1, nil}, {"groups=1,paxos", 1, &paxosQuorums{}}, {"groups=10000", 10_000, nil}, {"groups=10000,paxos", 10_000, &paxosQuorums{}}} {
+		b.Run(c.name, func(b *testing.B) {
+			w := idleCluster(b, c.groups, c.quorums)
 			var leader *Replica
 			for _, n := range w.nodes {
 				if n.replica.leading {
@@ -202,7 +211,12 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 
 // TestIdleGroupsAreSilent: nothing but the heartbeats of the nodes passes between idle groups.
 func TestIdleGroupsAreSilent(t *testing.T) {
-	w := idleCluster(t, 200)
+	t.Run("raft", func(t *testing.T) { testIdleGroupsAreSilent(t, nil) })
+	t.Run("paxos", func(t *testing.T) { testIdleGroupsAreSilent(t, &paxosQuorums{}) })
+}
+
+func testIdleGroupsAreSilent(t *testing.T, quorums *paxosQuorums) {
+	w := idleCluster(t, 200, quorums)
 	w.idle(time.Second)
 	sent := w.net.seq
 	w.idle(10 * time.Second)

@@ -376,8 +376,8 @@ func (r *Replica) fullySupported(now time.Duration) bool {
 	if r.claim == nil {
 		return false
 	}
-	for _, voters := range r.claim.configs {
-		for _, v := range voters {
+	for _, set := range r.claim.voters {
+		for _, v := range set.voters {
 			if v.node != r.claim.self && !r.store.support.holds(v, now) {
 				return false
 			}

@@ -57,12 +57,18 @@ func (s *support) generation(node kv.NodeID, epoch liveness.Epoch) uint64 {
 	return p.generation.Load()
 }
 
-// lease is a leader's claim to serve reads without asking anybody: a majority of each voter set
-// has acknowledged this leadership under a promise (identified by its epoch) that is still in force.
-// It is immutable; the driver publishes a new one when an acknowledgement changes.
+// lease is a leader's claim to serve reads without asking anybody: of each voter set so many that nobody can be
+// elected without one of them have acknowledged this leadership under a promise (identified by its epoch)
+// that is still in force. It is immutable; the driver publishes a new one when an acknowledgement changes.
 type lease struct {
-	self    int
-	configs [2][]leaseVoter // Voters and, in a joint change, Outgoing
+	self   int
+	voters [2]leaseVoters // Voters and, in a joint change, Outgoing
+}
+
+// leaseVoters is a set of voters of whom every quorum that can elect contains at least one of any `need`.
+type leaseVoters struct {
+	need   int
+	voters []leaseVoter
 }
 
 type leaseVoter struct {
@@ -72,21 +78,18 @@ type leaseVoter struct {
 
 // valid tells whether the lease holds at now.
 func (l *lease) valid(s *support, now time.Duration) bool {
-	for _, voters := range l.configs {
-		if len(voters) == 0 {
-			continue
-		}
+	for _, set := range l.voters {
 		holding := 0
-		for _, v := range voters {
+		for _, v := range set.voters {
 			if v.node == l.self || s.holds(v, now) {
 				holding++
 			}
 		}
-		if 2*holding <= len(voters) {
+		if holding < set.need {
 			return false
 		}
 	}
-	return len(l.configs[0]) > 0
+	return len(l.voters[0].voters) > 0
 }
 
 // holds tells whether the voter acknowledged under a promise that is in force at now.
@@ -118,19 +121,26 @@ func (r *Replica) publishLease() {
 		r.lease.Store(nil)
 		return
 	}
-	config := r.machine.Config()
+	status := r.core.Status()
 	l := &lease{self: r.store.support.index[r.store.opts.Self]}
-	l.configs[0] = r.leaseVoters(config.Voters)
-	l.configs[1] = r.leaseVoters(config.Outgoing)
+	l.voters[0] = r.leaseVoters(status.Config.Voters)
+	l.voters[1] = r.leaseVoters(status.Config.Outgoing)
+	if status.LeaseVoters != 0 {
+		l.voters[0].need = status.LeaseVoters
+	}
 	r.claim = l
-	if r.store.opts.ReadSafety == ReadQuorum || r.core.Status().LeaseForbidden {
+	if r.store.opts.ReadSafety == ReadQuorum || status.LeaseForbidden {
 		r.lease.Store(nil)
 		return
 	}
 	r.lease.Store(l)
 }
 
-func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) []leaseVoter {
+// leaseVoters gives the replicas with their acknowledgements; a majority of them is needed.
+func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) leaseVoters {
+	if len(replicas) == 0 {
+		return leaseVoters{}
+	}
 	voters := make([]leaseVoter, 0, len(replicas))
 	for _, id := range replicas {
 		node, ok := r.store.nodeOf(id)
@@ -147,5 +157,5 @@ func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) []leaseVoter {
 		}
 		voters = append(voters, v)
 	}
-	return voters
+	return leaseVoters{need: len(replicas)/2 + 1, voters: voters}
 }

@@ -15,13 +15,28 @@ var (
 
 // TestRandom drives clusters through faults of all kinds; see world. Reproduce one with -first-seed=N -seeds=1.
 func TestRandom(t *testing.T) {
-	count := *seedCount
+	randomRuns(t, *seedCount, func(seed uint64, o *worldOptions) { o.nodes = []int{3, 3, 3, 5, 1}[seed%5] })
+}
+
+// TestRandomPaxos does the same to Multi-Paxos, with majorities and with quorums of other sizes.
+func TestRandomPaxos(t *testing.T) {
+	groups := []struct {
+		nodes int
+		paxosQuorums
+	}{{3, paxosQuorums{}}, {5, paxosQuorums{4, 2}}, {5, paxosQuorums{2, 4}}, {4, paxosQuorums{2, 3}}, {3, paxosQuorums{3, 1}}, {4, paxosQuorums{0, 2}}, {5, paxosQuorums{}}, {3, paxosQuorums{1, 3}}}
+	randomRuns(t, *seedCount, func(seed uint64, o *worldOptions) {
+		group := groups[seed%uint64(len(groups))]
+		o.nodes, o.paxos = group.nodes, &group.paxosQuorums
+	})
+}
+
+func randomRuns(t *testing.T, count uint64, of func(uint64, *worldOptions)) {
 	if testing.Short() {
-		count = 8
+		count = min(count, 8)
 	}
 	var total figures
 	for seed := *firstSeed; seed < *firstSeed+count; seed++ {
-		f, err := randomRun(t, seed)
+		f, err := randomRun(t, seed, of)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -50,13 +65,14 @@ func (f *figures) add(o figures) {
 	f.Voids += o.Voids
 }
 
-func randomRun(t *testing.T, seed uint64) (figures, error) {
+func randomRun(t *testing.T, seed uint64, of func(uint64, *worldOptions)) (figures, error) {
 	dir, err := os.MkdirTemp(t.TempDir(), "run-")
 	if err != nil {
 		return figures{}, err
 	}
 	defer os.RemoveAll(dir)
-	o := worldOptions{seed: seed, nodes: []int{3, 3, 3, 5, 1}[seed%5], dir: dir, drift: 0.02, readQuorum: seed%4 == 3, inflight: 1 + int(seed%3), retain: []uint64{4, 10, 60}[seed/5%3]}
+	o := worldOptions{seed: seed, dir: dir, drift: 0.02, readQuorum: seed%4 == 3, inflight: 1 + int(seed%3), retain: []uint64{4, 10, 60}[seed/5%3]}
+	of(seed, &o)
 	w := newWorld(t, o)
 	for _, n := range w.nodes {
 		if err := n.start(); err != nil {

@@ -19,7 +19,9 @@ type network struct {
 	seq     uint64
 	jitter  time.Duration
 	loss    float64 // share of frames that a full buffer refuses
-	reorder float64 // share of frames that arrive late, after younger ones
+	// Frames of consensus sent so far, and their payloads.
+	counted, countedBytes int
+	reorder               float64 // share of frames that arrive late, after younger ones
 }
 
 type link struct {
@@ -69,6 +71,10 @@ func (n *network) send(from, to int, channel byte, payload []byte) {
 	l := &n.links[from][to]
 	if l.blocked {
 		return
+	}
+	if channel == ChannelConsensus {
+		n.counted++
+		n.countedBytes += len(payload)
 	}
 	due := n.w.now + n.w.nodes[from].stall + l.delay + time.Duration(n.w.random.Int64N(int64(n.jitter)))
 	if n.w.random.Float64() < n.reorder {

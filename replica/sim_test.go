@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -38,8 +39,26 @@ type worldOptions struct {
 	readQuorum bool
 	retain     uint64
 	inflight   int
+	// paxos, if set, takes the place of Raft.
+	paxos *paxosQuorums
+	// wrap, if set, changes what the cores say.
+	wrap func(consensus.Core) consensus.Core
 	// disks makes a node's disks; default: memory.
 	disks func(w *world, n *simNode) disks
+}
+
+// paxosQuorums are the sizes of Multi-Paxos' quorums; 0 stands for a majority.
+type paxosQuorums struct{ phase1, phase2 int }
+
+// newCore makes a core with tiny limits.
+func (n *simNode) newCore(o CoreOptions, seed uint64) (consensus.Core, error) {
+	if q := n.w.options.paxos; q != nil {
+		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState,
+			Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10,
+			Rand: rand.New(rand.NewPCG(seed, 4)), Phase1Quorum: q.phase1, Phase2Quorum: q.phase2}, o.Log)
+	}
+	return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState,
+		Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10}, o.Log)
 }
 
 // disks are the durable parts of a node. open gives what a process that starts now finds.
@@ -181,8 +200,11 @@ func (n *simNode) start() error {
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
-			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState,
-				Applied: o.Applied, Config: o.Config, MaxApplyBytes: 2 << 10, MaxMessageBytes: 1 << 10}, o.Log)
+			core, err := n.newCore(o, seed)
+			if err == nil && n.w.options.wrap != nil {
+				core = n.w.options.wrap(core)
+			}
+			return core, err
 		},
 		OpenMachine: func(group consensus.GroupID) (Machine, error) {
 			return OpenMachine(MachineOptions{

@@ -153,7 +153,7 @@ func TestSupport(t *testing.T) {
 	}
 }
 
-func TestLeaseNeedsMajorities(t *testing.T) {
+func TestLeaseNeedsQuorums(t *testing.T) {
 	s := newSupport([]kv.NodeID{1, 2, 3, 4, 5})
 	var v [5]leaseVoter
 	for i := range v {
@@ -162,20 +162,24 @@ func TestLeaseNeedsMajorities(t *testing.T) {
 	}
 	silent := v[1]
 	silent.generation = 0
+	all := func(voters ...leaseVoter) []leaseVoter { return voters }
 	for name, c := range map[string]struct {
 		l    lease
 		now  time.Duration
 		want bool
 	}{
-		"nobody":                 {lease{self: 0}, 0, false},
-		"alone":                  {lease{self: 0, configs: [2][]leaseVoter{{v[0]}}}, 1000, true},
-		"two of three":           {lease{self: 0, configs: [2][]leaseVoter{{v[0], silent, v[2]}}}, 199, true},
-		"too late":               {lease{self: 0, configs: [2][]leaseVoter{{v[0], silent, v[2]}}}, 200, false},
-		"one of two":             {lease{self: 0, configs: [2][]leaseVoter{{v[0], silent}}}, 0, false},
-		"joint, one side only":   {lease{self: 0, configs: [2][]leaseVoter{{v[0], v[2], v[3]}, {silent, v[1], v[4]}}}, 250, false},
-		"joint, both sides":      {lease{self: 0, configs: [2][]leaseVoter{{v[0], v[2], v[3]}, {v[0], v[1], v[4]}}}, 250, true},
-		"leader not a voter":     {lease{self: 0, configs: [2][]leaseVoter{{v[1], v[2], v[3]}}}, 150, true},
-		"two of four is nothing": {lease{self: 0, configs: [2][]leaseVoter{{v[0], v[3], silent, silent}}}, 0, false},
+		"nobody":                       {lease{self: 0}, 0, false},
+		"alone":                        {lease{voters: [2]leaseVoters{{1, all(v[0])}}}, 1000, true},
+		"two of three":                 {lease{voters: [2]leaseVoters{{2, all(v[0], silent, v[2])}}}, 199, true},
+		"too late":                     {lease{voters: [2]leaseVoters{{2, all(v[0], silent, v[2])}}}, 200, false},
+		"one of two":                   {lease{voters: [2]leaseVoters{{2, all(v[0], silent)}}}, 0, false},
+		"joint, one side only":         {lease{voters: [2]leaseVoters{{2, all(v[0], v[2], v[3])}, {2, all(silent, v[1], v[4])}}}, 250, false},
+		"joint, both sides":            {lease{voters: [2]leaseVoters{{2, all(v[0], v[2], v[3])}, {2, all(v[0], v[1], v[4])}}}, 250, true},
+		"leader not a voter":           {lease{voters: [2]leaseVoters{{2, all(v[1], v[2], v[3])}}}, 150, true},
+		"two of four is nothing":       {lease{voters: [2]leaseVoters{{3, all(v[0], v[3], silent, silent)}}}, 0, false},
+		"every four contain one":       {lease{voters: [2]leaseVoters{{2, all(v[0], silent, silent, silent, v[4])}}}, 399, true},
+		"and none of one":              {lease{voters: [2]leaseVoters{{2, all(v[0], silent, silent, silent, v[4])}}}, 400, false},
+		"two may be without any bound": {lease{voters: [2]leaseVoters{{4, all(v[0], silent, silent, v[3], v[4])}}}, 250, false},
 	} {
 		if c.l.valid(s, c.now) != c.want {
 			t.Errorf("%s: %v", name, !c.want)
@@ -362,7 +366,7 @@ func (b *bench) expect(t *testing.T, when string, want ...error) {
 func (b *bench) hold(valid bool) {
 	b.lease.Store(nil)
 	if valid {
-		b.lease.Store(&lease{self: 0, configs: [2][]leaseVoter{{{node: 0}}}})
+		b.lease.Store(&lease{self: 0, voters: [2]leaseVoters{{1, []leaseVoter{{node: 0}}}}})
 	}
 }
 

@@ -24,6 +24,7 @@ var (
 	ErrOtherCluster        = errors.New("the data belongs to another cluster")
 	ErrOtherNode           = errors.New("the data belongs to another node")
 	ErrOtherConsensus      = errors.New("the data belongs to another consensus protocol")
+	ErrOtherQuorums        = errors.New("the data belongs to a cluster with other quorums")
 	ErrNewerFormat         = errors.New("the data was written by a newer version")
 	ErrCorruptIdentity     = errors.New("the identity file is damaged")
 	ErrDirectoryInUse      = errors.New("another process uses the directory")
@@ -55,6 +56,7 @@ type Identity struct {
 	Name    string
 	// Consensus is the protocol whose log the directory holds.
 	Consensus Consensus
+	Quorums   Quorums
 	Created   time.Time // UTC, whole seconds; for people only
 }
 
@@ -67,6 +69,8 @@ type identityJSON struct {
 	Node      string `json:"node"`
 	Name      string `json:"name"`
 	Consensus string `json:"consensus"`
+	Phase1    int    `json:"paxos_phase1_quorum,omitempty"` // missing: a majority
+	Phase2    int    `json:"paxos_phase2_quorum,omitempty"`
 	Created   string `json:"created"`
 	Checksum  string `json:"checksum"`
 }
@@ -88,6 +92,8 @@ func EncodeIdentity(identity Identity) ([]byte, error) {
 		Node:      identity.Node.String(),
 		Name:      identity.Name,
 		Consensus: string(identity.Consensus),
+		Phase1:    identity.Quorums.Phase1,
+		Phase2:    identity.Quorums.Phase2,
 		Created:   identity.Created.UTC().Format(time.RFC3339),
 	}
 	sum, err := file.sum()
@@ -131,7 +137,8 @@ func (f identityJSON) identity() (Identity, error) {
 	if err := errors.Join(err1, err2, err3); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" {
 		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created)
 	}
-	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Consensus: Consensus(f.Consensus), Created: created.UTC()}, nil
+	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Consensus: Consensus(f.Consensus),
+		Quorums: Quorums{f.Phase1, f.Phase2}, Created: created.UTC()}, nil
 }
 
 // DataDir is a data directory that this process owns until Close.
@@ -181,6 +188,7 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 		Node:      options.NodeID(),
 		Name:      options.Node.Name,
 		Consensus: options.Cluster.Consensus,
+		Quorums:   options.Cluster.Quorums,
 		Created:   now.UTC().Truncate(time.Second),
 	}
 	content, err := readBounded(filepath.Join(d.Path, identityFile))
@@ -222,6 +230,9 @@ func (i Identity) mustMatch(want Identity) error {
 	case i.Consensus != want.Consensus:
 		return fmt.Errorf("%w: its cluster was created with --consensus=%s, and this is --consensus=%s; a cluster keeps its protocol",
 			ErrOtherConsensus, i.Consensus, want.Consensus)
+	case i.Quorums != want.Quorums:
+		return fmt.Errorf("%w: its cluster was created with %s, and this would be %s; a cluster keeps its quorums: give %s and %s as at the first start",
+			ErrOtherQuorums, i.Protocol(), want.Protocol(), flagPhase1, flagPhase2)
 	}
 	return nil
 }

@@ -99,7 +99,28 @@ func TestDataDirOfOthers(t *testing.T) {
 	other.Cluster.Members[0].Name, other.Node.Name = "renamed", "renamed"
 	wantRefusal(t, other, ErrOtherNode, "a node keeps its name")
 
+	other = options
+	other.Cluster.Consensus = ConsensusPaxos
+	wantRefusal(t, other, ErrOtherConsensus, "--consensus=raft")
+
 	mustClose(t, mustOpen(t, options)) // refusals did no harm
+}
+
+// TestDataDirOfOtherQuorums: quorums are the cluster's for ever, as its protocol is.
+func TestDataDirOfOtherQuorums(t *testing.T) {
+	options := optionsIn(t, t.TempDir())
+	options.Cluster.Consensus, options.Cluster.Quorums = ConsensusPaxos, Quorums{Phase1: 2, Phase2: 1}
+	dir := mustOpen(t, options)
+	if got := dir.Identity.Protocol(); got != "paxos (phase-1 quorum 2, phase-2 quorum 1)" {
+		t.Errorf("the identity is of %s", got)
+	}
+	mustClose(t, dir)
+	other := options
+	other.Cluster.Quorums = Quorums{}
+	wantRefusal(t, other, ErrOtherQuorums, "a cluster keeps its quorums")
+	other.Cluster.Quorums = Quorums{Phase1: 1, Phase2: 2}
+	wantRefusal(t, other, ErrOtherQuorums, "created with paxos (phase-1 quorum 2, phase-2 quorum 1)")
+	mustClose(t, mustOpen(t, options))
 }
 
 func TestDataDirForeign(t *testing.T) {
@@ -154,7 +175,7 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusRaft, Created: created.Truncate(time.Second)}
+	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusPaxos, Quorums: Quorums{4, 2}, Created: created.Truncate(time.Second)}
 	content, err := EncodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)

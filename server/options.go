@@ -75,6 +75,7 @@ type ClusterOptions struct {
 	Token string
 
 	Consensus  Consensus
+	Quorums    Quorums // of Multi-Paxos
 	ReadSafety ReadSafety
 
 	HeartbeatInterval time.Duration
@@ -231,7 +232,10 @@ func (o Options) Validate() error {
 	if err := o.Cluster.validate(); err != nil {
 		return err
 	}
-	return o.validateMembership()
+	if err := o.validateMembership(); err != nil {
+		return err
+	}
+	return o.Cluster.Quorums.validate(o.Cluster.Consensus, len(o.Cluster.Members))
 }
 
 func (n NodeOptions) validate() error {

@@ -97,6 +97,54 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestQuorums(t *testing.T) {
+	five, err := ParseMembers("default=http://localhost:2380,b=http://b:1,c=http://c:1,d=http://d:1,e=http://e:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		protocol Consensus
+		quorums  Quorums
+		want     string // empty: no objection
+		text     string // of the protocol
+	}{
+		"majorities":       {ConsensusPaxos, Quorums{}, "", "paxos"},
+		"raft":             {ConsensusRaft, Quorums{}, "", "raft"},
+		"small second":     {ConsensusPaxos, Quorums{4, 2}, "", "paxos (phase-1 quorum 4, phase-2 quorum 2)"},
+		"small first":      {ConsensusPaxos, Quorums{2, 4}, "", "paxos (phase-1 quorum 2, phase-2 quorum 4)"},
+		"one is enough":    {ConsensusPaxos, Quorums{5, 1}, "", "paxos (phase-1 quorum 5, phase-2 quorum 1)"},
+		"only the first":   {ConsensusPaxos, Quorums{Phase1: 5}, "", "paxos (phase-1 quorum 5, phase-2 quorum majority)"},
+		"they do not meet": {ConsensusPaxos, Quorums{3, 2}, "--paxos-phase1-quorum=4 with --paxos-phase2-quorum=2", ""},
+		"a lone second":    {ConsensusPaxos, Quorums{Phase2: 2}, "need not have a node in common", ""},
+		"more than all":    {ConsensusPaxos, Quorums{6, 2}, "has only 5 nodes", ""},
+		"second too large": {ConsensusPaxos, Quorums{3, 6}, "--paxos-phase2-quorum=6", ""},
+		"negative":         {ConsensusPaxos, Quorums{-1, 5}, "above 0", ""},
+		"with raft":        {ConsensusRaft, Quorums{4, 2}, "with raft every quorum is a majority", ""},
+	} {
+		options := Options{Cluster: ClusterOptions{Members: five, Consensus: c.protocol, Quorums: c.quorums}}.WithDefaults()
+		err := options.Validate()
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !errors.Is(err, ErrBadOptions)) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+		if c.text != "" && options.Cluster.Protocol() != c.text {
+			t.Errorf("%s: it is called %s", name, options.Cluster.Protocol())
+		}
+	}
+}
+
+// TestJudgePeer: nodes that count different quorums never talk.
+func TestJudgePeer(t *testing.T) {
+	own := ClusterOptions{Consensus: ConsensusPaxos, Quorums: Quorums{4, 2}}
+	if why := own.judgePeer([]byte(own.Protocol())); why != "" {
+		t.Errorf("a node like this one is refused: %s", why)
+	}
+	for _, other := range []ClusterOptions{{Consensus: ConsensusPaxos}, {Consensus: ConsensusRaft}, {Consensus: ConsensusPaxos, Quorums: Quorums{2, 4}}} {
+		if why := own.judgePeer([]byte(other.Protocol())); !strings.Contains(why, other.Protocol()) || !strings.Contains(why, own.Protocol()) {
+			t.Errorf("%s: %q", other.Protocol(), why)
+		}
+	}
+}
+
 func FuzzParseMembers(f *testing.F) {
 	f.Add("a=http://10.0.0.1:2380,b=http://[::1]:1")
 	f.Add("a=http://x:1,a=http://y:2,,")

@@ -63,11 +63,7 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 	}
 }
 
-func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
-	if own := string(h.server.options.Cluster.Consensus); string(info.Metadata) != own {
-		h.server.logger.Error("a node runs another consensus protocol than this one: they can not work together; give all nodes the same --consensus",
-			"node", node, "name", info.Name, "its_protocol", string(info.Metadata), "own_protocol", own)
-	}
+func (h *peerHandler) PeerUp(node kv.NodeID, _ transport.PeerInfo) {
 	if h.wait() {
 		h.server.store.PeerUp(node)
 	}

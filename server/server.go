@@ -193,7 +193,7 @@ func (s *Server) openPeers() (err error) {
 	instance := randomID()
 	s.transport, err = transport.Open(transport.Options{
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
-		Metadata: []byte(s.options.Cluster.Consensus), ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
+		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	})
 	if err != nil {
@@ -284,6 +284,7 @@ func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
 		return paxos.New(paxos.Options{
 			Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: newRand(),
 			HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+			Phase1Quorum: s.options.Cluster.Quorums.Phase1, Phase2Quorum: s.options.Cluster.Quorums.Phase2,
 		}, o.Log)
 	}
 	return raft.New(raft.Options{
@@ -323,7 +324,7 @@ func (s *Server) openClients() (err error) {
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
-		Protocol: string(s.options.Cluster.Consensus), Version: Version,
+		Protocol: s.options.Cluster.Protocol(), Version: Version,
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
@@ -361,7 +362,7 @@ func (s *Server) becomeReady() {
 		}
 		if s.quiet.allows("waiting", err.Error(), s.clock()) {
 			leader, _ := s.shard.Leader()
-			s.logger.Info("waiting for the cluster: more than half of its nodes must run and reach each other", "leader", leader, "last_answer", err)
+			s.logger.Info("waiting for the cluster: enough of its nodes for an election (more than half, unless other quorums were chosen) must run and reach each other", "leader", leader, "last_answer", err)
 		}
 		select {
 		case <-s.context.Done():

@@ -21,7 +21,7 @@ type replica struct {
 }
 
 func testOptions(seed uint64) Options {
-	return Options{Rand: rand.New(rand.NewPCG(seed, 1)), MinLeaseTTLSeconds: 1}
+	return Options{Rand: rand.New(rand.NewPCG(seed, 1)), MinLeaseTTLSeconds: 1, MaxClockStep: time.Hour}
 }
 
 func openReplica(engine *storage.Memory, options Options) (*replica, error) {

@@ -159,7 +159,7 @@ func (m *Machine) TakeProposal(now time.Duration) (data []byte, seq uint64) {
 		return nil, 0
 	}
 	l := m.lead
-	l.advance(now)
+	l.advance(now, m.options.MaxClockStep)
 	l.seq++
 	l.proposed = max(l.proposed, l.clock())
 	data = m.encodeProposal(l)
@@ -173,7 +173,7 @@ func (m *Machine) Tick(now time.Duration) error {
 	if m.lead == nil {
 		return nil
 	}
-	m.lead.advance(now)
+	m.lead.advance(now, m.options.MaxClockStep)
 	if err := m.expire(); err != nil {
 		return fmt.Errorf("expire leases: %w", err)
 	}
@@ -215,7 +215,13 @@ func (m *Machine) Metrics() Metrics {
 	return figures
 }
 
-func (l *leadership) advance(now time.Duration) { l.now = max(l.now, now) }
+// advance takes note of the time. Steps above maxStep are left out of the lease clock.
+func (l *leadership) advance(now, maxStep time.Duration) {
+	if skip := now - l.now - maxStep; skip > 0 {
+		l.startedAt += skip
+	}
+	l.now = max(l.now, now)
+}
 
 // clock is the lease clock at the latest moment known, in milliseconds.
 func (l *leadership) clock() int64 { return l.clockAt(l.now) }

@@ -238,3 +238,34 @@ func TestVoid(t *testing.T) {
 		t.Fatalf("revision %d, %d void", g.leader.Revision(), g.leader.Metrics().VoidEntries)
 	}
 }
+
+// A clock that jumps ends no lease early; the jump prolongs leases by what is above one step.
+func TestLeaseClockJumps(t *testing.T) {
+	options := testOptions(1)
+	options.MaxClockStep = 500 * time.Millisecond
+	g := newGroup(t, options)
+	g.must(t, "grant 1 5")
+	g.must(t, "put a v lease=1")
+	tick := func(d time.Duration) {
+		t.Helper()
+		g.now += d
+		if err := g.leader.Tick(g.now); err != nil {
+			t.Fatal(err)
+		}
+		g.propose()
+		if err := g.catchUp(g.leader, consensus.Index(len(g.log))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick(time.Hour)
+	for range 44 {
+		tick(100 * time.Millisecond)
+	}
+	if g.leader.leases.size() != 1 {
+		t.Fatal("the lease ended 4.9 s after it was granted for 5, because a clock had jumped")
+	}
+	tick(200 * time.Millisecond)
+	if n := g.must(t, "get a").Range.Count; n != 0 || g.leader.leases.size() != 0 {
+		t.Fatalf("the lease of 5 s is there after 5.1 s, with %d keys", n)
+	}
+}

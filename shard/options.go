@@ -20,6 +20,9 @@ type Options struct {
 	// MinLeaseTTLSeconds lengthens shorter leases. etcd derives it from the election
 	// timeout: ceil(3/2 * election timeout). Default 2 (an election timeout of 1 s).
 	MinLeaseTTLSeconds int64
+	// MaxClockStep is by how much one Tick or TakeProposal may advance the lease clock while leases exist. A clock that jumps, or
+	// a machine that was suspended, prolongs leases by what is above, instead of ending them early. 0: 500 ms.
+	MaxClockStep time.Duration
 	// LeaseCheckpointInterval bounds by how much a change of leader can lengthen a lease: while
 	// leases exist and nothing else is proposed, the lease clock is logged that often. Default 3 s.
 	LeaseCheckpointInterval time.Duration
@@ -39,6 +42,9 @@ type Options struct {
 func (o Options) WithDefaults() Options {
 	if o.Shard == 0 {
 		o.Shard = kv.SystemShard
+	}
+	if o.MaxClockStep == 0 {
+		o.MaxClockStep = 500 * time.Millisecond
 	}
 	if o.MinLeaseTTLSeconds == 0 {
 		o.MinLeaseTTLSeconds = 2

@@ -96,7 +96,7 @@ func (s *scenario) run(lines []string, inFlight bool) string {
 	case "pass":
 		d, _ := time.ParseDuration(words[1])
 		g.now += d
-		g.leader.lead.advance(g.now)
+		g.leader.lead.advance(g.now, g.leader.options.MaxClockStep)
 		return "ok"
 	case "elect":
 		g.leader.Follow()

@@ -117,6 +117,7 @@ func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Respo
 	if timeout == 0 {
 		timeout = 5 * time.Second
 	}
+	req = copyRequest(req)
 	var resp *kv.Response
 	err := ErrClientTimeout
 	began := c.w.now
@@ -135,6 +136,23 @@ func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Respo
 	}
 	c.record(node, req, resp, err, began, process, refused)
 	return resp, err
+}
+
+// copyRequest makes a read that the client does not share: it may change its own for the next one. A write that is asked for
+// again must be the same request, by which the oracle knows it.
+func copyRequest(r *kv.Request) *kv.Request {
+	if r.Kind != kv.KindRange {
+		return r
+	}
+	return &kv.Request{Kind: r.Kind, Principal: r.Principal, Range: copyOf(r.Range)}
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
 }
 
 // send lets a request travel to a node and its answer back. answer is called at most once.

@@ -176,8 +176,10 @@ func (n *node) planRound(at time.Duration) {
 	n.roundID++
 	id := n.roundID
 	n.push(at, func() {
-		if id == n.roundID && !n.driving {
-			n.roundAt = 0
+		if id != n.roundID {
+			return
+		}
+		if n.roundAt = 0; !n.driving { // otherwise the end of the round that waits plans the next
 			n.round()
 		}
 	})

@@ -29,20 +29,22 @@ var formErrors = []error{
 // checkForm: a request that is not well formed is refused, with the right error, and no other is refused for its form.
 func checkForm(o *history.Operation) string {
 	invalid := shard.Validate(o.Request, shard.Limits{})
-	what := fmt.Sprintf("a request of kind %d of client %d at node %d (%v to %v)", o.Request.Kind, o.Client, o.Node, o.Invoke, o.Return)
+	what := func() string {
+		return fmt.Sprintf("a request of kind %d of client %d at node %d (%v to %v)", o.Request.Kind, o.Client, o.Node, o.Invoke, o.Return)
+	}
 	if invalid == nil {
 		for _, err := range formErrors {
 			if errors.Is(o.Err, err) {
-				return fmt.Sprintf("%s is well formed, but was refused: %v", what, err)
+				return fmt.Sprintf("%s is well formed, but was refused: %v", what(), err)
 			}
 		}
 		return ""
 	}
 	switch {
 	case o.Outcome == history.Acknowledged:
-		return fmt.Sprintf("%s was answered, but it must be refused: %v", what, invalid)
+		return fmt.Sprintf("%s was answered, but it must be refused: %v", what(), invalid)
 	case answeredByStore(o.Err) && kv.CodeOf(o.Err) != kv.CodeOf(invalid):
-		return fmt.Sprintf("%s was refused with %v, not with %v", what, o.Err, invalid)
+		return fmt.Sprintf("%s was refused with %v, not with %v", what(), o.Err, invalid)
 	}
 	return ""
 }

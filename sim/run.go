@@ -115,7 +115,7 @@ func (w *world) run() {
 	if w.verdict != "" {
 		return
 	}
-	w.ended = true
+	w.ended, w.healed = true, w.now
 	w.heal()
 	w.recover()
 	w.aside("check", func(l Workload) func(Client) { return l.Check })
@@ -229,9 +229,22 @@ func (w *world) compare() {
 	if w.verdict != "" {
 		return
 	}
-	w.history.Full, w.history.Final = w.truth.events, w.truth.revision
+	w.complete()
 	if problems := checkHistory(&w.history); len(problems) > 0 {
 		w.fail(Correctness, "%s", strings.Join(problems, "\n"))
+	}
+}
+
+// complete adds to the history what clients cannot know.
+func (w *world) complete() {
+	h := &w.history
+	h.Full, h.Final, h.Commits = w.truth.events, w.truth.revision, w.truth.commits
+	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
+	for _, f := range w.plan.Faults {
+		if f.Kind == FaultClockJump || f.Kind == FaultClockRate {
+			// Then nobody can say when a lease of the store ends.
+			h.ClockDrift, h.HealthySince = 1e4, 0
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/sim/history"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -17,7 +18,7 @@ type truth struct {
 	revision kv.Revision
 	events   []kv.Event // all, in order
 	live     map[string]kv.KeyValue
-	scratch  []byte
+	commits  []history.Commit // the entries that changed something
 }
 
 type entryRecord struct {
@@ -29,7 +30,9 @@ type entryRecord struct {
 	compacted kv.Revision // as of the entry
 }
 
-func newTruth(w *world) *truth { return &truth{w: w, revision: 1, live: map[string]kv.KeyValue{}} }
+func newTruth(w *world) *truth {
+	return &truth{w: w, revision: 1, live: map[string]kv.KeyValue{}, commits: []history.Commit{}}
+}
 
 // applied compares what a node made of an entry with what the first one did.
 func (t *truth) applied(n *node, a *shard.Applied) {
@@ -76,6 +79,9 @@ func (t *truth) first(n *node, a *shard.Applied) {
 		}
 		t.revision = e.At.Rev
 		t.record(e)
+	}
+	if len(a.Effects) > 0 || a.Compacted != 0 {
+		t.commits = append(t.commits, history.Commit{At: t.w.now, Revision: a.Revision, Compacted: a.Compacted})
 	}
 	if t.revision != a.Revision {
 		t.w.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)

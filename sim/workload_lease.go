@@ -118,15 +118,21 @@ var compactionWorkload = Workload{Name: "compaction", Client: func(c Client) {
 			return
 		}
 		u.Mark("compacted")
-		r := get(registerSpan)
-		for _, r.Range.Revision = range []kv.Revision{at, max(1, at-1)} {
-			_, err := u.insist(r)
-			if r.Range.Revision < at && err == nil {
-				u.Fail("revision %d was read, although the history below %d had been compacted", r.Range.Revision, at)
-			}
-			if r.Range.Revision == at && err != nil && !errors.Is(err, kv.ErrCompacted) && !errors.Is(err, ErrEnded) {
-				u.Fail("revision %d could not be read right after the compaction at it: %v", at, err)
-			}
-		}
+		checkCompacted(u, at)
 	})
 }}
+
+// checkCompacted reads at the revision of a compaction and below.
+func checkCompacted(u *user, at kv.Revision) {
+	for _, revision := range []kv.Revision{at, max(1, at-1)} {
+		r := get(registerSpan)
+		r.Range.Revision = revision
+		_, err := u.insist(r)
+		if revision < at && err == nil {
+			u.Fail("revision %d was read, although the history below %d had been compacted", revision, at)
+		}
+		if revision == at && err != nil && !errors.Is(err, kv.ErrCompacted) && !errors.Is(err, ErrEnded) {
+			u.Fail("revision %d could not be read right after the compaction at it: %v", at, err)
+		}
+	}
+}

@@ -29,6 +29,7 @@ type world struct {
 	history history.History
 
 	base     time.Duration // when the clients' work began: faults count from here
+	healed   time.Duration // when all faults ended
 	ended    bool          // clients are asked to stop
 	problem  string
 	verdict  Verdict

@@ -32,6 +32,7 @@ const (
 	RefusalDuplicate      Refusal = 5 // another live process has the caller's node id
 	RefusalBusy           Refusal = 6 // too many streams
 	RefusalInvalidRequest Refusal = 7 // a handshake that makes no sense
+	RefusalMetadata       Refusal = 8 // the caller's metadata says that the two cannot work together
 )
 
 // RefusedError is a refused handshake, as both sides see it. Text is written for the operator.

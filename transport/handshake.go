@@ -221,6 +221,11 @@ func (o *Options) judge(h *hello) (Refusal, string) {
 	case h.Purpose != purposeFrames && h.Purpose != purposeStream || h.Instance == 0:
 		return RefusalInvalidRequest, fmt.Sprintf("%s does not understand the greeting of the calling %s (purpose %d)", here, caller, h.Purpose)
 	}
+	if o.JudgeMetadata != nil {
+		if why := o.JudgeMetadata(h.Metadata); why != "" {
+			return RefusalMetadata, fmt.Sprintf("%s refuses the calling %s: %s", here, caller, why)
+		}
+	}
 	return RefusalNone, ""
 }
 
@@ -255,6 +260,11 @@ func (o *Options) accepts(to kv.NodeID, address string, a *reply) error {
 	if a.Cluster != o.Cluster || a.Node != to || a.Version < o.MinFormatVersion || a.Version > o.MaxFormatVersion {
 		return fmt.Errorf("%w: node %s of cluster %s answered at %s, with format version %d, where node %s of cluster %s was called",
 			ErrMalformed, a.Node, a.Cluster, address, a.Version, to, o.Cluster)
+	}
+	if o.JudgeMetadata != nil {
+		if why := o.JudgeMetadata(a.Metadata); why != "" {
+			return &RefusedError{Node: to, Address: address, Refusal: RefusalMetadata, Text: fmt.Sprintf("node %s (%q) refuses the called node %s (%q): %s", o.Self, o.Name, to, a.Name, why)}
+		}
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func TestRefusals(t *testing.T) {
 		"foreign cluster": {func(o *Options) { o.Cluster = 0xbad }, RefusalCluster, []string{"cluster c1", "cluster bad", "--initial-cluster-token", `"n1"`, `"n2"`}},
 		"unknown node":    {func(o *Options) { o.Self = 7 }, RefusalUnknownNode, []string{"node 7", "--initial-cluster"}},
 		"old version":     {func(o *Options) { o.MinFormatVersion, o.MaxFormatVersion = 3, 4 }, RefusalVersion, []string{"1 to 1", "3 to 4", "upgrade"}},
+		"metadata":        {func(o *Options) { o.Metadata = []byte("other") }, RefusalMetadata, []string{`"n1"`, `"n2"`, "not other"}},
 		"wrong node": {func(o *Options) {
 			o.Peers = map[kv.NodeID][]string{3: o.Peers[2]}
 		}, RefusalWrongNode, []string{"looks for node 3", "here lives node 2"}},
@@ -32,7 +33,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := newCluster(t, 2)
-			b := cl.open(t, 2, 12)
+			b := cl.open(t, 2, 12, func(o *Options) { o.JudgeMetadata = isNot("other") })
 			cl.expose(t, b)
 			if name == "own name" {
 				options := cl.options(1, 11, newRecorder())
@@ -117,6 +118,25 @@ func TestRestartReplacesSilentConnection(t *testing.T) {
 	again.Append(2, ChannelRequest, text("new"))
 	again.Flush()
 	b.await(t, "a frame of the new process", func() bool { return len(b.payloads(1)) == 1 })
+}
+
+// isNot judges metadata: all are good but one.
+func isNot(bad string) func([]byte) string {
+	return func(metadata []byte) string {
+		if string(metadata) == bad {
+			return "not " + bad
+		}
+		return ""
+	}
+}
+
+// A caller looks at the metadata of whom it called, too.
+func TestCallerJudgesMetadata(t *testing.T) {
+	c := newCluster(t, 2)
+	b := c.open(t, 2, 12, func(o *Options) { o.Metadata = []byte("other") })
+	c.expose(t, b)
+	a := c.open(t, 1, 11, func(o *Options) { o.JudgeMetadata = isNot("other") })
+	a.awaitEvent(t, "refused by", "not other")
 }
 
 // The same process may come again at any time, without a probe.

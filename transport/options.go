@@ -91,6 +91,8 @@ type Options struct {
 	MinFormatVersion, MaxFormatVersion uint16
 	// Metadata is given to peers in PeerInfo. At most 32 KiB.
 	Metadata []byte
+	// JudgeMetadata, if set, tells why a caller with this metadata is to be refused; empty: it is not.
+	JudgeMetadata func(metadata []byte) string
 	// ListenAddrs are host:port. Port 0 takes a free one (Transport.Addrs).
 	ListenAddrs []string
 	// Peers are the other nodes, each with its addresses as host:port, tried in turn.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quoratedb/quorate/server"
+	"github.com/quoratedb/quorate/sim/campaign"
 )
 
 // Exit codes, documented in the root command's help.
@@ -35,6 +36,7 @@ type app struct {
 	environment    []string // KEY=value
 	start          func(context.Context, server.Options) (node, error)
 	asEtcd         bool
+	simulator      campaign.Simulator
 
 	endpoints []string
 	timeout   time.Duration
@@ -64,7 +66,11 @@ func (a *app) run(ctx context.Context, arguments []string) int {
 func (a *app) report(err error) int {
 	var bad usageError
 	var missing *notFoundError
+	var verdict *verdictError
 	switch {
+	case errors.As(err, &verdict):
+		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
+		return verdict.exitCode()
 	case errors.As(err, &missing):
 		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
 		return exitNotFound
@@ -92,7 +98,8 @@ API: etcd's clients and tools work on it unmodified.
 
 Exit codes: 0 success; 1 the request was refused or failed; 2 wrong usage;
 3 no node answered in time, or the cluster has no leader; 4 the key or lease
-that was asked for does not exist.`
+that was asked for does not exist. The simulator has some of its own: see
+quorate sim --help.`
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -120,7 +127,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.addClientFlags(command)
 		root.AddCommand(command)
 	}
-	root.AddCommand(a.versionCommand())
+	root.AddCommand(a.simCommand(), a.versionCommand())
 	explainArguments(root)
 	return root
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/quoratedb/quorate/sim/campaign"
 )
 
 func main() {
@@ -20,6 +22,7 @@ func main() {
 		environment: os.Environ(),
 		start:       startNode,
 		asEtcd:      startedAsEtcd(os.Args[0]),
+		simulator:   campaign.Real{},
 	}
 	// The first signal asks for an orderly end; after it the default action is
 	// back, so that a second one ends the process whatever it is doing.

@@ -28,7 +28,7 @@ func (q quorums) phase2(voters int) int {
 }
 
 // confirm returns the least number of voters of which every phase-1 quorum contains at least one: when so
-// many have not promised a higher ballot, nobody has been elected with one.
+// many have not promised a higher ballot, nobody has been elected with one; while so many are bound not to, nobody is.
 func (q quorums) confirm(voters int) int { return voters - q.phase1(voters) + 1 }
 
 // validate tells why the membership cannot be: it must be in order, and every two quorums of different

@@ -23,7 +23,8 @@ func (c *core) Status() consensus.Status {
 	}
 	s.Last = max(l.last, c.decided)
 	s.BarrierIndex = l.barrier
-	s.LeaseForbidden = l.transferred || l.changing || c.leaseUnsafe()
+	s.LeaseForbidden = l.transferred || l.changing
+	s.LeaseVoters = c.quorums.confirm(len(c.config().Voters))
 	s.Quiet = c.calm()
 	s.Replicas = make([]consensus.Replication, 0, len(l.peers))
 	for _, p := range l.peers {
@@ -33,13 +34,6 @@ func (c *core) Status() consensus.Status {
 		s.Quiet = s.Quiet && p.active && p.match >= s.Last && p.decided >= s.Last && !c.shipping[p.id]
 	}
 	return s
-}
-
-// leaseUnsafe: a lease is granted by a majority, which keeps another leader away only if every phase-1
-// quorum contains one of that majority.
-func (c *core) leaseUnsafe() bool {
-	n := len(c.config().Voters)
-	return c.quorums.phase1(n)+majority(n) <= n
 }
 
 // calm tells whether nothing is in flight at the leader itself. What the others must have for Status.Quiet is

@@ -89,6 +89,9 @@ func (c *Cluster) plan(o Options) error {
 	}
 	for _, n := range c.Nodes {
 		n.flags = append(n.flags, "--initial-cluster="+strings.Join(members, ","), "--initial-cluster-token="+o.Token)
+		if protocol := os.Getenv(EnvironmentConsensus); protocol != "" && !p.etcd {
+			n.SetFlag("--consensus=" + protocol)
+		}
 		for _, flag := range o.Flags {
 			n.SetFlag(flag)
 		}

@@ -14,6 +14,9 @@ import (
 // EnvironmentProgram names the variable that replaces the program under test.
 const EnvironmentProgram = "QUORATE_E2E_BINARY"
 
+// EnvironmentConsensus names the variable that says which protocol clusters run whose test asks for none.
+const EnvironmentConsensus = "QUORATE_E2E_CONSENSUS"
+
 // built is what Main removes.
 var built atomic.Pointer[executable]
 

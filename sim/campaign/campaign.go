@@ -76,11 +76,8 @@ func (c *campaign) work(ctx context.Context) {
 		spec := c.options.Base
 		spec.Seed = seed
 		report, err := c.runner.Run(ctx, spec, nil)
-		if err == nil && c.options.Twice && !report.Failed() {
-			var second Report
-			if second, err = c.runner.Run(ctx, spec, nil); err == nil {
-				report = compareTraces(report, second)
-			}
+		if err == nil && c.options.Twice {
+			report, err = Again(ctx, c.runner, report)
 		}
 		c.reports <- outcome{report, err}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func TestCampaignSummary(t *testing.T) {
-	s, err := Run(t.Context(), here{fakeSimulator{}}, Options{Seeds: Seeds{998, 1001}, Jobs: 3})
+	s, err := Run(t.Context(), Here{fakeSimulator{}}, Options{Seeds: Seeds{998, 1001}, Jobs: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,12 +116,12 @@ func TestCampaignWithoutWorkers(t *testing.T) {
 }
 
 func TestCampaignTwice(t *testing.T) {
-	s, err := Run(t.Context(), here{fakeSimulator{}}, Options{Seeds: Seeds{1005, 1007}, Jobs: 1, Twice: true})
+	s, err := Run(t.Context(), Here{fakeSimulator{}}, Options{Seeds: Seeds{1005, 1007}, Jobs: 1, Twice: true})
 	if err != nil || s.Verdicts[Diverged] != 1 || s.Verdicts[sim.Liveness] != 1 || s.Verdicts[sim.Passed] != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	// Pebble promises no trace.
-	s, err = Run(t.Context(), here{fakeSimulator{}}, Options{Seeds: Seeds{seedUnstable, seedUnstable}, Base: Spec{Engine: sim.Pebble}, Jobs: 1, Twice: true})
+	s, err = Run(t.Context(), Here{fakeSimulator{}}, Options{Seeds: Seeds{seedUnstable, seedUnstable}, Base: Spec{Engine: sim.Pebble}, Jobs: 1, Twice: true})
 	if err != nil || s.Verdicts[sim.Passed] != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}

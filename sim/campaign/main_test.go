@@ -1,9 +1,7 @@
 package campaign
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"testing"
@@ -67,6 +65,8 @@ func fakePlan(spec Spec) sim.Plan {
 
 func (fakeSimulator) Plan(spec Spec) sim.Plan { return fakePlan(spec) }
 
+func (fakeSimulator) Validate(sim.Plan) error { return nil }
+
 func (fakeSimulator) KnownMarks() []string { return []string{"seen", "never-seen"} }
 
 var unstable uint64
@@ -115,14 +115,4 @@ func (fakeSimulator) Run(plan sim.Plan, options sim.RunOptions) sim.Result {
 		}
 	}
 	return result
-}
-
-// here runs specs in the test's process.
-type here struct{ simulator Simulator }
-
-func (h here) Run(ctx context.Context, spec Spec, trace io.Writer) (Report, error) {
-	if ctx.Err() != nil {
-		return Report{}, ctx.Err()
-	}
-	return RunHere(h.simulator, spec, sim.RunOptions{Trace: trace}), nil
 }

@@ -127,10 +127,7 @@ func (m *minimiser) run(spec Spec) (Report, error) {
 	report, err := m.runner.Run(ctx, spec, nil)
 	if err == nil && m.verdict == Diverged && !report.Failed() {
 		m.runs++
-		var second Report
-		if second, err = m.runner.Run(ctx, spec, nil); err == nil {
-			report = compareTraces(report, second)
-		}
+		report, err = Again(ctx, m.runner, report)
 	}
 	if err != nil && ctx.Err() != nil && m.ctx.Err() == nil {
 		return Report{}, errBudget

@@ -33,7 +33,7 @@ func has(numbers []int, wanted ...int) bool {
 
 func TestMinimiseFindsPlantedFailure(t *testing.T) {
 	plan := fakePlan(Spec{Seed: seedWrong})
-	found, err := Minimise(t.Context(), here{fakeSimulator{}}, Spec{Seed: seedWrong}, sim.Correctness, plan, Budget{})
+	found, err := Minimise(t.Context(), Here{fakeSimulator{}}, Spec{Seed: seedWrong}, sim.Correctness, plan, Budget{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestMinimiseFindsPlantedFailure(t *testing.T) {
 // TestMinimiseLeavesOutNothingThatIsOut: what the spec has left out stays out, and what it kept of the command line stays.
 func TestMinimiseOfRestrictedSpec(t *testing.T) {
 	spec := Spec{Seed: seedWrong, Protocol: sim.Paxos, Faults: []int{1, 3, 7}, Clients: []int{2, 3}, Duration: 2 * time.Second}
-	found, err := Minimise(t.Context(), here{fakeSimulator{}}, spec, sim.Correctness, fakePlan(Spec{Seed: seedWrong}), Budget{})
+	found, err := Minimise(t.Context(), Here{fakeSimulator{}}, spec, sim.Correctness, fakePlan(Spec{Seed: seedWrong}), Budget{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,22 +188,22 @@ func (f runnerFunc) Run(ctx context.Context, spec Spec, _ io.Writer) (Report, er
 }
 
 func TestMinimiseWhatDoesNotFailAgain(t *testing.T) {
-	_, err := Minimise(t.Context(), here{fakeSimulator{}}, Spec{Seed: 1}, sim.Correctness, fakePlan(Spec{Seed: 1}), Budget{})
+	_, err := Minimise(t.Context(), Here{fakeSimulator{}}, Spec{Seed: 1}, sim.Correctness, fakePlan(Spec{Seed: 1}), Budget{})
 	if !errors.Is(err, ErrNotReproduced) {
 		t.Error(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err = Minimise(ended, here{fakeSimulator{}}, Spec{Seed: seedWrong}, sim.Correctness, fakePlan(Spec{Seed: 1}), Budget{Time: time.Hour}); !errors.Is(err, context.Canceled) {
+	if _, err = Minimise(ended, Here{fakeSimulator{}}, Spec{Seed: seedWrong}, sim.Correctness, fakePlan(Spec{Seed: 1}), Budget{Time: time.Hour}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err = Minimise(t.Context(), here{fakeSimulator{}}, Spec{Seed: 1}, sim.Passed, fakePlan(Spec{Seed: 1}), Budget{}); err == nil {
+	if _, err = Minimise(t.Context(), Here{fakeSimulator{}}, Spec{Seed: 1}, sim.Passed, fakePlan(Spec{Seed: 1}), Budget{}); err == nil {
 		t.Error("a run that passed was minimised")
 	}
 }
 
 func TestMinimiseDiverged(t *testing.T) {
-	found, err := Minimise(t.Context(), here{fakeSimulator{}}, Spec{Seed: seedUnstable}, Diverged, fakePlan(Spec{Seed: seedUnstable}), Budget{})
+	found, err := Minimise(t.Context(), Here{fakeSimulator{}}, Spec{Seed: seedUnstable}, Diverged, fakePlan(Spec{Seed: seedUnstable}), Budget{})
 	if err != nil || found.After.Faults != 0 || found.After.Clients != 0 || found.After.Duration != time.Millisecond {
 		t.Errorf("%+v, %v", found, err)
 	}

@@ -105,7 +105,7 @@ func (p *process) run(ctx context.Context, j job, trace io.Writer) (report Repor
 				}
 				return *m.Report, !over, nil
 			case trace != nil:
-				if _, err := io.WriteString(trace, m.Trace); err != nil {
+				if _, err := trace.Write(m.Trace); err != nil {
 					p.kill()
 					return Report{}, false, fmt.Errorf("write the trace: %w", err)
 				}

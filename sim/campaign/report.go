@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -45,6 +46,18 @@ type Report struct {
 
 // Failed tells whether the verdict is any but passed.
 func (r Report) Failed() bool { return r.Verdict != sim.Passed }
+
+// Again runs a report's spec once more, unless it failed, and gives the verdict Diverged if the trace is another one.
+func Again(ctx context.Context, runner Runner, first Report) (Report, error) {
+	if first.Failed() {
+		return first, nil
+	}
+	second, err := runner.Run(ctx, first.Spec, nil)
+	if err != nil {
+		return Report{}, err
+	}
+	return compareTraces(first, second), nil
+}
 
 // compareTraces gives the second report the verdict Diverged if the two runs of one spec passed with different traces.
 // Only runs on memory engines promise the same trace: Pebble has goroutines of its own.

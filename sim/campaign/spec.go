@@ -15,7 +15,7 @@ import (
 type Spec struct {
 	Seed     uint64         `json:"seed"`
 	Protocol sim.Protocol   `json:"protocol,omitempty"` // "": drawn from the seed
-	Engine   sim.EngineKind `json:"engine,omitempty"`   // "": drawn from the seed
+	Engine   sim.EngineKind `json:"engine,omitempty"`   // "": the simulator's own choice
 	// What is left of the plan, as in sim.Restrict: nil is all, empty is none.
 	Clients  []int         `json:"clients"`
 	Faults   []int         `json:"faults"`

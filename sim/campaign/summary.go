@@ -43,6 +43,8 @@ type Failure struct {
 	Detail    string      `json:"detail,omitempty"`
 	Command   string      `json:"command"`
 	Minimised *Minimised  `json:"minimised,omitempty"`
+	// NotMinimised is why a search for a smaller run found none.
+	NotMinimised string `json:"not_minimised,omitempty"`
 }
 
 // Bounds on what a summary keeps.

@@ -110,7 +110,7 @@ func DescribePlan(spec Spec, plan sim.Plan) []string {
 	}
 	for i, fault := range plan.Faults {
 		number := i
-		if len(spec.Faults) == len(plan.Faults) && spec.Faults != nil {
+		if i < len(spec.Faults) { // a shorter time leaves out the last ones
 			number = spec.Faults[i]
 		}
 		lines = append(lines, fmt.Sprintf("fault %d: %s", number, describeFault(fault)))

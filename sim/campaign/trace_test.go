@@ -25,6 +25,15 @@ func writeTrace(t *testing.T, spec Spec) string {
 	return file.String()
 }
 
+// TestDescribedFaultNumbers are those of the whole plan, also when a shorter time leaves out some.
+func TestDescribedFaultNumbers(t *testing.T) {
+	plan := fakePlan(Spec{Faults: []int{2, 5, 8}})
+	plan.Faults = plan.Faults[:2]
+	if text := strings.Join(DescribePlan(Spec{Faults: []int{2, 5, 8}}, plan), "\n"); !strings.Contains(text, "fault 2: at 200ms") || !strings.Contains(text, "fault 5: at 500ms") {
+		t.Error(text)
+	}
+}
+
 var tracedSpec = Spec{Seed: 4, Faults: []int{2, 5}, Duration: time.Second}
 
 func TestTraceFile(t *testing.T) {
@@ -75,7 +84,7 @@ func TestTraceFilesThatAreRefused(t *testing.T) {
 
 func TestReplay(t *testing.T) {
 	replay := func(text string) (*Replayed, error) {
-		return Replay(t.Context(), strings.NewReader(text), "1.0", fakeSimulator{}, here{fakeSimulator{}})
+		return Replay(t.Context(), strings.NewReader(text), "1.0", fakeSimulator{}, Here{fakeSimulator{}})
 	}
 	for _, spec := range []Spec{tracedSpec, {Seed: seedWrong}, {Seed: seedPanics}} {
 		if r, err := replay(writeTrace(t, spec)); err != nil || !r.Same || r.Report.Spec.Seed != spec.Seed {
@@ -111,7 +120,7 @@ func TestReplayOfLongerOrShorterTrace(t *testing.T) {
 		if err := w.End(RunHere(fakeSimulator{}, tracedSpec, sim.RunOptions{})); err != nil {
 			t.Fatal(err)
 		}
-		r, err := Replay(t.Context(), bytes.NewReader(file.Bytes()), "1.0", fakeSimulator{}, here{fakeSimulator{}})
+		r, err := Replay(t.Context(), bytes.NewReader(file.Bytes()), "1.0", fakeSimulator{}, Here{fakeSimulator{}})
 		if err != nil || r.Same || r.DifferentLine == 0 || r.SavedLine == r.ThisLine {
 			t.Errorf("%+v, %v", r, err)
 		}

@@ -23,7 +23,7 @@ type job struct {
 
 // message is a line on a worker's standard output: pieces of the trace, then the report.
 type message struct {
-	Trace  string  `json:"trace,omitempty"`
+	Trace  []byte  `json:"trace,omitempty"` // may begin and end within a letter
 	Report *Report `json:"report,omitempty"`
 }
 
@@ -86,9 +86,9 @@ func (w *worker) send(m message) error {
 	return w.output.Encode(m)
 }
 
-// Write sends a piece of the trace. There is no buffer: what happened before a crash must have left the process.
+// Write sends a piece of the trace. There is no buffer here: what was written before a crash must have left the process.
 func (w *worker) Write(p []byte) (int, error) {
-	if err := w.send(message{Trace: string(p)}); err != nil {
+	if err := w.send(message{Trace: p}); err != nil {
 		return 0, err
 	}
 	return len(p), nil

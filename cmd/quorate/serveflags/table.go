@@ -15,6 +15,9 @@ const (
 	groupLog     = "Log and metrics"
 )
 
+// maxQuorum only keeps numbers sensible; the server's options know how many nodes there are.
+const maxQuorum = 1 << 15
+
 // Groups lists the headings of the applied flags.
 func Groups() []string { return []string{groupNode, groupCluster, groupLimits, groupLog} }
 
@@ -100,6 +103,14 @@ func clusterFlags() []*Flag {
 		{Name: "consensus", Group: groupCluster, Default: "raft", Ours: true,
 			Usage: "The protocol between the nodes; a cluster keeps the one it was created with. Multi-Paxos is new and less proven.", Limits: "raft, paxos",
 			set: setOneOf([]string{"raft", "paxos"}, func(s *settings, w string) { s.options.Cluster.Consensus = server.Consensus(w) })},
+		{Name: "paxos-phase1-quorum", Group: groupCluster, Kind: Unsigned, Default: "0", Ours: true,
+			Usage:  "How many nodes must promise before one leads; 0: a majority. With --consensus=paxos; the same on every node and at every start.",
+			Limits: "0 to the number of nodes; both quorums together more than that",
+			set:    setNumber(0, maxQuorum, func(s *settings, n int64) { s.options.Cluster.Quorums.Phase1 = int(n) })},
+		{Name: "paxos-phase2-quorum", Group: groupCluster, Kind: Unsigned, Default: "0", Ours: true,
+			Usage:  "How many nodes must have a write on disk before it is acknowledged; 0: a majority. With --consensus=paxos; the same on every node and at every start.",
+			Limits: "0 to the number of nodes; both quorums together more than that",
+			set:    setNumber(0, maxQuorum, func(s *settings, n int64) { s.options.Cluster.Quorums.Phase2 = int(n) })},
 	}
 }
 

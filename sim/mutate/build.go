@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,66 +18,83 @@ const (
 	workerPackage = "./sim/mutate/worker"
 )
 
-// build compiles the package of the repository, or of a module, with the mutation (nil: as it is). A program is written to output
-// unless that is "". dir is for the changed files.
-func (t *tree) build(ctx context.Context, m *Mutation, dir, target, output string) error {
-	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w"} // nobody debugs a variant: link quickly
-	if output != "" {
-		args = append(args, "-o", output)
+// build compiles the worker with all mutations in it; each is dormant until it is chosen when the program starts. dir is for the
+// changed files.
+func (t *tree) build(ctx context.Context, all []Mutation, dir, output string) error {
+	changed, err := t.schemata(all)
+	if err != nil {
+		return err
 	}
-	if m != nil {
-		more, err := t.substitute(m, dir)
-		if err != nil {
-			return err
-		}
-		args = append(args, more...)
+	args, err := t.substitute(changed, dir)
+	if err != nil {
+		return err
 	}
-	return goCommand(ctx, t.root, append(args, target)...)
+	// Nobody debugs a variant, so the linker need not write what a debugger wants.
+	args = append([]string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", output}, args...)
+	return goCommand(ctx, t.root, append(args, workerPackage)...)
 }
 
-// substitute writes the changed file, and returns the arguments that make the go command use it.
-func (t *tree) substitute(m *Mutation, dir string) ([]string, error) {
-	path, mutated, err := t.read(m)
-	if err != nil {
-		return nil, err
+// substitute writes changed and additional sources, given by path, and returns the arguments that make the go command use them.
+func (t *tree) substitute(changed map[string]string, dir string) (args []string, err error) {
+	replace := map[string]string{}
+	modules := map[string]map[string]string{}
+	for path, source := range changed {
+		if module := t.moduleOf(path); module != "" {
+			if modules[module] == nil {
+				modules[module] = map[string]string{}
+			}
+			modules[module][path] = source
+			continue
+		}
+		file := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
+		if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+			return nil, err
+		}
+		replace[path] = file
 	}
-	if module, rest := t.module(m.File); module != "" {
-		return t.substituteModule(module, rest, mutated, dir)
-	}
-	file := filepath.Join(dir, filepath.Base(path))
-	if err := os.WriteFile(file, []byte(mutated), 0o600); err != nil {
-		return nil, err
-	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: file}})
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return nil, err
 	}
 	name := filepath.Join(dir, "overlay.json")
-	return []string{"-overlay", name}, os.WriteFile(name, overlay, 0o600)
+	if err := os.WriteFile(name, overlay, 0o600); err != nil {
+		return nil, err
+	}
+	args = []string{"-overlay", name}
+	if len(modules) == 0 {
+		return args, nil
+	}
+	name = filepath.Join(dir, "go.mod")
+	return append(args, "-modfile", name), t.substituteModules(modules, dir, name)
 }
 
-// substituteModule makes a changed copy of a module, because the go command takes no overlay for files of its module cache.
-func (t *tree) substituteModule(module, rest, mutated, dir string) ([]string, error) {
-	replacement := filepath.Join(dir, "module")
-	if err := copySources(t.modules[module], replacement); err != nil {
-		return nil, fmt.Errorf("copy module %s: %w", module, err)
-	}
-	if err := os.WriteFile(filepath.Join(replacement, rest), []byte(mutated), 0o600); err != nil {
-		return nil, err
-	}
+// substituteModules makes changed copies of modules, because the go command takes no overlay for files of its module cache.
+func (t *tree) substituteModules(modules map[string]map[string]string, dir, modfile string) error {
 	gomod, err := os.ReadFile(filepath.Join(t.root, "go.mod"))
 	if err != nil {
-		return nil, err
+		return err
+	}
+	for module, changed := range modules {
+		replacement := filepath.Join(dir, "modules", filepath.FromSlash(module))
+		if err := copySources(t.modules[module], replacement); err != nil {
+			return fmt.Errorf("copy module %s: %w", module, err)
+		}
+		for path, source := range changed {
+			inside, err := filepath.Rel(t.modules[module], path)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(replacement, inside), []byte(source), 0o600); err != nil {
+				return err
+			}
+		}
+		gomod = fmt.Appendf(gomod, "\nreplace %s => %s\n", module, replacement)
 	}
 	gosum, err := os.ReadFile(filepath.Join(t.root, "go.sum"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	gomod = fmt.Appendf(gomod, "\nreplace %s => %s\n", module, replacement)
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), gomod, 0o600); err != nil {
-		return nil, err
-	}
-	return []string{"-modfile", filepath.Join(dir, "go.mod")}, os.WriteFile(filepath.Join(dir, "go.sum"), gosum, 0o600)
+	return errors.Join(os.WriteFile(modfile, gomod, 0o600), os.WriteFile(strings.TrimSuffix(modfile, ".mod")+".sum", gosum, 0o600))
 }
 
 // copySources copies what a build needs of a module.
@@ -103,22 +121,13 @@ func copySources(from, to string) error {
 	})
 }
 
-// packageOf is the package that the mutation changes, as the go command wants it.
-func (t *tree) packageOf(m *Mutation) string {
-	dir := filepath.ToSlash(filepath.Dir(m.File))
-	if module, _ := t.module(m.File); module != "" {
-		return dir
-	}
-	return "./" + dir
-}
-
 func goCommand(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(out.Bytes()))
+		return fmt.Errorf("go %s: %w\n%s", args[0], err, bytes.TrimSpace(out.Bytes()))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,7 +49,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.BoolVar(&o.check, "check", false, "only verify that every mutation applies and compiles")
 	fs.BoolVar(&o.markdown, "markdown", false, "write "+markdownPath)
 	fs.StringVar(&o.output, "output", "text", "text or json")
-	fs.IntVar(&o.jobs, "jobs", 1, "variants that are built and run at a time")
+	fs.IntVar(&o.jobs, "jobs", 1, "variants that are run at a time")
 	fs.Uint64Var(&o.first, "first", 1, "first seed")
 	fs.IntVar(&o.seeds, "seeds", 0, "seeds for each mutation; 0: as many as its entry says")
 	fs.DurationVar(&o.limit, "limit", time.Minute, "real time after which a seed counts as hanging")
@@ -121,25 +123,42 @@ func (o *options) runAll(ctx context.Context, t *tree, selected []Mutation) ([]R
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	c, err := o.newControl(ctx, t, dir)
-	if err != nil {
+	all, reasons := t.applicable()
+	run := &trial{program: filepath.Join(dir, "worker"), dir: dir, options: o, known: map[seedRange]outcome{}}
+	if err := t.build(ctx, all, dir, run.program); err != nil {
 		return nil, err
 	}
-	rows := make([]Row, len(selected))
+	rows, errs := make([]Row, len(selected)), make([]error, len(selected))
 	o.each(len(selected), func(i int, show func(func())) {
-		if ctx.Err() == nil {
-			rows[i] = o.try(ctx, t, c, &selected[i])
-			show(func() { o.show(&rows[i]) })
+		m := &selected[i]
+		if reason := reasons[m.Name]; reason != nil {
+			rows[i] = Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Status: stale, Problem: reason.Error()}
+		} else if ctx.Err() == nil {
+			rows[i], errs[i] = run.try(ctx, m)
 		}
+		show(func() { o.show(&rows[i]) })
 	})
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
-	controls, err := c.rows(ctx, o.first, rows)
+	controls, err := run.controls(ctx, rows)
 	for i := range controls {
 		o.show(&controls[i])
 	}
 	return append(rows, controls...), err
+}
+
+// applicable returns the mutations that still fit the sources, and why the others do not, by name.
+func (t *tree) applicable() (all []Mutation, reasons map[string]error) {
+	reasons = map[string]error{}
+	for _, m := range mutations() {
+		if _, err := t.schemata([]Mutation{m}); err != nil {
+			reasons[m.Name] = err
+		} else {
+			all = append(all, m)
+		}
+	}
+	return all, reasons
 }
 
 // each calls do for 0 to n-1, in o.jobs goroutines. What is given to show runs one at a time.
@@ -168,21 +187,31 @@ func (o *options) each(n int, do func(i int, show func(func()))) {
 	jobs.Wait()
 }
 
-// checkAll compiles the package of each mutation.
+// checkAll compiles all mutations at once, or, if that fails, one by one, to tell which does not.
 func (o *options) checkAll(ctx context.Context, t *tree, selected []Mutation) error {
-	broken := 0
-	o.each(len(selected), func(i int, show func(func())) {
-		m := &selected[i]
-		err := t.compiles(ctx, m)
-		show(func() {
-			if err != nil {
-				broken++
-				fmt.Printf("%s: %v\n", m.Name, err)
-			}
-		})
+	all, reasons := t.applicable()
+	all = slices.DeleteFunc(all, func(m Mutation) bool {
+		return !slices.ContainsFunc(selected, func(s Mutation) bool { return s.Name == m.Name })
 	})
+	if t.compile(ctx, all) != nil {
+		o.each(len(all), func(i int, show func(func())) {
+			err := t.compile(ctx, all[i:i+1])
+			show(func() {
+				if err != nil {
+					reasons[all[i].Name] = err
+				}
+			})
+		})
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	broken := 0
+	for i := range selected {
+		if err := reasons[selected[i].Name]; err != nil {
+			broken++
+			fmt.Println(err)
+		}
 	}
 	fmt.Printf("%d of %d mutations apply and compile\n", len(selected)-broken, len(selected))
 	if broken > 0 {
@@ -191,13 +220,13 @@ func (o *options) checkAll(ctx context.Context, t *tree, selected []Mutation) er
 	return nil
 }
 
-func (t *tree) compiles(ctx context.Context, m *Mutation) error {
+func (t *tree) compile(ctx context.Context, list []Mutation) error {
 	dir, err := os.MkdirTemp("", "quorate-mutate-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return t.build(ctx, m, dir, t.packageOf(m), "")
+	return t.build(ctx, list, dir, filepath.Join(dir, "worker"))
 }
 
 // verdict is the error that the rows amount to.
@@ -219,7 +248,7 @@ func verdict(rows []Row) error {
 		errs = append(errs, fmt.Errorf("the simulator did not find %s: it lacks a fault, a workload or a check", strings.Join(survivors, ", ")))
 	}
 	if len(stales) > 0 {
-		errs = append(errs, fmt.Errorf("%s no longer apply or compile: adapt their Old and New in sim/mutate/list_*.go", strings.Join(stales, ", ")))
+		errs = append(errs, fmt.Errorf("%s no longer apply: adapt their Old and New in sim/mutate/list_*.go", strings.Join(stales, ", ")))
 	}
 	if len(controls) > 0 {
 		errs = append(errs, fmt.Errorf("the code as it is fails too, at %s: fix that first", strings.Join(controls, ", ")))

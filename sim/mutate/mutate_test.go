@@ -24,13 +24,15 @@ func TestMutationsApply(t *testing.T) {
 		if m.Breaks == "" || m.Seeds < 1 || len(m.Verdicts) == 0 {
 			t.Errorf("%s: what it breaks, its seeds or its verdicts are missing", m.Name)
 		}
-		_, mutated, err := tree.read(&m)
+		changed, err := tree.schemata([]Mutation{m})
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		if _, err := parser.ParseFile(token.NewFileSet(), m.File, mutated, parser.SkipObjectResolution); err != nil {
-			t.Errorf("%s: the variant is not Go: %v", m.Name, err)
+		for path, source := range changed {
+			if _, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution); err != nil {
+				t.Errorf("%s: the variant is not Go: %v", m.Name, err)
+			}
 		}
 	}
 	if len(names) < 40 {

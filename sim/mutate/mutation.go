@@ -116,27 +116,28 @@ func newTree() (*tree, error) {
 	return t, nil
 }
 
-// module returns the required module that the file belongs to and its path in there; "" for files of the repository.
-func (t *tree) module(file string) (module, rest string) {
-	for path := range t.modules {
-		if inside, ok := strings.CutPrefix(file, path+"/"); ok {
-			return path, inside
+// read returns where the file of the mutation is, its source as it is, and as the mutation makes it.
+func (t *tree) read(m *Mutation) (path, source, mutated string, err error) {
+	path = filepath.Join(t.root, m.File)
+	for module, dir := range t.modules {
+		if inside, ok := strings.CutPrefix(m.File, module+"/"); ok {
+			path = filepath.Join(dir, inside)
 		}
 	}
-	return "", file
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", "", "", fmt.Errorf("%s: %w: %w", m.Name, errStale, err)
+	}
+	mutated, err = m.apply(string(content))
+	return path, string(content), mutated, err
 }
 
-// read returns the file as it is and as the mutation makes it.
-func (t *tree) read(m *Mutation) (path, mutated string, err error) {
-	module, rest := t.module(m.File)
-	path = filepath.Join(t.root, rest)
-	if module != "" {
-		path = filepath.Join(t.modules[module], rest)
+// moduleOf returns the required module that has the path; "" for files of the repository.
+func (t *tree) moduleOf(path string) string {
+	for module, dir := range t.modules {
+		if strings.HasPrefix(path, dir+string(filepath.Separator)) {
+			return module
+		}
 	}
-	source, err := os.ReadFile(path)
-	if err != nil {
-		return "", "", fmt.Errorf("%s: %w: %w", m.Name, errStale, err)
-	}
-	mutated, err = m.apply(string(source))
-	return path, mutated, err
+	return ""
 }

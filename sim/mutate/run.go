@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,13 +24,13 @@ type Row struct {
 	Layer    string       `json:"layer"`
 	Breaks   string       `json:"breaks"`
 	Protocol sim.Protocol `json:"protocol,omitempty"`
-	// Status is "found", "survived", "stale" (it no longer applies or compiles) or, for code as it is, "passed" or "failed".
+	// Status is "found", "survived", "stale" (it no longer applies) or, for code as it is, "passed" or "failed".
 	Status  string      `json:"status"`
 	Seed    uint64      `json:"seed,omitempty"` // at which it was found
 	Within  int         `json:"within"`         // seeds that it must be found in
 	Verdict sim.Verdict `json:"verdict,omitempty"`
 	Problem string      `json:"problem,omitempty"`
-	Seconds float64     `json:"seconds"` // of real time, the build included
+	Seconds float64     `json:"seconds"` // of real time
 }
 
 const (
@@ -64,50 +63,43 @@ type outcome struct {
 	problem string
 }
 
-// control is the program without a mutation. A seed shows a mutation only if the code as it is passes it.
-type control struct {
+// trial is what all mutations are tried with: one program that has all of them.
+type trial struct {
 	program, dir string
-	limit        time.Duration
+	options      *options
 
 	mu    sync.Mutex
-	known map[seedRange]outcome // of single seeds
+	known map[seedRange]outcome // of single seeds, without a mutation
 }
 
-// newControl builds the code as it is. Everything that no mutation touches is compiled by that.
-func (o *options) newControl(ctx context.Context, t *tree, dir string) (*control, error) {
-	c := &control{program: filepath.Join(dir, "control"), dir: dir, limit: o.limit, known: map[seedRange]outcome{}}
-	return c, t.build(ctx, nil, dir, workerPackage, c.program)
-}
-
-// passes tells whether the code as it is passes the seed.
-func (c *control) passes(ctx context.Context, seed uint64, protocol sim.Protocol) (bool, error) {
+// passes tells whether the code as it is passes the seed. Only then the seed shows a mutation.
+func (t *trial) passes(ctx context.Context, seed uint64, protocol sim.Protocol) (bool, error) {
 	one := seedRange{seed, 1, protocol}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out, known := c.known[one]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out, known := t.known[one]
 	if !known {
 		var err error
-		if out, err = runSeeds(ctx, c.program, c.dir, one, c.limit); err != nil {
+		if out, err = t.runSeeds(ctx, "", one); err != nil {
 			return false, err
 		}
-		c.known[one] = out
+		t.known[one] = out
 	}
 	return out.seed == 0, nil
 }
 
-// try builds the mutation and runs it until a seed shows it.
-func (o *options) try(ctx context.Context, t *tree, c *control, m *Mutation) Row {
+// try runs a mutation until a seed shows it.
+func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 	began := time.Now()
+	o := t.options
 	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds, Status: found}
 	if o.seeds > 0 {
 		row.Within = o.seeds
 	}
-	out, err := o.search(ctx, t, c, m, row.Within)
+	out, err := t.search(ctx, m, row.Within)
 	row.Seconds = time.Since(began).Seconds()
 	row.Seed, row.Verdict, row.Problem = out.seed, out.verdict, out.problem
 	switch {
-	case err != nil:
-		row.Status, row.Problem = stale, err.Error()
 	case out.seed == 0:
 		row.Status = survived
 		row.Problem = fmt.Sprintf("seeds %d to %d passed; see which fault, workload or check of package sim would show it", o.first, o.first+uint64(row.Within)-1)
@@ -115,27 +107,18 @@ func (o *options) try(ctx context.Context, t *tree, c *control, m *Mutation) Row
 		row.Status = survived
 		row.Problem = fmt.Sprintf("seed %d ended with %s, expected was one of %v: %s", out.seed, out.verdict, m.Verdicts, out.problem)
 	}
-	return row
+	return row, err
 }
 
 // search runs the mutation from seed to seed, until one does not pass that the code as it is passes.
-func (o *options) search(ctx context.Context, t *tree, c *control, m *Mutation, count int) (outcome, error) {
-	dir, err := os.MkdirTemp("", "quorate-mutate-")
-	if err != nil {
-		return outcome{}, err
-	}
-	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "worker")
-	if err := t.build(ctx, m, dir, workerPackage, program); err != nil {
-		return outcome{}, err
-	}
-	last := o.first + uint64(count) - 1
-	for first := o.first; first <= last; {
-		out, err := runSeeds(ctx, program, dir, seedRange{first, int(last - first + 1), m.Protocol}, o.limit)
+func (t *trial) search(ctx context.Context, m *Mutation, count int) (outcome, error) {
+	last := t.options.first + uint64(count) - 1
+	for first := t.options.first; first <= last; {
+		out, err := t.runSeeds(ctx, m.Name, seedRange{first, int(last - first + 1), m.Protocol})
 		if err != nil || out.seed == 0 {
 			return out, err
 		}
-		if passes, err := c.passes(ctx, out.seed, m.Protocol); err != nil || passes {
+		if passes, err := t.passes(ctx, out.seed, m.Protocol); err != nil || passes {
 			return out, err
 		}
 		first = out.seed + 1
@@ -143,8 +126,9 @@ func (o *options) search(ctx context.Context, t *tree, c *control, m *Mutation, 
 	return outcome{}, nil
 }
 
-// rows runs the code as it is on the seeds that the mutations needed.
-func (c *control) rows(ctx context.Context, first uint64, rows []Row) (controls []Row, err error) {
+// controls runs the code as it is on the seeds that the mutations needed.
+func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err error) {
+	first := t.options.first
 	most := map[sim.Protocol]int{}
 	for i := range rows {
 		r := &rows[i]
@@ -160,7 +144,7 @@ func (c *control) rows(ctx context.Context, first uint64, rows []Row) (controls 
 			continue
 		}
 		began := time.Now()
-		out, err := runSeeds(ctx, c.program, c.dir, seedRange{first, count, protocol}, c.limit)
+		out, err := t.runSeeds(ctx, "", seedRange{first, count, protocol})
 		if err != nil {
 			return nil, err
 		}
@@ -183,13 +167,15 @@ type line struct {
 	Problem string      `json:"problem"`
 }
 
-// runSeeds runs the program until a seed does not pass. A seed that takes longer than the limit hangs, and one that
+// runSeeds runs the program with a mutation (none: "") until a seed does not pass. A seed that takes longer than the limit hangs, and one that
 // the program does not survive has crashed.
-func runSeeds(ctx context.Context, program, dir string, seeds seedRange, limit time.Duration) (outcome, error) {
+func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) (outcome, error) {
+	limit := t.options.limit
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
-		"-protocol", string(seeds.protocol), "-dir", dir)
+	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
+		"-protocol", string(seeds.protocol), "-dir", t.dir)
+	cmd.Env = append(os.Environ(), environment+"="+mutation)
 	var diagnosis head
 	cmd.Stderr = &diagnosis
 	stdout, err := cmd.StdoutPipe()

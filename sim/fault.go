@@ -192,23 +192,26 @@ func (w *world) switchQuorum(f *Fault, leader *node, random *rand.Rand) {
 	first := func(n *node) bool { return n == leader || slices.Contains(others[:majority-1], n) }
 	second := func(n *node) bool { return slices.Contains(shared, n) || !first(n) }
 	w.separate(first, milliseconds(f.Amount))
+	separated := false
+	separate := func() {
+		if !separated && !w.ended {
+			separated = true
+			w.separate(second, f.Duration+time.Second)
+		}
+	}
 	w.after(milliseconds(f.Amount), func() {
 		if w.ended {
 			return
 		}
-		w.separate(second, f.Duration+time.Second)
 		for _, n := range shared {
-			plan := crashPlan{down: time.Duration(random.Int64N(int64(50 * time.Millisecond)))}
-			if random.IntN(3) == 0 {
-				plan.random = random
-			}
-			n.crashPlan = plan
-			if fuse := random.IntN(12); fuse == 0 || !n.up {
-				n.crash()
-			} else {
+			n.crashPlan = crashPlan{survival(random), time.Duration(random.Int64N(int64(50 * time.Millisecond))), separate}
+			if fuse := random.IntN(20); fuse > 0 {
 				n.fuse = fuse
+			} else {
+				n.crash()
 			}
 		}
+		w.after(100*time.Millisecond, separate) // where nothing happens, nobody crashes
 	})
 }
 
@@ -268,7 +271,7 @@ func (w *world) injectNode(f *Fault, n *node, random *rand.Rand) bool {
 	case FaultCrashEffect:
 		if n.up && n.fuse == 0 {
 			n.fuse = max(1, int(f.Amount))
-			n.crashPlan = crashPlan{survival(random), f.Duration}
+			n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 		}
 	default:
 		return false
@@ -285,7 +288,7 @@ func survival(random *rand.Rand) *rand.Rand {
 }
 
 func (w *world) power(f *Fault, n *node, random *rand.Rand) {
-	n.crashPlan = crashPlan{survival(random), f.Duration}
+	n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 	n.crash()
 }
 
@@ -303,10 +306,10 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 		w.undo(f, func() { n.slow.sync = max(0, n.slow.sync-milliseconds(f.Amount)) })
 	case FaultSyncFails:
 		n.slow.failing = fmt.Errorf("%w", errSyncFailed)
-		n.crashPlan = crashPlan{survival(random), f.Duration}
+		n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 	case FaultDiskFull:
 		n.slow.full = true
-		n.crashPlan = crashPlan{survival(random), f.Duration}
+		n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 		w.undo(f, func() { n.slow.full = false })
 	default:
 		return false

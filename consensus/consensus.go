@@ -212,6 +212,9 @@ type Core interface {
 	// from the LogReader. Replicas that need it get a snapshot.
 	Compact(Index)
 	Status() Status
+	// Failed says why this replica can not go on: its log could not be read, or holds what must not be. From then on
+	// it does nothing, and the driver must stop it. nil while it works.
+	Failed() error
 	// Check verifies the invariants of the core.
 	Check() error
 }
@@ -275,4 +278,6 @@ var (
 	ErrConfigPending = errors.New("consensus: another membership change is not finished")
 	ErrCompacted     = errors.New("consensus: entries are compacted")
 	ErrUnavailable   = errors.New("consensus: entries are not available")
+	// ErrLostEntries: this replica acknowledged entries that its log does not have any more. It must not go on.
+	ErrLostEntries = errors.New("consensus: acknowledged entries are lost")
 )

@@ -20,6 +20,9 @@ const (
 	KindAlarm
 	KindMemberList
 	KindPublishNode // a node makes its name and addresses known; internal
+	// KindAssignReplica says which replica of the shard lives on a node's disk. It never travels between nodes: a
+	// leader's driver makes it.
+	KindAssignReplica
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -42,6 +45,7 @@ type Request struct {
 	Alarm           *AlarmRequest
 	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
+	AssignReplica   *AssignReplicaRequest
 	// LeaseLeases has no fields.
 }
 
@@ -206,6 +210,16 @@ type AlarmRequest struct {
 // MemberListRequest lists the nodes. Without Linearizable any node answers from what it has applied,
 // even without a quorum.
 type MemberListRequest struct{ Linearizable bool }
+
+// AssignReplicaRequest has the disk of a node hold a replica of the shard. Nothing changes if it already does. Otherwise
+// the disk gets the node's first replica, if no disk has had that. With Replaces, the newest replica of the node is
+// lost: if it still is that one, the disk gets a new replica, under an ID that was never used.
+type AssignReplicaRequest struct {
+	Node     NodeID
+	Disk     uint64 // random ID of a data directory; not 0
+	First    uint64 // the replica ID that the node started the cluster with
+	Replaces uint64 // 0: nothing is lost
+}
 
 // NodeRecord is what the cluster knows about a node.
 type NodeRecord struct {

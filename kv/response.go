@@ -17,7 +17,7 @@ type Response struct {
 	LeaseLeases     *LeaseLeasesResponse
 	Alarm           *AlarmResponse
 	MemberList      *MemberListResponse
-	// Compact, LeaseRevoke and PublishNode have no fields of their own.
+	// Compact, LeaseRevoke, PublishNode and AssignReplica have no fields of their own.
 }
 
 // RangeResponse is the answer to a RangeRequest. Count is the number of keys in

@@ -70,7 +70,18 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
+		r.settledAt, r.configAt = result.Index, result.Index
+		r.noteStanding()
 		r.publishLease()
+		r.unsettle()
+		if r.store.opts.Listener.ConfigChanged != nil {
+			r.store.opts.Listener.ConfigChanged(r.group, *result.Config)
+		}
+	}
+	if result.Placed {
+		if err := r.placed(); err != nil {
+			return err
+		}
 	}
 	if result.Compacted != 0 {
 		r.compact.requested = result.Index

@@ -24,7 +24,7 @@ func (r *Replica) check() error {
 		return errors.New("something waits for a leader that does not lead")
 	case r.queue.len() > 0 && !r.working:
 		return errors.New("requests are queued but nobody looks")
-	case r.core.HasReady() && !r.dirty:
+	case !r.held() && r.core.HasReady() && !r.dirty:
 		return errors.New("the core has work but is not marked")
 	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
 		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())

@@ -45,6 +45,9 @@ func (r *Replica) supporting(now time.Duration) bool {
 
 // mayTick tells whether time may pass for the core: not while its election timeout must not run.
 func (r *Replica) mayTick(now time.Duration) bool {
+	if r.held() {
+		return false
+	}
 	if r.role.Role == consensus.RoleLeader {
 		return true
 	}
@@ -96,18 +99,22 @@ func (s *Store) nodeLost(now time.Duration, node kv.NodeID) {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		if r.followed != node {
-			continue
+		if r.followed == node {
+			r.followedIsGone(now)
 		}
-		r.followed = 0
-		if r.role.Role == consensus.RoleLeader {
-			continue
-		}
-		r.core.LeaderLost()
-		r.campaignAfter(now, r.campaignDelay())
-		s.setTicking(r, true)
-		s.markDirty(r)
 	}
+}
+
+// followedIsGone tells the core that the process which led the group does not exist any more.
+func (r *Replica) followedIsGone(now time.Duration) {
+	r.followed = 0
+	if r.role.Role == consensus.RoleLeader {
+		return
+	}
+	r.core.LeaderLost()
+	r.campaignAfter(now, r.campaignDelay())
+	r.store.setTicking(r, true)
+	r.store.markDirty(r)
 }
 
 // campaignAfter plans a campaign.

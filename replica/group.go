@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -32,10 +33,21 @@ type Replica struct {
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
+	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
+	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
 	// driver
+	identity  identity
+	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
+	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
+	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
+	gone      map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
+	assigning bool                              // the leader has proposed a placement
+	unsettled bool
+	configAt  consensus.Index // of the last change of membership that was applied
+	settledAt consensus.Index // applied when the membership changed last, or when this replica began to lead
 	core      consensus.Core
 	log       storage.GroupLog
 	role      consensus.RoleChange
@@ -106,25 +118,43 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, _ := s.replicaOf(s.opts.Self)
-	r := &Replica{store: s, group: group, self: self, machine: machine, log: s.opts.Log.Group(group)}
+	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
+	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
+	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
+	r.acks, r.shipping = make(map[consensus.ReplicaID]uint64), make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err
 	}
-	r.core, err = s.opts.NewCore(CoreOptions{
-		Group: group, Replica: self, Log: r.log, HardState: r.log.HardState(),
-		Applied: machine.AppliedIndex(), Config: machine.Config(),
-		ElectionTicks: int(s.opts.ElectionTimeout / s.opts.HeartbeatInterval),
-	})
-	if err != nil {
+	if err := r.openIdentity(); err != nil {
 		return nil, err
 	}
-	r.acks = make(map[consensus.ReplicaID]uint64)
-	r.shipping = make(map[consensus.ReplicaID]bool)
+	if err := r.openCore(); err != nil {
+		return nil, err
+	}
 	r.opened()
 	r.publishApplied()
+	r.noteStanding()
 	r.leader.Store(&leadership{})
 	return r, nil
+}
+
+// openCore makes the core from what is durable.
+func (r *Replica) openCore() (err error) {
+	s := r.store
+	r.core, err = s.opts.NewCore(CoreOptions{
+		Group: r.group, Replica: r.self, Log: r.log, HardState: r.log.HardState(),
+		Applied: r.machine.AppliedIndex(), Config: r.machine.Config(),
+		ElectionTicks: int(s.opts.ElectionTimeout / s.opts.HeartbeatInterval),
+	})
+	return lostEntries(err)
+}
+
+// lostEntries marks what a core says when its log lacks what it acknowledged.
+func lostEntries(err error) error {
+	if errors.Is(err, consensus.ErrLostEntries) {
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return err
 }
 
 // checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
@@ -165,13 +195,16 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 			m.staged.discard()
 			continue
 		}
-		from, known := s.nodeOf(m.message.From)
-		if !known || m.message.To != r.self || from != m.from {
-			m.staged.discard()
-			s.refused(m.group, m.from, fmt.Errorf("replica: message from replica %d to %d came from node %v, but this is replica %d", m.message.From, m.message.To, m.from, r.self))
+		if r.held() {
+			m.staged.discard() // it is for the replica that was here before, if it was
 			continue
 		}
-		r.step(now, from, m)
+		if err := r.admit(m); err != nil {
+			m.staged.discard()
+			s.refused(m.group, m.from, err)
+			continue
+		}
+		r.step(now, m.from, m)
 	}
 }
 
@@ -186,7 +219,14 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		r.stage(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
+		if failed := r.core.Failed(); failed != nil {
+			r.store.fail(fmt.Errorf("group %d: %w", r.group, failed))
+			return
+		}
 		r.store.refused(r.group, from, err)
+		if errors.Is(err, consensus.ErrLostEntries) {
+			r.store.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(err)))
+		}
 		return
 	}
 	r.store.markDirty(r)
@@ -200,10 +240,13 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 func (r *Replica) takeReady() error {
 	s := r.store
 	if !r.core.HasReady() {
-		return nil
+		return r.failed()
 	}
 	r.sealBarrier()
 	rd := r.core.Ready()
+	if err := r.failed(); err != nil {
+		return err
+	}
 	if rd.Role != nil {
 		r.roleChanged(*rd.Role)
 	}
@@ -224,6 +267,14 @@ func (r *Replica) takeReady() error {
 		s.markDirty(r)
 	} else {
 		r.discardStaged() // the core had no use for it
+	}
+	return nil
+}
+
+// failed tells why the core can not go on, if it can not.
+func (r *Replica) failed() error {
+	if err := r.core.Failed(); err != nil {
+		return fmt.Errorf("group %d: %w", r.group, err)
 	}
 	return nil
 }
@@ -265,7 +316,7 @@ func (r *Replica) send(messages []consensus.Message) {
 	}
 	for i := range messages {
 		m := &messages[i]
-		node, ok := r.store.nodeOf(m.To)
+		node, ok := r.nodeOf(m.To)
 		switch {
 		case !ok:
 		case m.Class == consensus.ClassSnapshot:
@@ -305,7 +356,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 		r.campaignAfter(s.clock(), 0)
 	}
 	r.role = change
-	node, _ := s.nodeOf(change.Leader)
+	node, _ := r.nodeOf(change.Leader)
 	if node != 0 {
 		r.followed = node
 		r.campaignAt = 0
@@ -332,6 +383,9 @@ func (r *Replica) lead(now time.Duration) error {
 	r.store.markWorking(r)
 	r.serving.Store(true)
 	r.publishLease()
+	r.settledAt = r.machine.AppliedIndex()
+	clear(r.claims)
+	r.unsettle()
 	return nil
 }
 

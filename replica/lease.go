@@ -143,7 +143,7 @@ func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) leaseVoters {
 	}
 	voters := make([]leaseVoter, 0, len(replicas))
 	for _, id := range replicas {
-		node, ok := r.store.nodeOf(id)
+		node, ok := r.nodeOf(id)
 		if !ok {
 			node = 0
 		}

@@ -115,9 +115,10 @@ func (r *Replica) maintain() (more bool, err error) {
 func (r *Replica) Compacting() bool { return r.compacting.Load() }
 
 // wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
-// or a compaction waits for it.
+// a compaction waits for it, or the membership changed. Which entries are decided need not survive a crash, and a replica that
+// has forgotten that a change is over would look for a majority of the membership before it, whose members may be gone.
 func (r *Replica) wantsFlush() bool {
-	return r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
+	return r.configAt > r.flush.durable && r.flush.syncing == 0 || r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
 		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.store.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
@@ -173,6 +174,10 @@ func (r *Replica) flushed(machine Machine, index consensus.Index, err error) {
 	r.mu.Lock()
 	r.machine.MarkDurable(index)
 	r.mu.Unlock()
+	if r.configAt != 0 && r.configAt <= index {
+		r.configAt = 0
+		r.noteStanding()
+	}
 	if err := r.compactLog(); err != nil {
 		r.store.fail(err)
 		return

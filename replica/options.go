@@ -51,6 +51,13 @@ type Options struct {
 	ReadSafety      ReadSafety
 	// Instance tells this start of the node apart from all others: a random number.
 	Instance uint64
+	// Disk tells what is stored in Log and Engine apart from everything that was stored on this node before:
+	// a random number, made when both were empty and kept as long as their content is. 0: the node does
+	// without the protection that rests on it (for tests of other things).
+	Disk uint64
+	// Lost tells that Log and Engine are empty because what was there is known to be lost: this node never takes its
+	// old replicas up again, and gets new ones as soon as a leader gives it some.
+	Lost bool
 
 	// MaxRoundBytes bounds what one round proposes to one group.
 	MaxRoundBytes int
@@ -122,6 +129,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Log == nil || o.Engine == nil || o.Transport == nil || o.NewCore == nil || o.OpenMachine == nil:
 		return errors.New("replica: log, engine, transport, core and machine must be given")
+	case o.Lost && o.Disk == 0:
+		return errors.New("replica: a node that has lost its data needs a new disk ID")
 	case o.Rand == nil:
 		return errors.New("replica: a source of randomness must be given")
 	case o.ElectionTimeout < 2*o.HeartbeatInterval:
@@ -144,6 +153,11 @@ type Listener struct {
 	SnapshotInstalled func(group consensus.GroupID, meta consensus.SnapshotMeta)
 	SlowSync          func(took time.Duration)
 	MessageRefused    func(group consensus.GroupID, from kv.NodeID, err error)
+	// Lost: the others know the replica, but nothing of it is here. The node will join as a new one.
+	Lost func(group consensus.GroupID, replica consensus.ReplicaID)
+	// Joined: this node knows which replica it is, and takes part from now on. Only after a start with nothing on disk.
+	Joined        func(group consensus.GroupID, replica consensus.ReplicaID)
+	ConfigChanged func(group consensus.GroupID, config consensus.Config)
 	// Failed is called once, when the node can not go on.
 	Failed func(err error)
 }

@@ -24,7 +24,7 @@ func TestRandomPaxos(t *testing.T) {
 		nodes int
 		paxosQuorums
 	}{{3, paxosQuorums{}}, {5, paxosQuorums{4, 2}}, {5, paxosQuorums{2, 4}}, {4, paxosQuorums{2, 3}}, {3, paxosQuorums{3, 1}}, {4, paxosQuorums{0, 2}}, {5, paxosQuorums{}}, {3, paxosQuorums{1, 3}}}
-	randomRuns(t, *seedCount, func(seed uint64, o *worldOptions) {
+	randomRuns(t, (*seedCount+1)/2, func(seed uint64, o *worldOptions) {
 		group := groups[seed%uint64(len(groups))]
 		o.nodes, o.paxos = group.nodes, &group.paxosQuorums
 	})
@@ -63,6 +63,7 @@ func (f *figures) add(o figures) {
 	f.Compactions += o.Compactions
 	f.AsyncSyncs += o.AsyncSyncs
 	f.Voids += o.Voids
+	f.Wipes += o.Wipes
 }
 
 func randomRun(t *testing.T, seed uint64, of func(uint64, *worldOptions)) (figures, error) {
@@ -145,7 +146,12 @@ func (w *world) fault() {
 				w.net.links[n.index][i].delay = d
 			}
 		}
-	case p < 53 && n != other && n.up && other.up:
+	case p < 56 && len(w.nodes) > 1 && w.wiped == nil && w.majorities() && w.whole():
+		n.wipe(w.random.IntN(2) == 0)
+		w.wiped = n
+	case p < 58 && w.wiped != nil && w.random.IntN(2) == 0: // once more, before it has recovered
+		w.wiped.wipe(w.random.IntN(2) == 0)
+	case p < 61 && n != other && n.up && other.up:
 		n.store.PeerDown(other.id, false)
 		n.store.PeerUp(other.id)
 	}
@@ -158,7 +164,7 @@ func (w *world) recover() error {
 	}
 	w.run(12*time.Second, func() bool {
 		leader := w.leader()
-		if leader == nil || len(w.oracle.open) > 0 {
+		if leader == nil || len(w.oracle.open) > 0 || !w.whole() {
 			return false
 		}
 		for _, n := range w.nodes {
@@ -174,6 +180,9 @@ func (w *world) recover() error {
 	leader := w.leader()
 	if leader == nil {
 		return fmt.Errorf("at %v: nobody leads long after everything is well: %s", w.now, w.describe())
+	}
+	if !w.whole() {
+		return fmt.Errorf("at %v: not every node has a voter: %v, placed %v: %s", w.now, leader.replica.machine.Config(), leader.replica.machine.Placements(), w.describe())
 	}
 	for op := range w.oracle.open {
 		return fmt.Errorf("at %v: %s was never answered: %s", w.now, op.name, w.describe())
@@ -196,8 +205,13 @@ func (w *world) describe() (text string) {
 			continue
 		}
 		s := n.replica.core.Status()
-		text += fmt.Sprintf("\nnode %d: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
-			n.replica.followed, n.replica.ticking, n.replica.campaignAt, n.clock(), n.replica.rounds.len(), n.replica.depends.len(), len(n.replica.barriers), len(n.replica.waits), len(n.store.unsynced), len(n.store.syncing), len(n.jobs))
+		text += fmt.Sprintf("\nnode %d, replica %d on disk %d, %s: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, config %v, placed %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, n.replica.self, n.disk, n.replica.Standing(), s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
+			n.replica.followed, n.replica.ticking, n.replica.campaignAt, n.clock(), n.replica.core.Status().Config, n.replica.machine.Placements(), n.replica.rounds.len(), n.replica.depends.len(), len(n.replica.barriers), len(n.replica.waits), len(n.store.unsynced), len(n.store.syncing), len(n.jobs))
 	}
 	return text
+}
+
+// majorities tells whether any smaller or larger membership on the way to a new replica has quorums.
+func (w *world) majorities() bool {
+	return w.options.paxos == nil || *w.options.paxos == paxosQuorums{}
 }

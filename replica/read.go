@@ -146,6 +146,9 @@ func (r *Replica) View() *mvcc.View {
 
 // Read evaluates a request without effects on the applied state.
 func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
+	if r.outsider.Load() && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
+		return nil, kv.ErrNoLeader // what this replica has is not old, it is nothing
+	}
 	now := r.store.clock()
 	if !scans(req) {
 		r.mu.RLock()

@@ -223,7 +223,7 @@ func (s *Store) sendFrames() {
 
 func (s *Store) sendFrame(node kv.NodeID, epoch liveness.Epoch, messages []outMessage) {
 	sent := s.opts.Transport.Append(node, ChannelConsensus, func(b []byte) []byte {
-		b = appendFrameHeader(b, epoch)
+		b = appendFrameHeader(b, epoch, s.opts.Disk)
 		for i := range messages {
 			b = appendGroupMessage(b, &messages[i])
 		}
@@ -272,6 +272,8 @@ func (s *Store) tick(now time.Duration) {
 	// Ticks that were missed while the process did not run are not made up for: their time is
 	// not evidence that somebody else was silent.
 	s.nextTick = now + s.opts.HeartbeatInterval
+	s.join(now)
+	s.manage()
 	kept := s.ticking[:0]
 	for _, r := range s.ticking {
 		if !r.ticking {

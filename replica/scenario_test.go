@@ -13,13 +13,17 @@ import (
 
 // TestScenarios runs the stories in testdata. Commands:
 //
-//	cluster nodes=N [retain=N] [seed=N]   a new cluster; waits until somebody leads
+//	cluster nodes=N [retain=N] [seed=N] [paxos=1] [started=N]   a new cluster; waits until somebody leads
 //	run 500ms                             lets the time pass
 //	put NODE key value                    asks, does not wait; NODE is a number, "leader", or "old" (the leader before)
 //	get NODE key                          a linearizable read
 //	answers                               what was answered since the last time
 //	crash | restart | cut | heal | pause NODE [from=NODE]
 //	slow NODE                             its disk does not finish a sync until "fast"
+//	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
+//	members                               the membership as the leader knows it
+//	standing                              what every node says of its own part
+//	stops                                 waits until every node has stopped, and says why
 //	await                                 until all nodes are up to date and everybody is answered
 //	status                                who leads, by whom it is known, where the logs begin
 func TestScenarios(t *testing.T) {
@@ -52,7 +56,7 @@ func (s *scenario) node(name string) *simNode {
 
 func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	if d.Cmd == "cluster" {
-		o := worldOptions{seed: 1, nodes: 3}
+		o, started := worldOptions{seed: 1, nodes: 3}, uint64(9)
 		for _, a := range d.CmdArgs {
 			var v uint64
 			a.Scan(t, 0, &v)
@@ -63,15 +67,24 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 				o.retain = v
 			case "seed":
 				o.seed = v
+			case "paxos":
+				if v == 1 {
+					o.paxos = &paxosQuorums{}
+				}
+			case "started":
+				started = v
 			}
 		}
 		s.w = newWorld(t, o)
-		for _, n := range s.w.nodes {
+		for _, n := range s.w.nodes[:min(len(s.w.nodes), int(started))] {
 			if err := n.start(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s.w.run(2*time.Second, func() bool { return s.w.leader() != nil && s.w.leader().replica.LeaseValid() })
+		s.w.run(2*time.Second, func() bool {
+			leader := s.w.leader()
+			return leader != nil && leader.replica.LeaseValid() && (!leader.replica.unsettled || started < 9)
+		})
 		s.old = s.w.leader()
 		return s.check("")
 	}
@@ -138,6 +151,40 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		n := s.node(args[0])
 		s.old = n
 		n.crash()
+	case "wipe", "lose":
+		n := s.node(args[0])
+		s.old = n
+		n.wipe(d.Cmd == "lose")
+	case "members":
+		r := s.w.leader().replica
+		text := r.machine.Config().String() + "\n"
+		for _, p := range r.machine.Placements() {
+			text += fmt.Sprintf("replica %d on disk %d of node %v\n", p.Replica, p.Disk, p.Node)
+		}
+		return s.check(text)
+	case "standing":
+		var text strings.Builder
+		for _, n := range s.w.nodes {
+			if !n.up {
+				fmt.Fprintf(&text, "node %d: down\n", n.id)
+				continue
+			}
+			fmt.Fprintf(&text, "node %d: %s\n", n.id, n.replica.Standing())
+		}
+		return s.check(text.String())
+	case "stops":
+		text := ""
+		for end := s.w.now + 5*time.Second; s.w.now < end; {
+			s.w.run(10*time.Millisecond, nil)
+			for _, n := range s.w.nodes {
+				if n.up && n.failedWith != nil {
+					text += fmt.Sprintf("node %d: %v\n", n.id, n.failedWith)
+					s.w.err = nil
+					n.crash()
+				}
+			}
+		}
+		return s.check(text)
 	case "restart":
 		if err := s.node(args[0]).start(); err != nil {
 			return err.Error()

@@ -16,6 +16,7 @@ import (
 const (
 	ChannelConsensus byte = 1
 	ChannelLiveness  byte = 2
+	ChannelIdentity  byte = 5
 )
 
 // Transport carries frames between nodes. See package transport.
@@ -48,8 +49,10 @@ type Machine interface {
 	AppliedIndex() consensus.Index // shared
 	AppliedTerm() consensus.Term   // shared
 	Config() consensus.Config      // shared
-	Revision() kv.Revision         // shared
-	Compacted() kv.Revision        // shared
+	// Placements says which replicas live on which disks. Shared.
+	Placements() []shard.Placement
+	Revision() kv.Revision  // shared
+	Compacted() kv.Revision // shared
 
 	NeedsFlush() bool
 	Freeze() bool

@@ -27,6 +27,8 @@ type world struct {
 	nodes   []*simNode
 	net     *network
 	oracle  *oracle
+	diskIDs uint64
+	wiped   *simNode // lost its disks, and its new replica is not yet a voter
 	err     error
 	figures figures
 }
@@ -72,7 +74,7 @@ type disks interface {
 
 // figures count what a run covered.
 type figures struct {
-	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids int
+	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids, Wipes int
 }
 
 // simNode is one node: its disks outlive its process.
@@ -85,7 +87,9 @@ type simNode struct {
 	stall       time.Duration // how far a disk that stalls has brought it ahead of the world
 	pausedUntil time.Duration
 	disks       disks
-	slow        bool // its disk: syncs take long
+	disk        uint64 // its ID
+	lost        bool   // the node knows that what it had is lost
+	slow        bool   // its disk: syncs take long
 
 	up          bool
 	incarnation uint64
@@ -127,14 +131,21 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	for i := range o.nodes {
 		n := &simNode{w: w, id: kv.NodeID(i + 1), index: i, offset: time.Duration(w.random.Int64N(int64(time.Hour)))}
 		n.rate = 1 + o.drift*(2*w.random.Float64()-1)
-		if o.disks != nil {
-			n.disks = o.disks(w, n)
-		} else {
-			n.disks = newMemoryDisks(n)
-		}
+		n.newDisks()
 		w.nodes = append(w.nodes, n)
 	}
 	return w
+}
+
+// newDisks gives the node empty disks.
+func (n *simNode) newDisks() {
+	n.w.diskIDs++
+	n.disk = n.w.diskIDs
+	if n.w.options.disks != nil {
+		n.disks = n.w.options.disks(n.w, n)
+	} else {
+		n.disks = newMemoryDisks(n)
+	}
 }
 
 func (n *simNode) clock() time.Duration {
@@ -199,6 +210,7 @@ func (n *simNode) start() error {
 		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
+		Disk: n.disk, Lost: n.lost,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
 			if err == nil && n.w.options.wrap != nil {
@@ -252,6 +264,37 @@ func (n *simNode) crash() {
 	n.disks.crash(n.w.random)
 	n.w.net.stopped(n)
 	n.w.oracle.crashed(n)
+}
+
+// wipe takes the node's disks away. known: the node finds its data damaged; otherwise it finds nothing.
+func (n *simNode) wipe(known bool) {
+	if n.up {
+		n.crash()
+	}
+	n.newDisks()
+	n.lost = known
+	n.w.figures.Wipes++
+}
+
+// whole tells whether every node's newest replica is a voter, and nobody else is; and everybody knows. As long as only the
+// leader knows that a membership change is over, the others would go by the old one without it: it must not be lost.
+func (w *world) whole() bool {
+	leader := w.leader()
+	if leader == nil || leader.replica.unsettled || leader.replica.assigning {
+		return false
+	}
+	for _, n := range w.nodes {
+		if !n.up {
+			return false
+		}
+		if m := (membership{config: n.replica.machine.Config(), wanted: leader.replica.wanted()}); !m.settled() || n.replica.configAt > n.replica.flush.durable {
+			return false
+		}
+		if p, ok := leader.replica.placement(n.id); !ok || p.Disk != n.disk {
+			return false
+		}
+	}
+	return true
 }
 
 func (n *simNode) paused() bool { return n.w.now < n.pausedUntil }
@@ -322,6 +365,9 @@ func (w *world) observe() {
 		}
 	}
 	w.oracle.observeLeases()
+	if w.wiped != nil && w.whole() {
+		w.wiped = nil
+	}
 }
 
 // checkMachine checks the state machine. After a crash the compacted revision is ahead of the applied index until

@@ -281,6 +281,10 @@ func (r *Replica) install(meta consensus.SnapshotMeta) error {
 		return err
 	}
 	r.publishApplied()
+	r.configAt = 0
+	if err := r.placed(); err != nil {
+		return err
+	}
 	// Whether what was proposed here is in the snapshot, it does not say.
 	r.fateUnknown()
 	r.opened()

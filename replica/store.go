@@ -36,8 +36,11 @@ type Store struct {
 
 	// driver
 	live        *liveness.Core
-	order       []*Replica // by group ID
-	dirty       []*Replica // have work in their core
+	opened      time.Duration // when Open was called
+	joining     []*Replica    // do not know who they are yet
+	unsettled   []*Replica    // whose leader, if it is here, has something to do about the membership
+	order       []*Replica    // by group ID
+	dirty       []*Replica    // have work in their core
 	spareDirty  []*Replica
 	working     []*Replica // have requests to evaluate, or leases to watch
 	ticking     []*Replica // need ticks
@@ -95,6 +98,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
 		groups:  make(map[consensus.GroupID]*Replica),
+		opened:  clock(),
 	}
 	s.context, s.stop = context.WithCancel(context.Background())
 	if s.spawn = opts.Spawn; s.spawn == nil {
@@ -126,8 +130,11 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		s.order = append(s.order, r)
 		s.setTicking(r, true)
 		s.markDirty(r)
-		r.firstCampaign(clock())
+		if !r.held() {
+			r.firstCampaign(s.opened)
+		}
 	}
+	s.join(s.opened)
 	return s, nil
 }
 
@@ -301,6 +308,15 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 			messages[i].from = from
 		}
 		s.inbox.addMessages(messages)
+	case ChannelIdentity:
+		m, err := decodeIdentity(payload)
+		s.call(func() {
+			if err != nil {
+				s.refused(0, from, err)
+				return
+			}
+			s.receiveIdentity(from, m)
+		})
 	}
 }
 
@@ -315,8 +331,8 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 			s.live.PeerDown(s.clock(), node)
 		}
 		for _, r := range s.order {
-			if id, ok := s.replicaOf(node); ok && r.role.Role == consensus.RoleLeader {
-				r.core.Unreachable(id)
+			if r.role.Role == consensus.RoleLeader {
+				r.core.Unreachable(r.newest(node))
 				s.markDirty(r)
 			}
 		}
@@ -325,7 +341,12 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 
 // PeerUp tells that a connection to a node exists.
 func (s *Store) PeerUp(node kv.NodeID) {
-	s.call(func() { s.live.PeerUp(s.clock(), node) })
+	s.call(func() {
+		s.live.PeerUp(s.clock(), node)
+		for _, r := range s.joining {
+			r.askAll()
+		}
+	})
 }
 
 func (s *Store) refused(group consensus.GroupID, from kv.NodeID, err error) {
@@ -335,21 +356,8 @@ func (s *Store) refused(group consensus.GroupID, from kv.NodeID, err error) {
 	}
 }
 
-// nodeOf and replicaOf translate between replicas of the initial configuration and nodes.
-func (s *Store) nodeOf(id consensus.ReplicaID) (kv.NodeID, bool) {
-	if id == 0 || int(id) > len(s.opts.Nodes) {
-		return 0, false
-	}
-	return s.opts.Nodes[id-1], true
-}
-
-func (s *Store) replicaOf(node kv.NodeID) (consensus.ReplicaID, bool) {
-	i, ok := s.support.index[node]
-	return consensus.ReplicaID(i + 1), ok
-}
-
 func (s *Store) markDirty(r *Replica) {
-	if !r.dirty {
+	if !r.dirty && !r.held() {
 		r.dirty = true
 		s.dirty = append(s.dirty, r)
 	}

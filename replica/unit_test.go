@@ -64,7 +64,7 @@ func TestWaitsEndInOrder(t *testing.T) {
 
 func sampleFrame(random *rand.Rand) ([]byte, []groupMessage) {
 	epoch := liveness.Epoch{Instance: random.Uint64(), Number: random.Uint64N(5)}
-	frame := appendFrameHeader(nil, epoch)
+	frame := appendFrameHeader(nil, epoch, 7)
 	var want []groupMessage
 	for range random.IntN(6) {
 		m := outMessage{group: consensus.GroupID(random.Uint64() >> random.IntN(64)), vouched: random.IntN(2) == 0,
@@ -73,7 +73,7 @@ func sampleFrame(random *rand.Rand) ([]byte, []groupMessage) {
 			m.message.Entries = append(m.message.Entries, consensus.Entry{Index: consensus.Index(i + 8), Term: 1, Data: make([]byte, 1+random.IntN(1<<18))})
 		}
 		frame = appendGroupMessage(frame, &m)
-		g := groupMessage{group: m.group, message: m.message}
+		g := groupMessage{group: m.group, disk: 7, message: m.message}
 		if m.vouched {
 			g.epoch = epoch
 		}
@@ -109,7 +109,7 @@ func FuzzDecodeFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := appendFrameHeader(nil, liveness.Epoch{Instance: 1, Number: 2})
+		again := appendFrameHeader(nil, liveness.Epoch{Instance: 1, Number: 2}, 7)
 		for i := range messages {
 			again = appendGroupMessage(again, &outMessage{group: messages[i].group, message: messages[i].message})
 		}
@@ -287,6 +287,7 @@ type fakeCore struct {
 func (c *fakeCore) Compact(consensus.Index)  {}
 func (c *fakeCore) Status() consensus.Status { return c.status }
 func (c *fakeCore) HasReady() bool           { return false }
+func (c *fakeCore) Failed() error            { return nil }
 func (c *fakeCore) ReadBarrier(id consensus.ReadID) error {
 	c.barriers = append(c.barriers, id)
 	return nil

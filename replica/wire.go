@@ -12,6 +12,7 @@ import (
 // A consensus frame carries everything one node says to another in one round:
 //
 //	epoch   2 uvarint  instance and number of the sender's promise to the receiver, 0 0 if none
+//	disk    uvarint    of the sender
 //	then, until the end:
 //	group   uvarint
 //	vouched 1 byte
@@ -20,8 +21,8 @@ import (
 
 var errShortFrame = errors.New("replica: consensus frame is cut short")
 
-func appendFrameHeader(b []byte, epoch liveness.Epoch) []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(b, epoch.Instance), epoch.Number)
+func appendFrameHeader(b []byte, epoch liveness.Epoch, disk uint64) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(b, epoch.Instance), epoch.Number), disk)
 }
 
 // appendGroupMessage appends one message of a frame.
@@ -51,6 +52,10 @@ func decodeFrame(payload []byte) ([]groupMessage, error) {
 	if epoch.Number, payload, err = uvarint(payload); err != nil {
 		return nil, err
 	}
+	var disk uint64
+	if disk, payload, err = uvarint(payload); err != nil {
+		return nil, err
+	}
 	var messages []groupMessage
 	for len(payload) > 0 {
 		var group, length uint64
@@ -72,7 +77,7 @@ func decodeFrame(payload []byte) ([]groupMessage, error) {
 			return nil, fmt.Errorf("replica: message for group %d: %w", group, err)
 		}
 		payload = payload[length:]
-		g := groupMessage{group: consensus.GroupID(group), message: m}
+		g := groupMessage{group: consensus.GroupID(group), disk: disk, message: m}
 		if vouched {
 			g.epoch = epoch
 		}

@@ -34,10 +34,14 @@ var (
 
 // DataFormat is the version of everything in a data directory. A program reads
 // its own format and older ones.
-const DataFormat = 1
+//
+// Format 1 had no disk ID.
+const DataFormat = 2
 
 // Names in a data directory that OpenDataDir owns.
 const (
+	logDirectory    = "log"
+	stateDirectory  = "state"
 	identityFile    = "identity.json"
 	identityNewFile = "identity.json.new" // being written; never read
 	lockFile        = "LOCK"
@@ -47,8 +51,8 @@ const (
 // below 1 KiB.
 const maxIdentityBytes = 64 << 10
 
-// Identity says whose data a directory holds. It is written once, before
-// anything else.
+// Identity says whose data a directory holds. It is written before anything else, and
+// again when the data is lost and the directory begins anew.
 type Identity struct {
 	Format  int
 	Cluster kv.ClusterID
@@ -58,6 +62,11 @@ type Identity struct {
 	Consensus Consensus
 	Quorums   Quorums
 	Created   time.Time // UTC, whole seconds; for people only
+	// Disk tells the data apart from everything that this node stored before: a random number that is made
+	// when there is nothing else in the directory.
+	Disk uint64
+	// Lost: what the node stored before is known to be lost.
+	Lost bool
 }
 
 // identityJSON is the file: one JSON object that people can read. Checksum is
@@ -72,6 +81,8 @@ type identityJSON struct {
 	Phase1    int    `json:"paxos_phase1_quorum,omitempty"` // missing: a majority
 	Phase2    int    `json:"paxos_phase2_quorum,omitempty"`
 	Created   string `json:"created"`
+	Disk      string `json:"disk,omitempty"`
+	Lost      bool   `json:"lost,omitempty"`
 	Checksum  string `json:"checksum"`
 }
 
@@ -95,6 +106,10 @@ func EncodeIdentity(identity Identity) ([]byte, error) {
 		Phase1:    identity.Quorums.Phase1,
 		Phase2:    identity.Quorums.Phase2,
 		Created:   identity.Created.UTC().Format(time.RFC3339),
+		Lost:      identity.Lost,
+	}
+	if identity.Disk != 0 {
+		file.Disk = fmt.Sprintf("%x", identity.Disk)
 	}
 	sum, err := file.sum()
 	if err != nil {
@@ -134,11 +149,15 @@ func (f identityJSON) identity() (Identity, error) {
 	cluster, err1 := strconv.ParseUint(f.Cluster, 16, 64)
 	node, err2 := strconv.ParseUint(f.Node, 16, 64)
 	created, err3 := time.Parse(time.RFC3339, f.Created)
-	if err := errors.Join(err1, err2, err3); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" {
+	disk, err4 := uint64(0), error(nil)
+	if f.Disk != "" || f.Format > 1 {
+		disk, err4 = strconv.ParseUint(f.Disk, 16, 64)
+	}
+	if err := errors.Join(err1, err2, err3, err4); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" {
 		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created)
 	}
 	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name, Consensus: Consensus(f.Consensus),
-		Quorums: Quorums{f.Phase1, f.Phase2}, Created: created.UTC()}, nil
+		Quorums: Quorums{f.Phase1, f.Phase2}, Created: created.UTC(), Disk: disk, Lost: f.Lost}, nil
 }
 
 // DataDir is a data directory that this process owns until Close.
@@ -147,7 +166,9 @@ type DataDir struct {
 	Identity Identity
 	// Fresh tells that the directory was empty and got its identity just now.
 	Fresh bool
-	lock  *os.File
+	// Reason says why damaged data was set aside just now, in the directory SetAside; both are empty if none was.
+	Reason, SetAside string
+	lock             *os.File
 }
 
 // OpenDataDir locks the data directory that the options name, creating it when
@@ -190,6 +211,7 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 		Consensus: options.Cluster.Consensus,
 		Quorums:   options.Cluster.Quorums,
 		Created:   now.UTC().Truncate(time.Second),
+		Disk:      randomID(),
 	}
 	content, err := readBounded(filepath.Join(d.Path, identityFile))
 	switch {
@@ -208,11 +230,42 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 		return fmt.Errorf("read %s: %w", identityFile, err)
 	}
 	found, err := DecodeIdentity(content)
+	if errors.Is(err, ErrCorruptIdentity) && options.repairs() {
+		// Whoever it belonged to, nothing of it is used.
+		if err := d.noteDamage(err, now); err != nil {
+			return err
+		}
+		found, err = want, nil
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", identityFile, err)
+		return options.noRepair(fmt.Errorf("%s: %w", identityFile, err))
 	}
 	d.Identity = found
-	return found.mustMatch(want)
+	if err := found.mustMatch(want); err != nil {
+		return err
+	}
+	if d.Reason, d.SetAside, err = d.setAside(found); err != nil || d.Reason != "" {
+		return err
+	}
+	return d.renewDisk()
+}
+
+// renewDisk gives the directory a new disk ID if there is no data under the one it has: somebody deleted it, or the first
+// start was interrupted. Data of the first format gets its ID now.
+func (d *DataDir) renewDisk() error {
+	data := false
+	for _, name := range []string{logDirectory, stateDirectory} {
+		entries, err := os.ReadDir(filepath.Join(d.Path, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("list %s: %w", name, err)
+		}
+		data = data || len(entries) > 0
+	}
+	if data && d.Identity.Disk != 0 {
+		return nil
+	}
+	d.Identity.Disk, d.Identity.Format = randomID(), DataFormat
+	return writeIdentity(d.Path, d.Identity)
 }
 
 // mustMatch compares what a directory says with what the options say.
@@ -249,7 +302,7 @@ func refuseForeign(path string) error {
 		switch entry.Name() {
 		case identityFile:
 			return nil
-		case lockFile, identityNewFile, "lost+found":
+		case lockFile, identityNewFile, damagedFile + ".new", "lost+found":
 			// A first start that was interrupted, or the root of a file system.
 		default:
 			foreign = append(foreign, entry.Name())

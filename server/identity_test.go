@@ -175,7 +175,7 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusPaxos, Quorums: Quorums{4, 2}, Created: created.Truncate(time.Second)}
+	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusPaxos, Quorums: Quorums{4, 2}, Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
 	content, err := EncodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 		text    string
 	}{
 		"empty":        {"", ErrCorruptIdentity, "not JSON"},
-		"other format": {`{"format": 2, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
+		"other format": {`{"format": 3, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
 		"huge":         {strings.Repeat(" ", maxIdentityBytes+1), ErrCorruptIdentity, "larger than"},
 		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
 	} {
@@ -225,6 +225,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(options.Node.DataDir, identityFile), []byte(c.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
+			options.Node.RefuseDamaged = true
 			wantRefusal(t, options, c.want, c.text)
 		})
 	}

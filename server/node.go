@@ -52,6 +52,9 @@ func (n localNode) Status() etcd.Status {
 		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota(), Alarms: n.s.alarms(),
 	}
+	if standing := n.s.shard.Standing(); standing != "member" {
+		status.Errors = append(status.Errors, "replica is "+standing)
+	}
 	if err := n.s.store.Err(); err != nil {
 		status.Errors = append(status.Errors, err.Error())
 	}

@@ -45,6 +45,10 @@ type NodeOptions struct {
 	// InitialClusterState tells what to do with an empty data directory.
 	InitialClusterState ClusterState
 
+	// RefuseDamaged: a node that finds its data damaged ends, and leaves everything as it is. Otherwise it sets the
+	// data aside and gets it again from the other nodes.
+	RefuseDamaged bool
+
 	// SnapshotCount is how many log entries may be applied before the state
 	// engine is flushed and the log behind it becomes reclaimable.
 	SnapshotCount uint64

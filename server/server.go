@@ -65,8 +65,17 @@ type Server struct {
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
-// Start returns; Ready tells when it has found the others.
+// Start returns; Ready tells when it has found the others. Data that turns out to be damaged is set aside, and the node
+// starts without it, unless the options forbid it.
 func Start(ctx context.Context, options Options) (*Server, error) {
+	s, err := start(ctx, options)
+	if err != nil && Repairs(options, err) {
+		return start(ctx, options)
+	}
+	return s, err
+}
+
+func start(ctx context.Context, options Options) (*Server, error) {
 	options = options.WithDefaults()
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -84,7 +93,8 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func() error{s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
-			return nil, errors.Join(err, s.shutdown(context.Background()))
+			s.noteDamage(err)
+			return nil, errors.Join(s.noRepair(err), s.shutdown(context.Background()))
 		}
 	}
 	s.workers.Go(s.becomeReady)
@@ -101,16 +111,40 @@ func (s *Server) Err() <-chan error { return s.failed }
 
 // fail reports the first reason why the node can not go on.
 func (s *Server) fail(err error) {
+	s.noteDamage(err)
 	select {
-	case s.failed <- err:
+	case s.failed <- s.noRepair(err):
 	default:
 	}
+}
+
+// noteDamage has the next start set the data aside if that is what the error calls for.
+func (s *Server) noteDamage(err error) {
+	if s.dir == nil || !Damaged(err) || !s.options.repairs() {
+		return
+	}
+	s.logger.Error("the data of this node is damaged: it will be set aside, and the node gets the data from the others", "reason", err)
+	if err := s.dir.noteDamage(err, time.Now()); err != nil {
+		s.logger.Error("the damaged data could not be marked to be set aside", "error", err)
+	}
+}
+
+// noRepair completes an error that this node does nothing about by itself.
+func (s *Server) noRepair(err error) error {
+	if s.options.repairs() {
+		return err
+	}
+	return s.options.noRepair(err)
 }
 
 // openStorage opens the directory, the log and the state engine.
 func (s *Server) openStorage() (err error) {
 	if s.dir, err = OpenDataDir(s.options, time.Now()); err != nil {
 		return err
+	}
+	if s.dir.SetAside != "" {
+		s.logger.Warn("the damaged data was set aside; this node joins as a new replica and gets the data from the others",
+			"reason", s.dir.Reason, "kept_in", s.dir.SetAside)
 	}
 	// Snapshots that were being put together or received when the process ended are worthless.
 	staging := filepath.Join(s.dir.Path, "staging")
@@ -133,7 +167,7 @@ func (s *Server) openStorage() (err error) {
 
 // openLog opens the log, and says what it had to repair.
 func (s *Server) openLog() error {
-	path := filepath.Join(s.dir.Path, "log")
+	path := filepath.Join(s.dir.Path, logDirectory)
 	if err := s.refuseLostLog(path); err != nil {
 		return err
 	}
@@ -157,7 +191,7 @@ func (s *Server) openLog() error {
 // refuseLostLog looks for state without a log. Then votes and acknowledged entries are lost; going on could
 // lose what the cluster has acknowledged.
 func (s *Server) refuseLostLog(path string) error {
-	state, err := filepath.Glob(filepath.Join(s.dir.Path, "state", "MANIFEST-*"))
+	state, err := filepath.Glob(filepath.Join(s.dir.Path, stateDirectory, "MANIFEST-*"))
 	if err != nil {
 		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
 	}
@@ -172,10 +206,27 @@ func (s *Server) refuseLostLog(path string) error {
 		"put the log back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, s.dir.Path, path)
 }
 
+// refuseLostState looks for a log without state. Which replica this is stands in the state.
+func (s *Server) refuseLostState() error {
+	state, err := filepath.Glob(filepath.Join(s.dir.Path, stateDirectory, "MANIFEST-*"))
+	if err != nil {
+		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
+	}
+	if len(state) > 0 || s.log.Group(consensus.GroupID(kv.SystemShard)).HardState() == (consensus.HardState{}) {
+		return nil
+	}
+	return fmt.Errorf("%w: the data directory %s has a log but no state in %s; put the state back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md",
+		storage.ErrCorrupt, s.dir.Path, filepath.Join(s.dir.Path, stateDirectory))
+}
+
 // openState opens the state engine.
 func (s *Server) openState() (err error) {
-	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, "state"), Listener: lsm.Listener{
-		Failed: func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
+	if err := s.refuseLostState(); err != nil {
+		return err
+	}
+	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, stateDirectory), Listener: lsm.Listener{
+		Failed:  func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
+		Corrupt: func(err error) { s.fail(fmt.Errorf("a read found damaged data: %w", err)) },
 		Stalled: func(reason string, waited time.Duration) {
 			s.logger.Warn("writes had to wait", "reason", reason, "waited", waited)
 		},
@@ -187,12 +238,16 @@ func (s *Server) openState() (err error) {
 	return err
 }
 
+// peerFormat is the version of the frames between nodes. Version 1 did not name the sender's disk.
+const peerFormat = 2
+
 // openPeers starts the connections to the other nodes, and the driver.
 func (s *Server) openPeers() (err error) {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
 	instance := randomID()
 	s.transport, err = transport.Open(transport.Options{
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
+		MinFormatVersion: peerFormat, MaxFormatVersion: peerFormat,
 		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	})
@@ -228,7 +283,7 @@ func (s *Server) openPeers() (err error) {
 func (s *Server) replicaOptions(instance uint64) replica.Options {
 	nodes, config := s.nodes()
 	return replica.Options{
-		Self: s.options.NodeID(), Nodes: nodes, Instance: instance,
+		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		NewCore:     s.newCore,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
@@ -263,6 +318,15 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 				if s.quiet.allows("message", from.String(), s.clock()) {
 					s.logger.Warn("a message of another node was refused", "from", from, "reason", err)
 				}
+			},
+			Lost: func(_ consensus.GroupID, lost consensus.ReplicaID) {
+				s.logger.Warn("the data directory is empty but the cluster knows this node: what it had is lost, and it joins as a new replica", "lost_replica", uint64(lost))
+			},
+			Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
+				s.logger.Info("takes part", "replica", uint64(own))
+			},
+			ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
+				s.logger.Info("the membership changed", "members", config.String())
 			},
 			Failed: s.fail,
 		},

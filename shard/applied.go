@@ -23,4 +23,6 @@ type Applied struct {
 	Jump bool
 	// Config is set when the entry changed the membership of the group.
 	Config *consensus.Config
+	// Placed: the entry changed which replica lives on a node (Machine.Placements).
+	Placed bool
 }

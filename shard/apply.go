@@ -168,6 +168,9 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opNode:
 		m.nodes[p.node.ID] = p.node
 		b.Set(nodeKey(p.node.ID), appendNode(nil, p.node))
+	case opReplica:
+		m.applied.place(p.replica)
+		done.Placed = true
 	}
 	return nil
 }

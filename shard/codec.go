@@ -48,7 +48,7 @@ const (
 // its key and value.
 const (
 	effectOverheadBytes = 48
-	opOverheadBytes     = 24
+	opOverheadBytes     = 40
 )
 
 // header is what comes before the effects of an entry.
@@ -174,6 +174,8 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = append(buf, byte(p.alarm.Type))
 	case opNode:
 		buf = appendNode(buf, p.node)
+	case opReplica:
+		buf = appendPlacement(buf, &p.replica)
 	}
 	return buf
 }
@@ -368,6 +370,8 @@ func (d *decoder) op(p *op) {
 		p.alarm = kv.Alarm{Node: kv.NodeID(d.uvarint()), Type: kv.AlarmType(d.byte())}
 	case opNode:
 		p.node = d.node()
+	case opReplica:
+		p.replica = d.placement()
 	case opClock:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

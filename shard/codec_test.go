@@ -57,7 +57,7 @@ func randomBytes(random *rand.Rand, least int) []byte {
 
 func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
-		p := op{kind: opKind(1 + random.IntN(int(opClock)))}
+		p := op{kind: opKind(1 + random.IntN(int(opReplica)))}
 		switch p.kind {
 		case opGrant:
 			p.lease, p.ttl = kv.LeaseID(random.Uint64()), random.Int64N(MaxLeaseTTLSeconds)
@@ -69,6 +69,8 @@ func randomOps(random *rand.Rand) (list []op) {
 			p.alarm = kv.Alarm{Node: kv.NodeID(random.Uint64()), Type: kv.AlarmType(random.IntN(3))}
 		case opNode:
 			p.node = &kv.NodeRecord{ID: kv.NodeID(random.Uint64()), Name: "n", PeerURLs: []string{"a", ""}, Learner: random.IntN(2) == 0}
+		case opReplica:
+			p.replica = Placement{Node: 1 + kv.NodeID(random.Uint64()>>1), Disk: random.Uint64(), Replica: 1 + consensus.ReplicaID(random.IntN(MaxReplicaID))}
 		}
 		list = append(list, p)
 	}

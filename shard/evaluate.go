@@ -110,6 +110,8 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 		record := *r.PublishNode
 		m.lead.overlay.addOp(op{kind: opNode, node: &record})
 		return &kv.Response{Kind: kv.KindPublishNode}, nil
+	case kv.KindAssignReplica:
+		return m.assignRequest(r.AssignReplica)
 	}
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }

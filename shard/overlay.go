@@ -30,7 +30,8 @@ const (
 	opAlarmRaise
 	opAlarmClear
 	opNode
-	opClock // nothing but the lease clock, which every entry carries
+	opClock   // nothing but the lease clock, which every entry carries
+	opReplica // which replica a node's disk holds
 )
 
 // op is a change of something else than keys.
@@ -41,6 +42,7 @@ type op struct {
 	revision kv.Revision
 	alarm    kv.Alarm
 	node     *kv.NodeRecord
+	replica  Placement
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -67,7 +69,7 @@ type overlay struct {
 	byLease map[kv.LeaseID][]int64
 	leases  map[kv.LeaseID]pendingLease
 
-	otherOps  int         // ops in flight about alarms and nodes
+	otherOps  int         // ops in flight about alarms, nodes and replicas
 	compacted kv.Revision // highest compaction in flight; 0: none
 
 	// takenChanges and takenOps are the positions up to which everything is in a proposal.
@@ -198,7 +200,7 @@ func (o *overlay) addOp(p op) {
 		o.leases[p.lease] = pendingLease{last: at}
 	case opCompact:
 		o.compacted = p.revision
-	case opAlarmRaise, opAlarmClear, opNode:
+	case opAlarmRaise, opAlarmClear, opNode, opReplica:
 		o.otherOps++
 	}
 }
@@ -262,7 +264,7 @@ func (o *overlay) dropFirstOp() {
 		if o.compacted == p.revision {
 			o.compacted = 0
 		}
-	case opAlarmRaise, opAlarmClear, opNode:
+	case opAlarmRaise, opAlarmClear, opNode, opReplica:
 		o.otherOps--
 	}
 	o.ops.popFirst()

@@ -27,9 +27,14 @@ type State struct {
 	Alarms     []kv.Alarm        // by type and node
 	Config     *consensus.Config // nil if no entry ever set one
 	config     []byte            // as the entry encoded it
+	// Placements are the replicas of nodes whose disks are known, by node. Never changed in place.
+	Placements []Placement
+	// NextReplica is above every replica ID that was ever assigned; 0 before the first.
+	NextReplica consensus.ReplicaID
 }
 
-const stateFormat = 1
+// stateFormat 1 had no placements.
+const stateFormat = 2
 
 // Prefixes of this package's rows; those of mvcc are 'r', 'k' and one row of 'm'.
 const (
@@ -99,12 +104,19 @@ func appendState(buf []byte, s *State) []byte {
 	for _, a := range s.Alarms {
 		buf = append(binary.AppendUvarint(buf, uint64(a.Node)), byte(a.Type))
 	}
-	return appendBytes(buf, s.config)
+	buf = appendBytes(buf, s.config)
+	buf = binary.AppendUvarint(buf, uint64(s.NextReplica))
+	buf = binary.AppendUvarint(buf, uint64(len(s.Placements)))
+	for i := range s.Placements {
+		buf = appendPlacement(buf, &s.Placements[i])
+	}
+	return buf
 }
 
 func decodeState(row []byte) (State, error) {
 	d := &decoder{data: row}
-	if format := d.byte(); d.err == nil && format != stateFormat {
+	format := d.byte()
+	if d.err == nil && (format < 1 || format > stateFormat) {
 		return State{}, fmt.Errorf("state format %d, this version knows %d: %w", format, stateFormat, ErrMalformed)
 	}
 	s := State{Index: consensus.Index(d.uvarint()), Term: consensus.Term(d.uvarint()), ChainTerm: consensus.Term(d.uvarint()), ChainSeq: d.uvarint()}
@@ -116,6 +128,9 @@ func decodeState(row []byte) (State, error) {
 		s.Alarms[i] = kv.Alarm{Node: kv.NodeID(d.uvarint()), Type: kv.AlarmType(d.byte())}
 	}
 	s.config = slices.Clone(d.bytes())
+	if format > 1 {
+		d.placements(&s)
+	}
 	if err := d.end(); err != nil {
 		return State{}, err
 	}

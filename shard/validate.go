@@ -41,6 +41,10 @@ func Validate(r *kv.Request, limits Limits) error {
 		if r.PublishNode.ID == 0 {
 			return fmt.Errorf("a node record needs an ID: %w", kv.ErrInvalidRequest)
 		}
+	case kv.KindAssignReplica:
+		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 {
+			return fmt.Errorf("a replica is assigned to a node and a disk: %w", kv.ErrInvalidRequest)
+		}
 	}
 	return nil
 }
@@ -69,6 +73,8 @@ func complete(r *kv.Request) bool {
 		return r.Alarm != nil
 	case kv.KindPublishNode:
 		return r.PublishNode != nil
+	case kv.KindAssignReplica:
+		return r.AssignReplica != nil
 	case kv.KindMemberList:
 		return r.MemberList != nil
 	case kv.KindLeaseLeases:

@@ -47,6 +47,12 @@ func newMemoryDisks(n *node) *memoryDisks {
 }
 
 func (d *memoryDisks) open() (*simLog, *simEngine, error) {
+	// Opening the log reads all of it.
+	if log := d.log.Group(1); log.First() <= log.Last() {
+		if err := d.node.damage.log(log.First(), log.Last()+1); err != nil {
+			return nil, nil, err
+		}
+	}
 	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
 }
 
@@ -104,9 +110,20 @@ func (l *simLog) Sync() error {
 	if n.slow.failing != nil || n.slow.full {
 		return n.diskFails()
 	}
+	if n.damage.lying {
+		n.damage.lied = true
+		n.w.mark("sync that lies")
+		return nil
+	}
 	err := l.Log.Sync()
+	n.damage.lied = false
 	n.effect()
 	return err
+}
+
+// Group returns the log as a process finds it: rotten entries are found when they are read.
+func (l *simLog) Group(id consensus.GroupID) storage.GroupLog {
+	return rottenLog{l.Log.Group(id), &l.node.damage}
 }
 
 func (l *simLog) Compact(group consensus.GroupID, index consensus.Index) error {

@@ -106,6 +106,9 @@ func between(low, high float64) func(*rand.Rand) float64 {
 func several(p *Plan) bool { return p.Nodes > 1 }
 func quorum(p *Plan) bool  { return p.ReadQuorum }
 
+// majority: one node can be lost.
+func majority(p *Plan) bool { return p.Nodes > 2 }
+
 // faultRanges has a line for each kind.
 var faultRanges = []faultRange{
 	{FaultDelay, 1, 3 * time.Second, between(1, 2500), several},
@@ -130,6 +133,11 @@ var faultRanges = []faultRange{
 	{FaultSlowDisk, 0.7, 3 * time.Second, between(1, 120), nil},
 	{FaultSyncFails, 0.5, time.Second, nil, nil},
 	{FaultDiskFull, 0.3, time.Second, nil, nil},
+	{FaultRotState, 0.2, 0, between(0, 5), majority},
+	{FaultRotLog, 0.2, 0, nil, majority},
+	{FaultMisdirected, 0.2, 0, nil, majority},
+	{FaultLyingSync, 0.3, time.Second, nil, majority},
+	{FaultWipe, 0.1, 0, nil, majority},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {

@@ -55,6 +55,16 @@ const (
 	FaultSyncFails FaultKind = "sync-fails"
 	// FaultDiskFull lets all writes of Node fail. It must stop, and starts again after Duration.
 	FaultDiskFull FaultKind = "disk-full"
+	// FaultRotState lets some rows of Node's state rot; see damage.
+	FaultRotState FaultKind = "rot-state"
+	// FaultRotLog lets an entry of Node's log rot.
+	FaultRotLog FaultKind = "rot-log"
+	// FaultMisdirected lets a write of Node go to a wrong place.
+	FaultMisdirected FaultKind = "misdirected"
+	// FaultLyingSync lets Node's syncs do nothing and say that they did.
+	FaultLyingSync FaultKind = "lying-sync"
+	// FaultWipe replaces Node's disks by empty ones.
+	FaultWipe FaultKind = "wipe"
 )
 
 // inject lets a fault happen.
@@ -62,14 +72,14 @@ func (w *world) inject(i int, f *Fault) {
 	if w.ended {
 		return
 	}
-	random := rand.New(rand.NewPCG(f.Seed, uint64(i)))
+	random := rand.New(rand.NewPCG(f.Seed, 0)) // not its position: leaving out other faults must not change it
 	n := w.target(f.Node)
 	w.happened(traceFault, n.number(), uint64(i), uint64(len(f.Kind)))
 	w.faults[string(f.Kind)]++
 	if w.reading() {
 		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
 	}
-	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectNode, w.injectDisk} {
+	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectNode, w.injectDisk, w.injectDamage} {
 		if inject(f, n, random) {
 			return
 		}
@@ -317,8 +327,9 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 	return true
 }
 
-// heal ends all faults, and starts every node that is not lost.
+// heal ends all faults, takes damaged nodes out of service and starts all others.
 func (w *world) heal() {
+	w.removeDamaged()
 	w.net.heal()
 	for _, c := range w.clients {
 		for i := range c.conns {

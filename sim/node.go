@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -34,6 +36,7 @@ type node struct {
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
 	slow        slowness
+	damage      damage
 
 	// The process.
 	up        bool
@@ -420,6 +423,10 @@ func (n *node) crash() {
 	}
 	n.end()
 	n.disks.crash(plan.random)
+	if n.damage.lied {
+		n.lost("it forgot what it had acknowledged: " + n.damage.why)
+		return
+	}
 	n.w.after(max(plan.down, time.Millisecond), n.start)
 	if plan.then != nil {
 		n.w.after(time.Millisecond, plan.then)
@@ -443,6 +450,10 @@ func (n *node) end() {
 // stoppedByItself deals with a process that could not go on. Its disks must explain why.
 func (n *node) stoppedByItself() {
 	err := n.failed
+	if n.damage.why != "" && errors.Is(err, storage.ErrCorrupt) {
+		n.lost(fmt.Sprintf("%s: %v", n.damage.why, err))
+		return
+	}
 	if !n.excused {
 		n.w.fail(Crash, "node %d stopped without a fault that explains it: %v", n.id, err)
 		return
@@ -456,6 +467,10 @@ func (n *node) stoppedByItself() {
 
 // openFailed deals with a process that did not start.
 func (n *node) openFailed(err error) {
+	if n.damage.why != "" && errors.Is(err, storage.ErrCorrupt) {
+		n.lost(fmt.Sprintf("%s: %v", n.damage.why, err))
+		return
+	}
 	n.w.fail(Crash, "node %d does not start: %v", n.id, err)
 }
 

@@ -328,7 +328,7 @@ func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Res
 		})
 	})
 	if c.over {
-		return nil, ErrEnded
+		o.Response, o.Err = nil, ErrEnded
 	}
 	o.Return, o.Outcome = f.now, history.OutcomeOf(o.Err)
 	f.history.Operations = append(f.history.Operations, o)

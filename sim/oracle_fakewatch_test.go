@@ -73,13 +73,21 @@ func (s *fakeStream) Create(r watch.CreateRequest) {
 			refused = kv.ErrCompacted
 		case r.Span.Empty():
 			refused = watch.ErrEmptyRange
+		case r.ID != watch.AutoID && s.runs(r.ID):
+			refused = watch.ErrDuplicateID
 		}
 		if refused != nil {
 			s.send(&fakeMessage{Batch: watch.Batch{Kind: watch.KindCreated, IDs: []watch.ID{watch.NoID}, Revision: now, Err: refused}})
 			return
 		}
-		w := &fakeWatch{id: s.nextID, request: r, next: r.StartRevision}
-		s.nextID++
+		w := &fakeWatch{id: r.ID, request: r, next: r.StartRevision}
+		if r.ID == watch.AutoID {
+			for s.runs(s.nextID) {
+				s.nextID++
+			}
+			w.id = s.nextID
+			s.nextID++
+		}
 		if w.next == 0 {
 			w.next = now + 1
 		}
@@ -87,6 +95,10 @@ func (s *fakeStream) Create(r watch.CreateRequest) {
 		s.send(&fakeMessage{watch: w, Batch: watch.Batch{Kind: watch.KindCreated, IDs: []watch.ID{w.id}, Revision: now}})
 		s.pumpSoon()
 	})
+}
+
+func (s *fakeStream) runs(id watch.ID) bool {
+	return slices.ContainsFunc(s.watches, func(w *fakeWatch) bool { return w.id == id })
 }
 
 func (s *fakeStream) Cancel(id watch.ID) {

@@ -159,7 +159,7 @@ var lieCases = []struct {
 		a.Txn.Succeeded = !a.Txn.Succeeded
 		return true
 	})},
-	{"a lock that does not fence", []string{"lock"}, "it must be", instead(kv.KindTxn, 1, func(f *fake, r *kv.Request) (*kv.Response, error, bool) {
+	{"a lock that does not fence", []string{"lock"}, "wrote after the one with token", instead(kv.KindTxn, 1, func(f *fake, r *kv.Request) (*kv.Response, error, bool) {
 		if len(r.Txn.Success) != 1 || r.Txn.Success[0].Put == nil || string(r.Txn.Success[0].Put.Key) != "guarded" {
 			return nil, nil, false
 		}

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	firstSeed = flag.Uint64("first-seed", 1, "first seed of the random runs")
-	seedCount = flag.Uint64("seeds", 120, "number of random runs")
-	showTrace = flag.Bool("trace", false, "print the trace of a run that fails")
+	firstSeed  = flag.Uint64("first-seed", 1, "first seed of the random runs")
+	seedCount  = flag.Uint64("seeds", 120, "number of random runs")
+	onlyFaults = flag.String("faults", "", "kinds of faults to use, separated by commas; all others are left out")
+	showTrace  = flag.Bool("trace", false, "print the trace of a run that fails")
 )
 
 // TestSeeds runs plans of all kinds. Reproduce one with -run TestSeeds -first-seed=N -seeds=1.
@@ -27,7 +28,7 @@ func TestSeeds(t *testing.T) {
 	var virtual time.Duration
 	began := time.Now()
 	for seed := *firstSeed; seed < *firstSeed+count; seed++ {
-		r := Run(NewPlan(seed, PlanOptions{}), RunOptions{})
+		r := Run(NewPlan(seed, planOptions()), RunOptions{})
 		if r.Verdict != Passed {
 			report(t, r)
 		}
@@ -38,6 +39,15 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d runs, %s of virtual time, %.0f times as fast as real time\noperations %v\nfaults %v\nmarks %v",
 		count, seconds(virtual), virtual.Seconds()/time.Since(began).Seconds(), operations, faults, marks)
+}
+
+func planOptions() (o PlanOptions) {
+	if *onlyFaults != "" {
+		for _, kind := range strings.Split(*onlyFaults, ",") {
+			o.Faults = append(o.Faults, FaultKind(kind))
+		}
+	}
+	return o
 }
 
 func report(t *testing.T, r Result) {

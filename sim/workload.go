@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -33,10 +34,14 @@ func newUser(c Client, name string) *user {
 
 func (u *user) one(in int) bool { return u.Rand().IntN(in) == 0 }
 
-// value returns one that nobody puts again.
+// value returns one that nobody puts again. Some are longer than the bounds of small runs allow for one message.
 func (u *user) value() []byte {
 	u.values++
-	return fmt.Appendf(nil, "%s-%d-%d", u.name, u.Number(), u.values)
+	value := fmt.Appendf(nil, "%s-%d-%d", u.name, u.Number(), u.values)
+	if u.one(60) {
+		value = append(value, bytes.Repeat([]byte{'.'}, 100+u.Rand().IntN(700))...)
+	}
+	return value
 }
 
 // patience is how long the client waits for one answer.

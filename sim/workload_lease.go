@@ -106,6 +106,9 @@ func allLeasesEnded(u *user) error {
 var compactionWorkload = Workload{Name: "compaction", Client: func(c Client) {
 	u := newUser(c, "compaction")
 	u.loop(10*u.pause(), func() {
+		for range 1 + u.Rand().IntN(5) {
+			_, _ = u.do(put(registerKey(u.Rand().IntN(registers)), u.value()))
+		}
 		if answer, err := u.insist(get(single(registerKey(u.Rand().IntN(registers))))); err != nil || answer.Revision < 3 {
 			return
 		}

@@ -63,6 +63,7 @@ func (w *watchUser) session() {
 	}
 	for turn := range 5 + w.Rand().IntN(60) {
 		if w.Ended() {
+			w.finish()
 			return
 		}
 		w.act(turn)
@@ -76,6 +77,45 @@ func (w *watchUser) session() {
 			w.take(&b)
 		}
 	}
+}
+
+// finish waits, now that nothing is disturbed any more, until the stream has delivered everything: it must not have fallen asleep.
+func (w *watchUser) finish() {
+	answer, err := w.insist(put([]byte("w/end"), w.value()))
+	if err != nil {
+		return
+	}
+	for deadline := w.Now() + 15*time.Second; w.Now() < deadline; {
+		w.stream.Progress()
+		b, err := w.stream.Next(2 * time.Second)
+		if err != nil && !errors.Is(err, ErrClientTimeout) {
+			return
+		}
+		if err == nil {
+			w.take(&b)
+		}
+		if w.hasAll(answer.Revision) {
+			w.Mark("watch complete at the end")
+			return
+		}
+	}
+	w.Fail("for 15 s on a healthy cluster the stream at node %d has not told that everything up to revision %d is delivered", w.node, answer.Revision)
+}
+
+// hasAll tells whether every watch of the stream has everything up to a revision, or none ever says so: because one starts in
+// the future, or there is none.
+func (w *watchUser) hasAll(revision kv.Revision) bool {
+	if len(w.asked) > 0 {
+		return false
+	}
+	all := true
+	for _, one := range w.running {
+		if one.request.StartRevision > revision {
+			return true
+		}
+		all = all && one.next > revision
+	}
+	return all
 }
 
 // act asks for something now and then.
@@ -122,6 +162,9 @@ func (w *watchUser) want() *wanted {
 		r.StartRevision = w.newest + kv.Revision(w.Rand().IntN(10))
 	case 3:
 		r.StartRevision = 1
+	}
+	if w.one(6) {
+		r.ID = watch.ID(1 + w.Rand().IntN(4))
 	}
 	switch w.Rand().IntN(40) {
 	case 0:

@@ -20,6 +20,7 @@ const (
 	ChannelLiveness  Channel = 2
 	ChannelRequest   Channel = 3
 	ChannelResponse  Channel = 4
+	ChannelIdentity  Channel = 5
 )
 
 // PeerInfo is what a peer said about itself when it was connected to.

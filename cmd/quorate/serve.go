@@ -90,32 +90,47 @@ func newLogger(w io.Writer, options serveflags.LogOptions) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, handlerOptions))
 }
 
-// runNode is a node's life: start, say when it is ready, run until the context
-// ends or the node fails, end in order.
+// repairPause is how long after a repair the next one comes at the earliest: damage that comes back so soon is the disk's
+// or the machine's fault, and somebody has to look.
+const repairPause = time.Hour
+
+// runNode is a node's life. When it ends because its data is damaged, it is started again at once, which sets the data aside.
 func runNode(ctx context.Context, logger *slog.Logger, options server.Options, start func(context.Context, server.Options) (node, error)) error {
+	for repaired := (time.Time{}); ; repaired = time.Now() {
+		failure, err := runNodeOnce(ctx, logger, options, start)
+		if failure == nil || ctx.Err() != nil || !server.Repairs(options, failure) || time.Since(repaired) < repairPause {
+			return err
+		}
+		logger.Error("the node starts again without its damaged data", "error", err)
+	}
+}
+
+// runNodeOnce starts the node, says when it is ready, runs until the context ends or the node fails, and ends in order. A
+// node that failed while it ran gives the failure, too.
+func runNodeOnce(ctx context.Context, logger *slog.Logger, options server.Options, start func(context.Context, server.Options) (node, error)) (failure, err error) {
 	logger.Info("starting", "version", server.Version, "node", options.Node.Name, "node_id", options.NodeID(),
 		"cluster_id", options.Cluster.ID(), "members", server.FormatMembers(options.Cluster.Members), "data_dir", options.Node.DataDir)
 	running, err := startNodeOrGiveUp(ctx, options, start)
 	if err != nil {
 		if ctx.Err() != nil {
 			logger.Info("interrupted while starting", "error", err)
-			return nil
+			return nil, nil
 		}
-		return fmt.Errorf("start node %s: %w", options.Node.Name, err)
+		return nil, fmt.Errorf("start node %s: %w", options.Node.Name, err)
 	}
-	failure := waitForEnd(ctx, logger, options, running)
+	failure = waitForEnd(ctx, logger, options, running)
 	// The context has ended, or not: closing gets a time of its own.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	err = closeNode(closing, running)
 	switch {
 	case failure != nil:
-		return errors.Join(fmt.Errorf("node %s stopped by itself: %w", options.Node.Name, failure), err)
+		return failure, errors.Join(fmt.Errorf("node %s stopped by itself: %w", options.Node.Name, failure), err)
 	case err != nil:
-		return fmt.Errorf("end node %s: %w", options.Node.Name, err)
+		return nil, fmt.Errorf("end node %s: %w", options.Node.Name, err)
 	}
 	logger.Info("ended")
-	return nil
+	return nil, nil
 }
 
 func waitForEnd(ctx context.Context, logger *slog.Logger, options server.Options, running node) (failure error) {

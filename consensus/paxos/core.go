@@ -152,8 +152,8 @@ func (c *core) restore() error {
 	c.highestSeen = max(c.highestSeen, c.promised)
 	for c.decided < c.opts.HardState.Commit {
 		if c.window.at(c.decided+1) == nil {
-			return fmt.Errorf("%w: entry %d was decided here but is not in the log: entries are lost; remove the replica and add it under a new id",
-				ErrInvalidOptions, c.decided+1)
+			return fmt.Errorf("%w: %w: entry %d was decided here but is not in the log; see \"A node that lost its data\" in docs/operations.md",
+				ErrInvalidOptions, consensus.ErrLostEntries, c.decided+1)
 		}
 		c.decideNext()
 	}
@@ -168,6 +168,9 @@ func (c *core) decideNext() {
 }
 
 func (c *core) failed() bool { return c.failure != nil }
+
+// Failed implements consensus.Core.
+func (c *core) Failed() error { return c.failure }
 
 func (c *core) fail(err error) {
 	if c.failure == nil {

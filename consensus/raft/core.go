@@ -98,8 +98,8 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 	}
 	hard := opts.HardState
 	if hard.Commit > last {
-		return nil, fmt.Errorf("%w: entry %d was committed here but the log ends at %d: entries are lost; see \"A node that lost its data\" in docs/operations.md",
-			ErrInvalidOptions, hard.Commit, last)
+		return nil, fmt.Errorf("%w: %w: entry %d was committed here but the log ends at %d; see \"A node that lost its data\" in docs/operations.md",
+			ErrInvalidOptions, consensus.ErrLostEntries, hard.Commit, last)
 	}
 	hard.Commit = max(hard.Commit, opts.Applied)
 	if hard.Term < lastTerm { // an entry of a term shows that the term was seen

@@ -82,6 +82,9 @@ func (c *core) broken(format string, args ...any) error {
 	return fmt.Errorf("raft: replica %d breaks an invariant: "+format, append([]any{c.self}, args...)...)
 }
 
+// Failed implements consensus.Core.
+func (c *core) Failed() error { return c.storage.failed }
+
 func (c *core) checkHealth() error {
 	if c.failed() {
 		return c.storage.failed

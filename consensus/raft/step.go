@@ -155,8 +155,8 @@ func (c *core) validateHeartbeat(m *consensus.Message) error {
 	}
 	c.collectAhead()
 	if m.Commit > c.last {
-		return invalid(m, "entry %d is committed and was acknowledged here, but the log ends at %d: this replica has lost entries; see \"A node that lost its data\" in docs/operations.md",
-			m.Commit, c.last)
+		return fmt.Errorf("%w: %w: entry %d is committed and was acknowledged here, but the log ends at %d: this replica has lost entries; see \"A node that lost its data\" in docs/operations.md",
+			ErrInvalidMessage, consensus.ErrLostEntries, m.Commit, c.last)
 	}
 	return nil
 }

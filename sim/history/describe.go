@@ -10,7 +10,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// describe writes a response so that two of them are equal if and only if their descriptions are.
+// describe writes a response for people; long values are cut off.
 func describe(r *kv.Response) string {
 	var b strings.Builder
 	switch r.Kind {
@@ -67,7 +67,7 @@ func describeTxn(b *strings.Builder, r *kv.TxnResponse) {
 }
 
 func describeKV(b *strings.Builder, e *kv.KeyValue) {
-	fmt.Fprintf(b, " %q=%q(create %d mod %d version %d lease %x)", e.Key, e.Value, e.CreateRevision, e.ModRevision, e.Version, int64(e.Lease))
+	fmt.Fprintf(b, " %q=%.60q(create %d mod %d version %d lease %x)", e.Key, e.Value, e.CreateRevision, e.ModRevision, e.Version, int64(e.Lease))
 }
 
 // describeEvents writes events, with the versions before them if asked.
@@ -102,7 +102,7 @@ func describeRequest(r *kv.Request) string {
 		}
 		return fmt.Sprintf("range [%q %q) at %d%s", r.Range.Span.Start, r.Range.Span.End, r.Range.Revision, mode)
 	case kv.KindPut:
-		return fmt.Sprintf("put %q=%q lease %x", r.Put.Key, r.Put.Value, int64(r.Put.Lease))
+		return fmt.Sprintf("put %q=%.60q lease %x", r.Put.Key, r.Put.Value, int64(r.Put.Lease))
 	case kv.KindDeleteRange:
 		return fmt.Sprintf("delete [%q %q)", r.DeleteRange.Span.Start, r.DeleteRange.Span.End)
 	case kv.KindTxn:
@@ -122,7 +122,7 @@ func describeOps(ops []kv.Op) string {
 	for _, op := range ops {
 		switch {
 		case op.Put != nil:
-			fmt.Fprintf(&b, " put %q=%q", op.Put.Key, op.Put.Value)
+			fmt.Fprintf(&b, " put %q=%.60q", op.Put.Key, op.Put.Value)
 		case op.DeleteRange != nil:
 			fmt.Fprintf(&b, " delete %q", op.DeleteRange.Span.Start)
 		case op.Range != nil:

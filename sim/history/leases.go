@@ -38,7 +38,8 @@ type leaseLife struct {
 	revokes  []*Operation // refused ones too: the official client repeats them, and the second try finds nothing
 	missing  []*Operation // were told that there is no such lease
 	put      []*Operation // attached a key
-	ended    kv.Revision  // where its keys were deleted, or the answer to its revocation; 0: not seen
+	ended    kv.Revision  // where its keys were deleted; 0: not seen
+	revoked  kv.Revision  // what its revocation was answered, if nothing was attached; 0: it was not
 }
 
 func newLeases(h *History) leases {
@@ -131,17 +132,11 @@ func (l *leases) attached(c *checker, o *Operation, at kv.Revision) {
 		switch {
 		case len(life.grants) == 0 && !l.maybeAnonymous(o.Return):
 			c.problem("%s took effect at revision %d, but lease %x was never granted", o.name(), at, int64(life.id))
-		case len(life.grants) == 1 && life.ended != 0 && !keeps(o):
-			c.problem("%s took effect at revision %d, but lease %x had ended at %d", o.name(), at, int64(life.id), life.ended)
+		case len(life.grants) == 1 && max(life.ended, life.revoked) != 0:
+			c.problem("%s took effect at revision %d, but lease %x had ended at %d", o.name(), at, int64(life.id), max(life.ended, life.revoked))
 		}
 		life.put = append(life.put, o)
 	}
-}
-
-// keeps tells whether the request keeps the lease of what it puts.
-func keeps(o *Operation) (keeps bool) {
-	eachPut(o.Request, func(p *kv.PutRequest) { keeps = keeps || p.IgnoreLease })
-	return keeps
 }
 
 func (l *leases) maybeAnonymous(by time.Duration) bool {
@@ -249,7 +244,7 @@ func (c *checker) revoked(o *Operation, at kv.Revision) {
 	}
 	switch {
 	case life.ended == 0:
-		life.ended = at
+		life.revoked = at
 	case len(life.grants) == 1 && life.ended != at:
 		c.problem("%s was answered at revision %d, but the lease had ended at %d", o.name(), at, life.ended)
 	}

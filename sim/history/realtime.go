@@ -34,6 +34,8 @@ func newTimeline(h *History) timeline {
 		at       time.Duration
 		revision kv.Revision
 	}
+	t := timeline{first: make([]time.Duration, h.Final+2), final: h.Final}
+	t.noteCommits(h)
 	var sights []sight
 	for i := range h.Operations {
 		if o := &h.Operations[i]; o.Outcome == Acknowledged {
@@ -42,8 +44,8 @@ func newTimeline(h *History) timeline {
 	}
 	for i := range h.Streams {
 		for _, m := range h.Streams[i].Moves {
-			if m.Message != nil && len(m.Message.Events) > 0 {
-				sights = append(sights, sight{m.At, m.Message.Events[len(m.Message.Events)-1].KV.ModRevision})
+			if m.Message != nil { // its header tells what the node has applied
+				sights = append(sights, sight{m.At, min(m.Message.Revision, t.ceiling(m.At))})
 			}
 		}
 	}
@@ -55,8 +57,6 @@ func newTimeline(h *History) timeline {
 		}
 	}
 	slices.SortStableFunc(sights, func(a, b sight) int { return cmp.Compare(a.at, b.at) })
-	t := timeline{first: make([]time.Duration, h.Final+2), final: h.Final}
-	t.noteCommits(h)
 	for r := range t.first {
 		t.first[r] = never
 	}

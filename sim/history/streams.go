@@ -149,8 +149,10 @@ func (k *streamCheck) created(m *Move) bool {
 	impossible := r.Span.Empty() || r.Start < 0
 	taken := r.ID != 0 && k.byID[r.ID] != nil && !k.byID[r.ID].ended
 	if m.Message.Err != nil {
-		if !impossible && !taken && OutcomeOf(m.Message.Err) == Refused && kv.CodeOf(m.Message.Err) == kv.ErrCompacted.Code {
-			return k.fail(m, "a watch from revision %d was refused: %v", r.Start, m.Message.Err)
+		// What is not about the request itself is about limits or permissions.
+		code := kv.CodeOf(m.Message.Err)
+		if !impossible && !taken && (code == 0 || code == kv.ErrCompacted.Code) {
+			return k.fail(m, "a watch from revision %d with the identifier %d was refused: %v", r.Start, r.ID, m.Message.Err)
 		}
 		return true
 	}

@@ -56,10 +56,7 @@ func (c *checker) candidates(at kv.Revision, events []kv.Event) (fitting []*Oper
 			}
 		}
 	}
-	if len(fitting) > 0 {
-		return fitting
-	}
-	for _, o := range c.quiet {
+	for _, o := range c.quiet { // one of them may have put the value that was there again
 		if touches(o.Request, events[0].KV.Key) {
 			try(o)
 		}

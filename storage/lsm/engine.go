@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,8 +152,12 @@ func (e *Engine) readError(err error) error {
 	if failed := e.failure.err(); failed != nil {
 		return failed
 	}
-	if pebble.IsCorruptionError(err) {
-		return describe(e.options.Dir, withPath(err))
+	if pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) {
+		err = describe(e.options.Dir, withPath(err))
+		if f := e.options.Listener.Corrupt; f != nil {
+			f(err)
+		}
+		return err
 	}
 	return fmt.Errorf("lsm: read the state in %s: %w", e.options.Dir, err)
 }

@@ -35,6 +35,8 @@ type Options struct {
 type Listener struct {
 	// Failed tells, once, that the engine stopped. Every call returns the same error from now on.
 	Failed func(error)
+	// Corrupt tells that a read found bytes that are not what was written. The reader gets the same error.
+	Corrupt func(error)
 	// Stalled tells that Apply had to wait until memtables were flushed or level 0 was compacted.
 	Stalled func(reason string, waited time.Duration)
 	// Flushed and Compacted tell that such a job ended.

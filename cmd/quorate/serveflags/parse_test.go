@@ -75,6 +75,7 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Node.ListenPeerURLs }, want: url("::1", 5)},
 		{flag: "listen-metrics-urls", value: "http://0.0.0.0:5", invalid: badListen,
 			get: func(r Result) any { return r.Options.Node.ListenMetricsURLs }, want: url("0.0.0.0", 5)},
+		{flag: "auto-repair", value: "true", invalid: []string{"maybe", ""}, get: func(r Result) any { return !r.Options.Node.RefuseDamaged }, want: true},
 		{flag: "enable-pprof", value: "true", invalid: []string{"maybe", ""},
 			get: func(r Result) any { return r.Options.Node.EnablePprof }, want: true},
 		{flag: "initial-advertise-peer-urls", value: "http://10.0.0.1:5", with: []string{cluster}, invalid: append([]string{"http://10.0.0.1:6"}, badURLs...),

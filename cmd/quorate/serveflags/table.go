@@ -38,6 +38,9 @@ func nodeFlags() []*Flag {
 		{Name: "data-dir", Group: groupNode, Default: "NAME.quorate",
 			Usage: "Directory of everything the node stores. Started under the name etcd, the default is NAME.etcd.", Limits: "empty, or this node's from before",
 			set: setText(func(s *settings) *string { return &s.options.Node.DataDir })},
+		{Name: "auto-repair", Group: groupNode, Kind: Bool, Default: "true", Ours: true,
+			Usage: "Set damaged data aside and get it again from the other nodes. With false, the node refuses to start, or ends, and leaves everything as it is.",
+			set:   func(s *settings, value string) error { s.options.Node.RefuseDamaged = value == "false"; return nil }},
 		{Name: "listen-client-urls", Group: groupNode, Default: "http://localhost:2379",
 			Usage: "Where clients connect. Needs --advertise-client-urls beside it.", Limits: "http://, IP address or localhost, port",
 			set: func(s *settings, value string) error {

@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
+)
+
+// TestLostData takes data away from one node of three, in different ways, and starts it again with the same flags: it comes
+// back as a new replica, without anybody's help, and has the same data as the others.
+func TestLostData(t *testing.T) {
+	skipShort(t)
+	for _, consensus := range []string{"raft", "paxos"} {
+		t.Run(consensus, func(t *testing.T) {
+			t.Parallel()
+			cl := cluster.Start(t, cluster.Options{Flags: []string{"--consensus=" + consensus, "--snapshot-count=200"}})
+			c := cl.Client(t)
+			value := strings.Repeat("v", 500)
+			number := 0
+			write := func(count int) {
+				t.Helper()
+				for range count {
+					number++
+					try(c.Put(within(t), fmt.Sprintf("key%03d", number%300), fmt.Sprintf("%s%d", value, number)))(t)
+				}
+			}
+			write(600)
+			for i, damage := range []struct {
+				name  string
+				stop  func(*cluster.Node) error
+				do    func(t *testing.T, dir string)
+				aside bool
+			}{
+				{"the directory is deleted", (*cluster.Node).Kill, removeAll(""), false},
+				{"the log is deleted", (*cluster.Node).Kill, removeAll("log"), true},
+				{"the state is deleted", (*cluster.Node).Kill, removeAll("state"), true},
+				{"a segment of the log is damaged", (*cluster.Node).Kill, flipIn("log/*.wal", 3), true},
+				{"a table of the state is damaged", stopInOrder, flipIn("state/*.sst", 2), true},
+				{"the identity is damaged", (*cluster.Node).Kill, flipIn("identity.json", 2), true},
+			} {
+				n := cl.Nodes[i%len(cl.Nodes)]
+				dir := n.DataDir
+				t.Logf("%s: %s of %s", consensus, damage.name, n.Name)
+				must(t, damage.stop(n))
+				damage.do(t, dir)
+				write(20)
+				must(t, n.Start())
+				must(t, n.WaitReady())
+				write(20)
+				cluster.Eventually(t, damage.name+": all nodes are well and equal", func() error { return equalNodes(t, cl) })
+				kept := try(filepath.Glob(filepath.Join(dir, "damaged-*")))(t)
+				if damage.aside != (len(kept) == 1) {
+					t.Errorf("%s: set aside are %v\n%s", damage.name, kept, n.RunLog())
+				}
+				for _, text := range []string{"takes part", "the membership changed"} {
+					if !strings.Contains(n.RunLog(), text) {
+						t.Errorf("%s: the log does not say %q:\n%s", damage.name, text, n.RunLog())
+					}
+				}
+			}
+		})
+	}
+}
+
+func stopInOrder(n *cluster.Node) error {
+	_, err := n.Stop(endLimit)
+	return err
+}
+
+func removeAll(name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, name))) }
+}
+
+// flipIn changes a few bytes in the middle of every file that matches: at the given fraction of what is in it.
+func flipIn(pattern string, part int) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		paths := try(filepath.Glob(filepath.Join(dir, pattern)))(t)
+		if len(paths) == 0 {
+			t.Fatalf("nothing matches %s in %s", pattern, dir)
+		}
+		for _, path := range paths {
+			content := try(os.ReadFile(path))(t)
+			end := len(content)
+			for end > 0 && content[end-1] == 0 { // segments are longer than what is in them
+				end--
+			}
+			if end < 8 {
+				continue
+			}
+			for i := range 4 {
+				content[end/part+i] ^= 0x55
+			}
+			must(t, os.WriteFile(path, content, 0o600))
+		}
+	}
+}
+
+// equalNodes tells why the nodes are not all well and have the same data.
+func equalNodes(t *testing.T, cl *cluster.Cluster) error {
+	var hashes []uint32
+	revision := int64(0)
+	for _, n := range cl.Nodes {
+		status, err := n.Status(within(t))
+		if err != nil {
+			return err
+		}
+		if len(status.Errors) > 0 {
+			return fmt.Errorf("%s: %v", n.Name, status.Errors)
+		}
+		if revision == 0 {
+			revision = status.Header.Revision
+		}
+		hash, err := n.Client(t).HashKV(within(t), n.Endpoint, revision)
+		if err != nil {
+			return err
+		}
+		hashes = append(hashes, hash.Hash)
+	}
+	if len(slices.Compact(hashes)) != 1 {
+		return errors.New("hashes differ")
+	}
+	return nil
+}

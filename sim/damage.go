@@ -1,0 +1,271 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// Damage is what a disk does to data that was written and synced. No consensus protocol survives it on a quorum of nodes, so at most
+// a minority is ever damaged: a fault that would damage one more does nothing. The real log and engine have checksums, so
+// what is rotten is found when it is read, by storage.ErrCorrupt, and never read as something else.
+//
+// A sync that lies is found by nobody. What follows from it is only judged where it is harmless: if an honest sync comes
+// before the crash nothing was lost; if not, the node has forgotten what it acknowledged and must not come back.
+//
+// A node that is damaged serves as long as it can. Once it stops, or everything is healed, it is lost.
+type damage struct {
+	// why says what happened to the node's data; "": it is whole.
+	why string
+	// rows and entries are rotten.
+	rows    map[string]struct{}
+	entries []consensus.Index
+	lying   bool // syncs say that they are done, and do nothing
+	lied    bool // and one has done so since the last honest one
+}
+
+// mayDamage tells whether one more node may be damaged, and remembers why it is.
+func (w *world) mayDamage(n *node, why string) bool {
+	if n.lostReason != "" || w.plan.Engine != Memory {
+		return false
+	}
+	if n.damage.why == "" {
+		damaged := 0
+		for _, other := range w.nodes {
+			if other.damage.why != "" {
+				damaged++
+			}
+		}
+		if damaged >= (len(w.nodes)-1)/2 {
+			return false
+		}
+	}
+	n.damage.why = why
+	w.mark("damage")
+	return true
+}
+
+// damaged tells whether any node is.
+func (w *world) damaged() bool {
+	for _, n := range w.nodes {
+		if n.damage.why != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// lost takes the node out of service for good, because its durable state is not what it was.
+func (n *node) lost(reason string) {
+	if n.lostReason != "" {
+		return
+	}
+	n.lostReason = reason
+	n.w.mark("node lost its data")
+	if n.w.reading() {
+		n.w.line("node %d is lost: %s", n.id, reason)
+	}
+	if n.up {
+		n.end()
+	}
+}
+
+// removeDamaged takes the nodes out of service that are damaged and have not noticed.
+func (w *world) removeDamaged() {
+	for _, n := range w.nodes {
+		if n.damage.why != "" {
+			n.lost(n.damage.why)
+		}
+	}
+}
+
+func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
+	switch f.Kind {
+	case FaultRotState:
+		w.rotRows(n, random, 1+int(f.Amount), "bit rot in the state")
+	case FaultRotLog:
+		w.rotEntries(n, random, "bit rot in the log")
+	case FaultMisdirected:
+		// One place holds what belongs elsewhere, and elsewhere is missing it: two wrong records.
+		if random.IntN(2) == 0 {
+			w.rotRows(n, random, 2, "a misdirected write in the state")
+		} else {
+			w.rotEntries(n, random, "a misdirected write in the log")
+			w.rotEntries(n, random, "a misdirected write in the log")
+		}
+	case FaultLyingSync:
+		if w.mayDamage(n, "its disk lied about syncs") {
+			n.damage.lying = true
+			w.undo(f, func() { n.damage.lying = false })
+		}
+	case FaultWipe:
+		if w.mayDamage(n, "its disk was replaced by an empty one") {
+			n.lost(n.damage.why)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// rotRows lets some rows of the state rot.
+func (w *world) rotRows(n *node, random *rand.Rand, count int, why string) {
+	d, ok := n.disks.(*memoryDisks)
+	if !ok || !n.up {
+		return
+	}
+	var keys [][]byte
+	it := d.engine.NewIterator(nil, nil)
+	for ok := it.First(); ok; ok = it.Next() {
+		keys = append(keys, bytes.Clone(it.Key()))
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil || len(keys) == 0 || !w.mayDamage(n, why) {
+		return
+	}
+	if n.damage.rows == nil {
+		n.damage.rows = map[string]struct{}{}
+	}
+	for range count {
+		n.damage.rows[string(keys[random.IntN(len(keys))])] = struct{}{}
+	}
+}
+
+// rotEntries lets an entry of the log rot.
+func (w *world) rotEntries(n *node, random *rand.Rand, why string) {
+	d, ok := n.disks.(*memoryDisks)
+	if !ok || !n.up {
+		return
+	}
+	log := d.log.Group(1)
+	first, last := log.First(), log.Last()
+	if first > last || !w.mayDamage(n, why) {
+		return
+	}
+	n.damage.entries = append(n.damage.entries, first+consensus.Index(random.Uint64N(uint64(last-first)+1)))
+}
+
+func (d *damage) row(key []byte) error {
+	if _, rotten := d.rows[string(key)]; rotten {
+		return fmt.Errorf("%w: the checksum of the row at key %x does not match", storage.ErrCorrupt, key)
+	}
+	return nil
+}
+
+// between finds rotten rows in spans.
+func (d *damage) between(spans []storage.Span) error {
+	for key := range d.rows { // which one it names does not matter to anybody but readers
+		for _, s := range spans {
+			if key >= string(s.Lower) && key < string(s.Upper) {
+				return fmt.Errorf("%w: the checksum of a row does not match", storage.ErrCorrupt)
+			}
+		}
+	}
+	return nil
+}
+
+// log finds rotten entries.
+func (d *damage) log(lo, hi consensus.Index) error {
+	for _, index := range d.entries {
+		if index >= lo && index < hi {
+			return fmt.Errorf("%w: the checksum of the record of entry %d does not match", storage.ErrCorrupt, index)
+		}
+	}
+	return nil
+}
+
+// rottenLog is a group's log with rotten entries.
+type rottenLog struct {
+	storage.GroupLog
+	damage *damage
+}
+
+func (l rottenLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
+	entries, err := l.GroupLog.Entries(lo, hi, maxBytes)
+	if err == nil && len(entries) > 0 {
+		err = l.damage.log(lo, entries[len(entries)-1].Index+1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+func (e *simEngine) Get(key, dst []byte) ([]byte, bool, error) {
+	if err := e.node.damage.row(key); err != nil {
+		return dst, false, err
+	}
+	return e.Engine.Get(key, dst)
+}
+
+func (e *simEngine) NewIterator(lower, upper []byte) storage.Iterator {
+	return e.node.damage.iterator(e.Engine.NewIterator(lower, upper))
+}
+
+func (d *damage) iterator(it storage.Iterator) storage.Iterator {
+	if len(d.rows) == 0 {
+		return it
+	}
+	return &rottenIterator{Iterator: it, damage: d}
+}
+
+func (e *simEngine) NewSnapshot() storage.Snapshot {
+	s := e.Engine.NewSnapshot()
+	if len(e.node.damage.rows) == 0 {
+		return s
+	}
+	return &rottenSnapshot{s, &e.node.damage}
+}
+
+func (e *simEngine) Export(ctx context.Context, s storage.Snapshot, spans []storage.Span, dir string, progress func(int64)) ([]string, error) {
+	if rotten, ok := s.(*rottenSnapshot); ok {
+		s = rotten.Snapshot
+	}
+	if err := e.node.damage.between(spans); err != nil {
+		return nil, err
+	}
+	return e.Engine.Export(ctx, s, spans, dir, progress)
+}
+
+type rottenSnapshot struct {
+	storage.Snapshot
+	damage *damage
+}
+
+func (s *rottenSnapshot) Get(key, dst []byte) ([]byte, bool, error) {
+	if err := s.damage.row(key); err != nil {
+		return dst, false, err
+	}
+	return s.Snapshot.Get(key, dst)
+}
+
+func (s *rottenSnapshot) NewIterator(lower, upper []byte) storage.Iterator {
+	return s.damage.iterator(s.Snapshot.NewIterator(lower, upper))
+}
+
+// rottenIterator stops at a rotten row.
+type rottenIterator struct {
+	storage.Iterator
+	damage *damage
+	err    error
+}
+
+func (it *rottenIterator) settle(found bool) bool {
+	if it.err == nil && found {
+		it.err = it.damage.row(it.Iterator.Key())
+	}
+	return found && it.err == nil
+}
+
+func (it *rottenIterator) First() bool            { return it.settle(it.Iterator.First()) }
+func (it *rottenIterator) Last() bool             { return it.settle(it.Iterator.Last()) }
+func (it *rottenIterator) SeekGE(key []byte) bool { return it.settle(it.Iterator.SeekGE(key)) }
+func (it *rottenIterator) SeekLT(key []byte) bool { return it.settle(it.Iterator.SeekLT(key)) }
+func (it *rottenIterator) Next() bool             { return it.settle(it.Iterator.Next()) }
+func (it *rottenIterator) Prev() bool             { return it.settle(it.Iterator.Prev()) }
+func (it *rottenIterator) Valid() bool            { return it.err == nil && it.Iterator.Valid() }
+func (it *rottenIterator) Error() error           { return errors.Join(it.err, it.Iterator.Error()) }

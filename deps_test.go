@@ -50,6 +50,8 @@ e2e/cluster           : transport/freeport; go.etcd.io/etcd google.golang.org/gr
 e2e/chaos             :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
 sim/campaign          : sim
+sim/mutate            : sim
+sim/mutate/worker     : sim
 `
 
 // forbiddenInCores are packages of the standard library that act, or that differ from run to run.

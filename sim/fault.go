@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -27,6 +28,9 @@ const (
 	FaultPartial FaultKind = "partial"
 	// FaultIsolate cuts Node off from all other nodes, in both directions.
 	FaultIsolate FaultKind = "isolate"
+	// FaultQuorumSwitch leaves Node only a bare quorum for Amount ms, and then crashes who is both in that quorum and in the next, which
+	// the others form without the rest: what depends on the memory of a single node is put to the test.
+	FaultQuorumSwitch FaultKind = "quorum-switch"
 	// FaultBreak breaks the connections of Node (Other: to that node only); what is under way is lost.
 	FaultBreak FaultKind = "break"
 	// FaultClientPartition cuts some clients, as Seed says, off from Node.
@@ -160,6 +164,8 @@ func (w *world) injectPartition(f *Fault, n *node, random *rand.Rand) bool {
 		w.undo(f, func() { w.net.unblock(from, to) })
 	}
 	switch f.Kind {
+	case FaultQuorumSwitch:
+		w.switchQuorum(f, n, random)
 	case FaultOneWay:
 		for _, other := range w.others(n, f.Other) {
 			cut(n, other)
@@ -184,6 +190,51 @@ func (w *world) injectPartition(f *Fault, n *node, random *rand.Rand) bool {
 		return false
 	}
 	return true
+}
+
+// switchQuorum has one majority work without the others, and then another, which shares as few nodes with it as possible. Those crash in
+// between, soon or a few effects later.
+func (w *world) switchQuorum(f *Fault, leader *node, random *rand.Rand) {
+	others := w.others(leader, 0)
+	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	majority := len(w.nodes)/2 + 1
+	shared := others[max(0, len(w.nodes)-majority-1):][:min(2*majority-len(w.nodes), len(others))]
+	first := func(n *node) bool { return n == leader || slices.Contains(others[:majority-1], n) }
+	second := func(n *node) bool { return slices.Contains(shared, n) || !first(n) }
+	w.separate(first, milliseconds(f.Amount))
+	separated := false
+	separate := func() {
+		if !separated && !w.ended {
+			separated = true
+			w.separate(second, f.Duration+time.Second)
+		}
+	}
+	w.after(milliseconds(f.Amount), func() {
+		if w.ended {
+			return
+		}
+		for _, n := range shared {
+			n.crashPlan = crashPlan{survival(random), time.Duration(random.Int64N(int64(50 * time.Millisecond))), separate}
+			if fuse := random.IntN(20); fuse > 0 {
+				n.fuse = fuse
+			} else {
+				n.crash()
+			}
+		}
+		w.after(100*time.Millisecond, separate) // where nothing happens, nobody crashes
+	})
+}
+
+// separate cuts those that are chosen off from all others for a while.
+func (w *world) separate(chosen func(*node) bool, d time.Duration) {
+	w.eachPair(func(a, b *node) bool { return chosen(a) != chosen(b) }, func(from, to *node) {
+		w.net.block(from, to)
+		w.after(d, func() {
+			if !w.ended {
+				w.net.unblock(from, to)
+			}
+		})
+	})
 }
 
 func (w *world) eachPair(chosen func(a, b *node) bool, cut func(from, to *node)) {
@@ -230,7 +281,7 @@ func (w *world) injectNode(f *Fault, n *node, random *rand.Rand) bool {
 	case FaultCrashEffect:
 		if n.up && n.fuse == 0 {
 			n.fuse = max(1, int(f.Amount))
-			n.crashPlan = crashPlan{survival(random), f.Duration}
+			n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 		}
 	default:
 		return false
@@ -247,7 +298,7 @@ func survival(random *rand.Rand) *rand.Rand {
 }
 
 func (w *world) power(f *Fault, n *node, random *rand.Rand) {
-	n.crashPlan = crashPlan{survival(random), f.Duration}
+	n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 	n.crash()
 }
 
@@ -265,10 +316,10 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 		w.undo(f, func() { n.slow.sync = max(0, n.slow.sync-milliseconds(f.Amount)) })
 	case FaultSyncFails:
 		n.slow.failing = fmt.Errorf("%w", errSyncFailed)
-		n.crashPlan = crashPlan{survival(random), f.Duration}
+		n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 	case FaultDiskFull:
 		n.slow.full = true
-		n.crashPlan = crashPlan{survival(random), f.Duration}
+		n.crashPlan = crashPlan{random: survival(random), down: f.Duration}
 		w.undo(f, func() { n.slow.full = false })
 	default:
 		return false

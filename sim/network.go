@@ -33,6 +33,8 @@ type link struct {
 	delay   time.Duration // of every frame, by faults
 	last    time.Duration // when the youngest frame arrives
 	held    []frame
+	// draining is the generation whose frames still arrive although the sender's process is gone; 0: none.
+	draining uint64
 }
 
 // conn is the connection between two nodes, for both directions. Frames of an earlier generation are lost.
@@ -133,7 +135,7 @@ func (n *network) transmit(l *link, f frame, late bool) {
 func (n *network) arrive(f frame) {
 	c, l := n.conn(f.from, f.to), n.link(f.from, f.to)
 	switch {
-	case f.generation != c.generation || !c.alive:
+	case (f.generation != c.generation || !c.alive) && (f.generation != l.draining || l.blocked > 0):
 	case l.blocked > 0:
 		l.held = append(l.held, f)
 	case !f.to.up:
@@ -202,6 +204,7 @@ func (n *network) tell(c *conn, end, other *node, life uint64) {
 		return
 	}
 	c.told[side(end, other)] = true
+	n.link(other, end).draining = 0
 	if end.up && end.life == life {
 		end.enter(func() { end.peerDown(other.id, false) })
 	}
@@ -258,12 +261,16 @@ func (n *network) started(node *node) {
 	}
 }
 
-// stopped lets the others find out that a node's process is gone.
+// stopped lets the others find out that a node's process is gone. What it has sent last arrives now and then: the kernel has it, or the wire.
 func (n *network) stopped(node *node) {
 	for _, other := range n.w.nodes {
-		if other != node {
-			n.breakConn(node, other, true)
+		if other == node {
+			continue
 		}
+		if c := n.conn(node, other); c.alive && c.random.IntN(2) == 0 {
+			n.link(node, other).draining = c.generation
+		}
+		n.breakConn(node, other, true)
 	}
 }
 

@@ -69,6 +69,7 @@ type crashed struct{ node *node }
 type crashPlan struct {
 	random *rand.Rand    // says what survives; nil: nothing that was not synced
 	down   time.Duration // until the next start
+	then   func()        // what happens soon after it, if anything
 }
 
 func (n *node) number() int { return int(n.id) }
@@ -427,6 +428,9 @@ func (n *node) crash() {
 		return
 	}
 	n.w.after(max(plan.down, time.Millisecond), n.start)
+	if plan.then != nil {
+		n.w.after(time.Millisecond, plan.then)
+	}
 }
 
 // end lets go of everything that was the process.

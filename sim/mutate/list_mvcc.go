@@ -1,0 +1,64 @@
+package main
+
+var mvccMutations = []Mutation{
+	{
+		Name: "mvcc/read-one-revision-early", Breaks: "a read at an old revision misses the version written at that very revision",
+		File: "storage/mvcc/reader.go", Verdicts: wrong, Seeds: 40,
+		Old: "\t\tif from.Rev <= at {\n",
+		New: "\t\tif from.Rev < at {\n",
+	},
+	{
+		Name: "mvcc/read-below-compaction", Breaks: "reads below the compacted revision are answered",
+		File: "storage/mvcc/reader.go", Verdicts: noticed, Seeds: 40,
+		Old: "\tcase at < r.compacted:\n",
+		New: "\tcase at < r.compacted/2:\n",
+	},
+	{
+		Name: "mvcc/compaction-drops-live", Breaks: "compaction deletes live versions, not only tombstones",
+		File: "storage/mvcc/compact.go", Verdicts: noticed, Seeds: 40,
+		Old: "\tif v.number != 0 || v.at.Rev >= p.target {\n",
+		New: "\tif v.at.Rev >= p.target {\n",
+	},
+	{
+		Name: "mvcc/compaction-drops-boundary", Breaks: "compaction deletes a tombstone at the compacted revision itself, which a watch may start at",
+		File: "storage/mvcc/compact.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif v.number != 0 || v.at.Rev >= p.target {\n",
+		New: "\tif v.number != 0 || v.at.Rev > p.target {\n",
+	},
+	{
+		Name: "mvcc/history-skips", Breaks: "the history leaves out the first change of the revision it starts at",
+		File: "storage/mvcc/history.go", Verdicts: wrong, Seeds: 40,
+		Old: "r.visitVersions(Locator{Rev: from}, Locator{Rev: to + 1},",
+		New: "r.visitVersions(Locator{Rev: from, Sub: 1}, Locator{Rev: to + 1},",
+	},
+	{
+		Name: "mvcc/dirty-row-lost", Breaks: "the last row of each piece of a flush is not written",
+		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 40,
+		Old: "\t\tb.Set(s.keyBuffer, s.rowBuffer)\n",
+		New: "\t\tif rows+1 < maxRows {\n\t\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\t}\n",
+	},
+	{
+		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
+		File: "storage/mvcc/scan.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\trow = m.active.entry().value.latest\n",
+		New: "\t\tif !inFrozen || frozen != least {\n\t\t\trow = m.active.entry().value.latest\n\t\t}\n",
+	},
+	{
+		Name: "mvcc/deletion-not-cached", Breaks: "a deletion does not reach the cache of newest versions",
+		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 20,
+		Old: "\ts.cache.put(key, m)\n}\n\n// Warm",
+		New: "\tif !m.Deleted() {\n\t\ts.cache.put(key, m)\n\t}\n}\n\n// Warm",
+	},
+	{
+		Name: "mvcc/count-overwrites", Breaks: "overwriting a live key counts as a new key",
+		File: "storage/mvcc/row.go", Verdicts: noticed, Seeds: 20,
+		Old: "\tcase live && !before:\n",
+		New: "\tcase live:\n",
+	},
+	{
+		Name: "mvcc/count-limited", Breaks: "the count of a range with a limit is that of the page",
+		File: "storage/mvcc/ranges.go", Verdicts: wrong, Seeds: 40,
+		Old: "\t\tcount = limit + after\n",
+		New: "\t\tcount = min(limit, limit+after)\n",
+	},
+}

@@ -1,0 +1,102 @@
+package main
+
+import "github.com/quoratedb/quorate/sim"
+
+var paxosMutations = []Mutation{
+	{
+		Name: "paxos/promise-before-durable", Breaks: "a promise leaves before it is durable, and a crash forgets it",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "\tc.sendAfterSync(promise)\n",
+		New: "\tc.send(promise)\n",
+	},
+	{
+		Name: "paxos/accepted-before-durable", Breaks: "an entry is acknowledged before it is durable",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
+		Old: "\tc.sendAfterSync(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
+		New: "\tc.send(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
+	},
+	{
+		Name: "paxos/heartbeat-acknowledges-undurable", Breaks: "the answer to a heartbeat acknowledges what is received and not yet durable",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "\t\tIndex: c.durable(), Hint: c.received,",
+		New: "\t\tIndex: c.received, Hint: c.received,",
+	},
+	{
+		Name: "paxos/leader-counts-undurable", Breaks: "a leader counts itself before its own disk has the entry",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "return s != nil && s.ballot == c.promised && s.write <= c.acked",
+		New: "return s != nil && s.ballot == c.promised",
+	},
+	{
+		Name: "paxos/accept-below-promise", Breaks: "entries under a lower ballot than the promised one are accepted",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
+		Old: "\tif m.Term < c.promised {\n\t\tc.send(consensus.Message{To: m.From, Kind: refusal,",
+		New: "\tif m.Term < c.promised && m.Kind != KindAccept {\n\t\tc.send(consensus.Message{To: m.From, Kind: refusal,",
+	},
+	{
+		Name: "paxos/phase1-quorum-too-small", Breaks: "a candidate leads with one promise less than a quorum",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
+		Old: "count(voters, complete) < c.quorums.phase1(len(voters))",
+		New: "count(voters, complete) < c.quorums.phase1(len(voters))-1",
+	},
+	{
+		Name: "paxos/phase2-quorum-too-small", Breaks: "an entry is decided with one acceptance less than a quorum",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
+		Old: "need := c.quorums.phase2(len(voters))",
+		New: "need := c.quorums.phase2(len(voters)) - 1",
+	},
+	{
+		Name: "paxos/first-value-wins", Breaks: "of the values that phase 1 finds for a slot the first one is taken, not the one under the highest ballot",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 80,
+		Old: "} else if p.found[e.Index].ballot < ballot {",
+		New: "} else if p.found[e.Index].ballot == 0 {",
+	},
+	{
+		Name: "paxos/others-values-dropped", Breaks: "a new leader proposes only what it had accepted itself, not what the others report",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
+		Old: "} else if p.found[e.Index].ballot < ballot {",
+		New: "} else if ballot == 0 {",
+	},
+	{
+		Name: "paxos/hole-moves-value", Breaks: "a new leader fills one slot too many before a value that it found, and so moves the value",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "for l.last+1 < s.entry.Index {",
+		New: "for l.last < s.entry.Index {",
+	},
+	{
+		Name: "paxos/trimmed-slot", Breaks: "a new leader proposes into slots that others have decided and trimmed",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 80,
+		Old: "known != nil && known.complete && c.decided < known.decided {",
+		New: "known != nil && known.complete && c.decided < known.decided && false {",
+	},
+	{
+		Name: "paxos/commit-mark-any-ballot", Breaks: "a leader's decided mark is believed for slots that were accepted under another ballot",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "s.ballot == c.commitBallot && s.entry.Index <= c.commitMark",
+		New: "s.entry.Index <= c.commitMark",
+	},
+	{
+		Name: "paxos/promise-forgotten-at-restart", Breaks: "the promised ballot is not restored at a restart",
+		File: "consensus/paxos/core.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
+		Old: "promised: opts.HardState.Term, hard: opts.HardState,",
+		New: "promised: 0, hard: opts.HardState,",
+	},
+	{
+		Name: "paxos/barrier-confirmed-by-nobody", Breaks: "a read barrier counts answers to the heartbeat before it",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: wrong, Seeds: 60,
+		Old: "beat: c.lead.beat + 1})",
+		New: "beat: c.lead.beat})",
+	},
+	{
+		Name: "paxos/barrier-without-quorum", Breaks: "one replica, the leader itself, is enough to confirm a read barrier",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: wrong, Seeds: 60,
+		Old: "need := c.quorums.confirm(len(voters))",
+		New: "need := 1",
+	},
+	{
+		Name: "paxos/lost-messages-not-repeated", Breaks: "an accept message that is lost is not sent again",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: stuck, Seeds: 40,
+		Old: "\t\t\tlost = append(lost, s.index)\n",
+		New: "",
+	},
+}

@@ -1,0 +1,127 @@
+package main
+
+import "github.com/quoratedb/quorate/sim"
+
+var replicaMutations = []Mutation{
+	{
+		Name: "replica/skip-sync", Breaks: "the log is not synced",
+		File: "replica/round.go", Verdicts: noticed, Seeds: 20,
+		Old: "\terr = s.opts.Log.Sync()\n",
+		New: "",
+	},
+	{
+		Name: "replica/messages-before-sync", Breaks: "messages that must wait for the sync leave with the others",
+		File: "replica/group.go", Verdicts: noticed, Seeds: 40,
+		Old: "\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})\n",
+		New: "\tr.send(a.AfterSync)\n\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync})\n",
+	},
+	{
+		Name: "replica/answer-before-commit", Breaks: "a write is answered when it is proposed",
+		File: "replica/propose.go", Verdicts: wrong, Seeds: 20,
+		Old: "\tr.rounds.push(proposedRound{term: r.role.Term, seq: seq, requests: r.round})\n",
+		New: "\tfor _, q := range r.round {\n\t\tr.finish(q, r.machine.AppliedIndex())\n\t}\n\tr.rounds.push(proposedRound{term: r.role.Term, seq: seq})\n",
+	},
+	{
+		Name: "replica/lost-write-answered", Breaks: "a write that another leader's entry replaced is answered as done",
+		File: "replica/propose.go", Verdicts: wrong, Seeds: 40,
+		Old: "\t\tapplied := front.term == term && front.seq == seq && !void\n",
+		New: "\t\tapplied := true\n",
+	},
+	{
+		Name: "replica/void-write-answered", Breaks: "a write in an entry that applies nothing, because its predecessor was lost, is answered as done",
+		File: "replica/propose.go", Protocol: sim.Paxos, Verdicts: wrong, Seeds: 100,
+		Old: "front.seq == seq && !void\n",
+		New: "front.seq == seq\n",
+	},
+	{
+		Name: "replica/proposed-refused", Breaks: "a leader that steps down refuses what it has proposed as surely without effect",
+		File: "replica/group.go", Verdicts: wrong, Seeds: 40,
+		Old: "\tr.refuseDependents(kv.ErrNotLeader)\n\tr.failBarriers(kv.ErrLeaderChanged)\n",
+		New: "\tr.refuseDependents(kv.ErrNotLeader)\n\tr.failBarriers(kv.ErrLeaderChanged)\n" +
+			"\tfor r.rounds.len() > 0 {\n\t\tfor _, q := range r.rounds.pop().requests {\n\t\t\tq.resp, q.err = nil, kv.ErrNotLeader\n\t\t\tr.finish(q, 0)\n\t\t}\n\t}\n",
+	},
+	{
+		Name: "replica/snapshot-refuses-proposed", Breaks: "a deposed leader that installs a snapshot refuses what it had proposed, though the snapshot may contain it",
+		File: "replica/propose.go", Verdicts: wrong, Seeds: 100,
+		Old: "q.resp, q.err = nil, kv.ErrOutcomeUnknown",
+		New: "q.resp, q.err = nil, kv.ErrNotLeader",
+	},
+	{
+		Name: "replica/compare-unconfirmed", Breaks: "what changes nothing (a failed compare, say) is answered without making sure that the replica still leads",
+		File: "replica/propose.go", Verdicts: wrong, Seeds: 60,
+		Old: "\tif r.leaseHolds() { // evaluated on top",
+		New: "\tif r.leading { // evaluated on top",
+	},
+	{
+		Name: "replica/compare-on-uncommitted", Breaks: "what was evaluated on top of entries in flight is answered before they are committed",
+		File: "replica/propose.go", Verdicts: wrong, Seeds: 40,
+		Old: "\tcase out.WaitFor > r.appliedSeq:\n",
+		New: "\tcase out.WaitFor > r.appliedSeq+1000:\n",
+	},
+	{
+		Name: "replica/lease-without-quorum", Breaks: "a leader needs nobody's promise for its lease",
+		File: "replica/lease.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\tif holding < set.need {\n",
+		New: "\t\tif holding < min(set.need, 1) {\n",
+	},
+	{
+		Name: "replica/lease-ignores-unapplied", Breaks: "a leader reads under its lease although followers may show what it has not applied yet",
+		File: "replica/read.go", Verdicts: wrong, Seeds: 60,
+		Old: "return r.committed.Load() <= r.applied.Load() && r.leaseHolds()",
+		New: "return r.leaseHolds()",
+	},
+	{
+		Name: "replica/barrier-names-applied", Breaks: "a barrier under a lease names what the leader has applied, not what it has told others to be committed",
+		File: "replica/read.go", Verdicts: wrong, Seeds: 60,
+		Old: "if index := r.Committed(); r.leaseHolds() {",
+		New: "if index := r.Applied(); r.leaseHolds() {",
+	},
+	{
+		Name: "replica/barrier-without-lease", Breaks: "a barrier is answered without a lease and without asking a quorum",
+		File: "replica/read.go", Verdicts: wrong, Seeds: 40,
+		Old: "if index := r.Committed(); r.leaseHolds() {",
+		New: "if index := r.Committed(); r.serving.Load() {",
+	},
+	{
+		Name: "replica/promises-not-honoured", Breaks: "a replica votes and campaigns although its node is bound by a promise",
+		File: "replica/election.go", Verdicts: wrong, Seeds: 100,
+		Old: "return r.followed != 0 && r.store.live.Supporting(now, r.followed)",
+		New: "return false",
+	},
+	{
+		Name: "replica/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
+		File: "replica/lease.go", Verdicts: wrong, Seeds: 100,
+		Old: "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",
+		New: "\tif epoch == (liveness.Epoch{}) {\n",
+	},
+	{
+		Name: "replica/votes-after-restart", Breaks: "a restarted node votes at once, though its earlier process may have promised not to",
+		File: "replica/election.go", Verdicts: wrong, Seeds: 100,
+		Old: "return r.store.live.MayVote(now) || r.alone()",
+		New: "return true",
+	},
+	{
+		Name: "replica/log-cut-too-early", Breaks: "the log is cut up to what is applied, before the state is durable",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 40,
+		Old: "\tupTo := min(r.flush.durable, last)\n",
+		New: "\tupTo := min(r.machine.AppliedIndex(), last)\n",
+	},
+	{
+		Name: "replica/snapshot-keeps-log", Breaks: "the log is not reset when a snapshot is installed",
+		File: "replica/group.go", Verdicts: noticed, Seeds: 60,
+		Old: "\t\twrite.Reset = &storage.LogPosition{Index: a.Snapshot.Index, Term: a.Snapshot.Term}\n",
+		New: "",
+	},
+	{
+		Name: "replica/snapshot-unflushed", Breaks: "a snapshot is shipped without what is still dirty in memory",
+		File: "replica/snapshot.go", Verdicts: noticed, Seeds: 60,
+		Old: "\tif err := r.flushNow(); err != nil {\n",
+		New: "\tif err := error(nil); err != nil {\n",
+	},
+	{
+		Name: "replica/refused-proposal-dropped", Breaks: "a proposal that the core has no room for is forgotten",
+		File: "replica/propose.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tr.refused = refusedProposal{data: data, seq: seq}\n",
+		New: "",
+	},
+}

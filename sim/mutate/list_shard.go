@@ -1,0 +1,114 @@
+package main
+
+import "github.com/quoratedb/quorate/sim"
+
+var shardMutations = []Mutation{
+	{
+		Name: "shard/leases-forgotten", Breaks: "a new leader begins without leases",
+		File: "shard/machine.go", Verdicts: noticed, Seeds: 20,
+		Old: "\tm.Follow()\n\tm.lead = &leadership{\n",
+		New: "\tm.Follow()\n\tm.leases = newLeaseTable()\n\tm.lead = &leadership{\n",
+	},
+	{
+		Name: "shard/lease-clock-jumps", Breaks: "a change of leader puts the lease clock a minute ahead, so that leases end early",
+		File: "shard/machine.go", Verdicts: wrong, Seeds: 40,
+		Old: "\t\tclockBase: m.applied.LeaseClock,\n",
+		New: "\t\tclockBase: m.applied.LeaseClock + 60_000,\n",
+	},
+	{
+		Name: "shard/lease-half-as-long", Breaks: "leases last half of their time",
+		File: "shard/lease.go", Verdicts: wrong, Seeds: 40,
+		Old: "return now + ttlSeconds*1000 }",
+		New: "return now + ttlSeconds*500 }",
+	},
+	{
+		Name: "shard/renewal-lost", Breaks: "keeping a lease alive is answered and has no effect",
+		File: "shard/lease.go", Verdicts: wrong, Seeds: 40,
+		Old: "\t\tl.deadline = deadlineAfter(now, l.ttl)\n",
+		New: "",
+	},
+	{
+		Name: "shard/keys-outlive-lease", Breaks: "a new key is not attached to its lease, and stays when the lease ends",
+		File: "shard/apply.go", Verdicts: noticed, Seeds: 40,
+		Old: "c.Lease != c.PrevLease {",
+		New: "c.PrevLive && c.Lease != c.PrevLease {",
+	},
+	{
+		Name: "shard/leases-never-end", Breaks: "leases do not expire",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 60,
+		Old: "return !pending && l.deadline <= m.lead.clock()",
+		New: "return !pending && l.deadline <= 0",
+	},
+	{
+		Name: "shard/revision-reused", Breaks: "a new leader gives out the last revision again",
+		File: "shard/machine.go", Verdicts: stopped, Seeds: 20,
+		Old: "\t\trevision:  m.applied.Revision,\n",
+		New: "\t\trevision:  m.applied.Revision - 1,\n",
+	},
+	{
+		Name: "shard/chain-not-checked", Breaks: "an entry applies although the one that it was evaluated on top of was lost",
+		File: "shard/apply.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 100,
+		Old: "e.seq != m.applied.ChainSeq+1 {",
+		New: "e.seq <= m.applied.ChainSeq {",
+	},
+	{
+		Name: "shard/applied-twice", Breaks: "the state remembers one applied entry less than it contains, so that a restart applies that one again",
+		File: "shard/state.go", Verdicts: noticed, Seeds: 40,
+		Old: "\tb.Set(stateKey(m.options.Shard), appendState(nil, &f.state))\n\treturn true\n",
+		New: "\tf.state.Index--\n\tb.Set(stateKey(m.options.Shard), appendState(nil, &f.state))\n\treturn true\n",
+	},
+	{
+		Name: "shard/version-not-reset", Breaks: "a key that was deleted comes back at version 2",
+		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 40,
+		Old: "\tif found {\n\t\te.Prev = meta.At\n\t}\n",
+		New: "\tif found {\n\t\te.Prev = meta.At\n\t\te.Version = 2\n\t}\n",
+	},
+	{
+		Name: "shard/create-revision-moves", Breaks: "every put moves a key's create revision",
+		File: "shard/evaluate.go", Verdicts: wrong, Seeds: 20,
+		Old: "e.Create, e.Version, e.PrevLive, e.PrevLease = meta.Create, ",
+		New: "e.Create, e.Version, e.PrevLive, e.PrevLease = at.Rev, ",
+	},
+	{
+		Name: "shard/ignore-value-drops-value", Breaks: "a put that is to keep the value writes an empty one",
+		File: "shard/evaluate.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\t\tvalue = previous.Value\n",
+		New: "\t\t\tvalue = nil\n",
+	},
+	{
+		Name: "shard/compare-off-by-one", Breaks: "the compare \"greater\" holds for equal values too",
+		File: "shard/txn.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\treturn order > 0\n",
+		New: "\t\treturn order >= 0\n",
+	},
+	{
+		Name: "shard/txn-on-stale-state", Breaks: "transactions compare with the applied state and do not see what is in flight",
+		File: "shard/txn.go", Verdicts: noticed, Seeds: 40,
+		Old: "p, err := decide(overlaidReading{m}, t)",
+		New: "p, err := decide(appliedReading{&m.store.Reader}, t)",
+	},
+	{
+		Name: "shard/delete-range-misses", Breaks: "deleting a range misses keys that are in flight after the last applied one",
+		File: "shard/evaluate.go", Verdicts: wrong, Seeds: 60,
+		Old: "\tfor len(over) > 0 {\n\t\taddOver()\n\t}\n\treturn list, err\n",
+		New: "\treturn list, err\n",
+	},
+	{
+		Name: "shard/count-ignores-in-flight", Breaks: "the count of a range in a transaction ignores deletions in flight",
+		File: "shard/reading.go", Verdicts: wrong, Seeds: 100,
+		Old: "\t\t\tresponse.Count--\n",
+		New: "",
+	},
+	{
+		Name: "shard/compaction-wrong-error", Breaks: "compacting what is compacted already is refused with another error than etcd's",
+		File: "shard/evaluate.go", Verdicts: wrong, Seeds: 60,
+		Old: "\tif r.Revision <= state.compactedAt() {\n\t\treturn nil, kv.ErrCompacted\n",
+		New: "\tif r.Revision <= state.compactedAt() {\n\t\treturn nil, kv.ErrFutureRevision\n",
+	},
+	{
+		Name: "shard/answer-one-revision-early", Breaks: "a write's answer carries the revision before it",
+		File: "shard/evaluate.go", Verdicts: wrong, Seeds: 20,
+		Old: "\t\tm.endRevision()\n\t\tif response.Revision == 0 {\n\t\t\tresponse.Revision = l.revision\n\t\t}\n",
+		New: "\t\tif response.Revision == 0 {\n\t\t\tresponse.Revision = l.revision\n\t\t}\n\t\tm.endRevision()\n",
+	},
+}

@@ -1,0 +1,82 @@
+package main
+
+var watchMutations = []Mutation{
+	{
+		Name: "watch/gap-at-compaction", Breaks: "a watch that needs compacted changes goes on silently after them instead of ending",
+		File: "gateway/watch/catchup.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\tif g.next >= compacted {\n\t\t\tcontinue\n\t\t}\n",
+		New: "\t\tg.next = max(g.next, compacted)\n\t\tif g.next >= compacted {\n\t\t\tcontinue\n\t\t}\n",
+	},
+	{
+		Name: "watch/compacted-boundary-refused", Breaks: "a watch that starts at the compacted revision is ended",
+		File: "gateway/watch/catchup.go", Verdicts: wrong, Seeds: 100,
+		Old: "\t\tif g.next >= compacted {\n",
+		New: "\t\tif g.next > compacted {\n",
+	},
+	{
+		Name: "watch/lost-at-rejoin", Breaks: "a watch that was behind rejoins the live feed one revision too early",
+		File: "gateway/watch/catchup.go", Verdicts: wrong, Seeds: 40,
+		Old: "g.next > h.dispatched {\n",
+		New: "g.next >= h.dispatched {\n",
+	},
+	{
+		Name: "watch/repeated-after-gap", Breaks: "after an interruption of the feed a watch gets the last revision again",
+		File: "gateway/watch/hub.go", Verdicts: wrong, Seeds: 60,
+		Old: "h.detach(g, h.dispatched+1)",
+		New: "h.detach(g, h.dispatched)",
+	},
+	{
+		Name: "watch/gap-after-snapshot", Breaks: "revisions that came with a snapshot are taken for dispatched",
+		File: "gateway/watch/hub.go", Verdicts: wrong, Seeds: 60,
+		Old: "\t\th.feed.reset(revision)\n",
+		New: "\t\th.feed.last = revision\n",
+	},
+	{
+		Name: "watch/start-off-by-one", Breaks: "a watch that starts at the newest revision misses it",
+		File: "gateway/watch/stream.go", Verdicts: wrong, Seeds: 60,
+		Old: "\tlive := next > h.dispatched\n",
+		New: "\tlive := next >= h.dispatched\n",
+	},
+	{
+		Name: "watch/progress-too-early", Breaks: "progress is told although some watch of the stream is behind",
+		File: "gateway/watch/stream.go", Verdicts: wrong, Seeds: 60,
+		Old: "\tif dispatched < s.progressWant || len(s.lagging) > 0 {\n",
+		New: "\tif dispatched < s.progressWant {\n",
+	},
+	{
+		Name: "watch/progress-beyond-dispatched", Breaks: "progress tells the revision of the store, which may be ahead of what was sent",
+		File: "gateway/watch/stream.go", Verdicts: wrong, Seeds: 100,
+		Old: "Kind: KindProgress, IDs: []ID{NoID}, Revision: dispatched}",
+		New: "Kind: KindProgress, IDs: []ID{NoID}, Revision: s.hub.options.Source.Revision() + 1}",
+	},
+	{
+		Name: "watch/revision-split", Breaks: "the changes of one revision are spread over several batches",
+		File: "gateway/watch/outbox.go", Verdicts: wrong, Seeds: 40,
+		Old: "b.sizeBytes >= batchBytes && b.Revision != revision {",
+		New: "b.sizeBytes >= batchBytes && b.Revision != revision || len(b.Events) >= 2 {",
+	},
+	{
+		Name: "watch/wrong-previous", Breaks: "the previous version in an event is the new one",
+		File: "gateway/watch/event.go", Verdicts: wrong, Seeds: 40,
+		Old: "Source.Row(e.effect.Prev)",
+		New: "Source.Row(e.effect.At)",
+	},
+	{
+		Name: "watch/filter-swapped", Breaks: "the filter against deletions drops puts",
+		File: "gateway/watch/outbox.go", Verdicts: wrong, Seeds: 100,
+		Old: "\tif deletion(event.effect) {\n",
+		New: "\tif !deletion(event.effect) {\n",
+	},
+	{
+		Name: "watch/span-end-included", Breaks: "a watch of a span gets the events of the key at its end",
+		File: "gateway/watch/index.go", Verdicts: wrong, Seeds: 100,
+		Old: "if s.upper == nil || bytes.Compare(key, s.upper) < 0 {",
+		New: "if s.upper == nil || bytes.Compare(key, s.upper) <= 0 {",
+	},
+	{
+		Name: "watch/future-start-ignored", Breaks: "a watch that starts in the future gets events from now on",
+		File: "gateway/watch/hub.go", Verdicts: wrong, Seeds: 100,
+		Old: "if event.Revision() < g.next || g.rejects(event) {",
+		New: "if g.rejects(event) {",
+	},
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// problemWidth is how much of a problem a table shows.
+const problemWidth = 150
+
+// place says where a row was found.
+func (r *Row) place() string {
+	switch r.Status {
+	case found:
+		return fmt.Sprintf("seed %d of %d", r.Seed, r.Within)
+	case passed:
+		return fmt.Sprintf("passes %d seeds", r.Within)
+	case failed:
+		return fmt.Sprintf("FAILS at seed %d", r.Seed)
+	}
+	return strings.ToUpper(r.Status)
+}
+
+// shortProblem is the beginning of the problem, on one line.
+func (r *Row) shortProblem() string {
+	one := strings.Join(strings.Fields(r.Problem), " ")
+	if runes := []rune(one); len(runes) > problemWidth {
+		return strings.TrimSpace(string(runes[:problemWidth])) + " ..."
+	}
+	return one
+}
+
+// what is the sentence, with the protocol when it matters.
+func (r *Row) what() string {
+	if r.Protocol == "" {
+		return r.Breaks
+	}
+	return fmt.Sprintf("%s (%s)", r.Breaks, r.Protocol)
+}
+
+// printRow writes a row for somebody who watches.
+func printRow(w io.Writer, r *Row) {
+	fmt.Fprintf(w, "%s | %s | %s | %s | %s | %s", r.Name, r.Layer, r.what(), r.place(), r.Verdict, r.shortProblem())
+	if r.Status == found {
+		fmt.Fprintf(w, " | %s", r.command())
+	}
+	fmt.Fprintf(w, " (%.0f s)\n", r.Seconds)
+}
+
+func printJSON(w io.Writer, rows []Row) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(rows)
+}
+
+const markdownPath = "docs/mutations.md"
+
+const markdownHead = `# Broken variants, and where the simulator finds them
+
+Written by ` + "`go run ./sim/mutate --markdown`" + `; do not edit.
+
+A simulator that reports nothing has found nothing, or sees nothing. Each row is Quorate with one deliberate mistake. All run on the same seeds,
+1, 2, 3, ..., of the same simulator that tests Quorate itself; "seed 3 of 40" says that the third seed showed the mistake and that a
+survivor of 40 would have counted as a defect of the simulator. The code as it is passes the same seeds (last rows).
+
+| name | what is wrong | found | verdict | what the simulator said |
+|---|---|---|---|---|
+`
+
+const markdownFoot = `
+` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft" or "paxos" at the end of a sentence says that its seeds are run with that
+protocol. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped without a fault that explains it; *liveness*, after
+everything was well the cluster did not serve; *hang*, the run itself did not end.
+`
+
+// writeMarkdown writes the table into the repository.
+func writeMarkdown(root string, rows []Row) error {
+	var b strings.Builder
+	b.WriteString(markdownHead)
+	cell := func(s string) string { return strings.NewReplacer("|", "\\|", "<", "&lt;").Replace(s) }
+	for i := range rows {
+		r := &rows[i]
+		name := "`" + r.Name + "`"
+		if r.Layer == "control" {
+			name = "no change"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, cell(r.what()), r.place(), r.Verdict, cell(r.shortProblem()))
+	}
+	b.WriteString(markdownFoot)
+	return os.WriteFile(filepath.Join(root, markdownPath), []byte(b.String()), 0o644)
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quoratedb/quorate/sim"
+)
+
+// Row is what became of one mutation.
+type Row struct {
+	Name     string       `json:"name"`
+	Layer    string       `json:"layer"`
+	Breaks   string       `json:"breaks"`
+	Protocol sim.Protocol `json:"protocol,omitempty"`
+	// Status is "found", "survived", "stale" (it no longer applies) or, for code as it is, "passed" or "failed".
+	Status  string      `json:"status"`
+	Seed    uint64      `json:"seed,omitempty"` // at which it was found
+	Within  int         `json:"within"`         // seeds that it must be found in
+	Verdict sim.Verdict `json:"verdict,omitempty"`
+	Problem string      `json:"problem,omitempty"`
+	Seconds float64     `json:"seconds"` // of real time
+}
+
+const (
+	found    = "found"
+	survived = "survived"
+	stale    = "stale"
+	passed   = "passed"
+	failed   = "failed"
+)
+
+// good tells whether the row is as it should be.
+func (r *Row) good() bool { return r.Status == found || r.Status == passed }
+
+// command reproduces the finding.
+func (r *Row) command() string {
+	return fmt.Sprintf("go run ./sim/mutate --only %s --first %d --seeds 1", r.Name, r.Seed)
+}
+
+// seedRange is what a worker runs.
+type seedRange struct {
+	first    uint64
+	count    int
+	protocol sim.Protocol
+}
+
+// outcome is the first seed that did not pass; seed 0: all passed.
+type outcome struct {
+	seed    uint64
+	verdict sim.Verdict
+	problem string
+}
+
+// trial is what all mutations are tried with: one program that has all of them.
+type trial struct {
+	program, dir string
+	options      *options
+
+	mu    sync.Mutex
+	known map[seedRange]outcome // of single seeds, without a mutation
+}
+
+// passes tells whether the code as it is passes the seed. Only then the seed shows a mutation.
+func (t *trial) passes(ctx context.Context, seed uint64, protocol sim.Protocol) (bool, error) {
+	one := seedRange{seed, 1, protocol}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out, known := t.known[one]
+	if !known {
+		var err error
+		if out, err = t.runSeeds(ctx, "", one); err != nil {
+			return false, err
+		}
+		t.known[one] = out
+	}
+	return out.seed == 0, nil
+}
+
+// try runs a mutation until a seed shows it.
+func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
+	began := time.Now()
+	o := t.options
+	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds, Status: found}
+	if o.seeds > 0 {
+		row.Within = o.seeds
+	}
+	out, err := t.search(ctx, m, row.Within)
+	row.Seconds = time.Since(began).Seconds()
+	row.Seed, row.Verdict, row.Problem = out.seed, out.verdict, out.problem
+	switch {
+	case out.seed == 0:
+		row.Status = survived
+		row.Problem = fmt.Sprintf("seeds %d to %d passed; see which fault, workload or check of package sim would show it", o.first, o.first+uint64(row.Within)-1)
+	case !slices.Contains(m.Verdicts, out.verdict):
+		row.Status = survived
+		row.Problem = fmt.Sprintf("seed %d ended with %s, expected was one of %v: %s", out.seed, out.verdict, m.Verdicts, out.problem)
+	}
+	return row, err
+}
+
+// search runs the mutation from seed to seed, until one does not pass that the code as it is passes.
+func (t *trial) search(ctx context.Context, m *Mutation, count int) (outcome, error) {
+	last := t.options.first + uint64(count) - 1
+	for first := t.options.first; first <= last; {
+		out, err := t.runSeeds(ctx, m.Name, seedRange{first, int(last - first + 1), m.Protocol})
+		if err != nil || out.seed == 0 {
+			return out, err
+		}
+		if passes, err := t.passes(ctx, out.seed, m.Protocol); err != nil || passes {
+			return out, err
+		}
+		first = out.seed + 1
+	}
+	return outcome{}, nil
+}
+
+// controls runs the code as it is on the seeds that the mutations needed.
+func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err error) {
+	first := t.options.first
+	most := map[sim.Protocol]int{}
+	for i := range rows {
+		r := &rows[i]
+		used := r.Within
+		if r.Status == found {
+			used = int(r.Seed - first + 1)
+		}
+		most[r.Protocol] = max(most[r.Protocol], used)
+	}
+	for _, protocol := range []sim.Protocol{"", sim.Raft, sim.Paxos} {
+		count, used := most[protocol]
+		if !used {
+			continue
+		}
+		began := time.Now()
+		out, err := t.runSeeds(ctx, "", seedRange{first, count, protocol})
+		if err != nil {
+			return nil, err
+		}
+		row := Row{
+			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: protocol, Within: count, Status: passed,
+			Seed: out.seed, Verdict: out.verdict, Problem: out.problem, Seconds: time.Since(began).Seconds(),
+		}
+		if out.seed != 0 {
+			row.Status = failed
+		}
+		controls = append(controls, row)
+	}
+	return controls, nil
+}
+
+// line is what the worker prints: before a seed with its number only, and after it with the verdict.
+type line struct {
+	Seed    uint64      `json:"seed"`
+	Verdict sim.Verdict `json:"verdict"`
+	Problem string      `json:"problem"`
+}
+
+// runSeeds runs the program with a mutation (none: "") until a seed does not pass. A seed that takes longer than the limit hangs, and one that
+// the program does not survive has crashed.
+func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) (outcome, error) {
+	limit := t.options.limit
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
+		"-protocol", string(seeds.protocol), "-dir", t.dir)
+	cmd.Env = append(os.Environ(), environment+"="+mutation)
+	var diagnosis head
+	cmd.Stderr = &diagnosis
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return outcome{}, err
+	}
+	lines := make(chan line)
+	go readLines(ctx, stdout, lines)
+	var running line
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		select {
+		case next, open := <-lines:
+			if !open {
+				return ended(ctx, cmd.Wait(), running, &diagnosis)
+			}
+			timer.Reset(limit)
+			running = next
+			if next.Verdict != "" && next.Verdict != sim.Passed {
+				cancel()
+				_ = cmd.Wait() // it was killed: there is nothing more to learn
+				return outcome{seed: next.Seed, verdict: next.Verdict, problem: next.Problem}, nil
+			}
+		case <-timer.C:
+			cancel()
+			_ = cmd.Wait()
+			return outcome{seed: running.Seed, verdict: hang, problem: fmt.Sprintf("the seed did not end within %v of real time", limit)}, nil
+		}
+	}
+}
+
+func readLines(ctx context.Context, from io.Reader, to chan<- line) {
+	defer close(to)
+	scanner := bufio.NewScanner(from)
+	scanner.Buffer(nil, 16<<20)
+	for scanner.Scan() {
+		var l line
+		if json.Unmarshal(scanner.Bytes(), &l) != nil {
+			continue // not the worker's
+		}
+		select {
+		case to <- l:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ended judges a worker that ended by itself.
+func ended(ctx context.Context, err error, running line, diagnosis *head) (outcome, error) {
+	switch {
+	case ctx.Err() != nil:
+		return outcome{}, ctx.Err()
+	case err == nil:
+		return outcome{}, nil
+	case running.Seed == 0:
+		return outcome{}, fmt.Errorf("the worker did not start: %w: %s", err, diagnosis.first())
+	}
+	return outcome{seed: running.Seed, verdict: sim.Crash, problem: fmt.Sprintf("the program ended: %s", diagnosis.first())}, nil
+}
+
+// head keeps the beginning of what is written: the reason of a panic comes first.
+type head struct{ bytes.Buffer }
+
+func (t *head) Write(p []byte) (int, error) {
+	if room := 64<<10 - t.Len(); room > 0 {
+		t.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// first is the line that says why the program ended.
+func (t *head) first() string {
+	lines := strings.Split(strings.TrimSpace(t.String()), "\n")
+	for _, l := range lines {
+		if strings.HasPrefix(l, "panic:") || strings.HasPrefix(l, "fatal error:") {
+			return l
+		}
+	}
+	return lines[0]
+}

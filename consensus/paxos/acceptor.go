@@ -19,6 +19,9 @@ func (c *core) onPrepare(m *consensus.Message) {
 		if m.Context == prepareElection && c.supports(m.From) {
 			return
 		}
+		if m.Context == prepareTransfer && c.promised > m.LogTerm {
+			return // who handed over does not lead any more, and its permission does not touch the leases of later leaders
+		}
 		c.promise(m.Term)
 		c.becomeFollower(0)
 	}

@@ -112,6 +112,9 @@ func (c *core) decidedBallot() consensus.Term {
 	if s := c.window.at(c.decided); s != nil {
 		return s.ballot
 	}
+	if c.decided < c.firstRecord() {
+		return 0
+	}
 	entries, err := c.log.Entries(c.decided, c.decided+1, 1)
 	if err != nil || len(entries) != 1 || entries[0].Index != c.decided {
 		return 0

@@ -294,7 +294,7 @@ func (w *world) whole() bool {
 		if m := (membership{config: n.replica.machine.Config(), wanted: leader.replica.wanted()}); !m.settled() || n.replica.configAt > n.replica.flush.durable {
 			return false
 		}
-		if p, ok := leader.replica.placement(n.id); !ok || p.Disk != n.disk {
+		if p, ok := leader.replica.placement(n.id); n.disk != 0 && (!ok || p.Disk != n.disk) {
 			return false
 		}
 	}

@@ -22,6 +22,7 @@ consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft google.golang.org/protobuf/proto
 consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
+consensus/explore     : consensus consensus/consensustest
 liveness         core : kv
 storage          core : consensus; github.com/tidwall/btree
 storage/mvcc     core : kv storage; github.com/cespare/xxhash

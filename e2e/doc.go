@@ -4,6 +4,8 @@
 //	(cd bench && go build -o /tmp/etcd go.etcd.io/etcd/server/v3)
 //	QUORATE_E2E_BINARY=/tmp/etcd go test ./e2e
 //
+// and with either protocol: QUORATE_E2E_CONSENSUS=paxos go test ./e2e.
+//
 // Tests of client behaviour share one cluster and stay apart by key prefix; tests that kill nodes, or that want
 // nobody to write besides, share others and run one after the other; the rest start their own.
 package e2e

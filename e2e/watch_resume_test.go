@@ -120,7 +120,7 @@ func testWatchesResumeOverRestarts(t *testing.T, cl *cluster.Cluster) {
 	progressed(t, c, key)
 	for _, n := range cl.Nodes {
 		// In order, with kill -9, and the leader among them.
-		if _, err := n.Stop(20 * time.Second); err != nil {
+		if _, err := n.Stop(endLimit); err != nil {
 			t.Error(err)
 		}
 		progressed(t, c, key)

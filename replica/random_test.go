@@ -24,7 +24,7 @@ func TestRandomPaxos(t *testing.T) {
 		nodes int
 		paxosQuorums
 	}{{3, paxosQuorums{}}, {5, paxosQuorums{4, 2}}, {5, paxosQuorums{2, 4}}, {4, paxosQuorums{2, 3}}, {3, paxosQuorums{3, 1}}, {4, paxosQuorums{0, 2}}, {5, paxosQuorums{}}, {3, paxosQuorums{1, 3}}}
-	randomRuns(t, *seedCount, func(seed uint64, o *worldOptions) {
+	randomRuns(t, (*seedCount+1)/2, func(seed uint64, o *worldOptions) {
 		group := groups[seed%uint64(len(groups))]
 		o.nodes, o.paxos = group.nodes, &group.paxosQuorums
 	})

@@ -199,6 +199,7 @@ func (n *simNode) start() error {
 		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
+		OutOfOrderLog: n.w.options.paxos != nil,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
 			if err == nil && n.w.options.wrap != nil {

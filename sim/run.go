@@ -149,14 +149,15 @@ const patience = 30 * time.Second
 // aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
 func (w *world) aside(what string, part func(Workload) func(Client)) {
 	seen := map[string]bool{}
-	for i, p := range w.plan.Clients {
+	for _, p := range w.plan.Clients {
 		l, _ := findWorkload(p.Workload)
 		run := part(l)
 		if seen[l.Name] || run == nil || w.verdict != "" {
 			continue
 		}
 		seen[l.Name] = true
-		number := 1000 + i
+		// The number decides what is random about the client, so it must not depend on who else takes part.
+		number := 1000 + slices.IndexFunc(Workloads(), func(other Workload) bool { return other.Name == l.Name })
 		if what == "check" {
 			number += 1000
 		}

@@ -18,12 +18,14 @@
 //	transfer 1 to=2 / read 1 id=7
 //	deliver [from=1] [to=2] [n=1]   the messages in flight now, oldest first
 //	drop | duplicate | reorder [from=1] [to=2] [n=1]
+//	deliver | drop | copy from=1 to=2 at=3    only the third one on that link; copy: it stays and another comes last
 //	raise [from=1] [to=2]        snapshots in flight are sent at the sender's present state
 //	stabilize                    deliver until nothing is in flight
 //	cut from=1 to=2 / isolate 1 / heal
 //	hold-sync 2 / sync 2 [n=1] / release-sync 2
 //	hold-apply 2 / apply 2 [n=1] / release-apply 2
 //	crash 2 [state-first] / restart 2    what was not synced is lost; state-first: a snapshot being installed is in the state, not in the log
+//	crash 2 synced               what was written has reached the disk, but nobody was told
 //	checkpoint 2 / compact 2     make the state durable / and forget the log before it
 //	unreachable 1 peer=2
 //	values / status / check

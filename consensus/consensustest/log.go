@@ -180,3 +180,13 @@ func (im *image) entry(i consensus.Index) (consensus.Entry, bool) {
 	}
 	return im.entries[at], true
 }
+
+// Clone returns a log that goes its own way from here.
+func (l *Log) Clone() *Log {
+	return &Log{image: l.image.clone(), durable: l.durable.clone(), pending: slices.Clone(l.pending), ReadError: l.ReadError}
+}
+
+// Durable returns a log that holds what a crash would leave.
+func (l *Log) Durable() *Log {
+	return &Log{image: l.durable.clone(), durable: l.durable.clone()}
+}

@@ -35,10 +35,15 @@ func (n *network) send(e *envelope) {
 	}
 }
 
-// take removes and returns up to count envelopes (all if 0) of the link, oldest first.
-func (n *network) take(l link, count int) (taken []*envelope) {
+// take removes and returns up to count envelopes (all if 0) of the link, oldest first; if place is not 0, only the one in
+// that place, counted from 1.
+func (n *network) take(l link, place, count int) (taken []*envelope) {
+	seen := 0
 	n.flight = slices.DeleteFunc(n.flight, func(e *envelope) bool {
 		if !e.matches(l) || count > 0 && len(taken) == count {
+			return false
+		}
+		if seen++; place > 0 && seen != place {
 			return false
 		}
 		taken = append(taken, e)

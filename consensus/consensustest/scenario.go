@@ -27,6 +27,24 @@ func RunScenarios(t *testing.T, dir string, opts Options) {
 	})
 }
 
+// Replay runs commands, given as lines, and returns what they print. An error says which command broke an invariant.
+func Replay(opts Options, commands []string) (string, error) {
+	s := &scenario{opts: opts}
+	var b strings.Builder
+	for _, line := range commands {
+		command, args, err := datadriven.ParseLine(line)
+		if err != nil {
+			return b.String(), fmt.Errorf("%s: %w", line, err)
+		}
+		out, err := s.run(&datadriven.TestData{Cmd: command, CmdArgs: args})
+		if err != nil {
+			return b.String(), fmt.Errorf("%s: %w", line, err)
+		}
+		b.WriteString(out)
+	}
+	return b.String(), nil
+}
+
 // scenario is one text being run.
 type scenario struct {
 	opts    Options
@@ -55,6 +73,7 @@ var verbs = map[string]func(*scenario, *datadriven.TestData) (string, error){
 	"deliver":     flightVerb(func(c *Cluster, e *envelope) { c.deliver(e) }),
 	"drop":        flightVerb(func(c *Cluster, e *envelope) { c.lose(e) }),
 	"duplicate":   flightVerb(func(c *Cluster, e *envelope) { c.network.flight = append(c.network.flight, e, e) }),
+	"copy":        (*scenario).copy,
 	"raise":       (*scenario).raise,
 	"reorder":     (*scenario).reorder,
 	"stabilize":   func(s *scenario, _ *datadriven.TestData) (string, error) { s.cluster.stabilize(); return "", nil },
@@ -76,7 +95,7 @@ var verbs = map[string]func(*scenario, *datadriven.TestData) (string, error){
 		c.apply(n, number(d, "n", len(n.toApply)))
 		c.settle(n)
 	}),
-	"crash":      nodeVerb(func(c *Cluster, n *node, d *datadriven.TestData) { c.Crash(n.id, d.HasArg("state-first")) }),
+	"crash":      nodeVerb(crash),
 	"restart":    nodeVerb(func(c *Cluster, n *node, _ *datadriven.TestData) { c.Restart(n.id) }),
 	"checkpoint": nodeVerb(func(c *Cluster, n *node, _ *datadriven.TestData) { c.Checkpoint(n.id, false) }),
 	"compact":    nodeVerb(func(c *Cluster, n *node, _ *datadriven.TestData) { c.Checkpoint(n.id, true) }),
@@ -156,11 +175,31 @@ func nodeVerb(f func(*Cluster, *node, *datadriven.TestData)) func(*scenario, *da
 // flightVerb makes a command of something done to each of the messages in flight at its beginning.
 func flightVerb(f func(*Cluster, *envelope)) func(*scenario, *datadriven.TestData) (string, error) {
 	return func(s *scenario, d *datadriven.TestData) (string, error) {
-		for _, e := range s.cluster.network.take(linkOf(d), number(d, "n", 0)) {
+		taken := s.cluster.network.take(linkOf(d), number(d, "at", 0), number(d, "n", 0))
+		if d.HasArg("at") && len(taken) == 0 {
+			return "", fmt.Errorf("there is no message %d", number(d, "at", 0))
+		}
+		for _, e := range taken {
 			f(s.cluster, e)
 		}
 		return "", nil
 	}
+}
+
+// copy puts a second copy of each message at the end of what is in flight; the first one stays where it is.
+func (s *scenario) copy(d *datadriven.TestData) (string, error) {
+	flight := s.cluster.network.flight
+	taken := (&network{flight: slices.Clone(flight)}).take(linkOf(d), number(d, "at", 0), number(d, "n", 0))
+	s.cluster.network.flight = append(flight, taken...)
+	return "", nil
+}
+
+func crash(c *Cluster, n *node, d *datadriven.TestData) {
+	synced := d.HasArg("synced")
+	if synced {
+		n.log.Sync(len(n.unsynced))
+	}
+	c.Crash(n.id, synced || d.HasArg("state-first"))
 }
 
 // describe turns an error into a line that is the same for every protocol.

@@ -187,15 +187,18 @@ func (c *core) flushAck() {
 	})
 }
 
-// onHeartbeat hears the leader and tells it what arrived.
+// onHeartbeat hears the leader and tells it what arrived. A heartbeat of a number that was answered before brings news of
+// what is decided and asks nothing; that it was heard the leader learns from the next answer.
 func (c *core) onHeartbeat(m *consensus.Message) {
 	if !c.follow(m, KindHeartbeatResponse) {
 		return
 	}
-	if m.Context > c.heardBeat {
-		c.heardBeat = m.Context
-		c.asked.repeatable = true
+	if m.Context <= c.heardBeat {
+		c.heardCommit(m)
+		return
 	}
+	c.heardBeat = m.Context
+	c.asked.repeatable = true
 	c.heardCommit(m)
 	c.send(consensus.Message{
 		To: m.From, Kind: KindHeartbeatResponse, Term: m.Term, Context: m.Context,

@@ -119,10 +119,11 @@ func ballot(t consensus.Term) string { return fmt.Sprintf("%d.%d", t>>16, t&0xff
 var (
 	firstSeed = flag.Uint64("first-seed", 0, "first seed of the random runs")
 	seedCount = flag.Uint64("seeds", 60, "number of random runs")
+	stepCount = flag.Int("steps", 3000, "events of each random run")
 )
 
 func TestRandom(t *testing.T) {
-	seeds, steps := *seedCount, 3000
+	seeds, steps := *seedCount, *stepCount
 	if testing.Short() {
 		seeds = 10
 	}

@@ -47,10 +47,11 @@ func describe(m *consensus.Message) string {
 var (
 	firstSeed = flag.Uint64("first-seed", 0, "first seed of the random runs")
 	seedCount = flag.Uint64("seeds", 60, "number of random runs")
+	stepCount = flag.Int("steps", 3000, "events of each random run")
 )
 
 func TestRandom(t *testing.T) {
-	seeds, steps := *seedCount, 3000
+	seeds, steps := *seedCount, *stepCount
 	if testing.Short() {
 		seeds = 10
 	}

@@ -129,7 +129,7 @@ func (r *recording) collect(t *testing.T, c *cluster, running *sync.WaitGroup, s
 	for _, f := range r.finals {
 		f <- final
 	}
-	late := time.AfterFunc(15*time.Second, stop)
+	late := time.AfterFunc(40*time.Second, stop)
 	t.Logf("%8.3fs at rest", r.now().Seconds())
 	running.Wait()
 	late.Stop()
@@ -168,7 +168,7 @@ func (c *cluster) rest(t *testing.T) kv.Revision {
 
 // readHistory reads the whole history by a fresh watch. What is compacted is taken from a watcher that saw it.
 func (c *cluster) readHistory(t *testing.T, final kv.Revision, saw *history.Watcher) (full []kv.Event) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	start := kv.Revision(2)
 	for {
@@ -212,7 +212,7 @@ func (c *cluster) readHistory(t *testing.T, final kv.Revision, saw *history.Watc
 func (c *cluster) checkHashes(at kv.Revision) {
 	var hashes []uint32
 	for _, n := range c.nodes {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		got, err := n.client.HashKV(ctx, n.clientURL, int64(at))
 		cancel()
 		if err != nil {

@@ -109,7 +109,7 @@ func startCluster(t *testing.T, binary string, flags ...string) *cluster {
 		}
 		c.start(n)
 	}
-	c.waitServing(15 * time.Second)
+	c.waitServing(30 * time.Second)
 	return c
 }
 
@@ -202,8 +202,8 @@ func (c *cluster) end(n *node, signal syscall.Signal) {
 	command.Process.Signal(signal)
 	select {
 	case <-exited:
-	case <-time.After(10 * time.Second):
-		c.t.Errorf("%s does not end 10 s after %v", n.name, signal)
+	case <-time.After(30 * time.Second):
+		c.t.Errorf("%s does not end 30 s after %v", n.name, signal)
 		command.Process.Kill()
 		<-exited
 	}

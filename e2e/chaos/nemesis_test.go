@@ -141,7 +141,7 @@ func (n *nemesis) run(ctx context.Context) {
 
 // servingBound is how soon all nodes must serve when everything is healed: an election that was split, at worst,
 // on a machine with other work.
-const servingBound = 8 * time.Second
+const servingBound = 20 * time.Second
 
 // restore heals everything, whatever it was.
 func (n *nemesis) restore() {

@@ -185,7 +185,8 @@ func (tr *LogTrace) CheckRecovered(l storage.Log, synced, written int) (*LogTrac
 			if err == nil {
 				units := slices.Clone(tr.units[:n])
 				if c > 0 {
-					units = append(units, logUnit{compacts: tr.units[n].compacts[:c], open: true})
+					// Clipped: the new trace adds to it, and the old one goes on with what it has.
+					units = append(units, logUnit{compacts: slices.Clip(tr.units[n].compacts[:c]), open: true})
 				}
 				return &LogTrace{random: tr.random, Log: l, twin: twin, units: units, Synced: n, terms: tr.terms}, nil
 			}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/storage"
@@ -76,6 +75,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{options: o, lock: lock, groups: map[consensus.GroupID]*group{}, cache: cache{limit: o.CacheBytes}}
 	if err := l.recover(); err != nil {
+		l.abandon()
 		l.jobs.Wait()
 		return nil, errors.Join(err, l.closeFiles(), lock.Close())
 	}
@@ -226,6 +226,7 @@ func (l *Log) place(buffer []byte) (offset int64, err error) {
 	head.size = max(head.size, head.end) // a record larger than a segment makes the file grow
 	l.writes++
 	l.bytes += int64(len(buffer))
+	l.pace()
 	return offset, nil
 }
 
@@ -427,7 +428,7 @@ func (l *Log) Close() error {
 		err = l.seal()
 		l.failed = fmt.Errorf("%w: the log in %s", storage.ErrClosed, l.options.Dir)
 	}
-	l.next.wait()
+	l.abandon()
 	l.jobs.Wait()
 	return errors.Join(err, l.closeFiles(), l.lock.Close())
 }
@@ -465,57 +466,6 @@ func (l *Log) closeFiles() error {
 	return errors.Join(problems...)
 }
 
-// preparation is the segment after the head, or the work on it.
-type preparation struct {
-	done    chan struct{} // nil: nothing was begun
-	segment *segment
-	err     error
-}
-
-func (p *preparation) wait() {
-	if p.done != nil {
-		<-p.done
-	}
-}
-
-// prepare begins to make the segment after the head ready.
-func (l *Log) prepare() {
-	generation := l.head().generation + 1
-	next := preparation{done: make(chan struct{})}
-	l.next = next
-	var recycled *segment
-	if size := l.options.sizeOf(generation); len(l.free) > 0 && l.free[0].size == size {
-		recycled = l.free[0]
-		l.free = slices.Delete(l.free, 0, 1)
-	} else {
-		l.number++
-	}
-	number := l.number
-	l.job(func() {
-		s, err := l.ready(recycled, number, generation)
-		l.next.segment, l.next.err = s, err
-		close(next.done)
-	})
-}
-
-// ready makes a segment of the generation, from the recycled one if there is one.
-func (l *Log) ready(recycled *segment, number, generation uint64) (*segment, error) {
-	if recycled != nil {
-		if err := recycled.begin(generation); err != nil {
-			return nil, errors.Join(err, recycled.file.Close())
-		}
-		return recycled, nil
-	}
-	s, err := createSegment(l.options.FS, l.options.Dir, number, l.options.sizeOf(generation))
-	if err != nil {
-		return nil, err
-	}
-	if err := s.begin(generation); err != nil {
-		return nil, errors.Join(err, s.file.Close())
-	}
-	return s, nil
-}
-
 // nextSegment makes the prepared segment the head.
 func (l *Log) nextSegment() error {
 	old := l.head()
@@ -529,29 +479,6 @@ func (l *Log) nextSegment() error {
 		return err
 	}
 	return l.activate(s)
-}
-
-func (l *Log) takePrepared() (*segment, error) {
-	if l.next.done == nil {
-		l.prepare()
-	}
-	select {
-	case <-l.next.done:
-	default:
-		began := time.Now()
-		<-l.next.done
-		if f := l.options.Listener.Waited; f != nil {
-			f(time.Since(began))
-		}
-	}
-	if err := l.next.err; err != nil { // space may have come free since
-		l.problem(err)
-		l.prepare()
-		<-l.next.done
-	}
-	s, err := l.next.segment, l.next.err
-	l.next = preparation{}
-	return s, err
 }
 
 // activate writes into the segment from now on. Its first record says for every group where its

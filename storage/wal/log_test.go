@@ -11,7 +11,7 @@ import (
 
 // tiny makes segments so small that a short test recycles many.
 func tiny(fs vfs.FS) Options {
-	return Options{Dir: "log", FS: fs, SegmentBytes: 12 << 10, CacheBytes: 2000, RetainBytes: 40 << 10, RewriteBytes: 1000, Inline: true}
+	return Options{Dir: "log", FS: fs, SegmentBytes: 12 << 10, CacheBytes: 2000, RetainBytes: 40 << 10, RewriteBytes: 1000, FillBytes: 5000, Inline: true}
 }
 
 func mustOpen(t testing.TB, o Options) *Log {

@@ -23,7 +23,9 @@ type Options struct {
 	RewriteBytes int
 	// SpareSegments is how many unused segments are kept to be recycled. Default 2.
 	SpareSegments int
-	// Inline prepares segments where they are needed and not in the background. For
+	// FillBytes is how much of a new segment is written and synced at once. Default 256 KiB.
+	FillBytes int
+	// Inline prepares segments within Write and not in the background. For
 	// tests that must do the same every time.
 	Inline   bool
 	Listener Listener
@@ -55,6 +57,9 @@ func (o Options) WithDefaults() Options {
 	if o.RewriteBytes == 0 {
 		o.RewriteBytes = 256 << 10
 	}
+	if o.FillBytes == 0 {
+		o.FillBytes = 256 << 10
+	}
 	if o.SpareSegments == 0 {
 		o.SpareSegments = 2
 	}
@@ -68,20 +73,20 @@ func (o Options) Validate() error {
 		return fmt.Errorf("wal: the directory of the log is not set")
 	case o.SegmentBytes < 2*headerBytes || o.SegmentBytes > maxSegmentBytes || o.SegmentBytes%recordAlignment != 0:
 		return fmt.Errorf("wal: segments of %d bytes; they must have %d to %d bytes, a multiple of %d", o.SegmentBytes, 2*headerBytes, maxSegmentBytes, recordAlignment)
-	case o.CacheBytes < 0 || o.RetainBytes < 0 || o.RewriteBytes < 1 || o.SpareSegments < 0:
+	case o.CacheBytes < 0 || o.RetainBytes < 0 || o.RewriteBytes < 1 || o.FillBytes < 1 || o.SpareSegments < 0:
 		return fmt.Errorf("wal: a size is negative: %+v", o)
 	}
 	return nil
 }
 
-// firstSegmentBytes is the size of the very first segment; each one after it is four times as large,
+// firstSegmentBytes is the size of the very first segment; each one after it is twice as large,
 // up to Options.SegmentBytes.
 const firstSegmentBytes = 1 << 20
 
 func (o Options) sizeOf(generation uint64) int64 {
 	size := int64(firstSegmentBytes)
 	for g := uint64(1); g < generation && size < o.SegmentBytes; g++ {
-		size *= 4
+		size *= 2
 	}
 	return min(size, o.SegmentBytes)
 }

@@ -328,10 +328,16 @@ func (l *Log) startFirst() error {
 	s := l.next.segment
 	l.next = preparation{}
 	if s == nil {
-		var err error
 		l.number++
-		if s, err = l.ready(nil, l.number, 1); err != nil {
+		f := newFill(l.options, l.number, l.options.sizeOf(1))
+		f.piece = f.size // nobody else uses the disk yet
+		f.allow(f.size)
+		var err error
+		if s, err = f.run(); err != nil {
 			return err
+		}
+		if err := s.begin(1); err != nil {
+			return errors.Join(err, s.file.Close())
 		}
 	}
 	return l.activate(s)

@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"strings"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -21,7 +20,6 @@ const (
 	headerMagic   = "QUORATEW"
 	fileSuffix    = ".wal"
 	lockName      = "LOCK"
-	zeroesBytes   = 1 << 20
 )
 
 // segment is one file in one of its uses.
@@ -116,53 +114,6 @@ func readFull(f vfs.File, b []byte, offset int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// createSegment makes a file full of zeros: writing into it later changes no metadata of
-// the file system, so that fdatasync has only the data to write.
-func createSegment(fs vfs.FS, dir string, number uint64, size int64) (*segment, error) {
-	path := fs.PathJoin(dir, fileName(number))
-	s := &segment{path: path, number: number, size: size, end: headerBytes}
-	created, err := fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return nil, describeCreate(path, size, err)
-	}
-	err = errors.Join(fillWithZeros(created, size), created.Close())
-	if err == nil {
-		err = syncDir(fs, dir)
-	}
-	if err == nil {
-		s.file, err = fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
-	}
-	if err != nil {
-		_ = fs.Remove(path) // gives back what little space there was; the error is reported anyway
-		return nil, describeCreate(path, size, err)
-	}
-	return s, nil
-}
-
-func describeCreate(path string, size int64, err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("wal: the disk is too full for another segment of the log, %s with %d bytes: %w; free space and restart the node", path, size, err)
-	}
-	return fmt.Errorf("wal: create segment %s: %w", path, err)
-}
-
-// fillWithZeros syncs piece by piece, so that syncs of the log in use do not queue behind the whole.
-func fillWithZeros(f vfs.File, size int64) error {
-	for written := int64(0); written < size; {
-		zeros := make([]byte, min(zeroesBytes, size-written)) // the file system may change what it is given
-		n, err := f.Write(zeros)
-		if err != nil {
-			return err
-		}
-		if written += int64(n); written%(4*zeroesBytes) == 0 {
-			if err := f.SyncData(); err != nil {
-				return err
-			}
-		}
-	}
-	return f.Sync()
 }
 
 func syncDir(fs vfs.FS, dir string) error {

@@ -8,6 +8,7 @@ package freeport
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -30,25 +31,36 @@ var held struct {
 
 // Get returns a port that nobody listens on, and that no program gets from here while this one runs.
 func Get() (int, error) {
-	held.Lock()
-	defer held.Unlock()
-	if held.ports == nil {
-		held.ports = make(map[int]*os.File)
-	}
 	var last error
 	for range 1000 {
 		port := firstPort + rand.IntN(lastPort-firstPort)
-		if held.ports[port] != nil {
-			continue
-		}
-		file, err := reserve(port)
-		if err == nil {
-			held.ports[port] = file
+		if last = Reserve(port); last == nil {
 			return port, nil
 		}
-		last = err
 	}
 	return 0, errors.Join(errors.New("found no free port"), last)
+}
+
+// Reserve takes ports of the caller's choice as Get takes its own: all of them, or none and an error.
+func Reserve(ports ...int) error {
+	held.Lock()
+	defer held.Unlock()
+	files := make(map[int]*os.File)
+	for _, port := range ports {
+		file, err := reserve(port)
+		if err != nil {
+			for _, taken := range files {
+				err = errors.Join(err, taken.Close())
+			}
+			return err
+		}
+		files[port] = file
+	}
+	if held.ports == nil {
+		held.ports = make(map[int]*os.File)
+	}
+	maps.Copy(held.ports, files)
+	return nil
 }
 
 // Address is 127.0.0.1 with a port from Get.

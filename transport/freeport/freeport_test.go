@@ -30,8 +30,21 @@ func TestReserved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if file, err := reserve(port); err == nil {
-		file.Close()
+	if err := Reserve(port); err == nil {
 		t.Errorf("port %d was reserved twice", port)
+	}
+	other, err := Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held.Lock()
+	held.ports[other].Close() // as if its program had ended
+	delete(held.ports, other)
+	held.Unlock()
+	if err := Reserve(other, port); err == nil {
+		t.Errorf("port %d was reserved twice", port)
+	}
+	if err := Reserve(other); err != nil {
+		t.Errorf("a port was kept although the one with it was refused: %v", err)
 	}
 }

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/quoratedb/quorate/transport/freeport"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/quoratedb/quorate/transport/freeport"
 )
 
 // layout says which ports the nodes have. It is kept in a data directory that
@@ -82,8 +83,7 @@ func reuseLayout(path string, content []byte) (layout, error) {
 // the start of the nodes; they would say so.
 func choose() (layout, error) {
 	usual := preferred()
-	if listeners, err := listenAll(usual.ports()); err == nil {
-		closeAll(listeners)
+	if err := freeport.Reserve(usual.ports()...); err == nil {
 		return usual, nil
 	}
 	var l layout

@@ -31,6 +31,11 @@ func TestLostData(t *testing.T) {
 				}
 			}
 			write(600)
+			copied := filepath.Join(t.TempDir(), "copy")
+			must(t, stopInOrder(cl.Nodes[0]))
+			must(t, os.CopyFS(copied, os.DirFS(cl.Nodes[0].DataDir)))
+			must(t, cl.Nodes[0].Start())
+			must(t, cl.Nodes[0].WaitReady())
 			for i, damage := range []struct {
 				name  string
 				stop  func(*cluster.Node) error
@@ -43,6 +48,10 @@ func TestLostData(t *testing.T) {
 				{"a segment of the log is damaged", (*cluster.Node).Kill, flipIn("log/*.wal", 3), true},
 				{"a table of the state is damaged", stopInOrder, flipIn("state/*.sst", 2), true},
 				{"the identity is damaged", (*cluster.Node).Kill, flipIn("identity.json", 2), true},
+				{"an old copy is put back", (*cluster.Node).Kill, func(t *testing.T, dir string) {
+					must(t, os.RemoveAll(dir))
+					must(t, os.CopyFS(dir, os.DirFS(copied)))
+				}, true},
 			} {
 				n := cl.Nodes[i%len(cl.Nodes)]
 				dir := n.DataDir

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -137,6 +138,9 @@ func (r *Replica) checkContinuity() error {
 	}
 	if applied <= r.log.Last() {
 		found, err := r.log.Term(applied)
+		if errors.Is(err, consensus.ErrUnavailable) {
+			return nil // a hole, with entries above it that must not be forgotten: only in sparse logs, whose core knows what to do
+		}
 		if err != nil {
 			return fmt.Errorf("read the term of entry %d, the last one applied: %w", applied, err)
 		}

@@ -100,6 +100,26 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// TestPlan: every system runs its own protocol, and the slow members are known by the addresses of their delays.
+func TestPlan(t *testing.T) {
+	for system, want := range map[string]string{systemRaft: "--consensus=raft", systemPaxos: "--consensus=paxos", systemEtcd: ""} {
+		c := &cluster{system: system, slow: 1, dir: t.TempDir()}
+		if err := c.plan(3); err != nil {
+			t.Fatal(err)
+		}
+		defer c.stop()
+		for i, m := range c.members {
+			line := strings.Join(m.args, " ")
+			if want != "" && !strings.Contains(line, want) || want == "" && strings.Contains(line, "consensus") {
+				t.Errorf("%s is started with %s", system, line)
+			}
+			if !strings.Contains(line, "m2=http://"+c.delays[0].address()) {
+				t.Errorf("%s: member %d does not know the address of the slow one: %s", system, i, line)
+			}
+		}
+	}
+}
+
 func TestFlags(t *testing.T) {
 	for _, args := range [][]string{{"--rounds", "0"}, {"--loads", "nonsense"}, {"extra"}, {"--no-such"}, {"--systems", "zab"}, {"--systems", "quorate,quorate-raft"}, {"--flexible", "--delay", "1s"}} {
 		if _, err := parseFlags(args); err == nil {

@@ -35,6 +35,9 @@ type Options struct {
 	Transport Transport
 	// NewCore makes the consensus core of a group from what is durable.
 	NewCore func(CoreOptions) (consensus.Core, error)
+	// OutOfOrderLog: the protocol accepts entries out of order and on their own (Multi-Paxos), so that what the log holds above the
+	// state counts whatever it holds, or lacks, at the state's end.
+	OutOfOrderLog bool
 	// OpenMachine opens the state machine of a group from the engine.
 	OpenMachine func(consensus.GroupID) (Machine, error)
 	// Groups are the groups this node has a replica of; shard 1 if empty.

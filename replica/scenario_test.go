@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -21,6 +22,7 @@ import (
 //	crash | restart | cut | heal | pause NODE [from=NODE]
 //	slow NODE                             its disk does not finish a sync until "fast"
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
+//	cut-log NODE N                        takes the last entries from the log of a node that is down
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
 //	stops                                 waits until every node has stopped, and says why
@@ -155,6 +157,12 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		n := s.node(args[0])
 		s.old = n
 		n.wipe(d.Cmd == "lose")
+	case "cut-log":
+		var count uint64
+		if _, err := fmt.Sscan(args[1], &count); err != nil {
+			t.Fatal(err)
+		}
+		s.node(args[0]).disks.(*memoryDisks).cut(t, consensus.Index(count))
 	case "members":
 		r := s.w.leader().replica
 		text := r.machine.Config().String() + "\n"

@@ -2,9 +2,11 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"testing"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -33,6 +35,17 @@ func (d *memoryDisks) crash(random *rand.Rand) {
 		random = nil // nothing that was not synced survives
 	}
 	d.log, d.engine = d.log.Crash(random), d.engine.Crash(random)
+}
+
+// cut takes the last entries from the log, as if they had never been synced.
+func (d *memoryDisks) cut(t testing.TB, count consensus.Index) {
+	log := d.log.Group(1)
+	last, hard := log.Last()-count, log.HardState()
+	hard.Commit = min(hard.Commit, last)
+	part := storage.GroupAppend{Group: 1, TruncateFrom: last + 1, HardState: &hard}
+	if err := errors.Join(d.log.Write([]storage.GroupAppend{part}), d.log.Sync()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (d *memoryDisks) work(random *rand.Rand) {

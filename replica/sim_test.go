@@ -139,8 +139,11 @@ func newWorld(t testing.TB, o worldOptions) *world {
 
 // newDisks gives the node empty disks.
 func (n *simNode) newDisks() {
-	n.w.diskIDs++
-	n.disk = n.w.diskIDs
+	// Where every node is needed to decide, nobody can tell a new node that it always was: it would wait for ever.
+	if n.w.quorumsAreProper() {
+		n.w.diskIDs++
+		n.disk = n.w.diskIDs
+	}
 	if n.w.options.disks != nil {
 		n.disks = n.w.options.disks(n.w, n)
 	} else {
@@ -188,7 +191,7 @@ func (n *simNode) nodeIDs() (ids []kv.NodeID, config consensus.Config) {
 
 // start starts a process on the disks.
 func (n *simNode) start() error {
-	n.fuse, n.failNext, n.jobs, n.stall, n.pausedUntil = 0, nil, nil, 0, 0
+	n.fuse, n.failNext, n.failedWith, n.jobs, n.stall, n.pausedUntil = 0, nil, nil, nil, 0, 0
 	log, engine, err := n.disks.open()
 	if err != nil {
 		return err
@@ -211,6 +214,7 @@ func (n *simNode) start() error {
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
 		Disk: n.disk, Lost: n.lost,
+		OutOfOrderLog: n.w.options.paxos != nil,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
 			if err == nil && n.w.options.wrap != nil {
@@ -412,4 +416,10 @@ func (w *world) heal() error {
 		}
 	}
 	return nil
+}
+
+// quorumsAreProper tells whether the cluster can decide without one of its nodes.
+func (w *world) quorumsAreProper() bool {
+	q := w.options.paxos
+	return q == nil || w.options.nodes == 1 || max(q.phase1, q.phase2) < w.options.nodes
 }

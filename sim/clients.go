@@ -217,6 +217,9 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			})
 		}})
 	})
+	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.up && n.replica.LeaseValid() {
+		w.mark("read under the lease")
+	}
 }
 
 // pendingAnswer is a request that a node has and has not answered.

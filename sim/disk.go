@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/lsm"
 )
 
 // disks are the durable parts of a node.
@@ -16,7 +18,9 @@ type disks interface {
 	open() (*simLog, *simEngine, error)
 	// crash lets random say what survives of what was not synced; nil: nothing.
 	crash(random *rand.Rand)
-	files() *files
+	stagedFiles() replica.Files
+	// close ends what runs beside the node.
+	close()
 	check() error
 }
 
@@ -61,8 +65,9 @@ func (d *memoryDisks) crash(random *rand.Rand) {
 	_ = d.staged.RemoveAll("staging") // has no errors
 }
 
-func (d *memoryDisks) files() *files { return d.staged }
-func (d *memoryDisks) check() error  { return errors.Join(d.engine.Check(), d.log.Check()) }
+func (d *memoryDisks) stagedFiles() replica.Files { return stagedFiles{d.staged} }
+func (d *memoryDisks) close()                     {}
+func (d *memoryDisks) check() error               { return errors.Join(d.engine.Check(), d.log.Check()) }
 
 // simLog and simEngine put an effect before and after whatever touches the disk, and let faults happen there.
 type simLog struct {
@@ -153,11 +158,15 @@ func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.
 func (e *simEngine) Flush(done func(error)) {
 	n := e.node
 	n.effect()
+	if real, ok := e.Engine.(*lsm.Engine); ok && n.up {
+		n.flush(real, done)
+		return
+	}
 	e.Engine.Flush(done)
 	m, ok := e.Engine.(*storage.Memory)
 	switch {
-	case !ok:
-	case !n.up: // somebody waits for it while the node starts
+	case !ok: // the engine's own goroutine tells whoever waits while the node starts
+	case !n.up:
 		for m.CompleteFlush() {
 		}
 	default:

@@ -6,8 +6,27 @@
 // executes a plan and returns a Result. Because a plan is data, a failing one can be made smaller: whatever belongs to one client or
 // one fault has a source of chance of its own, so that leaving a part out does not change what the others do.
 //
-//	plan.go      what a run is            world.go     events, time, trace
-//	node.go      one node and its parts   network.go   links between nodes, and to clients
-//	client.go    what workloads use       workload_*.go
-//	fault.go     what goes wrong          oracle.go    what must hold
+//	plan.go, draw.go   what a run is, and how a seed becomes one
+//	run.go             the course of a run: set up, safety phase, healing, liveness phase, verdict
+//	world.go           events and invariants   events.go, coroutine.go, clock.go, trace.go   what it stands on
+//	node.go            one node and its parts, put together as package server does
+//	network.go         links between nodes     clients.go   links to clients   client.go   what workloads see of them
+//	disk.go, files.go  the disks in memory     pebble.go    the real ones on a file system that forgets
+//	fault.go           what goes wrong         damage.go    and what is then lost for good
+//	truth.go           what was applied, equal everywhere
+//	oracle*.go         whether the answers were right        workload*.go   what clients do
+//
+// # What is real and what is not
+//
+// Real: driver, consensus, state machine, gateway, watch hub, and every byte between nodes. Not real: package transport, of which
+// network.go keeps the promises; package api; goroutines. The driver of a node is a coroutine that gives way where it waits
+// for a disk, so that the gateway of the node serves meanwhile, as it does in production; what the product would give to a
+// goroutine of its own is a coroutine too.
+//
+// # The same seed, the same trace
+//
+// Each part of the world has a source of chance of its own (see world.source): a node, a direction of a link, a
+// connection, a client, a client's links, a fault. go.etcd.io/raft takes its election jitter from crypto/rand.Reader and from nowhere else, so
+// Run replaces that variable while a cluster of Raft runs; only one runs at a time in a process, and several processes use
+// several processors. The product must not let the order of a Go map be seen: the trace's hash shows when it does.
 package sim

@@ -28,7 +28,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Protocol = []Protocol{Raft, Paxos}[random.IntN(2)]
 	p.Nodes = []int{3, 3, 3, 3, 5, 5, 1, 2, 4, 7}[random.IntN(10)]
 	p.ReadQuorum = random.IntN(4) == 0
-	p.Duration = 3*time.Second + time.Duration(random.Int64N(int64(5*time.Second)))
+	p.Duration = 2*time.Second + time.Duration(random.Int64N(int64(4*time.Second)))
 	if random.IntN(10) == 0 {
 		p.Duration += 4 * time.Second
 	}
@@ -83,7 +83,7 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 		chosen[i] = names[random.IntN(len(names))]
 	}
 	var clients []ClientPlan
-	for i := range 2 + random.IntN(7) {
+	for i := range 2 + random.IntN(4) {
 		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
 	}
 	return clients

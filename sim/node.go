@@ -291,11 +291,11 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	}
 	seed := n.random.Uint64()
 	return replica.Options{
-		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: stagedFiles{n.disks.files()},
+		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
-		NewCore: func(o replica.CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) },
+		NewCore: func(o replica.CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) }, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
 				Engine: engine,
@@ -436,6 +436,7 @@ func (n *node) crash() {
 // end lets go of everything that was the process.
 func (n *node) end() {
 	n.up, n.fuse = false, 0
+	n.count()
 	for _, c := range append(n.jobs, n.driver) {
 		if c != nil && c != n.current {
 			c.stop()
@@ -445,6 +446,23 @@ func (n *node) end() {
 	n.w.net.stopped(n)
 	n.w.clientsLose(n)
 	n.streams = nil
+}
+
+// count adds what the process did to the marks.
+func (n *node) count() {
+	g, s := n.gateway.Metrics(), n.store.Metrics()
+	for _, m := range []struct {
+		name  string
+		count int64
+	}{
+		{"barrier asked", g.BarrierCount}, {"call forwarded", g.ForwardedCalls}, {"call tried again", g.RetryCount}, {"call timed out", g.Timeouts},
+		{"answer lost", g.LostAnswers}, {"watch caught up from history", g.Watch.HistoryReadCount}, {"watch caught up from memory", g.Watch.RingReadCount},
+		{"frame refused", int64(s.FramesDropped)}, {"sync", int64(s.Syncs)},
+	} {
+		if m.count > 0 {
+			n.w.marks[m.name] += int(m.count)
+		}
+	}
 }
 
 // stoppedByItself deals with a process that could not go on. Its disks must explain why.

@@ -83,8 +83,6 @@ type Restrict struct {
 type RunOptions struct {
 	// Trace gets a line for everything that happens; nil: nothing.
 	Trace io.Writer
-	// Dir is a directory for temporary files; "": the system's.
-	Dir string
 }
 
 // Verdict says how a run ended.

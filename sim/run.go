@@ -70,10 +70,15 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("sim: a cluster of %d nodes; 1 to %d are possible", p.Nodes, maxNodes)
 	case p.Protocol != Raft && p.Protocol != Paxos:
 		return fmt.Errorf("sim: the protocol %q is unknown; there are %q and %q", p.Protocol, Raft, Paxos)
-	case p.Engine != Memory:
-		return fmt.Errorf("sim: the engine %q is not possible here", p.Engine)
+	case p.Engine != Memory && p.Engine != Pebble:
+		return fmt.Errorf("sim: the engine %q is unknown; there are %q and %q", p.Engine, Memory, Pebble)
 	case p.Duration <= 0 || p.Limits.Heartbeat <= 0:
 		return errors.New("sim: the duration and the heartbeat interval must be positive")
+	}
+	for _, f := range p.Faults {
+		if !slices.ContainsFunc(faultRanges, func(r faultRange) bool { return r.kind == f.Kind }) {
+			return fmt.Errorf("sim: there is no fault of kind %q", f.Kind)
+		}
 	}
 	for _, c := range p.Clients {
 		if _, found := findWorkload(c.Workload); !found {
@@ -321,10 +326,14 @@ func (w *world) finish() {
 		c.code.stop()
 	}
 	for _, n := range w.nodes {
+		if n.up {
+			n.count()
+		}
 		for _, c := range append(n.jobs, n.driver) {
 			if c != nil {
 				c.stop()
 			}
 		}
+		n.disks.close()
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"maps"
-	"slices"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +17,12 @@ var (
 	onlyFaults = flag.String("faults", "", "kinds of faults to use, separated by commas; all others are left out")
 	showTrace  = flag.Bool("trace", false, "print the trace of a run that fails")
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debug.SetGCPercent(400) // runs are short and leave much behind
+	os.Exit(m.Run())
+}
 
 // TestSeeds runs plans of all kinds. Reproduce one with -run TestSeeds -first-seed=N -seeds=1.
 func TestSeeds(t *testing.T) {
@@ -37,8 +43,30 @@ func TestSeeds(t *testing.T) {
 		add(faults, r.Faults)
 		virtual += r.Time
 	}
+	cover(t, int(count), marks, operations)
 	t.Logf("%d runs, %s of virtual time, %.0f times as fast as real time\noperations %v\nfaults %v\nmarks %v",
 		count, seconds(virtual), virtual.Seconds()/time.Since(began).Seconds(), operations, faults, marks)
+}
+
+// leastPer100Runs is what must be covered, or a change of the simulator or of a workload has silently taken the point out of it.
+var leastPer100Runs = map[string]int{
+	"crash": 150, "crash at an effect": 60, "stopped by its disk": 20, "node lost its data": 5, "damage": 10,
+	"leader elected": 150, "node lost": 200, "connection broke": 300, "slow sync": 3, "work beside the rounds": 1000,
+	"snapshot installed": 8, "compaction": 50, "read under the lease": 500, "barrier asked": 500, "call forwarded": 1000,
+	"call tried again": 10, "writes of unknown outcome": 30, "watch detached": 10, "watch caught up from history": 10,
+	"watch caught up from memory": 10, "watch events": 300, "acknowledged": 10000, "refused": 300, "unknown": 100,
+}
+
+func cover(t *testing.T, runs int, marks, operations map[string]int) {
+	t.Helper()
+	if runs < 100 || *onlyFaults != "" {
+		return
+	}
+	for name, least := range leastPer100Runs {
+		if got := marks[name] + operations[name]; got*100 < least*runs {
+			t.Errorf("%d runs covered %q %d times, at least %d are expected", runs, name, got, least*runs/100)
+		}
+	}
 }
 
 func planOptions() (o PlanOptions) {
@@ -87,7 +115,54 @@ func TestSameSeedSameTrace(t *testing.T) {
 	}
 }
 
-func names(m map[string]int) string { return strings.Join(slices.Sorted(maps.Keys(m)), ", ") }
+// TestClocksMatter breaks what leases for reads rest on: clocks that run at about the same rate. The world must notice.
+func TestClocksMatter(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		p := NewPlan(seed, PlanOptions{Nodes: 3, Faults: []FaultKind{}, Duration: 4 * time.Second, Workloads: []string{"register"}})
+		p.ReadQuorum = false
+		for at := 500 * time.Millisecond; at < p.Duration; at += 400 * time.Millisecond {
+			p.Faults = append(p.Faults, Fault{At: at, Kind: FaultIsolate, Duration: 200 * time.Millisecond})
+			for node := 1; node <= 3; node++ {
+				p.Faults = append(p.Faults, Fault{At: at + time.Duration(node)*time.Millisecond, Kind: FaultClockRate, Node: node,
+					Duration: 300 * time.Millisecond, Amount: []float64{-0.9, 20, 20}[(node+int(seed))%3]})
+			}
+		}
+		if r := Run(p, RunOptions{}); r.Verdict == Correctness {
+			t.Logf("seed %d: %.300s", seed, r.Problem)
+			return
+		}
+	}
+	t.Error("clocks ran wild, and nobody noticed a lease or a read that was wrong")
+}
+
+func TestBadPlans(t *testing.T) {
+	for name, spoil := range map[string]func(*Plan){
+		"no nodes":         func(p *Plan) { p.Nodes = 0 },
+		"too many nodes":   func(p *Plan) { p.Nodes = 8 },
+		"unknown protocol": func(p *Plan) { p.Protocol = "zab" },
+		"unknown engine":   func(p *Plan) { p.Engine = "paper" },
+		"no time":          func(p *Plan) { p.Duration = 0 },
+		"unknown workload": func(p *Plan) { p.Clients = []ClientPlan{{Number: 1, Workload: "none"}} },
+		"unknown fault":    func(p *Plan) { p.Faults = []Fault{{Kind: "meteorite"}} },
+	} {
+		p := NewPlan(1, PlanOptions{Duration: time.Second})
+		spoil(&p)
+		if r := Run(p, RunOptions{}); r.Verdict != Crash || r.Problem == "" {
+			t.Errorf("%s: %s %s", name, r.Verdict, r.Problem)
+		}
+	}
+}
+
+func TestRestrict(t *testing.T) {
+	p := NewPlan(7, PlanOptions{Nodes: 3, Faults: []FaultKind{FaultCrash, FaultPause, FaultIsolate}, Duration: 5 * time.Second})
+	less := p.Restrict(Restrict{Clients: []int{1}, Faults: []int{0, 1}, Duration: 3 * time.Second})
+	if len(less.Clients) != 1 || len(less.Faults) > 2 || less.Duration != 3*time.Second || len(p.Clients) < 2 || len(p.Faults) < 3 {
+		t.Errorf("%+v\nbecame\n%+v", p, less)
+	}
+	if same := p.Restrict(Restrict{}); Run(same, RunOptions{}).Hash != Run(p, RunOptions{}).Hash {
+		t.Error("leaving out nothing changes the run")
+	}
+}
 
 func BenchmarkRun(b *testing.B) {
 	for _, protocol := range []Protocol{Raft, Paxos} {

@@ -25,6 +25,17 @@ func (l *ledger) at(i consensus.Index) (consensus.Entry, bool) {
 	return l.entries[i-consensus.BootstrapIndex-1], true
 }
 
+// laterLeader tells whether somebody has led in a later term. Who begins to lead only then, because its votes came late, need not
+// have what was chosen meanwhile.
+func (l *ledger) laterLeader(term consensus.Term) bool {
+	for other := range l.leaders {
+		if other > term {
+			return true
+		}
+	}
+	return false
+}
+
 func same(a, b consensus.Entry) bool {
 	return a.Index == b.Index && a.Kind == b.Kind && bytes.Equal(a.Data, b.Data)
 }
@@ -59,7 +70,7 @@ func (c *Cluster) roleTaken(n *node) {
 		c.violated("replicas %d and %d both lead in term %d", other, n.id, n.role.Term)
 	}
 	c.ledger.leaders[n.role.Term] = n.id
-	if !c.opts.RaftLogs {
+	if !c.opts.RaftLogs || c.ledger.laterLeader(n.role.Term) {
 		return
 	}
 	for i := n.log.First(); i <= c.ledger.last(); i++ {

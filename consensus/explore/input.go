@@ -15,7 +15,6 @@ const (
 	verbCrash
 	verbSync
 	verbApply
-	verbCheckpoint
 	verbCompact
 	verbStep
 	verbCampaign
@@ -26,7 +25,6 @@ const (
 	verbTransfer
 	verbRead
 	verbSnapshotDone
-	verbUnreachable
 	// Not inputs of a replica but actions in a world.
 	verbDeliver
 	verbDuplicate
@@ -50,9 +48,9 @@ type action struct {
 
 // names are the commands of the scenario language.
 var names = map[verb]string{
-	verbRestart: "restart", verbCrash: "crash", verbSync: "sync", verbApply: "apply", verbCheckpoint: "checkpoint", verbCompact: "compact",
+	verbRestart: "restart", verbCrash: "crash", verbSync: "sync", verbApply: "apply", verbCompact: "compact",
 	verbCampaign: "campaign", verbTick: "tick", verbLeaderLost: "leader-lost", verbPropose: "propose", verbConfig: "config",
-	verbTransfer: "transfer", verbRead: "read", verbUnreachable: "unreachable",
+	verbTransfer: "transfer", verbRead: "read",
 	verbDeliver: "deliver", verbDuplicate: "duplicate", verbDrop: "drop",
 }
 
@@ -70,8 +68,6 @@ func (a action) command() string {
 		s += fmt.Sprintf(" to=%d", a.peer)
 	case verbRead:
 		s += fmt.Sprintf(" id=%d", a.number)
-	case verbUnreachable:
-		s += fmt.Sprintf(" peer=%d", a.peer)
 	case verbSync, verbApply:
 		s += fmt.Sprintf(" n=%d", a.number)
 	case verbCrash:

@@ -15,11 +15,17 @@ type ledger struct {
 	grants    map[grant]consensus.ReplicaID          // who was voted for
 	votes     map[vote]ballotValue                   // on any disk, ever
 	chosen    map[consensus.Index]record             // by a quorum of disks under one ballot
-	committed []consensus.Entry                      // known to be committed by some replica, from BootstrapIndex+1 on
+	committed []commitment                           // known to be committed by some replica, from BootstrapIndex+1 on
 	applied   map[consensus.Index]consensus.Entry    // by some replica, with the data it got
 	configs   []configAt                             // the first and each applied one
 	reads     map[consensus.ReadID]consensus.Index   // asked for, with the least index that is a right answer
 	durable   map[consensus.ReplicaID]consensus.Term // highest term each disk has held
+}
+
+// commitment is a committed entry with the term of the replica that was first seen to know it.
+type commitment struct {
+	entry consensus.Entry
+	term  consensus.Term
 }
 
 type life struct {
@@ -70,7 +76,7 @@ func (l *ledger) last() consensus.Index {
 }
 
 func (l *ledger) at(i consensus.Index) consensus.Entry {
-	return l.committed[i-consensus.BootstrapIndex-1]
+	return l.committed[i-consensus.BootstrapIndex-1].entry
 }
 
 // configBefore is the membership in force for the slot.
@@ -231,10 +237,11 @@ func (n *news) leads() {
 	}
 }
 
-// complete: a leader has everything committed.
+// complete: a leader has everything committed in earlier terms. Not what was in later ones: votes may arrive so late that their
+// candidate begins to lead when others have done so in later terms.
 func (n *news) complete(term consensus.Term) {
 	for i := n.after.base + 1; i <= n.next.last(); i++ {
-		if i <= consensus.BootstrapIndex {
+		if i <= consensus.BootstrapIndex || n.next.committed[i-consensus.BootstrapIndex-1].term >= term {
 			continue
 		}
 		if rec, ok := at(n.after.log, i); !ok || !sameEntry(rec.entry, n.next.at(i)) {
@@ -258,7 +265,7 @@ func (n *news) commits() {
 				n.violated(Agreement, "replica %d has %s committed at %d, another one %s", v.id, describe(rec.entry), i, describe(known))
 			}
 		case i == n.next.last()+1:
-			n.next.committed = append(n.next.committed, rec.entry)
+			n.next.committed = append(n.next.committed, commitment{rec.entry, v.status.Term})
 		}
 	}
 }

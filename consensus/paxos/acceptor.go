@@ -19,12 +19,15 @@ func (c *core) onPrepare(m *consensus.Message) {
 		if m.Context == prepareElection && c.supports(m.From) {
 			return
 		}
+		if m.Context == prepareTransfer && c.promised > m.LogTerm {
+			return // who handed over does not lead any more, and its permission does not touch the leases of later leaders
+		}
 		c.promise(m.Term)
 		c.becomeFollower(0)
 	}
 	c.electionElapsed = 0
 	promise := consensus.Message{
-		To: m.From, Kind: KindPromise, Term: m.Term, Index: m.Index, Commit: c.decided, Hint: c.log.First() - 1,
+		To: m.From, Kind: KindPromise, Term: m.Term, Index: m.Index, Commit: c.decided, Hint: c.firstRecord() - 1,
 	}
 	records, through, ok := c.acceptedAfter(m.Index)
 	if !ok {
@@ -52,7 +55,7 @@ func (c *core) acceptedAfter(index consensus.Index) (records []consensus.Entry, 
 		return true
 	}
 	// What is handed out lies in the log only.
-	for from := max(index+1, c.log.First()); from <= c.window.base; {
+	for from := max(index+1, c.firstRecord()); from <= c.window.base; {
 		entries, err := c.readLog(from, c.window.base+1)
 		if err != nil {
 			return nil, 0, false

@@ -17,6 +17,7 @@ type campaign struct {
 type phase1 struct {
 	ballot   consensus.Term
 	context  uint64
+	orderer  consensus.Term  // of a transfer: the ballot of the leader that handed over
 	from     consensus.Index // it is about the slots above
 	promises map[consensus.ReplicaID]*promised
 	found    map[consensus.Index]slot // accepted by others: for each slot, under the highest ballot
@@ -111,6 +112,9 @@ func (c *core) decidedBallot() consensus.Term {
 	if s := c.window.at(c.decided); s != nil {
 		return s.ballot
 	}
+	if c.decided < c.firstRecord() {
+		return 0
+	}
 	entries, err := c.log.Entries(c.decided, c.decided+1, 1)
 	if err != nil || len(entries) != 1 || entries[0].Index != c.decided {
 		return 0
@@ -174,8 +178,12 @@ func (c *core) startPhase1(context uint64) {
 	if ballot >= maxNumber {
 		return
 	}
+	orderer := c.promised
 	c.promise(ballot)
 	c.campaign.phase = c.newPhase1(context)
+	if context == prepareTransfer {
+		c.campaign.phase.orderer = orderer
+	}
 	c.prepare(c.campaign.phase)
 }
 
@@ -192,7 +200,7 @@ func (c *core) prepare(p *phase1) {
 		if id == c.self {
 			continue
 		}
-		m := consensus.Message{To: id, Kind: KindPrepare, Term: p.ballot, Context: p.context, Index: p.from}
+		m := consensus.Message{To: id, Kind: KindPrepare, Term: p.ballot, LogTerm: p.orderer, Context: p.context, Index: p.from}
 		if known := p.promises[id]; known != nil {
 			if known.complete {
 				continue
@@ -257,7 +265,7 @@ func (c *core) onPromise(m *consensus.Message) {
 		known.complete = true
 	} else if next := consensus.Index(m.Context); next > known.through && next < maxNumber {
 		known.through = next
-		c.prepare(&phase1{ballot: p.ballot, context: p.context, promises: c.onlyMissing(p, m.From)})
+		c.prepare(&phase1{ballot: p.ballot, context: p.context, orderer: p.orderer, promises: c.onlyMissing(p, m.From)})
 	}
 	c.tryFinish()
 }

@@ -20,6 +20,7 @@ type core struct {
 	// here to be decided was decided; handed <= decided; window.base == handed.
 	promised    consensus.Term
 	window      window
+	unsure      consensus.Index // up to here, records in the log may be of values that were never decided
 	decided     consensus.Index // every slot up to here is decided, and this replica has its value
 	decidedTerm consensus.Term  // of the entry there; terms never fall from slot to slot
 	received    consensus.Index // every slot up to here is decided or accepted under promised
@@ -53,6 +54,7 @@ type core struct {
 	messages  []consensus.Message
 	after     []consensus.Message // wait for everything that is written by now
 	toWrite   []consensus.Index   // slots of the window
+	cutFrom   consensus.Index     // if not 0, the log is to be cut from here, and all slots of the window to be written again
 	install   *consensus.SnapshotMeta
 	ackDue    bool // what was accepted from the leader is to be acknowledged
 	hard      consensus.HardState
@@ -118,7 +120,12 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 	return c, nil
 }
 
-// restore reads what was accepted before the restart.
+// firstRecord is where the records of the log begin that may be told to others.
+func (c *core) firstRecord() consensus.Index { return max(c.log.First(), c.unsure+1) }
+
+// restore reads what was accepted before the restart. What is applied beyond the decided mark in the log may have come with a
+// snapshot, and a crash before the log was reset: then the records there are what this replica had once accepted, whether it was
+// decided or not. So they are treated as trimmed, and cut out of the log by the first write: every later one says that more is decided.
 func (c *core) restore() error {
 	term, err := c.log.Term(c.applied.index)
 	if err != nil && !errors.Is(err, consensus.ErrUnavailable) { // a hole: a snapshot was installed above it
@@ -150,12 +157,41 @@ func (c *core) restore() error {
 		}
 	}
 	c.highestSeen = max(c.highestSeen, c.promised)
+	if err := c.distrust(); err != nil {
+		return err
+	}
 	for c.decided < c.opts.HardState.Commit {
 		if c.window.at(c.decided+1) == nil {
 			return fmt.Errorf("%w: %w: entry %d was decided here but is not in the log; see \"A node that lost its data\" in docs/operations.md",
 				ErrInvalidOptions, consensus.ErrLostEntries, c.decided+1)
 		}
 		c.decideNext()
+	}
+	return nil
+}
+
+// distrust prepares to cut out the records that may be of values that were never decided.
+func (c *core) distrust() error {
+	from := max(c.opts.HardState.Commit+1, c.log.First())
+	if from > c.applied.index {
+		return nil
+	}
+	records, err := c.log.Entries(from, c.applied.index+1, 1)
+	if errors.Is(err, consensus.ErrUnavailable) || err == nil && len(records) == 0 {
+		return nil // only holes
+	}
+	if err != nil {
+		return fmt.Errorf("paxos: reading entries from %d: %w", from, err)
+	}
+	c.unsure, c.cutFrom = c.applied.index, from
+	for i := c.window.base + 1; i <= c.window.last(); i++ {
+		if s := c.window.at(i); s != nil {
+			if !c.load(s) {
+				return c.failure
+			}
+			s.write = unwritten
+			c.toWrite = append(c.toWrite, i)
+		}
 	}
 	return nil
 }

@@ -161,12 +161,31 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestLeases: no lease during a transfer, a change of voters, or when a majority does not meet every phase-1 quorum.
+// TestStaleTransfer: a leader's permission to be deposed ends with its leadership. Its successor in a transfer may come late, with a higher
+// ballot than that of another leader elected meanwhile, who may hold a lease.
+func TestStaleTransfer(t *testing.T) {
+	const first, second, late = consensus.Term(1<<16 | 2), consensus.Term(2<<16 | 2), consensus.Term(2<<16 | 3)
+	for name, c := range map[string]struct {
+		orderer consensus.Term
+		want    bool
+	}{"of the leader that is followed": {second, true}, "of one before": {first, false}, "of nobody": {0, false}} {
+		core, log := member(t, three)
+		step(t, core, consensus.Message{From: 2, To: 1, Kind: paxos.KindHeartbeat, Term: second, Commit: 1, Context: 1})
+		drain(t, core, log)
+		step(t, core, consensus.Message{From: 3, To: 1, Kind: paxos.KindPrepare, Term: late, LogTerm: c.orderer, Context: 1, Index: 1, Class: consensus.ClassForced})
+		drain(t, core, log)
+		if got := core.Status().Term == late; got != c.want {
+			t.Errorf("a transfer %s: promised %v", name, got)
+		}
+	}
+}
+
+// TestLeases: no lease during a transfer or a change of voters, and as many voters for it as every phase-1 quorum meets.
 func TestLeases(t *testing.T) {
 	core, log := member(t, three)
 	lead(t, core, log)
-	if core.Status().LeaseForbidden {
-		t.Error("forbidden from the start")
+	if s := core.Status(); s.LeaseForbidden || s.LeaseVoters != 2 {
+		t.Errorf("from the start: %+v", s)
 	}
 	if err := core.ProposeConfig(consensus.Config{Voters: []consensus.ReplicaID{1, 2}}); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ var errTrimmed = errors.New("paxos: the log does not reach back that far")
 
 // decidedAfter returns decided records that follow the index without a gap, up to the size of a message.
 func (c *core) decidedAfter(index consensus.Index) ([]consensus.Entry, error) {
-	if index+1 < c.log.First() {
+	if index+1 < c.firstRecord() {
 		return nil, errTrimmed
 	}
 	if index >= c.window.base {

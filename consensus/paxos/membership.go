@@ -61,7 +61,9 @@ func (c *core) configApplied(index consensus.Index, target consensus.Config) {
 	case c.campaign != nil && !c.voter():
 		c.becomeFollower(0)
 	case c.campaign != nil && c.campaign.phase != nil:
-		c.campaign.phase = c.newPhase1(c.campaign.phase.context)
+		before := c.campaign.phase
+		c.campaign.phase = c.newPhase1(before.context)
+		c.campaign.phase.orderer = before.orderer
 		c.prepare(c.campaign.phase)
 	case c.campaign == nil:
 		c.role = c.passiveRole()

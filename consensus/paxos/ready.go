@@ -29,7 +29,7 @@ func (c *core) hardState() consensus.HardState {
 }
 
 func (c *core) mustWrite() bool {
-	return len(c.toWrite) > 0 || c.install != nil || c.hardState() != c.hard
+	return len(c.toWrite) > 0 || c.cutFrom != 0 || c.install != nil || c.hardState() != c.hard
 }
 
 // Ready implements consensus.Core.
@@ -62,6 +62,10 @@ func (c *core) takeAppend(a *consensus.Append) {
 		return
 	}
 	a.Snapshot, c.install = c.install, nil
+	if a.Snapshot == nil {
+		a.TruncateFrom = c.cutFrom
+	}
+	c.cutFrom = 0
 	hard := c.hardState()
 	a.Sync = len(c.toWrite) > 0 || a.Snapshot != nil || hard.Term != c.hard.Term
 	if hard != c.hard {

@@ -6,6 +6,13 @@
 // revision, and holds the revisions against real time. That is linear in the length of the history, and exact.
 // Registers is an independent opinion: it forgets the revisions and lets porcupine search.
 //
+// What has no revision of its own is held against what must, or may, have been so between its beginning and its end: errors that
+// say something about the state (claims.go), leases and their time on clocks that drift (leases.go, lives.go).
+// Writes that nobody was told of are explained by operations of unknown outcome, each by one of its own (unknown.go). Streams of
+// watches are followed message by message (streams.go). Whoever knows what the log did (Commits) has more checked.
+//
+// Requests and answers that are in a history must not be changed any more.
+//
 // Package history is pure: it gets times and events from whoever recorded them.
 package history
 

@@ -1,0 +1,101 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/storage/lsm"
+	"github.com/quoratedb/quorate/storage/wal"
+)
+
+// pebbleDisks are the real log and the real state engine on a file system in memory that forgets at a crash what was not synced.
+//
+// The engine works in goroutines of its own, in real time, so such a run is not the same twice: its verdict counts, not
+// its hash. What those goroutines finish reaches the node as an event of its own.
+type pebbleDisks struct {
+	node   *node
+	fs     *vfs.MemFS
+	log    *wal.Log
+	engine *lsm.Engine
+	staged int // number of the last directory for a snapshot
+}
+
+func newPebbleDisks(n *node) *pebbleDisks { return &pebbleDisks{node: n, fs: vfs.NewCrashableMem()} }
+
+func (d *pebbleDisks) open() (*simLog, *simEngine, error) {
+	err := d.fs.RemoveAll("staging")
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: d.fs, SegmentBytes: 16 << 10, Inline: true}); err != nil {
+		return nil, nil, err
+	}
+	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: d.fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {
+		return nil, nil, err
+	}
+	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
+}
+
+func (d *pebbleDisks) crash(random *rand.Rand) {
+	clone := vfs.CrashCloneCfg{}
+	if random != nil {
+		clone = vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[random.IntN(3)], RNG: rand.New(rand.NewPCG(random.Uint64(), 1))}
+	}
+	old := d.fs
+	d.fs = old.CrashClone(clone)
+	d.close()
+}
+
+// close ends the goroutines of the engine. They work on what the dead process would have written: nobody sees it.
+func (d *pebbleDisks) close() {
+	if d.engine != nil {
+		_ = errors.Join(d.engine.Close(), d.log.Close())
+		d.engine = nil
+	}
+}
+
+func (d *pebbleDisks) check() error               { return nil }
+func (d *pebbleDisks) stagedFiles() replica.Files { return diskFiles{d} }
+
+// diskFiles are staged snapshots on the node's own file system: package lsm writes and ingests them there.
+type diskFiles struct{ disks *pebbleDisks }
+
+func (f diskFiles) TempDir(parent, prefix string) (string, error) {
+	f.disks.staged++
+	dir := fmt.Sprintf("%s/%s%d", parent, prefix, f.disks.staged)
+	return dir, f.disks.fs.MkdirAll(dir, 0o700)
+}
+
+func (f diskFiles) Create(name string) (replica.SyncWriter, error) {
+	return f.disks.fs.Create(name, vfs.WriteCategoryUnspecified)
+}
+
+func (f diskFiles) Open(name string) (io.ReadCloser, int64, error) {
+	file, err := f.disks.fs.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, info.Size(), nil
+}
+
+func (f diskFiles) RemoveAll(dir string) error { return f.disks.fs.RemoveAll(dir) }
+
+// flush has the engine flush, and lets done be called as an event of the node when its goroutine has finished.
+func (n *node) flush(engine *lsm.Engine, done func(error)) {
+	finished := make(chan error, 1)
+	engine.Flush(func(err error) { finished <- err })
+	n.push(n.w.now+time.Duration(n.random.Int64N(int64(30*time.Millisecond))), func() {
+		n.effect()
+		done(<-finished) // in real time this takes a moment; in virtual time it has been awaited
+	})
+}

@@ -120,7 +120,7 @@ var faultRanges = []faultRange{
 	{FaultPartition, 0.5, 3 * time.Second, nil, several},
 	{FaultPartial, 0.5, 3 * time.Second, nil, several},
 	{FaultIsolate, 0.7, 3 * time.Second, nil, several},
-	{FaultQuorumSwitch, 0.7, 2 * time.Second, between(5, 400), several},
+	{FaultQuorumSwitch, 1, 2 * time.Second, between(5, 1200), several},
 	{FaultBreak, 1, 0, nil, several},
 	{FaultClientPartition, 0.5, 2 * time.Second, nil, nil},
 	{FaultClientBreak, 1, 0, nil, nil},

@@ -214,7 +214,7 @@ func (w *world) switchQuorum(f *Fault, leader *node, random *rand.Rand) {
 			return
 		}
 		for _, n := range shared {
-			n.crashPlan = crashPlan{survival(random), time.Duration(random.Int64N(int64(50 * time.Millisecond))), separate}
+			n.crashPlan = crashPlan{survival(random), 5*time.Millisecond + time.Duration(random.Int64N(int64(50*time.Millisecond))), separate}
 			if fuse := random.IntN(20); fuse > 0 {
 				n.fuse = fuse
 			} else {

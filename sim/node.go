@@ -429,7 +429,7 @@ func (n *node) crash() {
 	}
 	n.w.after(max(plan.down, time.Millisecond), n.start)
 	if plan.then != nil {
-		n.w.after(time.Millisecond, plan.then)
+		n.w.after(4*time.Millisecond, plan.then) // what was sent before has arrived by then
 	}
 }
 

@@ -3,25 +3,25 @@ package main
 var livenessMutations = []Mutation{
 	{
 		Name: "liveness/promise-counted-from-arrival", Breaks: "a promise is counted from the arrival of its acknowledgement, not from the sending of the heartbeat",
-		File: "liveness/liveness.go", Verdicts: wrong, Seeds: 100,
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
 		Old: "until := p.sent[i].at + duration - c.options.DriftMargin",
 		New: "until := c.now + duration - c.options.DriftMargin",
 	},
 	{
 		Name: "liveness/promise-kept-too-short", Breaks: "a node keeps its promises for a third of what it said",
-		File: "liveness/liveness.go", Verdicts: wrong, Seeds: 100,
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
 		Old: "p.promised = max(p.promised, c.now+c.options.PromiseDuration)",
 		New: "p.promised = max(p.promised, c.now+c.options.PromiseDuration/3)",
 	},
 	{
 		Name: "liveness/epoch-never-changes", Breaks: "a promise after an interruption looks like the one before it",
-		File: "liveness/liveness.go", Verdicts: wrong, Seeds: 100,
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
 		Old: "if p.withdrawn || c.now >= p.promised || p.epoch == 0 {",
 		New: "if p.epoch == 0 {",
 	},
 	{
 		Name: "liveness/silence-never-noticed", Breaks: "a silent node is never taken for dead",
-		File: "liveness/liveness.go", Verdicts: stuck, Seeds: 40,
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 40,
 		Old: "\tif p.lapsed || c.now < c.lapseTime(p) {\n",
 		New: "\tif p.lapsed || c.now >= 0 {\n",
 	},

@@ -3,7 +3,7 @@ package main
 var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/read-one-revision-early", Breaks: "a read at an old revision misses the version written at that very revision",
-		File: "storage/mvcc/reader.go", Verdicts: wrong, Seeds: 40,
+		File: "storage/mvcc/reader.go", Verdicts: noticed, Seeds: 40,
 		Old: "\t\tif from.Rev <= at {\n",
 		New: "\t\tif from.Rev < at {\n",
 	},
@@ -27,7 +27,7 @@ var mvccMutations = []Mutation{
 	},
 	{
 		Name: "mvcc/history-skips", Breaks: "the history leaves out the first change of the revision it starts at",
-		File: "storage/mvcc/history.go", Verdicts: wrong, Seeds: 40,
+		File: "storage/mvcc/history.go", Verdicts: noticed, Seeds: 40,
 		Old: "r.visitVersions(Locator{Rev: from}, Locator{Rev: to + 1},",
 		New: "r.visitVersions(Locator{Rev: from, Sub: 1}, Locator{Rev: to + 1},",
 	},
@@ -39,7 +39,7 @@ var mvccMutations = []Mutation{
 	},
 	{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
-		File: "storage/mvcc/scan.go", Verdicts: wrong, Seeds: 60,
+		File: "storage/mvcc/scan.go", Verdicts: noticed, Seeds: 60,
 		Old: "\t\trow = m.active.entry().value.latest\n",
 		New: "\t\tif !inFrozen || frozen != least {\n\t\t\trow = m.active.entry().value.latest\n\t\t}\n",
 	},
@@ -57,7 +57,7 @@ var mvccMutations = []Mutation{
 	},
 	{
 		Name: "mvcc/count-limited", Breaks: "the count of a range with a limit is that of the page",
-		File: "storage/mvcc/ranges.go", Verdicts: wrong, Seeds: 40,
+		File: "storage/mvcc/ranges.go", Verdicts: noticed, Seeds: 40,
 		Old: "\t\tcount = limit + after\n",
 		New: "\t\tcount = min(limit, limit+after)\n",
 	},

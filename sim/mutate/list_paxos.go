@@ -46,10 +46,10 @@ var paxosMutations = []Mutation{
 		New: "need := c.quorums.phase2(len(voters)) - 1",
 	},
 	{
-		Name: "paxos/first-value-wins", Breaks: "of the values that phase 1 finds for a slot the first one is taken, not the one under the highest ballot",
+		Name: "paxos/own-value-wins", Breaks: "for a slot in which it accepted something itself, a new leader proposes that, though others report a value under a higher ballot",
 		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 80,
-		Old: "} else if p.found[e.Index].ballot < ballot {",
-		New: "} else if p.found[e.Index].ballot == 0 {",
+		Old: "i > c.decided && p.found[i].ballot < s.ballot {",
+		New: "i > c.decided {",
 	},
 	{
 		Name: "paxos/others-values-dropped", Breaks: "a new leader proposes only what it had accepted itself, not what the others report",
@@ -83,19 +83,19 @@ var paxosMutations = []Mutation{
 	},
 	{
 		Name: "paxos/barrier-confirmed-by-nobody", Breaks: "a read barrier counts answers to the heartbeat before it",
-		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: wrong, Seeds: 60,
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
 		Old: "beat: c.lead.beat + 1})",
 		New: "beat: c.lead.beat})",
 	},
 	{
 		Name: "paxos/barrier-without-quorum", Breaks: "one replica, the leader itself, is enough to confirm a read barrier",
-		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: wrong, Seeds: 60,
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 60,
 		Old: "need := c.quorums.confirm(len(voters))",
 		New: "need := 1",
 	},
 	{
 		Name: "paxos/lost-messages-not-repeated", Breaks: "an accept message that is lost is not sent again",
-		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: stuck, Seeds: 40,
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 40,
 		Old: "\t\t\tlost = append(lost, s.index)\n",
 		New: "",
 	},

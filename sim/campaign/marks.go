@@ -22,6 +22,7 @@ var knownMarks = []string{
 	"node lost",
 	"node lost its data",
 	"proclaimed",
+	"read under the lease",
 	"set read",
 	"slow sync",
 	"snapshot cut short",

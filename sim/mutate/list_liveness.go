@@ -19,10 +19,4 @@ var livenessMutations = []Mutation{
 		Old: "if p.withdrawn || c.now >= p.promised || p.epoch == 0 {",
 		New: "if p.epoch == 0 {",
 	},
-	{
-		Name: "liveness/silence-never-noticed", Breaks: "a silent node is never taken for dead",
-		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 40,
-		Old: "\tif p.lapsed || c.now < c.lapseTime(p) {\n",
-		New: "\tif p.lapsed || c.now >= 0 {\n",
-	},
 }

@@ -65,8 +65,8 @@ type outcome struct {
 
 // trial is what all mutations are tried with: one program that has all of them.
 type trial struct {
-	program, dir string
-	options      *options
+	program string
+	options *options
 
 	mu    sync.Mutex
 	known map[seedRange]outcome // of single seeds, without a mutation
@@ -174,7 +174,7 @@ func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
-		"-protocol", string(seeds.protocol), "-dir", t.dir)
+		"-protocol", string(seeds.protocol))
 	cmd.Env = append(os.Environ(), environment+"="+mutation)
 	var diagnosis head
 	cmd.Stderr = &diagnosis

@@ -27,23 +27,22 @@ func main() {
 	first := flag.Uint64("first", 1, "first seed")
 	count := flag.Int("count", 1, "seeds")
 	protocol := flag.String("protocol", "", "raft, paxos, or nothing: what the seed says")
-	dir := flag.String("dir", "", "for temporary files")
 	flag.Parse()
 	go watchMemory()
 	out := json.NewEncoder(os.Stdout)
 	for seed := *first; seed < *first+uint64(*count); seed++ {
-		if err := run(out, seed, sim.Protocol(*protocol), *dir); err != nil {
+		if err := run(out, seed, sim.Protocol(*protocol)); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-func run(out *json.Encoder, seed uint64, protocol sim.Protocol, dir string) error {
+func run(out *json.Encoder, seed uint64, protocol sim.Protocol) error {
 	if err := out.Encode(line{Seed: seed}); err != nil {
 		return err
 	}
-	result := sim.Run(sim.NewPlan(seed, sim.PlanOptions{Protocol: protocol}), sim.RunOptions{Dir: dir})
+	result := sim.Run(sim.NewPlan(seed, sim.PlanOptions{Protocol: protocol}), sim.RunOptions{})
 	return out.Encode(line{Seed: seed, Verdict: result.Verdict, Problem: result.Problem})
 }
 

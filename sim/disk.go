@@ -103,6 +103,9 @@ func (l *simLog) Write(parts []storage.GroupAppend) error {
 
 func (l *simLog) Sync() error {
 	n := l.node
+	if n.crashAtSync && n.up {
+		n.fuse = 1
+	}
 	n.effect()
 	n.w.happened(traceSync, n.number(), 0, 0)
 	if n.up && n.slow.sync > 0 {

@@ -192,21 +192,29 @@ func (w *world) injectPartition(f *Fault, n *node, random *rand.Rand) bool {
 	return true
 }
 
+// switchTime is enough for an election.
+const switchTime = 1500 * time.Millisecond
+
 // switchQuorum has one majority work without the others, and then another, which shares as few nodes with it as possible. Those crash in
 // between, soon or a few effects later.
 func (w *world) switchQuorum(f *Fault, leader *node, random *rand.Rand) {
+	if w.now < w.switchingUntil {
+		return // two at a time leave no quorum at all
+	}
+	w.switchingUntil = w.now + milliseconds(f.Amount) + switchTime + f.Duration
 	others := w.others(leader, 0)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	majority := len(w.nodes)/2 + 1
 	shared := others[max(0, len(w.nodes)-majority-1):][:min(2*majority-len(w.nodes), len(others))]
 	first := func(n *node) bool { return n == leader || slices.Contains(others[:majority-1], n) }
 	second := func(n *node) bool { return slices.Contains(shared, n) || !first(n) }
-	w.separate(first, milliseconds(f.Amount))
+	// Longer than until the crash, so that the others do not catch up in between.
+	w.separate(first, milliseconds(f.Amount)+120*time.Millisecond)
 	separated := false
 	separate := func() {
 		if !separated && !w.ended {
 			separated = true
-			w.separate(second, f.Duration+time.Second)
+			w.separate(second, f.Duration+switchTime-100*time.Millisecond)
 		}
 	}
 	w.after(milliseconds(f.Amount), func() {
@@ -215,10 +223,10 @@ func (w *world) switchQuorum(f *Fault, leader *node, random *rand.Rand) {
 		}
 		for _, n := range shared {
 			n.crashPlan = crashPlan{survival(random), 5*time.Millisecond + time.Duration(random.Int64N(int64(50*time.Millisecond))), separate}
-			if fuse := random.IntN(20); fuse > 0 {
-				n.fuse = fuse
+			if random.IntN(3) == 0 {
+				n.fuse = 1 + random.IntN(20)
 			} else {
-				n.crash()
+				n.crashAtSync = true
 			}
 		}
 		w.after(100*time.Millisecond, separate) // where nothing happens, nobody crashes
@@ -337,7 +345,7 @@ func (w *world) heal() {
 		}
 	}
 	for _, n := range w.nodes {
-		n.slow, n.fuse = slowness{}, 0
+		n.slow, n.fuse, n.crashAtSync = slowness{}, 0, false
 		n.frozenUntil = min(n.frozenUntil, w.now)
 		n.clock.set(w.now, n.rate, 0)
 		n.clockChanged()

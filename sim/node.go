@@ -39,27 +39,29 @@ type node struct {
 	damage      damage
 
 	// The process.
-	up        bool
-	life      uint64 // number of the process
-	fuse      int    // effects until it crashes; 0: it does not
-	crashPlan crashPlan
-	store     *replica.Store
-	replica   *replica.Replica
-	machine   replica.Machine
-	gateway   *gateway.Gateway
-	transport *transport
-	driver    *coroutine
-	current   *coroutine // the one that runs at the moment; nil: the event loop
-	jobs      []*coroutine
-	streams   []*serverStream
-	failed    error
-	excused   bool // something happened to its disks that explains a failure
-	woken     bool // Round has something to do
-	driving   bool // the driver waits in the middle of a round
-	roundAt   time.Duration
-	roundID   uint64
-	next      consensus.Index // the entry that it must apply next
-	rounds    int
+	up   bool
+	life uint64 // number of the process
+	fuse int    // effects until it crashes; 0: it does not
+	// crashAtSync: it crashes when it next asks its disk to make something durable.
+	crashAtSync bool
+	crashPlan   crashPlan
+	store       *replica.Store
+	replica     *replica.Replica
+	machine     replica.Machine
+	gateway     *gateway.Gateway
+	transport   *transport
+	driver      *coroutine
+	current     *coroutine // the one that runs at the moment; nil: the event loop
+	jobs        []*coroutine
+	streams     []*serverStream
+	failed      error
+	excused     bool // something happened to its disks that explains a failure
+	woken       bool // Round has something to do
+	driving     bool // the driver waits in the middle of a round
+	roundAt     time.Duration
+	roundID     uint64
+	next        consensus.Index // the entry that it must apply next
+	rounds      int
 }
 
 // crashed is what an effect panics with when the fuse has burnt down.
@@ -435,7 +437,7 @@ func (n *node) crash() {
 
 // end lets go of everything that was the process.
 func (n *node) end() {
-	n.up, n.fuse = false, 0
+	n.up, n.fuse, n.crashAtSync = false, 0, false
 	n.count()
 	for _, c := range append(n.jobs, n.driver) {
 		if c != nil && c != n.current {

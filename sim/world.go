@@ -28,6 +28,8 @@ type world struct {
 	truth   *truth
 	history history.History
 
+	switchingUntil time.Duration // a switch of quorums is under way
+
 	base     time.Duration // when the clients' work began: faults count from here
 	healed   time.Duration // when all faults ended
 	ended    bool          // clients are asked to stop

@@ -3,7 +3,7 @@ package main
 var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/unknown-write-repeated", Breaks: "a write whose outcome is unknown, because the connection to the leader broke, is sent again",
-		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tif c.read {\n\t\t\tagain = append(again, c)\n",
 		New: "\t\tif c.sentTo == node {\n\t\t\tagain = append(again, c)\n",
 	},
@@ -15,25 +15,25 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/barrier-shared-late", Breaks: "a read that comes while a barrier is on its way shares that barrier",
-		File: "gateway/barriers.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/barriers.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tb.waiting = append(b.waiting, c)\n",
 		New: "\tif b.flying {\n\t\tb.asked = append(b.asked, c)\n\t\treturn\n\t}\n\tb.waiting = append(b.waiting, c)\n",
 	},
 	{
 		Name: "gateway/barrier-not-awaited", Breaks: "a read goes ahead when its barrier is answered, before the local replica has applied what the barrier names",
-		File: "gateway/peer.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/peer.go", Verdicts: noticed, Seeds: 100,
 		Old: "g.shard.WaitApplied(index, func(err error) { g.barrierApplied(calls, err) })",
 		New: "g.barrierApplied(calls, nil)",
 	},
 	{
 		Name: "gateway/serializable-for-linearizable", Breaks: "every range is served from the local state as it is",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tcase shard.IsSerializable(c.Req):\n",
 		New: "\tcase shard.IsSerializable(c.Req) || c.Req.Range != nil:\n",
 	},
 	{
 		Name: "gateway/read-without-lease", Breaks: "a node that takes itself for the leader reads without a lease",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif !g.shard.LeaseValid() {\n\t\treturn false\n\t}\n\tresp, err := g.shard.Read(c.Req)\n\tif !g.shard.LeaseValid() {\n",
 		New: "\tif !g.shard.IsLeader() {\n\t\treturn false\n\t}\n\tresp, err := g.shard.Read(c.Req)\n\tif !g.shard.IsLeader() {\n",
 	},
@@ -45,7 +45,7 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/answered-twice", Breaks: "a call that has ended can be answered again",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif c.answered.Swap(true) {\n\t\treturn\n\t}\n",
 		New: "\tc.answered.Store(true)\n",
 	},

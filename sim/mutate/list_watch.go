@@ -3,7 +3,7 @@ package main
 var watchMutations = []Mutation{
 	{
 		Name: "watch/gap-at-compaction", Breaks: "a watch that needs compacted changes goes on silently after them instead of ending",
-		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tif g.next >= compacted {\n\t\t\tcontinue\n\t\t}\n",
 		New: "\t\tg.next = max(g.next, compacted)\n\t\tif g.next >= compacted {\n\t\t\tcontinue\n\t\t}\n",
 	},
@@ -15,31 +15,31 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/lost-at-rejoin", Breaks: "a watch that was behind rejoins the live feed one revision too early",
-		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 100,
 		Old: "g.next > h.dispatched {\n",
 		New: "g.next >= h.dispatched {\n",
 	},
 	{
 		Name: "watch/repeated-after-gap", Breaks: "after an interruption of the feed a watch gets the last revision again",
-		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 100,
 		Old: "h.detach(g, h.dispatched+1)",
 		New: "h.detach(g, h.dispatched)",
 	},
 	{
 		Name: "watch/gap-after-snapshot", Breaks: "revisions that came with a snapshot are taken for dispatched",
-		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\th.feed.reset(revision)\n",
 		New: "\t\th.feed.last = revision\n",
 	},
 	{
 		Name: "watch/start-off-by-one", Breaks: "a watch that starts at the newest revision misses it",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tlive := next > h.dispatched\n",
 		New: "\tlive := next >= h.dispatched\n",
 	},
 	{
 		Name: "watch/progress-too-early", Breaks: "progress is told although some watch of the stream is behind",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 60,
+		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif dispatched < s.progressWant || len(s.lagging) > 0 {\n",
 		New: "\tif dispatched < s.progressWant {\n",
 	},
@@ -51,13 +51,13 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/revision-split", Breaks: "the changes of one revision are spread over several batches",
-		File: "gateway/watch/outbox.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/watch/outbox.go", Verdicts: noticed, Seeds: 100,
 		Old: "b.sizeBytes >= batchBytes && b.Revision != revision {",
 		New: "b.sizeBytes >= batchBytes && b.Revision != revision || len(b.Events) >= 2 {",
 	},
 	{
 		Name: "watch/wrong-previous", Breaks: "the previous version in an event is the new one",
-		File: "gateway/watch/event.go", Verdicts: noticed, Seeds: 40,
+		File: "gateway/watch/event.go", Verdicts: noticed, Seeds: 100,
 		Old: "Source.Row(e.effect.Prev)",
 		New: "Source.Row(e.effect.At)",
 	},

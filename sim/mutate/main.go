@@ -79,9 +79,17 @@ func (o *options) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(o.only) == 0 && (o.list || o.check) {
+		selected = mutations()
+	}
 	if o.list {
 		for i := range selected {
-			fmt.Printf("%s | %s | %s | %d seeds\n", selected[i].Name, selected[i].Layer, selected[i].Breaks, selected[i].Seeds)
+			m := &selected[i]
+			fmt.Printf("%s | %s | %s | %d seeds", m.Name, m.Layer, m.Breaks, m.Seeds)
+			if m.Unseen != "" {
+				fmt.Printf(" | not found yet: %s", m.Unseen)
+			}
+			fmt.Println()
 		}
 		return nil
 	}
@@ -124,7 +132,7 @@ func (o *options) runAll(ctx context.Context, t *tree, selected []Mutation) ([]R
 	}
 	defer os.RemoveAll(dir)
 	all, reasons := t.applicable()
-	run := &trial{program: filepath.Join(dir, "worker"), dir: dir, options: o, known: map[seedRange]outcome{}}
+	run := &trial{program: filepath.Join(dir, "worker"), options: o, known: map[seedRange]outcome{}}
 	if err := t.build(ctx, all, dir, run.program); err != nil {
 		return nil, err
 	}

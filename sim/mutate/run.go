@@ -65,8 +65,8 @@ type outcome struct {
 
 // trial is what all mutations are tried with: one program that has all of them.
 type trial struct {
-	program, dir string
-	options      *options
+	program string
+	options *options
 
 	mu    sync.Mutex
 	known map[seedRange]outcome // of single seeds, without a mutation

@@ -170,6 +170,9 @@ func (r *Replica) checkContinuity() error {
 			return nil // to reset the log would take back what was accepted above the snapshot
 		}
 		found, err := r.log.Term(applied)
+		if errors.Is(err, consensus.ErrUnavailable) {
+			return nil // a hole, with entries above it that must not be forgotten: only in sparse logs, whose core knows what to do
+		}
 		if err != nil {
 			return fmt.Errorf("read the term of entry %d, the last one applied: %w", applied, err)
 		}

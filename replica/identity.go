@@ -254,25 +254,28 @@ func (r *Replica) considerIdentity(now time.Duration) {
 	if !r.held() || r.identity.saving {
 		return
 	}
-	fresh, members := 0, 0
+	fresh, members, lost := 0, 0, 0
 	for _, h := range r.identity.heard {
 		if h.new {
 			fresh++
 		}
-		if h.standing == standingMember {
+		switch h.standing {
+		case standingMember:
 			members++
+		case standingLost:
+			lost++
 		}
 	}
 	nodes := len(r.store.opts.Nodes)
 	all := len(r.identity.heard) == nodes-1
+	isNew := r.identity.standing == standingNew
 	switch {
-	case r.identity.standing == standingNew:
-		// Nobody votes before the promises of an earlier process have ended, so this wait costs nothing.
-		if 2*(fresh+1) > nodes && (all || now-r.store.opened >= promiseDuration(r.store.opts)) {
-			r.saveIdentity(r.self)
-		}
-	case all && members == 0 && 2*fresh <= nodes:
+	case all && members == 0 && (lost > 0 || !isNew):
 		r.store.fail(fmt.Errorf("group %d: %w: restore the cluster from a backup", r.group, ErrNoCopy))
+	case isNew && lost == 0 && 2*(fresh+1) > nodes && (all || now-r.store.opened >= promiseDuration(r.store.opts)):
+		// Whoever has lost something shows that there was a cluster. Nobody votes before the promises of an earlier
+		// process have ended, so this wait costs nothing.
+		r.saveIdentity(r.self)
 	}
 }
 

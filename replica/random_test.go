@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -146,15 +147,27 @@ func (w *world) fault() {
 				w.net.links[n.index][i].delay = d
 			}
 		}
-	case p < 56 && len(w.nodes) > 1 && w.wiped == nil && w.majorities() && w.whole():
+	case p < 58 && w.majorities() && w.mayWipe(n):
 		n.wipe(w.random.IntN(2) == 0)
-		w.wiped = n
-	case p < 58 && w.wiped != nil && w.random.IntN(2) == 0: // once more, before it has recovered
-		w.wiped.wipe(w.random.IntN(2) == 0)
+		if !slices.Contains(w.wiped, n) {
+			w.wiped = append(w.wiped, n)
+		}
 	case p < 61 && n != other && n.up && other.up:
 		n.store.PeerDown(other.id, false)
 		n.store.PeerUp(other.id)
 	}
+}
+
+// mayWipe tells whether the node can lose its disks and nothing that was acknowledged is lost with them: fewer than half of the
+// nodes are without what they had at any time, again and again if need be.
+func (w *world) mayWipe(n *simNode) bool {
+	switch {
+	case slices.Contains(w.wiped, n):
+		return w.random.IntN(2) == 0
+	case len(w.wiped) > 0:
+		return len(w.wiped) < (len(w.nodes)-1)/2
+	}
+	return len(w.nodes) > 2 && w.whole()
 }
 
 // recover heals everything: then the cluster must serve, answer what is open, and be of one mind.

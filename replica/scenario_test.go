@@ -20,6 +20,7 @@ import (
 //	get NODE key                          a linearizable read
 //	answers                               what was answered since the last time
 //	crash | restart | cut | heal | pause NODE [from=NODE]
+//	delay NODE 150ms                      what it sends from now on takes so long
 //	slow NODE                             its disk does not finish a sync until "fast"
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
 //	cut-log NODE N                        takes the last entries from the log of a node that is down
@@ -214,6 +215,14 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			t.Fatal(err)
 		}
 		n.pausedUntil = s.w.now + duration
+	case "delay":
+		duration, err := time.ParseDuration(args[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.w.nodes {
+			s.w.net.links[s.node(args[0]).index][i].delay = duration
+		}
 	case "slow", "fast":
 		n := s.node(args[0])
 		n.store.slowUntil = n.clock() + time.Hour

@@ -28,7 +28,7 @@ type world struct {
 	net     *network
 	oracle  *oracle
 	diskIDs uint64
-	wiped   *simNode // lost its disks, and its new replica is not yet a voter
+	wiped   []*simNode // lost their disks, and not all of their new replicas are voters yet
 	err     error
 	figures figures
 }
@@ -294,7 +294,7 @@ func (w *world) whole() bool {
 		if m := (membership{config: n.replica.machine.Config(), wanted: leader.replica.wanted()}); !m.settled() || n.replica.configAt > n.replica.flush.durable {
 			return false
 		}
-		if p, ok := leader.replica.placement(n.id); !ok || p.Disk != n.disk {
+		if p, ok := leader.replica.placement(n.id); n.disk != 0 && (!ok || p.Disk != n.disk) {
 			return false
 		}
 	}
@@ -369,7 +369,7 @@ func (w *world) observe() {
 		}
 	}
 	w.oracle.observeLeases()
-	if w.wiped != nil && w.whole() {
+	if len(w.wiped) > 0 && w.whole() {
 		w.wiped = nil
 	}
 }

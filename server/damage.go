@@ -127,3 +127,22 @@ func (d *DataDir) moveData(to string) error {
 	}
 	return syncDirectory(d.Path)
 }
+
+// noteDamage has the next start set the data aside if that is what the error calls for.
+func (s *Server) noteDamage(err error) {
+	if s.dir == nil || !Damaged(err) || !s.options.repairs() {
+		return
+	}
+	s.logger.Error("the data of this node is damaged: it will be set aside, and the node gets the data from the others", "reason", err)
+	if err := s.dir.noteDamage(err, time.Now()); err != nil {
+		s.logger.Error("the damaged data could not be marked to be set aside", "error", err)
+	}
+}
+
+// noRepair completes an error that this node does nothing about by itself.
+func (s *Server) noRepair(err error) error {
+	if s.options.repairs() {
+		return err
+	}
+	return s.options.noRepair(err)
+}

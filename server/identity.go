@@ -20,16 +20,15 @@ import (
 // Why a data directory was refused. The errors that OpenDataDir returns wrap
 // these and say what was found and what to do.
 var (
-	ErrForeignDirectory    = errors.New("the directory holds something else")
-	ErrOtherCluster        = errors.New("the data belongs to another cluster")
-	ErrOtherNode           = errors.New("the data belongs to another node")
-	ErrOtherConsensus      = errors.New("the data belongs to another consensus protocol")
-	ErrOtherQuorums        = errors.New("the data belongs to a cluster with other quorums")
-	ErrNewerFormat         = errors.New("the data was written by a newer version")
-	ErrCorruptIdentity     = errors.New("the identity file is damaged")
-	ErrDirectoryInUse      = errors.New("another process uses the directory")
-	ErrNotWritable         = errors.New("the directory cannot be written")
-	ErrNoMembershipChanges = errors.New("membership changes are not there yet")
+	ErrForeignDirectory = errors.New("the directory holds something else")
+	ErrOtherCluster     = errors.New("the data belongs to another cluster")
+	ErrOtherNode        = errors.New("the data belongs to another node")
+	ErrOtherConsensus   = errors.New("the data belongs to another consensus protocol")
+	ErrOtherQuorums     = errors.New("the data belongs to a cluster with other quorums")
+	ErrNewerFormat      = errors.New("the data was written by a newer version")
+	ErrCorruptIdentity  = errors.New("the identity file is damaged")
+	ErrDirectoryInUse   = errors.New("another process uses the directory")
+	ErrNotWritable      = errors.New("the directory cannot be written")
 )
 
 // DataFormat is the version of everything in a data directory. A program reads
@@ -216,10 +215,8 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 	content, err := readBounded(filepath.Join(d.Path, identityFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if options.Node.InitialClusterState == ClusterExisting {
-			return fmt.Errorf("it is empty, and with --initial-cluster-state=existing this node would join a running cluster: %w; "+
-				"start all nodes of a new cluster with --initial-cluster-state=new", ErrNoMembershipChanges)
-		}
+		// In an existing cluster a node of it that has nothing has lost what it had.
+		want.Lost = options.Node.InitialClusterState == ClusterExisting
 		d.Identity, d.Fresh = want, true
 		if err := writeIdentity(d.Path, want); err != nil {
 			return err

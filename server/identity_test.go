@@ -126,7 +126,11 @@ func TestDataDirOfOtherQuorums(t *testing.T) {
 func TestDataDirForeign(t *testing.T) {
 	empty := optionsIn(t, t.TempDir())
 	empty.Node.InitialClusterState = ClusterExisting
-	wantRefusal(t, empty, ErrNoMembershipChanges, "--initial-cluster-state=new")
+	existing := mustOpen(t, empty)
+	if !existing.Fresh || !existing.Identity.Lost {
+		t.Errorf("a node of an existing cluster, with nothing: %+v", existing.Identity)
+	}
+	mustClose(t, existing)
 
 	etcd := optionsIn(t, t.TempDir())
 	if err := os.MkdirAll(filepath.Join(etcd.Node.DataDir, "member", "wal"), 0o700); err != nil {

@@ -36,7 +36,7 @@ type State struct {
 // stateFormat 1 had no placements.
 const stateFormat = 2
 
-// Prefixes of this package's rows; those of mvcc are 'r', 'k' and one row of 'm'.
+// Prefixes of this package's rows; those of mvcc are 'r', 'k' and one row of 'm', that of package replica is 'i'.
 const (
 	leasePrefix      = 'l'
 	attachmentPrefix = 'a'

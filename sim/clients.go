@@ -105,17 +105,6 @@ func (c *client) Sleep(d time.Duration) error {
 	return nil
 }
 
-// insteadOf is the node that clients turn to when everything is healed and one is lost for good.
-func (w *world) insteadOf(node int) int {
-	for range w.nodes {
-		if !w.ended || w.nodes[node-1].lostReason == "" {
-			break
-		}
-		node = node%len(w.nodes) + 1
-	}
-	return node
-}
-
 // latency is how long a message between the client and a node takes.
 func (c *client) latency() time.Duration {
 	return 20*time.Microsecond + time.Duration(c.link.Int64N(int64(500*time.Microsecond)))
@@ -128,7 +117,6 @@ func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Respo
 	if timeout == 0 {
 		timeout = 5 * time.Second
 	}
-	node = c.w.insteadOf(node)
 	req = copyRequest(req)
 	var resp *kv.Response
 	err := ErrClientTimeout
@@ -207,7 +195,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			}
 			lost.answered = true
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
-			if err != nil && kv.CodeOf(err) == 0 && !w.damaged() {
+			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
 			w.after(c.latency(), func() {
@@ -345,7 +333,6 @@ func (c *client) Watch(node int) (WatchStream, error) {
 	if c.over {
 		return nil, ErrEnded
 	}
-	node = c.w.insteadOf(node)
 	n := c.w.nodes[node-1]
 	s := &clientStream{c: c, node: n, broken: true}
 	err := ErrClientTimeout

@@ -11,14 +11,15 @@ import (
 	"github.com/quoratedb/quorate/storage"
 )
 
-// Damage is what a disk does to data that was written and synced. No consensus protocol survives it on a quorum of nodes, so at most
-// a minority is ever damaged: a fault that would damage one more does nothing. The real log and engine have checksums, so
+// Damage is what a disk does to data that was written and synced. The real log and engine have checksums, so
 // what is rotten is found when it is read, by storage.ErrCorrupt, and never read as something else.
 //
-// A sync that lies is found by nobody. What follows from it is only judged where it is harmless: if an honest sync comes
-// before the crash nothing was lost; if not, the node has forgotten what it acknowledged and must not come back.
+// A sync that lies need not be found by anybody (see "What remains" in docs/decisions/0012-lost-replicas.md): a vote that vanished without a
+// witness is not noticed. So the node does not go on with what it forgot: if an honest sync comes before the crash nothing was
+// lost; if not, it gets new disks. For the same reason a disk never comes back as it was at an earlier time. A disk that was replaced
+// does come back: it is refused because of its ID.
 //
-// A node that is damaged serves as long as it can. Once it stops, or everything is healed, it is lost.
+// A node that is damaged serves as long as it can. Once it stops, or everything is healed, it gets new disks; see repair.go.
 type damage struct {
 	// why says what happened to the node's data; "": it is whole.
 	why string
@@ -27,61 +28,7 @@ type damage struct {
 	entries []consensus.Index
 	lying   bool // syncs say that they are done, and do nothing
 	lied    bool // and one has done so since the last honest one
-}
-
-// mayDamage tells whether one more node may be damaged, and remembers why it is.
-func (w *world) mayDamage(n *node, why string) bool {
-	if n.lostReason != "" || w.plan.Engine != Memory {
-		return false
-	}
-	if n.damage.why == "" {
-		damaged := 0
-		for _, other := range w.nodes {
-			if other.damage.why != "" {
-				damaged++
-			}
-		}
-		if damaged >= (len(w.nodes)-1)/2 {
-			return false
-		}
-	}
-	n.damage.why = why
-	w.mark("damage")
-	return true
-}
-
-// damaged tells whether any node is.
-func (w *world) damaged() bool {
-	for _, n := range w.nodes {
-		if n.damage.why != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// lost takes the node out of service for good, because its durable state is not what it was.
-func (n *node) lost(reason string) {
-	if n.lostReason != "" {
-		return
-	}
-	n.lostReason = reason
-	n.w.mark("node lost its data")
-	if n.w.reading() {
-		n.w.line("node %d is lost: %s", n.id, reason)
-	}
-	if n.up {
-		n.end()
-	}
-}
-
-// removeDamaged takes the nodes out of service that are damaged and have not noticed.
-func (w *world) removeDamaged() {
-	for _, n := range w.nodes {
-		if n.damage.why != "" {
-			n.lost(n.damage.why)
-		}
-	}
+	wiped   bool // the disks are as they should be, but taken away
 }
 
 func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
@@ -99,16 +46,12 @@ func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
 			w.rotEntries(n, random, "a misdirected write in the log")
 		}
 	case FaultLyingSync:
-		if w.mayDamage(n, "its disk lied about syncs") {
+		if w.plan.Engine == Memory && w.mayDamage(n, "its disk lied about syncs") {
 			n.damage.lying = true
 			w.undo(f, func() { n.damage.lying = false })
 		}
-	case FaultWipe:
-		if w.mayDamage(n, "its disk was replaced by an empty one") {
-			n.lost(n.damage.why)
-		}
 	default:
-		return false
+		return w.injectLoss(f, n)
 	}
 	return true
 }

@@ -137,7 +137,9 @@ var faultRanges = []faultRange{
 	{FaultRotLog, 0.2, 0, nil, majority},
 	{FaultMisdirected, 0.2, 0, nil, majority},
 	{FaultLyingSync, 0.3, time.Second, nil, majority},
-	{FaultWipe, 0.1, 0, nil, majority},
+	{FaultWipe, 0.15, time.Second, nil, majority},
+	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
+	{FaultOldDisk, 0.5, time.Second, nil, majority},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {

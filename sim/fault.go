@@ -63,8 +63,13 @@ const (
 	FaultMisdirected FaultKind = "misdirected"
 	// FaultLyingSync lets Node's syncs do nothing and say that they did.
 	FaultLyingSync FaultKind = "lying-sync"
-	// FaultWipe replaces Node's disks by empty ones.
+	// FaultWipe replaces Node's disks by empty ones, and nobody tells the node.
 	FaultWipe FaultKind = "wipe"
+	// FaultWipeNoticed replaces Node's disks by empty ones, and the node knows that it has lost something.
+	FaultWipeNoticed FaultKind = "wipe-noticed"
+	// FaultOldDisk puts the disks back that Node had before they were replaced; the others must refuse them. If
+	// there are none it replaces them, so that the next such fault can.
+	FaultOldDisk FaultKind = "old-disk"
 )
 
 // inject lets a fault happen.
@@ -335,9 +340,9 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 	return true
 }
 
-// heal ends all faults, takes damaged nodes out of service and starts all others.
+// heal ends all faults, gives damaged nodes new disks and starts all others.
 func (w *world) heal() {
-	w.removeDamaged()
+	w.replaceDamaged()
 	w.net.heal()
 	for _, c := range w.clients {
 		for i := range c.conns {

@@ -49,8 +49,6 @@ type conn struct {
 
 type frame struct {
 	from, to   *node
-	life       uint64 // of the sender's process
-	sentAt     time.Duration
 	generation uint64
 	channel    byte
 	payload    []byte
@@ -291,8 +289,9 @@ func (n *network) heal() {
 
 // transport is a node's end of the network: replica.Transport and gateway.Sender.
 type transport struct {
-	node   *node
-	frames []frame
+	node    *node
+	frames  []frame
+	scratch []byte
 }
 
 var _ gateway.Sender = (*transport)(nil)
@@ -304,7 +303,8 @@ func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byt
 	if !n.accepts(t.node, other) {
 		return false
 	}
-	t.frames = append(t.frames, frame{from: t.node, to: other, life: t.node.life, channel: channel, payload: encode(nil)})
+	t.scratch = encode(t.scratch[:0])
+	t.frames = append(t.frames, frame{from: t.node, to: other, channel: channel, payload: bytes.Clone(t.scratch)})
 	return true
 }
 
@@ -317,7 +317,6 @@ func (t *transport) Flush() {
 	w := t.node.w
 	for i := range frames {
 		f := &frames[i]
-		f.sentAt = w.now
 		w.happened(traceFrame, t.node.number(), uint64(f.to.id)<<8|uint64(f.channel), sum(f.payload))
 		t.node.effect()
 		w.net.send(*f)

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
-	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -31,8 +29,15 @@ type node struct {
 	clock  clock
 	rate   float64 // the clock's, without faults
 	disks  disks
-	// lostReason says why the node's data is gone for good, if it is.
-	lostReason string
+	diskID uint64
+	// diskCount is how many disks the node has had.
+	diskCount uint64
+	// knowsLoss: the disks are empty because what the node had is known to be lost.
+	knowsLoss bool
+	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
+	hurt   bool
+	former *formerDisk // may come back; nil: none
+	noCopy bool        // it has found out that nobody has a copy
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
 	slow        slowness
@@ -234,7 +239,7 @@ func (n *node) drive(c *coroutine) {
 
 // start starts a process on the disks.
 func (n *node) start() {
-	if n.up || n.lostReason != "" {
+	if n.up {
 		return
 	}
 	n.life++
@@ -295,7 +300,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	return replica.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
-		HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
+		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
 		NewCore: func(o replica.CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) }, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
@@ -349,6 +354,8 @@ func (n *node) listener() replica.Listener {
 				w.line("node %d | installed a snapshot at index %d", n.id, meta.Index)
 			}
 		},
+		Lost:           func(consensus.GroupID, consensus.ReplicaID) { w.mark("loss found out") },
+		Joined:         n.joined,
 		SlowSync:       func(time.Duration) { w.mark("slow sync") },
 		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
 		Failed:         func(err error) { n.failed = err },
@@ -426,7 +433,7 @@ func (n *node) crash() {
 	n.end()
 	n.disks.crash(plan.random)
 	if n.damage.lied {
-		n.lost("it forgot what it had acknowledged: " + n.damage.why)
+		n.lose("it forgot what it had acknowledged: "+n.damage.why, true, plan.down)
 		return
 	}
 	n.w.after(max(plan.down, time.Millisecond), n.start)
@@ -470,8 +477,7 @@ func (n *node) count() {
 // stoppedByItself deals with a process that could not go on. Its disks must explain why.
 func (n *node) stoppedByItself() {
 	err := n.failed
-	if n.damage.why != "" && errors.Is(err, storage.ErrCorrupt) {
-		n.lost(fmt.Sprintf("%s: %v", n.damage.why, err))
+	if n.repaired(err) {
 		return
 	}
 	if !n.excused {
@@ -487,24 +493,20 @@ func (n *node) stoppedByItself() {
 
 // openFailed deals with a process that did not start.
 func (n *node) openFailed(err error) {
-	if n.damage.why != "" && errors.Is(err, storage.ErrCorrupt) {
-		n.lost(fmt.Sprintf("%s: %v", n.damage.why, err))
-		return
+	if !n.repaired(err) {
+		n.w.fail(Crash, "node %d does not start: %v", n.id, err)
 	}
-	n.w.fail(Crash, "node %d does not start: %v", n.id, err)
 }
 
 // describe says where the node stands.
 func (n *node) describe() string {
 	switch {
-	case n.lostReason != "":
-		return fmt.Sprintf("node %d is lost: %s", n.id, n.lostReason)
 	case !n.up:
 		return fmt.Sprintf("node %d is down", n.id)
 	}
 	leader, term := n.replica.Leader()
 	g := n.gateway.Metrics()
-	return fmt.Sprintf("node %d: leads %v, leader %d, term %d, applied %d, committed %d, revision %d, lease %v, frozen until %v, driving %v; gateway: %d calls, %d queued, %d sent",
-		n.id, n.replica.IsLeader(), leader, term, n.replica.Applied(), n.replica.Committed(), n.replica.Revision(), n.replica.LeaseValid(),
+	return fmt.Sprintf("node %d: %s; leads %v, leader %d, term %d, applied %d, committed %d, revision %d, lease %v, frozen until %v, driving %v; gateway: %d calls, %d queued, %d sent",
+		n.id, n.replica.Standing(), n.replica.IsLeader(), leader, term, n.replica.Applied(), n.replica.Committed(), n.replica.Revision(), n.replica.LeaseValid(),
 		n.frozenUntil, n.driving, g.CallsInFlight, g.QueuedCalls, g.SentCalls)
 }

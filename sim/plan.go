@@ -36,6 +36,8 @@ type Plan struct {
 	Limits   Limits        `json:"limits"`
 	Clients  []ClientPlan  `json:"clients"`
 	Faults   []Fault       `json:"faults"` // ascending by At
+	// LoseQuorum: damage is not kept below a quorum. In the end every node must have said that no copy is left.
+	LoseQuorum bool `json:"lose_quorum,omitempty"`
 }
 
 // Limits are deliberately tiny in some runs.

@@ -123,6 +123,10 @@ func (w *world) run() {
 	}
 	w.ended, w.healed = true, w.now
 	w.heal()
+	if w.plan.LoseQuorum {
+		w.giveUp()
+		return
+	}
 	w.recover()
 	w.aside("check", func(l Workload) func(Client) { return l.Check })
 	if w.verdict != "" {
@@ -183,20 +187,17 @@ func (w *world) recover() {
 	}
 }
 
-// settled tells whether every client has returned and every node that is not lost has applied everything.
+// settled tells whether every client has returned and every node is a voter that has applied everything.
 func (w *world) settled() bool {
 	for _, c := range w.clients {
 		if !c.done {
 			return false
 		}
 	}
-	if w.leader() == nil {
+	if !w.whole() {
 		return false
 	}
 	for _, n := range w.nodes {
-		if n.lostReason != "" {
-			continue
-		}
 		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 {
 			return false
 		}
@@ -204,7 +205,22 @@ func (w *world) settled() bool {
 	return true
 }
 
-// compare holds the states of all nodes against each other, and the answers against the oracle.
+// giveUp demands of a cluster in which nobody has a copy that every node says so, and that no answer was wrong.
+func (w *world) giveUp() {
+	ended := w.runUntil(w.now+patience, 5*time.Millisecond, func() bool {
+		running := slices.ContainsFunc(w.clients, func(c *client) bool { return !c.done })
+		return !running && !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.noCopy })
+	})
+	if w.verdict != "" {
+		return
+	}
+	if !ended {
+		w.fail(Liveness, "%s after a quorum had lost its data not every node says that no copy is left:%s", patience, w.describe())
+	}
+	w.judge()
+}
+
+// compare holds the states of all nodes against each other, and the answers against the oracle. Every node is there: who lost its data has it again.
 func (w *world) compare() {
 	w.recover() // the checks of the workloads may have written
 	if w.verdict != "" {
@@ -212,9 +228,6 @@ func (w *world) compare() {
 	}
 	var first *node
 	for _, n := range w.nodes {
-		if n.lostReason != "" {
-			continue
-		}
 		if err := n.disks.check(); err != nil {
 			w.fail(Crash, "the disks of node %d: %v", n.id, err)
 		}
@@ -233,6 +246,11 @@ func (w *world) compare() {
 			w.fail(Correctness, "%v", err)
 		}
 	}
+	w.judge()
+}
+
+// judge holds the answers against the oracle.
+func (w *world) judge() {
 	if w.verdict != "" {
 		return
 	}
@@ -247,6 +265,9 @@ func (w *world) complete() {
 	h := &w.history
 	h.Full, h.Final, h.Commits = w.truth.events, w.truth.revision, w.truth.commits
 	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
+	if w.plan.LoseQuorum {
+		h.HealthySince = 0 // leases end with those who kept them
+	}
 	for _, f := range w.plan.Faults {
 		if f.Kind == FaultClockJump || f.Kind == FaultClockRate {
 			// Then nobody can say when a lease of the store ends.

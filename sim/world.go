@@ -70,9 +70,7 @@ func newWorld(p Plan, o RunOptions) *world {
 		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1)}
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
-		if n.disks = disks(newMemoryDisks(n)); p.Engine == Pebble {
-			n.disks = newPebbleDisks(n)
-		}
+		n.newDisks()
 		w.nodes = append(w.nodes, n)
 	}
 	return w
@@ -168,6 +166,9 @@ func (w *world) afterRound(n *node) {
 	}
 	if w.rounds%4 == 0 {
 		w.truth.observeLeases()
+	}
+	if w.rounds%16 == 0 {
+		w.lookWhole()
 	}
 }
 

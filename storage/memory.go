@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tidwall/btree"
@@ -49,27 +50,40 @@ func (o MemoryOptions) Validate() error {
 
 // Memory is the deterministic in-memory Engine. It loses at a Crash what a disk would lose.
 //
-// It has no lock: every Apply builds a new version of a copy-on-write tree and
-// publishes it, so readers in other goroutines see whole batches, as the interface
-// promises. Everything else is for one goroutine.
+// Iterators and snapshots keep the state that they began with, so readers in other goroutines see whole batches, as the
+// interface promises: a batch changes the tree in place only while nobody reads it, and otherwise a copy-on-write copy.
+// Everything that changes the engine is for one goroutine.
 type Memory struct {
 	options MemoryOptions
-	current atomic.Pointer[memoryState]
 	stopped atomic.Pointer[error] // set once, by Close or FailFlush
 
-	durable *memoryState   // what a crash cannot take away
-	recent  []*memoryState // Invariant: ascending, all newer than durable; the last is current unless it is durable
+	mu      sync.Mutex   // guards current and the readers of all states
+	current *memoryState // shares its tree with no other state
+
+	durable *memoryState // what a crash cannot take away; never changed
+	// recent are the batches of which a crash may keep the first few. They follow on oldest, which is durable unless
+	// batches were forgotten since.
+	// Invariant: ascending without a gap, all newer than durable, and the last one made current.
+	recent  []memoryChanges
+	oldest  *memoryState
 	pending []pendingFlush // Invariant: ascending
 
 	snapshots atomic.Int64
 	flushes   int64
 }
 
-// memoryState is the content after a batch. It never changes once published.
+// memoryState is the content after a batch. It does not change while it has readers.
 type memoryState struct {
 	sequence uint64 // number of batches applied so far
 	tree     *btree.BTreeG[memoryItem]
 	bytes    int64
+	readers  int
+}
+
+// memoryChanges is the batch with a number.
+type memoryChanges struct {
+	sequence uint64
+	changes  []change
 }
 
 type memoryItem struct{ key, value []byte }
@@ -83,15 +97,40 @@ var _ Engine = (*Memory)(nil)
 
 // NewMemory returns an empty engine.
 func NewMemory(o MemoryOptions) *Memory {
-	// Every batch copies the nodes that it changes: small ones.
-	tree := btree.NewBTreeGOptions(lessItem, btree.Options{NoLocks: true, Degree: 4})
+	// A batch copies the nodes that it changes for the first time after a flush began, or while somebody reads: small ones.
+	tree := btree.NewBTreeGOptions(lessItem, btree.Options{NoLocks: true, Degree: 8})
 	return newMemoryAt(o.WithDefaults(), &memoryState{tree: tree})
 }
 
 func newMemoryAt(o MemoryOptions, s *memoryState) *Memory {
-	m := &Memory{options: o, durable: s}
-	m.current.Store(s)
-	return m
+	return &Memory{options: o, current: s.copy(), durable: s, oldest: s}
+}
+
+// copy returns a state that can change while s stays as it is.
+func (s *memoryState) copy() *memoryState {
+	return &memoryState{sequence: s.sequence, tree: s.tree.IsoCopy(), bytes: s.bytes}
+}
+
+// read returns the current state, which stays as it is until it is released.
+func (m *Memory) read() *memoryState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.current.readers++
+	return m.current
+}
+
+// readAgain adds a reader to a state that has one.
+func (m *Memory) readAgain(s *memoryState) *memoryState {
+	m.mu.Lock()
+	s.readers++
+	m.mu.Unlock()
+	return s
+}
+
+func (m *Memory) release(s *memoryState) {
+	m.mu.Lock()
+	s.readers--
+	m.mu.Unlock()
 }
 
 func lessItem(a, b memoryItem) bool { return bytes.Compare(a.key, b.key) < 0 }
@@ -101,7 +140,9 @@ func (m *Memory) Get(key, dst []byte) ([]byte, bool, error) {
 	if err := m.Err(); err != nil {
 		return dst, false, err
 	}
-	value, found := m.current.Load().get(key, dst)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, found := m.current.get(key, dst)
 	return value, found, nil
 }
 
@@ -112,13 +153,13 @@ func (s *memoryState) get(key, dst []byte) ([]byte, bool) {
 
 // NewIterator implements Reader.
 func (m *Memory) NewIterator(lower, upper []byte) Iterator {
-	return newMemoryIterator(m, m.current.Load(), lower, upper)
+	return newMemoryIterator(m, m.read(), lower, upper)
 }
 
 // NewSnapshot implements Engine.
 func (m *Memory) NewSnapshot() Snapshot {
 	m.snapshots.Add(1)
-	return &memorySnapshot{engine: m, state: m.current.Load()}
+	return &memorySnapshot{engine: m, state: m.read()}
 }
 
 // NewBatch implements Engine.
@@ -133,32 +174,53 @@ func (m *Memory) Apply(b Batch) error {
 	if !ok {
 		return fmt.Errorf("storage: a batch of type %T does not belong to the memory engine", b)
 	}
-	m.publish(m.current.Load().apply(batch.changes))
+	m.apply(batch.changes)
 	return nil
 }
 
-func (m *Memory) publish(s *memoryState) {
-	m.recent = append(m.recent, s)
-	if extra := len(m.recent) - m.options.CrashStates; extra > 0 {
-		m.recent = append(m.recent[:0], m.recent[extra:]...)
+func (m *Memory) apply(changes []change) {
+	m.mu.Lock()
+	if m.current.readers > 0 {
+		m.current = m.current.copy()
 	}
-	m.current.Store(s)
+	m.current.apply(changes)
+	m.mu.Unlock()
+	m.recent = append(m.recent, memoryChanges{m.current.sequence, changes})
+	if len(m.recent) > m.options.CrashStates {
+		m.forget()
+	}
 }
 
-// apply returns the state after the changes and leaves s as it is.
-func (s *memoryState) apply(changes []change) *memoryState {
-	next := &memoryState{sequence: s.sequence + 1, tree: s.tree.IsoCopy(), bytes: s.bytes}
+// forget gives up the state after the oldest of the recent batches.
+func (m *Memory) forget() {
+	if m.oldest == m.durable {
+		m.oldest = m.durable.copy()
+	}
+	m.oldest.apply(m.recent[0].changes)
+	m.recent[0] = memoryChanges{}
+	m.recent = m.recent[1:]
+}
+
+// frozen returns the current state as it is now.
+func (m *Memory) frozen() *memoryState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.current.copy()
+}
+
+// apply changes the state.
+func (s *memoryState) apply(changes []change) {
+	s.sequence++
 	for _, c := range changes {
 		switch c.kind {
 		case changeSet:
-			next.set(c.key, c.value)
+			s.set(c.key, c.value)
 		case changeDelete:
-			next.delete(c.key)
+			s.delete(c.key)
 		case changeDeleteRange:
-			next.deleteRange(c.key, c.value)
+			s.deleteRange(c.key, c.value)
 		}
 	}
-	return next
 }
 
 func (s *memoryState) set(key, value []byte) {
@@ -196,7 +258,7 @@ func (m *Memory) Flush(done func(error)) {
 		done(err)
 		return
 	}
-	m.pending = append(m.pending, pendingFlush{m.current.Load(), done})
+	m.pending = append(m.pending, pendingFlush{m.frozen(), done})
 	if !m.options.ManualFlush {
 		m.CompleteFlush()
 	}
@@ -225,7 +287,11 @@ func (m *Memory) makeDurable(s *memoryState) {
 		return
 	}
 	m.durable = s
+	if m.oldest.sequence <= s.sequence {
+		m.oldest = s
+	}
 	for len(m.recent) > 0 && m.recent[0].sequence <= s.sequence {
+		m.recent[0] = memoryChanges{}
 		m.recent = m.recent[1:]
 	}
 }
@@ -264,8 +330,11 @@ func (m *Memory) Err() error {
 func (m *Memory) Crash(random *rand.Rand) *Memory {
 	found := m.durable
 	if random != nil {
-		if i := random.IntN(len(m.recent) + 1); i > 0 {
-			found = m.recent[i-1]
+		if kept := random.IntN(len(m.recent) + 1); kept > 0 {
+			found = m.oldest.copy()
+			for _, batch := range m.recent[:kept] {
+				found.apply(batch.changes)
+			}
 		}
 	}
 	m.pending = nil
@@ -278,21 +347,26 @@ func (m *Memory) Reclaim() {}
 
 // Metrics implements Engine.
 func (m *Memory) Metrics() Metrics {
-	s := m.current.Load()
-	return Metrics{DiskBytes: s.bytes, LiveBytes: s.bytes, MemoryBytes: s.bytes, FlushCount: m.flushes, ReadAmplification: 1}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	bytes := m.current.bytes
+	return Metrics{DiskBytes: bytes, LiveBytes: bytes, MemoryBytes: bytes, FlushCount: m.flushes, ReadAmplification: 1}
 }
 
 // Check verifies the invariants.
 func (m *Memory) Check() error {
-	last := m.durable.sequence
-	for _, s := range m.recent {
-		if s.sequence <= last {
-			return fmt.Errorf("storage: memory engine: state %d follows state %d", s.sequence, last)
-		}
-		last = s.sequence
+	if m.oldest.sequence < m.durable.sequence {
+		return fmt.Errorf("storage: memory engine: the recent batches follow state %d, but state %d is durable", m.oldest.sequence, m.durable.sequence)
 	}
-	if current := m.current.Load().sequence; current != last {
-		return fmt.Errorf("storage: memory engine: the current state is %d, the last recorded one %d", current, last)
+	last := m.oldest.sequence
+	for i := range m.recent {
+		if m.recent[i].sequence != last+1 {
+			return fmt.Errorf("storage: memory engine: batch %d follows state %d", m.recent[i].sequence, last)
+		}
+		last++
+	}
+	if m.current.sequence != last {
+		return fmt.Errorf("storage: memory engine: the current state is %d, the last recorded one %d", m.current.sequence, last)
 	}
 	for i := 1; i < len(m.pending); i++ {
 		if m.pending[i].state.sequence < m.pending[i-1].state.sequence {
@@ -329,12 +403,13 @@ func (s *memorySnapshot) Get(key, dst []byte) ([]byte, bool, error) {
 }
 
 func (s *memorySnapshot) NewIterator(lower, upper []byte) Iterator {
-	return newMemoryIterator(s.engine, s.state, lower, upper)
+	return newMemoryIterator(s.engine, s.engine.readAgain(s.state), lower, upper)
 }
 
 func (s *memorySnapshot) Close() error {
 	if !s.closed {
 		s.closed = true
+		s.engine.release(s.state)
 		s.engine.snapshots.Add(-1)
 	}
 	return nil
@@ -382,9 +457,8 @@ func (m *Memory) Ingest(ctx context.Context, files []string, spans []Span) error
 		}
 		changes = append(changes, sets...)
 	}
-	next := m.current.Load().apply(changes)
-	m.publish(next)
-	m.makeDurable(next)
+	m.apply(changes)
+	m.makeDurable(m.frozen())
 	for _, name := range files {
 		if err := m.options.Files.Remove(name); err != nil {
 			return fmt.Errorf("storage: ingest: remove %s after it was ingested: %w", name, err)

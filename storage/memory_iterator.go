@@ -7,10 +7,10 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// memoryIterator walks one published state.
+// memoryIterator walks one state, which does not change meanwhile.
 type memoryIterator struct {
 	engine       *Memory
-	tree         *btree.BTreeG[memoryItem]
+	state        *memoryState
 	iter         btree.IterG[memoryItem]
 	lower, upper []byte
 	valid        bool
@@ -18,7 +18,9 @@ type memoryIterator struct {
 }
 
 func newMemoryIterator(m *Memory, s *memoryState, lower, upper []byte) *memoryIterator {
-	return &memoryIterator{engine: m, tree: s.tree, iter: s.tree.Iter(), lower: bytes.Clone(lower), upper: bytes.Clone(upper)}
+	it := &memoryIterator{engine: m, state: s, lower: bytes.Clone(lower), upper: bytes.Clone(upper)}
+	it.iter.Init(s.tree, false)
+	return it
 }
 
 // settle decides whether the position that a move arrived at counts.
@@ -83,7 +85,10 @@ func (it *memoryIterator) Error() error {
 }
 
 func (it *memoryIterator) Close() error {
-	it.closed, it.valid = true, false
-	it.iter.Release()
+	if !it.closed {
+		it.closed, it.valid = true, false
+		it.iter.Release()
+		it.engine.release(it.state)
+	}
 	return nil
 }

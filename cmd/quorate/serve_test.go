@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/quoratedb/quorate/server"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // fakeNode is a server whose life the test controls.
@@ -129,6 +131,31 @@ func TestServeFailures(t *testing.T) {
 		t.Errorf("failed node: exit %d\n%s", code, s.log)
 	}
 	<-n.closed
+}
+
+// TestServeRepairs: a node whose data is damaged is started again, once, if there are others to get the data from and nobody
+// forbids it.
+func TestServeRepairs(t *testing.T) {
+	const members = "--initial-cluster=default=http://localhost:2380,b=http://localhost:2381"
+	for _, c := range []struct {
+		arguments []string
+		starts    int
+	}{
+		{[]string{"serve"}, 1},
+		{[]string{"serve", members, "--auto-repair=false"}, 1},
+		{[]string{"serve", members}, 2},
+	} {
+		starts := 0
+		s := startServe(t, "", func(context.Context, server.Options) (node, error) {
+			starts++
+			n := newFakeNode()
+			n.failed <- fmt.Errorf("segment 7: %w", storage.ErrCorrupt)
+			return n, nil
+		}, false, c.arguments...)
+		if code := s.end(t); code != exitFailed || starts != c.starts || !strings.Contains(s.log.String(), "segment 7") {
+			t.Errorf("%v: started %d times, exit %d\n%s", c.arguments, starts, code, s.log)
+		}
+	}
 }
 
 func TestServeInterruptedStart(t *testing.T) {

@@ -71,6 +71,9 @@ func (fakeSimulator) KnownMarks() []string { return []string{"seen", "never-seen
 
 var unstable uint64
 
+// eaten is what seedEatsMemory holds on to.
+var eaten [][]byte
+
 func (fakeSimulator) Run(plan sim.Plan, options sim.RunOptions) sim.Result {
 	result := sim.Result{
 		Plan: plan, Verdict: sim.Passed, Hash: plan.Seed * 7, Time: plan.Duration + time.Second, Events: int64(plan.Duration / time.Millisecond),
@@ -100,7 +103,6 @@ func (fakeSimulator) Run(plan sim.Plan, options sim.RunOptions) sim.Result {
 			unstable += uint64(i)
 		}
 	case seedEatsMemory:
-		var eaten [][]byte
 		for {
 			eaten = append(eaten, make([]byte, 1<<20))
 			time.Sleep(time.Millisecond) // so that the test machine survives it

@@ -20,15 +20,19 @@ func (i *item) keyValue() kv.KeyValue {
 	return kv.KeyValue{Key: i.key, Value: i.value, CreateRevision: i.meta.Create, ModRevision: i.meta.At.Rev, Version: i.meta.Version, Lease: i.meta.Lease}
 }
 
-// arena gives out copies of small byte strings from large blocks.
-type arena struct{ free []byte }
+// arena gives out copies of small byte strings from large blocks. The first is small: most reads are.
+type arena struct {
+	free  []byte
+	block int // size of the last one
+}
 
 func (a *arena) copy(b []byte) []byte {
 	if len(b) > len(a.free) {
 		if len(b) > 4<<10 {
 			return bytes.Clone(b)
 		}
-		a.free = make([]byte, 32<<10)
+		a.block = min(max(2*a.block, 512), 32<<10)
+		a.free = make([]byte, max(a.block, len(b)))
 	}
 	c := a.free[:len(b):len(b)]
 	a.free = a.free[len(b):]

@@ -87,7 +87,7 @@ func clusterFlags() []*Flag {
 			Usage: "This node's URLs in --initial-cluster.", Limits: "spelt as there",
 			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.AdvertisePeerURLs })},
 		{Name: "initial-cluster-state", Group: groupCluster, Default: "new",
-			Usage: "What an empty data directory means: a new cluster, or (not there yet) a node that joins an existing one.", Limits: "new, existing",
+			Usage: "What an empty data directory means: a new cluster, or a node of an existing one that has lost its data and gets it again.", Limits: "new, existing",
 			set: setOneOf([]string{"new", "existing"}, func(s *settings, w string) { s.options.Node.InitialClusterState = server.ClusterState(w) })},
 		{Name: "initial-cluster-token", Group: groupCluster, Default: server.DefaultToken,
 			Usage: "Tells clusters with the same addresses apart. The same on every node and at every start.",

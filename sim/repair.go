@@ -1,0 +1,226 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// A node that has lost its data comes back with empty disks under a new disk ID, as package server does it, and has to become a
+// voter again: see docs/decisions/0012-lost-replicas.md. How much may be lost at a time is what that decision promises to
+// survive, and is enforced where damage is injected:
+//
+//   - fewer nodes than a quorum needs are without what they had at any time;
+//   - the next loss, of another node, waits until every node says that nothing is the matter, unless all who are affected
+//     are together too few to matter;
+//   - a disk is lost only once the table has it: before that, only the memory of running nodes knows whose it is.
+//
+// A plan that says LoseQuorum has none of these limits. Then every node must say in the end that no copy is left.
+
+// formerDisk is what a node had before it got other disks.
+type formerDisk struct {
+	disks disks
+	id    uint64
+	lost  bool // Options.Lost of a process on it
+}
+
+// newDisks gives the node empty disks with an ID that was never used.
+func (n *node) newDisks() {
+	n.diskCount++
+	n.diskID = uint64(n.id)<<32 | n.diskCount
+	n.damage = damage{}
+	if n.w.plan.Engine == Pebble {
+		n.disks = newPebbleDisks(n)
+		return
+	}
+	n.disks = newMemoryDisks(n)
+}
+
+// lose has the node start on empty disks after a while. known: it knows that it has lost something; otherwise it finds nothing, as a
+// node does that was never started.
+func (n *node) lose(reason string, known bool, down time.Duration) {
+	n.w.happened(traceFault, n.number(), n.diskCount, 2)
+	n.w.mark("node lost its data")
+	if n.w.reading() {
+		n.w.line("node %d loses its data, and knows it: %v; %s", n.id, known, reason)
+	}
+	n.setAside()
+	n.newDisks()
+	n.knowsLoss, n.hurt = known, true
+	n.w.after(max(down, time.Millisecond), n.start)
+}
+
+// setAside ends the process and takes the disks out.
+func (n *node) setAside() {
+	if n.up {
+		n.end()
+		n.disks.crash(nil)
+	}
+	n.crashPlan = crashPlan{}
+	n.disks.close()
+	n.former = nil
+	if n.damage.why == "" || n.damage.wiped {
+		n.former = &formerDisk{n.disks, n.diskID, n.knowsLoss}
+	}
+}
+
+// takeFormer puts the disks back that the node had before it lost them.
+func (n *node) takeFormer(down time.Duration) {
+	former := n.former
+	n.setAside()
+	n.former = nil
+	n.disks, n.diskID, n.knowsLoss = former.disks, former.id, former.lost
+	n.damage = damage{why: "it was started on a disk that had been replaced"}
+	n.w.after(max(down, time.Millisecond), n.start)
+}
+
+// damaged tells whether the error means that the node cannot rely on its data, as server.Damaged does.
+func damaged(err error) bool {
+	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, replica.ErrLost)
+}
+
+// repaired does what package server does about a process that ended with the error; false if it does nothing, or nothing
+// explains the error.
+func (n *node) repaired(err error) bool {
+	switch {
+	case errors.Is(err, replica.ErrNoCopy) && n.w.plan.LoseQuorum:
+		n.w.mark("no good copy")
+		n.noCopy = true
+		if n.w.reading() {
+			n.w.line("node %d stops: %v", n.id, err)
+		}
+		if n.up {
+			n.end()
+			n.disks.crash(nil)
+		}
+		n.w.after(time.Second, n.start) // whoever supervises it; the others may not have heard of it yet
+	case n.damage.why == "" || !damaged(err):
+		return false
+	case errors.Is(err, replica.ErrLost):
+		n.w.mark("replaced replica stopped")
+		n.lose(fmt.Sprintf("%s: %v", n.damage.why, err), true, n.restartLatency())
+	default:
+		n.w.mark("damage noticed")
+		n.lose(fmt.Sprintf("%s: %v", n.damage.why, err), true, n.restartLatency())
+	}
+	return true
+}
+
+// restartLatency is how long it takes until a node has set its damaged data aside.
+func (n *node) restartLatency() time.Duration {
+	return time.Millisecond + time.Duration(n.random.Int64N(int64(50*time.Millisecond)))
+}
+
+// mayDamage tells whether the node may be damaged now, and remembers why it is.
+func (w *world) mayDamage(n *node, why string) bool {
+	w.lookWhole()
+	others := 0
+	for _, other := range w.nodes {
+		if other != n && other.hurt {
+			others++
+		}
+	}
+	switch {
+	case w.plan.LoseQuorum:
+	case others+1 > (len(w.nodes)-1)/2:
+		return false
+	case others == 0 && !n.hurt && !w.whole():
+		return false
+	}
+	n.damage.why, n.hurt = why, true
+	w.mark("damage")
+	return true
+}
+
+// lookWhole forgets what was lost once nothing of it is missing any more.
+func (w *world) lookWhole() {
+	hurt := false
+	for _, n := range w.nodes {
+		hurt = hurt || n.hurt && n.damage.why == ""
+	}
+	if !hurt || !w.whole() {
+		return
+	}
+	for _, n := range w.nodes {
+		n.hurt = n.damage.why != ""
+	}
+	w.mark("whole again")
+}
+
+// whole tells whether every node says that nothing is the matter, and the table has every disk.
+func (w *world) whole() bool {
+	leader := w.leader()
+	if leader == nil {
+		return false
+	}
+	for _, n := range w.nodes {
+		if !n.up || n.replica.Standing() != "member" || !leader.places(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// places tells whether the table as this node knows it has the other's disk.
+func (n *node) places(other *node) bool {
+	return slices.ContainsFunc(n.machine.Placements(), func(p shard.Placement) bool { return p.Node == other.id && p.Disk == other.diskID })
+}
+
+// replaceDamaged gives new disks to the nodes that are damaged and have not noticed.
+func (w *world) replaceDamaged() {
+	for _, n := range w.nodes {
+		if n.damage.why != "" {
+			n.lose(n.damage.why, true, 0)
+		}
+	}
+}
+
+// injectLoss lets a node lose whole disks.
+func (w *world) injectLoss(f *Fault, n *node) bool {
+	switch f.Kind {
+	case FaultWipe, FaultWipeNoticed:
+		w.wipe(f, n, f.Kind == FaultWipeNoticed)
+	case FaultOldDisk:
+		w.oldDisk(f, n)
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *world) wipe(f *Fault, n *node, known bool) {
+	if w.mayDamage(n, "its disks were replaced by empty ones") {
+		n.damage.wiped = true
+		n.lose(n.damage.why, known, f.Duration)
+	}
+}
+
+// oldDisk puts back what the node had before. Until the table has the new disk, the old one may still be the right one.
+func (w *world) oldDisk(f *Fault, n *node) {
+	leader := w.leader()
+	switch {
+	case n.former == nil:
+		w.wipe(f, n, true)
+	case leader != nil && leader.places(n) && w.mayDamage(n, "its old disks came back"):
+		w.mark("old disk came back")
+		n.takeFormer(f.Duration)
+	}
+}
+
+// joined is told when a process knows which replica it is.
+func (n *node) joined(_ consensus.GroupID, id consensus.ReplicaID) {
+	if int(id) > len(n.w.nodes) {
+		n.w.mark("replica rebuilt")
+	} else if n.hurt && !n.w.plan.LoseQuorum {
+		n.w.fail(Correctness, "node %d has lost what its replica %d knew, and takes part as that replica again", n.id, id)
+	}
+	if n.w.reading() {
+		n.w.line("node %d | takes part as replica %d", n.id, id)
+	}
+}

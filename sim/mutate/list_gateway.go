@@ -17,8 +17,9 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/barrier-shared-late", Breaks: "a read that comes while a barrier is on its way shares that barrier",
 		File: "gateway/barriers.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tb.waiting = append(b.waiting, c)\n",
-		New: "\tif b.flying {\n\t\tb.asked = append(b.asked, c)\n\t\treturn\n\t}\n\tb.waiting = append(b.waiting, c)\n",
+		Unseen: "too rare to count on: needs a write between the answer to a barrier and a read that shares it",
+		Old:    "\tb.waiting = append(b.waiting, c)\n",
+		New:    "\tif b.flying {\n\t\tb.asked = append(b.asked, c)\n\t\treturn\n\t}\n\tb.waiting = append(b.waiting, c)\n",
 	},
 	{
 		Name: "gateway/barrier-not-awaited", Breaks: "a read goes ahead when its barrier is answered, before the local replica has applied what the barrier names",

@@ -190,6 +190,9 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			if !n.up || n.life != life {
 				return
 			}
+			if lost.answered {
+				w.fail(Crash, "node %d answered a request of client %d twice", n.id, c.number)
+			}
 			lost.answered = true
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
 			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 {

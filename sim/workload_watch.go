@@ -147,6 +147,9 @@ func (w *watchUser) want() *wanted {
 		r.Span = kv.Span{Start: []byte{0}, End: []byte{0}}
 	case 2:
 		r.Span = registerSpan
+		if w.one(2) { // it ends at a key that exists
+			r.Span = kv.Span{Start: registerKey(w.Rand().IntN(registers / 2)), End: registerKey(registers/2 + w.Rand().IntN(registers/2))}
+		}
 	case 3:
 		r.Span = single(registerKey(w.Rand().IntN(registers)))
 	case 4:

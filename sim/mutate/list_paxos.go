@@ -58,8 +58,9 @@ var paxosMutations = []Mutation{
 	{
 		Name: "paxos/others-values-dropped", Breaks: "a new leader proposes only what it had accepted itself, not what the others report",
 		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Old: "} else if p.found[e.Index].ballot < ballot {",
-		New: "} else if ballot == 0 {",
+		Unseen: "too rare to count on: values must be in flight when a leader is lost, and the next one must not have them",
+		Old:    "} else if p.found[e.Index].ballot < ballot {",
+		New:    "} else if ballot == 0 {",
 	},
 	{
 		Name: "paxos/hole-moves-value", Breaks: "a new leader fills one slot too many before a value that it found, and so moves the value",
@@ -70,8 +71,9 @@ var paxosMutations = []Mutation{
 	{
 		Name: "paxos/trimmed-slot", Breaks: "a new leader proposes into slots that others have decided and trimmed",
 		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Old: "known != nil && known.complete && c.decided < known.decided {",
-		New: "known != nil && known.complete && c.decided < known.decided && false {",
+		Unseen: "too rare to count on: a replica that is far behind must be elected by one that has trimmed its log",
+		Old:    "known != nil && known.complete && c.decided < known.decided {",
+		New:    "known != nil && known.complete && c.decided < known.decided && false {",
 	},
 	{
 		Name: "paxos/commit-mark-any-ballot", Breaks: "a leader's decided mark is believed for slots that were accepted under another ballot",

@@ -144,6 +144,9 @@ func (o *options) runAll(ctx context.Context, t *tree, selected []Mutation) ([]R
 		} else if ctx.Err() == nil {
 			rows[i], errs[i] = run.try(ctx, m)
 		}
+		if ctx.Err() != nil || errs[i] != nil {
+			return
+		}
 		show(func() { o.show(&rows[i]) })
 	})
 	if err := errors.Join(errs...); err != nil {

@@ -81,7 +81,7 @@ everything was well the cluster did not serve; *hang*, the run itself did not en
 These are mistakes too, and the simulator does not find them, or so rarely that it proves nothing. They are tried only by name, so that whoever sharpens the
 simulator has something to aim at.
 
-| name | what is wrong | why it is not found |
+| name | what is wrong | why, as far as we know |
 |---|---|---|
 `
 

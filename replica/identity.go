@@ -46,7 +46,8 @@ type identity struct {
 	replaces consensus.ReplicaID
 	// heard is what the other nodes said about themselves since this replica asks.
 	heard map[kv.NodeID]heard
-	// founders are the disks of nodes that were new while this one was.
+	// founders are the disks of nodes that were new while this one was. A first replica keeps them for good: those of them that crash
+	// before they know that the cluster is new depend on being told so.
 	founders map[kv.NodeID]uint64
 	// answered: when a replica without a place was last told so, by node.
 	answered map[kv.NodeID]time.Duration
@@ -60,7 +61,8 @@ type heard struct {
 
 const identityPrefix = 'i'
 
-// identityKey is the row that says which replica is on this disk. It is not part of the shard's state.
+// identityKey is the row that says which replica is on this disk: its ID, the disk, and then node and disk of those that were new
+// together with it. All are varints. It is not part of the shard's state.
 func identityKey(group consensus.GroupID) []byte {
 	return binary.BigEndian.AppendUint64([]byte{identityPrefix}, uint64(group))
 }
@@ -108,7 +110,7 @@ func (r *Replica) readIdentity(row []byte) error {
 		return fmt.Errorf("%w: the row that says which replica this is cannot be read", storage.ErrCorrupt)
 	}
 	disk, m := binary.Uvarint(row[n:])
-	if m <= 0 || n+m != len(row) {
+	if m <= 0 || !r.readFounders(row[n+m:]) {
 		return fmt.Errorf("%w: the row that says which replica this is cannot be read", storage.ErrCorrupt)
 	}
 	if disk != r.store.opts.Disk {
@@ -116,6 +118,22 @@ func (r *Replica) readIdentity(row []byte) error {
 	}
 	r.self = consensus.ReplicaID(id)
 	return nil
+}
+
+func (r *Replica) readFounders(row []byte) bool {
+	for len(row) > 0 {
+		node, n := binary.Uvarint(row)
+		if n <= 0 {
+			return false
+		}
+		disk, m := binary.Uvarint(row[n:])
+		if m <= 0 {
+			return false
+		}
+		r.identity.founders[kv.NodeID(node)] = disk
+		row = row[n+m:]
+	}
+	return true
 }
 
 // empty tells whether this replica has never taken part in anything.
@@ -297,6 +315,11 @@ func (r *Replica) saveIdentity(id consensus.ReplicaID) {
 func (r *Replica) writeIdentity(id consensus.ReplicaID, durable func(flush func(func(error))) error) error {
 	engine := r.store.opts.Engine
 	row := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(id)), r.store.opts.Disk)
+	for _, node := range r.store.opts.Nodes {
+		if disk, ok := r.identity.founders[node]; ok && id == r.store.first(r.store.opts.Self) {
+			row = binary.AppendUvarint(binary.AppendUvarint(row, uint64(node)), disk)
+		}
+	}
 	batch := engine.NewBatch()
 	defer batch.Close()
 	batch.Set(identityKey(r.group), row)

@@ -67,8 +67,8 @@ const (
 	FaultWipe FaultKind = "wipe"
 	// FaultWipeNoticed replaces Node's disks by empty ones, and the node knows that it has lost something.
 	FaultWipeNoticed FaultKind = "wipe-noticed"
-	// FaultOldDisk puts the disks back that Node had before they were replaced; the others must refuse them. If
-	// there are none it replaces them, so that the next such fault can.
+	// FaultOldDisk puts the disks back that Node had before they were replaced, or those of another node if it
+	// has none; the others must refuse them. If there are none at all it replaces those of Node, so that the next such fault can.
 	FaultOldDisk FaultKind = "old-disk"
 )
 

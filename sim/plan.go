@@ -36,7 +36,8 @@ type Plan struct {
 	Limits   Limits        `json:"limits"`
 	Clients  []ClientPlan  `json:"clients"`
 	Faults   []Fault       `json:"faults"` // ascending by At
-	// LoseQuorum: damage is not kept below a quorum. In the end every node must have said that no copy is left.
+	// LoseQuorum: damage is not kept below a quorum, and the cluster is not expected to serve in the end. No answer may be wrong; where no
+	// node has a copy, each must have said so. Silent losses have no place in such a plan: too many empty nodes are a new cluster.
 	LoseQuorum bool `json:"lose_quorum,omitempty"`
 }
 

@@ -21,7 +21,7 @@ import (
 //     are together too few to matter;
 //   - a disk is lost only once the table has it: before that, only the memory of running nodes knows whose it is.
 //
-// A plan that says LoseQuorum has none of these limits. Then every node must say in the end that no copy is left.
+// A plan that says LoseQuorum has none of these limits, and ends in another way; see giveUp.
 
 // formerDisk is what a node had before it got other disks.
 type formerDisk struct {
@@ -203,6 +203,9 @@ func (w *world) wipe(f *Fault, n *node, known bool) {
 
 // oldDisk puts back what the node had before. Until the table has the new disk, the old one may still be the right one.
 func (w *world) oldDisk(f *Fault, n *node) {
+	if i := slices.IndexFunc(w.nodes, func(other *node) bool { return other.former != nil }); n.former == nil && i >= 0 {
+		n = w.nodes[i]
+	}
 	leader := w.leader()
 	switch {
 	case n.former == nil:

@@ -205,17 +205,20 @@ func (w *world) settled() bool {
 	return true
 }
 
-// giveUp demands of a cluster in which nobody has a copy that every node says so, and that no answer was wrong.
+// giveUp demands of a cluster that has lost too much that no answer was wrong, and that every node says so where nobody has a copy.
+// Where somebody has, nobody may serve.
 func (w *world) giveUp() {
+	copies := slices.ContainsFunc(w.nodes, func(n *node) bool { return n.diskCount == 1 })
 	ended := w.runUntil(w.now+patience, 5*time.Millisecond, func() bool {
 		running := slices.ContainsFunc(w.clients, func(c *client) bool { return !c.done })
-		return !running && !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.noCopy })
+		return !running && !copies && !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.noCopy })
 	})
-	if w.verdict != "" {
-		return
-	}
-	if !ended {
-		w.fail(Liveness, "%s after a quorum had lost its data not every node says that no copy is left:%s", patience, w.describe())
+	switch {
+	case w.verdict != "":
+	case copies && w.leader() != nil:
+		w.fail(Correctness, "%s after a quorum had lost its data somebody serves:%s", patience, w.describe())
+	case !copies && !ended:
+		w.fail(Liveness, "%s after all nodes had lost their data not every one says that no copy is left:%s", patience, w.describe())
 	}
 	w.judge()
 }

@@ -47,6 +47,7 @@ func mutations() []Mutation {
 		{"consensus/paxos", paxosMutations},
 		{"consensus/raft", raftMutations},
 		{"replica", replicaMutations},
+		{"replica/repair", repairMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},
 		{"shard", shardMutations},

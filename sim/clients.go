@@ -24,7 +24,9 @@ type client struct {
 	done     bool
 	over     bool // the run ends in the middle of its life
 	conns    [maxNodes + 1]clientConn
-	waitID   uint64 // of what it waits for; what comes for an earlier one is late
+	waitID   uint64        // of what it waits for; what comes for an earlier one is late
+	deadline time.Duration // of what it waits for; 0: it waits for nothing
+	alarm    time.Duration // when the event happens that looks at the deadline; 0: there is none
 	waitsFor string
 	answer   func() // what it finds when it goes on
 	streams  []*clientStream
@@ -74,14 +76,47 @@ func (c *client) wait(what string, timeout time.Duration, begin func(wake func(a
 	begin(func(answer func()) {
 		c.w.after(0, func() { wake(answer) })
 	})
-	c.w.after(timeout, func() { wake(func() {}) })
+	c.deadline = c.w.now + timeout
+	if c.alarm == 0 || c.alarm > c.deadline {
+		c.setAlarm()
+	}
 	if !c.code.yield(0) {
 		c.over = true
 		c.answer = func() {}
 	}
 	c.waitID++
+	c.deadline = 0
 	c.answer()
 }
+
+// setAlarm plans a look at the deadline. Most waits end long before theirs, so there is one event for all of them
+// instead of one for each.
+func (c *client) setAlarm() {
+	at := c.deadline
+	c.alarm = at
+	c.w.push(event{at: at, run: func() {
+		if c.alarm != at {
+			return // another one was set for an earlier moment
+		}
+		c.alarm = 0
+		switch {
+		case c.deadline == 0 || c.done || c.answer != nil:
+		case c.deadline > c.w.now:
+			c.setAlarm()
+		default:
+			c.answer = func() {}
+			c.resume()
+		}
+	}})
+}
+
+// nodeNames are what clients wait for.
+var nodeNames = func() (names [maxNodes + 1]string) {
+	for i := range names {
+		names[i] = fmt.Sprint("node ", i)
+	}
+	return names
+}()
 
 func (c *client) Number() int        { return c.number }
 func (c *client) Nodes() int         { return c.w.plan.Nodes }
@@ -126,7 +161,7 @@ func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Respo
 		c.w.line("client %d -> node %d: %s", c.number, node, describeRequest(req))
 	}
 	c.w.happened(traceRequest, node, uint64(c.number), uint64(req.Kind))
-	c.wait(fmt.Sprint("node ", node), timeout, func(wake func(func())) {
+	c.wait(nodeNames[node], timeout, func(wake func(func())) {
 		c.send(node, req, func(r *kv.Response, e error, life int, unsent bool) {
 			wake(func() { resp, err, process, refused = r, e, life, unsent })
 		})

@@ -20,7 +20,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	debug.SetGCPercent(400) // runs are short and leave much behind
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(800) // as in the worker processes of campaigns
+	}
 	os.Exit(m.Run())
 }
 
@@ -181,6 +183,26 @@ func BenchmarkRun(b *testing.B) {
 			b.ReportMetric(float64(operations)/float64(b.N), "operations/run")
 			b.ReportMetric(float64(events)/float64(b.N), "events/run")
 			b.ReportMetric(float64(rounds)/float64(b.N), "rounds/run")
+		})
+	}
+}
+
+// BenchmarkIdle is what a cluster costs that nobody uses.
+func BenchmarkIdle(b *testing.B) {
+	for _, protocol := range []Protocol{Raft, Paxos} {
+		b.Run(fmt.Sprint(protocol), func(b *testing.B) {
+			var virtual time.Duration
+			var events int64
+			for i := range b.N {
+				r := Run(NewPlan(uint64(i), PlanOptions{Protocol: protocol, Nodes: 3, Faults: []FaultKind{}, Duration: 100 * time.Second, Workloads: []string{}}), RunOptions{})
+				if r.Verdict != Passed {
+					b.Fatal(r.Problem)
+				}
+				virtual += r.Time
+				events += r.Events
+			}
+			b.ReportMetric(virtual.Seconds()/b.Elapsed().Seconds(), "virtual-s/s")
+			b.ReportMetric(float64(events)/virtual.Seconds(), "events/virtual-s")
 		})
 	}
 }

@@ -94,15 +94,25 @@ func (u *user) pause() time.Duration {
 	return [...]time.Duration{2 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond}[u.Rand().IntN(3)]
 }
 
-// loop does step again and again, with pauses, until the client is to finish.
+// loop does step again and again, with pauses, until the client is to finish. One that hardly pauses works in bursts: a
+// few hundred requests at a time bring out what happens under load, and thousands would only make runs rare.
 func (u *user) loop(pause time.Duration, step func()) {
+	burst := u.Now() + u.between(100*time.Millisecond, 400*time.Millisecond)
 	for !u.Ended() {
 		step()
-		if u.Sleep(u.between(0, 2*pause)) != nil {
+		think := u.between(0, 2*pause)
+		if pause < hurried && u.Now() >= burst {
+			think = u.between(100*time.Millisecond, 700*time.Millisecond)
+			burst = u.Now() + think + u.between(100*time.Millisecond, 400*time.Millisecond)
+		}
+		if u.Sleep(think) != nil {
 			return
 		}
 	}
 }
+
+// hurried is the pause below which a client works in bursts.
+const hurried = 5 * time.Millisecond
 
 // answeredByStore tells whether the error is an answer about the request and the state of the store, rather than
 // about a node or a connection.

@@ -61,27 +61,12 @@ func (r *randomUser) harmless(request *kv.Request) bool {
 
 // nested looks for a valid transaction with one inside.
 func (r *randomUser) nested() *kv.Request {
-	for range 200 {
-		request := r.generator.Request()
-		if request.Kind != kv.KindTxn || !hasNested(request.Txn) {
-			continue
-		}
-		if r.own(request); shard.Validate(request, shard.Limits{}) == nil {
+	for range 50 {
+		if request := r.own(r.generator.Nested()); shard.Validate(request, shard.Limits{}) == nil {
 			return request
 		}
 	}
 	return nil
-}
-
-func hasNested(t *kv.TxnRequest) bool {
-	for _, ops := range [][]kv.Op{t.Success, t.Failure} {
-		for i := range ops {
-			if ops[i].Txn != nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // own moves a generated request under the workload's prefix and makes its values different from all others.

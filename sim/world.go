@@ -173,7 +173,7 @@ func (w *world) afterRound(n *node) {
 }
 
 // checkEvery is how many rounds of a node lie between two looks at its invariants.
-const checkEvery = 8
+const checkEvery = 16
 
 func (w *world) checkNode(n *node) {
 	if err := n.store.Check(); err != nil {

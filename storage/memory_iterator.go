@@ -70,7 +70,12 @@ func (it *memoryIterator) before(bound []byte) bool {
 	return it.iter.Prev()
 }
 
-func (it *memoryIterator) Next() bool { return it.valid && it.settle(it.iter.Next()) }
+// Next is for long walks: it asks only what can have changed.
+func (it *memoryIterator) Next() bool {
+	it.valid = it.valid && it.iter.Next() && (it.upper == nil || bytes.Compare(it.iter.Item().key, it.upper) < 0) && it.Error() == nil
+	return it.valid
+}
+
 func (it *memoryIterator) Prev() bool { return it.valid && it.settle(it.iter.Prev()) }
 
 func (it *memoryIterator) Valid() bool   { return it.valid }

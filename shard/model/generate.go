@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -32,6 +33,23 @@ func (g *Generator) Request() *kv.Request {
 		return &kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: g.revision()}}
 	}
 	return g.other()
+}
+
+// Nested returns a random transaction with at least one inside.
+func (g *Generator) Nested() *kv.Request {
+	t := g.txn(2)
+	if !hasNested(t.Success) && !hasNested(t.Failure) {
+		branch := &t.Success
+		if g.one(2) {
+			branch = &t.Failure
+		}
+		*branch = append(*branch, kv.Op{Txn: g.txn(1)})
+	}
+	return &kv.Request{Kind: kv.KindTxn, Txn: t}
+}
+
+func hasNested(ops []kv.Op) bool {
+	return slices.ContainsFunc(ops, func(op kv.Op) bool { return op.Txn != nil })
 }
 
 func (g *Generator) other() *kv.Request {

@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/sim"
 )
+
+// gcPercent is GOGC in a worker process: runs are short and leave much behind, and a few MiB live at a time.
+const gcPercent = 800
 
 // job is a line on a worker's standard input.
 type job struct {
@@ -37,6 +41,7 @@ type Limits struct {
 // the input ends, which also happens when the parent process dies, and an error after a run that broke its limits: the process must
 // then end, whatever the run still does.
 func Serve(input io.Reader, output io.Writer, simulator Simulator) error {
+	debug.SetGCPercent(gcPercent)
 	w := &worker{output: json.NewEncoder(output), simulator: simulator}
 	w.output.SetEscapeHTML(false)
 	jobs, ended := make(chan job), make(chan error, 1)

@@ -161,6 +161,9 @@ func lostEntries(err error) error {
 // legal: a snapshot was installed and the node crashed before the log was reset. Then the log is reset now.
 func (r *Replica) checkContinuity() error {
 	applied, term := r.machine.AppliedIndex(), r.machine.AppliedTerm()
+	if err := r.refuseForgottenLog(applied); err != nil {
+		return err
+	}
 	if applied+1 < r.log.First() {
 		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
 			storage.ErrCorrupt, applied, r.log.First())
@@ -190,6 +193,23 @@ func (r *Replica) checkContinuity() error {
 		return err
 	}
 	return r.store.opts.Log.Sync()
+}
+
+// refuseForgottenLog looks for a log that never heard of the group although the state is older than that: the first thing
+// that a replica makes durable is where its log begins (checkContinuity), so what it voted for and acknowledged is gone.
+func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
+	if r.log.HardState() != (consensus.HardState{}) {
+		return nil
+	}
+	_, known, err := r.store.opts.Engine.Get(identityKey(r.group), nil)
+	if err != nil {
+		return fmt.Errorf("read which replica this is: %w", err)
+	}
+	if !known && applied <= consensus.BootstrapIndex {
+		return nil
+	}
+	return fmt.Errorf("%w: the log holds nothing of group %d, which has taken part before: what this node voted for and acknowledged is lost; "+
+		"put the log back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, r.group)
 }
 
 // stepMessages hands the messages of peers to their cores.

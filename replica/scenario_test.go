@@ -10,6 +10,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // TestScenarios runs the stories in testdata. Commands:
@@ -24,6 +25,7 @@ import (
 //	slow NODE                             its disk does not finish a sync until "fast"
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
 //	cut-log NODE N                        takes the last entries from the log of a node that is down
+//	lose-log NODE                         empties the log of a node that is down, and leaves its state
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
 //	stops                                 waits until every node has stopped, and says why
@@ -164,6 +166,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			t.Fatal(err)
 		}
 		s.node(args[0]).disks.(*memoryDisks).cut(t, consensus.Index(count))
+	case "lose-log":
+		s.node(args[0]).disks.(*memoryDisks).log = storage.NewMemoryLog()
 	case "members":
 		r := s.w.leader().replica
 		text := r.machine.Config().String() + "\n"

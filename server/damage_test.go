@@ -155,6 +155,21 @@ func TestDamagedIdentity(t *testing.T) {
 	if dir.SetAside == "" || !dir.Identity.Lost || !exists(t, dir.SetAside, logDirectory, "file") {
 		t.Errorf("opened as %+v", dir)
 	}
+	if err := os.RemoveAll(dir.SetAside); err != nil { // the clock of this test stands still
+		t.Fatal(err)
+	}
+	fillData(t, dir, "content")
+	mustClose(t, dir)
+	if err := os.WriteFile(path, make([]byte, maxIdentityBytes+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refusing := options
+	refusing.Node.RefuseDamaged = true
+	wantRefusal(t, refusing, ErrCorruptIdentity, "larger than")
+	dir = mustOpen(t, options)
+	if dir.SetAside == "" || !exists(t, dir.SetAside, logDirectory, "file") {
+		t.Errorf("with an identity that is too large opened as %+v", dir)
+	}
 	if err := dir.noteDamage(storage.ErrCorrupt, created); err != nil {
 		t.Fatal(err)
 	}

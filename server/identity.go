@@ -223,10 +223,13 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 		}
 		// The directory's own entry must survive a power loss too.
 		return syncDirectory(filepath.Dir(filepath.Clean(d.Path)))
-	case err != nil:
+	case err != nil && !errors.Is(err, ErrCorruptIdentity):
 		return fmt.Errorf("read %s: %w", identityFile, err)
 	}
-	found, err := DecodeIdentity(content)
+	found := Identity{}
+	if err == nil {
+		found, err = DecodeIdentity(content)
+	}
 	if errors.Is(err, ErrCorruptIdentity) && options.repairs() {
 		// Whoever it belonged to, nothing of it is used.
 		if err := d.noteDamage(err, now); err != nil {
@@ -235,7 +238,7 @@ func (d *DataDir) identify(options Options, now time.Time) error {
 		found, err = want, nil
 	}
 	if err != nil {
-		return options.noRepair(fmt.Errorf("%s: %w", identityFile, err))
+		return fmt.Errorf("%s: %w", identityFile, err)
 	}
 	d.Identity = found
 	if err := found.mustMatch(want); err != nil {

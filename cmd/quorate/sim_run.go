@@ -86,10 +86,13 @@ func (s *simulation) tracedTo(ctx context.Context, runner campaign.Runner, spec 
 		return report, fmt.Errorf("sim: write the trace: %w", err)
 	}
 	if report, err = runner.Run(ctx, spec, writer); err != nil {
-		// What there is of the trace may tell why.
-		return report, errors.Join(err, buffered.Flush())
+		_ = buffered.Flush() // what there is of the trace may tell why
+		return report, err
 	}
-	if err := errors.Join(writer.End(report), buffered.Flush()); err != nil {
+	if err = writer.End(report); err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
 		return report, fmt.Errorf("sim: write the trace: %w", err)
 	}
 	return report, nil

@@ -421,7 +421,11 @@ func (s *clientStream) tell(do func(*watch.Stream)) {
 func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
 	w := s.c.w
 	w.push(event{at: at, node: s.node, life: s.life, run: func() {
-		if !s.broken && s.c.conns[s.node.number()].blocked == 0 {
+		switch {
+		case s.broken:
+		case s.c.conns[s.node.number()].blocked > 0:
+			s.breakNow()
+		default:
 			do(s.server.stream)
 			s.node.pollStreams()
 		}

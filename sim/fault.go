@@ -268,7 +268,7 @@ func (w *world) cutClient(f *Fault, c *client, n *node) {
 	}
 	conn := &c.conns[n.number()]
 	conn.blocked++
-	w.undo(f, func() { conn.blocked-- })
+	w.undo(f, func() { conn.blocked = max(0, conn.blocked-1) }) // healing may have ended it already
 }
 
 func (w *world) injectNode(f *Fault, n *node, random *rand.Rand) bool {

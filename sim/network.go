@@ -291,6 +291,7 @@ func (n *network) heal() {
 type transport struct {
 	node    *node
 	frames  []frame
+	spare   []frame // the array of the last flush
 	scratch []byte
 }
 
@@ -313,7 +314,7 @@ func (t *transport) Flush() {
 		return
 	}
 	frames := t.frames
-	t.frames = nil
+	t.frames, t.spare = t.spare[:0], nil
 	w := t.node.w
 	for i := range frames {
 		f := &frames[i]
@@ -321,6 +322,8 @@ func (t *transport) Flush() {
 		t.node.effect()
 		w.net.send(*f)
 	}
+	clear(frames)
+	t.spare = frames
 	t.node.effect()
 }
 

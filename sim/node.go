@@ -60,11 +60,12 @@ type node struct {
 	jobs        []*coroutine
 	streams     []*serverStream
 	failed      error
-	excused     bool // something happened to its disks that explains a failure
-	woken       bool // Round has something to do
-	driving     bool // the driver waits in the middle of a round
-	roundAt     time.Duration
-	roundID     uint64
+	excused     bool            // something happened to its disks that explains a failure
+	woken       bool            // Round has something to do
+	driving     bool            // the driver waits in the middle of a round
+	roundAt     time.Duration   // when the next round begins; 0: none is planned
+	alarms      []time.Duration // of the events that look at roundAt, the next one last
+	roundDue    func()          // what they do: lookAtRound
 	next        consensus.Index // the entry that it must apply next
 	rounds      int
 }
@@ -180,20 +181,32 @@ func (n *node) roundLatency() time.Duration {
 }
 
 func (n *node) planRound(at time.Duration) {
-	if n.roundAt != 0 && n.roundAt <= at {
-		return
+	if n.roundAt == 0 || at < n.roundAt {
+		n.roundAt = at
+		n.setAlarm()
 	}
-	n.roundAt = at
-	n.roundID++
-	id := n.roundID
-	n.push(at, func() {
-		if id != n.roundID {
-			return
-		}
+}
+
+// setAlarm makes sure that there is an event not later than the planned round. Most rounds are planned for the next heartbeat and
+// happen much earlier, so an event that is there already is left to do for the next plan.
+func (n *node) setAlarm() {
+	if last := len(n.alarms) - 1; last < 0 || n.alarms[last] > n.roundAt {
+		n.alarms = append(n.alarms, n.roundAt)
+		n.push(n.roundAt, n.roundDue)
+	}
+}
+
+func (n *node) lookAtRound() {
+	n.alarms = n.alarms[:len(n.alarms)-1]
+	switch {
+	case n.roundAt == 0:
+	case n.roundAt > n.w.now:
+		n.setAlarm()
+	default:
 		if n.roundAt = 0; !n.driving { // otherwise the end of the round that waits plans the next
 			n.round()
 		}
-	})
+	}
 }
 
 // round lets the driver do a round, or go on with the one it waits in.
@@ -249,6 +262,7 @@ func (n *node) start() {
 	}
 	n.fuse, n.failed, n.excused, n.jobs, n.streams = 0, nil, false, nil, nil
 	n.woken, n.driving, n.roundAt, n.current = false, false, 0, nil
+	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
 	n.frozenUntil = 0
 	if err := n.open(); err != nil {
 		n.openFailed(err)

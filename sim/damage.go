@@ -29,6 +29,7 @@ type damage struct {
 	lying   bool // syncs say that they are done, and do nothing
 	lied    bool // and one has done so since the last honest one
 	wiped   bool // the disks are as they should be, but taken away
+	former  bool // the disks are as they should be, but others have taken their place
 }
 
 func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {

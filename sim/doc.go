@@ -12,7 +12,7 @@
 //	node.go            one node and its parts, put together as package server does
 //	network.go         links between nodes     clients.go   links to clients   client.go   what workloads see of them
 //	disk.go, files.go  the disks in memory     pebble.go    the real ones on a file system that forgets
-//	fault.go           what goes wrong         damage.go    and what is then lost for good
+//	fault.go           what goes wrong         damage.go    what rots   repair.go  how lost data comes back
 //	truth.go           what was applied, equal everywhere
 //	oracle*.go         whether the answers were right        workload*.go   what clients do
 //

@@ -133,14 +133,20 @@ var faultRanges = []faultRange{
 	{FaultSlowDisk, 0.7, 3 * time.Second, between(1, 120), nil},
 	{FaultSyncFails, 0.5, time.Second, nil, nil},
 	{FaultDiskFull, 0.3, time.Second, nil, nil},
-	{FaultRotState, 0.2, 0, between(0, 5), majority},
-	{FaultRotLog, 0.2, 0, nil, majority},
-	{FaultMisdirected, 0.2, 0, nil, majority},
-	{FaultLyingSync, 0.3, time.Second, nil, majority},
-	{FaultWipe, 0.15, time.Second, nil, majority},
-	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
-	{FaultOldDisk, 0.5, time.Second, nil, majority},
+	{FaultRotState, 0.3, 0, between(0, 5), majority},
+	{FaultRotLog, 0.3, 0, nil, majority},
+	{FaultMisdirected, 0.3, 0, nil, majority},
+	{FaultLyingSync, 0.4, time.Second, nil, majority},
+	{FaultWipe, 0.3, time.Second, nil, majority},
+	{FaultWipeNoticed, 0.3, time.Second, nil, majority},
+	{FaultOldDisk, 1.5, time.Second, nil, majority},
 }
+
+// damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
+// its data again, less else can go wrong.
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk}
+
+const damageShare = 0.3 // of what other kinds have
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {
 	if random.IntN(20) == 0 {
@@ -150,7 +156,11 @@ func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) 
 	for _, r := range faultRanges {
 		// Every kind draws its own, whether it takes part or not.
 		own := rand.New(rand.NewPCG(random.Uint64(), 1))
-		taken := own.Float64() < share && (r.needs == nil || r.needs(p))
+		odds := share
+		if slices.Contains(damageKinds, r.kind) {
+			odds *= damageShare
+		}
+		taken := own.Float64() < odds && (r.needs == nil || r.needs(p))
 		if kinds != nil && !slices.Contains(kinds, r.kind) || kinds == nil && !taken || r.needs != nil && !r.needs(p) {
 			continue
 		}

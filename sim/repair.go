@@ -76,7 +76,7 @@ func (n *node) takeFormer(down time.Duration) {
 	n.setAside()
 	n.former = nil
 	n.disks, n.diskID, n.knowsLoss = former.disks, former.id, former.lost
-	n.damage = damage{why: "it was started on a disk that had been replaced"}
+	n.damage = damage{why: "it was started on a disk that had been replaced", former: true}
 	n.w.after(max(down, time.Millisecond), n.start)
 }
 
@@ -172,10 +172,10 @@ func (n *node) places(other *node) bool {
 	return slices.ContainsFunc(n.machine.Placements(), func(p shard.Placement) bool { return p.Node == other.id && p.Disk == other.diskID })
 }
 
-// replaceDamaged gives new disks to the nodes that are damaged and have not noticed.
+// replaceDamaged gives new disks to the nodes that are damaged and have not noticed. That a disk has been replaced, a node must notice.
 func (w *world) replaceDamaged() {
 	for _, n := range w.nodes {
-		if n.damage.why != "" {
+		if n.damage.why != "" && !n.damage.former {
 			n.lose(n.damage.why, true, 0)
 		}
 	}

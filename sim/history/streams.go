@@ -1,6 +1,7 @@
 package history
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -67,11 +68,18 @@ type watched struct {
 	ended    bool
 }
 
+// asked is a request for a watch, and which identifiers the client asked to end since: if it gets one of them, that was meant for
+// the watch before, but ends this one.
+type asked struct {
+	*WatchRequest
+	canceled []int64
+}
+
 // streamCheck is the look through one stream.
 type streamCheck struct {
 	*checker
 	stream  *Stream
-	asked   []*WatchRequest // without an answer yet
+	asked   []asked // without an answer yet
 	byID    map[int64]*watched
 	running []*watched
 	asks    int // for progress, without an answer
@@ -84,10 +92,13 @@ func (c *checker) checkStream(s *Stream) {
 	for i := range s.Moves {
 		switch m := &s.Moves[i]; {
 		case m.Create != nil:
-			k.asked = append(k.asked, m.Create)
+			k.asked = append(k.asked, asked{WatchRequest: m.Create})
 		case m.Cancel != nil:
 			if w := k.byID[*m.Cancel]; w != nil {
 				w.canceled = true
+			}
+			for j := range k.asked {
+				k.asked[j].canceled = append(k.asked[j].canceled, *m.Cancel)
 			}
 		case m.Ask:
 			k.asks++
@@ -169,7 +180,7 @@ func (k *streamCheck) created(m *Move) bool {
 	if start == 0 {
 		start = m.Message.Revision + 1
 	}
-	w := &watched{request: r, id: id, reached: start - 1}
+	w := &watched{request: r.WatchRequest, id: id, reached: start - 1, canceled: slices.Contains(r.canceled, id)}
 	w.next = k.firstFrom(start)
 	k.byID[id] = w
 	k.running = append(k.running, w)

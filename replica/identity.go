@@ -243,6 +243,17 @@ func (r *Replica) tellPlacement(node kv.NodeID, disk uint64) {
 	r.store.sendIdentity(node, r.placementAnswer(node, disk))
 }
 
+// askPlacement finds out, now and then, whether this replica has been replaced: somebody has a message for a newer one of this
+// node. A learner sends nothing that would make the others tell it.
+func (r *Replica) askPlacement(node kv.NodeID) {
+	now := r.store.clock()
+	if last, asked := r.identity.answered[node]; r.store.opts.Disk == 0 || asked && now-last < r.store.opts.HeartbeatInterval {
+		return
+	}
+	r.identity.answered[node] = now
+	r.store.sendIdentity(node, identityMessage{kind: identityQuestion, group: r.group, standing: r.identity.standing, disk: r.store.opts.Disk})
+}
+
 // learnIdentity draws the conclusion from an answer.
 func (r *Replica) learnIdentity(m *identityMessage) {
 	own := r.store.opts.Disk

@@ -74,6 +74,9 @@ func (r *Replica) admit(m *groupMessage) error {
 		r.learned[m.from] = from
 	}
 	if m.message.To != r.self {
+		if m.message.To > r.self {
+			r.askPlacement(m.from)
+		}
 		return fmt.Errorf("replica: node %v sent a message to replica %d, but this is replica %d", m.from, m.message.To, r.self)
 	}
 	return r.fence(m.from, from, m.disk)

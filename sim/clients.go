@@ -343,7 +343,8 @@ var errNoWait = func() context.Context {
 type serverStream struct {
 	stream *watch.Stream
 	client *clientStream
-	window int // batches that may be under way
+	window int  // batches that may be under way
+	failed bool // whoever serves it ends it at the first error, and asks no more
 }
 
 // clientStream is the client's end of it.
@@ -424,7 +425,7 @@ func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
 		switch {
 		case s.broken:
 		case s.c.conns[s.node.number()].blocked > 0:
-			s.breakNow()
+			s.breakNow() // nothing gets lost in the middle of a stream
 		default:
 			do(s.server.stream)
 			s.node.pollStreams()
@@ -459,9 +460,10 @@ func (s *clientStream) Progress() {
 // pollStreams sends what the streams of the node have, as far as their clients' windows allow.
 func (n *node) pollStreams() {
 	for _, s := range n.streams {
-		for s.window > 0 && !s.client.broken {
+		for s.window > 0 && !s.failed && !s.client.broken {
 			batch, err := s.stream.Poll()
 			if err != nil {
+				s.failed = true
 				s.client.breakSoon()
 				break
 			}

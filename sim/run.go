@@ -187,7 +187,7 @@ func (w *world) recover() {
 	}
 }
 
-// settled tells whether every client has returned and every node is a voter that has applied everything.
+// settled tells whether every client has returned and every node is a voter that has applied and answered everything.
 func (w *world) settled() bool {
 	for _, c := range w.clients {
 		if !c.done {
@@ -198,7 +198,7 @@ func (w *world) settled() bool {
 		return false
 	}
 	for _, n := range w.nodes {
-		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 {
+		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 || n.store.Metrics().RequestsQueued > 0 {
 			return false
 		}
 	}

@@ -83,14 +83,6 @@ func (g *Gateway) readAside(c *Call) {
 	})
 }
 
-// Barrier waits until a read of the local state is linearizable with respect to the moment of the call.
-func (g *Gateway) Barrier(ctx context.Context) error {
-	if g.stopped.Load() {
-		return kv.ErrStopped
-	}
-	return g.wait(ctx)
-}
-
 // RangeStream reads a range in chunks of about 1 MiB, from one state. Every response given to emit has the
 // revision of the state for its header; the last one has no keys and tells More and Count. It runs in the caller's goroutine, so
 // an emit that blocks holds the reading up and nothing else.

@@ -129,9 +129,6 @@ func (m *Machine) Follow() {
 	m.lead = nil
 }
 
-// Leading tells whether Evaluate may be called. Shared.
-func (m *Machine) Leading() bool { return m.lead != nil }
-
 // Evaluated returns the revision of the applied state overlaid with everything in flight. Driver.
 func (m *Machine) Evaluated() kv.Revision {
 	if m.lead != nil {
@@ -192,9 +189,6 @@ func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
 // DurableIndex is the index from which the log is replayed after a crash: everything up to it
 // may be removed from the log.
 func (m *Machine) DurableIndex() consensus.Index { return m.durable.Index }
-
-// DurableTerm is the term of the entry at DurableIndex.
-func (m *Machine) DurableTerm() consensus.Term { return m.durable.Term }
 
 // Revision is the revision of the applied state.
 func (m *Machine) Revision() kv.Revision { return m.applied.Revision }

@@ -165,14 +165,6 @@ func (n *Node) current() *process {
 // Running tells whether there is a process; a paused one counts.
 func (n *Node) Running() bool { return n.current().running() }
 
-// PID is the process's number; 0 if there is none.
-func (n *Node) PID() int {
-	if p := n.current(); p.running() {
-		return p.command.Process.Pid
-	}
-	return 0
-}
-
 // Signal sends a signal; it is an error if the process has ended.
 func (n *Node) Signal(signal os.Signal) error {
 	p := n.current()

@@ -172,23 +172,6 @@ func (v *Version) Event() kv.Event {
 	return kv.Event{Type: kv.EventPut, KV: v.keyValue()}
 }
 
-// Prune forgets every version that a read of the present state does not see, so that a long replay stays fast.
-// What Apply and At answer at older revisions, and Events and History, know only what is left.
-func (s *Store) Prune() {
-	newest := map[string]int{}
-	for i := range s.history {
-		newest[string(s.history[i].Key)] = i
-	}
-	kept := s.history[:0]
-	for i := range s.history {
-		if v := s.history[i]; newest[string(v.Key)] == i && v.Number > 0 {
-			kept = append(kept, v)
-		}
-	}
-	clear(s.history[len(kept):])
-	s.history, s.index = kept, nil
-}
-
 // History returns every version, whether compacted or not.
 func (s *Store) History() []Version { return s.history }
 

@@ -115,8 +115,8 @@ func (l *simLog) Sync() error {
 		}
 		n.sleep(took)
 	}
-	if n.slow.failing != nil || n.slow.full {
-		return n.diskFails()
+	if err := n.diskFails(); err != nil {
+		return err
 	}
 	if n.damage.lying {
 		n.damage.lied = true

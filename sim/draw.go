@@ -109,6 +109,9 @@ func quorum(p *Plan) bool  { return p.ReadQuorum }
 // majority: one node can be lost.
 func majority(p *Plan) bool { return p.Nodes > 2 }
 
+// umpired: two sides of equal size need one more node for a quorum.
+func umpired(p *Plan) bool { return p.Nodes > 2 && p.Nodes%2 == 1 }
+
 // faultRanges has a line for each kind.
 var faultRanges = []faultRange{
 	{FaultDelay, 1, 3 * time.Second, between(1, 2500), several},
@@ -140,6 +143,8 @@ var faultRanges = []faultRange{
 	{FaultWipe, 0.15, time.Second, nil, majority},
 	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
 	{FaultOldDisk, 0.5, time.Second, nil, majority},
+	{FaultDuel, 0.7, 100 * time.Millisecond, between(30, 250), umpired},
+	{FaultSeesaw, 1, 50 * time.Millisecond, between(20, 200), umpired},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {

@@ -333,6 +333,9 @@ func (n *node) listener() replica.Listener {
 			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
 			if change.Role == consensus.RoleLeader {
 				w.mark("leader elected")
+				if w.contest != nil {
+					w.contest.elected(n)
+				}
 			}
 			if w.reading() {
 				w.line("node %d | %s in term %d, the leader is node %d", n.id, change.Role, change.Term, leader)

@@ -143,8 +143,8 @@ var faultRanges = []faultRange{
 	{FaultWipe, 0.15, time.Second, nil, majority},
 	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
 	{FaultOldDisk, 0.5, time.Second, nil, majority},
-	{FaultDuel, 0.7, 100 * time.Millisecond, between(30, 250), umpired},
-	{FaultSeesaw, 1, 50 * time.Millisecond, between(20, 200), umpired},
+	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
+	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {

@@ -3,6 +3,8 @@ package sim
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/quoratedb/quorate/consensus"
 )
 
 // Two sides that do not reach each other and one node between them, the umpire, which makes a quorum of either: what is safe hangs on
@@ -18,7 +20,7 @@ const (
 )
 
 // longestLeg is how long one side may take to elect somebody.
-const longestLeg = 2 * time.Second
+const longestLeg = 1500 * time.Millisecond
 
 // contest is a duel or a seesaw in progress.
 type contest struct {
@@ -31,6 +33,7 @@ type contest struct {
 	legs   int
 	down   time.Duration // how long crashes of the umpire last
 	delay  time.Duration
+	mute   bool // the umpire does not campaign, so that the others must
 	undo   []func()
 }
 
@@ -91,6 +94,7 @@ func (c *contest) begin() {
 			change(other, c.umpire)
 		}
 	}
+	c.mute = c.random.IntN(3) > 0
 	leg := c.leg
 	c.w.after(longestLeg, func() { c.next(leg) })
 	if leader := c.w.leader(); leader != nil && !c.apart[leader] {
@@ -130,6 +134,29 @@ func (c *contest) next(leg int) {
 		c.crash()
 	}
 	c.begin()
+}
+
+// shy is a core that does not campaign while it is the umpire of a contest and must leave that to others. Timers owe nobody anything.
+type shy struct {
+	consensus.Core
+	node *node
+}
+
+func (s shy) mute() bool {
+	c := s.node.w.contest
+	return c != nil && c.mute && c.umpire == s.node && s.Status().Role != consensus.RoleLeader
+}
+
+func (s shy) Campaign() {
+	if !s.mute() {
+		s.Core.Campaign()
+	}
+}
+
+func (s shy) Tick() {
+	if !s.mute() {
+		s.Core.Tick()
+	}
 }
 
 // crash cuts the umpire's power.

@@ -302,7 +302,10 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
-		NewCore: func(o replica.CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) }, OutOfOrderLog: p.Protocol == Paxos,
+		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
+			core, err := n.newCore(o, seed)
+			return shy{core, n}, err
+		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
 				Engine: engine,

@@ -109,6 +109,9 @@ func quorum(p *Plan) bool  { return p.ReadQuorum }
 // majority: one node can be lost.
 func majority(p *Plan) bool { return p.Nodes > 2 }
 
+// umpired: two sides of equal size need one more node for a quorum.
+func umpired(p *Plan) bool { return p.Nodes > 2 && p.Nodes%2 == 1 }
+
 // faultRanges has a line for each kind.
 var faultRanges = []faultRange{
 	{FaultDelay, 1, 3 * time.Second, between(1, 2500), several},
@@ -140,6 +143,8 @@ var faultRanges = []faultRange{
 	{FaultWipe, 0.3, time.Second, nil, majority},
 	{FaultWipeNoticed, 0.3, time.Second, nil, majority},
 	{FaultOldDisk, 1.5, time.Second, nil, majority},
+	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
+	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets

@@ -316,7 +316,10 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
-		NewCore: func(o replica.CoreOptions) (consensus.Core, error) { return n.newCore(o, seed) }, OutOfOrderLog: p.Protocol == Paxos,
+		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
+			core, err := n.newCore(o, seed)
+			return shy{core, n}, err
+		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
 				Engine: engine,
@@ -347,6 +350,9 @@ func (n *node) listener() replica.Listener {
 			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
 			if change.Role == consensus.RoleLeader {
 				w.mark("leader elected")
+				if w.contest != nil {
+					w.contest.elected(n)
+				}
 			}
 			if w.reading() {
 				w.line("node %d | %s in term %d, the leader is node %d", n.id, change.Role, change.Term, leader)

@@ -29,6 +29,7 @@ type world struct {
 	history history.History
 
 	switchingUntil time.Duration // a switch of quorums is under way
+	contest        *contest      // in progress; nil: none
 
 	base     time.Duration // when the clients' work began: faults count from here
 	healed   time.Duration // when all faults ended

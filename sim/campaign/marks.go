@@ -30,6 +30,7 @@ var knownMarks = []string{
 	"replaced replica stopped",
 	"replica rebuilt",
 	"set read",
+	"sides changed",
 	"slow sync",
 	"snapshot cut short",
 	"snapshot installed",

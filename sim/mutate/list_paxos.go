@@ -51,16 +51,15 @@ var paxosMutations = []Mutation{
 	{
 		Name: "paxos/own-value-wins", Breaks: "for a slot in which it accepted something itself, a new leader proposes that, though others report a value under a higher ballot",
 		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Unseen: "two leaders must fail one after the other with different values in one slot, and the replica with the older value must win",
+		Unseen: "found now and then (seed 1019), not reliably: two leaders must fail one after the other with different values in one slot, and the replica with the older value must win",
 		Old:    "i > c.decided && p.found[i].ballot < s.ballot {",
 		New:    "i > c.decided {",
 	},
 	{
 		Name: "paxos/others-values-dropped", Breaks: "a new leader proposes only what it had accepted itself, not what the others report",
-		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Unseen: "too rare to count on: values must be in flight when a leader is lost, and the next one must not have them",
-		Old:    "} else if p.found[e.Index].ballot < ballot {",
-		New:    "} else if ballot == 0 {",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
+		Old: "} else if p.found[e.Index].ballot < ballot {",
+		New: "} else if ballot == 0 {",
 	},
 	{
 		Name: "paxos/hole-moves-value", Breaks: "a new leader fills one slot too many before a value that it found, and so moves the value",
@@ -70,10 +69,9 @@ var paxosMutations = []Mutation{
 	},
 	{
 		Name: "paxos/trimmed-slot", Breaks: "a new leader proposes into slots that others have decided and trimmed",
-		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Unseen: "too rare to count on: a replica that is far behind must be elected by one that has trimmed its log",
-		Old:    "known != nil && known.complete && c.decided < known.decided {",
-		New:    "known != nil && known.complete && c.decided < known.decided && false {",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 500,
+		Old: "known != nil && known.complete && c.decided < known.decided {",
+		New: "known != nil && known.complete && c.decided < known.decided && false {",
 	},
 	{
 		Name: "paxos/commit-mark-any-ballot", Breaks: "a leader's decided mark is believed for slots that were accepted under another ballot",

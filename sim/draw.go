@@ -39,6 +39,9 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	p.Clients = drawClients(random, o.Workloads)
 	p.Faults = drawFaults(random, &p, o.Faults)
+	if o.Workloads == nil {
+		p.addHoppers()
+	}
 	return p
 }
 
@@ -72,7 +75,9 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			names = append(names, w.Name)
+			if w.Name != hopWorkload.Name { // see addHoppers
+				names = append(names, w.Name)
+			}
 		}
 	}
 	if len(names) == 0 {
@@ -87,6 +92,16 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
 	}
 	return clients
+}
+
+// addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
+func (p *Plan) addHoppers() {
+	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.deposing() || f.Kind == FaultSlowDisk }) {
+		return
+	}
+	for range 3 {
+		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: hopWorkload.Name})
+	}
 }
 
 // faultRange says how a kind of fault is drawn.
@@ -140,6 +155,10 @@ var faultRanges = []faultRange{
 	{FaultWipe, 0.15, time.Second, nil, majority},
 	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
 	{FaultOldDisk, 0.5, time.Second, nil, majority},
+	{FaultRefuse, 0.7, time.Second, between(0, 300), majority},
+	{FaultDoze, 0.7, time.Second, between(0, 300), majority},
+	{FaultLateNews, 0.7, time.Second, between(800, 1800), majority},
+	{FaultForgetPromise, 0.7, time.Second, nil, majority},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {

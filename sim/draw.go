@@ -38,7 +38,11 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Duration, o.Duration)
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	p.Clients = drawClients(random, o.Workloads)
-	p.Faults = drawFaults(random, &p, o.Faults)
+	kinds := o.Faults
+	if kinds == nil {
+		kinds = aim(&p)
+	}
+	p.Faults = drawFaults(random, &p, kinds)
 	if o.Workloads == nil {
 		p.addHoppers()
 	}
@@ -92,6 +96,15 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
 	}
 	return clients
+}
+
+// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders.
+func aim(p *Plan) []FaultKind {
+	random := rand.New(rand.NewPCG(p.Seed, sourceAim))
+	if random.IntN(8) != 0 || p.Nodes < 3 {
+		return nil
+	}
+	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise)}
 }
 
 // addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
@@ -155,10 +168,10 @@ var faultRanges = []faultRange{
 	{FaultWipe, 0.15, time.Second, nil, majority},
 	{FaultWipeNoticed, 0.15, time.Second, nil, majority},
 	{FaultOldDisk, 0.5, time.Second, nil, majority},
-	{FaultRefuse, 0.7, time.Second, between(0, 300), majority},
-	{FaultDoze, 0.7, time.Second, between(0, 300), majority},
-	{FaultLateNews, 0.7, time.Second, between(800, 1800), majority},
-	{FaultForgetPromise, 0.7, time.Second, nil, majority},
+	{FaultRefuse, 2, time.Second, between(0, 300), majority},
+	{FaultDoze, 1, time.Second, between(0, 300), majority},
+	{FaultLateNews, 2, time.Second, between(-300, 300), majority},
+	{FaultForgetPromise, 2, time.Second, nil, majority},
 }
 
 func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) {
@@ -190,6 +203,9 @@ func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
 		f := Fault{At: at.Round(time.Microsecond), Kind: r.kind, Seed: random.Uint64()}
 		if random.IntN(2) == 0 {
 			f.Node = 1 + random.IntN(p.Nodes)
+		}
+		if r.kind.deposing() {
+			f.Node = 0 // only who leads can be deposed
 		}
 		if random.IntN(3) == 0 && p.Nodes > 1 {
 			f.Other = 1 + random.IntN(p.Nodes)

@@ -16,7 +16,7 @@ const (
 	// FaultDoze is FaultRefuse while Node's process stands still: it finds what it missed when it goes on.
 	FaultDoze FaultKind = "doze"
 	// FaultLateNews keeps the others from hearing Node for long enough to elect somebody; when they hear it again, and promise again, Node still
-	// gets only consensus messages that are more than Amount ms old.
+	// gets only old consensus messages: Amount ms more than they were unable to hear it.
 	FaultLateNews FaultKind = "late-news"
 	// FaultForgetPromise cuts one node off from Node and lets it campaign, and then restarts so many of those which still hold still for Node
 	// that they would be a quorum with it.
@@ -69,8 +69,8 @@ func (w *world) injectDeposed(f *Fault, n *node, random *rand.Rand) bool {
 			}
 		})
 	case FaultLateNews:
-		late := milliseconds(f.Amount)
-		lasts := some(10.5, 14)
+		lasts := some(11, 14)
+		late := lasts + milliseconds(f.Amount)
 		w.lag(n, replica.ChannelConsensus, late, 2*heartbeat+lasts+late)
 		later(some(1, 2), func() {
 			for _, other := range w.others(n, 0) {
@@ -94,12 +94,12 @@ func (w *world) forgetPromises(leader *node, random *rand.Rand, some func(low, h
 			for i := range c.conns {
 				conn := &c.conns[i]
 				conn.blocked++
-				later(some(6, 7), func() { conn.blocked-- })
+				later(some(4.5, 6), func() { conn.blocked-- })
 			}
 		}
 	}
 	w.net.refuseAll(leader, candidate, lasts)
-	later(some(3, 7), func() {
+	later(some(1, 5), func() {
 		for _, n := range forgetful {
 			w.net.refuseAll(leader, n, lasts)
 			n.crashPlan = crashPlan{down: 2*time.Millisecond + time.Duration(random.Int64N(int64(30*time.Millisecond)))}
@@ -119,7 +119,7 @@ func (w *world) lag(n *node, channel byte, late, lasts time.Duration) {
 
 // blockFor is a partition of one direction that lasts a while.
 func (n *network) blockFor(from, to *node, lasts time.Duration) {
-	n.block(from, to)
+	n.link(from, to).blocked++ // and the connection does not break of that
 	n.w.after(lasts, func() {
 		if !n.w.ended {
 			n.unblock(from, to)

@@ -52,6 +52,7 @@ const (
 	sourceClientLink
 	sourceElection
 	sourceGone
+	sourceAim
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

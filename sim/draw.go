@@ -38,7 +38,14 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Duration, o.Duration)
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	p.Clients = drawClients(random, o.Workloads)
-	p.Faults = drawFaults(random, &p, o.Faults)
+	kinds := o.Faults
+	if kinds == nil {
+		kinds = aim(&p)
+	}
+	p.Faults = drawFaults(random, &p, kinds)
+	if o.Workloads == nil {
+		p.addHoppers()
+	}
 	return p
 }
 
@@ -72,7 +79,9 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			names = append(names, w.Name)
+			if w.Name != hopWorkload.Name { // see addHoppers
+				names = append(names, w.Name)
+			}
 		}
 	}
 	if len(names) == 0 {
@@ -87,6 +96,25 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
 	}
 	return clients
+}
+
+// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders.
+func aim(p *Plan) []FaultKind {
+	random := rand.New(rand.NewPCG(p.Seed, sourceAim))
+	if random.IntN(8) != 0 || p.Nodes < 3 {
+		return nil
+	}
+	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise)}
+}
+
+// addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
+func (p *Plan) addHoppers() {
+	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.deposing() || f.Kind == FaultSlowDisk }) {
+		return
+	}
+	for range 3 {
+		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: hopWorkload.Name})
+	}
 }
 
 // faultRange says how a kind of fault is drawn.
@@ -145,6 +173,10 @@ var faultRanges = []faultRange{
 	{FaultOldDisk, 1.5, time.Second, nil, majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
 	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
+	{FaultRefuse, 2, time.Second, between(0, 300), majority},
+	{FaultDoze, 1, time.Second, between(0, 300), majority},
+	{FaultLateNews, 2, time.Second, between(-300, 300), majority},
+	{FaultForgetPromise, 2, time.Second, nil, majority},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
@@ -186,6 +218,9 @@ func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
 		f := Fault{At: at.Round(time.Microsecond), Kind: r.kind, Seed: random.Uint64()}
 		if random.IntN(2) == 0 {
 			f.Node = 1 + random.IntN(p.Nodes)
+		}
+		if r.kind.deposing() {
+			f.Node = 0 // only who leads can be deposed
 		}
 		if random.IntN(3) == 0 && p.Nodes > 1 {
 			f.Other = 1 + random.IntN(p.Nodes)

@@ -32,7 +32,9 @@ type link struct {
 	blocked int           // partitions in force; frames wait meanwhile, as bytes do that nobody acknowledges
 	delay   time.Duration // of every frame, by faults
 	last    time.Duration // when the youngest frame arrives
-	held    []frame
+	// lag is what the frames of a channel take longer than the others.
+	lag  [replica.ChannelIdentity + 1]time.Duration
+	held []frame
 	// draining is the generation whose frames still arrive although the sender's process is gone; 0: none.
 	draining uint64
 }
@@ -120,7 +122,9 @@ func (n *network) late(l *link, f *frame) bool {
 
 func (n *network) transmit(l *link, f frame, late bool) {
 	due := n.w.now + 50*time.Microsecond + l.delay + time.Duration(l.random.Int64N(int64(n.latency+n.jitter)))
-	if late {
+	if lag := l.lag[f.channel]; lag > 0 {
+		due += lag // nearly in order among themselves
+	} else if late {
 		due += time.Duration(l.random.Int64N(int64(time.Second)))
 	} else {
 		due = max(due, l.last)
@@ -278,7 +282,7 @@ func (n *network) heal() {
 	for _, from := range n.w.nodes {
 		for _, to := range n.w.nodes {
 			l := n.link(from, to)
-			l.delay = 0
+			l.delay, l.lag = 0, [len(l.lag)]time.Duration{}
 			if l.blocked > 0 {
 				l.blocked = 1
 				n.unblock(from, to)

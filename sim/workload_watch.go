@@ -48,6 +48,8 @@ type watchUser struct {
 	stream  WatchStream
 	asked   []*wanted // creations without an answer yet, in order
 	running map[watch.ID]*wanted
+	// boundary is the revision of a deletion up to which this client had history compacted; 0: none to look at.
+	boundary kv.Revision
 }
 
 // session is the life of one stream.
@@ -136,6 +138,19 @@ func (w *watchUser) act(turn int) {
 		}
 	case n < 9:
 		_, _ = w.do(put(fmt.Appendf(nil, "w/%d", w.Rand().IntN(3)), w.value()))
+	case n == 9:
+		w.compactAtDeletion()
+	}
+}
+
+// compactAtDeletion compacts up to a deletion, which must still be there for a watch that starts at its revision.
+func (w *watchUser) compactAtDeletion() {
+	answer, err := w.do(remove(prefix("w/")))
+	if err != nil || answer.DeleteRange.Deleted == 0 {
+		return
+	}
+	if _, err := w.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: answer.Revision}}); err == nil {
+		w.boundary = answer.Revision
 	}
 }
 
@@ -153,6 +168,10 @@ func (w *watchUser) want() *wanted {
 	case 3:
 		r.Span = single(registerKey(w.Rand().IntN(registers)))
 	case 4:
+		if w.one(2) { // it ends at a key that exists
+			r.Span = kv.Span{Start: []byte("w/0"), End: fmt.Appendf(nil, "w/%d", 1+w.Rand().IntN(2))}
+			break
+		}
 		r.Span = prefix([]string{"w/", "l/", "d/", "random/", "nested/", "lock/"}[w.Rand().IntN(6)])
 	}
 	if w.one(4) {
@@ -165,6 +184,9 @@ func (w *watchUser) want() *wanted {
 		r.StartRevision = w.newest + kv.Revision(w.Rand().IntN(10))
 	case 3:
 		r.StartRevision = 1
+	}
+	if w.boundary > 0 && w.one(2) {
+		r.Span, r.StartRevision, r.Filters, w.boundary = prefix("w/"), w.boundary, 0, 0
 	}
 	if w.one(6) {
 		r.ID = watch.ID(1 + w.Rand().IntN(4))

@@ -53,6 +53,7 @@ const (
 	sourceClientLink
 	sourceElection
 	sourceGone
+	sourceAim
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

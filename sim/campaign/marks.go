@@ -27,6 +27,7 @@ var knownMarks = []string{
 	"old disk came back",
 	"proclaimed",
 	"read under the lease",
+	"refused by a living node",
 	"replaced replica stopped",
 	"replica rebuilt",
 	"set read",

@@ -3,23 +3,20 @@ package main
 var livenessMutations = []Mutation{
 	{
 		Name: "liveness/promise-counted-from-arrival", Breaks: "a promise is counted from the arrival of its acknowledgement, not from the sending of the heartbeat",
-		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "the acknowledgement must be as late as an election is long",
-		Old:    "until := p.sent[i].at + duration - c.options.DriftMargin",
-		New:    "until := c.now + duration - c.options.DriftMargin",
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 200,
+		Old: "until := p.sent[i].at + duration - c.options.DriftMargin",
+		New: "until := c.now + duration - c.options.DriftMargin",
 	},
 	{
 		Name: "liveness/promise-kept-too-short", Breaks: "a node keeps its promises for a third of what it said",
-		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "campaigns start later than the rest of the promise",
-		Old:    "p.promised = max(p.promised, c.now+c.options.PromiseDuration)",
-		New:    "p.promised = max(p.promised, c.now+c.options.PromiseDuration/3)",
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 200,
+		Old: "p.promised = max(p.promised, c.now+c.options.PromiseDuration)",
+		New: "p.promised = max(p.promised, c.now+c.options.PromiseDuration/3)",
 	},
 	{
 		Name: "liveness/epoch-never-changes", Breaks: "a promise after an interruption looks like the one before it",
-		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "as for replica/epoch-not-checked",
-		Old:    "if p.withdrawn || c.now >= p.promised || p.epoch == 0 {",
-		New:    "if p.epoch == 0 {",
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 200,
+		Old: "if p.withdrawn || c.now >= p.promised || p.epoch == 0 {",
+		New: "if p.epoch == 0 {",
 	},
 }

@@ -69,10 +69,9 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/span-end-included", Breaks: "a watch of a span gets the events of the key at its end",
-		File: "gateway/watch/index.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "few watches end at a key that is written",
-		Old:    "if s.upper == nil || bytes.Compare(key, s.upper) < 0 {",
-		New:    "if s.upper == nil || bytes.Compare(key, s.upper) <= 0 {",
+		File: "gateway/watch/index.go", Verdicts: noticed, Seeds: 250,
+		Old: "if s.upper == nil || bytes.Compare(key, s.upper) < 0 {",
+		New: "if s.upper == nil || bytes.Compare(key, s.upper) <= 0 {",
 	},
 	{
 		Name: "watch/future-start-ignored", Breaks: "a watch that starts in the future gets events from now on",

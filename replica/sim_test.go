@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -99,7 +100,7 @@ type simNode struct {
 	transport   *simTransport
 	jobs        []job
 	guarded     bool
-	woken       bool
+	woken       atomic.Bool
 	fuse        int   // effects until it crashes; 0: it does not
 	failNext    error // of the next sync of the log
 	failedWith  error
@@ -234,7 +235,7 @@ func (n *simNode) start() error {
 			n.w.figures.AsyncSyncs++
 			n.jobs = append(n.jobs, job{due: n.w.now + time.Duration(n.w.random.Int64N(int64(30*time.Millisecond))), run: run})
 		},
-		Wake: func() { n.woken = true },
+		Wake: func() { n.woken.Store(true) },
 		Listener: Listener{
 			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, _ kv.NodeID) {
 				if change.Role == consensus.RoleLeader {
@@ -319,8 +320,7 @@ func (n *simNode) run() {
 				i--
 			}
 		}
-		woken := n.woken
-		n.woken = false
+		woken := n.woken.Swap(false)
 		if !woken && n.clock() < n.store.NextRound() {
 			return
 		}

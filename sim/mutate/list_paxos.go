@@ -13,8 +13,9 @@ var paxosMutations = []Mutation{
 	{
 		Name: "paxos/accepted-before-durable", Breaks: "an entry is acknowledged before it is durable",
 		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
-		Old: "\tc.sendAfterSync(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
-		New: "\tc.send(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
+		Unseen: "too rare to count on (once in 900 seeds): the crash must fall between an acknowledgement and its sync, and a quorum without the others must follow",
+		Old:    "\tc.sendAfterSync(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
+		New:    "\tc.send(consensus.Message{\n\t\tTo: c.leader, Kind: KindAccepted,",
 	},
 	{
 		Name: "paxos/heartbeat-acknowledges-undurable", Breaks: "the answer to a heartbeat acknowledges what is received and not yet durable",

@@ -10,7 +10,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/lost-takes-place-again", Breaks: "a node with nothing on its disk takes its place again although it belongs to another disk",
-		File: "replica/identity.go", Verdicts: noticed, Seeds: 100,
+		File: "replica/identity.go", Verdicts: noticed, Seeds: 400,
 		Old: "\t\tr.identity.standing = standingLost\n\t\tr.noteStanding()\n",
 		New: "\t\tr.saveIdentity(r.self)\n\t\treturn\n",
 	},
@@ -23,8 +23,9 @@ var repairMutations = []Mutation{
 	{
 		Name: "repair/not-told", Breaks: "a replica that was replaced is refused and never told",
 		File: "replica/placement.go", Verdicts: noticed, Seeds: 300,
-		Old: "\t\tr.tellPlacement(m.from, m.disk)\n\t\treturn",
-		New: "\t\treturn",
+		Unseen: "too rare to count on: the replaced replica must come back on its old disk and hear nothing else that shows it",
+		Old:    "\t\tr.tellPlacement(m.from, m.disk)\n\t\treturn",
+		New:    "\t\treturn",
 	},
 	{
 		Name: "repair/change-not-flushed", Breaks: "a change of membership is not made durable at once",

@@ -88,12 +88,15 @@ func (r *Replica) fence(node kv.NodeID, id consensus.ReplicaID, disk uint64) err
 	if disk == 0 {
 		return nil // a snapshot, or a driver that does without disk IDs
 	}
-	known := r.seen[node]
+	known := uint64(0) // of a replica newer than the table here
 	if p, ok := r.placement(node); ok && p.Replica == id {
 		known = p.Disk
-	} else if known == 0 && id == r.store.first(node) {
-		r.seen[node], known = disk, disk
-		r.unsettle()
+	} else if id == r.store.first(node) {
+		if r.seen[node] == 0 {
+			r.seen[node] = disk
+			r.unsettle()
+		}
+		known = r.seen[node]
 	}
 	if known == 0 || known == disk {
 		return nil

@@ -344,6 +344,7 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 func (w *world) heal() {
 	w.replaceDamaged()
 	w.net.heal()
+	w.contest = nil // nobody has to keep silent any more
 	for _, c := range w.clients {
 		for i := range c.conns {
 			c.conns[i].blocked = 0

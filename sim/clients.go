@@ -305,26 +305,13 @@ func responseRevision(r *kv.Response) uint64 {
 	return uint64(r.Revision)
 }
 
-// hadNoEffect tells whether an error says that a request had and will have no effect.
-func hadNoEffect(err error) bool {
-	switch kv.CodeOf(err) {
-	case 0, kv.ErrOutcomeUnknown.Code, kv.ErrTimeout.Code, kv.ErrStopped.Code, kv.ErrUnhealthy.Code, kv.ErrCanceled.Code, kv.ErrLeaderChanged.Code:
-		return false
-	}
-	return true
-}
-
 // record adds the operation to the history.
 func (c *client) record(node int, req *kv.Request, resp *kv.Response, err error, began time.Duration, process int, unsent bool) {
-	o := history.Operation{Client: c.number, Node: node, Process: process, Request: req, Response: resp, Err: err, Invoke: began, Return: c.w.now}
-	name := "acknowledged"
-	switch {
-	case err == nil:
-	case unsent || hadNoEffect(err):
-		o.Outcome, name = history.Refused, "refused"
-	default:
-		o.Outcome, name = history.Unknown, "unknown"
+	o := history.Operation{Client: c.number, Node: node, Process: process, Request: req, Response: resp, Outcome: history.OutcomeOf(err), Err: err, Invoke: began, Return: c.w.now}
+	if unsent && err != nil {
+		o.Outcome = history.Refused
 	}
+	name := [...]string{history.Acknowledged: "acknowledged", history.Refused: "refused", history.Unknown: "unknown"}[o.Outcome]
 	if c.w.reading() {
 		c.w.line("client %d <- node %d: %s: %s", c.number, node, describeRequest(req), describeAnswer(resp, err))
 	}

@@ -166,10 +166,11 @@ func TestDiskErrors(t *testing.T) {
 			if !w.run(3*time.Second, func() bool { return n.replica.IsLeader() }) {
 				t.Fatal("does not lead: ", w.err)
 			}
-			left := 1 + int(seed)*2
+			var left atomic.Int64 // the engine's own goroutines count, too
+			left.Store(1 + int64(seed)*2)
 			inject := func(op errorfs.Op) error {
 				if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasPrefix(op.Path, directory) && op.Kind != errorfs.OpFileClose {
-					if left--; left <= 0 {
+					if left.Add(-1) <= 0 {
 						return broken
 					}
 				}

@@ -34,14 +34,14 @@ var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/dirty-row-lost", Breaks: "the last row of each piece of a flush is not written",
 		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tb.Set(s.keyBuffer, s.rowBuffer)\n",
-		New: "\t\tif rows+1 < maxRows {\n\t\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\t}\n",
+		Old: "\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\ts.flushCopy(b, &e.value)\n",
+		New: "\t\tif rows+1 < maxRows {\n\t\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\t}\n\t\ts.flushCopy(b, &e.value)\n",
 	},
 	{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
 		File: "storage/mvcc/scan.go", Verdicts: noticed, Seeds: 500,
-		Old: "\t\trow = m.active.entry().value.latest\n",
-		New: "\t\tif !inFrozen || frozen != least {\n\t\t\trow = m.active.entry().value.latest\n\t\t}\n",
+		Old: "\t\tm.dirty = &m.active.entry().value\n",
+		New: "\t\tif !inFrozen || frozen != least {\n\t\t\tm.dirty = &m.active.entry().value\n\t\t}\n",
 	},
 	{
 		Name: "mvcc/deletion-not-cached", Breaks: "a deletion does not reach the cache of newest versions",

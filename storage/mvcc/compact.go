@@ -126,6 +126,8 @@ func (s *Store) compactRow(b storage.Batch, v *version) error {
 	}
 	s.keyBuffer = appendLatestKey(s.keyBuffer[:0], v.key)
 	b.Delete(s.keyBuffer)
+	s.keyBuffer = appendCopyKey(s.keyBuffer[:0], v.key) // a crash may have left one
+	b.Delete(s.keyBuffer)
 	s.dropRow(text(v.key))
 	return nil
 }

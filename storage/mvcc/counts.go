@@ -155,7 +155,7 @@ func (r *Reader) scanBase(lower, upper []byte, fn func(key []byte, live bool)) (
 	if upper != nil && string(lower) >= string(upper) {
 		return 0, nil
 	}
-	it := r.source.NewIterator(latestBounds(lower, upper))
+	it := r.source.NewIterator(bounds(latestPrefix, lower, upper))
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
 		key := it.Key()[1:]

@@ -18,7 +18,7 @@ func (s *Store) Freeze() bool {
 		return false
 	}
 	s.flushing, s.flushedTo, s.frozenAt, s.frozenCompacted = true, "", s.revision, s.compacted
-	s.frozen, s.active, s.dirtyBytes = s.active, tree[dirtyMeta]{}, 0
+	s.frozen, s.active, s.dirtyBytes, s.values = s.active, tree[dirtyMeta]{}, 0, arena{}
 	return true
 }
 
@@ -39,12 +39,25 @@ func (s *Store) FlushChunk(b storage.Batch, maxRows int) (done bool) {
 		s.keyBuffer = append(append(s.keyBuffer[:0], latestPrefix), e.key...)
 		s.rowBuffer = appendLatestRow(s.rowBuffer[:0], e.value.latest)
 		b.Set(s.keyBuffer, s.rowBuffer)
+		s.flushCopy(b, &e.value)
 		tally.add(e.key, e.weight, e.value.fresh)
 		s.flushedTo = e.key
 		c.next()
 	}
 	tally.close()
 	return !c.valid()
+}
+
+// flushCopy writes the copy of the value beside the latest row whose key is in keyBuffer, or deletes the one that is there.
+func (s *Store) flushCopy(b storage.Batch, m *dirtyMeta) {
+	s.keyBuffer[0] = copyPrefix
+	switch {
+	case m.copied:
+		s.rowBuffer = appendCopyRow(s.rowBuffer[:0], m.At, m.value)
+		b.Set(s.keyBuffer, s.rowBuffer)
+	case !m.fresh:
+		b.Delete(s.keyBuffer)
+	}
 }
 
 // FlushDone ends a flush after its last chunk was applied. Exclusive.

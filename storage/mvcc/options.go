@@ -17,12 +17,15 @@ type Options struct {
 	// Compacted is the compacted revision at that same moment. 0: never compacted.
 	Compacted kv.Revision
 
-	// NeedsFlush says yes when the dirty map holds as many keys or bytes. Defaults: 32,768 keys, 8 MiB.
+	// CopyBytes is up to which size a value is written a second time, in key order. Lists read it there instead of looking the
+	// version up. Default: 1 KiB. Negative: no copies.
+	CopyBytes int
+	// NeedsFlush says yes when the dirty map holds as many keys or bytes. Defaults: 32,768 keys, 16 MiB.
 	MaxDirtyKeys  int
 	MaxDirtyBytes int64
 	// CacheBytes bounds the memory of the cache of newest metas, roughly. Default: 32 MiB. Negative: no cache.
 	CacheBytes int64
-	// BucketRows is the number of latest rows that share one entry of the counting index. Default: 1,024.
+	// BucketRows is the number of latest rows that share one entry of the counting index. Default: 512.
 	BucketRows int
 	// ChunkKeys and ChunkBytes bound what a long read collects before it reads the values. Defaults: 131,072 keys, 32 MiB.
 	// The more of them at a time, the nearer to each other are their rows.
@@ -34,10 +37,11 @@ type Options struct {
 func (o Options) WithDefaults() Options {
 	setDefault(&o.Shard, kv.SystemShard)
 	setDefault(&o.Revision, 1)
+	setDefault(&o.CopyBytes, 1<<10)
 	setDefault(&o.MaxDirtyKeys, 32<<10)
-	setDefault(&o.MaxDirtyBytes, 8<<20)
+	setDefault(&o.MaxDirtyBytes, 16<<20)
 	setDefault(&o.CacheBytes, 32<<20)
-	setDefault(&o.BucketRows, 1024)
+	setDefault(&o.BucketRows, 512)
 	setDefault(&o.ChunkKeys, 128<<10)
 	setDefault(&o.ChunkBytes, 32<<20)
 	return o

@@ -42,7 +42,7 @@ func (r *Reader) rangeSingle(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespo
 func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
 	lower, upper := q.Span.Bounds()
 	limit := fetchLimit(q)
-	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: !q.KeysOnly}
+	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: needsValues(q)}
 	if limit > 0 {
 		limits.keys = int(min(limit, int64(limits.keys)))
 	} else {
@@ -78,6 +78,12 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision) (*kv.RangeRespons
 		count = limit + after
 	}
 	return r.respond(q, kept, count)
+}
+
+// needsValues tells whether a scan for a range is to bring values: not those of many keys that are dropped in the end.
+func needsValues(q *kv.RangeRequest) bool {
+	keepsAll := !hasFilters(q) && (q.Limit <= 0 || fetchLimit(q) > 0)
+	return keepsAll && !q.KeysOnly || q.SortTarget == kv.SortByValue
 }
 
 // room makes room for a list that turns out to be long, so that it is not copied as it grows.
@@ -180,7 +186,7 @@ func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, fn func([]kv.
 		chunkBytes = r.options.ChunkBytes
 	}
 	lower, upper := q.Span.Bounds()
-	limits := scanLimits{keys: r.options.ChunkKeys, bytes: max(chunkBytes, r.options.ChunkBytes), values: !q.KeysOnly}
+	limits := scanLimits{keys: r.options.ChunkKeys, bytes: max(chunkBytes, r.options.ChunkBytes), ready: chunkBytes, values: !q.KeysOnly}
 	s := stream{reader: r, request: q, chunkBytes: chunkBytes, fn: fn}
 	if err := r.scan(lower, upper, at, limits, s.add); err != nil {
 		return nil, err

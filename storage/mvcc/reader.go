@@ -37,7 +37,9 @@ type Reader struct {
 // weight in the tree is by how much the key changes the number of live keys in what lies beneath.
 type dirtyMeta struct {
 	latest
-	fresh bool // the engine has no latest row of the key, as far as the effects tell
+	fresh  bool   // the engine has no latest row of the key, as far as the effects tell
+	copied bool   // value is the version's; large ones are left where they are
+	value  []byte // see Store.values
 }
 
 // Revision is the newest revision of the state.

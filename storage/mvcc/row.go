@@ -13,6 +13,7 @@ const (
 	versionPrefix = 'r'
 	latestPrefix  = 'k'
 	statePrefix   = 'm'
+	copyPrefix    = 'v'
 )
 
 const versionKeySize = 1 + 8 + 4
@@ -37,12 +38,17 @@ func appendLatestKey(dst, key []byte) []byte {
 	return append(append(dst, latestPrefix), key...)
 }
 
-// latestBounds translates an interval of keys into one of engine keys.
-func latestBounds(lower, upper []byte) ([]byte, []byte) {
+func appendCopyKey(dst, key []byte) []byte {
+	return append(append(dst, copyPrefix), key...)
+}
+
+// bounds translates an interval of keys into one of engine keys with a prefix.
+func bounds(prefix byte, lower, upper []byte) ([]byte, []byte) {
+	from := append(append(make([]byte, 0, 1+len(lower)), prefix), lower...)
 	if upper == nil {
-		return appendLatestKey(nil, lower), []byte{latestPrefix + 1}
+		return from, []byte{prefix + 1}
 	}
-	return appendLatestKey(nil, lower), appendLatestKey(nil, upper)
+	return from, append(append(make([]byte, 0, 1+len(upper)), prefix), upper...)
 }
 
 // version is a decoded version row. Its slices alias what it was decoded from.
@@ -178,6 +184,23 @@ func parseLatestRow(key, row []byte) (latest, error) {
 	return m, nil
 }
 
+// A copy row has the value of a key's newest version a second time, in key order, for lists. It names the version, and
+// counts only for it: what a crash, or a version without a copy, left behind is not wrong, but of no use.
+func appendCopyRow(dst []byte, at Locator, value []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(at.Rev))
+	dst = binary.AppendUvarint(dst, uint64(at.Sub))
+	return append(dst, value...)
+}
+
+func parseCopyRow(key, row []byte) (at Locator, value []byte, err error) {
+	f := fields{rest: row}
+	at = Locator{kv.Revision(f.next()), f.next32()}
+	if f.bad || at.Rev <= 0 {
+		return Locator{}, nil, fmt.Errorf("copy row of key %q is malformed: %w", key, storage.ErrCorrupt)
+	}
+	return at, f.rest, nil
+}
+
 // stateKey is the key of one of the store's own state rows.
 func stateKey(shard kv.ShardID, name string) []byte {
 	key := binary.BigEndian.AppendUint64([]byte{statePrefix}, uint64(shard))
@@ -192,5 +215,6 @@ func Spans(shard kv.ShardID) []storage.Span {
 		{Lower: []byte{latestPrefix}, Upper: []byte{latestPrefix + 1}},
 		{Lower: stateKey(shard, ""), Upper: stateKey(shard, "~")},
 		{Lower: []byte{versionPrefix}, Upper: []byte{versionPrefix + 1}},
+		{Lower: []byte{copyPrefix}, Upper: []byte{copyPrefix + 1}},
 	}
 }

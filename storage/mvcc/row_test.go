@@ -18,6 +18,7 @@ func FuzzRows(f *testing.F) {
 	}
 	f.Add(appendVersionRow(nil, &e), appendVersionKey(nil, e.At))
 	f.Add(appendLatestRow(nil, latest{e.Meta(), e.Prev}), appendLatestKey(nil, e.Key))
+	f.Add(appendCopyRow(nil, e.At, e.Value), appendCopyKey(nil, e.Key))
 	f.Add([]byte{0, 1, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, []byte{versionPrefix})
 	f.Fuzz(func(t *testing.T, row, key []byte) {
 		at, err := parseVersionKey(key)
@@ -38,6 +39,13 @@ func FuzzRows(f *testing.F) {
 				t.Fatalf("latest row %+v became %+v: %v", l, again, err)
 			}
 		}
+		of, value, err := parseCopyRow(key, row)
+		if checkCorrupt(t, err); err == nil {
+			again, value2, err := parseCopyRow(key, appendCopyRow(nil, of, value))
+			if err != nil || again != of || !bytes.Equal(value, value2) {
+				t.Fatalf("copy row %+v %x became %+v %x: %v", of, value, again, value2, err)
+			}
+		}
 		_, err = parseProgress(row)
 		checkCorrupt(t, err)
 	})
@@ -53,7 +61,7 @@ func checkCorrupt(t *testing.T, err error) {
 // TestMissingVersion: a row that must be there and is not is an error, not an absent key.
 func TestMissingVersion(t *testing.T) {
 	engine := storage.NewMemory(storage.MemoryOptions{})
-	s, err := Open(engine, Options{})
+	s, err := Open(engine, Options{CopyBytes: -1}) // lists do not look at versions of which there are copies
 	if err != nil {
 		t.Fatal(err)
 	}

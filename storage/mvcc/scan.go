@@ -45,18 +45,31 @@ type merge struct {
 	active, frozen cursor[dirtyMeta]
 	engine         storage.Iterator
 	engineValid    bool
+	enginePassed   bool // what the engine's iterator is at was returned, or is hidden by what was
 	upper          []byte
-	key            []byte // of the current meta; valid until next
+	key            []byte     // of the current row; valid until next
+	dirty          *dirtyMeta // the current row, if it is not from the engine
+	copies         storage.Iterator
+	copiesBegun    bool
+	keyBuffer      []byte
 }
 
-func (r *Reader) newMerge(lower, upper []byte) *merge {
+func (r *Reader) newMerge(lower, upper []byte, values bool) *merge {
 	m := &merge{active: r.active.seek(text(lower)), frozen: r.frozen.seek(text(lower)), upper: upper}
-	m.engine = r.source.NewIterator(latestBounds(lower, upper))
+	m.engine = r.source.NewIterator(bounds(latestPrefix, lower, upper))
 	m.engineValid = m.engine.First()
+	if values && r.options.CopyBytes >= 0 {
+		m.copies = r.source.NewIterator(bounds(copyPrefix, lower, upper))
+	}
 	return m
 }
 
-func (m *merge) close() error { return m.engine.Close() }
+func (m *merge) close() {
+	m.engine.Close()
+	if m.copies != nil {
+		m.copies.Close()
+	}
+}
 
 func (m *merge) head(c *cursor[dirtyMeta]) (string, bool) {
 	if !c.valid() {
@@ -68,6 +81,10 @@ func (m *merge) head(c *cursor[dirtyMeta]) (string, bool) {
 
 // next returns the next latest row, written or not, and sets key. ok is false at the end.
 func (m *merge) next() (row latest, ok bool, err error) {
+	if m.enginePassed {
+		m.engineValid, m.enginePassed = m.engine.Next(), false
+	}
+	m.dirty = nil
 	active, inActive := m.head(&m.active)
 	frozen, inFrozen := m.head(&m.frozen)
 	least := active
@@ -77,33 +94,50 @@ func (m *merge) next() (row latest, ok bool, err error) {
 	if m.engineValid {
 		key := m.engine.Key()[1:]
 		if !inActive && !inFrozen || text(key) < least {
-			m.key = append(m.key[:0], key...)
+			m.key, m.enginePassed = key, true
 			row, err = parseLatestRow(key, m.engine.Value())
-			m.engineValid = m.engine.Next()
 			return row, err == nil, err
 		}
-		if text(key) == least {
-			m.engineValid = m.engine.Next()
-		}
+		m.enginePassed = text(key) == least
 	} else if err := m.engine.Error(); err != nil || !inActive && !inFrozen {
 		return latest{}, false, err
 	}
-	m.key = append(m.key[:0], least...)
+	m.keyBuffer = append(m.keyBuffer[:0], least...)
+	m.key = m.keyBuffer
 	if inFrozen && frozen == least {
-		row = m.frozen.entry().value.latest
+		m.dirty = &m.frozen.entry().value
 		m.frozen.next()
 	}
 	if inActive && active == least {
-		row = m.active.entry().value.latest
+		m.dirty = &m.active.entry().value
 		m.active.next()
 	}
-	return row, true, nil
+	return m.dirty.latest, true, nil
+}
+
+// value returns the value of the version that next returned, if there is a copy of it in key order. It is valid until next.
+func (m *merge) value(at Locator) (value []byte, ok bool, err error) {
+	switch {
+	case m.dirty != nil:
+		return m.dirty.value, m.dirty.copied, nil
+	case m.copies == nil:
+		return nil, false, nil
+	}
+	m.keyBuffer = appendCopyKey(m.keyBuffer[:0], m.key)
+	found := seekForward(m.copies, m.keyBuffer, !m.copiesBegun)
+	m.copiesBegun = true
+	if !found {
+		return nil, false, m.copies.Error()
+	}
+	of, value, err := parseCopyRow(m.key, m.copies.Value())
+	return value, err == nil && of == at, err
 }
 
 // scanLimits bound a chunk of a scan: whichever is reached first.
 type scanLimits struct {
 	keys   int
 	bytes  int64 // of keys and values
+	ready  int64 // of keys and values, unless values are missing that are best looked up for many keys at once; 0: no such limit
 	values bool  // the caller needs values
 }
 
@@ -113,7 +147,7 @@ func (r *Reader) scan(lower, upper []byte, at kv.Revision, limits scanLimits, fn
 	if upper != nil && bytes.Compare(lower, upper) >= 0 {
 		return nil
 	}
-	m := r.newMerge(lower, upper)
+	m := r.newMerge(lower, upper, limits.values)
 	defer m.close()
 	for {
 		items, more, err := r.scanChunk(m, at, limits)
@@ -134,8 +168,8 @@ func (r *Reader) scan(lower, upper []byte, at kv.Revision, limits scanLimits, fn
 func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items []item, more bool, err error) {
 	var a arena
 	var older []reference // items whose version at the revision must be looked for, and where to begin
-	size := int64(0)
-	for len(items) < limits.keys && size < limits.bytes {
+	size, complete := int64(0), limits.ready > 0
+	for len(items) < limits.keys && size < limits.bytes && !(complete && size >= limits.ready) {
 		row, ok, err := m.next()
 		if err != nil {
 			return nil, false, err
@@ -144,6 +178,7 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 			items, err = r.resolveItems(items, older, at, limits.values)
 			return items, false, err
 		}
+		it := item{meta: row.Meta}
 		switch {
 		case row.At.Rev > r.revision: // left by a flush that a crash interrupted
 			if row.base.Rev == 0 {
@@ -154,8 +189,18 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 			older = append(older, reference{row.At, len(items)})
 		case row.Deleted():
 			continue
+		case limits.values:
+			value, ok, err := m.value(row.At)
+			if err != nil {
+				return nil, false, err
+			}
+			if ok {
+				it.value, it.loaded = a.copy(value), true
+			}
 		}
-		items = append(items, item{key: a.copy(m.key), meta: row.Meta})
+		it.key = a.copy(m.key)
+		complete = complete && it.loaded
+		items = append(items, it)
 		size += int64(len(m.key)) + int64(row.ValueLen)
 	}
 	items, err = r.resolveItems(items, older, at, limits.values)

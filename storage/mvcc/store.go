@@ -8,7 +8,7 @@ import (
 )
 
 // dirtyEntryBytes is what a dirty key costs besides its bytes.
-const dirtyEntryBytes = 96
+const dirtyEntryBytes = 128
 
 // Store is the versioned state of a shard over an engine. The caller holds a
 // readers-writer lock: every method says whether it needs it exclusively or shared.
@@ -18,6 +18,7 @@ type Store struct {
 	engine     storage.Engine
 	cache      cache
 	dirtyBytes int64
+	values     arena // of dirty keys
 	index      indexer
 	// flushedCompacted is the compacted revision as of the last finished flush,
 	// frozenCompacted as of the one in progress.
@@ -43,7 +44,7 @@ func (s *Store) Reset(options Options) error {
 		source: s.engine, options: options,
 		revision: options.Revision, compacted: options.Compacted, flushed: options.Revision,
 	}
-	s.cache, s.dirtyBytes, s.index = newCache(options.CacheBytes), 0, indexer{}
+	s.cache, s.dirtyBytes, s.values, s.index = newCache(options.CacheBytes), 0, arena{}, indexer{}
 	s.cached = &s.cache
 	s.flushedCompacted = options.Compacted
 	if err := s.loadCompaction(); err != nil {
@@ -83,14 +84,21 @@ func (s *Store) apply(b storage.Batch, e *Effect) {
 	s.rowBuffer = appendVersionRow(s.rowBuffer[:0], e)
 	b.Set(s.keyBuffer, s.rowBuffer)
 	m := e.Meta()
+	var value []byte
+	copied := e.Version != 0 && len(e.Value) <= s.options.CopyBytes
+	if copied {
+		// Overwritten copies count too: they may keep the memory that they share with others.
+		s.dirtyBytes += int64(len(e.Value))
+		value = s.values.copy(e.Value)
+	}
 	key := s.active.set(e.Key, liveDelta(e.Version != 0, e.PrevLive), func(old dirtyMeta, exists bool) dirtyMeta {
 		if exists {
-			old.Meta = m
+			old.Meta, old.copied, old.value = m, copied, value
 			return old
 		}
 		s.dirtyBytes += dirtyEntryBytes + int64(len(e.Key))
 		fresh := e.Prev.Rev == 0 || !e.PrevLive && e.Prev.Rev < s.compacted
-		return dirtyMeta{latest: latest{m, e.Prev}, fresh: fresh}
+		return dirtyMeta{latest: latest{m, e.Prev}, fresh: fresh, copied: copied, value: value}
 	})
 	s.cache.put(key, m)
 }

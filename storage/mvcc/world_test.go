@@ -70,7 +70,7 @@ func newWorld(t testing.TB, engine worldEngine, input []byte) *world {
 	w := &world{t: t, input: input, engine: engine, model: model{versions: map[string][]Effect{}}, counts: map[string]int{}}
 	w.opts = Options{
 		BucketRows: 1 + int(w.byte()%6), ChunkKeys: 1 + int(w.byte()%9), ChunkBytes: 1 + int64(w.byte()),
-		CacheBytes: int64(w.byte()) * 8, MaxDirtyKeys: 1 + int(w.byte()%8),
+		CacheBytes: int64(w.byte()) * 8, MaxDirtyKeys: 1 + int(w.byte()%8), CopyBytes: int(w.byte()%6) - 1,
 	}
 	if w.opts.CacheBytes == 0 {
 		w.opts.CacheBytes = -1

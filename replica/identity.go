@@ -300,6 +300,8 @@ func (r *Replica) considerIdentity(now time.Duration) {
 	isNew := r.identity.standing == standingNew
 	switch {
 	case all && members == 0 && (lost > 0 || !isNew):
+		r.askAll() // the last words: the others may not have heard yet that this one has nothing
+		r.store.opts.Transport.Flush()
 		r.store.fail(fmt.Errorf("group %d: %w: restore the cluster from a backup", r.group, ErrNoCopy))
 	case isNew && lost == 0 && 2*(fresh+1) > nodes && (all || now-r.store.opened >= promiseDuration(r.store.opts)):
 		// Whoever has lost something shows that there was a cluster. Nobody votes before the promises of an earlier

@@ -25,7 +25,7 @@ type groupMessage struct {
 	group   consensus.GroupID
 	from    kv.NodeID // the node it came from
 	epoch   liveness.Epoch
-	disk    uint64 // of the sender; 0 if it did not say
+	sender  sender // zero if it did not say
 	message consensus.Message
 	staged  *stagedSnapshot
 }

@@ -62,7 +62,7 @@ func (r *Replica) admit(m *groupMessage) error {
 	case newest == 0:
 		return fmt.Errorf("replica: a message came from node %v, which is not of this cluster", m.from)
 	case from < newest:
-		r.tellPlacement(m.from, m.disk)
+		r.tellPlacement(m.from, m.sender.disk)
 		return fmt.Errorf("replica: a message came from replica %d of node %v, which was replaced by replica %d", from, m.from, newest)
 	case from == r.gone[m.from]:
 		return fmt.Errorf("replica: a message of replica %d of node %v came late: the node has lost it", from, m.from)
@@ -79,7 +79,10 @@ func (r *Replica) admit(m *groupMessage) error {
 		}
 		return fmt.Errorf("replica: node %v sent a message to replica %d, but this is replica %d", m.from, m.message.To, r.self)
 	}
-	return r.fence(m.from, from, m.disk)
+	if err := r.fence(m.from, from, m.sender.disk); err != nil {
+		return err
+	}
+	return r.store.witness(m.from, m.sender)
 }
 
 // fence refuses a node that took the place of a replica whose disk it does not have: it knows nothing of what the

@@ -98,7 +98,7 @@ func (s *Store) pump(now time.Duration) {
 		s.answer()
 		s.opts.Transport.Flush()
 	}
-	if !s.write() {
+	if !s.write(now) {
 		return
 	}
 	s.sync()
@@ -113,10 +113,11 @@ func (s *Store) pump(now time.Duration) {
 }
 
 // write puts what all groups have to append into the log, as one unit.
-func (s *Store) write() bool {
+func (s *Store) write(now time.Duration) bool {
 	if len(s.appends) == 0 {
 		return true
 	}
+	s.appendBook(now)
 	if err := s.opts.Log.Write(s.appends); err != nil {
 		s.fail(err)
 		return false
@@ -143,6 +144,7 @@ func (s *Store) sync() {
 		return
 	}
 	s.syncing, s.unsynced = s.unsynced, s.syncing[:0]
+	s.marks.syncing = s.marks.position
 	s.metrics.syncs.Add(1)
 	if s.clock() >= s.slowUntil && !s.inbox.waiting() {
 		took, err := s.syncLog()
@@ -167,6 +169,7 @@ func (s *Store) syncDone(err error, took time.Duration) {
 		s.fail(err)
 		return
 	}
+	s.marksSynced()
 	if took > slowSync {
 		s.slowUntil = s.clock() + slowFor
 	}
@@ -213,7 +216,7 @@ func (s *Store) sendFrames() {
 			for ; to < len(p.messages) && (to == from || size < maxFrameBytes); to++ {
 				size += entriesBytes(p.messages[to].message.Entries)
 			}
-			s.sendFrame(p.node, epoch, p.messages[from:to])
+			s.sendFrame(p.node, epoch.Number, p.messages[from:to])
 			from = to
 		}
 		clear(p.messages)
@@ -221,9 +224,9 @@ func (s *Store) sendFrames() {
 	}
 }
 
-func (s *Store) sendFrame(node kv.NodeID, epoch liveness.Epoch, messages []outMessage) {
+func (s *Store) sendFrame(node kv.NodeID, epoch uint64, messages []outMessage) {
 	sent := s.opts.Transport.Append(node, ChannelConsensus, func(b []byte) []byte {
-		b = appendFrameHeader(b, epoch, s.opts.Disk)
+		b = appendFrameHeader(b, epoch, sender{s.opts.Instance, s.opts.Disk, s.marks.own.position})
 		for i := range messages {
 			b = appendGroupMessage(b, &messages[i])
 		}
@@ -274,6 +277,7 @@ func (s *Store) tick(now time.Duration) {
 	s.nextTick = now + s.opts.HeartbeatInterval
 	s.join(now)
 	s.manage()
+	s.spreadMarks()
 	kept := s.ticking[:0]
 	for _, r := range s.ticking {
 		if !r.ticking {

@@ -26,6 +26,7 @@ import (
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
 //	cut-log NODE N                        takes the last entries from the log of a node that is down
 //	lose-log NODE                         empties the log of a node that is down, and leaves its state
+//	image NODE                            remembers its disks as they are; put-back NODE: crashes and has them so from now on
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
 //	stops                                 waits until every node has stopped, and says why
@@ -198,6 +199,14 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			}
 		}
 		return s.check(text)
+	case "image":
+		n := s.node(args[0])
+		disks := n.disks.(*memoryDisks)
+		n.image = &memoryDisks{n, disks.log.Image(), disks.engine.Image()}
+	case "put-back":
+		n := s.node(args[0])
+		n.crash()
+		n.disks = n.image
 	case "restart":
 		if err := s.node(args[0]).start(); err != nil {
 			return err.Error()

@@ -17,6 +17,7 @@ const (
 	ChannelConsensus byte = 1
 	ChannelLiveness  byte = 2
 	ChannelIdentity  byte = 5
+	ChannelMarks     byte = 6
 )
 
 // Transport carries frames between nodes. See package transport.

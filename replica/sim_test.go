@@ -88,6 +88,7 @@ type simNode struct {
 	stall       time.Duration // how far a disk that stalls has brought it ahead of the world
 	pausedUntil time.Duration
 	disks       disks
+	image       disks  // as they were; see the scenarios
 	disk        uint64 // its ID
 	lost        bool   // the node knows that what it had is lost
 	slow        bool   // its disk: syncs take long

@@ -56,6 +56,7 @@ type Store struct {
 	slowUntil    time.Duration // a sync was slow: use the goroutine until then
 	lastRead     consensus.ReadID
 	metrics      counters
+	marks        marks
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
@@ -121,6 +122,9 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		return nil, err
 	}
 	s.live = live
+	if err := s.openMarks(); err != nil {
+		return nil, fmt.Errorf("replica: %w", err)
+	}
 	for _, group := range opts.Groups {
 		r, err := s.openReplica(group)
 		if err != nil {
@@ -317,6 +321,15 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 			}
 			s.receiveIdentity(from, m)
 		})
+	case ChannelMarks:
+		all, err := decodeMarks(payload)
+		s.call(func() {
+			if err != nil {
+				s.refused(0, from, err)
+				return
+			}
+			s.receiveMarks(from, all)
+		})
 	}
 }
 
@@ -343,6 +356,7 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 func (s *Store) PeerUp(node kv.NodeID) {
 	s.call(func() {
 		s.live.PeerUp(s.clock(), node)
+		s.sendMarks(node)
 		for _, r := range s.joining {
 			r.askAll()
 		}

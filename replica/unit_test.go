@@ -64,7 +64,8 @@ func TestWaitsEndInOrder(t *testing.T) {
 
 func sampleFrame(random *rand.Rand) ([]byte, []groupMessage) {
 	epoch := liveness.Epoch{Instance: random.Uint64(), Number: random.Uint64N(5)}
-	frame := appendFrameHeader(nil, epoch, 7)
+	sender := sender{epoch.Instance, 7, random.Uint64()}
+	frame := appendFrameHeader(nil, epoch.Number, sender)
 	var want []groupMessage
 	for range random.IntN(6) {
 		m := outMessage{group: consensus.GroupID(random.Uint64() >> random.IntN(64)), vouched: random.IntN(2) == 0,
@@ -73,8 +74,8 @@ func sampleFrame(random *rand.Rand) ([]byte, []groupMessage) {
 			m.message.Entries = append(m.message.Entries, consensus.Entry{Index: consensus.Index(i + 8), Term: 1, Data: make([]byte, 1+random.IntN(1<<18))})
 		}
 		frame = appendGroupMessage(frame, &m)
-		g := groupMessage{group: m.group, disk: 7, message: m.message}
-		if m.vouched {
+		g := groupMessage{group: m.group, sender: sender, message: m.message}
+		if m.vouched && epoch.Number != 0 {
 			g.epoch = epoch
 		}
 		want = append(want, g)
@@ -109,7 +110,7 @@ func FuzzDecodeFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := appendFrameHeader(nil, liveness.Epoch{Instance: 1, Number: 2}, 7)
+		again := appendFrameHeader(nil, 2, sender{1, 7, 4})
 		for i := range messages {
 			again = appendGroupMessage(again, &outMessage{group: messages[i].group, message: messages[i].message})
 		}

@@ -11,8 +11,10 @@ import (
 
 // A consensus frame carries everything one node says to another in one round:
 //
-//	epoch   2 uvarint  instance and number of the sender's promise to the receiver, 0 0 if none
-//	disk    uvarint    of the sender
+//	instance  uvarint  of the sender
+//	number    uvarint  of the epoch of its promise to the receiver, 0 if there is none
+//	disk      uvarint  of the sender
+//	position  uvarint  the last of its writes that is durable
 //	then, until the end:
 //	group   uvarint
 //	vouched 1 byte
@@ -21,8 +23,11 @@ import (
 
 var errShortFrame = errors.New("replica: consensus frame is cut short")
 
-func appendFrameHeader(b []byte, epoch liveness.Epoch, disk uint64) []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(b, epoch.Instance), epoch.Number), disk)
+func appendFrameHeader(b []byte, number uint64, s sender) []byte {
+	for _, v := range [...]uint64{s.instance, number, s.disk, s.position} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
 }
 
 // appendGroupMessage appends one message of a frame.
@@ -44,17 +49,17 @@ func appendGroupMessage(b []byte, m *outMessage) []byte {
 
 // decodeFrame splits a consensus frame. The messages alias the payload.
 func decodeFrame(payload []byte) ([]groupMessage, error) {
-	var epoch liveness.Epoch
+	var header [4]uint64
 	var err error
-	if epoch.Instance, payload, err = uvarint(payload); err != nil {
-		return nil, err
+	for i := range header {
+		if header[i], payload, err = uvarint(payload); err != nil {
+			return nil, err
+		}
 	}
-	if epoch.Number, payload, err = uvarint(payload); err != nil {
-		return nil, err
-	}
-	var disk uint64
-	if disk, payload, err = uvarint(payload); err != nil {
-		return nil, err
+	sender := sender{instance: header[0], disk: header[2], position: header[3]}
+	var epoch liveness.Epoch
+	if header[1] != 0 {
+		epoch = liveness.Epoch{Instance: header[0], Number: header[1]}
 	}
 	var messages []groupMessage
 	for len(payload) > 0 {
@@ -77,7 +82,7 @@ func decodeFrame(payload []byte) ([]groupMessage, error) {
 			return nil, fmt.Errorf("replica: message for group %d: %w", group, err)
 		}
 		payload = payload[length:]
-		g := groupMessage{group: consensus.GroupID(group), disk: disk, message: m}
+		g := groupMessage{group: consensus.GroupID(group), sender: sender, message: m}
 		if vouched {
 			g.epoch = epoch
 		}

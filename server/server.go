@@ -116,8 +116,8 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// peerFormat is the version of the frames between nodes. Version 1 did not name the sender's disk.
-const peerFormat = 2
+// peerFormat is the version of the frames between nodes. Version 1 did not name the sender's disk, version 2 not how far it was written.
+const peerFormat = 3
 
 // openPeers starts the connections to the other nodes, and the driver.
 func (s *Server) openPeers() (err error) {

@@ -16,8 +16,8 @@ import (
 //
 // A sync that lies need not be found by anybody (see "What remains" in docs/decisions/0012-lost-replicas.md): a vote that vanished without a
 // witness is not noticed. So the node does not go on with what it forgot: if an honest sync comes before the crash nothing was
-// lost; if not, it gets new disks. For the same reason a disk never comes back as it was at an earlier time. A disk that was replaced
-// does come back: it is refused because of its ID.
+// lost; if not, it gets new disks. A disk that comes back as it was at an earlier time is noticed
+// where the others know that it was further: see fault_stale.go. A disk that was replaced comes back, too: it is refused because of its ID.
 //
 // A node that is damaged serves as long as it can. Once it stops, or everything is healed, it gets new disks; see repair.go.
 type damage struct {
@@ -29,7 +29,8 @@ type damage struct {
 	lying   bool // syncs say that they are done, and do nothing
 	lied    bool // and one has done so since the last honest one
 	wiped   bool // the disks are as they should be, but taken away
-	former  bool // the disks are as they should be, but others have taken their place
+	former  bool // the disks are as they should be, but others have taken their place, or the node was further once
+	stale   bool // of those: the disks are an older image of themselves
 }
 
 func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {

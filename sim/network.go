@@ -33,7 +33,7 @@ type link struct {
 	delay   time.Duration // of every frame, by faults
 	last    time.Duration // when the youngest frame arrives
 	// lag is what the frames of a channel take longer than the others.
-	lag  [replica.ChannelIdentity + 1]time.Duration
+	lag  [replica.ChannelMarks + 1]time.Duration
 	held []frame
 	// draining is the generation whose frames still arrive although the sender's process is gone; 0: none.
 	draining uint64

@@ -103,7 +103,11 @@ func (n *node) repaired(err error) bool {
 	case n.damage.why == "" || !damaged(err):
 		return false
 	case errors.Is(err, replica.ErrLost):
-		n.w.mark("replaced replica stopped")
+		if n.damage.stale {
+			n.w.mark("older image noticed")
+		} else {
+			n.w.mark("replaced replica stopped")
+		}
 		n.lose(fmt.Sprintf("%s: %v", n.damage.why, err), true, n.restartLatency())
 	default:
 		n.w.mark("damage noticed")
@@ -120,14 +124,11 @@ func (n *node) restartLatency() time.Duration {
 // mayDamage tells whether the node may be damaged now, and remembers why it is.
 func (w *world) mayDamage(n *node, why string) bool {
 	w.lookWhole()
-	others := 0
-	for _, other := range w.nodes {
-		if other != n && other.hurt {
-			others++
-		}
-	}
+	others := w.hurtBeside(n)
 	switch {
 	case w.plan.LoseQuorum:
+	case slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.damage.stale }):
+		return false // whoever remembers what that node forgot must not forget it, too
 	case others+1 > (len(w.nodes)-1)/2:
 		return false
 	case others == 0 && !n.hurt && !w.whole():
@@ -136,6 +137,16 @@ func (w *world) mayDamage(n *node, why string) bool {
 	n.damage.why, n.hurt = why, true
 	w.mark("damage")
 	return true
+}
+
+// hurtBeside counts the other nodes that are without what they had.
+func (w *world) hurtBeside(n *node) (count int) {
+	for _, other := range w.nodes {
+		if other != n && other.hurt {
+			count++
+		}
+	}
+	return count
 }
 
 // lookWhole forgets what was lost once nothing of it is missing any more.
@@ -160,7 +171,7 @@ func (w *world) whole() bool {
 		return false
 	}
 	for _, n := range w.nodes {
-		if !n.up || n.replica.Standing() != "member" || !leader.places(n) {
+		if !n.up || n.replica.Standing() != "member" || !leader.places(n) || n.damage.stale {
 			return false
 		}
 	}

@@ -342,6 +342,9 @@ func (m *Memory) Crash(random *rand.Rand) *Memory {
 	return newMemoryAt(m.options, found)
 }
 
+// Image returns a copy of what is durable now, as a snapshot of the disk would have it.
+func (m *Memory) Image() *Memory { return newMemoryAt(m.options, m.durable.copy()) }
+
 // Reclaim implements Engine. There is nothing to reclaim.
 func (m *Memory) Reclaim() {}
 

@@ -264,19 +264,33 @@ func (l *MemoryLog) Drop(id consensus.GroupID) error {
 func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
 	l.forgetSynced()
 	found := NewMemoryLog()
-	found.groups, found.durable = l.durable, map[consensus.GroupID]*memoryGroup{}
+	found.groups = l.durable
 	if random != nil {
 		for _, w := range l.unsynced[:random.IntN(len(l.unsynced)+1)] {
 			w.apply(found.groups)
 		}
 	}
-	for id, g := range found.groups { // order does not matter
-		copied := *g
-		copied.entries = slices.Clone(g.entries)
-		found.durable[id] = &copied
-	}
+	found.durable = cloneGroups(found.groups)
 	_ = l.stop(fmt.Errorf("%w: the machine lost power", ErrClosed))
 	return found
+}
+
+// Image returns a copy of what is durable now, as a snapshot of the disk would have it.
+func (l *MemoryLog) Image() *MemoryLog {
+	l.forgetSynced()
+	image := NewMemoryLog()
+	image.groups, image.durable = cloneGroups(l.durable), cloneGroups(l.durable)
+	return image
+}
+
+func cloneGroups(groups map[consensus.GroupID]*memoryGroup) map[consensus.GroupID]*memoryGroup {
+	cloned := make(map[consensus.GroupID]*memoryGroup, len(groups))
+	for id, g := range groups { // order does not matter
+		copied := *g
+		copied.entries = slices.Clone(g.entries)
+		cloned[id] = &copied
+	}
+	return cloned
 }
 
 // Fail behaves as a disk whose sync failed: every later call gets an error.

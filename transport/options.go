@@ -21,6 +21,7 @@ const (
 	ChannelRequest   Channel = 3
 	ChannelResponse  Channel = 4
 	ChannelIdentity  Channel = 5
+	ChannelMarks     Channel = 6
 )
 
 // PeerInfo is what a peer said about itself when it was connected to.

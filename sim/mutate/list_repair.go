@@ -24,7 +24,7 @@ var repairMutations = []Mutation{
 		Name: "repair/not-told", Breaks: "a replica that was replaced is refused and never told",
 		File: "replica/placement.go", Verdicts: noticed, Seeds: 300,
 		Unseen: "too rare to count on: the replaced replica must come back on its old disk and hear nothing else that shows it",
-		Old:    "\t\tr.tellPlacement(m.from, m.disk)\n\t\treturn",
+		Old:    "\t\tr.tellPlacement(m.from, m.sender.disk)\n\t\treturn",
 		New:    "\t\treturn",
 	},
 	{
@@ -44,5 +44,17 @@ var repairMutations = []Mutation{
 		File: "replica/membership.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tif !m.caughtUp(id) {\n",
 		New: "\t\tif true {\n",
+	},
+	{
+		Name: "repair/older-image-goes-on", Breaks: "a node whose disk is an older image of itself is told, and goes on",
+		File: "replica/mark.go", Verdicts: noticed, Seeds: 300,
+		Old: "\t\tif m.disk == own.disk && !own.continues(&m.mark) {\n",
+		New: "\t\tif false {\n",
+	},
+	{
+		Name: "repair/older-image-unknown", Breaks: "how far a disk was seen is not compared with where its next process began",
+		File: "replica/mark.go", Verdicts: noticed, Seeds: 300,
+		Old: "\treturn m.processes[i+1].began > o.position\n",
+		New: "\treturn true\n",
 	},
 }

@@ -1,0 +1,302 @@
+package replica
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// How a disk that went back in time is noticed: an older image of it that was put back, a copy that runs somewhere else, or syncs that
+// did nothing. What such a disk has forgotten, others have heard; so every node remembers how far it saw the disks of the others, tells
+// the rest, and has it on disk a second later. See "Marks" in docs/decisions/0012-lost-replicas.md.
+//
+// Every write of a node to its log has a number, its position. A process begins with a write of its own, and the log keeps which processes
+// there were. On an honest disk each begins above everything that anybody heard of the one before it.
+
+// process is one process of a node.
+type process struct {
+	began    uint64 // position of its first write
+	instance uint64 // Options.Instance
+}
+
+// mark is how far a disk was seen.
+type mark struct {
+	disk      uint64
+	position  uint64    // was durable
+	processes []process // ascending, the present one last; at most maxProcesses
+}
+
+// maxProcesses is how many a disk remembers. Of whom knew only older ones, none may have begun where the disk was seen.
+const maxProcesses = 8
+
+func (m *mark) present() process {
+	if len(m.processes) == 0 {
+		return process{}
+	}
+	return m.processes[len(m.processes)-1]
+}
+
+// continues tells whether m is of the same disk as o, and later or the same: it knows everything that was durable when o was seen.
+func (m *mark) continues(o *mark) bool {
+	i := slices.Index(m.processes, o.present())
+	switch {
+	case m.disk != o.disk:
+		return false
+	case i < 0: // it was forgotten, or never happened here
+		return m.processes[0].began > o.position
+	case i == len(m.processes)-1:
+		return m.position >= o.position
+	}
+	return m.processes[i+1].began > o.position
+}
+
+// marks is what a node knows of its own disk and of those of the others. It belongs to the driver.
+type marks struct {
+	own      mark
+	position uint64 // written
+	syncing  uint64 // written when the sync in flight began
+	seen     map[kv.NodeID]mark
+	told     map[kv.NodeID]time.Duration // when a node that was refused was last told what is known here
+
+	changed bool // something is not yet sent to the others
+	// What is known of others is written with the log's next write, each second or so; see appendBook.
+	unwritten bool
+	writtenAt time.Duration
+	pending   map[kv.NodeID]mark // written with pendingAt
+	pendingAt uint64
+	durable   map[kv.NodeID]mark
+}
+
+// bookGroup is the group under which a node keeps book about its log: HardState.Term is the position, entry 1 has the marks of
+// the others, and entry 2 its own.
+const bookGroup consensus.GroupID = 1 << 62
+
+// Position is the number of the last write that a node's log knows of. For the simulator.
+func Position(log storage.Log) uint64 { return uint64(log.Group(bookGroup).HardState().Term) }
+
+// Witnessed is how far this node has seen the other's disk, and will remember after a crash. For the simulator, between rounds.
+func (s *Store) Witnessed(node kv.NodeID) (disk, position uint64) {
+	m := s.marks.durable[node]
+	return m.disk, m.position
+}
+
+// marking tells whether there is a disk ID, and anybody who could remember how far the disk was.
+func (s *Store) marking() bool { return s.opts.Disk != 0 && len(s.opts.Nodes) > 1 }
+
+// openMarks makes durable that a process begins.
+func (s *Store) openMarks() error {
+	k := &s.marks
+	k.seen, k.told = make(map[kv.NodeID]mark), make(map[kv.NodeID]time.Duration)
+	k.own = mark{disk: s.opts.Disk, processes: []process{{1, s.opts.Instance}}}
+	if !s.marking() {
+		return nil
+	}
+	if err := s.readBook(); err != nil {
+		return err
+	}
+	k.durable = maps.Clone(k.seen)
+	k.position = Position(s.opts.Log)
+	before := k.own.processes[max(0, len(k.own.processes)-maxProcesses+1):]
+	k.own.processes = append(slices.Clone(before), process{k.position + 1, s.opts.Instance})
+	k.own.position = k.position + 1
+	part := s.bookWrite()
+	part.Entries = []consensus.Entry{
+		{Index: 1, Term: 1, Data: s.appendOthers(nil)},
+		{Index: 2, Term: 1, Data: appendMark(nil, s.opts.Self, &k.own)},
+	}
+	if err := s.opts.Log.Write([]storage.GroupAppend{part}); err != nil {
+		return err
+	}
+	k.changed = true
+	return s.opts.Log.Sync()
+}
+
+// readBook takes from the log what an earlier process knew.
+func (s *Store) readBook() error {
+	k := &s.marks
+	k.own.processes = nil
+	log := s.opts.Log.Group(bookGroup)
+	if log.First() > log.Last() {
+		return nil
+	}
+	entries, err := log.Entries(log.First(), log.Last()+1, 1<<20)
+	if err != nil {
+		return fmt.Errorf("read how far the disks of the nodes were: %w", err)
+	}
+	for i := range entries {
+		all, err := decodeMarks(entries[i].Data)
+		if err != nil {
+			return fmt.Errorf("%w: what the log says of how far the disks of the nodes were: %w", storage.ErrCorrupt, err)
+		}
+		for _, m := range all {
+			if m.node != s.opts.Self {
+				k.seen[m.node] = m.mark
+			} else if m.disk == s.opts.Disk {
+				k.own.processes = m.processes
+			}
+		}
+	}
+	return nil
+}
+
+// bookWrite is the part of the next write that says which one it is.
+func (s *Store) bookWrite() storage.GroupAppend {
+	s.marks.position++
+	return storage.GroupAppend{Group: bookGroup, HardState: &consensus.HardState{Term: consensus.Term(s.marks.position)}}
+}
+
+// appendBook adds to the writes of a round which write it is and, now and then, what is known of the other disks.
+func (s *Store) appendBook(now time.Duration) {
+	if !s.marking() {
+		return
+	}
+	k := &s.marks
+	part := s.bookWrite()
+	if k.unwritten && now-k.writtenAt >= 10*s.opts.HeartbeatInterval {
+		part.Entries = []consensus.Entry{{Index: 1, Term: 1, Data: s.appendOthers(nil)}}
+		k.unwritten, k.writtenAt = false, now
+		k.pending, k.pendingAt = maps.Clone(k.seen), k.position
+	}
+	s.appends = append(s.appends, part)
+}
+
+// marksSynced takes note that the sync is done which began last.
+func (s *Store) marksSynced() {
+	k := &s.marks
+	if k.own.position < k.syncing {
+		k.own.position, k.changed = k.syncing, true
+	}
+	if k.pending != nil && k.pendingAt <= k.syncing {
+		k.durable, k.pending = k.pending, nil
+	}
+}
+
+// witness looks whether a message is of the process that is known, and on the disk that is known. An error means that nothing of it is to be
+// acted upon: its sender has forgotten something, or is gone, or has still to say which process it is.
+func (s *Store) witness(node kv.NodeID, sender sender) error {
+	k := &s.marks
+	if sender.disk == 0 || !s.marking() {
+		return nil
+	}
+	known := k.seen[node]
+	if known.disk == sender.disk && known.present().instance == sender.instance {
+		if sender.position > known.position {
+			known.position = sender.position
+			s.saw(node, known)
+		}
+		return nil
+	}
+	s.tellMarks(node)
+	return fmt.Errorf("replica: a message came from a process of node %v on disk %x, and another one is known here, or none (disk %x): "+
+		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.disk, known.disk)
+}
+
+// sender says who sent a consensus frame.
+type sender struct{ instance, disk, position uint64 }
+
+// saw remembers how far a disk is.
+func (s *Store) saw(node kv.NodeID, m mark) {
+	s.marks.seen[node] = m
+	s.marks.changed, s.marks.unwritten = true, true
+}
+
+// tellMarks lets a node know, now and then, what is known here, so that it says who it is, or finds out that it must stop.
+func (s *Store) tellMarks(node kv.NodeID) {
+	now := s.clock()
+	if last, told := s.marks.told[node]; told && now-last < s.opts.HeartbeatInterval/4 {
+		return
+	}
+	s.marks.told[node] = now
+	s.sendMarks(node)
+}
+
+// receiveMarks takes what another node knows.
+func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
+	if !s.marking() {
+		return
+	}
+	knowsThis := false
+	for i := range all {
+		m := &all[i]
+		if m.node != s.opts.Self {
+			s.hear(from, m)
+			continue
+		}
+		own := &s.marks.own
+		if m.disk == own.disk && !own.continues(&m.mark) {
+			began := own.present().began
+			s.fail(fmt.Errorf("%w: this process began with write %d of disk %x, and node %v knows of %d writes by other processes: the data directory is an older image "+
+				"of itself that was put back, or another process runs on a copy of it (stop that one), or the disk did not store what it said it had",
+				ErrLost, began, own.disk, from, m.position))
+			return
+		}
+		knowsThis = m.disk == own.disk && m.present() == own.present()
+	}
+	if !knowsThis {
+		s.tellMarks(from)
+	}
+}
+
+// hear takes what a node says of a disk, its own or a third one's.
+func (s *Store) hear(from kv.NodeID, m *nodeMark) {
+	if s.first(m.node) == 0 {
+		return
+	}
+	known := s.marks.seen[m.node]
+	switch {
+	case known.disk == 0:
+	case known.disk != m.disk:
+		// The table decides. Before a disk is in it, the node itself does.
+		if s.placedOn(m.node, known.disk) || m.node != from && !s.placedOn(m.node, m.disk) {
+			return
+		}
+	case known.present() == m.present() && known.position >= m.position:
+		return
+	case !m.continues(&known):
+		if m.node == from && !known.continues(&m.mark) {
+			s.refused(0, from, fmt.Errorf("replica: node %v is on disk %x as it was before its write %d, which is known here: an older image of the disk was put back, "+
+				"or another process runs on a copy of it, or it did not store what it said it had", from, m.disk, known.position))
+			s.tellMarks(from)
+		}
+		return
+	}
+	s.saw(m.node, m.mark)
+}
+
+// placedOn tells whether the table of a group has the node on that disk.
+func (s *Store) placedOn(node kv.NodeID, disk uint64) bool {
+	for _, r := range s.order {
+		if p, ok := r.placement(node); ok && p.Disk == disk {
+			return true
+		}
+	}
+	return false
+}
+
+// spreadMarks tells the others what is new, at every tick.
+func (s *Store) spreadMarks() {
+	if !s.marks.changed || !s.marking() {
+		return
+	}
+	s.marks.changed = false
+	for _, node := range s.opts.Nodes {
+		if node != s.opts.Self {
+			s.sendMarks(node)
+		}
+	}
+}
+
+func (s *Store) sendMarks(to kv.NodeID) {
+	if !s.marking() {
+		return
+	}
+	encode := func(b []byte) []byte { return s.appendOthers(appendMark(b, s.opts.Self, &s.marks.own)) }
+	if !s.opts.Transport.Append(to, ChannelMarks, encode) {
+		s.metrics.framesDropped.Add(1) // what matters comes again
+	}
+}

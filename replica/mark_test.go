@@ -1,0 +1,66 @@
+package replica
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+)
+
+// What one mark says about another. Each process of a disk begins above everything that was heard of those before, unless the disk went back.
+func TestMarksContinue(t *testing.T) {
+	processes := func(numbers ...uint64) (all []process) {
+		for i := 0; i < len(numbers); i += 2 {
+			all = append(all, process{numbers[i], numbers[i+1]})
+		}
+		return all
+	}
+	known := mark{disk: 7, position: 60, processes: processes(1, 100, 40, 101)}
+	for _, c := range []struct {
+		name string
+		m    mark
+		want bool
+	}{
+		{"the same", known, true},
+		{"the same process, later", mark{disk: 7, position: 61, processes: known.processes}, true},
+		{"the same process, earlier", mark{disk: 7, position: 59, processes: known.processes}, false},
+		{"the next process", mark{disk: 7, position: 61, processes: processes(1, 100, 40, 101, 61, 102)}, true},
+		{"two processes later", mark{disk: 7, position: 90, processes: processes(40, 101, 61, 102, 90, 103)}, true},
+		{"many processes later", mark{disk: 7, position: 90, processes: processes(61, 102, 90, 103)}, true},
+		{"an image of the same process", mark{disk: 7, position: 55, processes: processes(1, 100, 40, 101, 55, 102)}, false},
+		{"such an image that has written more since", mark{disk: 7, position: 500, processes: processes(1, 100, 40, 101, 55, 102)}, false},
+		{"such an image that was started again since", mark{disk: 7, position: 500, processes: processes(1, 100, 40, 101, 55, 102, 400, 103)}, false},
+		{"an image of the process before", mark{disk: 7, position: 500, processes: processes(1, 100, 30, 102, 80, 103)}, false},
+		{"a copy that was started at the same moment", mark{disk: 7, position: 60, processes: processes(1, 100, 40, 102)}, false},
+		{"another disk", mark{disk: 8, position: 500, processes: processes(61, 101)}, false},
+	} {
+		if got := c.m.continues(&known); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func FuzzDecodeMarks(f *testing.F) {
+	m := mark{disk: 7, position: 60, processes: []process{{1, 100}, {40, 101}}}
+	f.Add(appendMark(appendMark(nil, 1, &m), 2, &m))
+	f.Add([]byte{1, 7, 60, 0})
+	f.Add(bytes.Repeat([]byte{1}, 100))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := decodeMarks(b)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for i := range all {
+			again = appendMark(again, all[i].node, &all[i].mark)
+		}
+		second, err := decodeMarks(again)
+		if err != nil || !reflect.DeepEqual(all, second) {
+			t.Fatalf("%+v became %+v: %v", all, second, err)
+		}
+		for _, m := range all {
+			if !m.continues(&m.mark) {
+				t.Fatalf("%+v does not continue itself", m)
+			}
+		}
+	})
+}

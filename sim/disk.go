@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -27,7 +28,8 @@ type disks interface {
 // slowness is how slow syncs are, and what else the disk refuses to do.
 type slowness struct {
 	sync    time.Duration // at most, each
-	failing error         // of the next sync or write
+	least   time.Duration
+	failing error // of the next sync or write
 	full    bool
 }
 
@@ -97,6 +99,7 @@ func (l *simLog) Write(parts []storage.GroupAppend) error {
 		return err
 	}
 	err := l.Log.Write(parts)
+	l.node.wrote(parts)
 	l.node.effect()
 	return err
 }
@@ -108,6 +111,9 @@ func (l *simLog) Sync() error {
 	}
 	n.effect()
 	n.w.happened(traceSync, n.number(), 0, 0)
+	if n.up {
+		n.sleep(n.slow.least)
+	}
 	if n.up && n.slow.sync > 0 {
 		took := time.Duration(n.random.Int64N(int64(n.slow.sync)))
 		if n.random.IntN(20) == 0 {
@@ -124,9 +130,18 @@ func (l *simLog) Sync() error {
 		return nil
 	}
 	err := l.Log.Sync()
+	n.unsynced = nil
 	n.damage.lied = false
 	n.effect()
 	return err
+}
+
+// wrote notes what would be lost in a crash.
+func (n *node) wrote(parts []storage.GroupAppend) {
+	for _, a := range parts {
+		a.Entries = slices.Clone(a.Entries) // the driver uses it again
+		n.unsynced = append(n.unsynced, a)
+	}
 }
 
 // Group returns the log as a process finds it: rotten entries are found when they are read.

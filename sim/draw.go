@@ -40,7 +40,9 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Clients = drawClients(random, o.Workloads)
 	kinds := o.Faults
 	if kinds == nil {
-		kinds = aim(&p)
+		if kinds = p.conspire(o); kinds == nil {
+			kinds = aim(&p)
+		}
 	}
 	p.Faults = drawFaults(random, &p, kinds)
 	if o.Workloads == nil {
@@ -109,7 +111,7 @@ func aim(p *Plan) []FaultKind {
 
 // addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
 func (p *Plan) addHoppers() {
-	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.deposing() || f.Kind == FaultSlowDisk }) {
+	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.deposing() || f.Kind.plotted() || f.Kind == FaultSlowDisk }) {
 		return
 	}
 	for range 3 {
@@ -178,6 +180,13 @@ var faultRanges = []faultRange{
 	{FaultDoze, 1, time.Second, between(0, 300), majority},
 	{FaultLateNews, 2, time.Second, between(-300, 300), majority},
 	{FaultForgetPromise, 2, time.Second, nil, majority},
+	{FaultAmnesia, 3, 0, between(20, 250), majority},
+	{FaultUnnoticed, 3, 0, nil, majority},
+	{FaultRival, 3, 0, between(10, 80), umpired},
+	{FaultFigureEight, 3, 0, between(10, 80), umpired},
+	{FaultSuccession, 3, 0, between(10, 80), umpired},
+	{FaultUsurper, 3, 0, between(10, 80), umpired},
+	{FaultSecondVote, 3, 0, between(10, 80), umpired},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
@@ -197,6 +206,9 @@ func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) 
 		odds := share
 		if slices.Contains(damageKinds, r.kind) {
 			odds *= damageShare
+		}
+		if r.kind.plotted() {
+			odds *= plotOdds
 		}
 		taken := own.Float64() < odds && (r.needs == nil || r.needs(p))
 		if kinds != nil && !slices.Contains(kinds, r.kind) || kinds == nil && !taken || r.needs != nil && !r.needs(p) {
@@ -220,7 +232,7 @@ func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
 		if random.IntN(2) == 0 {
 			f.Node = 1 + random.IntN(p.Nodes)
 		}
-		if r.kind.deposing() {
+		if r.kind.deposing() || r.kind.plotted() {
 			f.Node = 0 // only who leads can be deposed
 		}
 		if random.IntN(3) == 0 && p.Nodes > 1 {

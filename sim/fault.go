@@ -84,7 +84,10 @@ func (w *world) inject(i int, f *Fault) {
 	if w.reading() {
 		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
 	}
-	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectStale, w.injectNode, w.injectDisk, w.injectDamage} {
+	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
+		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot,
+		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale,
+	} {
 		if inject(f, n, random) {
 			return
 		}
@@ -345,6 +348,9 @@ func (w *world) heal() {
 	w.replaceDamaged()
 	w.net.heal()
 	w.contest = nil // nobody has to keep silent any more
+	if w.plot != nil {
+		w.plot.abandon()
+	}
 	for _, c := range w.clients {
 		for i := range c.conns {
 			c.conns[i].blocked = 0

@@ -136,15 +136,16 @@ func (c *contest) next(leg int) {
 	c.begin()
 }
 
-// shy is a core that does not campaign while it is the umpire of a contest and must leave that to others. Timers owe nobody anything.
+// shy is a core that does not campaign while it is the umpire of a contest or plot and must leave that to others. Timers owe nobody anything.
 type shy struct {
 	consensus.Core
 	node *node
 }
 
 func (s shy) mute() bool {
-	c := s.node.w.contest
-	return c != nil && c.mute && c.umpire == s.node && s.Status().Role != consensus.RoleLeader
+	c, p := s.node.w.contest, s.node.w.plot
+	chosen := c != nil && c.mute && c.umpire == s.node || p != nil && p.mute == s.node
+	return chosen && s.Status().Role != consensus.RoleLeader
 }
 
 func (s shy) Campaign() {

@@ -13,6 +13,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -53,6 +54,9 @@ type node struct {
 	store       *replica.Store
 	replica     *replica.Replica
 	machine     replica.Machine
+	core        consensus.Core
+	log         *simLog
+	unsynced    []storage.GroupAppend // written to the log since its last sync
 	gateway     *gateway.Gateway
 	transport   *transport
 	driver      *coroutine
@@ -68,6 +72,8 @@ type node struct {
 	roundDue    func()          // what they do: lookAtRound
 	next        consensus.Index // the entry that it must apply next
 	rounds      int
+	elections   int // how often it became the leader
+	firsts      int // entries that it was the first of all to apply
 }
 
 // crashed is what an effect panics with when the fuse has burnt down.
@@ -288,6 +294,7 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
+	n.log, n.unsynced = log, nil
 	n.transport = &transport{node: n}
 	n.store, err = replica.Open(n.replicaOptions(log, engine), n.now)
 	if err != nil {
@@ -318,7 +325,8 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
 		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
-			return shy{core, n}, err
+			n.core = shy{core, n}
+			return n.core, err
 		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
@@ -350,6 +358,7 @@ func (n *node) listener() replica.Listener {
 			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
 			if change.Role == consensus.RoleLeader {
 				w.mark("leader elected")
+				w.leads(n, change.Term)
 				if w.contest != nil {
 					w.contest.elected(n)
 				}

@@ -345,6 +345,9 @@ func sameEvent(e *mvcc.Effect, event *kv.Event) bool {
 
 // finish ends whatever still runs.
 func (w *world) finish() {
+	if w.plot != nil {
+		w.plot.abandon()
+	}
 	for _, c := range w.clients {
 		c.over = true
 		c.code.stop()

@@ -66,6 +66,7 @@ func (t *truth) applied(n *node, a *shard.Applied) {
 
 // first takes an entry that no other node has applied yet.
 func (t *truth) first(n *node, a *shard.Applied) {
+	n.firsts++
 	if a.Void {
 		t.w.mark("void entry")
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/sim/history"
 )
 
@@ -30,6 +31,8 @@ type world struct {
 
 	switchingUntil time.Duration // a switch of quorums is under way
 	contest        *contest      // in progress; nil: none
+	plot           *plot         // in progress; nil: none
+	leaders        map[consensus.Term]string
 
 	base     time.Duration // when the clients' work began: faults count from here
 	healed   time.Duration // when all faults ended
@@ -54,6 +57,7 @@ const (
 	sourceElection
 	sourceGone
 	sourceAim
+	sourcePlot
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -61,7 +65,7 @@ func (w *world) source(kind uint64, number int) *rand.Rand {
 }
 
 func newWorld(p Plan, o RunOptions) *world {
-	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
+	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}, leaders: map[consensus.Term]string{}}
 	if o.Trace != nil {
 		w.trace.lines = bufio.NewWriterSize(o.Trace, 64<<10)
 	}
@@ -126,6 +130,9 @@ func (w *world) runUntil(end, every time.Duration, condition func() bool) bool {
 	look := w.now + every
 	for w.verdict == "" && len(w.queue.heap) > 0 && w.queue.heap[0].at <= end {
 		w.step()
+		if w.plot != nil {
+			w.plot.look()
+		}
 		if condition != nil && w.now >= look {
 			if condition() {
 				return true

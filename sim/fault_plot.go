@@ -1,0 +1,151 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// Plots with two sides and an umpire between them, which makes a quorum of either and does not campaign: as in fault_duel.go, but each turn
+// ends exactly when what it is for has happened. "Its side" is that of Node, the leader; the umpire is another node, and each of its syncs takes
+// Amount ms in some runs. They need an odd number of nodes.
+const (
+	// FaultRival leaves Node with entries that nobody else has, lets the other side decide something in their place, and brings Node's side back
+	// before the umpire hears that it is decided.
+	FaultRival FaultKind = "rival"
+	// FaultFigureEight is figure 8 of the Raft paper: Node is left with an entry of its own, a leader of the other side with another one in the same
+	// place; Node's side spreads its entry with the umpire, and the other side comes back.
+	FaultFigureEight FaultKind = "figure-eight"
+	// FaultSuccession has the other side take over from Node's as soon as Node has decided something, of which the umpire has heard at most
+	// that it was proposed; or only when the other side has been left far behind.
+	FaultSuccession FaultKind = "succession"
+	// FaultUsurper has the other side elect a leader while Node still leads, crashes the umpire at that moment and brings it back to Node.
+	FaultUsurper FaultKind = "usurper"
+	// FaultSecondVote crashes Node, which is the umpire itself, has one side elect a leader, crashes the umpire at that moment, and lets
+	// the other side, which has heard of nothing, ask it for votes.
+	FaultSecondVote FaultKind = "second-vote"
+)
+
+// turn is a time for which one side reaches the umpire.
+type turn struct {
+	side  int // 0 or 1; nobody: the umpire is alone
+	until ending
+	crash bool // the umpire crashes at its end
+}
+
+// ending is what ends a turn.
+type ending int
+
+const (
+	leftAlone ending = iota // the first side has entries that the umpire has not
+	elected                 // somebody of the side leads
+	decided                 // somebody of the side is the first to apply an entry
+	farAhead                // the other side has missed more than logs retain
+)
+
+var contests = map[FaultKind][]turn{
+	FaultRival:       {{side: nobody, until: leftAlone}, {side: 1, until: decided}, {side: 0, until: decided}},
+	FaultFigureEight: {{side: nobody, until: leftAlone}, {side: 1, until: elected}, {side: 0, until: decided}, {side: 1, until: decided}},
+	FaultSuccession:  {{side: 0, until: decided}, {side: 1, until: decided}},
+	FaultUsurper:     {{side: 1, until: elected, crash: true}, {side: 0, until: decided}, {side: 1, until: decided}},
+	FaultSecondVote:  {{side: 0, until: elected, crash: true}, {side: 1, until: decided}},
+}
+
+// longestTurn is enough for an election of which the first attempts fail.
+const longestTurn = 2 * time.Second
+
+func (w *world) injectPlot(f *Fault, n *node, random *rand.Rand) bool {
+	switch f.Kind {
+	case FaultAmnesia:
+		w.beginPlot(random, func(p *plot) { p.amnesia(f, n) })
+	case FaultUnnoticed:
+		w.beginPlot(random, func(p *plot) { p.unnoticed(n) })
+	default:
+		turns, found := contests[f.Kind]
+		if !found {
+			return false
+		}
+		if len(w.nodes)%2 == 1 {
+			w.beginPlot(random, func(p *plot) { p.contest(f, n, turns) })
+		}
+	}
+	return true
+}
+
+// plotted tells whether the fault is a plot.
+func (k FaultKind) plotted() bool {
+	_, contest := contests[k]
+	return contest || k == FaultAmnesia || k == FaultUnnoticed
+}
+
+// contest lets the sides take turns.
+func (p *plot) contest(f *Fault, leader *node, turns []turn) {
+	w := p.w
+	others := w.others(leader, 0)
+	p.shuffle(others)
+	umpire, sides := others[0], [2][]*node{{leader}}
+	rest := others[1:]
+	if f.Kind == FaultSecondVote {
+		umpire, sides[0], rest = leader, nil, others
+	}
+	for _, n := range rest {
+		side := 0
+		if len(sides[0]) > len(w.nodes)/2-1 {
+			side = 1
+		}
+		sides[side] = append(sides[side], n)
+	}
+	p.mute = umpire
+	down := p.between(2*time.Millisecond, 30*time.Millisecond)
+	if p.random.IntN(2) == 0 {
+		p.slow(umpire, milliseconds(f.Amount))
+	}
+	if f.Kind == FaultSuccession && p.random.IntN(2) == 0 {
+		turns = slices.Clone(turns)
+		turns[0].until = farAhead
+	}
+	p.until(200*time.Millisecond, w.level)
+	if f.Kind == FaultSecondVote {
+		p.crash(umpire, down)
+	}
+	for _, t := range turns {
+		p.divide(func(n *node) int {
+			switch {
+			case n == umpire:
+				return t.side
+			case slices.Contains(sides[0], n):
+				return 0
+			}
+			return 1
+		})
+		if p.until(longestTurn, p.ending(t, sides, umpire)) {
+			w.mark("turn ended as planned")
+		} else {
+			w.mark("turn took too long")
+		}
+		if t.crash {
+			p.divide(func(*node) int { return nobody })
+			p.crash(umpire, down)
+		}
+	}
+}
+
+// level tells whether all logs end with the same entry.
+func (w *world) level() bool {
+	return !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.logEnd() != w.nodes[0].logEnd() })
+}
+
+func (p *plot) ending(t turn, sides [2][]*node, umpire *node) func() bool {
+	switch t.until {
+	case leftAlone:
+		return func() bool { return sides[0][0].logEnd() > umpire.logEnd() }
+	case elected:
+		return p.elected(sides[t.side])
+	case farAhead:
+		enough := p.w.lastApplied() + consensus.Index(min(p.w.plan.Limits.RetainLogEntries, 20)) + consensus.Index(p.random.IntN(20))
+		return func() bool { return p.w.lastApplied() > enough }
+	}
+	return p.applied(sides[t.side])
+}

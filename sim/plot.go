@@ -1,0 +1,182 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// plot is a fault that watches what the nodes do and acts at the worst moment. What it does is straight code, which gives way to the
+// world until something has happened. It may see everything, durable or not, but acts only as networks, machines and disks may.
+type plot struct {
+	w         *world
+	random    *rand.Rand
+	code      *coroutine
+	condition func() bool // what it waits for
+	deadline  time.Duration
+	met       bool // the condition came true before the deadline
+	mute      *node
+	cuts      [maxNodes][maxNodes]bool
+	undo      []func()
+}
+
+// beginPlot starts a plot, if there is a leader, and unless something is under way that decides by itself who reaches whom.
+func (w *world) beginPlot(random *rand.Rand, run func(*plot)) {
+	if w.now < w.switchingUntil || w.contest != nil || w.plot != nil || w.leader() == nil || len(w.nodes) < 3 {
+		return
+	}
+	p := &plot{w: w, random: random}
+	w.plot = p
+	w.switchingUntil = w.base + w.plan.Duration
+	p.code = newCoroutine(func(*coroutine) { run(p) })
+	p.resume()
+}
+
+// until gives way until the condition, which is asked after every event, holds, and tells whether it did in time.
+func (p *plot) until(limit time.Duration, condition func() bool) bool {
+	p.condition, p.deadline = condition, p.w.now+limit
+	p.w.after(limit, func() {}) // for a look when time is up
+	p.code.wait(0)
+	return p.met
+}
+
+func (p *plot) pause(d time.Duration) {
+	p.until(d, func() bool { return false })
+}
+
+// look lets the plot go on if what it waits for has happened.
+func (p *plot) look() {
+	if p.met = p.condition(); p.met || p.w.now >= p.deadline {
+		p.resume()
+	}
+}
+
+func (p *plot) resume() {
+	_, more := p.code.next()
+	if p.code.panicked != nil {
+		panic(productPanic{p.code.panicked, p.code.stack})
+	}
+	if !more {
+		p.end()
+	}
+}
+
+// end takes back what the plot has done to the world.
+func (p *plot) end() {
+	p.w.plot, p.w.switchingUntil = nil, p.w.now
+	p.divide(func(*node) int { return 0 })
+	for _, undo := range p.undo {
+		undo()
+	}
+}
+
+// abandon ends a plot when everything is healed.
+func (p *plot) abandon() {
+	p.w.plot = nil
+	p.code.stop()
+}
+
+// nobody is the side of nodes that reach nobody.
+const nobody = -1
+
+// divide lets only nodes of the same side reach each other. Connections stay, with what is under way on them, until they break as in a partition.
+func (p *plot) divide(side func(*node) int) {
+	if p.w.reading() {
+		var sides []int
+		for _, n := range p.w.nodes {
+			sides = append(sides, side(n))
+		}
+		p.w.line("the sides of the nodes, in their order: %v", sides)
+	}
+	p.w.eachPair(func(_, _ *node) bool { return true }, func(from, to *node) {
+		apart := side(from) != side(to) || side(from) == nobody
+		is := &p.cuts[from.index][to.index]
+		if apart == *is {
+			return
+		}
+		if *is = apart; apart {
+			p.w.net.block(from, to)
+		} else {
+			p.w.net.unblock(from, to)
+		}
+	})
+}
+
+// slow makes each sync of the node take at least so long until the plot ends.
+func (p *plot) slow(n *node, d time.Duration) {
+	n.slow.least += d
+	p.undo = append(p.undo, func() { n.slow.least = max(0, n.slow.least-d) })
+}
+
+// crash cuts the node's power for a moment. Nothing that was not synced survives.
+func (p *plot) crash(n *node, down time.Duration) {
+	n.crashPlan = crashPlan{down: down}
+	n.crash()
+}
+
+func (p *plot) shuffle(nodes []*node) {
+	p.random.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+}
+
+func (p *plot) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(p.random.Int64N(int64(high-low)+1))
+}
+
+// applied is a condition: one of the nodes is the first of all to apply an entry, from now on.
+func (p *plot) applied(nodes []*node) func() bool {
+	return p.grows(nodes, func(n *node) int { return n.firsts })
+}
+
+// elected is a condition: one of the nodes becomes the leader, from now on.
+func (p *plot) elected(nodes []*node) func() bool {
+	return p.grows(nodes, func(n *node) int { return n.elections })
+}
+
+func (p *plot) grows(nodes []*node, count func(*node) int) func() bool {
+	sum := func() (sum int) {
+		for _, n := range nodes {
+			sum += count(n)
+		}
+		return sum
+	}
+	before := sum()
+	return func() bool { return sum() > before }
+}
+
+// logEnd is the last entry in the node's log, durable or not.
+func (n *node) logEnd() consensus.Index { return n.log.Log.Group(1).Last() }
+
+// lacks tells whether the node would have to do without the entry if it lost its power now.
+func (n *node) lacks(index consensus.Index) bool {
+	if slices.ContainsFunc(n.unsynced, func(a storage.GroupAppend) bool {
+		return a.Reset != nil || a.TruncateFrom != 0 && a.TruncateFrom <= index ||
+			slices.ContainsFunc(a.Entries, func(e consensus.Entry) bool { return e.Index == index })
+	}) {
+		return true
+	}
+	log := n.log.Log.Group(1)
+	if index < log.First() {
+		return false
+	}
+	_, err := log.Term(index)
+	return err != nil
+}
+
+// lastApplied is the last entry that any node has applied.
+func (w *world) lastApplied() consensus.Index {
+	return consensus.Index(len(w.truth.log)) + consensus.BootstrapIndex
+}
+
+// leads notes who leads. There is one leader in a term, and a node that was leader before its restart is not the same one.
+func (w *world) leads(n *node, term consensus.Term) {
+	n.elections++
+	name := fmt.Sprintf("node %d, process %d,", n.id, n.life)
+	if other, found := w.leaders[term]; found && other != name {
+		w.fail(Correctness, "%s leads in term %d, in which %s has led:%s", name, term, other, w.describe())
+	}
+	w.leaders[term] = name
+}

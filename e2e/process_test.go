@@ -52,6 +52,12 @@ func TestLifeOfACluster(t *testing.T) {
 		must(t, n.Start())
 	}
 	must(t, cl.Nodes[0].WaitReady())
+	// The same without a wait for the killed process to be gone, which takes the longer the more memory it has.
+	try(c.Put(within(t), "large", strings.Repeat("x", 1<<20)))(t)
+	for range 5 {
+		must(t, cl.Nodes[0].KillAndStart())
+		must(t, cl.Nodes[0].WaitReady())
+	}
 	equal(t, "value after kills", string(try(cl.Nodes[0].Client(t).Get(within(t), "k"))(t).Kvs[0].Value), "v")
 
 	end(t, cl.Nodes[0]) // with a quorum and clients, watches among them

@@ -182,7 +182,7 @@ func OpenDataDir(options Options, now time.Time) (*DataDir, error) {
 	if err := refuseForeign(path); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}
-	lock, err := lockDirectory(filepath.Join(path, lockFile))
+	lock, err := patiently(func() (*os.File, error) { return lockDirectory(filepath.Join(path, lockFile)) })
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -35,7 +34,7 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 	}
 	m := &metricsServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
 	for _, url := range s.options.Node.ListenMetricsURLs {
-		l, err := net.Listen("tcp", url.HostPort())
+		l, err := listen(url)
 		if err != nil {
 			m.close()
 			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls); is another process using the port? %w", url.HostPort(), err)

@@ -123,12 +123,13 @@ const peerFormat = 3
 func (s *Server) openPeers() (err error) {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
 	instance := randomID()
-	s.transport, err = transport.Open(transport.Options{
+	transportOptions := transport.Options{
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
 		MinFormatVersion: peerFormat, MaxFormatVersion: peerFormat,
 		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
-	})
+	}
+	s.transport, err = patiently(func() (*transport.Transport, error) { return transport.Open(transportOptions) })
 	if err != nil {
 		return err
 	}
@@ -256,7 +257,7 @@ func readSafety(r ReadSafety) replica.ReadSafety {
 // openClients listens for clients and serves them.
 func (s *Server) openClients() (err error) {
 	for _, url := range s.options.Node.ListenClientURLs {
-		l, err := net.Listen("tcp", url.HostPort())
+		l, err := listen(url)
 		if err != nil {
 			return fmt.Errorf("listen for clients on %s (--listen-client-urls); is another process using the port? %w", url.HostPort(), err)
 		}

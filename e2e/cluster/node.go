@@ -190,6 +190,20 @@ func (n *Node) Kill() error {
 	return nil
 }
 
+// KillAndStart is kill -9 and a start in the same moment, while the system still has the killed process.
+func (n *Node) KillAndStart() error {
+	p := n.current()
+	if p.running() {
+		if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("kill %s: %w", n.Name, err)
+		}
+	}
+	n.mu.Lock()
+	n.process = nil
+	n.mu.Unlock()
+	return n.Start()
+}
+
 // Stop is SIGTERM; it returns the exit code when the process is gone, and an error if it does not go within the limit.
 func (n *Node) Stop(limit time.Duration) (code int, err error) {
 	if err := n.Signal(syscall.SIGTERM); err != nil {

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+// A node must be able to start at once after its process was killed, and the kernel takes a while, some hundredths of a second if it used
+// much memory, until such a process has given up its locks and ports. So what is in use is asked for again for about two seconds. They are
+// counted in attempts, so that a machine that stands still meanwhile does not use them up.
+const (
+	patienceAttempts = 100
+	patiencePause    = 20 * time.Millisecond
+)
+
+// patiently repeats an attempt while what it wants is in use.
+func patiently[T any](attempt func() (T, error)) (got T, err error) {
+	for range patienceAttempts {
+		got, err = attempt()
+		if !errors.Is(err, ErrDirectoryInUse) && !errors.Is(err, syscall.EADDRINUSE) {
+			return got, err
+		}
+		time.Sleep(patiencePause)
+	}
+	return got, err
+}
+
+func listen(url URL) (net.Listener, error) {
+	return patiently(func() (net.Listener, error) { return net.Listen("tcp", url.HostPort()) })
+}

@@ -185,6 +185,7 @@ var faultRanges = []faultRange{
 	{FaultRival, 3, 0, between(10, 80), umpired},
 	{FaultFigureEight, 3, 0, between(10, 80), umpired},
 	{FaultSuccession, 3, 0, between(10, 80), umpired},
+	{FaultLeftBehind, 3, 0, between(10, 80), umpired},
 	{FaultUsurper, 3, 0, between(10, 80), umpired},
 	{FaultSecondVote, 3, 0, between(10, 80), umpired},
 }

@@ -17,13 +17,14 @@ const (
 
 func (p *plot) amnesia(f *Fault, leader *node) {
 	w := p.w
+	p.refusing = p.random.IntN(4) > 0
 	majority := len(w.nodes)/2 + 1
 	others := w.others(leader, 0)
 	p.shuffle(others)
 	inside, outside := append([]*node{leader}, others[:majority-1]...), others[majority-1:]
 	p.divide(func(n *node) int { return sideOf(slices.Contains(inside, n)) })
 	slow := inside[1:]
-	if p.random.IntN(3) == 0 {
+	if p.random.IntN(2) == 0 {
 		slow = inside[:1]
 	}
 	for _, n := range slow {
@@ -75,8 +76,7 @@ func (p *plot) unnoticed(leader *node) {
 		return
 	}
 	for _, other := range w.others(leader, 0) {
-		w.net.blockFor(leader, other, longestTurn)
-		w.net.blockFor(other, leader, longestTurn)
+		w.net.refuseAll(leader, other, longestTurn)
 	}
 	p.holdClients(func(n *node) bool { return n == leader })
 	decided := w.truth.revision

@@ -10,7 +10,7 @@ import (
 
 // Plots with two sides and an umpire between them, which makes a quorum of either and does not campaign: as in fault_duel.go, but each turn
 // ends exactly when what it is for has happened. "Its side" is that of Node, the leader; the umpire is another node, and each of its syncs takes
-// Amount ms in some runs. They need an odd number of nodes.
+// Amount ms most of the time. They need an odd number of nodes.
 const (
 	// FaultRival leaves Node with entries that nobody else has, lets the other side decide something in their place, and brings Node's side back
 	// before the umpire hears that it is decided.
@@ -19,8 +19,10 @@ const (
 	// place; Node's side spreads its entry with the umpire, and the other side comes back.
 	FaultFigureEight FaultKind = "figure-eight"
 	// FaultSuccession has the other side take over from Node's as soon as Node has decided something, of which the umpire has heard at most
-	// that it was proposed; or only when the other side has been left far behind.
+	// that it was proposed.
 	FaultSuccession FaultKind = "succession"
+	// FaultLeftBehind has the other side take over when the umpire does not remember any more what that side has missed.
+	FaultLeftBehind FaultKind = "left-behind"
 	// FaultUsurper has the other side elect a leader while Node still leads, crashes the umpire at that moment and brings it back to Node.
 	FaultUsurper FaultKind = "usurper"
 	// FaultSecondVote crashes Node, which is the umpire itself, has one side elect a leader, crashes the umpire at that moment, and lets
@@ -39,16 +41,18 @@ type turn struct {
 type ending int
 
 const (
-	leftAlone ending = iota // the first side has entries that the umpire has not
-	elected                 // somebody of the side leads
-	decided                 // somebody of the side is the first to apply an entry
-	farAhead                // the other side has missed more than logs retain
+	leftAlone  ending = iota // the first side has entries that the umpire has not
+	elected                  // somebody of the side leads
+	decided                  // somebody of the side is the first to apply an entry
+	forgotten                // the umpire has cut its log beyond what the second side has
+	leaderless               // the umpire follows nobody
 )
 
 var contests = map[FaultKind][]turn{
 	FaultRival:       {{side: nobody, until: leftAlone}, {side: 1, until: decided}, {side: 0, until: decided}},
 	FaultFigureEight: {{side: nobody, until: leftAlone}, {side: 1, until: elected}, {side: 0, until: decided}, {side: 1, until: decided}},
 	FaultSuccession:  {{side: 0, until: decided}, {side: 1, until: decided}},
+	FaultLeftBehind:  {{side: 0, until: forgotten}, {side: nobody, until: leaderless}, {side: 1, until: decided}},
 	FaultUsurper:     {{side: 1, until: elected, crash: true}, {side: 0, until: decided}, {side: 1, until: decided}},
 	FaultSecondVote:  {{side: 0, until: elected, crash: true}, {side: 1, until: decided}},
 }
@@ -97,14 +101,10 @@ func (p *plot) contest(f *Fault, leader *node, turns []turn) {
 		}
 		sides[side] = append(sides[side], n)
 	}
-	p.mute = umpire
+	p.mute, p.refusing = umpire, p.random.IntN(4) > 0
 	down := p.between(2*time.Millisecond, 30*time.Millisecond)
-	if p.random.IntN(2) == 0 {
+	if p.random.IntN(3) > 0 {
 		p.slow(umpire, milliseconds(f.Amount))
-	}
-	if f.Kind == FaultSuccession && p.random.IntN(2) == 0 {
-		turns = slices.Clone(turns)
-		turns[0].until = farAhead
 	}
 	p.until(200*time.Millisecond, w.level)
 	if f.Kind == FaultSecondVote {
@@ -143,9 +143,14 @@ func (p *plot) ending(t turn, sides [2][]*node, umpire *node) func() bool {
 		return func() bool { return sides[0][0].logEnd() > umpire.logEnd() }
 	case elected:
 		return p.elected(sides[t.side])
-	case farAhead:
-		enough := p.w.lastApplied() + consensus.Index(min(p.w.plan.Limits.RetainLogEntries, 20)) + consensus.Index(p.random.IntN(20))
-		return func() bool { return p.w.lastApplied() > enough }
+	case leaderless:
+		return func() bool { leader, _ := umpire.replica.Leader(); return leader == 0 }
+	case forgotten:
+		var end consensus.Index
+		for _, n := range sides[1] {
+			end = max(end, n.logEnd())
+		}
+		return func() bool { return umpire.log.Log.Group(1).First() > end+1 }
 	}
 	return p.applied(sides[t.side])
 }

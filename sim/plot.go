@@ -20,6 +20,7 @@ type plot struct {
 	deadline  time.Duration
 	met       bool // the condition came true before the deadline
 	mute      *node
+	refusing  bool // whoever is cut off is refused
 	cuts      [maxNodes][maxNodes]bool
 	undo      []func()
 }
@@ -83,7 +84,8 @@ func (p *plot) abandon() {
 // nobody is the side of nodes that reach nobody.
 const nobody = -1
 
-// divide lets only nodes of the same side reach each other. Connections stay, with what is under way on them, until they break as in a partition.
+// divide lets only nodes of the same side reach each other. Connections stay, with what is under way on them, until they break as in a partition;
+// or they break at once, and both ends are refused when they try again, and take each other for dead.
 func (p *plot) divide(side func(*node) int) {
 	if p.w.reading() {
 		var sides []int
@@ -100,8 +102,22 @@ func (p *plot) divide(side func(*node) int) {
 		}
 		if *is = apart; apart {
 			p.w.net.block(from, to)
+			p.refuse(from, to)
 		} else {
 			p.w.net.unblock(from, to)
+		}
+	})
+}
+
+func (p *plot) refuse(from, to *node) {
+	if !p.refusing {
+		return
+	}
+	w := p.w
+	w.net.breakConn(from, to, true)
+	w.after(11*time.Millisecond, func() { // both know that the connection broke
+		if w.plot == p && p.cuts[from.index][to.index] && to.up && w.now >= to.frozenUntil && !w.net.conn(from, to).alive {
+			to.enter(func() { to.peerDown(from.id, true) })
 		}
 	})
 }

@@ -11,10 +11,9 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/messages-before-sync", Breaks: "messages that must wait for the sync leave with the others",
-		File: "replica/group.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "too rare to count on: the crash must fall between a message and its sync, in the node in which two quorums meet",
-		Old:    "\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})\n",
-		New:    "\tr.send(a.AfterSync)\n\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync})\n",
+		File: "replica/group.go", Verdicts: noticed, Seeds: 250,
+		Old: "\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})\n",
+		New: "\tr.send(a.AfterSync)\n\ts.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync})\n",
 	},
 	{
 		Name: "replica/answer-before-commit", Breaks: "a write is answered when it is proposed",

@@ -51,6 +51,7 @@ type node struct {
 	crashAtSync bool
 	crashPlan   crashPlan
 	store       *replica.Store
+	log         *simLog
 	replica     *replica.Replica
 	machine     replica.Machine
 	gateway     *gateway.Gateway
@@ -288,6 +289,7 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
+	n.log = log
 	n.transport = &transport{node: n}
 	n.store, err = replica.Open(n.replicaOptions(log, engine), n.now)
 	if err != nil {
@@ -334,13 +336,13 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 }
 
 func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, error) {
-	bytes := n.w.plan.Limits.MaxMessageBytes
+	bytes, uncommitted := n.w.plan.Limits.MaxMessageBytes, n.w.plan.Limits.MaxUncommittedBytes
 	if n.w.plan.Protocol == Paxos {
 		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: rand.New(rand.NewPCG(seed, 2)),
-			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes}, o.Log)
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
 	}
 	return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks,
-		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes}, o.Log)
+		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
 }
 
 func (n *node) listener() replica.Listener {

@@ -54,6 +54,7 @@ const (
 	sourceElection
 	sourceGone
 	sourceAim
+	sourceScene
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -122,8 +122,23 @@ func (s *Store) write(now time.Duration) bool {
 		s.fail(err)
 		return false
 	}
+	for i := range s.appends {
+		if err := s.groups[s.appends[i].Group].logReachesState(); err != nil {
+			s.fail(err)
+			return false
+		}
+	}
 	clear(s.appends)
 	return true
+}
+
+// logReachesState finds out when the log ends before what is applied, as it does if a snapshot was installed and the log not reset: the core
+// would refuse whatever the leader sends, which would send it again at once, 256 messages at a time. Logs with holes may be cut lower.
+func (r *Replica) logReachesState() error {
+	if last, applied := r.log.Last(), r.machine.AppliedIndex(); last < applied && !r.store.opts.OutOfOrderLog {
+		return fmt.Errorf("group %d: the log ends at entry %d, but the state at entry %d", r.group, last, applied)
+	}
+	return nil
 }
 
 // needsSync tells whether somebody waits for a write to be durable.

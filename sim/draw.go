@@ -38,15 +38,19 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Duration, o.Duration)
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	p.Clients = drawClients(random, o.Workloads)
-	kinds := o.Faults
+	kinds, conspired := o.Faults, false
 	if kinds == nil {
-		if kinds = p.conspire(o); kinds == nil {
+		kinds = p.conspire(o)
+		if conspired = kinds != nil; !conspired {
 			kinds = aim(&p)
 		}
 	}
 	p.Faults = drawFaults(random, &p, kinds)
 	if o.Workloads == nil {
 		p.addHoppers()
+	}
+	if o.Workloads == nil && o.Faults == nil && !conspired {
+		p.stage(o)
 	}
 	return p
 }
@@ -62,15 +66,16 @@ func pick[T any](random *rand.Rand, values ...T) T { return values[random.IntN(l
 
 func drawLimits(random *rand.Rand, quorum bool) Limits {
 	l := Limits{
-		RetainLogEntries: pick(random, uint64(4), 10, 60, 1000),
-		FlushLogBytes:    pick(random, int64(1<<10), 4<<10, 1<<20),
-		FlushChunkRows:   pick(random, 1, 4, 64),
-		MaxInflight:      pick(random, 1, 2, 3),
-		MaxDirtyKeys:     pick(random, 3, 12, 1000),
-		MaxMessageBytes:  pick(random, 256, 1<<10, 1<<20),
-		WatchRingRecords: pick(random, 4, 30, 1000),
-		ClockDrift:       pick(random, 0, 0.01, 0.02),
-		Heartbeat:        100 * time.Millisecond,
+		RetainLogEntries:    pick(random, uint64(4), 10, 60, 1000),
+		FlushLogBytes:       pick(random, int64(1<<10), 4<<10, 1<<20),
+		FlushChunkRows:      pick(random, 1, 4, 64),
+		MaxInflight:         pick(random, 1, 2, 3),
+		MaxDirtyKeys:        pick(random, 3, 12, 1000),
+		MaxMessageBytes:     pick(random, 256, 1<<10, 1<<20),
+		MaxUncommittedBytes: pick(random, 512, 8<<10, 256<<20),
+		WatchRingRecords:    pick(random, 4, 30, 1000),
+		ClockDrift:          pick(random, 0, 0.01, 0.02),
+		Heartbeat:           100 * time.Millisecond,
 	}
 	if quorum { // such reads need no clock
 		l.ClockDrift = pick(random, 0.02, 0.1, 0.3)
@@ -81,7 +86,7 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			if w.Name != hopWorkload.Name { // see addHoppers
+			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name}, w.Name) { // see addHoppers and scenes
 				names = append(names, w.Name)
 			}
 		}
@@ -188,6 +193,10 @@ var faultRanges = []faultRange{
 	{FaultLeftBehind, 3, 0, between(10, 80), umpired},
 	{FaultUsurper, 3, 0, between(10, 80), umpired},
 	{FaultSecondVote, 3, 0, between(10, 80), umpired},
+	{FaultMinority, 1, 0, between(0, 15), majority},
+	{FaultOutvote, 1, 0, nil, majority},
+	{FaultLostSlot, 1.5, 0, between(20, 200), majority},
+	{FaultRenew, 1.5, 0, between(20, 250), majority},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
@@ -233,7 +242,7 @@ func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
 		if random.IntN(2) == 0 {
 			f.Node = 1 + random.IntN(p.Nodes)
 		}
-		if r.kind.deposing() || r.kind.plotted() {
+		if r.kind.deposing() || r.kind.plotted() || r.kind.staged() {
 			f.Node = 0 // only who leads can be deposed
 		}
 		if random.IntN(3) == 0 && p.Nodes > 1 {

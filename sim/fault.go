@@ -85,7 +85,7 @@ func (w *world) inject(i int, f *Fault) {
 		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
 	}
 	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
-		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot,
+		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot, w.injectStaged,
 		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale,
 	} {
 		if inject(f, n, random) {

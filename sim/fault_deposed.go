@@ -130,7 +130,13 @@ func (n *network) blockFor(from, to *node, lasts time.Duration) {
 // refuseAll breaks the connection between two nodes, and lets one of them be refused by the other for a while, which hears of it only late:
 // until then it gets what was under way.
 func (n *network) refuseAll(gone, other *node, lasts time.Duration) {
+	n.w.after(lasts, n.refuseUntil(gone, other))
+}
+
+// refuseUntil is refuseAll until the function that it returns is called, which must be.
+func (n *network) refuseUntil(gone, other *node) (end func()) {
 	c := n.conn(gone, other)
+	tell := func() {}
 	if c.alive {
 		n.link(other, gone).draining = c.generation
 		c.alive, c.told, c.refused = false, [2]bool{}, [2]bool{}
@@ -138,13 +144,19 @@ func (n *network) refuseAll(gone, other *node, lasts time.Duration) {
 		n.link(gone, other).held, n.link(gone, other).last = nil, 0
 		lives := [2]uint64{gone.life, other.life}
 		n.w.after(time.Duration(c.random.Int64N(int64(10*time.Millisecond))), func() { n.tell(c, other, gone, lives[1]) })
-		n.w.after(lasts, func() { n.tell(c, gone, other, lives[0]) })
+		tell = func() { n.tell(c, gone, other, lives[0]) }
 	}
-	n.blockFor(gone, other, lasts)
+	n.link(gone, other).blocked++
 	n.w.after(10*time.Millisecond, func() {
 		if other.up && !c.alive && n.link(gone, other).blocked > 0 {
 			n.w.mark("refused by a living node")
 			other.enter(func() { other.peerDown(gone.id, true) })
 		}
 	})
+	return func() {
+		tell()
+		if !n.w.ended {
+			n.unblock(gone, other)
+		}
+	}
 }

@@ -35,6 +35,8 @@ type link struct {
 	// lag is what the frames of a channel take longer than the others.
 	lag  [replica.ChannelMarks + 1]time.Duration
 	held []frame
+	// lose is how many of the next consensus frames are lost.
+	lose int
 	// draining is the generation whose frames still arrive although the sender's process is gone; 0: none.
 	draining uint64
 }
@@ -98,6 +100,16 @@ func (n *network) accepts(from, to *node) bool {
 		return false
 	}
 	return n.loss == 0 || n.link(from, to).random.Float64() >= n.loss
+}
+
+// loses tells whether a frame of the channel is one of those that a fault has the sender's buffer refuse.
+func (n *network) loses(from, to *node, channel byte) bool {
+	l := n.link(from, to)
+	if l.lose == 0 || channel != replica.ChannelConsensus {
+		return false
+	}
+	l.lose--
+	return true
 }
 
 // send lets a frame travel.
@@ -282,7 +294,7 @@ func (n *network) heal() {
 	for _, from := range n.w.nodes {
 		for _, to := range n.w.nodes {
 			l := n.link(from, to)
-			l.delay, l.lag = 0, [len(l.lag)]time.Duration{}
+			l.delay, l.lag, l.lose = 0, [len(l.lag)]time.Duration{}, 0
 			if l.blocked > 0 {
 				l.blocked = 1
 				n.unblock(from, to)
@@ -305,7 +317,7 @@ func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byt
 	t.node.effect()
 	n := t.node.w.net
 	other := t.node.w.nodes[to-1]
-	if !n.accepts(t.node, other) {
+	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) {
 		return false
 	}
 	t.scratch = encode(t.scratch[:0])

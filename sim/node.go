@@ -342,13 +342,13 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 }
 
 func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, error) {
-	bytes := n.w.plan.Limits.MaxMessageBytes
+	bytes, uncommitted := n.w.plan.Limits.MaxMessageBytes, n.w.plan.Limits.MaxUncommittedBytes
 	if n.w.plan.Protocol == Paxos {
 		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: rand.New(rand.NewPCG(seed, 2)),
-			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes}, o.Log)
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
 	}
 	return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks,
-		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes}, o.Log)
+		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
 }
 
 func (n *node) listener() replica.Listener {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"io"
+	"slices"
 	"time"
 )
 
@@ -36,22 +37,31 @@ type Plan struct {
 	Limits   Limits        `json:"limits"`
 	Clients  []ClientPlan  `json:"clients"`
 	Faults   []Fault       `json:"faults"` // ascending by At
+	// Scene names what the run is set up for; "": nothing in particular.
+	Scene string `json:"scene,omitempty"`
 	// LoseQuorum: damage is not kept below a quorum, and the cluster is not expected to serve in the end. No answer may be wrong; where no
 	// node has a copy, each must have said so. Silent losses have no place in such a plan: too many empty nodes are a new cluster.
 	LoseQuorum bool `json:"lose_quorum,omitempty"`
 }
 
+// harmless tells whether nothing worse happens than that connections break. Then every request is answered in time.
+func (p *Plan) harmless() bool {
+	return !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind != FaultBreak && f.Kind != FaultClientBreak })
+}
+
 // Limits are deliberately tiny in some runs.
 type Limits struct {
-	RetainLogEntries uint64        `json:"retain_log_entries"`
-	FlushLogBytes    int64         `json:"flush_log_bytes"`
-	FlushChunkRows   int           `json:"flush_chunk_rows"`
-	MaxInflight      int           `json:"max_inflight"`
-	MaxDirtyKeys     int           `json:"max_dirty_keys"`
-	MaxMessageBytes  int           `json:"max_message_bytes"`
-	WatchRingRecords int           `json:"watch_ring_records"`
-	ClockDrift       float64       `json:"clock_drift"` // clocks run at 1-drift to 1+drift
-	Heartbeat        time.Duration `json:"heartbeat"`
+	RetainLogEntries uint64 `json:"retain_log_entries"`
+	FlushLogBytes    int64  `json:"flush_log_bytes"`
+	FlushChunkRows   int    `json:"flush_chunk_rows"`
+	MaxInflight      int    `json:"max_inflight"`
+	MaxDirtyKeys     int    `json:"max_dirty_keys"`
+	MaxMessageBytes  int    `json:"max_message_bytes"`
+	// MaxUncommittedBytes: a core takes in no more than that beyond what it has applied.
+	MaxUncommittedBytes int           `json:"max_uncommitted_bytes"`
+	WatchRingRecords    int           `json:"watch_ring_records"`
+	ClockDrift          float64       `json:"clock_drift"` // clocks run at 1-drift to 1+drift
+	Heartbeat           time.Duration `json:"heartbeat"`
 }
 
 // ClientPlan is one client.

@@ -70,7 +70,10 @@ func (h *hopper) observe() {
 // read is a linearizable read: a plain one, or what comes to the same, a comparison that fails and changes nothing.
 func (h *hopper) read() *kv.Request {
 	key := h.key()
-	if h.one(2) {
+	switch h.Rand().IntN(5) {
+	case 0: // nobody has granted that lease
+		return &kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: kv.LeaseID(h.Number())}}
+	case 1, 2:
 		return txn([]kv.Compare{{Span: single(key), Target: kv.CompareVersion, Integer: -1}}, []kv.Op{opPut(key, h.value())}, []kv.Op{opGet(single(key))})
 	}
 	return get(single(key))

@@ -58,6 +58,7 @@ const (
 	sourceGone
 	sourceAim
 	sourcePlot
+	sourceScene
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -1,0 +1,234 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/replica"
+)
+
+// Faults that look at where the cluster stands and wait for their moment: what they are after needs two or three things within a few
+// milliseconds, which chance hardly ever brings together.
+const (
+	// FaultMinority leaves Node, the leader, with as many followers as are no quorum: the others are refused when they try to reach one of
+	// these. What the others send is lost Amount ms earlier already, so that the leader does not hear what becomes of its last entries. It ends when a
+	// new leader's log no longer holds what the old one lacks, or after some heartbeats, before the old one despairs.
+	FaultMinority FaultKind = "minority"
+	// FaultOutvote is the same to a leader that has nothing under way; every other client is cut off from that side too.
+	FaultOutvote FaultKind = "outvote"
+	// FaultLostSlot loses the next messages from Node, the leader, to all others, lets those after them arrive, for up to Amount ms, and then is as
+	// FaultRefuse: entries are known to a quorum, and one before them to nobody.
+	FaultLostSlot FaultKind = "lost-slot"
+	// FaultRenew has the others take Node, the leader, for dead, so that they elect somebody, and then hear Node again, so that they
+	// promise again; meanwhile Node gets only consensus messages that are Amount ms old.
+	FaultRenew FaultKind = "renew"
+)
+
+func (k FaultKind) staged() bool {
+	switch k {
+	case FaultMinority, FaultOutvote, FaultLostSlot, FaultRenew:
+		return true
+	}
+	return false
+}
+
+func (w *world) injectStaged(f *Fault, n *node, random *rand.Rand) bool {
+	if !f.Kind.staged() {
+		return false
+	}
+	if w.now < w.switchingUntil || w.leader() != n || len(w.nodes) < 3 {
+		return true // two at a time leave no quorum at all
+	}
+	w.switchingUntil = w.now + f.Duration + switchTime
+	switch f.Kind {
+	case FaultMinority:
+		w.minority(f, n, random)
+	case FaultOutvote:
+		w.outvote(n, random)
+	case FaultLostSlot:
+		w.loseSlot(f, n, random)
+	case FaultRenew:
+		w.renew(f, n, random)
+	}
+	return true
+}
+
+// later is after, unless everything has been healed before.
+func (w *world) later(d time.Duration, run func()) {
+	w.after(d, func() {
+		if !w.ended {
+			run()
+		}
+	})
+}
+
+// lookEvery is how often a fault looks whether its moment has come.
+const lookEvery = 300 * time.Microsecond
+
+// whenever calls run as soon as the condition holds, or when the time or all faults are over.
+func (w *world) whenever(limit time.Duration, condition func() bool, run func()) {
+	deadline := w.now + limit
+	var look func()
+	look = func() {
+		if w.ended || w.now >= deadline || condition() {
+			run()
+			return
+		}
+		w.after(lookEvery, look)
+	}
+	look()
+}
+
+func (w *world) heartbeats(random *rand.Rand, low, high float64) time.Duration {
+	return time.Duration((low + random.Float64()*(high-low)) * float64(w.plan.Limits.Heartbeat))
+}
+
+// minority separates the leader and some followers from the rest, and keeps from the leader what the rest says to its last entries.
+func (w *world) minority(f *Fault, leader *node, random *rand.Rand) {
+	small, large := w.divide(leader, random)
+	for _, other := range large {
+		w.net.link(other, leader).blocked++
+	}
+	lasts := w.heartbeats(random, 6, 9.5)
+	w.later(milliseconds(f.Amount), func() {
+		rejoin := w.net.rift(small, large)
+		w.whenever(lasts, func() bool { return w.behind(leader, large) }, func() {
+			rejoin()
+			for _, other := range large {
+				if !w.ended {
+					w.net.unblock(other, leader)
+				}
+			}
+		})
+	})
+}
+
+// outvote does the same to a leader that has nothing under way, and to whom only some clients can talk: those learn elsewhere what it does not know.
+func (w *world) outvote(leader *node, random *rand.Rand) {
+	small, large := w.divide(leader, random)
+	lasts, quiet := w.heartbeats(random, 6, 10), w.heartbeats(random, 0.2, 0.6)
+	parity := random.IntN(2)
+	for _, c := range w.clients {
+		for _, n := range small {
+			if conn := &c.conns[n.number()]; c.number%2 == parity {
+				conn.blocked++
+				w.later(quiet+lasts, func() { conn.blocked-- })
+			}
+		}
+	}
+	w.later(quiet, func() { w.after(lasts, w.net.rift(small, large)) })
+}
+
+// divide gives the leader as many others as are no quorum with it, and the rest.
+func (w *world) divide(leader *node, random *rand.Rand) (small, large []*node) {
+	others := w.others(leader, 0)
+	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	few := len(w.nodes) - (len(w.nodes)/2 + 1) // the leader among them
+	return append(small, append(others[:few-1:few-1], leader)...), others[few-1:]
+}
+
+// behind tells whether the node needs a snapshot of whoever leads on the other side.
+func (w *world) behind(n *node, others []*node) bool {
+	for _, other := range others {
+		if other.up && n.up && other.replica.IsLeader() && other.log.Group(1).First() > n.log.Group(1).Last()+1 {
+			w.mark("left behind")
+			return true
+		}
+	}
+	return false
+}
+
+// rift breaks the connections between nodes of two sides and has the right one refused, until it is mended. The left side hears of it only then.
+func (n *network) rift(left, right []*node) (mend func()) {
+	mended := false
+	var ends []func()
+	for _, gone := range left {
+		for _, other := range right {
+			ends = append(ends, n.refuseUntil(gone, other))
+		}
+	}
+	return func() {
+		if !mended {
+			mended = true
+			for _, end := range ends {
+				end()
+			}
+		}
+	}
+}
+
+func (w *world) loseSlot(f *Fault, leader *node, random *rand.Rand) {
+	lasts := w.heartbeats(random, 5, 12)
+	others := w.others(leader, 0)
+	deadline := w.now + milliseconds(f.Amount)
+	var try func()
+	lose := func(frames int) {
+		for _, other := range others {
+			w.net.link(leader, other).lose = frames
+		}
+	}
+	try = func() {
+		lose(1)
+		found := false
+		w.whenever(w.heartbeats(random, 0.1, 0.2), func() bool { found = hole(others); return found }, func() {
+			lose(0)
+			switch {
+			case w.ended:
+			case found:
+				w.mark("hole in the log")
+				w.after(lasts, w.net.rift([]*node{leader}, others))
+			case w.now < deadline:
+				try()
+			}
+		})
+	}
+	try()
+}
+
+// hole tells whether one of the nodes has accepted an entry after one that none of them has.
+func hole(nodes []*node) bool {
+	for _, n := range nodes {
+		if !n.up {
+			return false
+		}
+	}
+	for _, n := range nodes {
+		log := n.log.Group(1)
+		for i := n.machine.AppliedIndex() + 1; i < log.Last(); i++ {
+			if !slices.ContainsFunc(nodes, func(other *node) bool { return other.has(i) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// has tells whether the entry is in the node's log, or was.
+func (n *node) has(i consensus.Index) bool {
+	log := n.log.Group(1)
+	if i < log.First() {
+		return true
+	}
+	if i > log.Last() {
+		return false
+	}
+	_, err := log.Term(i)
+	return err == nil
+}
+
+func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
+	heartbeat := w.plan.Limits.Heartbeat
+	deaf := w.heartbeats(random, 3.5, 5.5)
+	late := deaf + milliseconds(f.Amount)
+	w.lag(leader, replica.ChannelConsensus, late, 2*heartbeat+deaf+late)
+	w.later(w.heartbeats(random, 1, 2), func() {
+		for _, other := range w.others(leader, 0) {
+			w.net.blockFor(leader, other, deaf)
+			if other.up {
+				other.enter(func() { other.peerDown(leader.id, true) })
+			}
+		}
+	})
+}

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// scene is a kind of run that is set up for one thing, which would come together too rarely by chance: few faults of one kind, the limits under
+// which they have an effect, and the clients that would notice. Everything is in the plan like anything else.
+type scene struct {
+	name     string
+	protocol Protocol // "": any
+	nodes    []int    // to choose from; nil: any that the faults can do with
+	limits   func(*Limits, *rand.Rand)
+	clients  func(*Plan) []string // their workloads
+	faults   []FaultKind
+	// denser multiplies how often the faults happen.
+	denser float64
+}
+
+// sceneShare: one run in so many is a scene.
+const sceneShare = 6
+
+var scenes = []scene{
+	{
+		name: "left behind", nodes: []int{3, 5, 5}, faults: []FaultKind{FaultMinority},
+		limits: func(l *Limits, random *rand.Rand) {
+			l.RetainLogEntries, l.FlushLogBytes, l.FlushChunkRows, l.MaxDirtyKeys = 4, 1<<10, 64, 1000
+			l.MaxInflight, l.WatchRingRecords = pick(random, 1, 2, 3), 1000
+		},
+		clients: func(p *Plan) []string { return append(repeat("patient", 2*p.Nodes), repeat("listen", p.Nodes)...) },
+	},
+	{
+		name: "outvoted", nodes: []int{5, 5, 3}, faults: []FaultKind{FaultOutvote},
+		clients: func(p *Plan) []string { return repeat("hop", 6) },
+	},
+	{
+		name: "lost slot", protocol: Paxos, nodes: []int{3, 5}, faults: []FaultKind{FaultLostSlot},
+		limits: func(l *Limits, random *rand.Rand) {
+			l.RetainLogEntries, l.MaxInflight, l.MaxMessageBytes = 1000, pick(random, 2, 3, 3), 1<<20
+		},
+		clients: func(p *Plan) []string { return repeat("patient", 2*p.Nodes) },
+	},
+	{
+		name: "renewed promise", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultRenew},
+		clients: func(p *Plan) []string { return repeat("hop", 4) },
+	},
+	{
+		name: "far follower", nodes: []int{3, 5}, faults: []FaultKind{FaultDelay},
+		clients: func(p *Plan) []string { return repeat("hop", 6) },
+	},
+	{
+		name: "broken connections", nodes: []int{2, 3, 5}, faults: []FaultKind{FaultBreak}, denser: 3,
+		clients: func(p *Plan) []string { return repeat("patient", 6) },
+	},
+	{
+		name: "flush", faults: []FaultKind{},
+		limits: func(l *Limits, random *rand.Rand) {
+			l.FlushLogBytes, l.FlushChunkRows, l.MaxDirtyKeys = 1<<10, 1, pick(random, 12, 1000)
+		},
+		clients: func(p *Plan) []string { return append(repeat("register", 4), "pages", "sweep") },
+	},
+	{
+		name: "old disks", nodes: []int{3, 5}, faults: []FaultKind{FaultOldDisk},
+		clients: func(p *Plan) []string { return []string{"register", "patient"} },
+	},
+}
+
+func repeat(name string, n int) []string { return slices.Repeat([]string{name}, n) }
+
+// stage makes the plan one of a scene, now and then.
+func (p *Plan) stage(o PlanOptions) {
+	random := rand.New(rand.NewPCG(p.Seed, sourceScene))
+	if random.IntN(sceneShare) != 0 {
+		return
+	}
+	s := &scenes[random.IntN(len(scenes))]
+	if s.protocol != "" {
+		if o.Protocol != "" && o.Protocol != s.protocol {
+			return
+		}
+		p.Protocol = s.protocol
+	}
+	if s.nodes != nil {
+		nodes := pick(random, s.nodes...)
+		if o.Nodes != 0 && o.Nodes != nodes {
+			return
+		}
+		p.Nodes = nodes
+	}
+	p.Scene = s.name
+	override(&p.Duration, o.Duration)
+	if s.limits != nil {
+		s.limits(&p.Limits, random)
+	}
+	p.Clients = nil
+	for i, name := range s.clients(p) {
+		p.Clients = append(p.Clients, ClientPlan{Number: i + 1, Workload: name})
+	}
+	longer := *p
+	if s.denser > 0 {
+		longer.Duration = time.Duration(float64(p.Duration) * s.denser)
+	}
+	p.Faults = drawFaults(random, &longer, s.faults)
+	for i := range p.Faults {
+		p.Faults[i].At = time.Duration(float64(p.Faults[i].At) * float64(p.Duration) / float64(longer.Duration))
+	}
+}

@@ -1,0 +1,61 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+)
+
+// patientWorkload: clients that stay with one node each, whatever happens to it, and wait until it answers: what becomes of a request that
+// a node holds while it is cut off, only such a client hears. They write most of the time.
+var patientWorkload = Workload{Name: "patient", Client: func(c Client) {
+	u := newUser(c, "patient")
+	u.node = 1 + c.Number()%c.Nodes()
+	for !u.Ended() {
+		key := fmt.Appendf(nil, "p/%d", u.Rand().IntN(6))
+		r := put(key, u.value())
+		if u.one(6) {
+			r = get(single(key))
+		}
+		// Longer than any node takes to answer, if only that it does not know.
+		if answer, err := u.Do(u.node, r, 5*time.Second); err == nil {
+			u.newest = max(u.newest, answer.Revision)
+		}
+		if u.Sleep(u.between(100*time.Microsecond, 16*time.Millisecond)) != nil {
+			return
+		}
+	}
+}}
+
+// listenWorkload: clients that stay with one node each and watch everything there, without ever falling behind: what happens to the feed
+// of a watch that has nothing to catch up with, only they hear.
+var listenWorkload = Workload{Name: "listen", Client: func(c Client) {
+	u := newUser(c, "listen")
+	u.node = 1 + c.Number()%c.Nodes()
+	for !u.Ended() {
+		u.listen()
+		if u.Sleep(u.between(10*time.Millisecond, 100*time.Millisecond)) != nil {
+			return
+		}
+	}
+}}
+
+// listen reads a stream until it breaks.
+func (u *user) listen() {
+	stream, err := u.Watch(u.node)
+	if err != nil {
+		return
+	}
+	defer stream.Close()
+	stream.Create(watch.CreateRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}})
+	for !u.Ended() {
+		if _, err := stream.Next(time.Second); err != nil && !errors.Is(err, ErrClientTimeout) {
+			u.Mark("watch broken")
+			return
+		}
+		u.Mark("watch events")
+	}
+}

@@ -15,11 +15,11 @@ func (c *Core) Check() error {
 func (c *Core) checkPeer(p *peer) error {
 	gain := c.options.PromiseDuration - c.options.DriftMargin
 	switch {
-	case p.promised > c.now+c.options.PromiseDuration:
+	case max(p.promised, p.former) > c.now+c.options.PromiseDuration:
 		return fmt.Errorf("bound until %v, more than a promise after %v", p.promised, c.now)
 	case p.supported > c.now+gain:
 		return fmt.Errorf("counts on a promise until %v, more than any heartbeat sent by %v can justify", p.supported, c.now)
-	case p.lapsed && c.now < p.promised:
+	case p.lapsed && c.now < max(p.promised, p.former):
 		return fmt.Errorf("taken for dead at %v although bound until %v", c.now, p.promised)
 	case (p.promised > 0) != (p.epoch > 0):
 		return fmt.Errorf("epoch %d does not fit a promise until %v", p.epoch, p.promised)

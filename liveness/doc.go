@@ -43,6 +43,8 @@
 //     much would be safe, but slow to notice a death.)
 //   - After a restart a node does not know what it had promised. It neither votes nor
 //     campaigns for StartupWait, which is at least PromiseDuration (MayVote).
+//   - Nor does a new process under the same name, since the old one may live: two were started by mistake. S is bound to each by
+//     itself, and the epoch changes with the process.
 //   - Death does not end a promise. A closed and refused connection (PeerDown) only lets a
 //     supporter conclude that no more heartbeats will come, so that it may act when the promise
 //     ends instead of at SuspectAfter.

@@ -31,7 +31,9 @@ type peer struct {
 	id kv.NodeID
 
 	// Our promise to it.
-	promised  time.Duration // bound before this time of our clock; 0: never promised
+	promised  time.Duration // bound to its process before this time of our clock; 0: never promised
+	former    time.Duration // bound before this time to other processes of it, which may live
+	restarted bool          // that another process has taken over is to be reported when former has come
 	epoch     uint64        // number of the promise's epoch; 0: never promised
 	withdrawn bool          // the next promise begins a new epoch
 	instance  uint64        // its process that the newest heartbeat came from
@@ -68,8 +70,8 @@ type Ready struct {
 	Lapsed []kv.NodeID
 	// Restored nodes had lapsed and send heartbeats again.
 	Restored []kv.NodeID
-	// Restarted nodes run a new process. What was promised to the old one binds nobody any more: it
-	// is gone, and the new one leads nothing. Reported besides Restored.
+	// Restarted nodes run another process, and what was promised to the one before has ended: that one may live, though another
+	// has its name. Reported besides Restored.
 	Restarted []kv.NodeID
 }
 
@@ -117,6 +119,10 @@ func (c *Core) Advance(now time.Duration) {
 	for _, p := range c.peers {
 		c.beat(p)
 		c.lapse(p)
+		if p.restarted && c.now >= p.former {
+			p.restarted = false
+			c.ready.Restarted = append(c.ready.Restarted, p.id)
+		}
 	}
 }
 
@@ -127,6 +133,9 @@ func (c *Core) Next() time.Duration {
 		next = min(next, p.nextBeat)
 		if !p.lapsed {
 			next = min(next, c.lapseTime(p))
+		}
+		if p.restarted {
+			next = min(next, p.former)
 		}
 	}
 	return max(next, c.now)
@@ -166,7 +175,7 @@ func (c *Core) lapseTime(p *peer) time.Duration {
 		silent = 0
 	}
 	// mayVoteFrom: before, promises may stand that this process does not know of.
-	return max(silent, p.promised, c.mayVoteFrom, c.graceUntil)
+	return max(silent, p.promised, p.former, c.mayVoteFrom, c.graceUntil)
 }
 
 // Receive takes a message. now must have been read after the message was taken from
@@ -197,7 +206,9 @@ func (c *Core) receiveHeartbeat(p *peer, m Message) {
 	if m.Instance != p.instance {
 		p.dead = false // the evidence was about an earlier process
 		if p.instance != 0 {
-			c.ready.Restarted = append(c.ready.Restarted, p.id)
+			// The one before may live: two processes were started under one name. To each its own promise.
+			p.former, p.promised = max(p.former, p.promised), 0
+			p.withdrawn, p.restarted = true, true
 		}
 	}
 	p.instance, p.lastSeq, p.lastHeard = m.Instance, m.Seq, c.now
@@ -276,17 +287,26 @@ func (c *Core) HasReady() bool {
 	return len(c.ready.Messages)+len(c.ready.Lapsed)+len(c.ready.Restored)+len(c.ready.Restarted) > 0
 }
 
-// Supporting tells whether this node is bound by a promise to the node. While it
+// Supporting tells whether this node is bound by a promise to a process of the node; instance 0: to any. While it
 // is, it must not vote against a leader there, nor campaign.
-func (c *Core) Supporting(now time.Duration, node kv.NodeID) bool {
+func (c *Core) Supporting(now time.Duration, node kv.NodeID, instance uint64) bool {
 	c.observe(now)
 	p := c.peer(node)
-	return p != nil && c.now < p.promised
+	switch {
+	case p == nil:
+		return false
+	case instance == 0:
+		return c.now < max(p.promised, p.former)
+	case instance != p.instance:
+		return c.now < p.former
+	}
+	return c.now < p.promised
 }
 
-// PromiseEpoch is the epoch of the promise that binds this node to the node now.
+// PromiseEpoch is the epoch of the promise that binds this node to the present process of the node.
 func (c *Core) PromiseEpoch(now time.Duration, node kv.NodeID) (Epoch, bool) {
-	if !c.Supporting(now, node) {
+	c.observe(now)
+	if p := c.peer(node); p == nil || c.now >= p.promised {
 		return Epoch{}, false
 	}
 	return Epoch{Instance: c.options.Instance, Number: c.peer(node).epoch}, true
@@ -301,7 +321,7 @@ func (c *Core) Withdraw(now time.Duration, node kv.NodeID) (freeAt time.Duration
 		return c.now
 	}
 	p.withdrawn = true
-	return max(p.promised, c.now)
+	return max(p.promised, p.former, c.now)
 }
 
 // SupportedUntil is the time of our clock before which the node's promise to us
@@ -327,6 +347,14 @@ func (c *Core) Support(node kv.NodeID) (Epoch, time.Duration) {
 func (c *Core) MayVote(now time.Duration) bool {
 	c.observe(now)
 	return c.now >= c.mayVoteFrom
+}
+
+// Instance is the process of the node that the newest heartbeat came from; 0 if none came.
+func (c *Core) Instance(node kv.NodeID) uint64 {
+	if p := c.peer(node); p != nil {
+		return p.instance
+	}
+	return 0
 }
 
 // Alive tells whether the node has not lapsed.

@@ -203,7 +203,7 @@ func (w *world) status(id kv.NodeID, at time.Duration) string {
 		}
 		epoch, until := c.Support(other)
 		fmt.Fprintf(&b, "node %s: alive %v, bound to it %v, supported by it until %v in epoch %d/%d\n",
-			other, c.Alive(other), c.Supporting(at, other), until, epoch.Instance, epoch.Number)
+			other, c.Alive(other), c.Supporting(at, other, 0), until, epoch.Instance, epoch.Number)
 	}
 	return b.String()
 }

@@ -40,7 +40,7 @@ func (r *Replica) mayVote(now time.Duration) bool { return r.store.live.MayVote(
 
 // supporting tells whether this node still holds still for the leader that the group followed.
 func (r *Replica) supporting(now time.Duration) bool {
-	return r.followed != 0 && r.store.live.Supporting(now, r.followed)
+	return r.followed != 0 && r.store.live.Supporting(now, r.followed, r.followedInstance)
 }
 
 // mayTick tells whether time may pass for the core: not while its election timeout must not run.
@@ -80,7 +80,7 @@ func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term conse
 	if !r.mayVote(now) {
 		return false
 	}
-	if r.followed == from && term > r.core.Status().Term {
+	if r.followed == from && r.followedInstance == r.store.heardInstance(from) && term > r.core.Status().Term {
 		r.followed = 0
 		r.core.LeaderLost()
 		// It may be unable to hear the votes it asks for: somebody else tries if it does not succeed soon.
@@ -99,7 +99,7 @@ func (s *Store) nodeLost(now time.Duration, node kv.NodeID) {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		if r.followed == node {
+		if r.followed == node && !r.supporting(now) {
 			r.followedIsGone(now)
 		}
 	}

@@ -184,14 +184,14 @@ func (s *Store) receiveIdentity(from kv.NodeID, m *identityMessage) {
 }
 
 // replicaGone notes that a node has lost its newest replica: nothing that it said is to be acted upon any more, late
-// messages included, and no promise to it has to be kept.
+// messages included. A promise to it is kept: the claim may be that of a second process under the node's name; see admit.
 func (r *Replica) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
 	if r.gone[node] == id {
 		return
 	}
 	r.gone[node] = id
-	if r.followed == node {
-		r.followedIsGone(r.store.clock())
+	if now := r.store.clock(); r.followed == node && !r.supporting(now) {
+		r.followedIsGone(now)
 	}
 }
 

@@ -196,6 +196,17 @@ func (s *Store) witness(node kv.NodeID, sender sender) error {
 		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.disk, known.disk)
 }
 
+// heardInstance is the process of the node whose messages are acted upon; 0 if nothing is known of it.
+func (s *Store) heardInstance(node kv.NodeID) uint64 {
+	m := s.marks.seen[node]
+	return m.present().instance
+}
+
+// beats tells whether the sender's process is the one whose heartbeats come.
+func (s *Store) beats(node kv.NodeID, sender sender) bool {
+	return sender.instance != 0 && s.live.Instance(node) == sender.instance
+}
+
 // sender says who sent a consensus frame.
 type sender struct{ instance, disk, position uint64 }
 

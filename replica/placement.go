@@ -64,7 +64,7 @@ func (r *Replica) admit(m *groupMessage) error {
 	case from < newest:
 		r.tellPlacement(m.from, m.sender.disk)
 		return fmt.Errorf("replica: a message came from replica %d of node %v, which was replaced by replica %d", from, m.from, newest)
-	case from == r.gone[m.from]:
+	case from == r.gone[m.from] && !r.store.beats(m.from, m.sender):
 		return fmt.Errorf("replica: a message of replica %d of node %v came late: the node has lost it", from, m.from)
 	case from > newest:
 		// Newer than the table here. First replicas are never newer: such a message is from the wrong node.
@@ -78,6 +78,9 @@ func (r *Replica) admit(m *groupMessage) error {
 			r.askPlacement(m.from)
 		}
 		return fmt.Errorf("replica: node %v sent a message to replica %d, but this is replica %d", m.from, m.message.To, r.self)
+	}
+	if len(r.gone) > 0 {
+		delete(r.gone, m.from) // if it was there, a second process of the node had claimed that, and the first one is heard again
 	}
 	if err := r.fence(m.from, from, m.sender.disk); err != nil {
 		return err

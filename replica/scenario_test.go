@@ -202,7 +202,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "image":
 		n := s.node(args[0])
 		disks := n.disks.(*memoryDisks)
-		n.image = &memoryDisks{n, disks.log.Image(), disks.engine.Image()}
+		n.image = &memoryDisks{n, disks.log.Image(), disks.engine.Image(diskFiles{})}
 	case "put-back":
 		n := s.node(args[0])
 		n.crash()

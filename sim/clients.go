@@ -194,7 +194,7 @@ func copyOf[T any](p *T) *T {
 func (c *client) send(node int, req *kv.Request, answer func(resp *kv.Response, err error, life int, unsent bool)) {
 	conn := &c.conns[node]
 	generation := conn.generation
-	n := c.w.nodes[node-1]
+	n := c.w.reached(node, byClient(c.number))
 	c.w.after(c.latency(), func() { c.arrive(n, conn, generation, req, answer) })
 }
 
@@ -289,9 +289,14 @@ func (w *world) trimPending(n *node) {
 func (c *client) breakConn(node int) {
 	conn := &c.conns[node]
 	conn.generation++
-	for _, p := range c.w.pending[node-1] {
-		if p.conn == conn && !p.answered {
-			p.lose()
+	for _, n := range c.w.processes() {
+		if n.number() != node {
+			continue
+		}
+		for _, p := range c.w.pending[n.index] {
+			if p.conn == conn && !p.answered {
+				p.lose()
+			}
 		}
 	}
 	for _, s := range c.streams {
@@ -359,7 +364,7 @@ func (c *client) Watch(node int) (WatchStream, error) {
 	if c.over {
 		return nil, ErrEnded
 	}
-	n := c.w.nodes[node-1]
+	n := c.w.reached(node, byClient(c.number))
 	s := &clientStream{c: c, node: n, broken: true}
 	err := ErrClientTimeout
 	c.wait(fmt.Sprint("a stream at node ", node), 2*time.Second, func(wake func(func())) {

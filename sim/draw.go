@@ -179,6 +179,7 @@ var faultRanges = []faultRange{
 	{FaultWipeNoticed, 0.3, time.Second, nil, majority},
 	{FaultOldDisk, 1.5, time.Second, nil, majority},
 	{FaultStaleDisk, 1, 2 * time.Second, between(0, 1), majority},
+	{FaultDouble, 0.7, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
 	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
 	{FaultRefuse, 2, time.Second, between(0, 300), majority},
@@ -201,7 +202,7 @@ var faultRanges = []faultRange{
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
 // its data again, less else can go wrong.
-var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk}
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultDouble}
 
 const damageShare = 0.3 // of what other kinds have
 

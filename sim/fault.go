@@ -86,7 +86,7 @@ func (w *world) inject(i int, f *Fault) {
 	}
 	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
 		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot, w.injectStaged,
-		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale,
+		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale, w.injectDouble,
 	} {
 		if inject(f, n, random) {
 			return
@@ -345,6 +345,7 @@ func (w *world) injectDisk(f *Fault, n *node, random *rand.Rand) bool {
 
 // heal ends all faults, gives damaged nodes new disks and starts all others.
 func (w *world) heal() {
+	w.endSecond()
 	w.replaceDamaged()
 	w.net.heal()
 	w.contest = nil // nobody has to keep silent any more

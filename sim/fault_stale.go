@@ -22,7 +22,7 @@ func (w *world) injectStale(f *Fault, n *node, _ *rand.Rand) bool {
 	}
 	image := &memoryDisks{node: n, log: d.log.Image(), staged: d.staged}
 	if f.Amount >= 0.3 {
-		image.engine = d.engine.Image()
+		image.engine = d.engine.Image(engineFiles{d.staged})
 	}
 	w.after(max(f.Duration, time.Millisecond), func() { w.putBack(n, image, n.diskID, 30) })
 	return true

@@ -96,7 +96,7 @@ func side(of, other *node) int {
 // accepts tells whether a frame can be appended now.
 func (n *network) accepts(from, to *node) bool {
 	c := n.conn(from, to)
-	if !c.alive && c.told[side(from, to)] {
+	if !c.alive && c.told[side(from, to)] || !n.w.connected(from, to) {
 		return false
 	}
 	return n.loss == 0 || n.link(from, to).random.Float64() >= n.loss
@@ -233,7 +233,7 @@ func (n *network) connectSoon(a, b *node) {
 
 func (n *network) connect(a, b *node) {
 	c := n.conn(a, b)
-	if c.alive || !c.told[0] || !c.told[1] || n.link(a, b).blocked > 0 || n.link(b, a).blocked > 0 {
+	if c.alive || !c.told[0] || !c.told[1] || a.gone || b.gone || !n.w.connected(a, b) || n.link(a, b).blocked > 0 || n.link(b, a).blocked > 0 {
 		return
 	}
 	if frozen := max(a.frozenUntil, b.frozenUntil); n.w.now < frozen {
@@ -262,8 +262,8 @@ func (n *network) refuse(c *conn, end, other *node) {
 
 // started lets the others connect to a node that has just been started. Its own end of old connections is gone.
 func (n *network) started(node *node) {
-	for _, other := range n.w.nodes {
-		if other == node {
+	for _, other := range n.w.processes() {
+		if other.id == node.id {
 			continue
 		}
 		c := n.conn(node, other)
@@ -277,8 +277,8 @@ func (n *network) started(node *node) {
 
 // stopped lets the others find out that a node's process is gone. What it has sent last arrives now and then: the kernel has it, or the wire.
 func (n *network) stopped(node *node) {
-	for _, other := range n.w.nodes {
-		if other == node {
+	for _, other := range n.w.processes() {
+		if other.id == node.id {
 			continue
 		}
 		if c := n.conn(node, other); c.alive && c.random.IntN(2) == 0 {
@@ -291,8 +291,8 @@ func (n *network) stopped(node *node) {
 // heal ends what faults do to the network.
 func (n *network) heal() {
 	n.loss, n.duplicate, n.reorder, n.jitter = 0, 0, 0, 0
-	for _, from := range n.w.nodes {
-		for _, to := range n.w.nodes {
+	for _, from := range n.w.processes() {
+		for _, to := range n.w.processes() {
 			l := n.link(from, to)
 			l.delay, l.lag, l.lose = 0, [len(l.lag)]time.Duration{}, 0
 			if l.blocked > 0 {
@@ -316,7 +316,7 @@ var _ gateway.Sender = (*transport)(nil)
 func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
 	t.node.effect()
 	n := t.node.w.net
-	other := t.node.w.nodes[to-1]
+	other := t.node.w.reached(int(to), uint(t.node.index))
 	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) {
 		return false
 	}
@@ -350,7 +350,7 @@ var errBroken = errors.New("sim: the connection between the nodes broke")
 
 func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (replica.Stream, error) {
 	t.node.effect()
-	s := &stream{transport: t, to: t.node.w.nodes[to-1], name: name}
+	s := &stream{transport: t, to: t.node.w.reached(int(to), uint(t.node.index)), name: name}
 	if !s.reaches() {
 		return nil, errBroken
 	}
@@ -367,7 +367,7 @@ type stream struct {
 
 func (s *stream) reaches() bool {
 	from, n := s.transport.node, s.transport.node.w.net
-	return s.to.up && n.link(from, s.to).blocked == 0 && n.link(s.to, from).blocked == 0
+	return s.to.up && n.w.connected(from, s.to) && n.link(from, s.to).blocked == 0 && n.link(s.to, from).blocked == 0
 }
 
 // Close hands the stream over. While the network loses things it may be cut short, or only the answer be lost.

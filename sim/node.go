@@ -26,7 +26,7 @@ type node struct {
 	id     kv.NodeID
 	index  int
 	random *rand.Rand
-	conns  [maxNodes]*conn // with nodes of a higher index
+	conns  [maxNodes + 1]*conn // with nodes of a higher index; a second process has the highest
 	clock  clock
 	rate   float64 // the clock's, without faults
 	disks  disks
@@ -38,7 +38,9 @@ type node struct {
 	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
 	hurt   bool
 	former *formerDisk // may come back; nil: none
-	noCopy bool        // it has found out that nobody has a copy
+	// wasDoubled: a second process of it ran. gone: it was such a process, and is no more.
+	wasDoubled, gone bool
+	noCopy           bool // it has found out that nobody has a copy
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
 	slow        slowness
@@ -258,7 +260,7 @@ func (n *node) drive(c *coroutine) {
 
 // start starts a process on the disks.
 func (n *node) start() {
-	if n.up {
+	if n.up || n.gone {
 		return
 	}
 	n.life++

@@ -100,7 +100,7 @@ func (n *node) repaired(err error) bool {
 			n.disks.crash(nil)
 		}
 		n.w.after(time.Second, n.start) // whoever supervises it; the others may not have heard of it yet
-	case n.damage.why == "" || !damaged(err):
+	case n.damage.why == "" && !n.doubled() || !damaged(err):
 		return false
 	case errors.Is(err, replica.ErrLost):
 		if n.damage.stale {
@@ -127,7 +127,7 @@ func (w *world) mayDamage(n *node, why string) bool {
 	others := w.hurtBeside(n)
 	switch {
 	case w.plan.LoseQuorum:
-	case slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.damage.stale }):
+	case w.double != nil || slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.damage.stale }):
 		return false // whoever remembers what that node forgot must not forget it, too
 	case others+1 > (len(w.nodes)-1)/2:
 		return false
@@ -167,7 +167,7 @@ func (w *world) lookWhole() {
 // whole tells whether every node says that nothing is the matter, and the table has every disk.
 func (w *world) whole() bool {
 	leader := w.leader()
-	if leader == nil {
+	if leader == nil || w.doubleUnderWay(leader) {
 		return false
 	}
 	for _, n := range w.nodes {

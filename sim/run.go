@@ -352,7 +352,7 @@ func (w *world) finish() {
 		c.over = true
 		c.code.stop()
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.processes() {
 		if n.up {
 			n.count()
 		}

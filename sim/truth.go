@@ -128,7 +128,7 @@ func (t *truth) compactedAt(index consensus.Index) kv.Revision {
 // observeLeases: at most one node may read without asking anybody, and nothing of a later term than its own is committed.
 func (t *truth) observeLeases() {
 	var holder *node
-	for _, n := range t.w.nodes {
+	for _, n := range t.w.processes() {
 		if !n.up || !n.replica.LeaseValid() {
 			continue
 		}

@@ -24,8 +24,8 @@ type world struct {
 	nodes   []*node
 	net     *network
 	clients []*client
-	pending [maxNodes][]*pendingAnswer // by node
-	gone    *rand.Rand                 // how soon clients notice that a node is gone
+	pending [maxNodes + 1][]*pendingAnswer // by index of a node
+	gone    *rand.Rand                     // how soon clients notice that a node is gone
 	truth   *truth
 	history history.History
 
@@ -33,6 +33,8 @@ type world struct {
 	contest        *contest      // in progress; nil: none
 	plot           *plot         // in progress; nil: none
 	leaders        map[consensus.Term]string
+	double         *double       // a second process of a node; nil: there is none
+	doubleEnded    time.Duration // when the last one ended; 0: there was none
 
 	base     time.Duration // when the clients' work began: faults count from here
 	healed   time.Duration // when all faults ended
@@ -200,7 +202,7 @@ func (w *world) checkNode(n *node) {
 // describe says where every node stands.
 func (w *world) describe() string {
 	var b strings.Builder
-	for _, n := range w.nodes {
+	for _, n := range w.processes() {
 		b.WriteString("\n  " + n.describe())
 	}
 	for _, c := range w.clients {

@@ -342,8 +342,12 @@ func (m *Memory) Crash(random *rand.Rand) *Memory {
 	return newMemoryAt(m.options, found)
 }
 
-// Image returns a copy of what is durable now, as a snapshot of the disk would have it.
-func (m *Memory) Image() *Memory { return newMemoryAt(m.options, m.durable.copy()) }
+// Image returns a copy of what is durable now, as a snapshot of the disk would have it, with files of its own.
+func (m *Memory) Image(files Files) *Memory {
+	o := m.options
+	o.Files = files
+	return newMemoryAt(o, m.durable.copy())
+}
 
 // Reclaim implements Engine. There is nothing to reclaim.
 func (m *Memory) Reclaim() {}

@@ -36,6 +36,8 @@ var knownMarks = []string{
 	"refused by a living node",
 	"replaced replica stopped",
 	"replica rebuilt",
+	"second process on a copy",
+	"second process on nothing",
 	"set read",
 	"sides changed",
 	"slow sync",

@@ -19,4 +19,10 @@ var livenessMutations = []Mutation{
 		Old: "if p.withdrawn || c.now >= p.promised || p.epoch == 0 {",
 		New: "if p.epoch == 0 {",
 	},
+	{
+		Name: "liveness/other-process-ends-promise", Breaks: "what was promised to a process is forgotten when another one comes under its node's name",
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 400,
+		Old: "p.former, p.promised = max(p.former, p.promised), 0\n",
+		New: "p.former, p.promised = 0, 0\n",
+	},
 }

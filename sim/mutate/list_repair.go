@@ -57,4 +57,10 @@ var repairMutations = []Mutation{
 		Old: "\treturn m.processes[i+1].began > o.position\n",
 		New: "\treturn true\n",
 	},
+	{
+		Name: "repair/claim-of-second-process", Breaks: "a replica is refused for ever because a second process under its node's name once said that it is lost",
+		File: "replica/placement.go", Verdicts: noticed, Seeds: 600,
+		Old: "\tcase from == r.gone[m.from] && !r.store.beats(m.from, m.sender):\n",
+		New: "\tcase from == r.gone[m.from]:\n",
+	},
 }

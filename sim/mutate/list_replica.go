@@ -88,7 +88,7 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/promises-not-honoured", Breaks: "a replica votes and campaigns although its node is bound by a promise",
 		File: "replica/election.go", Verdicts: noticed, Seeds: 100,
-		Old: "return r.followed != 0 && r.store.live.Supporting(now, r.followed)",
+		Old: "return r.followed != 0 && r.store.live.Supporting(now, r.followed, r.followedInstance)",
 		New: "return false",
 	},
 	{

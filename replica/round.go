@@ -123,7 +123,11 @@ func (s *Store) write(now time.Duration) bool {
 		return false
 	}
 	for i := range s.appends {
-		if err := s.groups[s.appends[i].Group].logReachesState(); err != nil {
+		r, ok := s.groups[s.appends[i].Group]
+		if !ok {
+			continue // the node's own book, see appendBook
+		}
+		if err := r.logReachesState(); err != nil {
 			s.fail(err)
 			return false
 		}

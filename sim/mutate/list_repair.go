@@ -22,7 +22,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/not-told", Breaks: "a replica that was replaced is refused and not told, nor does it ask who a message for its successor is for; either is enough",
-		File: "replica/placement.go", Verdicts: noticed, Seeds: 300,
+		File: "replica/placement.go", Verdicts: noticed, Seeds: 500,
 		// Both ways are cut: whoever refuses a message of a replaced replica tells it, and that replica asks when the leader has a message for its
 		// successor, as it soon has.
 		Old: "\tnewest := r.newest(m.from)\n\tswitch {\n",
@@ -36,7 +36,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",
-		File: "replica/group.go", Verdicts: noticed, Seeds: 300,
+		File: "replica/group.go", Verdicts: noticed, Seeds: 500,
 		Old: "\t\tif r.held() {\n\t\t\tm.staged.discard() // it is",
 		New: "\t\tif false {\n\t\t\tm.staged.discard() // it is",
 	},

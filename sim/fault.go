@@ -63,9 +63,9 @@ const (
 	FaultMisdirected FaultKind = "misdirected"
 	// FaultLyingSync lets Node's syncs do nothing and say that they did.
 	FaultLyingSync FaultKind = "lying-sync"
-	// FaultWipe replaces Node's disks by empty ones, and nobody tells the node.
+	// FaultWipe replaces Node's disks by empty ones, and nobody tells the node. What it says about itself afterwards is Amount ms late.
 	FaultWipe FaultKind = "wipe"
-	// FaultWipeNoticed replaces Node's disks by empty ones, and the node knows that it has lost something.
+	// FaultWipeNoticed is FaultWipe of a node that knows that it has lost something.
 	FaultWipeNoticed FaultKind = "wipe-noticed"
 	// FaultOldDisk puts the disks back that Node had before they were replaced, or those of another node if it
 	// has none; the others must refuse them. If there are none at all it replaces those of Node, so that the next such fault can.

@@ -88,8 +88,9 @@ func (w *world) forgetPromises(leader *node, random *rand.Rand, some func(low, h
 	others := w.others(leader, 0)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	candidate, forgetful := others[0], others[1:][:min(len(w.nodes)/2, len(others)-1)]
-	lasts := some(12, 20)
-	if random.IntN(2) == 0 { // with nothing written meanwhile, its log is as good as theirs
+	lasts, quiet := some(12, 20), time.Duration(0)
+	if random.IntN(4) > 0 { // with nothing written meanwhile, its log is as good as theirs
+		quiet = some(0.2, 0.5)
 		for _, c := range w.clients {
 			for i := range c.conns {
 				conn := &c.conns[i]
@@ -98,8 +99,12 @@ func (w *world) forgetPromises(leader *node, random *rand.Rand, some func(low, h
 			}
 		}
 	}
-	w.net.refuseAll(leader, candidate, lasts)
-	later(some(1, 5), func() {
+	restart := some(1, 5)
+	if random.IntN(3) > 0 { // soon before it asks for votes
+		restart = some(1.4, 2.6)
+	}
+	later(quiet, func() { w.net.refuseAll(leader, candidate, lasts) })
+	later(quiet+restart, func() {
 		for _, n := range forgetful {
 			w.net.refuseAll(leader, n, lasts)
 			n.crashPlan = crashPlan{down: 2*time.Millisecond + time.Duration(random.Int64N(int64(30*time.Millisecond)))}
@@ -111,10 +116,15 @@ func (w *world) forgetPromises(leader *node, random *rand.Rand, some func(low, h
 // lag makes what the others send to a node in a channel later than the rest, for a while.
 func (w *world) lag(n *node, channel byte, late, lasts time.Duration) {
 	for _, other := range w.others(n, 0) {
-		l := w.net.link(other, n)
-		l.lag[channel] += late
-		w.after(lasts, func() { l.lag[channel] = max(0, l.lag[channel]-late) })
+		w.net.lagFor(other, n, channel, late, lasts)
 	}
+}
+
+// lagFor does so to what one node sends to another.
+func (n *network) lagFor(from, to *node, channel byte, late, lasts time.Duration) {
+	l := n.link(from, to)
+	l.lag[channel] += late
+	n.w.after(lasts, func() { l.lag[channel] = max(0, l.lag[channel]-late) })
 }
 
 // blockFor is a partition of one direction that lasts a while.

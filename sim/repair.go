@@ -209,6 +209,9 @@ func (w *world) wipe(f *Fault, n *node, known bool) {
 	if w.mayDamage(n, "its disks were replaced by empty ones") {
 		n.damage.wiped = true
 		n.lose(n.damage.why, known, f.Duration)
+		for _, other := range w.others(n, 0) {
+			w.net.lagFor(n, other, replica.ChannelIdentity, milliseconds(f.Amount), f.Duration+time.Second)
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ type scene struct {
 	limits   func(*Limits, *rand.Rand)
 	clients  func(*Plan) []string // their workloads
 	faults   []FaultKind
+	amount   func(*rand.Rand) float64 // of the faults; nil: as for any
+	// leaders: all faults are of whoever leads.
+	leaders bool
 	// denser multiplies how often the faults happen.
 	denser float64
 }
@@ -24,10 +27,10 @@ const sceneShare = 6
 
 var scenes = []scene{
 	{
-		name: "left behind", nodes: []int{3, 5, 5}, faults: []FaultKind{FaultMinority},
+		name: "left behind", nodes: []int{3, 5, 5}, faults: []FaultKind{FaultMinority}, amount: between(3, 20),
 		limits: func(l *Limits, random *rand.Rand) {
 			l.RetainLogEntries, l.FlushLogBytes, l.FlushChunkRows, l.MaxDirtyKeys = 4, 1<<10, 64, 1000
-			l.MaxInflight, l.WatchRingRecords = pick(random, 1, 2, 3), 1000
+			l.MaxInflight, l.WatchRingRecords = pick(random, 2, 8, 8), 1000
 		},
 		clients: func(p *Plan) []string { return append(repeat("patient", 2*p.Nodes), repeat("listen", p.Nodes)...) },
 	},
@@ -47,7 +50,11 @@ var scenes = []scene{
 		clients: func(p *Plan) []string { return repeat("hop", 4) },
 	},
 	{
-		name: "far follower", nodes: []int{3, 5}, faults: []FaultKind{FaultDelay},
+		name: "forgotten promise", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultForgetPromise},
+		clients: func(p *Plan) []string { return repeat("hop", 2) },
+	},
+	{
+		name: "far follower", nodes: []int{3, 5}, faults: []FaultKind{FaultDelay}, amount: between(1, 8), denser: 3, leaders: true,
 		clients: func(p *Plan) []string { return repeat("hop", 6) },
 	},
 	{
@@ -59,11 +66,11 @@ var scenes = []scene{
 		limits: func(l *Limits, random *rand.Rand) {
 			l.FlushLogBytes, l.FlushChunkRows, l.MaxDirtyKeys = 1<<10, 1, pick(random, 12, 1000)
 		},
-		clients: func(p *Plan) []string { return append(repeat("register", 4), "pages", "sweep") },
+		clients: func(p *Plan) []string { return append(repeat("patient", 6), "register", "register", "pages", "sweep") },
 	},
 	{
-		name: "old disks", nodes: []int{3, 5}, faults: []FaultKind{FaultOldDisk},
-		clients: func(p *Plan) []string { return []string{"register", "patient"} },
+		name: "old disks", nodes: []int{3, 5}, faults: []FaultKind{FaultOldDisk, FaultWipe}, denser: 2,
+		clients: func(p *Plan) []string { return append(repeat("patient", 4), "register") },
 	},
 }
 
@@ -104,6 +111,12 @@ func (p *Plan) stage(o PlanOptions) {
 	}
 	p.Faults = drawFaults(random, &longer, s.faults)
 	for i := range p.Faults {
+		if s.leaders {
+			p.Faults[i].Node = 0
+		}
+		if s.amount != nil {
+			p.Faults[i].Amount = s.amount(random)
+		}
 		p.Faults[i].At = time.Duration(float64(p.Faults[i].At) * float64(p.Duration) / float64(longer.Duration))
 	}
 }

@@ -17,8 +17,11 @@ var patientWorkload = Workload{Name: "patient", Client: func(c Client) {
 	for !u.Ended() {
 		key := fmt.Appendf(nil, "p/%d", u.Rand().IntN(6))
 		r := put(key, u.value())
-		if u.one(6) {
+		switch u.Rand().IntN(12) {
+		case 0:
 			r = get(single(key))
+		case 1:
+			r = get(prefix("p/"))
 		}
 		// Longer than any node takes to answer, if only that it does not know.
 		if answer, err := u.Do(u.node, r, 5*time.Second); err == nil {

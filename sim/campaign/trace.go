@@ -105,6 +105,9 @@ func DescribePlan(spec Spec, plan sim.Plan) []string {
 		reads = "reads ask a quorum"
 	}
 	lines := []string{fmt.Sprintf("seed %d: %s on %s, %d nodes, %s, %v of work and faults", plan.Seed, plan.Protocol, plan.Engine, plan.Nodes, reads, plan.Duration)}
+	if plan.Scene != "" {
+		lines = append(lines, "scene: "+plan.Scene)
+	}
 	for _, client := range plan.Clients {
 		lines = append(lines, fmt.Sprintf("client %d: %s", client.Number, client.Workload))
 	}

@@ -21,11 +21,12 @@ var repairMutations = []Mutation{
 		New: "\t\treturn nil\n\t}\n\ts.joining",
 	},
 	{
-		Name: "repair/not-told", Breaks: "a replica that was replaced is refused and never told",
-		File: "replica/placement.go", Verdicts: noticed, Seeds: 300,
-		Unseen: "too rare to count on: the replaced replica must come back on its old disk and hear nothing else that shows it",
-		Old:    "\t\tr.tellPlacement(m.from, m.sender.disk)\n\t\treturn",
-		New:    "\t\treturn",
+		Name: "repair/not-told", Breaks: "a replica that was replaced is refused and not told, nor does it ask who a message for its successor is for; either is enough",
+		File: "replica/placement.go", Verdicts: noticed, Seeds: 500,
+		// Both ways are cut: whoever refuses a message of a replaced replica tells it, and that replica asks when the leader has a message for its
+		// successor, as it soon has.
+		Old: "\tnewest := r.newest(m.from)\n\tswitch {\n",
+		New: "\tnewest := r.newest(m.from)\n\tif from < newest || from == newest && m.message.To > r.self {\n\t\treturn fmt.Errorf(\"refused\")\n\t}\n\tswitch {\n",
 	},
 	{
 		Name: "repair/change-not-flushed", Breaks: "a change of membership is not made durable at once",
@@ -35,7 +36,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",
-		File: "replica/group.go", Verdicts: noticed, Seeds: 300,
+		File: "replica/group.go", Verdicts: noticed, Seeds: 500,
 		Old: "\t\tif r.held() {\n\t\t\tm.staged.discard() // it is",
 		New: "\t\tif false {\n\t\t\tm.staged.discard() // it is",
 	},

@@ -29,10 +29,9 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/void-write-answered", Breaks: "a write in an entry that applies nothing, because its predecessor was lost, is answered as done",
-		File: "replica/propose.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 100,
-		Unseen: "a slot must be lost and its successor survive while the proposer still has the requests",
-		Old:    "front.seq == seq && !void\n",
-		New:    "front.seq == seq\n",
+		File: "replica/propose.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 500,
+		Old: "front.seq == seq && !void\n",
+		New: "front.seq == seq\n",
 	},
 	{
 		Name: "replica/proposed-refused", Breaks: "a leader that steps down refuses what it has proposed as surely without effect",
@@ -43,17 +42,15 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/snapshot-refuses-proposed", Breaks: "a deposed leader that installs a snapshot refuses what it had proposed, though the snapshot may contain it",
-		File: "replica/propose.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "a deposed leader with writes under way must be left so far behind that it gets a snapshot",
-		Old:    "q.resp, q.err = nil, kv.ErrOutcomeUnknown",
-		New:    "q.resp, q.err = nil, kv.ErrNotLeader",
+		File: "replica/propose.go", Verdicts: noticed, Seeds: 250,
+		Old: "q.resp, q.err = nil, kv.ErrOutcomeUnknown",
+		New: "q.resp, q.err = nil, kv.ErrNotLeader",
 	},
 	{
 		Name: "replica/compare-unconfirmed", Breaks: "what changes nothing (a failed compare, say) is answered without making sure that the replica still leads",
-		File: "replica/propose.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "stale only on a deposed leader that has not noticed, for a request without effects",
-		Old:    "\tif r.leaseHolds() { // evaluated on top",
-		New:    "\tif r.leading { // evaluated on top",
+		File: "replica/propose.go", Verdicts: noticed, Seeds: 400,
+		Old: "\tif r.leaseHolds() { // evaluated on top",
+		New: "\tif r.leading { // evaluated on top",
 	},
 	{
 		Name: "replica/compare-on-uncommitted", Breaks: "what was evaluated on top of entries in flight is answered before they are committed",
@@ -93,17 +90,15 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
-		File: "replica/lease.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "a promise must be interrupted, used for a vote and renewed while the leader before hears only that",
-		Old:    "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",
-		New:    "\tif epoch == (liveness.Epoch{}) {\n",
+		File: "replica/lease.go", Verdicts: noticed, Seeds: 300,
+		Old: "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",
+		New: "\tif epoch == (liveness.Epoch{}) {\n",
 	},
 	{
 		Name: "replica/votes-after-restart", Breaks: "a restarted node votes at once, though its earlier process may have promised not to",
-		File: "replica/election.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "a node must restart and elect somebody within the 0.3 s of a promise that its earlier process gave",
-		Old:    "return r.store.live.MayVote(now) || r.alone()",
-		New:    "return true",
+		File: "replica/election.go", Verdicts: noticed, Seeds: 400,
+		Old: "return r.store.live.MayVote(now) || r.alone()",
+		New: "return true",
 	},
 	{
 		Name: "replica/log-cut-too-early", Breaks: "the log is cut up to what is applied, before the state is durable",
@@ -126,8 +121,7 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/refused-proposal-dropped", Breaks: "a proposal that the core has no room for is forgotten",
 		File: "replica/propose.go", Verdicts: noticed, Seeds: 100,
-		Unseen: "no run reaches the limit of 256 MiB that makes a core refuse",
-		Old:    "\t\tr.refused = refusedProposal{data: data, seq: seq}\n",
-		New:    "",
+		Old: "\t\tr.refused = refusedProposal{data: data, seq: seq}\n",
+		New: "",
 	},
 }

@@ -31,4 +31,7 @@ type Message struct {
 	Context  uint64 // read barrier id, or transfer marker
 	Entries  []Entry
 	Snapshot *SnapshotMeta
+	// Notice says that the message only tells what is committed, so that it may wait a moment for another one to the
+	// same replica. It is for the sender's driver, and not on the wire.
+	Notice bool
 }

@@ -256,6 +256,8 @@ func (n *node) ReadIndex(done func(uint64, error)) {
 	done(index, nil)
 }
 
+func (n *node) TellCommitted() {}
+
 func (n *node) LeaseValid() bool {
 	n.cluster.mu.Lock()
 	lease := n.cluster.lease

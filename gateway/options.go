@@ -43,6 +43,8 @@ type Shard interface {
 	View() *mvcc.View
 	Revision() kv.Revision
 	Compacted() kv.Revision
+	// TellCommitted has the others learn at once what is committed: somebody there waits until it is applied.
+	TellCommitted()
 	// Subscribe has fn called for everything applied from now on, in order.
 	Subscribe(fn func(*shard.Applied)) kv.Revision
 }

@@ -168,6 +168,8 @@ func (g *Gateway) answer(to kv.NodeID, instance, id uint64, resp *kv.Response, a
 	leader := kv.NodeID(0)
 	if err != nil {
 		leader, _ = g.shard.Leader()
+	} else if applied > 0 {
+		g.shard.TellCommitted()
 	}
 	sent := g.options.Sender.Append(to, ChannelResponse, func(dst []byte) []byte {
 		dst = appendHeader(dst, messageAnswers, instance)

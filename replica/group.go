@@ -364,6 +364,9 @@ func (s *Store) put(node kv.NodeID, m outMessage) {
 	for i := range s.out {
 		if s.out[i].node == node {
 			s.out[i].messages = append(s.out[i].messages, m)
+			if m.message.Notice {
+				s.out[i].notices++
+			}
 			return
 		}
 	}

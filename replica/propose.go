@@ -34,7 +34,7 @@ func (r *Replica) Propose(req *kv.Request, done func(resp *kv.Response, applied 
 	}
 	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
 	if !r.full.Load() {
-		s.kick()
+		s.roundHere()
 	}
 }
 

@@ -48,13 +48,18 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 	}
 	// Nobody has seen more than what this leader has declared committed. It may not have applied it
 	// itself: its own disk may be slower than those of the quorum.
-	if index := r.Committed(); r.leaseHolds() {
+	index := r.Committed()
+	r.TellCommitted() // whoever asks from elsewhere waits until it is applied there
+	if r.leaseHolds() {
 		done(index, nil)
 		return
 	}
 	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
 	r.store.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
+
+// TellCommitted has the others learn at once what is committed: somebody there waits until it is applied.
+func (r *Replica) TellCommitted() { r.store.tellCommitted() }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
 func (r *Replica) askBarrier(done func(consensus.Index, error)) {

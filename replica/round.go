@@ -15,22 +15,24 @@ import (
 const slowSync = 5 * time.Millisecond
 
 // slowFor is how long after a slow sync all syncs go to the goroutine: a disk that stalled once does it again.
-const slowFor = 10 * time.Second
+const slowFor = time.Second
 
 // Round does everything that can be done now, and tells whether there is more to do at once.
 func (s *Store) Round() (again bool) {
 	if s.Err() != nil {
 		return false
 	}
+	s.inRound.Store(true)
 	in := s.inbox.take()
 	s.round(&in)
+	s.inRound.Store(false)
 	if s.Err() != nil {
 		s.abandon(kv.ErrUnhealthy) // what was queued after the failure
 		return false
 	}
 	s.inbox.release(in)
 	s.metrics.rounds.Add(1)
-	return len(s.dirty) > 0 || s.inbox.urgent()
+	return len(s.dirty) > 0 || s.inbox.urgent() || s.holding.Load() && s.hurry.Load()
 }
 
 func (s *Store) round(in *contents) {
@@ -95,6 +97,8 @@ func (s *Store) pump(now time.Duration) {
 		// Followers write while this node does; answers leave now, not after the sync.
 		s.sendFrames()
 		s.opts.Transport.Flush()
+	}
+	if len(s.finished) > 0 {
 		s.answer()
 		s.opts.Transport.Flush()
 	}
@@ -222,13 +226,44 @@ func (s *Store) answer() {
 // a follower that catches up may be sent more than that in one round.
 const maxFrameBytes = 4 << 20
 
+// noticeDelay is how long the news of what is committed waits for a message that takes it along. Alone, it costs
+// a write here and, at every follower, a round and an answer, while the client already has the next request on its way.
+const noticeDelay = 2 * time.Millisecond
+
+// holdBack tells whether the frame for the peer may wait.
+func (s *Store) holdBack(p *peerOut) bool {
+	if p.notices < len(p.messages) {
+		return false
+	}
+	now := s.clock()
+	if p.until == 0 {
+		p.until = now + noticeDelay
+	}
+	s.holding.Store(true) // before hurry is read: who sets it reads this afterwards
+	return now < p.until && !s.hurry.Load()
+}
+
+// tellCommitted makes notices leave at once.
+func (s *Store) tellCommitted() {
+	s.hurry.Store(true)
+	if s.holding.Load() && !s.inRound.Load() { // a round looks at its end
+		s.kick()
+	}
+}
+
 // sendFrames puts the messages of the round into one frame a peer, or several when they are large.
 func (s *Store) sendFrames() {
+	held := false
 	for i := range s.out {
 		p := &s.out[i]
 		if len(p.messages) == 0 {
 			continue
 		}
+		if s.holdBack(p) {
+			held = true
+			continue
+		}
+		p.notices, p.until = 0, 0
 		epoch, _ := s.live.PromiseEpoch(s.clock(), p.node)
 		for from := 0; from < len(p.messages); {
 			to, size := from, int64(0)
@@ -240,6 +275,10 @@ func (s *Store) sendFrames() {
 		}
 		clear(p.messages)
 		p.messages = p.messages[:0]
+	}
+	if !held {
+		s.holding.Store(false)
+		s.hurry.Store(false)
 	}
 }
 

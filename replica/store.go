@@ -18,7 +18,7 @@ import (
 // Store drives all replicas of a node.
 //
 // Only the goroutine that calls Round touches the fields below "driver"; everything above is
-// safe for all.
+// safe for all. Once started, that is whoever holds driving.
 type Store struct {
 	opts    Options
 	clock   func() time.Duration
@@ -27,12 +27,18 @@ type Store struct {
 	support *support
 	groups  map[consensus.GroupID]*Replica // never changed after Open
 	queued  atomic.Int64                   // requests that are not yet evaluated
+	holding atomic.Bool                    // notices wait for another message to the same node
+	hurry   atomic.Bool                    // somebody waits for them
+	inRound atomic.Bool
 	failure atomic.Pointer[error]
 
 	context context.Context // ends with Close
 	stop    context.CancelFunc
 	workers sync.WaitGroup // run loop, syncs and snapshots
 	spawn   func(func())
+	started atomic.Bool
+	driving sync.Mutex
+	timer   *time.Timer // of the run loop; guarded by driving
 
 	// driver
 	live        *liveness.Core
@@ -77,6 +83,8 @@ type finished struct {
 type peerOut struct {
 	node     kv.NodeID
 	messages []outMessage
+	notices  int           // of the messages
+	until    time.Duration // when notices that wait must leave; 0: none wait
 }
 
 // outMessage is a message of a group. vouched: when it was sent, this replica followed the receiver in the
@@ -151,33 +159,51 @@ func promiseDuration(o Options) time.Duration {
 // Replica returns the node's replica of the group; nil if it has none.
 func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[group] }
 
-// Start runs rounds in a goroutine until Close or a failure.
-func (s *Store) Start() { s.workers.Go(s.run) }
+// Start runs rounds, in a goroutine or where their input arrives, until Close or a failure.
+func (s *Store) Start() {
+	s.timer = time.NewTimer(0)
+	s.started.Store(true)
+	s.workers.Go(s.run)
+}
 
 // run calls Round whenever something arrived or a tick is due.
 func (s *Store) run() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	defer s.timer.Stop()
 	for {
 		select {
 		case <-s.context.Done():
 			return
 		case <-s.wake:
-		case <-timer.C:
+		case <-s.timer.C:
 		}
 		// The goroutines that were woken together with this one bring their requests first: one
 		// larger round instead of two.
 		runtime.Gosched()
-		for s.Round() {
-			if s.context.Err() != nil {
-				return
-			}
-		}
+		s.driving.Lock()
+		s.drive()
+		s.driving.Unlock()
 		if s.Err() != nil {
 			return
 		}
-		timer.Reset(max(0, s.NextRound()-s.clock()))
 	}
+}
+
+// drive does rounds until nothing is left to do. The caller holds driving.
+func (s *Store) drive() {
+	for s.context.Err() == nil && s.Round() {
+	}
+	s.timer.Reset(max(0, s.NextRound()-s.clock()))
+}
+
+// roundHere does the round in the goroutine that brought the input, if nobody else is at it and nobody else waits: to wake the run loop
+// takes longer than the round. Otherwise the run loop gathers what comes from many.
+func (s *Store) roundHere() {
+	if !s.started.Load() || s.queued.Load() > 1 || !s.driving.TryLock() {
+		s.kick()
+		return
+	}
+	s.drive()
+	s.driving.Unlock()
 }
 
 // NextRound is when Round is due even if nothing arrives.
@@ -185,6 +211,11 @@ func (s *Store) NextRound() time.Duration {
 	next := min(s.nextTick, s.live.Next())
 	if s.nextCampaign != 0 {
 		next = min(next, s.nextCampaign)
+	}
+	for i := range s.out {
+		if until := s.out[i].until; until != 0 {
+			next = min(next, until)
+		}
 	}
 	return next
 }
@@ -194,6 +225,8 @@ func (s *Store) NextRound() time.Duration {
 func (s *Store) Close() {
 	s.stop()
 	s.workers.Wait()
+	s.driving.Lock() // against those who bring input
+	defer s.driving.Unlock()
 	s.abandon(kv.ErrStopped)
 }
 
@@ -334,7 +367,7 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 }
 
 // ReceiveDone tells that all frames of a read burst have been given to Receive.
-func (s *Store) ReceiveDone() { s.kick() }
+func (s *Store) ReceiveDone() { s.roundHere() }
 
 // PeerDown tells that the connection to a node broke; refused says that the node's
 // port refused a new one, which shows that the process died.

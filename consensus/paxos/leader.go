@@ -489,19 +489,20 @@ func (c *core) flushLeader() {
 	}
 	for _, p := range l.peers {
 		if beat {
-			c.sendHeartbeat(p)
+			c.sendHeartbeat(p, false)
 		}
 		c.sendNew(p)
 		if p.told < c.decided {
-			c.sendHeartbeat(p)
+			c.sendHeartbeat(p, true)
 		}
 	}
 	c.confirmReads() // the only voter needs no answers
 }
 
-func (c *core) sendHeartbeat(p *peer) {
+// sendHeartbeat sends the number of the last heartbeat that was due, or, again, as a notice of what is decided.
+func (c *core) sendHeartbeat(p *peer, notice bool) {
 	p.told = c.decided
-	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat})
+	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat, Notice: notice})
 }
 
 // sendNew sends slots for the first time, as far as flow control allows. Those that have left the window

@@ -1,0 +1,83 @@
+package replica
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/liveness"
+)
+
+// frameRecorder is a Transport that notes the indexes of the messages of each frame.
+type frameRecorder struct {
+	Transport
+	t      *testing.T
+	frames [][]consensus.Index
+}
+
+func (r *frameRecorder) Append(_ kv.NodeID, _ byte, encode func([]byte) []byte) bool {
+	messages, err := decodeFrame(encode(nil))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var frame []consensus.Index
+	for _, m := range messages {
+		frame = append(frame, m.message.Index)
+	}
+	r.frames = append(r.frames, frame)
+	return true
+}
+
+// TestNoticesWait: the news of what is committed leaves with the next message, in order, after a moment, or when somebody waits for it.
+func TestNoticesWait(t *testing.T) {
+	now := time.Second
+	live, err := liveness.New(liveness.Options{Self: 1, Peers: []kv.NodeID{2}, Instance: 1, HeartbeatInterval: time.Hour,
+		PromiseDuration: 3 * time.Hour, SuspectAfter: 10 * time.Hour}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.Advance(now)
+	live.Ready() // the first heartbeat is not what this is about
+	sent := &frameRecorder{t: t}
+	s := &Store{opts: Options{Transport: sent}, live: live, clock: func() time.Duration { return now },
+		out: []peerOut{{node: 2}}, wake: make(chan struct{}, 1), nextTick: time.Hour}
+	put := func(index consensus.Index, notice bool) {
+		s.put(2, outMessage{group: 1, message: consensus.Message{From: 1, To: 2, Kind: 1, Term: 1, Index: index, Notice: notice}})
+	}
+	expect := func(when string, want ...[]consensus.Index) {
+		t.Helper()
+		s.sendFrames()
+		if !slices.EqualFunc(sent.frames, want, slices.Equal) {
+			t.Fatalf("%s: sent %v, want %v", when, sent.frames, want)
+		}
+		sent.frames = nil
+	}
+	put(1, true)
+	expect("a notice alone")
+	if next := s.NextRound(); next != now+noticeDelay {
+		t.Fatalf("the next round is due at %v, not when the notice must leave", next)
+	}
+	put(2, false)
+	expect("with company", []consensus.Index{1, 2})
+	put(3, true)
+	expect("another notice")
+	now += noticeDelay / 2
+	put(4, true)
+	expect("two of them")
+	now += noticeDelay / 2
+	expect("after the delay of the first", []consensus.Index{3, 4})
+	put(5, true)
+	expect("one more")
+	s.tellCommitted()
+	if len(s.wake) != 1 {
+		t.Fatal("somebody waits for the notice, and no round is asked for")
+	}
+	expect("when somebody waits", []consensus.Index{5})
+	s.tellCommitted()
+	put(6, true)
+	expect("when somebody waited before", []consensus.Index{6})
+	put(7, true)
+	expect("nobody waits any more")
+}

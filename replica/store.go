@@ -180,7 +180,8 @@ func (s *Store) run() {
 		// larger round instead of two.
 		runtime.Gosched()
 		s.driving.Lock()
-		s.drive()
+		for s.drive() {
+		}
 		s.driving.Unlock()
 		if s.Err() != nil {
 			return
@@ -188,12 +189,16 @@ func (s *Store) run() {
 	}
 }
 
-// drive does rounds until nothing is left to do. The caller holds driving.
-func (s *Store) drive() {
-	for s.context.Err() == nil && s.Round() {
-	}
+// drive does a round, and tells whether there is more to do at once. The caller holds driving.
+func (s *Store) drive() (again bool) {
+	again = s.context.Err() == nil && s.Round()
 	s.timer.Reset(max(0, s.NextRound()-s.clock()))
+	return again
 }
+
+// maxRoundsHere bounds how long somebody who brings input is kept from what it did before: a client waits for its answer, a
+// connection to be read. What is left to do then is for the run loop.
+const maxRoundsHere = 4
 
 // roundHere does the round in the goroutine that brought the input, if nobody else is at it and nobody else waits: to wake the run loop
 // takes longer than the round. Otherwise the run loop gathers what comes from many.
@@ -202,8 +207,14 @@ func (s *Store) roundHere() {
 		s.kick()
 		return
 	}
-	s.drive()
+	again := true
+	for i := 0; again && i < maxRoundsHere; i++ {
+		again = s.drive()
+	}
 	s.driving.Unlock()
+	if again {
+		s.kick()
+	}
 }
 
 // NextRound is when Round is due even if nothing arrives.

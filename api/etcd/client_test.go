@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -69,7 +71,9 @@ func TestTooManyOps(t *testing.T) {
 }
 
 func TestRangeStream(t *testing.T) {
-	w := start(t)
+	w := start(t, func(o *Options) {
+		o.Listener.StreamFailed = func(_ string, err error) { t.Errorf("the server complains of what a client asked for: %v", err) }
+	})
 	c := w.client()
 	for i := range 10 {
 		must[*clientv3.PutResponse](t)(c.Put(w.ctx, fmt.Sprintf("k%02d", i), "v"))
@@ -107,6 +111,18 @@ func TestRangeStream(t *testing.T) {
 	} {
 		if _, _, err := read(bad); rpctypes.ErrorDesc(err) != text {
 			t.Errorf("%v: got %v, want %s", bad, err, text)
+		}
+	}
+}
+
+// TestFailedStream: what is the server's own fault is told to whoever watches it.
+func TestFailedStream(t *testing.T) {
+	for err, own := range map[error]bool{
+		kv.ErrCorrupt: true, kv.ErrTimeout: true, errors.New("no such file"): true,
+		kv.ErrEmptyKey: false, kv.ErrFutureRevision: false, kv.ErrCompacted: false, etcdwire.ErrMalformed: false,
+	} {
+		if got := !clientsFault(err, toGRPC(err)); got != own {
+			t.Errorf("%v is the server's fault: %v", err, got)
 		}
 	}
 }
@@ -335,7 +351,7 @@ func TestMaintenance(t *testing.T) {
 		fmt.Sprint(status.Errors) != "[etcdserver: no leader memberID:1 alarm:NOSPACE the disk is slow]" {
 		t.Fatalf("status %v", status)
 	}
-	if hash := must[*clientv3.HashKVResponse](t)(c.HashKV(w.ctx, w.address, 1)); hash.Hash != 77 || hash.HashRevision != 1 {
+	if hash := must[*clientv3.HashKVResponse](t)(c.HashKV(w.ctx, w.address, 1)); hash.Hash != 77 || hash.HashRevision != 1 || hash.CompactRevision != -1 {
 		t.Fatalf("hash %v", hash)
 	}
 	if _, err := c.HashKV(w.ctx, w.address, 50); !errors.Is(err, rpctypes.ErrFutureRev) {
@@ -344,15 +360,17 @@ func TestMaintenance(t *testing.T) {
 	if hash := must[*etcdserverpb.HashResponse](t)(raw.Hash(w.ctx, &etcdserverpb.HashRequest{})); hash.Hash != 77 {
 		t.Fatalf("hash %v", hash)
 	}
-	must[*clientv3.DefragmentResponse](t)(c.Defragment(w.ctx, w.address))
+	if defragmented := must[*clientv3.DefragmentResponse](t)(c.Defragment(w.ctx, w.address)); defragmented.Header != nil {
+		t.Fatalf("etcd's answer has no header: %v", defragmented)
+	}
 	if alarms := must[*clientv3.AlarmResponse](t)(c.AlarmList(w.ctx)); len(alarms.Alarms) != 1 || alarms.Alarms[0].Alarm != etcdserverpb.AlarmType_NOSPACE {
 		t.Fatalf("alarms %v", alarms)
 	}
 	if members := must[*clientv3.MemberListResponse](t)(c.MemberList(w.ctx)); len(members.Members) != 1 || members.Members[0].Name != "one" {
 		t.Fatalf("members %v", members)
 	}
-	if auth := must[*clientv3.AuthStatusResponse](t)(c.AuthStatus(w.ctx)); auth.Enabled {
-		t.Fatal("authentication is said to be on")
+	if auth := must[*clientv3.AuthStatusResponse](t)(c.AuthStatus(w.ctx)); auth.Enabled || auth.AuthRevision != 1 {
+		t.Fatalf("authentication: %v", auth)
 	}
 }
 

@@ -52,10 +52,17 @@ func (s *Service) hashKV(ctx context.Context, r *etcdserverpb.HashKVRequest) (*e
 	if err != nil {
 		return nil, err
 	}
+	compacted := int64(h.Compacted)
+	if compacted == 0 {
+		compacted = neverCompacted
+	}
 	return &etcdserverpb.HashKVResponse{
-		Header: s.pbHeader(h.Revision), Hash: h.Hash, CompactRevision: int64(h.Compacted), HashRevision: int64(h.HashRevision),
+		Header: s.pbHeader(h.Revision), Hash: h.Hash, CompactRevision: compacted, HashRevision: int64(h.HashRevision),
 	}, nil
 }
+
+// neverCompacted is the revision that etcd names when there was no compaction.
+const neverCompacted = -1
 
 // hash is, unlike etcd's, the hash of the keys alone: the rest of our storage differs between healthy nodes.
 func (s *Service) hash(ctx context.Context, _ *etcdserverpb.HashRequest) (*etcdserverpb.HashResponse, error) {
@@ -70,12 +77,12 @@ func (s *Service) defragment(ctx context.Context, _ *etcdserverpb.DefragmentRequ
 	if err := s.options.Node.Defragment(ctx); err != nil {
 		return nil, err
 	}
-	return &etcdserverpb.DefragmentResponse{Header: s.pbHeader(s.options.Node.Revision())}, nil
+	return &etcdserverpb.DefragmentResponse{}, nil // without a header, as etcd's
 }
 
-// authStatus says what is true: authentication is off.
+// authStatus says what is true: authentication is off, and nothing about it was ever changed (revision 1).
 func (s *Service) authStatus(context.Context, *etcdserverpb.AuthStatusRequest) (*etcdserverpb.AuthStatusResponse, error) {
-	return &etcdserverpb.AuthStatusResponse{Header: s.pbHeader(s.options.Node.Revision())}, nil
+	return &etcdserverpb.AuthStatusResponse{Header: s.pbHeader(s.options.Node.Revision()), AuthRevision: 1}, nil
 }
 
 // authenticate answers as etcd does while authentication is off: official clients that are

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // missedLeaderChecks ends streams that require a leader, as in etcd.
@@ -124,10 +127,22 @@ func (s *Service) withStream(method string, transport grpc.ServerStream, serve f
 	if cause := context.Cause(one.ctx); cause != nil { // whatever failed, it did because of this
 		return toGRPC(cause)
 	}
-	if err != nil {
+	answer := toGRPC(err)
+	if err != nil && !clientsFault(err, answer) {
 		s.options.Listener.StreamFailed(method, err)
 	}
-	return toGRPC(err)
+	return answer
+}
+
+// clientsFault tells whether a stream ended because of what the client asked for. Whoever watches the server needs not
+// hear of that, and a client must not be able to fill its log.
+func clientsFault(err, answer error) bool {
+	switch status.Code(answer) {
+	case codes.InvalidArgument, codes.OutOfRange, codes.NotFound, codes.Unimplemented, codes.FailedPrecondition,
+		codes.PermissionDenied, codes.Unauthenticated, codes.ResourceExhausted, codes.Canceled, codes.DeadlineExceeded:
+		return true
+	}
+	return errors.Is(err, etcdwire.ErrMalformed)
 }
 
 // receive reads the client's messages until the stream ends, on a goroutine of its own, because

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -103,4 +104,27 @@ func BenchmarkNullPut(b *testing.B) {
 		})
 	}
 	generated.Stop()
+}
+
+// discard takes messages and encodes them.
+type discard struct{ grpc.ServerStream }
+
+func (discard) SendMsg(m any) error {
+	_, err := newCodec().Marshal(m)
+	return err
+}
+
+// BenchmarkSendToAll sends an event to a thousand watches of a stream.
+func BenchmarkSendToAll(b *testing.B) {
+	ids := make([]watch.ID, 1000)
+	for i := range ids {
+		ids[i] = watch.ID(i)
+	}
+	head, event := etcdwire.WatchResponse{Header: etcdwire.Header{ClusterID: 1 << 60, MemberID: 1 << 61, RaftTerm: 3, Revision: 1 << 20}}, make([]byte, 300)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := sendToAll(discard{}, &head, ids, event); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

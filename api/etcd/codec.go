@@ -52,9 +52,25 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 }
 
+// partBytes is the size of the largest buffers that gRPC's pool keeps.
+const partBytes = 1 << 20
+
+// encodeParts encodes a long list piece by piece, and lets go of what is encoded: the list is not in memory twice.
+func (a *answer) encodeParts() (parts mem.BufferSlice) {
+	pool := mem.DefaultBufferPool()
+	for rest := a.response.Range; len(rest.KVs) > 0; {
+		buffer := pool.Get(partBytes)
+		*buffer = etcdwire.TakeRangeKeys((*buffer)[:0], rest)
+		parts = append(parts, mem.NewBuffer(buffer, pool))
+	}
+	return append(parts, mem.SliceBuffer(etcdwire.AppendAnswer(nil, a.header, a.response)))
+}
+
 func (a *answer) encode() mem.BufferSlice {
 	size := etcdwire.AnswerSize(a.header, a.response)
 	switch {
+	case size > 2*partBytes && a.response.Kind == kv.KindRange:
+		return a.encodeParts()
 	case size <= len(a.small):
 		a.parts[0] = mem.SliceBuffer(etcdwire.AppendAnswer(a.small[:0], a.header, a.response))
 	case mem.IsBelowBufferPoolingThreshold(size):

@@ -56,7 +56,9 @@ func (s *Service) sendRange(ctx context.Context, transport grpc.ServerStream, re
 			h.Revision = r.Revision
 			header = &h
 		}
-		chunk := etcdwire.AppendRangeChunk(nil, header, r.Range)
-		return transport.SendMsg(&outbound{mem.BufferSlice{mem.SliceBuffer(chunk)}})
+		pool := mem.DefaultBufferPool()
+		buffer := pool.Get(etcdwire.RangeChunkSize(header, r.Range))
+		*buffer = etcdwire.AppendRangeChunk((*buffer)[:0], header, r.Range)
+		return transport.SendMsg(&outbound{mem.BufferSlice{mem.NewBuffer(buffer, pool)}})
 	})
 }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -102,11 +103,13 @@ func refusal(err error) string {
 	}
 }
 
+// watchIDBytes is what the ID of a watch takes in a message, at most.
+const watchIDBytes = 11
+
 func (s *Service) sendEvents(transport grpc.ServerStream, head *etcdwire.WatchResponse, batch *watch.Batch) error {
 	if !batch.Fragment {
 		return sendToAll(transport, head, batch.IDs, encodedEvents(batch.Events, batch.PrevKV))
 	}
-	const watchIDBytes = 11 // at most, and not yet in the size
 	overhead := etcdwire.WatchResponseSize(head) + watchIDBytes
 	size := func(e *watch.Event) int { return len(e.Encoded(batch.PrevKV)) }
 	limit := s.options.MaxRequestBytes + requestOverheadBytes
@@ -139,16 +142,35 @@ func encodedEvents(events []*watch.Event, withPrev bool) []byte {
 	return all
 }
 
+// watchMessage is a message to one watch: what is its own, and what it shares with others.
+type watchMessage struct {
+	outbound
+	buffers [2]mem.Buffer
+}
+
+// sendTogether is how many messages share a piece of memory, which lives until gRPC has sent all of them.
+const sendTogether = 64
+
 func sendToAll(transport grpc.ServerStream, head *etcdwire.WatchResponse, ids []watch.ID, events []byte) error {
-	for _, id := range ids {
-		head.WatchID = int64(id)
-		encoded := etcdwire.AppendWatchResponse(make([]byte, 0, etcdwire.WatchResponseSize(head)), head)
-		parts := mem.BufferSlice{mem.SliceBuffer(encoded)}
-		if len(events) > 0 {
-			parts = append(parts, mem.SliceBuffer(events))
-		}
-		if err := transport.SendMsg(&outbound{parts}); err != nil {
-			return err
+	var shared mem.Buffer
+	if len(events) > 0 {
+		shared = mem.SliceBuffer(events)
+	}
+	for some := range slices.Chunk(ids, sendTogether) {
+		messages := make([]watchMessage, len(some))
+		heads := make([]byte, 0, len(some)*(etcdwire.WatchResponseSize(head)+watchIDBytes))
+		for i, id := range some {
+			m := &messages[i]
+			from := len(heads)
+			head.WatchID = int64(id)
+			heads = etcdwire.AppendWatchResponse(heads, head)
+			m.buffers[0], m.parts = mem.SliceBuffer(heads[from:len(heads):len(heads)]), m.buffers[:1]
+			if shared != nil {
+				m.buffers[1], m.parts = shared, m.buffers[:2]
+			}
+			if err := transport.SendMsg(&m.outbound); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

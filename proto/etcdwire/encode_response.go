@@ -66,6 +66,21 @@ func RangeResponseSize(h Header, r *kv.RangeResponse) int {
 	return h.fieldSize() + kvsSize(r.KVs) + boolSize(r.More) + intSize(r.Count)
 }
 
+// TakeRangeKeys appends keys of a range to dst as fields of an etcdserverpb.RangeResponse, as many as its capacity has room for and at least
+// one, and takes them out of the response, so that their memory is free. What is written and the response that is left, in any order, make up the whole message.
+func TakeRangeKeys(dst []byte, r *kv.RangeResponse) []byte {
+	for start := len(dst); len(r.KVs) > 0; r.KVs = r.KVs[1:] {
+		p := &r.KVs[0]
+		size := kvSize(p)
+		if len(dst) > start && len(dst)+messageSize(size) > cap(dst) {
+			break
+		}
+		dst = appendKV(appendHead(dst, 2, size), p)
+		*p = kv.KeyValue{}
+	}
+	return dst
+}
+
 // AppendRangeChunk writes an etcdserverpb.RangeStreamResponse. All chunks carry keys; only the last
 // has a header, more and count: h is nil for all others, and more and count are then left out.
 func AppendRangeChunk(dst []byte, h *Header, r *kv.RangeResponse) []byte {
@@ -75,6 +90,14 @@ func AppendRangeChunk(dst []byte, h *Header, r *kv.RangeResponse) []byte {
 	}
 	dst = appendHead(dst, 1, RangeResponseSize(*h, r))
 	return AppendRangeResponse(dst, *h, r)
+}
+
+// RangeChunkSize is the number of bytes AppendRangeChunk writes.
+func RangeChunkSize(h *Header, r *kv.RangeResponse) int {
+	if h == nil {
+		return messageSize(kvsSize(r.KVs))
+	}
+	return messageSize(RangeResponseSize(*h, r))
 }
 
 // AppendPutResponse writes an etcdserverpb.PutResponse.

@@ -336,6 +336,38 @@ func TestWatchResponse(t *testing.T) {
 	}
 }
 
+func TestTakenKeysMergeIntoTheWhole(t *testing.T) {
+	whole := kv.RangeResponse{Count: 9, More: true}
+	for i := range 20 {
+		whole.KVs = append(whole.KVs, kv.KeyValue{Key: fmt.Appendf(nil, "k%d", i), Value: bytes.Repeat([]byte{'v'}, i*i), ModRevision: 5})
+	}
+	header := Header{ClusterID: 1, MemberID: 2, Revision: 3, RaftTerm: 4}
+	want := AppendRangeResponse(nil, header, &whole)
+	var message []byte
+	parts := 0
+	kvs := whole.KVs
+	for rest := &whole; len(rest.KVs) > 0; parts++ {
+		part := TakeRangeKeys(make([]byte, 0, 100), rest)
+		message = append(message, part...)
+	}
+	if parts < 10 || parts >= 20 {
+		t.Fatalf("20 keys were taken in %d parts", parts)
+	}
+	for i := range kvs {
+		if kvs[i].Key != nil || kvs[i].Value != nil {
+			t.Fatalf("key %d is still held", i)
+		}
+	}
+	message = AppendRangeResponse(message, header, &whole)
+	var merged etcdserverpb.RangeResponse
+	if err := proto.Unmarshal(message, &merged); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := deterministic.Marshal(&merged); !bytes.Equal(got, want) {
+		t.Fatalf("merged\n%x, want\n%x", got, want)
+	}
+}
+
 func TestRangeChunksMergeIntoTheWhole(t *testing.T) {
 	pair := func(i int) kv.KeyValue {
 		return kv.KeyValue{Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v"), ModRevision: 5}
@@ -344,6 +376,9 @@ func TestRangeChunksMergeIntoTheWhole(t *testing.T) {
 	header := Header{ClusterID: 1, MemberID: 2, Revision: 3, RaftTerm: 4}
 	stream := AppendRangeChunk(nil, nil, &kv.RangeResponse{KVs: whole.KVs[:2], Count: 77, More: true})
 	stream = AppendRangeChunk(stream, &header, &kv.RangeResponse{KVs: whole.KVs[2:], Count: 9, More: true})
+	if n := RangeChunkSize(nil, &kv.RangeResponse{KVs: whole.KVs[:2]}) + RangeChunkSize(&header, &kv.RangeResponse{KVs: whole.KVs[2:], Count: 9, More: true}); n != len(stream) {
+		t.Fatalf("size %d, wrote %d", n, len(stream))
+	}
 	var merged etcdserverpb.RangeStreamResponse
 	if err := proto.Unmarshal(stream, &merged); err != nil {
 		t.Fatal(err)

@@ -68,6 +68,10 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 
 // announce tells what an entry did to whoever is concerned.
 func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
+	if result.Void && r.leading && result.Term == r.role.Term {
+		// Whatever it evaluates from now on would be void too. Another leader begins with what is applied.
+		return fmt.Errorf("entry %d: proposal %d of this leader applies nothing: one before it is lost", result.Index, result.Seq)
+	}
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
 		r.settledAt, r.configAt = result.Index, result.Index

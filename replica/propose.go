@@ -46,9 +46,10 @@ func (r *Replica) evaluate(now time.Duration) error {
 	}
 	status := r.core.Status()
 	if status.Role != consensus.RoleLeader || status.Term != r.role.Term || status.LeaseForbidden {
-		// The core has moved on, or hands leadership over; its Ready will say so.
+		// The core has moved on, or hands leadership over; its Ready will say so. Or it changes the membership, and goes on leading: so what
+		// it had no room for must stay, since whatever comes later is evaluated on top of it.
 		if status.LeaseForbidden {
-			r.refuseQueued(kv.ErrNotLeader)
+			r.refuseUnevaluated(kv.ErrNotLeader)
 		}
 		return nil
 	}
@@ -159,6 +160,10 @@ func (r *Replica) refuseQueued(err error) {
 		r.finish(q, 0)
 	}
 	r.round = nil
+	r.refuseUnevaluated(err)
+}
+
+func (r *Replica) refuseUnevaluated(err error) {
 	for r.queue.len() > 0 {
 		q := r.queue.pop()
 		q.err = err

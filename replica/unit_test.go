@@ -473,6 +473,45 @@ func TestOverloadedCore(t *testing.T) {
 	b.expect(t, "never proposed", kv.ErrNotLeader)
 }
 
+// TestOverloadedCoreChangesMembership: a core that has no room and then changes the membership goes on leading afterwards, and everything that is evaluated
+// builds on the proposal that it had no room for.
+func TestOverloadedCoreChangesMembership(t *testing.T) {
+	b := newBench(shard.Outcome{Effects: true, WaitFor: 1}, shard.Outcome{Effects: true, WaitFor: 2})
+	first, second := b.queue.pop(), b.queue.pop()
+	b.queue.push(first)
+	b.core.overload = true
+	evaluate := func() {
+		t.Helper()
+		if err := b.evaluate(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evaluate()
+	b.core.status.LeaseForbidden = true
+	b.queue.push(second)
+	evaluate()
+	b.expect(t, "meanwhile", errOpen, kv.ErrNotLeader)
+	b.core.status.LeaseForbidden, b.core.overload = false, false
+	evaluate()
+	if b.core.proposals != 1 {
+		t.Fatalf("%d proposals", b.core.proposals)
+	}
+	b.decided(3, 1, false)
+	b.expect(t, "applied", nil, kv.ErrNotLeader)
+}
+
+// TestOwnVoidEntry: a leader whose own entry applies nothing cannot go on.
+func TestOwnVoidEntry(t *testing.T) {
+	b := newBench()
+	if err := b.announce(&shard.Applied{Index: 5, Term: 3, Seq: 2, Void: true}, nil, 0); err == nil {
+		t.Error("it goes on")
+	}
+	b.stepDown()
+	if err := b.announce(&shard.Applied{Index: 5, Term: 3, Seq: 2, Void: true}, nil, 0); err != nil {
+		t.Errorf("after it has stepped down: %v", err)
+	}
+}
+
 func TestBarriersAreSharedUntilTheyLeave(t *testing.T) {
 	b := newBench()
 	var got []consensus.Index

@@ -18,14 +18,15 @@ const (
 	FaultMinority FaultKind = "minority"
 	// FaultOutvote is the same to a leader that has nothing under way; every other client is cut off from that side too.
 	FaultOutvote FaultKind = "outvote"
-	// FaultLostSlot loses the next messages from Node, the leader, to all others, lets those after them arrive, for up to Amount ms, and then is as
-	// FaultRefuse: entries are known to a quorum, and one before them to nobody.
+	// FaultLostSlot loses single frames from Node, the leader, to all others, for up to Amount ms, until somebody has an entry and nobody the one before it,
+	// which only Multi-Paxos allows. Then all others are refused at once.
 	FaultLostSlot FaultKind = "lost-slot"
 	// FaultRenew has the others take Node, the leader, for dead, so that they elect somebody, and then hear Node again, so that they
-	// promise again; meanwhile Node gets only consensus messages that are Amount ms old.
+	// promise again; meanwhile Node gets only consensus messages from before, and goes on doing so for Amount ms.
 	FaultRenew FaultKind = "renew"
 )
 
+// staged tells whether the fault is one of those.
 func (k FaultKind) staged() bool {
 	switch k {
 	case FaultMinority, FaultOutvote, FaultLostSlot, FaultRenew:
@@ -81,6 +82,7 @@ func (w *world) whenever(limit time.Duration, condition func() bool, run func())
 	look()
 }
 
+// heartbeats draws a time between so many heartbeats.
 func (w *world) heartbeats(random *rand.Rand, low, high float64) time.Duration {
 	return time.Duration((low + random.Float64()*(high-low)) * float64(w.plan.Limits.Heartbeat))
 }
@@ -126,7 +128,7 @@ func (w *world) divide(leader *node, random *rand.Rand) (small, large []*node) {
 	others := w.others(leader, 0)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	few := len(w.nodes) - (len(w.nodes)/2 + 1) // the leader among them
-	return append(small, append(others[:few-1:few-1], leader)...), others[few-1:]
+	return append(others[:few-1:few-1], leader), others[few-1:]
 }
 
 // behind tells whether the node needs a snapshot of whoever leads on the other side.
@@ -159,16 +161,17 @@ func (n *network) rift(left, right []*node) (mend func()) {
 	}
 }
 
+// loseSlot makes a hole in the log of the others, and lets them go on with it.
 func (w *world) loseSlot(f *Fault, leader *node, random *rand.Rand) {
 	lasts := w.heartbeats(random, 5, 12)
 	others := w.others(leader, 0)
 	deadline := w.now + milliseconds(f.Amount)
-	var try func()
 	lose := func(frames int) {
 		for _, other := range others {
 			w.net.link(leader, other).lose = frames
 		}
 	}
+	var try func()
 	try = func() {
 		lose(1)
 		found := false
@@ -218,6 +221,7 @@ func (n *node) has(i consensus.Index) bool {
 	return err == nil
 }
 
+// renew has the leader hear of new promises first, and then of what was acknowledged under the old ones.
 func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
 	heartbeat := w.plan.Limits.Heartbeat
 	deaf := w.heartbeats(random, 3.5, 5.5)

@@ -35,7 +35,7 @@ type link struct {
 	// lag is what the frames of a channel take longer than the others.
 	lag  [replica.ChannelMarks + 1]time.Duration
 	held []frame
-	// lose is how many of the next consensus frames are lost.
+	// lose is how many of the next consensus frames the sender's buffer refuses.
 	lose int
 	// draining is the generation whose frames still arrive although the sender's process is gone; 0: none.
 	draining uint64

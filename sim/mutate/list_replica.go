@@ -102,7 +102,7 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/log-cut-too-early", Breaks: "the log is cut up to what is applied, before the state is durable",
-		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 250,
 		Old: "\tupTo := min(r.flush.durable, last)\n",
 		New: "\tupTo := min(r.machine.AppliedIndex(), last)\n",
 	},

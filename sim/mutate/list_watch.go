@@ -15,7 +15,7 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/lost-at-rejoin", Breaks: "a watch that was behind rejoins the live feed one revision too early",
-		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/catchup.go", Verdicts: noticed, Seeds: 250,
 		Old: "g.next > h.dispatched {\n",
 		New: "g.next >= h.dispatched {\n",
 	},
@@ -33,13 +33,13 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/start-off-by-one", Breaks: "a watch that starts at the newest revision misses it",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 250,
 		Old: "\tlive := next > h.dispatched\n",
 		New: "\tlive := next >= h.dispatched\n",
 	},
 	{
 		Name: "watch/progress-too-early", Breaks: "progress is told although some watch of the stream is behind",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 250,
 		Old: "\tif dispatched < s.progressWant || len(s.lagging) > 0 {\n",
 		New: "\tif dispatched < s.progressWant {\n",
 	},

@@ -279,10 +279,10 @@ func (s *Store) hear(from kv.NodeID, m *nodeMark) {
 	s.saw(m.node, m.mark)
 }
 
-// placedOn tells whether the table of a group has the node on that disk.
+// placedOn tells whether the table of a group has the node on that disk, and no newer replica of the node has been heard of.
 func (s *Store) placedOn(node kv.NodeID, disk uint64) bool {
 	for _, r := range s.order {
-		if p, ok := r.placement(node); ok && p.Disk == disk {
+		if p, ok := r.placement(node); ok && p.Disk == disk && r.learned[node] <= p.Replica {
 			return true
 		}
 	}

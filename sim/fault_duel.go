@@ -136,7 +136,8 @@ func (c *contest) next(leg int) {
 	c.begin()
 }
 
-// shy is a core that does not campaign while it is the umpire of a contest and must leave that to others. Timers owe nobody anything.
+// shy is a core that does not campaign while it is the umpire of a contest and must leave that to others, or has just been taken out of the
+// membership. Timers owe nobody anything.
 type shy struct {
 	consensus.Core
 	node *node
@@ -144,7 +145,7 @@ type shy struct {
 
 func (s shy) mute() bool {
 	c := s.node.w.contest
-	return c != nil && c.mute && c.umpire == s.node && s.Status().Role != consensus.RoleLeader
+	return (s.node.leaving || c != nil && c.mute && c.umpire == s.node) && s.Status().Role != consensus.RoleLeader
 }
 
 func (s shy) Campaign() {

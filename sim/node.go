@@ -39,6 +39,7 @@ type node struct {
 	former *formerDisk // may come back; nil: none
 	// wasDoubled: a second process of it ran. gone: it was such a process, and is no more.
 	wasDoubled, gone bool
+	leaving          bool // it was taken out of the membership though it is well, and is not back
 	noCopy           bool // it has found out that nobody has a copy
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
@@ -55,6 +56,7 @@ type node struct {
 	store       *replica.Store
 	replica     *replica.Replica
 	machine     replica.Machine
+	core        consensus.Core
 	gateway     *gateway.Gateway
 	transport   *transport
 	driver      *coroutine
@@ -320,6 +322,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
 		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
+			n.core = core
 			return shy{core, n}, err
 		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {

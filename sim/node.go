@@ -32,6 +32,7 @@ type node struct {
 	diskID uint64
 	// diskCount is how many disks the node has had.
 	diskCount uint64
+	format    uint16 // the version of its program, by the frames that it speaks
 	// knowsLoss: the disks are empty because what the node had is known to be lost.
 	knowsLoss bool
 	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
@@ -315,6 +316,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		safety = replica.ReadQuorum
 	}
 	seed := n.random.Uint64()
+	machines := rand.New(rand.NewPCG(seed, 3)) // after a snapshot there is another machine, which must not draw the same IDs of leases
 	return replica.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
@@ -328,7 +330,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
 				Engine: engine,
-				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 3)), MinLeaseTTLSeconds: 1},
+				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1},
 				Store:  mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4}, Bootstrap: config,
 			})
 			n.machine = m
@@ -418,7 +420,9 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 		n.gateway.HandleMessage(from, channel, payload)
 		return
 	}
-	n.store.Receive(from, channel, payload)
+	if n.understands(channel) {
+		n.store.Receive(from, channel, payload)
+	}
 	n.store.ReceiveDone()
 }
 

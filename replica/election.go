@@ -93,13 +93,14 @@ func (r *Replica) mayHearCandidate(now time.Duration, from kv.NodeID, term conse
 }
 
 // nodeLost tells every group that followed a leader on the node that it is gone. One of
-// the followers campaigns at once, the others a little later, so that votes are not split.
-func (s *Store) nodeLost(now time.Duration, node kv.NodeID) {
+// the followers campaigns at once, the others a little later, so that votes are not split. restarted: another process has its place.
+func (s *Store) nodeLost(now time.Duration, node kv.NodeID, restarted bool) {
 	if s.opts.Listener.NodeLost != nil {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		if r.followed == node && !r.supporting(now) {
+		// Which process led is not known of nodes that do not say which one they are: then it is the one before.
+		if r.followed == node && (!r.supporting(now) || restarted && r.followedInstance == 0) {
 			r.followedIsGone(now)
 		}
 	}

@@ -61,6 +61,7 @@ type marks struct {
 	position uint64 // written
 	syncing  uint64 // written when the sync in flight began
 	seen     map[kv.NodeID]mark
+	heard    map[kv.NodeID]uint64        // the process whose messages are acted upon
 	told     map[kv.NodeID]time.Duration // when a node that was refused was last told what is known here
 
 	changed bool // something is not yet sent to the others
@@ -91,7 +92,7 @@ func (s *Store) marking() bool { return s.opts.Disk != 0 && len(s.opts.Nodes) > 
 // openMarks makes durable that a process begins.
 func (s *Store) openMarks() error {
 	k := &s.marks
-	k.seen, k.told = make(map[kv.NodeID]mark), make(map[kv.NodeID]time.Duration)
+	k.seen, k.heard, k.told = make(map[kv.NodeID]mark), make(map[kv.NodeID]uint64), make(map[kv.NodeID]time.Duration)
 	k.own = mark{disk: s.opts.Disk, processes: []process{{1, s.opts.Instance}}}
 	if !s.marking() {
 		return nil
@@ -183,12 +184,17 @@ func (s *Store) witness(node kv.NodeID, sender sender) error {
 	if sender.disk == 0 || !s.marking() {
 		return nil
 	}
+	if sender.instance == 0 && s.speaks(node) < formatMarks {
+		delete(k.heard, node) // such a node does not say
+		return nil
+	}
 	known := k.seen[node]
 	if known.disk == sender.disk && known.present().instance == sender.instance {
 		if sender.position > known.position {
 			known.position = sender.position
 			s.saw(node, known)
 		}
+		k.heard[node] = sender.instance
 		return nil
 	}
 	s.tellMarks(node)
@@ -196,10 +202,9 @@ func (s *Store) witness(node kv.NodeID, sender sender) error {
 		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.disk, known.disk)
 }
 
-// heardInstance is the process of the node whose messages are acted upon; 0 if nothing is known of it.
+// heardInstance is the process of the node whose messages are acted upon; 0 if it does not say.
 func (s *Store) heardInstance(node kv.NodeID) uint64 {
-	m := s.marks.seen[node]
-	return m.present().instance
+	return s.marks.heard[node]
 }
 
 // beats tells whether the sender's process is the one whose heartbeats come.
@@ -303,7 +308,7 @@ func (s *Store) spreadMarks() {
 }
 
 func (s *Store) sendMarks(to kv.NodeID) {
-	if !s.marking() {
+	if !s.marking() || s.speaks(to) < formatMarks {
 		return
 	}
 	encode := func(b []byte) []byte { return s.appendOthers(appendMark(b, s.opts.Self, &s.marks.own)) }

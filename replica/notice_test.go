@@ -18,7 +18,7 @@ type frameRecorder struct {
 }
 
 func (r *frameRecorder) Append(_ kv.NodeID, _ byte, encode func([]byte) []byte) bool {
-	messages, err := decodeFrame(encode(nil))
+	messages, err := decodeFrame(encode(nil), false)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -45,13 +45,8 @@ func (r *Replica) evaluate(now time.Duration) error {
 		return nil
 	}
 	status := r.core.Status()
-	if status.Role != consensus.RoleLeader || status.Term != r.role.Term || status.LeaseForbidden {
-		// The core has moved on, or hands leadership over; its Ready will say so. Or it changes the membership, and goes on leading: so what
-		// it had no room for must stay, since whatever comes later is evaluated on top of it.
-		if status.LeaseForbidden {
-			r.refuseUnevaluated(kv.ErrNotLeader)
-		}
-		return nil
+	if status.Role != consensus.RoleLeader || status.Term != r.role.Term {
+		return nil // the core has moved on; its Ready will say so
 	}
 	if r.refused.seq != 0 {
 		if err := r.propose(r.refused.data, r.refused.seq); err != nil || r.refused.seq != 0 {
@@ -119,7 +114,7 @@ func (r *Replica) confirmed(q request) {
 	})
 }
 
-// refusedProposal waits until the core has room again. Nothing is evaluated meanwhile.
+// refusedProposal waits until the core has room again, or has failed to hand over. Nothing is evaluated meanwhile.
 type refusedProposal struct {
 	data []byte
 	seq  uint64
@@ -134,7 +129,8 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 		return nil
 	}
 	err := r.core.Propose([][]byte{data})
-	if errors.Is(err, consensus.ErrOverloaded) {
+	if errors.Is(err, consensus.ErrOverloaded) || errors.Is(err, consensus.ErrTransferring) {
+		// A transfer ends with this leadership, or it fails, and this replica goes on.
 		r.refused = refusedProposal{data: data, seq: seq}
 		return nil
 	}
@@ -160,10 +156,6 @@ func (r *Replica) refuseQueued(err error) {
 		r.finish(q, 0)
 	}
 	r.round = nil
-	r.refuseUnevaluated(err)
-}
-
-func (r *Replica) refuseUnevaluated(err error) {
 	for r.queue.len() > 0 {
 		q := r.queue.pop()
 		q.err = err

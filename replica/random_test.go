@@ -154,7 +154,7 @@ func (w *world) fault() {
 		}
 	case p < 61 && n != other && n.up && other.up:
 		n.store.PeerDown(other.id, false)
-		n.store.PeerUp(other.id)
+		n.store.PeerUp(other.id, FormatNewest)
 	}
 }
 

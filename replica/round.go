@@ -283,8 +283,12 @@ func (s *Store) sendFrames() {
 }
 
 func (s *Store) sendFrame(node kv.NodeID, epoch uint64, messages []outMessage) {
-	sent := s.opts.Transport.Append(node, ChannelConsensus, func(b []byte) []byte {
-		b = appendFrameHeader(b, epoch, sender{s.opts.Instance, s.opts.Disk, s.marks.own.position})
+	channel, marked := ChannelConsensus, s.speaks(node) >= formatMarks
+	if marked {
+		channel = ChannelMarked
+	}
+	sent := s.opts.Transport.Append(node, channel, func(b []byte) []byte {
+		b = appendFrameHeader(b, epoch, sender{s.opts.Instance, s.opts.Disk, s.marks.own.position}, marked)
 		for i := range messages {
 			b = appendGroupMessage(b, &messages[i])
 		}
@@ -383,10 +387,10 @@ func (s *Store) stepHeartbeats(now time.Duration, frames []nodeFrame) {
 			s.opts.Transport.Append(m.To, ChannelLiveness, func(b []byte) []byte { return liveness.AppendMessage(b, m.Message) })
 		}
 		for _, node := range ready.Lapsed {
-			s.nodeLost(now, node)
+			s.nodeLost(now, node, false)
 		}
 		for _, node := range ready.Restarted {
-			s.nodeLost(now, node)
+			s.nodeLost(now, node, true)
 		}
 	}
 	if len(frames) > 0 {

@@ -26,6 +26,7 @@ import (
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
 //	cut-log NODE N                        takes the last entries from the log of a node that is down
 //	lose-log NODE                         empties the log of a node that is down, and leaves its state
+//	transfer NODE                         the leader hands over
 //	image NODE                            remembers its disks as they are; put-back NODE: crashes and has them so from now on
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
@@ -199,6 +200,12 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			}
 		}
 		return s.check(text)
+	case "transfer":
+		leader := s.w.leader()
+		if err := leader.replica.core.TransferLeader(s.node(args[0]).replica.self); err != nil {
+			return err.Error()
+		}
+		leader.store.markDirty(leader.replica)
 	case "image":
 		n := s.node(args[0])
 		disks := n.disks.(*memoryDisks)

@@ -18,6 +18,7 @@ const (
 	ChannelLiveness  byte = 2
 	ChannelIdentity  byte = 5
 	ChannelMarks     byte = 6
+	ChannelMarked    byte = 7 // as ChannelConsensus, with the sender's mark
 )
 
 // Transport carries frames between nodes. See package transport.

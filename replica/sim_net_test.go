@@ -72,7 +72,7 @@ func (n *network) send(from, to int, channel byte, payload []byte) {
 	if l.blocked {
 		return
 	}
-	if channel == ChannelConsensus {
+	if channel == ChannelMarked {
 		n.counted++
 		n.countedBytes += len(payload)
 	}
@@ -121,8 +121,8 @@ func (n *network) stopped(node *simNode) {
 func (n *network) started(node *simNode) {
 	for _, other := range n.w.nodes {
 		if other != node && other.up {
-			other.store.PeerUp(node.id)
-			node.store.PeerUp(other.id)
+			other.store.PeerUp(node.id, FormatNewest)
+			node.store.PeerUp(other.id, FormatNewest)
 		}
 	}
 }

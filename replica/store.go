@@ -63,6 +63,7 @@ type Store struct {
 	lastRead     consensus.ReadID
 	metrics      counters
 	marks        marks
+	formats      map[kv.NodeID]uint16 // of the last connection to each node
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
@@ -107,6 +108,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
 		groups:  make(map[consensus.GroupID]*Replica),
+		formats: make(map[kv.NodeID]uint16),
 		opened:  clock(),
 	}
 	s.context, s.stop = context.WithCancel(context.Background())
@@ -346,8 +348,8 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 	switch channel {
 	case ChannelLiveness:
 		s.inbox.addHeartbeat(nodeFrame{from: from, payload: payload})
-	case ChannelConsensus:
-		messages, err := decodeFrame(payload)
+	case ChannelConsensus, ChannelMarked:
+		messages, err := decodeFrame(payload, channel == ChannelMarked)
 		if err != nil {
 			s.call(func() { s.refused(0, from, err) })
 			return
@@ -374,6 +376,8 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 			}
 			s.receiveMarks(from, all)
 		})
+	default:
+		s.call(func() { s.refused(0, from, unknownChannel(channel)) })
 	}
 }
 
@@ -396,9 +400,10 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 	})
 }
 
-// PeerUp tells that a connection to a node exists.
-func (s *Store) PeerUp(node kv.NodeID) {
+// PeerUp tells that a connection to a node exists, on which frames of the version are spoken.
+func (s *Store) PeerUp(node kv.NodeID, version uint16) {
 	s.call(func() {
+		s.formats[node] = version
 		s.live.PeerUp(s.clock(), node)
 		s.sendMarks(node)
 		for _, r := range s.joining {

@@ -51,8 +51,11 @@ func (n *realNode) Receive(from kv.NodeID, channel transport.Channel, payload []
 	<-n.opened
 	n.store.Receive(from, byte(channel), payload)
 }
-func (n *realNode) ReceiveDone(kv.NodeID)                       { <-n.opened; n.store.ReceiveDone() }
-func (n *realNode) PeerUp(node kv.NodeID, _ transport.PeerInfo) { <-n.opened; n.store.PeerUp(node) }
+func (n *realNode) ReceiveDone(kv.NodeID) { <-n.opened; n.store.ReceiveDone() }
+func (n *realNode) PeerUp(node kv.NodeID, info transport.PeerInfo) {
+	<-n.opened
+	n.store.PeerUp(node, info.FormatVersion)
+}
 func (n *realNode) PeerDown(node kv.NodeID, refused bool) {
 	<-n.opened
 	n.store.PeerDown(node, refused)

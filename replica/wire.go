@@ -9,7 +9,7 @@ import (
 	"github.com/quoratedb/quorate/liveness"
 )
 
-// A consensus frame carries everything one node says to another in one round:
+// A consensus frame carries everything one node says to another in one round. On ChannelMarked:
 //
 //	instance  uvarint  of the sender
 //	number    uvarint  of the epoch of its promise to the receiver, 0 if there is none
@@ -20,12 +20,20 @@ import (
 //	vouched 1 byte
 //	length  uvarint
 //	message (consensus.AppendMessage)
+//
+// On ChannelConsensus, for nodes of version 2, instance is 0 if there is no promise, and position is missing.
 
 var errShortFrame = errors.New("replica: consensus frame is cut short")
 
-func appendFrameHeader(b []byte, number uint64, s sender) []byte {
-	for _, v := range [...]uint64{s.instance, number, s.disk, s.position} {
+func appendFrameHeader(b []byte, number uint64, s sender, marked bool) []byte {
+	if !marked && number == 0 {
+		s.instance = 0
+	}
+	for _, v := range [...]uint64{s.instance, number, s.disk} {
 		b = binary.AppendUvarint(b, v)
+	}
+	if marked {
+		b = binary.AppendUvarint(b, s.position)
 	}
 	return b
 }
@@ -48,15 +56,21 @@ func appendGroupMessage(b []byte, m *outMessage) []byte {
 }
 
 // decodeFrame splits a consensus frame. The messages alias the payload.
-func decodeFrame(payload []byte) ([]groupMessage, error) {
+func decodeFrame(payload []byte, marked bool) ([]groupMessage, error) {
 	var header [4]uint64
 	var err error
 	for i := range header {
+		if i == 3 && !marked {
+			break
+		}
 		if header[i], payload, err = uvarint(payload); err != nil {
 			return nil, err
 		}
 	}
-	sender := sender{instance: header[0], disk: header[2], position: header[3]}
+	sender := sender{disk: header[2]}
+	if marked {
+		sender.instance, sender.position = header[0], header[3]
+	}
 	var epoch liveness.Epoch
 	if header[1] != 0 {
 		epoch = liveness.Epoch{Instance: header[0], Number: header[1]}

@@ -63,9 +63,9 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 	}
 }
 
-func (h *peerHandler) PeerUp(node kv.NodeID, _ transport.PeerInfo) {
+func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
-		h.server.store.PeerUp(node)
+		h.server.store.PeerUp(node, info.FormatVersion)
 	}
 }
 

@@ -116,16 +116,13 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// peerFormat is the version of the frames between nodes. Version 1 did not name the sender's disk, version 2 not how far it was written.
-const peerFormat = 3
-
 // openPeers starts the connections to the other nodes, and the driver.
 func (s *Server) openPeers() (err error) {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
 	instance := randomID()
 	transportOptions := transport.Options{
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
-		MinFormatVersion: peerFormat, MaxFormatVersion: peerFormat,
+		MinFormatVersion: replica.FormatOldest, MaxFormatVersion: replica.FormatNewest,
 		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	}

@@ -99,11 +99,11 @@ func (w *world) runCopy(f *Fault, n *node, random *rand.Rand, image *memoryDisks
 
 // runSecond starts the second process.
 func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDisks) {
-	if w.double != nil || w.hurtBeside(n) > 0 || !w.mayDamage(n, "another process runs under its name") {
+	if w.double != nil || w.mixed() || w.hurtBeside(n) > 0 || !w.mayDamage(n, "another process runs under its name") {
 		return
 	}
 	n.damage.former = true // healing does not replace its disks
-	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, life: firstOfSecond, diskCount: firstOfSecond}
+	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, format: n.format, life: firstOfSecond, diskCount: firstOfSecond}
 	second.clock = clock{base: n.clock.base, rate: n.rate}
 	second.newDisks()
 	if image != nil {

@@ -136,7 +136,8 @@ func (c *contest) next(leg int) {
 	c.begin()
 }
 
-// shy is a core that does not campaign while it is the umpire of a contest or plot and must leave that to others. Timers owe nobody anything.
+// shy is a core that does not campaign while it is the umpire of a contest or plot and must leave that to others, or has just been taken out of
+// the membership. Timers owe nobody anything.
 type shy struct {
 	consensus.Core
 	node *node
@@ -144,7 +145,7 @@ type shy struct {
 
 func (s shy) mute() bool {
 	c, p := s.node.w.contest, s.node.w.plot
-	chosen := c != nil && c.mute && c.umpire == s.node || p != nil && p.mute == s.node
+	chosen := s.node.leaving || c != nil && c.mute && c.umpire == s.node || p != nil && p.mute == s.node
 	return chosen && s.Status().Role != consensus.RoleLeader
 }
 

@@ -33,7 +33,7 @@ func (w *world) putBack(n *node, image *memoryDisks, disk uint64, attempts int) 
 	switch {
 	case w.ended || n.diskID != disk || n.damage.why != "" || attempts == 0:
 		return
-	case !w.remembered(n, replica.Position(image.log)) || w.hurtBeside(n) > 0 || !w.mayDamage(n, "its disks are as they were earlier"):
+	case w.mixed() || !w.remembered(n, replica.Position(image.log)) || w.hurtBeside(n) > 0 || !w.mayDamage(n, "its disks are as they were earlier"):
 		w.after(100*time.Millisecond, func() { w.putBack(n, image, disk, attempts-1) })
 		return
 	}

@@ -121,7 +121,7 @@ func (n *network) send(f frame) {
 	f.generation = c.generation
 	l := n.link(f.from, f.to)
 	n.transmit(l, f, n.late(l, &f))
-	if n.duplicate > 0 && f.channel == replica.ChannelConsensus && l.random.Float64() < n.duplicate {
+	if n.duplicate > 0 && kindOf(f.channel) == replica.ChannelConsensus && l.random.Float64() < n.duplicate {
 		f.payload = slices.Clone(f.payload)
 		n.transmit(l, f, true)
 	}
@@ -129,12 +129,12 @@ func (n *network) send(f frame) {
 
 // late tells whether the frame arrives late, after younger ones.
 func (n *network) late(l *link, f *frame) bool {
-	return n.reorder > 0 && (f.channel == replica.ChannelConsensus || f.channel == replica.ChannelLiveness) && l.random.Float64() < n.reorder
+	return n.reorder > 0 && (kindOf(f.channel) == replica.ChannelConsensus || f.channel == replica.ChannelLiveness) && l.random.Float64() < n.reorder
 }
 
 func (n *network) transmit(l *link, f frame, late bool) {
 	due := n.w.now + 50*time.Microsecond + l.delay + time.Duration(l.random.Int64N(int64(n.latency+n.jitter)))
-	if lag := l.lag[f.channel]; lag > 0 {
+	if lag := l.lag[kindOf(f.channel)]; lag > 0 {
 		due += lag // nearly in order among themselves
 	} else if late {
 		due += time.Duration(l.random.Int64N(int64(time.Second)))
@@ -246,9 +246,10 @@ func (n *network) connect(a, b *node) {
 		return
 	}
 	c.alive = true
-	a.enter(func() { a.store.PeerUp(b.id) })
+	version := min(a.format, b.format)
+	a.enter(func() { a.store.PeerUp(b.id, version) })
 	if b.up {
-		b.enter(func() { b.store.PeerUp(a.id) })
+		b.enter(func() { b.store.PeerUp(a.id, version) })
 	}
 }
 

@@ -33,6 +33,7 @@ type node struct {
 	diskID uint64
 	// diskCount is how many disks the node has had.
 	diskCount uint64
+	format    uint16 // the version of its program, by the frames that it speaks
 	// knowsLoss: the disks are empty because what the node had is known to be lost.
 	knowsLoss bool
 	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
@@ -40,6 +41,7 @@ type node struct {
 	former *formerDisk // may come back; nil: none
 	// wasDoubled: a second process of it ran. gone: it was such a process, and is no more.
 	wasDoubled, gone bool
+	leaving          bool // it was taken out of the membership though it is well, and is not back
 	noCopy           bool // it has found out that nobody has a copy
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
@@ -320,6 +322,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		safety = replica.ReadQuorum
 	}
 	seed := n.random.Uint64()
+	machines := rand.New(rand.NewPCG(seed, 3)) // after a snapshot there is another machine, which must not draw the same IDs of leases
 	return replica.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
@@ -333,7 +336,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
 			m, err := replica.OpenMachine(replica.MachineOptions{
 				Engine: engine,
-				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 3)), MinLeaseTTLSeconds: 1},
+				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1},
 				Store:  mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4}, Bootstrap: config,
 			})
 			n.machine = m
@@ -424,7 +427,9 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 		n.gateway.HandleMessage(from, channel, payload)
 		return
 	}
-	n.store.Receive(from, channel, payload)
+	if n.understands(channel) {
+		n.store.Receive(from, channel, payload)
+	}
 	n.store.ReceiveDone()
 }
 

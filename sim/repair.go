@@ -159,7 +159,7 @@ func (w *world) lookWhole() {
 		return
 	}
 	for _, n := range w.nodes {
-		n.hurt = n.damage.why != ""
+		n.hurt, n.leaving = n.damage.why != "", false
 	}
 	w.mark("whole again")
 }
@@ -171,7 +171,7 @@ func (w *world) whole() bool {
 		return false
 	}
 	for _, n := range w.nodes {
-		if !n.up || n.replica.Standing() != "member" || !leader.places(n) || n.damage.stale {
+		if !n.up || n.replica.Applied() < w.changedAt || n.replica.Standing() != "member" || !leader.places(n) || n.damage.stale {
 			return false
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/sim/history"
 )
 
@@ -30,6 +31,7 @@ type world struct {
 	history history.History
 
 	switchingUntil time.Duration // a switch of quorums is under way
+	changedAt      uint64        // the entry of the last change of a membership that was well, or one before it
 	contest        *contest      // in progress; nil: none
 	plot           *plot         // in progress; nil: none
 	leaders        map[consensus.Term]string
@@ -76,7 +78,7 @@ func newWorld(p Plan, o RunOptions) *world {
 	w.gone = w.source(sourceGone, 0)
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
-		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1)}
+		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: replica.FormatNewest}
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
 		n.newDisks()

@@ -22,6 +22,7 @@ const (
 	ChannelResponse  Channel = 4
 	ChannelIdentity  Channel = 5
 	ChannelMarks     Channel = 6
+	ChannelMarked    Channel = 7
 )
 
 // PeerInfo is what a peer said about itself when it was connected to.

@@ -99,4 +99,10 @@ var paxosMutations = []Mutation{
 		Old: "\t\t\tlost = append(lost, s.index)\n",
 		New: "",
 	},
+	{
+		Name: "paxos/lease-after-transfer", Breaks: "a leader that hands over reads from memory until it hears of its successor, which was elected in spite of all promises",
+		File: "consensus/paxos/status.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
+		Old: "s.LeaseForbidden = l.transferred || l.changing",
+		New: "s.LeaseForbidden = l.changing",
+	},
 }

@@ -63,4 +63,10 @@ var raftMutations = []Mutation{
 		Old: "pos := n - (n/2 + 1)",
 		New: "pos := n - (n+1)/2 + n%2",
 	},
+	{
+		Name: "raft/lease-after-transfer", Breaks: "a leader that hands over reads from memory until it hears of its successor, which was elected in spite of all promises",
+		File: "consensus/raft/status.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 400,
+		Old: "s.BarrierIndex, s.LeaseForbidden = c.lead.barrier, c.lead.transferred",
+		New: "s.BarrierIndex = c.lead.barrier",
+	},
 }

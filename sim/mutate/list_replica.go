@@ -124,4 +124,10 @@ var replicaMutations = []Mutation{
 		Old: "\t\tr.refused = refusedProposal{data: data, seq: seq}\n",
 		New: "",
 	},
+	{
+		Name: "replica/newest-format-for-all", Breaks: "nodes of an older version are sent frames of the newest one",
+		File: "replica/round.go", Verdicts: noticed, Seeds: 200,
+		Old: "channel, marked := ChannelConsensus, s.speaks(node) >= formatMarks",
+		New: "channel, marked := ChannelConsensus, s.formats[node] > 0",
+	},
 }

@@ -1,0 +1,29 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// The versions of the frames between nodes that this package speaks; a version says what a receiver understands, and both sides of a connection
+// use the highest that both know. A frame whose layout changes gets a new channel, so that no frame is ever taken for one of another version, and
+// a channel that a node does not know is refused and counted. What a version adds:
+//
+//	2  consensus frames name the sender's disk
+//	3  they also say how far it is written (ChannelMarked instead of ChannelConsensus), and nodes tell each other so (ChannelMarks)
+const (
+	FormatOldest uint16 = 2
+	FormatNewest uint16 = 3
+
+	formatMarks uint16 = 3
+)
+
+// speaks returns the version that is used with the node; before the first connection it is the oldest.
+func (s *Store) speaks(node kv.NodeID) uint16 { return max(s.formats[node], FormatOldest) }
+
+// unknownChannel is what is said about a frame that a newer version may have sent.
+func unknownChannel(channel byte) error {
+	return fmt.Errorf("replica: a frame came on channel %d, which this version does not know (it speaks versions %d to %d of the frames between nodes): "+
+		"the sender is newer and should have noticed; report it", channel, FormatOldest, FormatNewest)
+}

@@ -1,0 +1,94 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// Faults that ask the leader's core for something that nobody asks for in production yet.
+const (
+	// FaultChurn takes replicas that are well out of the membership, or their votes: one, or, if so many can be missing and Amount is above 0.7,
+	// two at a time; below 0.5 they stay as learners. The driver takes them in again. They are never the leader, nor become it meanwhile:
+	// drivers plan no changes that take out who leads.
+	FaultChurn FaultKind = "churn"
+	// FaultTransfer has the leader hand over to another voter.
+	FaultTransfer FaultKind = "transfer"
+)
+
+func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
+	switch f.Kind {
+	case FaultChurn:
+		w.atLeader(20, func(leader *node) bool { return w.churn(leader, f.Amount, random) })
+	case FaultTransfer:
+		w.atLeader(20, func(leader *node) bool {
+			to := w.others(leader, 0)[random.IntN(len(w.nodes)-1)]
+			if to.leaving || !to.up || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
+				return true
+			}
+			done := leader.core.TransferLeader(to.core.Status().Replica) == nil
+			if done {
+				w.mark("leadership handed over")
+			}
+			return done
+		})
+	default:
+		return false
+	}
+	return true
+}
+
+// atLeader lets the leader's core be asked for something, between two rounds, until it does it or the attempts are used up.
+func (w *world) atLeader(attempts int, ask func(leader *node) bool) {
+	if w.ended || attempts == 0 {
+		return
+	}
+	leader := w.leader()
+	if leader == nil || leader.driving || !ask(leader) {
+		w.after(10*time.Millisecond, func() { w.atLeader(attempts-1, ask) })
+		return
+	}
+	// The driver looks at a core when there was something for it: a connection broke, for example.
+	leader.enter(func() { leader.store.PeerDown(w.others(leader, 0)[0].id, false) })
+}
+
+// churn changes the membership. Who is out of it counts as lost until the cluster is whole again: what may be lost beside it is as much as if its
+// data were gone.
+func (w *world) churn(leader *node, amount float64, random *rand.Rand) bool {
+	count := 1
+	if amount > 0.7 && len(w.nodes) >= 5 {
+		count = 2
+	}
+	out := slices.Clone(w.nodes)
+	random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	own := slices.Index(out, leader)
+	out = slices.Delete(out, own, own+1)[:count]
+	w.lookWhole()
+	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() {
+		return true // not now
+	}
+	target := leader.core.Status().Config.Clone()
+	for _, n := range out {
+		id := n.core.Status().Replica
+		target.Voters = slices.DeleteFunc(target.Voters, func(other consensus.ReplicaID) bool { return other == id })
+		if amount < 0.5 {
+			target.Learners = append(target.Learners, id)
+		}
+	}
+	slices.Sort(target.Learners)
+	at := uint64(leader.core.Status().Last) + 1
+	if leader.core.ProposeConfig(target) != nil {
+		return false
+	}
+	w.changedAt = max(at, uint64(leader.core.Status().Last))
+	for _, n := range out {
+		n.hurt, n.leaving = true, true
+	}
+	w.mark("membership changed while all was well")
+	if w.reading() {
+		w.line("node %d | changes the membership to %s", leader.id, target)
+	}
+	return true
+}

@@ -245,6 +245,10 @@ func (n *node) Propose(req *kv.Request, done func(*kv.Response, uint64, error)) 
 	n.mu.Unlock()
 }
 
+func (n *node) ProposeHere(req *kv.Request, done func(*kv.Response, uint64, error)) {
+	n.Propose(req, done)
+}
+
 func (n *node) ReadIndex(done func(uint64, error)) {
 	if !n.IsLeader() {
 		done(0, kv.ErrNotLeader)

@@ -177,8 +177,13 @@ func (g *Gateway) readAtLeader(c *Call) {
 
 func (g *Gateway) write(c *Call) {
 	if g.shard.IsLeader() {
-		if g.track(c) {
+		switch {
+		case !g.track(c):
+		case c.Req.Kind == kv.KindLeaseKeepAlive: // of a stream, which may bring more at once
 			g.propose(c)
+		default:
+			g.metrics.localWrites.Add(1)
+			g.shard.ProposeHere(c.Req, c.proposed)
 		}
 		return
 	}

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -13,29 +14,42 @@ import (
 // effect. done is called exactly once, from the driver's goroutine or at once, and must not
 // block. kv.ErrNotLeader means that the request certainly had and will have no effect.
 func (r *Replica) Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) {
+	if r.queued(req, done) {
+		r.store.kick()
+	}
+}
+
+// ProposeHere is Propose for a caller who brings one request and does nothing else meanwhile: it may do the round itself.
+func (r *Replica) ProposeHere(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) {
+	if r.queued(req, done) {
+		runtime.Gosched() // others that were woken together with this one bring their requests first
+		r.store.roundHere()
+	}
+}
+
+// queued puts a request into the inbox, and tells whether that calls for a round.
+func (r *Replica) queued(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) bool {
 	s := r.store
 	if err := s.stopped(); err != nil {
 		done(nil, 0, err)
-		return
+		return false
 	}
 	if !r.serving.Load() {
 		done(nil, 0, kv.ErrNotLeader)
-		return
+		return false
 	}
 	if s.queued.Add(1) > int64(s.opts.MaxQueued) {
 		s.queued.Add(-1)
 		done(nil, 0, kv.ErrTooManyRequests)
-		return
+		return false
 	}
 	if !s.inbox.addRequest(request{replica: r, req: req, done: done}) {
 		s.queued.Add(-1)
 		done(nil, 0, kv.ErrStopped)
-		return
+		return false
 	}
 	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
-	if !r.full.Load() {
-		s.roundHere()
-	}
+	return !r.full.Load()
 }
 
 // evaluate turns queued requests into effects, and the effects into one proposal.

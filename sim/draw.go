@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed.
+// PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed. With workloads or kinds of faults given there are no scenes.
 type PlanOptions struct {
 	Protocol Protocol
 	Engine   EngineKind // default: Memory

@@ -105,7 +105,7 @@ func (n *network) accepts(from, to *node) bool {
 // loses tells whether a frame of the channel is one of those that a fault has the sender's buffer refuse.
 func (n *network) loses(from, to *node, channel byte) bool {
 	l := n.link(from, to)
-	if l.lose == 0 || channel != replica.ChannelConsensus {
+	if l.lose == 0 || kindOf(channel) != replica.ChannelConsensus {
 		return false
 	}
 	l.lose--

@@ -23,7 +23,7 @@ type scene struct {
 }
 
 // sceneShare: one run in so many is a scene.
-const sceneShare = 6
+const sceneShare = 5
 
 var scenes = []scene{
 	{

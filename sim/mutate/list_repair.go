@@ -1,5 +1,7 @@
 package main
 
+import "github.com/quoratedb/quorate/sim"
+
 // repairMutations break what brings lost replicas back; see docs/decisions/0012-lost-replicas.md.
 var repairMutations = []Mutation{
 	{
@@ -36,7 +38,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",
-		File: "replica/group.go", Verdicts: noticed, Seeds: 500,
+		File: "replica/group.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 500,
 		Old: "\t\tif r.held() {\n\t\t\tm.staged.discard() // it is",
 		New: "\t\tif false {\n\t\t\tm.staged.discard() // it is",
 	},

@@ -174,6 +174,7 @@ var faultRanges = []faultRange{
 	{FaultStaleDisk, 1, 2 * time.Second, between(0, 1), majority},
 	{FaultChurn, 1.5, 0, between(0, 1), majority},
 	{FaultTransfer, 1.5, 0, nil, several},
+	{FaultStop, 1, time.Second, nil, nil},
 	{FaultOtherVersion, 1.5, time.Second, nil, several},
 	{FaultDouble, 0.7, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},

@@ -61,6 +61,7 @@ func (d *pebbleDisks) close() {
 }
 
 func (d *pebbleDisks) check() error               { return nil }
+func (d *pebbleDisks) stopped() error             { return d.log.Sync() }
 func (d *pebbleDisks) stagedFiles() replica.Files { return diskFiles{d} }
 
 // diskFiles are staged snapshots on the node's own file system: package lsm writes and ingests them there.

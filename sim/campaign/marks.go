@@ -45,6 +45,7 @@ var knownMarks = []string{
 	"snapshot installed",
 	"snapshot sent",
 	"stopped by its disk",
+	"stopped in order",
 	"sync that lies",
 	"upgraded",
 	"void entry",

@@ -84,7 +84,7 @@ func (w *world) inject(i int, f *Fault) {
 	if w.reading() {
 		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
 	}
-	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectStale, w.injectDouble, w.injectMember, w.injectVersion, w.injectStop, w.injectNode, w.injectDisk, w.injectDamage} {
+	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectStale, w.injectDouble, w.injectMember, w.injectVersion, w.injectStop, w.injectFile, w.injectNode, w.injectDisk, w.injectDamage} {
 		if inject(f, n, random) {
 			return
 		}

@@ -511,7 +511,7 @@ func (n *node) stoppedByItself() {
 	if n.repaired(err) {
 		return
 	}
-	if !n.excused {
+	if !n.excused && !n.hasNoPower() {
 		n.w.fail(Crash, "node %d stopped without a fault that explains it: %v", n.id, err)
 		return
 	}
@@ -524,7 +524,11 @@ func (n *node) stoppedByItself() {
 
 // openFailed deals with a process that did not start.
 func (n *node) openFailed(err error) {
-	if !n.repaired(err) {
+	switch {
+	case n.hasNoPower():
+		n.disks.crash(nil)
+		n.w.after(time.Millisecond, n.start)
+	case !n.repaired(err):
 		n.w.fail(Crash, "node %d does not start: %v", n.id, err)
 	}
 }

@@ -5,6 +5,7 @@ package campaign
 var knownMarks = []string{
 	"bank read",
 	"bank transfer",
+	"bit flipped in a file",
 	"compacted",
 	"compaction",
 	"connection broke",

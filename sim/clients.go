@@ -230,7 +230,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			}
 			lost.answered = true
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
-			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 {
+			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !n.hasNoPower() {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
 			if errors.Is(err, kv.ErrTimeout) && w.plan.harmless() {

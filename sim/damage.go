@@ -60,6 +60,10 @@ func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
 
 // rotRows lets some rows of the state rot.
 func (w *world) rotRows(n *node, random *rand.Rand, count int, why string) {
+	if d, real := n.disks.(*pebbleDisks); real {
+		w.rotFile(n, d, random, why)
+		return
+	}
 	d, ok := n.disks.(*memoryDisks)
 	if !ok || !n.up {
 		return

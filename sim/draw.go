@@ -139,7 +139,10 @@ func between(low, high float64) func(*rand.Rand) float64 {
 }
 
 func several(p *Plan) bool { return p.Nodes > 1 }
-func quorum(p *Plan) bool  { return p.ReadQuorum }
+
+// realDisks: the log and the engine are those of production.
+func realDisks(p *Plan) bool { return p.Engine == Pebble }
+func quorum(p *Plan) bool    { return p.ReadQuorum }
 
 // majority: one node can be lost.
 func majority(p *Plan) bool { return p.Nodes > 2 }
@@ -181,6 +184,8 @@ var faultRanges = []faultRange{
 	{FaultStaleDisk, 1, 2 * time.Second, between(0, 1), majority},
 	{FaultChurn, 1.5, 0, between(0, 1), majority},
 	{FaultTransfer, 1.5, 0, nil, several},
+	{FaultCrashFile, 2, time.Second, between(1, 300), realDisks},
+	{FaultStop, 1, time.Second, nil, nil},
 	{FaultOtherVersion, 1.5, time.Second, nil, several},
 	{FaultDouble, 0.7, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},

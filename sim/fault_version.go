@@ -20,18 +20,25 @@ func (w *world) injectVersion(f *Fault, n *node, random *rand.Rand) bool {
 	if w.double != nil || slices.ContainsFunc(w.nodes, func(other *node) bool { return other.damage.stale }) {
 		return true
 	}
-	if n.format = replica.FormatNewest + replica.FormatOldest - n.format; n.format == replica.FormatOldest {
+	if !n.up {
+		return true
+	}
+	if n.nextFormat = replica.FormatNewest + replica.FormatOldest - n.format; n.nextFormat == replica.FormatOldest {
 		w.mark("downgraded")
 	} else {
 		w.mark("upgraded")
 	}
-	w.power(f, n, random)
+	if random.IntN(2) == 0 {
+		w.stopInOrder(f, n, random)
+	} else {
+		w.power(f, n, random)
+	}
 	return true
 }
 
 // mixed tells whether a node runs an older version.
 func (w *world) mixed() bool {
-	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.format != replica.FormatNewest })
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return min(n.format, n.nextFormat) != replica.FormatNewest })
 }
 
 // understands tells whether a process of the node's version knows the channel. What it does not know it drops.

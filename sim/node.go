@@ -34,6 +34,8 @@ type node struct {
 	// diskCount is how many disks the node has had.
 	diskCount uint64
 	format    uint16 // the version of its program, by the frames that it speaks
+	// nextFormat is that of the program which is started next.
+	nextFormat uint16
 	// knowsLoss: the disks are empty because what the node had is known to be lost.
 	knowsLoss bool
 	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
@@ -273,7 +275,7 @@ func (n *node) start() {
 	n.fuse, n.failed, n.excused, n.jobs, n.streams = 0, nil, false, nil, nil
 	n.woken, n.driving, n.roundAt, n.current = false, false, 0, nil
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
-	n.frozenUntil = 0
+	n.frozenUntil, n.format = 0, n.nextFormat
 	if err := n.open(); err != nil {
 		n.openFailed(err)
 		return
@@ -516,7 +518,7 @@ func (n *node) stoppedByItself() {
 	if n.repaired(err) {
 		return
 	}
-	if !n.excused {
+	if !n.excused && !n.hasNoPower() {
 		n.w.fail(Crash, "node %d stopped without a fault that explains it: %v", n.id, err)
 		return
 	}
@@ -529,7 +531,11 @@ func (n *node) stoppedByItself() {
 
 // openFailed deals with a process that did not start.
 func (n *node) openFailed(err error) {
-	if !n.repaired(err) {
+	switch {
+	case n.hasNoPower():
+		n.disks.crash(nil)
+		n.w.after(time.Millisecond, n.start)
+	case !n.repaired(err):
 		n.w.fail(Crash, "node %d does not start: %v", n.id, err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 type pebbleDisks struct {
 	node   *node
 	fs     *vfs.MemFS
+	cut    powerCut // at a file operation
 	log    *wal.Log
 	engine *lsm.Engine
 	staged int // number of the last directory for a snapshot
@@ -33,34 +34,38 @@ func (d *pebbleDisks) open() (*simLog, *simEngine, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: d.fs, SegmentBytes: 16 << 10, Inline: true}); err != nil {
+	fs := d.cut.wrap(d.fs)
+	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: fs, SegmentBytes: 16 << 10, Inline: true}); err != nil {
 		return nil, nil, err
 	}
-	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: d.fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {
+	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {
 		return nil, nil, err
 	}
 	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
 }
 
 func (d *pebbleDisks) crash(random *rand.Rand) {
-	clone := vfs.CrashCloneCfg{}
-	if random != nil {
-		clone = vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[random.IntN(3)], RNG: rand.New(rand.NewPCG(random.Uint64(), 1))}
+	found := d.cut.over()
+	if found == nil {
+		found = d.fs.CrashClone(crashClone(random))
 	}
-	old := d.fs
-	d.fs = old.CrashClone(clone)
+	d.fs = found
 	d.close()
 }
 
 // close ends the goroutines of the engine. They work on what the dead process would have written: nobody sees it.
 func (d *pebbleDisks) close() {
 	if d.engine != nil {
-		_ = errors.Join(d.engine.Close(), d.log.Close())
-		d.engine = nil
+		_ = d.engine.Close()
 	}
+	if d.log != nil {
+		_ = d.log.Close()
+	}
+	d.engine, d.log = nil, nil
 }
 
 func (d *pebbleDisks) check() error               { return nil }
+func (d *pebbleDisks) stopped() error             { return d.log.Sync() }
 func (d *pebbleDisks) stagedFiles() replica.Files { return diskFiles{d} }
 
 // diskFiles are staged snapshots on the node's own file system: package lsm writes and ingests them there.

@@ -78,7 +78,7 @@ func newWorld(p Plan, o RunOptions) *world {
 	w.gone = w.source(sourceGone, 0)
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
-		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: replica.FormatNewest}
+		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: replica.FormatNewest, nextFormat: replica.FormatNewest}
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
 		n.newDisks()

@@ -5,6 +5,7 @@ package campaign
 var knownMarks = []string{
 	"bank read",
 	"bank transfer",
+	"bit flipped in a file",
 	"clients come back to a deposed leader",
 	"compacted",
 	"compaction",
@@ -49,6 +50,7 @@ var knownMarks = []string{
 	"snapshot installed",
 	"snapshot sent",
 	"stopped by its disk",
+	"stopped in order",
 	"sync that lies",
 	"turn ended as planned",
 	"turn took too long",

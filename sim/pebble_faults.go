@@ -1,0 +1,130 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// FaultCrashFile cuts Node's power at the Amount-th operation from now by which its log or its engine changes a file or makes it durable, whichever of
+// their goroutines it comes from. For the real log and engine only. What the process does afterwards is not on the disk, and it learns of
+// nothing that it could acknowledge: all further operations fail.
+const FaultCrashFile FaultKind = "crash-file"
+
+var errPowerCut = errors.New("sim: the power was cut")
+
+// powerCut takes the picture that a crash at a file operation leaves.
+type powerCut struct {
+	mu     sync.Mutex
+	fuse   int // operations; 0: none is planned
+	random *rand.Rand
+	found  *vfs.MemFS // what was found after the cut; nil: there was none
+}
+
+// plan has the power cut at one of the next operations, unless that is planned already.
+func (p *powerCut) plan(operations int, random *rand.Rand) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fuse == 0 && p.found == nil {
+		p.fuse, p.random = operations, random
+	}
+}
+
+// over forgets the cut, and returns what it left.
+func (p *powerCut) over() *vfs.MemFS {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.found
+	p.fuse, p.found = 0, nil
+	return found
+}
+
+func (p *powerCut) happened() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.found != nil
+}
+
+// wrap lets the cut happen in a file system.
+func (p *powerCut) wrap(fs *vfs.MemFS) vfs.FS {
+	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead || op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock {
+			return nil
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.found == nil && p.fuse > 0 {
+			if p.fuse--; p.fuse == 0 {
+				p.found = fs.CrashClone(crashClone(p.random))
+			}
+		}
+		if p.found != nil {
+			return errPowerCut
+		}
+		return nil
+	}))
+}
+
+// crashClone says what a crash leaves of what was not synced; a nil random: nothing.
+func crashClone(random *rand.Rand) vfs.CrashCloneCfg {
+	if random == nil {
+		return vfs.CrashCloneCfg{}
+	}
+	return vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[random.IntN(3)], RNG: rand.New(rand.NewPCG(random.Uint64(), 1))}
+}
+
+func (w *world) injectFile(f *Fault, n *node, random *rand.Rand) bool {
+	if f.Kind != FaultCrashFile {
+		return false
+	}
+	if d, ok := n.disks.(*pebbleDisks); ok && n.up {
+		d.cut.plan(max(1, int(f.Amount)), survival(random))
+		n.crashPlan = crashPlan{down: f.Duration}
+	}
+	return true
+}
+
+// hasNoPower tells whether the node's power was cut at a file operation.
+func (n *node) hasNoPower() bool {
+	d, ok := n.disks.(*pebbleDisks)
+	return ok && d.cut.happened()
+}
+
+// rotFile flips a bit somewhere in a table of the engine.
+func (w *world) rotFile(n *node, d *pebbleDisks, random *rand.Rand, why string) {
+	if !n.up {
+		return
+	}
+	names, err := d.fs.List("state")
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, ".sst") })
+	slices.Sort(names)
+	if err != nil || len(names) == 0 || !w.mayDamage(n, why) {
+		return
+	}
+	if err := flipBit(d.fs, "state/"+names[random.IntN(len(names))], random); err != nil {
+		w.fail(Crash, "a file of node %d could not be damaged: %v", n.id, err)
+	}
+	w.mark("bit flipped in a file")
+}
+
+func flipBit(fs *vfs.MemFS, name string, random *rand.Rand) error {
+	file, err := fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() > 0 {
+		at, one := random.Int64N(info.Size()), make([]byte, 1)
+		if _, err = file.ReadAt(one, at); err == nil {
+			one[0] ^= 1 << random.IntN(8)
+			_, err = file.WriteAt(one, at)
+		}
+	}
+	return errors.Join(err, file.Sync(), file.Close())
+}

@@ -16,11 +16,15 @@ import (
 
 // both sends a request to both systems and compares.
 func (d *differential) both(m method, request proto.Message) (etcd, quorate answer) {
-	in, err := proto.Marshal(request)
+	return d.bothRaw(m, request, d.encode(request), m.name+" "+prototext.MarshalOptions{}.Format(request))
+}
+
+func (d *differential) encode(m proto.Message) []byte {
+	out, err := proto.Marshal(m)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return d.bothRaw(m, request, in, m.name+" "+prototext.MarshalOptions{}.Format(request))
+	return out
 }
 
 // bothRaw does the same with bytes; request is what they mean, if anything.
@@ -52,10 +56,7 @@ func (d *differential) bothRaw(m method, request proto.Message, in []byte, text 
 func (d *differential) catchUp(member int) {
 	ctx, cancel := d.limit()
 	defer cancel()
-	in, err := proto.Marshal(&pb.RangeRequest{Key: []byte("any")})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	in := d.encode(&pb.RangeRequest{Key: []byte("any")})
 	if a := d.quorate.ask(ctx, member, methodRange, in); a.err != nil {
 		d.t.Fatal(a.err)
 	}

@@ -281,11 +281,7 @@ func (d *differential) mutated() {
 	case 4:
 		m, request = methodTimeToLive, &pb.LeaseTimeToLiveRequest{ID: d.leaseOrNonsense(), Keys: d.flip(2)}
 	}
-	in, err := proto.Marshal(request)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	in = d.mutate(in)
+	in := d.mutate(d.encode(request))
 	meant := request.ProtoReflect().New().Interface()
 	if err := proto.Unmarshal(in, meant); err == nil {
 		if t, ok := meant.(*pb.TxnRequest); ok && panicsEtcd(t) {

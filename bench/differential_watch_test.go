@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 )
@@ -140,6 +143,20 @@ func (w *watches) act() {
 
 func (w *watches) create() {
 	d := w.d
+	r := w.request()
+	if d.flip(3) {
+		w.mutated(r)
+		return
+	}
+	if r.StartRevision > 0 && r.StartRevision < d.compacted {
+		d.compactedWatch(r)
+		return
+	}
+	w.created(r)
+}
+
+func (w *watches) request() *pb.WatchCreateRequest {
+	d := w.d
 	key := d.key()
 	r := &pb.WatchCreateRequest{Key: key, RangeEnd: d.end(key), PrevKv: d.flip(2), Fragment: d.flip(4), ProgressNotify: d.flip(4)}
 	if d.flip(2) {
@@ -151,11 +168,58 @@ func (w *watches) create() {
 	if d.flip(6) {
 		r.WatchId = d.chance.Int64N(40) - 3
 	}
-	if r.StartRevision > 0 && r.StartRevision < d.compacted {
-		d.compactedWatch(r)
-		return
+	return r
+}
+
+// mutated sends a request of which some bytes were changed on streams of its own, and then one that is answered for sure. What comes until
+// then must be the same.
+func (w *watches) mutated(r *pb.WatchCreateRequest) {
+	d := w.d
+	const last = 4711
+	in := d.encode(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}})
+	in = d.mutate(in)
+	after := d.encode(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("last"), WatchId: last}}})
+	d.catchUpAll()
+	member := d.chance.IntN(len(d.quorate.connections))
+	etcd, quorate := w.untilCreated(d.etcd, 0, last, in, after), w.untilCreated(d.quorate, member, last, in, after)
+	if etcd != quorate && !(complaint(etcd) && complaint(quorate)) {
+		d.differ("watch requests of the bytes "+quoted(in), etcd, quorate)
 	}
-	w.created(r)
+}
+
+// untilCreated is what a stream answers to requests until a watch is created, or the stream ends: which watches are created and
+// refused. What they get depends on time.
+func (w *watches) untilCreated(s *system, member int, last int64, requests ...[]byte) string {
+	ctx, cancel := w.d.limit()
+	defer cancel()
+	m := method{name: pb.Watch_Watch_FullMethodName}
+	stream, err := s.connections[member].NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, m.name, grpc.ForceCodec(raw{}))
+	if err != nil {
+		w.d.t.Fatal(err)
+	}
+	for _, in := range requests {
+		if err := stream.SendMsg(&in); err != nil && !errors.Is(err, io.EOF) {
+			w.d.t.Fatal(err)
+		}
+	}
+	var text strings.Builder
+	for {
+		var out []byte
+		if err := stream.RecvMsg(&out); err != nil {
+			fmt.Fprintf(&text, "%v", err)
+			return text.String()
+		}
+		var r pb.WatchResponse
+		if err := proto.Unmarshal(out, &r); err != nil {
+			w.d.t.Fatal(err)
+		}
+		if r.Created {
+			fmt.Fprintf(&text, "watch %d at revision %d, refused: %v %s; ", r.WatchId, r.Header.GetRevision(), r.Canceled, r.CancelReason)
+		}
+		if r.Created && r.WatchId == last {
+			return text.String()
+		}
+	}
 }
 
 // compactedWatch has streams of its own: those on which a compaction has ended a watch are told no progress any more by etcd.

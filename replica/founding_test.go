@@ -33,6 +33,27 @@ func TestInterruptedFounding(t *testing.T) {
 	}
 }
 
+// TestLateFounders starts the nodes of a new cluster with quorums above a majority one after the other: a majority must not begin without those
+// it needs, for they would wait for a leader, and the majority for them.
+func TestLateFounders(t *testing.T) {
+	for _, quorums := range []paxosQuorums{{phase1: 4, phase2: 2}, {phase1: 2, phase2: 4}, {phase1: 5, phase2: 1}, {phase1: 1, phase2: 5}, {}} {
+		for early := range 5 {
+			w := newWorld(t, worldOptions{seed: uint64(early), nodes: 5, paxos: &quorums})
+			for i, n := range w.nodes {
+				if i == early || i == 4 {
+					w.run(2*time.Second, func() bool { return false })
+				}
+				if err := n.start(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !w.run(20*time.Second, w.whole) {
+				t.Fatalf("quorums %+v, %d nodes early: the cluster does not begin: %v %s", quorums, early, w.err, w.describe())
+			}
+		}
+	}
+}
+
 func startAll(t *testing.T, w *world) {
 	t.Helper()
 	for _, n := range w.nodes {

@@ -15,7 +15,7 @@ import (
 // Who a replica is. A node that finds its disk empty cannot know whether it is new or has lost what it had: it asks the
 // others before its core takes part in anything. See docs/decisions/0012-lost-replicas.md.
 //
-//	new ──── a leader: nobody has your place; or more than half of the nodes are new ───> member
+//	new ──── a leader: nobody has your place; or as many nodes as a quorum are new ─────> member
 //	 │                                                                                       │
 //	 └── your place belongs to another disk ──> lost ── a leader gave this disk an ID ──> member
 //	                                              ▲                                          │
@@ -303,7 +303,7 @@ func (r *Replica) considerIdentity(now time.Duration) {
 		r.askAll() // the last words: the others may not have heard yet that this one has nothing
 		r.store.opts.Transport.Flush()
 		r.store.fail(fmt.Errorf("group %d: %w: restore the cluster from a backup", r.group, ErrNoCopy))
-	case isNew && lost == 0 && 2*(fresh+1) > nodes && (all || now-r.store.opened >= promiseDuration(r.store.opts)):
+	case isNew && lost == 0 && fresh+1 >= r.store.opts.Founders && (all || now-r.store.opened >= promiseDuration(r.store.opts)):
 		// Whoever has lost something shows that there was a cluster. Nobody votes before the promises of an earlier
 		// process have ended, so this wait costs nothing.
 		r.saveIdentity(r.self)

@@ -29,6 +29,9 @@ type Options struct {
 	// Nodes are all nodes of the cluster, this one included. The position in the
 	// slice, counted from 1, is the replica ID in shard 1.
 	Nodes []kv.NodeID
+	// Founders is how many of them, this one included, must have nothing at the same moment until they take the cluster for a new one:
+	// at least as many as the largest quorum, for only a leader lets those in that come later. Default and least: more than half.
+	Founders int
 
 	Log       storage.Log
 	Engine    storage.Engine
@@ -114,6 +117,7 @@ func (o Options) WithDefaults() Options {
 	if o.Files == nil {
 		o.Files = systemFiles{}
 	}
+	o.Founders = max(o.Founders, len(o.Nodes)/2+1)
 	if len(o.Groups) == 0 {
 		o.Groups = []consensus.GroupID{consensus.GroupID(kv.SystemShard)}
 	}

@@ -216,7 +216,7 @@ func (n *simNode) start() error {
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
 		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
 		Disk: n.disk, Lost: n.lost,
-		OutOfOrderLog: n.w.options.paxos != nil,
+		Founders: n.w.options.paxos.largest(), OutOfOrderLog: n.w.options.paxos != nil,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
 			if err == nil && n.w.options.wrap != nil {
@@ -423,4 +423,12 @@ func (w *world) heal() error {
 func (w *world) quorumsAreProper() bool {
 	q := w.options.paxos
 	return q == nil || w.options.nodes == 1 || max(q.phase1, q.phase2) < w.options.nodes
+}
+
+// largest is the size of the larger quorum; 0 for a majority.
+func (q *paxosQuorums) largest() int {
+	if q == nil {
+		return 0
+	}
+	return max(q.phase1, q.phase2)
 }

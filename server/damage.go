@@ -38,6 +38,9 @@ func Repairs(options Options, err error) bool {
 	return options.WithDefaults().repairs() && Damaged(err)
 }
 
+// lostDataAdvice is where to read on; many of these errors name it themselves.
+const lostDataAdvice = `"A node that lost its data" in docs/operations.md`
+
 // noRepair adds to the error of a node that does not mend itself why not.
 func (o Options) noRepair(err error) error {
 	switch {
@@ -45,8 +48,10 @@ func (o Options) noRepair(err error) error {
 		return err
 	case len(o.Cluster.Members) == 1:
 		return fmt.Errorf("%w; no other replica has a good copy: put the files back as they were, or restore from a backup", err)
+	case strings.Contains(err.Error(), lostDataAdvice):
+		return fmt.Errorf("%w; with --auto-repair=false nothing is done about it", err)
 	default:
-		return fmt.Errorf("%w; with --auto-repair=false nothing is done about it: see \"A node that lost its data\" in docs/operations.md", err)
+		return fmt.Errorf("%w; with --auto-repair=false nothing is done about it: see %s", err, lostDataAdvice)
 	}
 }
 

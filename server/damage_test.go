@@ -2,9 +2,11 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,4 +179,19 @@ func TestDamagedIdentity(t *testing.T) {
 	other := options
 	other.Cluster.Token = "another"
 	wantRefusal(t, other, ErrOtherCluster, "another --data-dir")
+}
+
+// TestAdviceOfANodeThatDoesNotRepair: the reader is sent to the guide once, whoever wrote the error.
+func TestAdviceOfANodeThatDoesNotRepair(t *testing.T) {
+	options := optionsIn(t, t.TempDir())
+	options.Node.RefuseDamaged = true
+	for _, err := range []error{
+		ErrCorruptIdentity,
+		fmt.Errorf("%w: a segment is gone; see %s", storage.ErrCorrupt, lostDataAdvice),
+	} {
+		text := options.noRepair(err).Error()
+		if strings.Count(text, lostDataAdvice) != 1 || !strings.Contains(text, "--auto-repair=false") {
+			t.Errorf("%q", text)
+		}
+	}
 }

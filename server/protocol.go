@@ -25,6 +25,12 @@ func (q Quorums) sizes(nodes int) (first, second int) {
 	return first, second
 }
 
+// largest is the size of the larger quorum.
+func (q Quorums) largest(nodes int) int {
+	first, second := q.sizes(nodes)
+	return max(first, second)
+}
+
 func (q Quorums) validate(protocol Consensus, nodes int) error {
 	if q == (Quorums{}) {
 		return nil

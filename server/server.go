@@ -161,7 +161,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 	return replica.Options{
 		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
-		NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
+		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
 		StagingDir:  filepath.Join(s.dir.Path, "staging"),
 

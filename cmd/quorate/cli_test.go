@@ -80,6 +80,20 @@ func TestCommands(t *testing.T) {
 
 // TestStatus: three nodes, of which one is asked, one is found, one is dead, and
 // a fourth that has never started.
+// TestLargeValue: how large a request may be is up to the nodes.
+func TestLargeValue(t *testing.T) {
+	fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
+	environment := []string{"QUORATE_ENDPOINTS=" + fake.Address()}
+	value := strings.Repeat("x", 3<<20)
+	if _, stderr, code := invoke(t, environment, value, "put", "large"); code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	stdout, stderr, code := invoke(t, environment, "", "get", "large", "--output", "json")
+	if code != 0 || !strings.Contains(stdout, value) {
+		t.Fatalf("exit %d, %d bytes: %s", code, len(stdout), stderr)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	first := startFake(t, fakeetcd.Options{MemberID: 0xa, LeaderID: 0xb, Protocol: "raft"})
 	second := startFake(t, fakeetcd.Options{MemberID: 0xb, LeaderID: 0xb, Protocol: "raft", Errors: []string{"NOSPACE"}})

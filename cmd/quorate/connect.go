@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"time"
@@ -37,6 +38,8 @@ func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, err
 		// up on the connection.
 		DialKeepAliveTime:    5 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
+		// How large a request may be is for the nodes to say (--max-request-bytes); the library's own limit is 2 MiB.
+		MaxCallSendMsgSize: math.MaxInt32,
 	})
 }
 

@@ -209,8 +209,8 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 	case !n.up:
 		w.after(c.latency(), func() { answer(nil, ErrConnection, 0, true) })
 		return
-	case w.now < n.frozenUntil:
-		w.push(event{at: n.frozenUntil, run: func() { c.arrive(n, conn, generation, req, answer) }})
+	case n.frozen():
+		n.whenAwake(func() { c.arrive(n, conn, generation, req, answer) })
 		return
 	}
 	life := n.life

@@ -153,8 +153,8 @@ func (n *network) arrive(f frame) {
 	case l.blocked > 0:
 		l.held = append(l.held, f)
 	case !f.to.up:
-	case n.w.now < f.to.frozenUntil:
-		n.w.push(event{at: f.to.frozenUntil, run: func() { n.arrive(f) }})
+	case f.to.frozen():
+		f.to.whenAwake(func() { n.arrive(f) })
 	default:
 		n.w.happened(traceDeliver, f.to.number(), uint64(f.from.id)<<8|uint64(f.channel), sum(f.payload))
 		f.to.enter(func() { f.to.receive(f.from.id, f.channel, f.payload) })
@@ -213,8 +213,8 @@ func (n *network) breakConn(a, b *node, quickly bool) {
 
 // tell lets one end find out that the connection broke.
 func (n *network) tell(c *conn, end, other *node, life uint64) {
-	if end.up && end.life == life && n.w.now < end.frozenUntil {
-		n.w.push(event{at: end.frozenUntil, run: func() { n.tell(c, end, other, life) }})
+	if end.up && end.life == life && end.frozen() {
+		end.whenAwake(func() { n.tell(c, end, other, life) })
 		return
 	}
 	c.told[side(end, other)] = true

@@ -47,6 +47,8 @@ type node struct {
 	noCopy           bool // it has found out that nobody has a copy
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
+	asleep      []func() // what came meanwhile, in order
+	waking      bool     // it is being dealt with
 	slow        slowness
 	damage      damage
 
@@ -192,6 +194,40 @@ func (n *node) roundLatency() time.Duration {
 	return 10*time.Microsecond + time.Duration(n.random.Int64N(int64(n.w.plan.wakeLatency())))
 }
 
+// frozen tells whether what comes for the node must wait: while its process does not run, and until everything that came before is dealt with.
+func (n *node) frozen() bool {
+	return n.w.now < n.frozenUntil || len(n.asleep) > 0 && !n.waking
+}
+
+// whenAwake does something as soon as the node is not frozen any more, after everything that came before.
+func (n *node) whenAwake(run func()) {
+	n.asleep = append(n.asleep, run)
+	if len(n.asleep) == 1 {
+		n.w.push(event{at: n.frozenUntil, run: n.awake})
+	}
+}
+
+func (n *node) awake() {
+	if n.w.now < n.frozenUntil { // it was paused again
+		n.w.push(event{at: n.frozenUntil, run: n.awake})
+		return
+	}
+	asleep := n.asleep
+	n.asleep, n.waking = nil, true
+	for _, run := range asleep {
+		run()
+	}
+	n.waking = false
+}
+
+// thaw ends a pause.
+func (n *node) thaw() {
+	n.frozenUntil = min(n.frozenUntil, n.w.now)
+	if len(n.asleep) > 0 && !n.waking {
+		n.awake()
+	}
+}
+
 func (n *node) planRound(at time.Duration) {
 	if n.roundAt == 0 || at < n.roundAt {
 		n.roundAt = at
@@ -275,7 +311,8 @@ func (n *node) start() {
 	n.fuse, n.failed, n.excused, n.jobs, n.streams = 0, nil, false, nil, nil
 	n.woken, n.driving, n.roundAt, n.current = false, false, 0, nil
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
-	n.frozenUntil, n.format = 0, n.nextFormat
+	n.format = n.nextFormat
+	n.thaw() // what came for an earlier process finds it gone
 	if err := n.open(); err != nil {
 		n.openFailed(err)
 		return

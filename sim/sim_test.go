@@ -13,7 +13,7 @@ import (
 
 var (
 	firstSeed  = flag.Uint64("first-seed", 1, "first seed of the random runs")
-	seedCount  = flag.Uint64("seeds", 120, "number of random runs")
+	seedCount  = flag.Uint64("seeds", 240, "number of random runs")
 	onlyFaults = flag.String("faults", "", "kinds of faults to use, separated by commas; all others are left out")
 	showTrace  = flag.Bool("trace", false, "print the trace of a run that fails")
 )
@@ -55,7 +55,7 @@ var leastPer100Runs = map[string]int{
 	"crash": 150, "crash at an effect": 60, "stopped by its disk": 20, "node lost its data": 5, "damage": 10, "replica rebuilt": 5, "whole again": 3,
 	"leader elected": 150, "node lost": 200, "connection broke": 300, "slow sync": 3, "work beside the rounds": 1000,
 	"snapshot installed": 8, "compaction": 50, "read under the lease": 500, "barrier asked": 500, "call forwarded": 1000,
-	"call tried again": 10, "writes of unknown outcome": 30, "watch detached": 5, "watch caught up from history": 10,
+	"call tried again": 10, "writes of unknown outcome": 30, "watch detached": 2, "watch caught up from history": 10,
 	"watch caught up from memory": 10, "watch events": 200, "acknowledged": 10000, "refused": 300, "unknown": 100,
 }
 

@@ -110,21 +110,25 @@ func (w *world) fail(v Verdict, format string, args ...any) {
 func (w *world) step() {
 	e := w.queue.pop()
 	w.now = e.at
-	if n := e.node; n != nil {
-		if !n.up || n.life != e.life {
-			return
-		}
-		if w.now < n.frozenUntil {
-			e.at = n.frozenUntil
-			w.push(e)
-			return
-		}
-		w.events++
-		n.enter(e.run)
+	if e.node != nil {
+		w.process(e)
 		return
 	}
 	w.events++
 	e.run()
+}
+
+// process lets an event of a node's process happen, unless the process is gone.
+func (w *world) process(e event) {
+	n := e.node
+	switch {
+	case !n.up || n.life != e.life:
+	case n.frozen():
+		n.whenAwake(func() { w.process(e) })
+	default:
+		w.events++
+		n.enter(e.run)
+	}
 }
 
 // maxEvents ends a run that goes round in circles without letting time pass.

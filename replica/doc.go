@@ -12,7 +12,7 @@
 // messages that may leave at once leave before the log is written, so that
 // followers write while the leader does; acknowledgements leave when the sync
 // is done; clients are answered when their entry is applied. What only tells others that
-// something is committed waits up to noticeDelay for a message that takes it along.
+// something is committed leaves after the answers, with other messages if there are any soon.
 //
 // A disk error stops the node: after a failed sync nothing is retried as if it
 // had worked.

@@ -226,8 +226,8 @@ func (s *Store) answer() {
 // a follower that catches up may be sent more than that in one round.
 const maxFrameBytes = 4 << 20
 
-// noticeDelay is how long the news of what is committed waits for a message that takes it along. Alone, it costs
-// a write here and, at every follower, a round and an answer, while the client already has the next request on its way.
+// noticeDelay is how long the news of what is committed waits at most for a message that takes it along: alone, it costs a
+// write to each follower before the goroutines of those who were answered get the processor. The run loop does not wait that long; see drive.
 const noticeDelay = 2 * time.Millisecond
 
 // holdBack tells whether the frame for the peer may wait.

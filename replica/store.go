@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,78 +159,6 @@ func promiseDuration(o Options) time.Duration {
 
 // Replica returns the node's replica of the group; nil if it has none.
 func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[group] }
-
-// Start runs rounds, in a goroutine or where their input arrives, until Close or a failure.
-func (s *Store) Start() {
-	s.timer = time.NewTimer(0)
-	s.started.Store(true)
-	s.workers.Go(s.run)
-}
-
-// run calls Round whenever something arrived or a tick is due.
-func (s *Store) run() {
-	defer s.timer.Stop()
-	for {
-		select {
-		case <-s.context.Done():
-			return
-		case <-s.wake:
-		case <-s.timer.C:
-		}
-		// The goroutines that were woken together with this one bring their requests first: one
-		// larger round instead of two.
-		runtime.Gosched()
-		s.driving.Lock()
-		for s.drive() {
-		}
-		s.driving.Unlock()
-		if s.Err() != nil {
-			return
-		}
-	}
-}
-
-// drive does a round, and tells whether there is more to do at once. The caller holds driving.
-func (s *Store) drive() (again bool) {
-	again = s.context.Err() == nil && s.Round()
-	s.timer.Reset(max(0, s.NextRound()-s.clock()))
-	return again
-}
-
-// maxRoundsHere bounds how long somebody who brings input is kept from what it did before: a client waits for its answer, a
-// connection to be read. What is left to do then is for the run loop.
-const maxRoundsHere = 4
-
-// roundHere does the round in the goroutine that brought the input, if nobody else is at it and nobody else waits: to wake the run loop
-// takes longer than the round. Otherwise the run loop gathers what comes from many.
-func (s *Store) roundHere() {
-	if !s.started.Load() || s.queued.Load() > 1 || !s.driving.TryLock() {
-		s.kick()
-		return
-	}
-	again := true
-	for i := 0; again && i < maxRoundsHere; i++ {
-		again = s.drive()
-	}
-	s.driving.Unlock()
-	if again {
-		s.kick()
-	}
-}
-
-// NextRound is when Round is due even if nothing arrives.
-func (s *Store) NextRound() time.Duration {
-	next := min(s.nextTick, s.live.Next())
-	if s.nextCampaign != 0 {
-		next = min(next, s.nextCampaign)
-	}
-	for i := range s.out {
-		if until := s.out[i].until; until != 0 {
-			next = min(next, until)
-		}
-	}
-	return next
-}
 
 // Close stops the driver and fails everything that waits with kv.ErrStopped. The log and
 // the engine stay open; they belong to the caller.

@@ -39,7 +39,7 @@ var mvccMutations = []Mutation{
 	},
 	{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
-		File: "storage/mvcc/scan.go", Verdicts: noticed, Seeds: 400,
+		File: "storage/mvcc/merge.go", Verdicts: noticed, Seeds: 400,
 		Old: "\t\tm.dirty = &m.active.entry().value\n",
 		New: "\t\tif !inFrozen || frozen != least {\n\t\t\tm.dirty = &m.active.entry().value\n\t\t}\n",
 	},

@@ -105,13 +105,13 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	return clients
 }
 
-// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders.
+// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders, or run second processes.
 func aim(p *Plan) []FaultKind {
 	random := rand.New(rand.NewPCG(p.Seed, sourceAim))
 	if random.IntN(8) != 0 || p.Nodes < 3 {
 		return nil
 	}
-	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise)}
+	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise, FaultDouble, FaultDouble)}
 }
 
 // addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
@@ -187,7 +187,7 @@ var faultRanges = []faultRange{
 	{FaultCrashFile, 2, time.Second, between(1, 300), realDisks},
 	{FaultStop, 1, time.Second, nil, nil},
 	{FaultOtherVersion, 1.5, time.Second, nil, several},
-	{FaultDouble, 0.7, 2 * time.Second, between(0, 1), majority},
+	{FaultDouble, 1, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
 	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
 	{FaultRefuse, 2, time.Second, between(0, 300), majority},
@@ -210,7 +210,7 @@ var faultRanges = []faultRange{
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
 // its data again, less else can go wrong.
-var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultDouble}
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk}
 
 const damageShare = 0.3 // of what other kinds have
 

@@ -58,6 +58,8 @@ func TestWatchFromPastPresentAndFuture(t *testing.T) {
 		second := try(writer.Put(within(t), prefix+"b", "2"))(t).Header.Revision
 		past := c.Watch(within(t), prefix, clientv3.WithPrefix(), clientv3.WithRev(first))
 		past2 := c.Watch(within(t), prefix, clientv3.WithPrefix(), clientv3.WithRev(first+1))
+		// A watch without a revision begins with what its node has: a read sees to it that this is everything.
+		try(c.Get(within(t), prefix))(t)
 		present := c.Watch(within(t), prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 		if response := <-present; !response.Created || response.Header.Revision < second {
 			t.Errorf("created: %+v", response)

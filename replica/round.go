@@ -222,7 +222,7 @@ func (s *Store) answer() {
 	s.finished = s.finished[:0]
 }
 
-// maxFrameBytes is about how large a frame gets; the transport refuses frames of more than 32 MiB, and
+// maxFrameBytes is about how large a frame gets; the transport refuses frames of more than 48 MiB, and
 // a follower that catches up may be sent more than that in one round.
 const maxFrameBytes = 4 << 20
 

@@ -116,11 +116,17 @@ func (s *Server) fail(err error) {
 	}
 }
 
+// maxFrameBytes bounds a frame between nodes. What can be proposed must fit: an entry that cannot be sent is never committed, nor anything
+// after it. One entry is the effects of one request (40 MiB at most, shard.Options.MaxRequestEffectBytes) on top of a round of 1 MiB, in a
+// frame that had 4 MiB before it.
+const maxFrameBytes = 48 << 20
+
 // openPeers starts the connections to the other nodes, and the driver.
 func (s *Server) openPeers() (err error) {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
 	instance := randomID()
 	transportOptions := transport.Options{
+		MaxFrameBytes: maxFrameBytes, MaxBufferBytes: 2 * maxFrameBytes,
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
 		MinFormatVersion: replica.FormatOldest, MaxFormatVersion: replica.FormatNewest,
 		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),

@@ -34,7 +34,7 @@ type Options struct {
 	// lease with more keys is emptied over several ticks and revisions. Default 100,000.
 	MaxKeysPerExpiry int
 	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
-	// beyond it the answer is kv.ErrRequestTooLarge. Default 64 MiB.
+	// beyond it the answer is kv.ErrRequestTooLarge. Default 40 MiB.
 	MaxRequestEffectBytes int
 }
 
@@ -62,7 +62,7 @@ func (o Options) WithDefaults() Options {
 		o.MaxKeysPerExpiry = 100_000
 	}
 	if o.MaxRequestEffectBytes == 0 {
-		o.MaxRequestEffectBytes = 64 << 20
+		o.MaxRequestEffectBytes = 40 << 20 // a log entry with it fits into one frame between nodes
 	}
 	return o
 }

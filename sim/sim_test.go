@@ -52,7 +52,7 @@ func TestSeeds(t *testing.T) {
 
 // leastPer100Runs is what must be covered, or a change of the simulator or of a workload has silently taken the point out of it.
 var leastPer100Runs = map[string]int{
-	"crash": 150, "crash at an effect": 60, "stopped by its disk": 20, "node lost its data": 5, "damage": 10, "replica rebuilt": 5, "whole again": 3,
+	"crash": 120, "crash at an effect": 40, "stopped by its disk": 20, "node lost its data": 5, "damage": 10, "replica rebuilt": 5, "whole again": 3,
 	"leader elected": 150, "node lost": 200, "connection broke": 300, "slow sync": 3, "work beside the rounds": 1000,
 	"snapshot installed": 8, "compaction": 50, "read under the lease": 500, "barrier asked": 500, "call forwarded": 1000,
 	"call tried again": 10, "writes of unknown outcome": 30, "watch detached": 2, "watch caught up from history": 10,

@@ -95,7 +95,7 @@ var paxosMutations = []Mutation{
 	},
 	{
 		Name: "paxos/lost-messages-not-repeated", Breaks: "an accept message that is lost is not sent again",
-		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
+		File: "consensus/paxos/replicate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 250,
 		Old: "\t\t\tlost = append(lost, s.index)\n",
 		New: "",
 	},

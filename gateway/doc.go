@@ -13,5 +13,6 @@
 //   - Everything is bounded: calls in flight, bytes on the way, a deadline for every call.
 //
 // The decisions are in forwarder, barriers and wheel, which are pure; Gateway is the shell
-// around them: one lock, no goroutine but those that read large ranges.
+// around them: one lock, no goroutine but those that read large ranges. route.go is the way of one call,
+// gateway.go what happens to all of them: time, news of leaders, and what the cores want done.
 package gateway

@@ -27,13 +27,13 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/serializable-for-linearizable", Breaks: "every range is served from the local state as it is",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/route.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tcase shard.IsSerializable(c.Req):\n",
 		New: "\tcase shard.IsSerializable(c.Req) || c.Req.Range != nil:\n",
 	},
 	{
 		Name: "gateway/read-without-lease", Breaks: "a node that takes itself for the leader reads without a lease",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/route.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif !g.shard.LeaseValid() {\n\t\treturn false\n\t}\n\tresp, err := g.shard.Read(c.Req)\n\tif !g.shard.LeaseValid() {\n",
 		New: "\tif !g.shard.IsLeader() {\n\t\treturn false\n\t}\n\tresp, err := g.shard.Read(c.Req)\n\tif !g.shard.IsLeader() {\n",
 	},
@@ -45,7 +45,7 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/answered-twice", Breaks: "a call that has ended can be answered again",
-		File: "gateway/gateway.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/route.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif c.answered.Swap(true) {\n\t\treturn\n\t}\n",
 		New: "\tc.answered.Store(true)\n",
 	},

@@ -1,14 +1,12 @@
 package sim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/quoratedb/quorate/gateway"
-	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/history"
 )
@@ -118,12 +116,17 @@ var nodeNames = func() (names [maxNodes + 1]string) {
 	return names
 }()
 
-func (c *client) Number() int        { return c.number }
-func (c *client) Nodes() int         { return c.w.plan.Nodes }
+func (c *client) Number() int { return c.number }
+
+func (c *client) Nodes() int { return c.w.plan.Nodes }
+
 func (c *client) Now() time.Duration { return c.w.now }
-func (c *client) Rand() *rand.Rand   { return c.random }
-func (c *client) Ended() bool        { return c.over || c.w.ended }
-func (c *client) Mark(name string)   { c.w.mark(name) }
+
+func (c *client) Rand() *rand.Rand { return c.random }
+
+func (c *client) Ended() bool { return c.over || c.w.ended }
+
+func (c *client) Mark(name string) { c.w.mark(name) }
 
 func (c *client) Fail(format string, args ...any) {
 	c.w.fail(Correctness, "client %d (%s): %s", c.number, c.workload, fmt.Sprintf(format, args...))
@@ -325,245 +328,4 @@ func (c *client) record(node int, req *kv.Request, resp *kv.Response, err error,
 	}
 	c.w.outcomes[name]++
 	c.w.history.Operations = append(c.w.history.Operations, o)
-}
-
-// errNoWait is a context that never waits: what would block is refused.
-var errNoWait = func() context.Context {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(errors.New("sim: nothing waits here"))
-	return ctx
-}()
-
-// serverStream is a client's stream of watches at its node.
-type serverStream struct {
-	stream *watch.Stream
-	client *clientStream
-	window int  // batches that may be under way
-	failed bool // whoever serves it ends it at the first error, and asks no more
-}
-
-// clientStream is the client's end of it.
-type clientStream struct {
-	c      *client
-	node   *node
-	life   uint64
-	server *serverStream
-	inbox  []watch.Batch
-	broken bool
-	closed bool
-	notify func(func()) // wakes the client, if it waits in Next
-	last   time.Duration
-	toNode time.Duration
-}
-
-var _ WatchStream = (*clientStream)(nil)
-
-const watchWindow = 4
-
-func (c *client) Watch(node int) (WatchStream, error) {
-	if c.over {
-		return nil, ErrEnded
-	}
-	n := c.w.reached(node, byClient(c.number))
-	s := &clientStream{c: c, node: n, broken: true}
-	err := ErrClientTimeout
-	c.wait(fmt.Sprint("a stream at node ", node), 2*time.Second, func(wake func(func())) {
-		c.w.after(c.latency(), func() {
-			if c.conns[node].blocked > 0 {
-				return
-			}
-			if !n.up || c.w.now < n.frozenUntil {
-				wake(func() { err = ErrConnection })
-				return
-			}
-			opened := s.open()
-			c.w.after(c.latency(), func() { wake(func() { err = opened }) })
-		})
-	})
-	if c.over {
-		return nil, ErrEnded
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.streams = append(c.streams, s)
-	return s, nil
-}
-
-// open makes the stream at the node.
-func (s *clientStream) open() (err error) {
-	err = ErrConnection
-	s.node.enter(func() {
-		var stream *watch.Stream
-		if stream, err = s.node.gateway.NewWatchStream(""); err == nil {
-			s.life, s.broken = s.node.life, false
-			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
-			s.node.streams = append(s.node.streams, s.server)
-		}
-	})
-	return err
-}
-
-// tell sends something to the node, in order.
-func (s *clientStream) tell(do func(*watch.Stream)) {
-	if s.broken || s.closed || s.c.over {
-		return
-	}
-	w := s.c.w
-	s.toNode = max(s.toNode, w.now+s.c.latency())
-	s.deliver(s.toNode, do)
-}
-
-func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
-	w := s.c.w
-	w.push(event{at: at, node: s.node, life: s.life, run: func() {
-		switch {
-		case s.broken:
-		case s.c.conns[s.node.number()].blocked > 0:
-			s.breakNow() // nothing gets lost in the middle of a stream
-		default:
-			do(s.server.stream)
-			s.node.pollStreams()
-		}
-	}})
-}
-
-func (s *clientStream) Create(r watch.CreateRequest) {
-	s.tell(func(stream *watch.Stream) {
-		if _, err := stream.Create(errNoWait, r); err != nil {
-			s.breakSoon()
-		}
-	})
-}
-
-func (s *clientStream) Cancel(id watch.ID) {
-	s.tell(func(stream *watch.Stream) {
-		if err := stream.Cancel(errNoWait, id); err != nil {
-			s.breakSoon()
-		}
-	})
-}
-
-func (s *clientStream) Progress() {
-	s.tell(func(stream *watch.Stream) {
-		if err := stream.RequestProgress(errNoWait); err != nil {
-			s.breakSoon()
-		}
-	})
-}
-
-// pollStreams sends what the streams of the node have, as far as their clients' windows allow.
-func (n *node) pollStreams() {
-	for _, s := range n.streams {
-		for s.window > 0 && !s.failed && !s.client.broken {
-			batch, err := s.stream.Poll()
-			if err != nil {
-				s.failed = true
-				s.client.breakSoon()
-				break
-			}
-			if batch == nil {
-				break
-			}
-			n.effect()
-			s.window--
-			s.client.send(*batch)
-		}
-	}
-}
-
-// send lets a batch travel to the client, in order.
-func (s *clientStream) send(b watch.Batch) {
-	w := s.c.w
-	w.happened(traceBatch, s.node.number(), uint64(b.Kind)<<32|uint64(len(b.Events)), uint64(b.Revision))
-	s.last = max(s.last, w.now+s.c.latency())
-	w.push(event{at: s.last, run: func() {
-		if s.broken || s.closed || s.c.conns[s.node.number()].blocked > 0 {
-			s.breakNow()
-			return
-		}
-		s.inbox = append(s.inbox, b)
-		s.wake()
-	}})
-}
-
-func (s *clientStream) wake() {
-	if s.notify != nil {
-		notify := s.notify
-		s.notify = nil
-		notify(func() {})
-	}
-}
-
-// breakSoon ends the stream from the node's side.
-func (s *clientStream) breakSoon() {
-	s.c.w.after(time.Millisecond, s.breakNow)
-}
-
-func (s *clientStream) breakNow() {
-	if s.broken {
-		return
-	}
-	s.broken = true
-	s.release()
-	s.wake()
-}
-
-// release frees the node's end, if the process still lives.
-func (s *clientStream) release() {
-	n := s.node
-	if !n.up || n.life != s.life {
-		return
-	}
-	for i, other := range n.streams {
-		if other == s.server {
-			n.streams = append(n.streams[:i:i], n.streams[i+1:]...)
-			break
-		}
-	}
-	s.c.w.push(event{at: s.c.w.now, node: n, life: s.life, run: s.server.stream.Close})
-}
-
-func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
-	if s.c.over {
-		return watch.Batch{}, ErrEnded
-	}
-	if timeout == 0 {
-		timeout = 5 * time.Second
-	}
-	if len(s.inbox) == 0 && !s.broken && !s.closed {
-		s.c.wait(fmt.Sprint("a watch at node ", s.node.id), timeout, func(wake func(func())) { s.notify = wake })
-		s.notify = nil
-	}
-	switch {
-	case s.c.over:
-		return watch.Batch{}, ErrEnded
-	case len(s.inbox) > 0:
-		b := s.inbox[0]
-		s.inbox = s.inbox[1:]
-		if !s.broken {
-			s.deliver(s.c.w.now+s.c.latency(), func(*watch.Stream) { s.server.window++ })
-		}
-		return b, nil
-	case s.broken || s.closed:
-		return watch.Batch{}, ErrConnection
-	}
-	return watch.Batch{}, ErrClientTimeout
-}
-
-func (s *clientStream) Close() {
-	if s.closed {
-		return
-	}
-	s.closed = true
-	if !s.broken {
-		s.broken = true
-		s.release()
-	}
-	for i, other := range s.c.streams {
-		if other == s {
-			s.c.streams = append(s.c.streams[:i:i], s.c.streams[i+1:]...)
-			break
-		}
-	}
 }

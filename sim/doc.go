@@ -9,8 +9,10 @@
 //	plan.go, draw.go   what a run is, and how a seed becomes one
 //	run.go             the course of a run: set up, safety phase, healing, liveness phase, verdict
 //	world.go           events and invariants   events.go, coroutine.go, clock.go, trace.go   what it stands on
-//	node.go            one node and its parts, put together as package server does
+//	node.go            one node: its life and its ends     node_rounds.go   when its code runs
+//	node_parts.go      its parts, put together as package server does
 //	network.go         links between nodes     clients.go   links to clients   client.go   what workloads see of them
+//	streams.go         clients' streams of watches
 //	disk.go, files.go  the disks in memory     pebble.go    the real ones on a file system that forgets
 //	fault.go           what goes wrong         damage.go    what rots   repair.go  how lost data comes back
 //	truth.go           what was applied, equal everywhere

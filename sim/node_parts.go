@@ -1,0 +1,181 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// gatewayTick is how often a node's gateway looks at the time, as in package server.
+const gatewayTick = 20 * time.Millisecond
+
+// open puts the parts of a process together, as package server does.
+func (n *node) open() error {
+	log, engine, err := n.disks.open()
+	if err != nil {
+		return err
+	}
+	n.log, n.unsynced = log, nil
+	n.transport = &transport{node: n}
+	n.store, err = replica.Open(n.replicaOptions(log, engine), n.now)
+	if err != nil {
+		return err
+	}
+	n.replica = n.store.Replica(1)
+	n.gateway, err = gateway.New(n.gatewayOptions())
+	return err
+}
+
+func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
+	p := &n.w.plan
+	var nodes []kv.NodeID
+	var config consensus.Config
+	for i := range p.Nodes {
+		nodes = append(nodes, kv.NodeID(i+1))
+		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
+	}
+	safety := replica.ReadLease
+	if p.ReadQuorum {
+		safety = replica.ReadQuorum
+	}
+	seed := n.random.Uint64()
+	machines := rand.New(rand.NewPCG(seed, 3)) // after a snapshot there is another machine, which must not draw the same IDs of leases
+	return replica.Options{
+		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
+		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
+		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
+		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
+		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
+			core, err := n.newCore(o, seed)
+			n.core = shy{core, n}
+			return n.core, err
+		}, OutOfOrderLog: p.Protocol == Paxos,
+		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
+			m, err := replica.OpenMachine(replica.MachineOptions{
+				Engine: engine,
+				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1},
+				Store:  mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4}, Bootstrap: config,
+			})
+			n.machine = m
+			return m, err
+		},
+		Spawn: n.spawn, Wake: n.wake, Listener: n.listener(),
+	}
+}
+
+func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, error) {
+	bytes, uncommitted := n.w.plan.Limits.MaxMessageBytes, n.w.plan.Limits.MaxUncommittedBytes
+	if n.w.plan.Protocol == Paxos {
+		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: rand.New(rand.NewPCG(seed, 2)),
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
+	}
+	return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks,
+		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
+}
+
+func (n *node) listener() replica.Listener {
+	w := n.w
+	return replica.Listener{
+		RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
+			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
+			if change.Role == consensus.RoleLeader {
+				w.mark("leader elected")
+				w.leads(n, change.Term)
+				if w.contest != nil {
+					w.contest.elected(n)
+				}
+			}
+			if w.reading() {
+				w.line("node %d | %s in term %d, the leader is node %d", n.id, change.Role, change.Term, leader)
+			}
+			if n.gateway != nil {
+				n.gateway.LeaderChanged()
+			}
+		},
+		NodeLost: func(kv.NodeID) { w.mark("node lost") },
+		SnapshotSent: func(_ consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, _ int64, err error) {
+			w.mark("snapshot sent")
+			if w.reading() {
+				w.line("node %d | sent node %d a snapshot at index %d: %v", n.id, to, meta.Index, err)
+			}
+		},
+		SnapshotInstalled: func(_ consensus.GroupID, meta consensus.SnapshotMeta) {
+			w.mark("snapshot installed")
+			if w.reading() {
+				w.line("node %d | installed a snapshot at index %d", n.id, meta.Index)
+			}
+		},
+		Lost:           func(consensus.GroupID, consensus.ReplicaID) { w.mark("loss found out") },
+		Joined:         n.joined,
+		SlowSync:       func(time.Duration) { w.mark("slow sync") },
+		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
+		Failed:         func(err error) { n.failed = err },
+	}
+}
+
+func (n *node) gatewayOptions() gateway.Options {
+	p := &n.w.plan
+	seed := n.random.Uint64()
+	jitter := rand.New(rand.NewPCG(seed, 4))
+	return gateway.Options{
+		Self: n.id, Shard: n.replica, Rows: n.replica.Row, Sender: n.transport,
+		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
+		RequestTimeout:  3 * time.Second, DriverFlushes: true, Instance: seed | 1, Spawn: n.spawn, Clock: n.now,
+		Listener: gateway.Listener{
+			LeaderLost: func(kv.NodeID, int) { n.w.mark("writes of unknown outcome") },
+			BadMessage: func(from kv.NodeID, err error) {
+				n.w.fail(Crash, "node %d got a message of node %v that it does not understand: %v", n.id, from, err)
+			},
+		},
+		Watch: watch.Options{
+			StreamBytes: p.Limits.WatchRingRecords * 200, RingBytes: p.Limits.WatchRingRecords * 200, ChunkBytes: 2 << 10, BatchBytes: 1 << 10,
+			ProgressInterval: 300 * time.Millisecond, Jitter: jitter.Int64N, Wake: n.wakeHub,
+			Listener: watch.Listener{
+				Lagging: func(int) { n.w.mark("watch detached") },
+				Gap:     func(kv.Revision, kv.Revision) { n.w.mark("watch gap") },
+			},
+		},
+	}
+}
+
+// receive takes a frame, as package server's peerHandler does.
+func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
+	if channel == gateway.ChannelRequest || channel == gateway.ChannelResponse {
+		n.gateway.HandleMessage(from, channel, payload)
+		return
+	}
+	if n.understands(channel) {
+		n.store.Receive(from, channel, payload)
+	}
+	n.store.ReceiveDone()
+}
+
+func (n *node) peerDown(node kv.NodeID, refused bool) {
+	n.store.PeerDown(node, refused)
+	n.gateway.PeerDown(node)
+}
+
+// tick lets the gateway notice deadlines.
+func (n *node) tick() {
+	n.gateway.Tick(n.now())
+	n.pollStreams()
+	n.push(n.w.now+gatewayTick, n.tick)
+}
+
+// wakeHub plans what the goroutine of a watch hub does.
+func (n *node) wakeHub() {
+	n.push(n.w.now+n.roundLatency(), func() {
+		for n.gateway.DispatchWatches() {
+		}
+		n.pollStreams()
+	})
+}

@@ -82,7 +82,8 @@ func (w *world) churn(leader *node, amount float64, random *rand.Rand) bool {
 	if leader.core.ProposeConfig(target) != nil {
 		return false
 	}
-	w.changedAt = max(at, uint64(leader.core.Status().Last))
+	status := leader.core.Status()
+	w.changedAt, w.changedTerm = max(at, uint64(status.Last)), status.Term
 	for _, n := range out {
 		n.hurt, n.leaving = true, true
 	}

@@ -170,6 +170,9 @@ func (w *world) whole() bool {
 	if leader == nil || w.doubleUnderWay(leader) {
 		return false
 	}
+	if leader.core.Status().Term > w.changedTerm {
+		w.changedAt = min(w.changedAt, leader.replica.Applied()) // a change of an earlier leader is applied by now, or lost
+	}
 	for _, n := range w.nodes {
 		if !n.up || n.replica.Applied() < w.changedAt || n.replica.Standing() != "member" || !leader.places(n) || n.damage.stale {
 			return false

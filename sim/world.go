@@ -32,8 +32,9 @@ type world struct {
 
 	switchingUntil time.Duration // a switch of quorums is under way
 	changedAt      uint64        // the entry of the last change of a membership that was well, or one before it
-	contest        *contest      // in progress; nil: none
-	plot           *plot         // in progress; nil: none
+	changedTerm    consensus.Term
+	contest        *contest // in progress; nil: none
+	plot           *plot    // in progress; nil: none
 	leaders        map[consensus.Term]string
 	double         *double       // a second process of a node; nil: there is none
 	doubleEnded    time.Duration // when the last one ended; 0: there was none

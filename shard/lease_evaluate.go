@@ -74,7 +74,7 @@ func (m *Machine) revokeRequest(r *kv.LeaseRevokeRequest) (*kv.Response, error) 
 		return nil, kv.ErrLeaseNotFound
 	}
 	before := m.lead.overlay.changes.end()
-	if _, err := m.deleteAttached(r.ID, 0); err != nil {
+	if _, err := m.deleteAttached(r.ID, 0, 0); err != nil {
 		return nil, err
 	}
 	if m.lead.overlay.bytesSince(before) > m.options.MaxRequestEffectBytes {
@@ -144,9 +144,9 @@ func (m *Machine) attachedEvaluated(id kv.LeaseID) ([][]byte, error) {
 	}), nil
 }
 
-// deleteAttached deletes up to limit keys of a lease (0: all) in key order at the revision under
-// evaluation, and tells how many are left.
-func (m *Machine) deleteAttached(id kv.LeaseID, limit int) (left int, err error) {
+// deleteAttached deletes keys of a lease in key order at the revision under evaluation, up to so many and so many bytes
+// of effects (0: all), but at least one, and tells how many are left.
+func (m *Machine) deleteAttached(id kv.LeaseID, limit, limitBytes int) (left int, err error) {
 	keys, err := m.attachedEvaluated(id)
 	if err != nil {
 		return 0, err
@@ -154,7 +154,11 @@ func (m *Machine) deleteAttached(id kv.LeaseID, limit int) (left int, err error)
 	if limit > 0 && len(keys) > limit {
 		keys, left = keys[:limit], len(keys)-limit
 	}
-	for _, key := range keys {
+	size := 0
+	for i, key := range keys {
+		if size += len(key) + effectOverheadBytes; limitBytes > 0 && i > 0 && size > limitBytes {
+			return left + len(keys) - i, nil
+		}
 		meta, found, err := m.newest(key)
 		if err != nil {
 			return 0, err
@@ -175,6 +179,10 @@ func (m *Machine) expire() error {
 	revoked, keys := 0, 0
 	// Renewed leases that come to the top are put back; that is bounded too.
 	for looked := 0; looked < 8*m.options.MaxRevokesPerTick; looked++ {
+		// Looked at anew each time: what earlier ticks left may still wait for room in flight.
+		if m.lead.overlay.untakenBytes >= m.options.MaxExpiryBytes {
+			return nil
+		}
 		l := m.leases.next()
 		if l == nil || l.key > now || revoked == m.options.MaxRevokesPerTick || keys >= m.options.MaxRevokeKeysPerTick {
 			return nil
@@ -198,11 +206,11 @@ func (m *Machine) expire() error {
 	return nil
 }
 
-// revokeExpired deletes the keys of a lease and the lease itself. A lease with very many keys loses
-// MaxKeysPerExpiry of them and lives on until the next tick.
+// revokeExpired deletes the keys of a lease and the lease itself. A lease with very many keys, or very long ones, loses
+// MaxKeysPerExpiry or MaxExpiryBytes of them and lives on until the next tick.
 func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
 	before := m.lead.overlay.changes.end()
-	left, err := m.deleteAttached(l.id, m.options.MaxKeysPerExpiry)
+	left, err := m.deleteAttached(l.id, m.options.MaxKeysPerExpiry, m.options.MaxExpiryBytes)
 	if err != nil {
 		m.lead.overlay.rollback(before)
 		m.lead.nextSub = 0

@@ -68,6 +68,45 @@ func TestLeaseWithManyKeys(t *testing.T) {
 	}
 }
 
+// What expires fits into log entries of bounded size, however long the keys, however many the leases, and however long the
+// proposals have to wait.
+func TestExpiryOfLongKeys(t *testing.T) {
+	const bound, keyBytes = 1000, 300
+	options := testOptions(1)
+	options.MaxExpiryBytes = bound
+	g := newGroup(t, options)
+	for lease := range 20 {
+		g.must(t, fmt.Sprintf("grant %d 5", lease+1))
+		for i := range 10 {
+			g.must(t, fmt.Sprintf("put %02d/%02d%s v lease=%d", lease, i, strings.Repeat("k", keyBytes), lease+1))
+		}
+	}
+	g.now += 6 * time.Second
+	g.must(t, "keepalive 20") // does what expiry was about to do
+	for entries := 0; g.leader.leases.size() > 0; entries++ {
+		if entries > 200 {
+			t.Fatalf("%d leases are left after %d entries", g.leader.leases.size(), entries)
+		}
+		for range 5 { // nothing is proposed meanwhile, as if no quorum answered
+			g.now += 10 * time.Millisecond
+			if err := g.leader.Tick(g.now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if g.propose() != 0 {
+			if size := len(g.log[len(g.log)-1].Data); size > bound+bound+keyBytes {
+				t.Fatalf("an entry of %d bytes", size)
+			}
+		}
+		if err := g.catchUp(g.leader, consensus.Index(len(g.log))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.must(t, "get 0 * count").Range.Count; n != 0 {
+		t.Fatalf("%d keys are left", n)
+	}
+}
+
 // What is too large changes nothing.
 func TestRequestTooLarge(t *testing.T) {
 	options := testOptions(1)

@@ -26,13 +26,16 @@ type Options struct {
 	// LeaseCheckpointInterval bounds by how much a change of leader can lengthen a lease: while
 	// leases exist and nothing else is proposed, the lease clock is logged that often. Default 3 s.
 	LeaseCheckpointInterval time.Duration
-	// MaxRevokesPerTick and MaxRevokeKeysPerTick bound the work of one Tick. Default 500 and
+	// MaxRevokesPerTick and MaxRevokeKeysPerTick bound the work of one Tick, as MaxExpiryBytes does. Default 500 and
 	// 10,000. The second may be exceeded by one lease.
 	MaxRevokesPerTick    int
 	MaxRevokeKeysPerTick int
 	// MaxKeysPerExpiry is how many keys of an expired lease are deleted at one revision. A
 	// lease with more keys is emptied over several ticks and revisions. Default 100,000.
 	MaxKeysPerExpiry int
+	// MaxExpiryBytes is how many bytes of effects expiry leaves to be proposed, and takes from one lease at one revision; a
+	// single key may exceed it. So what one proposal adds to it still fits. Default: a tenth of MaxRequestEffectBytes.
+	MaxExpiryBytes int
 	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
 	// beyond it the answer is kv.ErrRequestTooLarge. Default 40 MiB.
 	MaxRequestEffectBytes int
@@ -64,6 +67,9 @@ func (o Options) WithDefaults() Options {
 	if o.MaxRequestEffectBytes == 0 {
 		o.MaxRequestEffectBytes = 40 << 20 // a log entry with it fits into one frame between nodes
 	}
+	if o.MaxExpiryBytes == 0 {
+		o.MaxExpiryBytes = o.MaxRequestEffectBytes / 10
+	}
 	return o
 }
 
@@ -75,7 +81,7 @@ func (o Options) Validate() error {
 	case o.MinLeaseTTLSeconds < 1 || o.MinLeaseTTLSeconds > MaxLeaseTTLSeconds:
 		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
 	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
-		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0:
+		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0:
 		return errors.New("shard: options must not be negative")
 	}
 	return nil

@@ -6,15 +6,16 @@
 // executes a plan and returns a Result. Because a plan is data, a failing one can be made smaller: whatever belongs to one client or
 // one fault has a source of chance of its own, so that leaving a part out does not change what the others do.
 //
-//	plan.go, draw.go   what a run is, and how a seed becomes one
+//	plan.go, draw*.go  what a run is, and how a seed becomes one
 //	run.go             the course of a run: set up, safety phase, healing, liveness phase, verdict
 //	world.go           events and invariants   events.go, coroutine.go, clock.go, trace.go   what it stands on
 //	node.go            one node: its life and its ends     node_rounds.go   when its code runs
 //	node_parts.go      its parts, put together as package server does
 //	network.go         links between nodes     clients.go   links to clients   client.go   what workloads see of them
 //	streams.go         clients' streams of watches
-//	disk.go, files.go  the disks in memory     pebble.go    the real ones on a file system that forgets
-//	fault.go           what goes wrong         damage.go    what rots   repair.go  how lost data comes back
+//	disk.go, files.go  the disks in memory     pebble*.go   the real ones on a file system that forgets
+//	fault*.go          what goes wrong         damage.go    what rots   repair.go  how lost data comes back
+//	plot.go            faults that watch the nodes           scene.go   runs that are set up for one thing
 //	truth.go           what was applied, equal everywhere
 //	oracle*.go         whether the answers were right        workload*.go   what clients do
 //

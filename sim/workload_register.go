@@ -6,13 +6,13 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// registers are few keys that everybody reads and writes, in every way a single request can.
 const registers = 6
 
 var registerSpan = prefix("r/")
 
 func registerKey(i int) []byte { return fmt.Appendf(nil, "r/%d", i) }
 
+// registerWorkload: few keys that everybody reads and writes, in every way a single request can.
 var registerWorkload = Workload{Name: "register", Client: func(c Client) {
 	u := &registerUser{user: newUser(c, "register"), seen: map[string]kv.KeyValue{}}
 	u.loop(u.pause(), func() {

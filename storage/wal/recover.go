@@ -249,17 +249,7 @@ func (r *recovering) apply(s *segment, found record, offset int64) error {
 	l.sequence = found.sequence
 	l.recovery.Records++
 	for i := range parts {
-		p := &parts[i]
-		if p.drop {
-			l.drop(p.group)
-			continue
-		}
-		g := l.groups[p.group]
-		if g == nil {
-			g = &group{id: p.group}
-			l.groups[p.group] = g
-		}
-		if err := g.apply(p, s, offset+recordHeaderBytes, l.sequence, false); err != nil {
+		if _, err := l.applyPart(&parts[i], s, offset, false); err != nil {
 			return s.corrupt(offset, "record %d: %v", found.sequence, err)
 		}
 	}

@@ -90,16 +90,8 @@ func (l *Log) place(buffer []byte) (offset int64, err error) {
 func (l *Log) apply(parts []part, offset int64) error {
 	for i := range parts {
 		p := &parts[i]
-		if p.drop {
-			l.drop(p.group)
-			continue
-		}
-		g := l.groups[p.group]
-		if g == nil {
-			g = &group{id: p.group}
-			l.groups[p.group] = g
-		}
-		if err := g.apply(p, l.head(), offset+recordHeaderBytes, l.sequence, true); err != nil {
+		g, err := l.applyPart(p, l.head(), offset, true)
+		if err != nil {
 			return err
 		}
 		for j := range p.entries {
@@ -108,6 +100,21 @@ func (l *Log) apply(parts []part, offset int64) error {
 	}
 	l.cache.evict()
 	return nil
+}
+
+// applyPart brings the index of the part's group up to date with the last record, which is at the offset of the segment. It returns the
+// group; nil: it was dropped.
+func (l *Log) applyPart(p *part, s *segment, offset int64, keepData bool) (*group, error) {
+	if p.drop {
+		l.drop(p.group)
+		return nil, nil
+	}
+	g := l.groups[p.group]
+	if g == nil {
+		g = &group{id: p.group}
+		l.groups[p.group] = g
+	}
+	return g, g.apply(p, s, offset+recordHeaderBytes, l.sequence, keepData)
 }
 
 func (l *Log) drop(id consensus.GroupID) {

@@ -89,7 +89,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, step := range []func() error{s.openStorage, s.openPeers, s.openClients} {
+	for _, step := range []func() error{s.openDirectory, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
 			s.noteDamage(err)
 			return nil, errors.Join(s.noRepair(err), s.shutdown(context.Background()))
@@ -257,8 +257,9 @@ func readSafety(r ReadSafety) replica.ReadSafety {
 	return replica.ReadLease
 }
 
-// openClients listens for clients and serves them.
-func (s *Server) openClients() (err error) {
+// listenForClients comes before the data is read: whoever connects meanwhile is served as soon as there is somebody to serve. A client that is
+// refused waits before it tries again, gRPC's a second, and after the next refusal longer.
+func (s *Server) listenForClients() error {
 	for _, url := range s.options.Node.ListenClientURLs {
 		l, err := listen(url)
 		if err != nil {
@@ -266,6 +267,11 @@ func (s *Server) openClients() (err error) {
 		}
 		s.listeners = append(s.listeners, l)
 	}
+	return nil
+}
+
+// openClients serves clients.
+func (s *Server) openClients() (err error) {
 	node := s.options.Node
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},

@@ -13,8 +13,8 @@ import (
 	"github.com/quoratedb/quorate/storage/wal"
 )
 
-// openStorage opens the directory, the log and the state engine.
-func (s *Server) openStorage() (err error) {
+// openDirectory makes the data directory this process' own.
+func (s *Server) openDirectory() (err error) {
 	if s.dir, err = OpenDataDir(s.options, time.Now()); err != nil {
 		return err
 	}
@@ -22,6 +22,11 @@ func (s *Server) openStorage() (err error) {
 		s.logger.Warn("the damaged data was set aside; this node joins as a new replica and gets the data from the others",
 			"reason", s.dir.Reason, "kept_in", s.dir.SetAside)
 	}
+	return nil
+}
+
+// openStorage opens the log and the state engine.
+func (s *Server) openStorage() error {
 	// Snapshots that were being put together or received when the process ended are worthless.
 	staging := filepath.Join(s.dir.Path, "staging")
 	if err := os.RemoveAll(staging); err != nil {

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -395,6 +396,27 @@ func (w *scanner) record(s *segment, generation uint64, offset int64, expected s
 	return r, recordBytes(payload), nil
 }
 
+// skipZeros returns the first place from the offset on where a record could begin: its number, in the second word, is never 0. Most of what is
+// behind the end of a log was never written.
+func (w *scanner) skipZeros(s *segment, offset int64) (int64, error) {
+	for offset+recordHeaderBytes <= s.size {
+		window, err := w.at(s, offset, recordHeaderBytes)
+		if err != nil || len(window) < recordHeaderBytes {
+			return s.size, err
+		}
+		window = w.window[offset-w.start:]
+		at := 0
+		for at+2*recordAlignment <= len(window) && binary.NativeEndian.Uint64(window[at+recordAlignment:]) == 0 {
+			at += recordAlignment
+		}
+		offset += int64(at)
+		if at+2*recordAlignment <= len(window) {
+			return offset, nil
+		}
+	}
+	return offset, nil
+}
+
 // each calls fn for every whole record at or behind the offset.
 func (w *scanner) each(s *segment, generation uint64, from int64, expected sequences, fn func(r record, offset, size int64) error) error {
 	for offset := from; offset+recordHeaderBytes <= s.size; {
@@ -403,7 +425,9 @@ func (w *scanner) each(s *segment, generation uint64, from int64, expected seque
 			return err
 		}
 		if size == 0 {
-			offset += recordAlignment
+			if offset, err = w.skipZeros(s, offset+recordAlignment); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := fn(found, offset, size); err != nil {

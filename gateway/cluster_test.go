@@ -30,6 +30,7 @@ type cluster struct {
 	term   consensus.Term
 	lease  bool
 	block  map[kv.NodeID]bool // nothing can be sent to them
+	limit  int                // of a frame; 0: none
 	nodes  map[kv.NodeID]*node
 	now    time.Duration
 }
@@ -326,7 +327,7 @@ func (n *node) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bo
 	payload := encode(nil)
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
-	if n.cluster.block[to] || n.cluster.block[n.id] {
+	if n.cluster.block[to] || n.cluster.block[n.id] || n.cluster.limit > 0 && len(payload) > n.cluster.limit {
 		return false
 	}
 	n.cluster.frames = append(n.cluster.frames, frame{n.id, to, channel, payload})

@@ -171,10 +171,18 @@ func (g *Gateway) answer(to kv.NodeID, instance, id uint64, resp *kv.Response, a
 	} else if applied > 0 {
 		g.shard.TellCommitted()
 	}
-	sent := g.options.Sender.Append(to, ChannelResponse, func(dst []byte) []byte {
-		dst = appendHeader(dst, messageAnswers, instance)
-		return appendItem(dst, id, func(dst []byte) []byte { return appendOutcome(dst, resp, applied, err, leader) })
-	})
+	send := func(resp *kv.Response, applied uint64, err error) bool {
+		return g.options.Sender.Append(to, ChannelResponse, func(dst []byte) []byte {
+			dst = appendHeader(dst, messageAnswers, instance)
+			return appendItem(dst, id, func(dst []byte) []byte { return appendOutcome(dst, resp, applied, err, leader) })
+		})
+	}
+	sent := send(resp, applied, err)
+	if !sent && err == nil && applied > 0 {
+		// The answer may be larger than a frame: previous values of many keys. That it cannot be told is told, so that nobody waits for it
+		// until the deadline.
+		sent = send(nil, 0, kv.ErrOutcomeUnknown)
+	}
 	if !sent {
 		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
 		g.metrics.lostAnswers.Add(1)

@@ -106,10 +106,7 @@ func (s *Store) openMarks() error {
 	k.own.processes = append(slices.Clone(before), process{k.position + 1, s.opts.Instance})
 	k.own.position = k.position + 1
 	part := s.bookWrite()
-	part.Entries = []consensus.Entry{
-		{Index: 1, Term: 1, Data: s.appendOthers(nil)},
-		{Index: 2, Term: 1, Data: appendMark(nil, s.opts.Self, &k.own)},
-	}
+	part.Entries = s.bookEntries()
 	if err := s.opts.Log.Write([]storage.GroupAppend{part}); err != nil {
 		return err
 	}
@@ -151,6 +148,14 @@ func (s *Store) bookWrite() storage.GroupAppend {
 	return storage.GroupAppend{Group: bookGroup, HardState: &consensus.HardState{Term: consensus.Term(s.marks.position)}}
 }
 
+// bookEntries is the whole book. Neither entry is ever written without the other: the segment of the log with an old one would be kept.
+func (s *Store) bookEntries() []consensus.Entry {
+	return []consensus.Entry{
+		{Index: 1, Term: 1, Data: s.appendOthers(nil)},
+		{Index: 2, Term: 1, Data: appendMark(nil, s.opts.Self, &s.marks.own)},
+	}
+}
+
 // appendBook adds to the writes of a round which write it is and, now and then, what is known of the other disks.
 func (s *Store) appendBook(now time.Duration) {
 	if !s.marking() {
@@ -159,7 +164,7 @@ func (s *Store) appendBook(now time.Duration) {
 	k := &s.marks
 	part := s.bookWrite()
 	if k.unwritten && now-k.writtenAt >= 10*s.opts.HeartbeatInterval {
-		part.Entries = []consensus.Entry{{Index: 1, Term: 1, Data: s.appendOthers(nil)}}
+		part.Entries = s.bookEntries()
 		k.unwritten, k.writtenAt = false, now
 		k.pending, k.pendingAt = maps.Clone(k.seen), k.position
 	}

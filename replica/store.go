@@ -164,8 +164,12 @@ func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[grou
 // the engine stay open; they belong to the caller.
 func (s *Store) Close() {
 	s.stop()
+	// Whoever brings input may be doing a round, which may still hand work to a goroutine. After it nobody begins another.
+	s.driving.Lock()
+	//lint:ignore SA2001 nothing is to be done but to wait
+	s.driving.Unlock()
 	s.workers.Wait()
-	s.driving.Lock() // against those who bring input
+	s.driving.Lock()
 	defer s.driving.Unlock()
 	s.abandon(kv.ErrStopped)
 }

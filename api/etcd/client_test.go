@@ -392,3 +392,22 @@ func TestHealth(t *testing.T) {
 		}
 	}
 }
+
+// Streams that stay do not keep other calls from being served: beyond the stream workers, calls have goroutines of their own.
+func TestMoreStreamsThanWorkers(t *testing.T) {
+	w := start(t)
+	c := w.client()
+	watches := etcdserverpb.NewWatchClient(c.ActiveConnection())
+	for range streamWorkers + 50 {
+		stream := must[etcdserverpb.Watch_WatchClient](t)(watches.Watch(w.ctx))
+		create := &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("k")}}
+		if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: create}); err != nil {
+			t.Fatal(err)
+		}
+		if r := must[*etcdserverpb.WatchResponse](t)(stream.Recv()); !r.Created || r.Canceled {
+			t.Fatalf("a watch was refused: %v", r)
+		}
+	}
+	must[*clientv3.PutResponse](t)(c.Put(w.ctx, "k", "v"))
+	must[*clientv3.GetResponse](t)(c.Get(w.ctx, "k"))
+}

@@ -6,6 +6,7 @@ import "sync/atomic"
 type counters struct {
 	rounds, syncs, proposals, entriesApplied atomic.Uint64
 	messagesRefused, framesDropped           atomic.Uint64
+	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
 }
 
 // Metrics are figures about the driver since its start.
@@ -17,6 +18,8 @@ type Metrics struct {
 	MessagesRefused uint64
 	FramesDropped   uint64
 	RequestsQueued  int64
+	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
+	ScrubPasses, ScrubBytes, ScrubFailures uint64
 }
 
 // Metrics returns the current figures.
@@ -25,5 +28,6 @@ func (s *Store) Metrics() Metrics {
 		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
 		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
 		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(),
+		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
 	}
 }

@@ -79,6 +79,10 @@ type Options struct {
 	FlushLogBytes   int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
+	// ScrubInterval is how often everything that Log and Engine have on disk is read again; 0: never.
+	ScrubInterval time.Duration
+	// ScrubBytesPerSecond is how quickly, at least while the disk is quick.
+	ScrubBytesPerSecond int64
 
 	// Spawn runs work that takes long beside the rounds. Default: a goroutine, which Close waits for.
 	Spawn func(work func())
@@ -114,6 +118,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.FlushLogEntries, 10_000)
 	setDefault(&o.FlushLogBytes, 64<<20)
 	setDefault(&o.FlushChunkRows, 512)
+	setDefault(&o.ScrubBytesPerSecond, 1<<20)
 	if o.Files == nil {
 		o.Files = systemFiles{}
 	}
@@ -165,6 +170,9 @@ type Listener struct {
 	// Joined: this node knows which replica it is, and takes part from now on. Only after a start with nothing on disk.
 	Joined        func(group consensus.GroupID, replica consensus.ReplicaID)
 	ConfigChanged func(group consensus.GroupID, config consensus.Config)
+	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.
+	Scrubbed    func(ScrubPass)
+	ScrubFailed func(err error)
 	// Failed is called once, when the node can not go on.
 	Failed func(err error)
 }

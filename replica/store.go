@@ -60,6 +60,7 @@ type Store struct {
 	finished     []finished    // to be answered at the end of the round
 	slowUntil    time.Duration // a sync was slow: use the goroutine until then
 	lastRead     consensus.ReadID
+	scrubber     scrubber
 	metrics      counters
 	marks        marks
 	formats      map[kv.NodeID]uint16 // of the last connection to each node
@@ -148,6 +149,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		}
 	}
 	s.join(s.opened)
+	s.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, s.opened, opts.Instance)
 	return s, nil
 }
 
@@ -172,6 +174,7 @@ func (s *Store) Close() {
 	s.driving.Lock()
 	defer s.driving.Unlock()
 	s.abandon(kv.ErrStopped)
+	_ = s.scrubber.pass.close() // of files that were only read
 }
 
 // abandon answers everything that waits, and refuses everything that comes later.

@@ -88,6 +88,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("driver_entries_applied_total", "Log entries applied.", float64(driver.EntriesApplied))
 	counter("driver_messages_refused_total", "Messages of peers that made no sense.", float64(driver.MessagesRefused))
 	counter("driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected.", float64(driver.FramesDropped))
+	counter("scrub_passes_total", "Times that everything on disk was read again.", float64(driver.ScrubPasses))
+	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
+	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
 
 	engine := s.engine.Metrics()

@@ -49,6 +49,9 @@ type NodeOptions struct {
 	// data aside and gets it again from the other nodes.
 	RefuseDamaged bool
 
+	// ScrubInterval is how often everything on disk is read again, to find damage. 0: DefaultScrubInterval; negative: never.
+	ScrubInterval time.Duration
+
 	// SnapshotCount is how many log entries may be applied before the state
 	// engine is flushed and the log behind it becomes reclaimable.
 	SnapshotCount uint64
@@ -131,6 +134,7 @@ const (
 	DefaultHeartbeatInterval           = 100 * time.Millisecond
 	DefaultElectionTimeout             = time.Second
 	DefaultSnapshotCount               = 10_000
+	DefaultScrubInterval               = 24 * time.Hour
 	DefaultQuotaBytes                  = 2 << 30
 	DefaultMaxTxnOps                   = 128
 	DefaultMaxRequestBytes             = 3 << 19 // 1.5 MiB
@@ -188,6 +192,7 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	n.ListenMetricsURLs = slices.Clone(n.ListenMetricsURLs)
 	fill(&n.InitialClusterState, ClusterNew)
 	fill(&n.SnapshotCount, DefaultSnapshotCount)
+	fill(&n.ScrubInterval, DefaultScrubInterval)
 	fill(&n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	fill(&n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
 	fill(&n.KeepAlive.MinTime, DefaultKeepAliveMinTime)

@@ -176,6 +176,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
 		RetainLogEntries:  s.options.Node.SnapshotCount,
 		FlushLogEntries:   s.options.Node.SnapshotCount,
+		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
 		Rand:              newRand(),
 		Listener: replica.Listener{
 			RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
@@ -209,6 +210,12 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 			},
 			ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
 				s.logger.Info("the membership changed", "members", config.String())
+			},
+			Scrubbed: func(pass replica.ScrubPass) {
+				s.logger.Info("everything on disk was read again, and is as it was written", "bytes", pass.Bytes, "took", pass.Took)
+			},
+			ScrubFailed: func(err error) {
+				s.logger.Error("a part of what is on disk cannot be read", "error", err)
 			},
 			Failed: s.fail,
 		},

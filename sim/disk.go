@@ -152,6 +152,14 @@ func (l *simLog) Group(id consensus.GroupID) storage.GroupLog {
 	return rottenLog{l.Log.Group(id), &l.node.damage}
 }
 
+// NewScrub reads what a process would find, rotten entries included.
+func (l *simLog) NewScrub() storage.Scrub {
+	if _, memory := l.Log.(*storage.MemoryLog); memory {
+		return storage.NewLogScrub(l)
+	}
+	return l.Log.NewScrub()
+}
+
 func (l *simLog) Compact(group consensus.GroupID, index consensus.Index) error {
 	l.node.effect()
 	return l.Log.Compact(group, index)
@@ -160,6 +168,14 @@ func (l *simLog) Compact(group consensus.GroupID, index consensus.Index) error {
 type simEngine struct {
 	storage.Engine
 	node *node
+}
+
+// NewScrub is as that of simLog.
+func (e *simEngine) NewScrub() storage.Scrub {
+	if _, memory := e.Engine.(*storage.Memory); memory {
+		return storage.NewReaderScrub(e, e.Metrics().DiskBytes)
+	}
+	return e.Engine.NewScrub()
 }
 
 func (e *simEngine) Apply(b storage.Batch) error {

@@ -105,10 +105,16 @@ func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	return clients
 }
 
-// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders, or run second processes.
+// aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders, run second processes, or
+// let disks rot where nobody reads.
 func aim(p *Plan) []FaultKind {
 	random := rand.New(rand.NewPCG(p.Seed, sourceAim))
-	if random.IntN(8) != 0 || p.Nodes < 3 {
+	switch rare := random.IntN(8) != 0; {
+	case p.Nodes < 3:
+		return nil
+	case rare && random.IntN(12) == 0:
+		return []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected}
+	case rare:
 		return nil
 	}
 	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise, FaultDouble, FaultDouble)}

@@ -68,6 +68,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 			n.machine = m
 			return m, err
 		},
+		ScrubInterval: scrubInterval, ScrubBytesPerSecond: scrubBytesPerSecond,
 		Spawn: n.spawn, Wake: n.wake, Listener: n.listener(),
 	}
 }
@@ -118,7 +119,13 @@ func (n *node) listener() replica.Listener {
 		Joined:         n.joined,
 		SlowSync:       func(time.Duration) { w.mark("slow sync") },
 		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
-		Failed:         func(err error) { n.failed = err },
+		Scrubbed:       func(replica.ScrubPass) { w.mark("scrub pass") },
+		ScrubFailed: func(err error) {
+			if !n.excused && !n.hasNoPower() {
+				w.fail(Crash, "node %d cannot read its disks again, and no fault explains it: %v", n.id, err)
+			}
+		},
+		Failed: func(err error) { n.failed = err },
 	}
 }
 

@@ -186,10 +186,14 @@ func (n *node) places(other *node) bool {
 	return slices.ContainsFunc(n.machine.Placements(), func(p shard.Placement) bool { return p.Node == other.id && p.Disk == other.diskID })
 }
 
-// replaceDamaged gives new disks to the nodes that are damaged and have not noticed. That a disk has been replaced, a node must notice.
+// replaceDamaged gives new disks to the nodes that are damaged and have not noticed. That a disk has been replaced, a node must notice, and
+// that something on it is rotten.
 func (w *world) replaceDamaged() {
 	for _, n := range w.nodes {
-		if n.damage.why != "" && !n.damage.former {
+		if w.mustScrub(n) {
+			n.damage.lying = false
+			w.mark("rot left to be found")
+		} else if n.damage.why != "" && !n.damage.former {
 			n.lose(n.damage.why, true, 0)
 		}
 	}

@@ -182,6 +182,11 @@ func (w *world) recover() {
 		w.line("everything is healed")
 	}
 	if !w.runUntil(w.now+patience, 5*time.Millisecond, w.settled) && w.verdict == "" {
+		if i := slices.IndexFunc(w.nodes, (*node).rotten); i >= 0 {
+			w.fail(Liveness, "%s after everything was healed node %d has not found out that its disks are rotten (%s):%s",
+				patience, w.nodes[i].id, w.nodes[i].damage.why, w.describe())
+			return
+		}
 		w.fail(Liveness, "%s after everything was healed the cluster has not settled; %d entries are applied somewhere:%s",
 			patience, len(w.truth.log)+1, w.describe())
 	}
@@ -198,6 +203,9 @@ func (w *world) settled() bool {
 		return false
 	}
 	for _, n := range w.nodes {
+		if n.rotten() {
+			return false
+		}
 		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 || n.store.Metrics().RequestsQueued > 0 {
 			return false
 		}

@@ -20,6 +20,8 @@ type Log interface {
 	Compact(consensus.GroupID, consensus.Index) error
 	// Drop forgets the group altogether.
 	Drop(consensus.GroupID) error
+	// NewScrub begins a pass over everything that is on disk and still needed.
+	NewScrub() Scrub
 	Metrics() LogMetrics
 	Close() error
 }

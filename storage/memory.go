@@ -349,6 +349,9 @@ func (m *Memory) Image(files Files) *Memory {
 	return newMemoryAt(o, m.durable.copy())
 }
 
+// NewScrub implements Engine. It reads every row.
+func (m *Memory) NewScrub() Scrub { return NewReaderScrub(m, m.Metrics().DiskBytes) }
+
 // Reclaim implements Engine. There is nothing to reclaim.
 func (m *Memory) Reclaim() {}
 

@@ -311,6 +311,9 @@ func (l *MemoryLog) Err() error {
 	return nil
 }
 
+// NewScrub implements Log. It reads every entry.
+func (l *MemoryLog) NewScrub() Scrub { return NewLogScrub(l) }
+
 // Metrics implements Log.
 func (l *MemoryLog) Metrics() LogMetrics {
 	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes, WriteCount: l.writes, WriteBytes: l.bytes, SyncCount: l.syncs.Load()}

@@ -75,6 +75,8 @@ type Engine interface {
 	// Ingest replaces the content of the spans by that of the files, in one atomic
 	// and durable step. The files are consumed.
 	Ingest(ctx context.Context, files []string, spans []Span) error
+	// NewScrub begins a pass over everything that is on disk.
+	NewScrub() Scrub
 	// Reclaim gives space of deleted data back in the background. It returns at once.
 	Reclaim()
 	Metrics() Metrics

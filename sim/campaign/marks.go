@@ -41,6 +41,8 @@ var knownMarks = []string{
 	"refused by a living node",
 	"replaced replica stopped",
 	"replica rebuilt",
+	"rot left to be found",
+	"scrub pass",
 	"second process on a copy",
 	"second process on nothing",
 	"set read",

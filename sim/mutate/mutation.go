@@ -48,6 +48,7 @@ func mutations() []Mutation {
 		{"consensus/raft", raftMutations},
 		{"replica", replicaMutations},
 		{"replica/repair", repairMutations},
+		{"replica/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},
 		{"shard", shardMutations},

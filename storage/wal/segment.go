@@ -34,6 +34,7 @@ type segment struct {
 	live       int   // entries of which this is the place
 	liveBytes  int64
 	emptySince uint64 // Invariant: if live is 0, the record with this number says so
+	readers    int    // without the log's lock: it stays open, and in this use
 }
 
 func fileName(number uint64) string { return fmt.Sprintf("%08d%s", number, fileSuffix) }

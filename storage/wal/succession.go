@@ -32,7 +32,7 @@ func (l *Log) retire() {
 		l.segments = slices.Delete(l.segments, 0, 1)
 		l.retired = append(l.retired, retired{s, l.sequence + 1})
 	}
-	for len(l.retired) > 0 && l.retired[0].after <= l.synced && l.retired[0].segment != l.syncing {
+	for len(l.retired) > 0 && l.retired[0].after <= l.synced && l.retired[0].segment != l.syncing && l.retired[0].segment.readers == 0 {
 		l.recycle(l.retired[0].segment)
 		l.retired = slices.Delete(l.retired, 0, 1)
 	}

@@ -172,6 +172,17 @@ func setDuration(low time.Duration, field func(*settings, time.Duration)) func(*
 	}
 }
 
+// setDurationOrNever takes 0, too, for "never".
+func setDurationOrNever(low time.Duration, field func(*settings, time.Duration)) func(*settings, string) error {
+	return func(s *settings, value string) error {
+		if duration, err := time.ParseDuration(value); err == nil && duration == 0 {
+			field(s, orNever(duration))
+			return nil
+		}
+		return setDuration(low, field)(s, value)
+	}
+}
+
 // orNever turns 0, which etcd takes for "never", into what Options take for it.
 func orNever(d time.Duration) time.Duration {
 	if d == 0 {

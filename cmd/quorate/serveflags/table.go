@@ -41,6 +41,9 @@ func nodeFlags() []*Flag {
 		{Name: "auto-repair", Group: groupNode, Kind: Bool, Default: "true", Ours: true,
 			Usage: "Set damaged data aside and get it again from the other nodes. With false, the node refuses to start, or ends, and leaves everything as it is.",
 			set:   func(s *settings, value string) error { s.options.Node.RefuseDamaged = value == "false"; return nil }},
+		{Name: "scrub-interval", Group: groupNode, Kind: Duration, Default: "24h", Ours: true,
+			Usage: "How often everything on disk is read again, to find damage where nobody else reads.", Limits: "from 1s on; 0: never",
+			set: setDurationOrNever(time.Second, func(s *settings, d time.Duration) { s.options.Node.ScrubInterval = d })},
 		{Name: "listen-client-urls", Group: groupNode, Default: "http://localhost:2379",
 			Usage: "Where clients connect. Needs --advertise-client-urls beside it.", Limits: "http://, IP address or localhost, port",
 			set: func(s *settings, value string) error {

@@ -123,6 +123,7 @@ type progress struct {
 	terminal bool
 	last     time.Duration // of the summary that was shown last
 	shown    bool
+	named    map[string]bool // commands of failures that were shown
 }
 
 // logEvery is how often a state is shown where lines stay.
@@ -138,6 +139,7 @@ func newProgress(output io.Writer) *progress {
 }
 
 func (p *progress) show(summary *campaign.Summary) {
+	p.nameFailures(summary.Failures)
 	if p.terminal {
 		p.shown = true
 		fmt.Fprintf(p.output, "\r%s\x1b[K", progressLine(summary))
@@ -146,6 +148,25 @@ func (p *progress) show(summary *campaign.Summary) {
 	if summary.Wall-p.last >= logEvery {
 		p.last = summary.Wall
 		fmt.Fprintln(p.output, progressLine(summary))
+	}
+}
+
+// nameFailures shows each failure once, as soon as there is one: a campaign may take hours, and what failed can be looked at meanwhile.
+func (p *progress) nameFailures(failures []campaign.Failure) {
+	for i := range failures {
+		f := &failures[i]
+		if p.named[f.Command] {
+			continue
+		}
+		if p.named == nil {
+			p.named = map[string]bool{}
+		}
+		p.named[f.Command] = true
+		line := fmt.Sprintf("%s: %s", f.Verdict, f.Command)
+		if p.terminal {
+			line = "\r" + line + "\x1b[K"
+		}
+		fmt.Fprintln(p.output, line)
 	}
 }
 

@@ -342,6 +342,13 @@ func TestSimProgress(t *testing.T) {
 	if strings.Count(out.String(), "\n") != 3 {
 		t.Errorf("%q", out.String())
 	}
+	out.Reset()
+	summary.Failures = []campaign.Failure{{Verdict: sim.Crash, Command: "quorate sim --seed 7"}}
+	file.show(summary)
+	file.show(summary)
+	if out.String() != "crash: quorate sim --seed 7\n" {
+		t.Errorf("%q", out.String())
+	}
 }
 
 // TestSimReal: real simulations in two processes, the same seed twice, and a trace that is replayed.

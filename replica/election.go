@@ -99,8 +99,9 @@ func (s *Store) nodeLost(now time.Duration, node kv.NodeID, restarted bool) {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		// Which process led is not known of nodes that do not say which one they are: then it is the one before.
-		if r.followed == node && (!r.supporting(now) || restarted && r.followedInstance == 0) {
+		// Nodes of an older version do not say which process leads: it is the one before, unless the present one was there when it began to.
+		former := restarted && r.followedInstance == 0 && r.followedBeat != s.live.Instance(node)
+		if r.followed == node && (!r.supporting(now) || former) {
 			r.followedIsGone(now)
 		}
 	}

@@ -292,6 +292,7 @@ type fakeCore struct {
 }
 
 func (c *fakeCore) Compact(consensus.Index)  {}
+func (c *fakeCore) LeaderLost()              {}
 func (c *fakeCore) Status() consensus.Status { return c.status }
 func (c *fakeCore) HasReady() bool           { return false }
 func (c *fakeCore) Failed() error            { return nil }

@@ -10,14 +10,15 @@ import (
 
 // FaultOtherVersion stops Node in order or by a crash, and starts it as a process of the oldest version that the others still talk to, or, if it was
 // one, as one of the newest: an upgrade that goes on node by node, and back. Nodes of the oldest version take part in no test of what only
-// the newest can notice (stale-disk, double).
+// the newest can notice (stale-disk, double), nor after one: who has heard the second process say that it has nothing refuses processes that
+// do not say which one they are.
 const FaultOtherVersion FaultKind = "other-version"
 
 func (w *world) injectVersion(f *Fault, n *node, random *rand.Rand) bool {
 	if f.Kind != FaultOtherVersion {
 		return false
 	}
-	if w.double != nil || slices.ContainsFunc(w.nodes, func(other *node) bool { return other.damage.stale }) {
+	if w.double != nil || w.doubleEnded != 0 || slices.ContainsFunc(w.nodes, func(other *node) bool { return other.damage.stale }) {
 		return true
 	}
 	if !n.up {

@@ -27,7 +27,7 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/gap-after-snapshot", Breaks: "revisions that came with a snapshot are taken for dispatched",
-		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 400,
 		Old: "\t\th.feed.reset(revision)\n",
 		New: "\t\th.feed.last = revision\n",
 	},

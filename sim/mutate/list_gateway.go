@@ -39,7 +39,7 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/call-dropped", Breaks: "calls that did not leave, because there is no connection to the leader, are forgotten",
-		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 250,
+		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 600,
 		Old: "\t\t\tback = append(back, c)\n",
 		New: "",
 	},

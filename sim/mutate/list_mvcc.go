@@ -3,7 +3,7 @@ package main
 var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/read-one-revision-early", Breaks: "a read at an old revision misses the version written at that very revision",
-		File: "storage/mvcc/reader.go", Verdicts: noticed, Seeds: 250,
+		File: "storage/mvcc/reader.go", Verdicts: noticed, Seeds: 600,
 		Old: "\t\tif from.Rev <= at {\n",
 		New: "\t\tif from.Rev < at {\n",
 	},

@@ -66,13 +66,13 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/lease-ignores-unapplied", Breaks: "a leader reads under its lease although followers may show what it has not applied yet",
-		File: "replica/read.go", Verdicts: noticed, Seeds: 250,
+		File: "replica/read.go", Verdicts: noticed, Seeds: 600,
 		Old: "return r.committed.Load() <= r.applied.Load() && r.leaseHolds()",
 		New: "return r.leaseHolds()",
 	},
 	{
 		Name: "replica/barrier-names-applied", Breaks: "a barrier under a lease names what the leader has applied, not what it has told others to be committed",
-		File: "replica/read.go", Verdicts: noticed, Seeds: 250,
+		File: "replica/read.go", Verdicts: noticed, Seeds: 600,
 		Old: "index := r.Committed()",
 		New: "index := r.Applied()",
 	},

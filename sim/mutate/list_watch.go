@@ -21,7 +21,7 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/repeated-after-gap", Breaks: "after an interruption of the feed a watch gets the last revision again",
-		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 250,
+		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 600,
 		Old: "h.detach(g, h.dispatched+1)",
 		New: "h.detach(g, h.dispatched)",
 	},

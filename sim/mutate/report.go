@@ -75,7 +75,9 @@ const markdownFoot = `
 ` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft" or "paxos" at the end of a sentence says that its seeds are run with that
 protocol. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped without a fault that explains it; *liveness*, after
 everything was well the cluster did not serve; *hang*, the run itself did not end.
+`
 
+const markdownUnseen = `
 ## Not found yet
 
 These are mistakes too, and the simulator does not find them, or so rarely that it proves nothing. They are tried only by name, so that whoever sharpens the
@@ -99,9 +101,11 @@ func writeMarkdown(root string, rows []Row) error {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, cell(r.what()), r.place(), r.Verdict, cell(r.shortProblem()))
 	}
 	b.WriteString(markdownFoot)
+	head := markdownUnseen
 	for _, m := range mutations() {
 		if m.Unseen != "" {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", m.Name, cell(m.Breaks), cell(m.Unseen))
+			fmt.Fprintf(&b, "%s| `%s` | %s | %s |\n", head, m.Name, cell(m.Breaks), cell(m.Unseen))
+			head = ""
 		}
 	}
 	return os.WriteFile(filepath.Join(root, markdownPath), []byte(b.String()), 0o644)

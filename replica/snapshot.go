@@ -101,17 +101,16 @@ func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
 	})
 }
 
-// shipped tells the core how it went, unless that concerns an earlier leadership.
+// shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. A core that has
+// not asked for one in this term does not mind; it could not have, see sendSnapshot.
 func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
 	s := r.store
 	delete(r.shipping, m.To)
 	if s.opts.Listener.SnapshotSent != nil {
 		s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
 	}
-	if r.core.Status().Term == m.Term {
-		r.core.SnapshotDone(m.To, err == nil)
-		s.markDirty(r)
-	}
+	r.core.SnapshotDone(m.To, err == nil)
+	s.markDirty(r)
 }
 
 // shipSnapshot exports the state into files and sends them.

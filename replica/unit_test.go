@@ -289,10 +289,14 @@ type fakeCore struct {
 	proposals int
 	barriers  []consensus.ReadID
 	overload  bool
+	shipped   []consensus.ReplicaID
 }
 
-func (c *fakeCore) Compact(consensus.Index)  {}
-func (c *fakeCore) LeaderLost()              {}
+func (c *fakeCore) Compact(consensus.Index) {}
+func (c *fakeCore) LeaderLost()             {}
+func (c *fakeCore) SnapshotDone(to consensus.ReplicaID, _ bool) {
+	c.shipped = append(c.shipped, to)
+}
 func (c *fakeCore) Status() consensus.Status { return c.status }
 func (c *fakeCore) HasReady() bool           { return false }
 func (c *fakeCore) Failed() error            { return nil }
@@ -548,5 +552,16 @@ func TestBarriersAreSharedUntilTheyLeave(t *testing.T) {
 	b.barrierDone(consensus.ReadState{ID: b.core.barriers[1], Index: 9})
 	if len(got) != 3 {
 		t.Fatal("answered twice")
+	}
+}
+
+// TestSnapshotShippedInAnotherTerm: a core that is not told that a snapshot has arrived sends no other one to that replica.
+func TestSnapshotShippedInAnotherTerm(t *testing.T) {
+	b := newBench()
+	b.shipping = map[consensus.ReplicaID]bool{2: true}
+	b.core.status.Term = 5
+	b.Replica.shipped(2, &consensus.Message{To: 2, Term: 4, Snapshot: &consensus.SnapshotMeta{Index: 9}}, 100, nil)
+	if len(b.core.shipped) != 1 || b.core.shipped[0] != 2 || len(b.shipping) != 0 {
+		t.Errorf("the core heard of %v, on the way are %v", b.core.shipped, b.shipping)
 	}
 }

@@ -24,7 +24,7 @@
 //
 //	DriftMargin >= P * 2r/(1+r)
 //
-// With the defaults, P = 400 ms and a margin of 20 ms, that holds for r up to
+// With a margin of a twentieth of P (the default: P = 300 ms and a margin of 15 ms with heartbeats each 100 ms), that holds for r up to
 // 2.5 %; clocks of real machines stay under 0.1 %. Only rates matter, never the
 // readings: no clock is compared with another.
 //
@@ -69,7 +69,22 @@
 // S, for its part, must go by the last leader it followed in the group, even when
 // the core has forgotten it because a stray message of a higher term came in. It
 // may drop that leader in two ways: wait until the promise to it has lapsed, or call Withdraw:
-// promises to L from then on are of a new epoch, and S is free at the time Withdraw returns.
+// promises to L from then on are of a new epoch, and S is free at the time Withdraw returns, if it has not said
+// meanwhile that it follows L.
+//
+// # Whose promise it is
+//
+// A promise is to a process, and so is the vow to follow a leader. S must therefore know which process of node L leads. It learns
+// that only from the leader's own messages, and not all of them tell: those of an older version do not, nor do two processes
+// whose messages come together. Whatever else S knows is a guess. A heartbeat of L's present process may come before or after the first word of
+// that process as a leader; both happen when leadership is handed over to a process that has just started.
+//
+//   - While S does not know, a promise to any process of L binds it (Supporting with instance 0). That keeps every promise.
+//   - When another process of L has taken over and the promise to the one before ends, S may be waiting for a leader that no longer
+//     exists. It does not let go: the present process may be the one that leads. It withdraws, says no more that it follows, and is free when
+//     what was promised so far has ended. A word from the leader meanwhile ends the doubt: S follows again, under the new epoch.
+//   - What was withdrawn counts only until S next says that it follows. From then on L counts on the new epoch, and S must
+//     withdraw again before it may let go.
 //
 // # Pauses
 //

@@ -56,10 +56,10 @@ func (r *Replica) mayTick(now time.Duration) bool {
 }
 
 // releaseOrphan sees to it that a replica does not hold still for ever for a leader that no longer leads the
-// group although its node lives.
+// group although its node lives. It asks the core itself: what the core thought in the round before may be out of date (doubtFollowed).
 func (r *Replica) releaseOrphan(now time.Duration) {
 	switch {
-	case r.role.Leader != 0 || !r.supporting(now):
+	case !r.supporting(now) || r.core.Status().Leader != 0:
 		r.orphanedAt, r.freeAt = 0, 0
 	case r.orphanedAt == 0:
 		r.orphanedAt = now
@@ -99,12 +99,27 @@ func (s *Store) nodeLost(now time.Duration, node kv.NodeID, restarted bool) {
 		s.opts.Listener.NodeLost(node)
 	}
 	for _, r := range s.order {
-		// Nodes of an older version do not say which process leads: it is the one before, unless the present one was there when it began to.
-		former := restarted && r.followedInstance == 0 && r.followedBeat != s.live.Instance(node)
-		if r.followed == node && (!r.supporting(now) || former) {
+		switch {
+		case r.followed != node:
+		case !r.supporting(now):
 			r.followedIsGone(now)
+		case restarted && r.followedInstance == 0:
+			r.doubtFollowed(now)
 		}
 	}
+}
+
+// doubtFollowed lets go, in time, of a leader that may have ended: there was another process on its node, and nobody knows which of the two led.
+// It may be the one that lives, which counts on what was promised to it. So the promise is withdrawn and waited out, and nothing is vouched
+// for meanwhile; a word from the leader ends the doubt.
+func (r *Replica) doubtFollowed(now time.Duration) {
+	if r.role.Role == consensus.RoleLeader || r.freeAt != 0 {
+		return
+	}
+	r.core.LeaderLost()
+	r.orphanedAt, r.freeAt = now, r.store.live.Withdraw(now, r.followed)
+	r.store.setTicking(r, true)
+	r.store.markDirty(r)
 }
 
 // followedIsGone tells the core that the process which led the group does not exist any more.

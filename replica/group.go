@@ -53,24 +53,24 @@ type Replica struct {
 	role      consensus.RoleChange
 	leading   bool      // as serving
 	followed  kv.NodeID // node of the leader last followed, until its promise has ended
-	// followedInstance is the process there that led, 0 if it does not say; followedBeat is the one whose heartbeats came when it began to lead.
-	followedInstance, followedBeat uint64
-	acks                           map[consensus.ReplicaID]uint64
-	claim                          *lease // what the acknowledgements amount to while this replica leads
-	queue                          queue[request]
-	round                          []request                      // evaluated in this round: decided by the next proposal
-	rounds                         queue[proposedRound]           // proposed, not yet applied
-	depends                        queue[dependent]               // without effects of their own, on top of what is not yet applied
-	barriers                       []barrier                      // read barriers asked for
-	confirm                        []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
-	confirmID                      consensus.ReadID
-	physical                       []request // compactions that are to be answered when their rows are deleted
-	waits                          waitHeap
-	toApply                        []consensus.Entry
-	staged                         []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
-	shipping                       map[consensus.ReplicaID]bool
-	flush                          flushState
-	compact                        compactState
+	// followedInstance is the process there that led; 0 if nobody knows, and then a promise to any process of the node binds.
+	followedInstance uint64
+	acks             map[consensus.ReplicaID]uint64
+	claim            *lease // what the acknowledgements amount to while this replica leads
+	queue            queue[request]
+	round            []request                      // evaluated in this round: decided by the next proposal
+	rounds           queue[proposedRound]           // proposed, not yet applied
+	depends          queue[dependent]               // without effects of their own, on top of what is not yet applied
+	barriers         []barrier                      // read barriers asked for
+	confirm          []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
+	confirmID        consensus.ReadID
+	physical         []request // compactions that are to be answered when their rows are deleted
+	waits            waitHeap
+	toApply          []consensus.Entry
+	staged           []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	shipping         map[consensus.ReplicaID]bool
+	flush            flushState
+	compact          compactState
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
@@ -79,7 +79,7 @@ type Replica struct {
 	campaignAt           time.Duration
 	campaigns            int           // since the leader was lost
 	orphanedAt           time.Duration // since when the core has no leader although a promise binds
-	freeAt               time.Duration // when the withdrawn promise has ended
+	freeAt               time.Duration // when the withdrawn promise has ended; 0 as soon as anything is vouched for again
 	leaseWork            bool          // the machine wants ticks
 	dirty                bool
 	working              bool
@@ -216,6 +216,7 @@ func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
 
 // stepMessages hands the messages of peers to their cores.
 func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
+	clear(s.marks.heard)
 	for i := range messages {
 		m := &messages[i]
 		r, ok := s.groups[m.group]
@@ -353,8 +354,11 @@ func (r *Replica) send(messages []consensus.Message) {
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			r.store.put(node, outMessage{group: r.group, message: *m,
-				vouched: node == r.followed && status.Leader == m.To && status.Term == m.Term})
+			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term
+			if vouched {
+				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
+			}
+			r.store.put(node, outMessage{group: r.group, message: *m, vouched: vouched})
 		}
 	}
 }
@@ -389,7 +393,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	r.role = change
 	node, _ := r.nodeOf(change.Leader)
 	if node != 0 {
-		r.followed, r.followedInstance, r.followedBeat = node, s.heardInstance(node), s.live.Instance(node)
+		r.followed, r.followedInstance = node, s.heardInstance(node)
 		r.campaignAt = 0
 	}
 	r.leader.Store(&leadership{node: node, term: change.Term})

@@ -61,7 +61,7 @@ type marks struct {
 	position uint64 // written
 	syncing  uint64 // written when the sync in flight began
 	seen     map[kv.NodeID]mark
-	heard    map[kv.NodeID]uint64        // the process whose messages are acted upon
+	heard    map[kv.NodeID]uint64        // the process whose messages are acted upon in this round; 0: it does not say, or there are two
 	told     map[kv.NodeID]time.Duration // when a node that was refused was last told what is known here
 
 	changed bool // something is not yet sent to the others
@@ -186,11 +186,8 @@ func (s *Store) marksSynced() {
 // acted upon: its sender has forgotten something, or is gone, or has still to say which process it is.
 func (s *Store) witness(node kv.NodeID, sender sender) error {
 	k := &s.marks
-	if sender.disk == 0 || !s.marking() {
-		return nil
-	}
-	if sender.instance == 0 && s.speaks(node) < formatMarks {
-		delete(k.heard, node) // such a node does not say
+	if sender.disk == 0 || !s.marking() || sender.instance == 0 && s.speaks(node) < formatMarks {
+		k.hears(node, 0) // such a message does not say
 		return nil
 	}
 	known := k.seen[node]
@@ -199,7 +196,7 @@ func (s *Store) witness(node kv.NodeID, sender sender) error {
 			known.position = sender.position
 			s.saw(node, known)
 		}
-		k.heard[node] = sender.instance
+		k.hears(node, sender.instance)
 		return nil
 	}
 	s.tellMarks(node)
@@ -207,7 +204,16 @@ func (s *Store) witness(node kv.NodeID, sender sender) error {
 		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.disk, known.disk)
 }
 
-// heardInstance is the process of the node whose messages are acted upon; 0 if it does not say.
+// hears notes whose message is acted upon next.
+func (k *marks) hears(node kv.NodeID, instance uint64) {
+	if before, heard := k.heard[node]; heard && before != instance {
+		instance = 0
+	}
+	k.heard[node] = instance
+}
+
+// heardInstance is the process of the node whose messages are acted upon in this round; 0 if that is not known for sure. Whoever
+// takes it for the process of a leader must not guess: it would break a promise to another one.
 func (s *Store) heardInstance(node kv.NodeID) uint64 {
 	return s.marks.heard[node]
 }

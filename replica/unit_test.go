@@ -290,10 +290,15 @@ type fakeCore struct {
 	barriers  []consensus.ReadID
 	overload  bool
 	shipped   []consensus.ReplicaID
+	lost      func() // LeaderLost
 }
 
 func (c *fakeCore) Compact(consensus.Index) {}
-func (c *fakeCore) LeaderLost()             {}
+func (c *fakeCore) LeaderLost() {
+	if c.lost != nil {
+		c.lost()
+	}
+}
 func (c *fakeCore) SnapshotDone(to consensus.ReplicaID, _ bool) {
 	c.shipped = append(c.shipped, to)
 }
@@ -336,6 +341,10 @@ func (m *fakeMachine) TakeProposal(time.Duration) ([]byte, uint64) {
 }
 func (m *fakeMachine) AppliedIndex() consensus.Index { return m.applied }
 func (m *fakeMachine) Follow()                       {}
+func (m *fakeMachine) Placements() []shard.Placement { return nil }
+func (m *fakeMachine) Config() consensus.Config {
+	return consensus.Config{Voters: []consensus.ReplicaID{1, 2, 3}}
+}
 
 // bench is a leading replica of fakes.
 type bench struct {

@@ -89,6 +89,18 @@ var replicaMutations = []Mutation{
 		New: "return false",
 	},
 	{
+		Name: "replica/former-process-guessed", Breaks: "a leader that does not say which process it is counts as gone when a promise to an earlier process of its node ends",
+		File: "replica/election.go", Verdicts: noticed, At: 771003877,
+		Old: "\t\t\tr.doubtFollowed(now)\n",
+		New: "\t\t\tr.followedIsGone(now)\n",
+	},
+	{
+		Name: "replica/withdrawal-kept", Breaks: "a promise that was withdrawn, and then made again to a leader that came back, does not bind",
+		File: "replica/group.go", Verdicts: noticed, Seeds: 4000,
+		Old: "\t\t\t\tr.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before\n",
+		New: "",
+	},
+	{
 		Name: "replica/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
 		File: "replica/lease.go", Verdicts: noticed, Seeds: 300,
 		Old: "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",

@@ -85,7 +85,7 @@ func (o *options) run(ctx context.Context) error {
 	if o.list {
 		for i := range selected {
 			m := &selected[i]
-			fmt.Printf("%s | %s | %s | %d seeds", m.Name, m.Layer, m.Breaks, m.Seeds)
+			fmt.Printf("%s | %s | %s | %s", m.Name, m.Layer, m.Breaks, m.seeds())
 			if m.Unseen != "" {
 				fmt.Printf(" | not found yet: %s", m.Unseen)
 			}

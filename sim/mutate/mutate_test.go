@@ -21,7 +21,7 @@ func TestMutationsApply(t *testing.T) {
 			t.Errorf("%s: there are two of that name", m.Name)
 		}
 		names = append(names, m.Name)
-		if m.Breaks == "" || m.Seeds < 1 || len(m.Verdicts) == 0 {
+		if m.Breaks == "" || (m.Seeds < 1) == (m.At == 0) || len(m.Verdicts) == 0 {
 			t.Errorf("%s: what it breaks, its seeds or its verdicts are missing", m.Name)
 		}
 		changed, err := tree.schemata([]Mutation{m})

@@ -27,8 +27,18 @@ type Mutation struct {
 	Verdicts []sim.Verdict
 	// Seeds within which it must be found.
 	Seeds int
+	// At is the seed that must show it, if none of the first ones does; 0: it must be found within Seeds.
+	At uint64
 	// Unseen, if set, says why the simulator has not found it yet: then it is tried only when it is named.
 	Unseen string
+}
+
+// seeds says which seeds show the mutation.
+func (m *Mutation) seeds() string {
+	if m.At != 0 {
+		return fmt.Sprintf("seed %d", m.At)
+	}
+	return fmt.Sprintf("%d seeds", m.Seeds)
 }
 
 // The verdicts that mutations may end with. Panics and stopped nodes are legitimate ways to be found: assertions stay on in production.

@@ -14,6 +14,9 @@ const problemWidth = 150
 
 // place says where a row was found.
 func (r *Row) place() string {
+	if r.Status == found && r.At != 0 {
+		return fmt.Sprintf("seed %d alone", r.At)
+	}
 	switch r.Status {
 	case found:
 		return fmt.Sprintf("seed %d of %d", r.Seed, r.Within)
@@ -65,7 +68,8 @@ Written by ` + "`go run ./sim/mutate --markdown`" + `; do not edit.
 
 A simulator that reports nothing has found nothing, or sees nothing. Each row is Quorate with one deliberate mistake. All run on the same seeds,
 1, 2, 3, ..., of the same simulator that tests Quorate itself; "seed 3 of 40" says that the third seed showed the mistake and that a
-survivor of 40 would have counted as a defect of the simulator. The code as it is passes the same seeds (last rows).
+survivor of 40 would have counted as a defect of the simulator. What none of the first seeds shows names the one that does ("seed 771003877 alone").
+The code as it is passes the same seeds (last rows).
 
 | name | what is wrong | found | verdict | what the simulator said |
 |---|---|---|---|---|

@@ -28,6 +28,7 @@ type Row struct {
 	Status  string      `json:"status"`
 	Seed    uint64      `json:"seed,omitempty"` // at which it was found
 	Within  int         `json:"within"`         // seeds that it must be found in
+	At      uint64      `json:"at,omitempty"`   // the only seed that it was tried with, if that is not one of the first
 	Verdict sim.Verdict `json:"verdict,omitempty"`
 	Problem string      `json:"problem,omitempty"`
 	Seconds float64     `json:"seconds"` // of real time
@@ -93,16 +94,20 @@ func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 	began := time.Now()
 	o := t.options
 	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds, Status: found}
-	if o.seeds > 0 {
+	first := o.first
+	switch {
+	case o.seeds > 0:
 		row.Within = o.seeds
+	case m.At != 0:
+		first, row.Within, row.At = m.At, 1, m.At
 	}
-	out, err := t.search(ctx, m, row.Within)
+	out, err := t.search(ctx, m, first, row.Within)
 	row.Seconds = time.Since(began).Seconds()
 	row.Seed, row.Verdict, row.Problem = out.seed, out.verdict, out.problem
 	switch {
 	case out.seed == 0:
 		row.Status = survived
-		row.Problem = fmt.Sprintf("seeds %d to %d passed; see which fault, workload or check of package sim would show it", o.first, o.first+uint64(row.Within)-1)
+		row.Problem = fmt.Sprintf("seeds %d to %d passed; see which fault, workload or check of package sim would show it", first, first+uint64(row.Within)-1)
 	case !slices.Contains(m.Verdicts, out.verdict):
 		row.Status = survived
 		row.Problem = fmt.Sprintf("seed %d ended with %s, expected was one of %v: %s", out.seed, out.verdict, m.Verdicts, out.problem)
@@ -111,9 +116,8 @@ func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 }
 
 // search runs the mutation from seed to seed, until one does not pass that the code as it is passes.
-func (t *trial) search(ctx context.Context, m *Mutation, count int) (outcome, error) {
-	last := t.options.first + uint64(count) - 1
-	for first := t.options.first; first <= last; {
+func (t *trial) search(ctx context.Context, m *Mutation, first uint64, count int) (outcome, error) {
+	for last := first + uint64(count) - 1; first <= last; {
 		out, err := t.runSeeds(ctx, m.Name, seedRange{first, int(last - first + 1), m.Protocol})
 		if err != nil || out.seed == 0 {
 			return out, err
@@ -132,6 +136,9 @@ func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err e
 	most := map[sim.Protocol]int{}
 	for i := range rows {
 		r := &rows[i]
+		if r.At != 0 {
+			continue // search has run the code as it is on this seed
+		}
 		used := r.Within
 		if r.Status == found {
 			used = int(r.Seed - first + 1)

@@ -360,6 +360,7 @@ func (w *world) heal() {
 	}
 	for _, n := range w.nodes {
 		n.slow, n.fuse, n.crashAtSync = slowness{}, 0, false
+		n.restorePower()
 		n.thaw()
 		n.clock.set(w.now, n.rate, 0)
 		n.clockChanged()

@@ -16,8 +16,8 @@ import (
 
 // pebbleDisks are the real log and the real state engine on a file system in memory that forgets at a crash what was not synced.
 //
-// The engine works in goroutines of its own, in real time, so such a run is not the same twice: its verdict counts, not
-// its hash. What those goroutines finish reaches the node as an event of its own.
+// The engine does within its calls what it would do in the background, so that a seed is one run here, too. That a flush is over reaches the
+// node as an event of its own.
 type pebbleDisks struct {
 	node   *node
 	fs     *vfs.MemFS
@@ -38,7 +38,7 @@ func (d *pebbleDisks) open() (*simLog, *simEngine, error) {
 	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: fs, SegmentBytes: 16 << 10, Inline: true}); err != nil {
 		return nil, nil, err
 	}
-	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {
+	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20, Inline: true}); err != nil {
 		return nil, nil, err
 	}
 	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
@@ -47,10 +47,10 @@ func (d *pebbleDisks) open() (*simLog, *simEngine, error) {
 func (d *pebbleDisks) crash(random *rand.Rand) {
 	found := d.cut.over()
 	if found == nil {
-		found = d.fs.CrashClone(crashClone(random))
+		found = crashClone(d.fs, random)
 	}
-	d.fs = found
 	d.close()
+	d.fs = found
 }
 
 // close ends the goroutines of the engine. They work on what the dead process would have written: nobody sees it.
@@ -101,6 +101,6 @@ func (n *node) flush(engine *lsm.Engine, done func(error)) {
 	engine.Flush(func(err error) { finished <- err })
 	n.push(n.w.now+time.Duration(n.random.Int64N(int64(30*time.Millisecond))), func() {
 		n.effect()
-		done(<-finished) // in real time this takes a moment; in virtual time it has been awaited
+		done(<-finished)
 	})
 }

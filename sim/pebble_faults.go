@@ -61,7 +61,7 @@ func (p *powerCut) wrap(fs *vfs.MemFS) vfs.FS {
 		defer p.mu.Unlock()
 		if p.found == nil && p.fuse > 0 {
 			if p.fuse--; p.fuse == 0 {
-				p.found = fs.CrashClone(crashClone(p.random))
+				p.found = crashClone(fs, p.random)
 			}
 		}
 		if p.found != nil {
@@ -69,14 +69,6 @@ func (p *powerCut) wrap(fs *vfs.MemFS) vfs.FS {
 		}
 		return nil
 	}))
-}
-
-// crashClone says what a crash leaves of what was not synced; a nil random: nothing.
-func crashClone(random *rand.Rand) vfs.CrashCloneCfg {
-	if random == nil {
-		return vfs.CrashCloneCfg{}
-	}
-	return vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[random.IntN(3)], RNG: rand.New(rand.NewPCG(random.Uint64(), 1))}
 }
 
 func (w *world) injectFile(f *Fault, n *node, random *rand.Rand) bool {
@@ -94,6 +86,18 @@ func (w *world) injectFile(f *Fault, n *node, random *rand.Rand) bool {
 func (n *node) hasNoPower() bool {
 	d, ok := n.disks.(*pebbleDisks)
 	return ok && d.cut.happened()
+}
+
+// restorePower ends what was planned for the node's power. A process whose power was cut, and who has not noticed yet, ends here.
+func (n *node) restorePower() {
+	d, ok := n.disks.(*pebbleDisks)
+	switch {
+	case !ok:
+	case d.cut.happened():
+		n.crash()
+	default:
+		d.cut.over()
+	}
 }
 
 // rotFile flips a bit somewhere in a table of the engine.

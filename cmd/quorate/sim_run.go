@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/quoratedb/quorate/sim"
 	"github.com/quoratedb/quorate/sim/campaign"
 )
 
@@ -121,8 +120,5 @@ func (s *simulation) replay(ctx context.Context) error {
 		return nil
 	}
 	message := fmt.Sprintf("sim: seed %d gave another trace than the saved one", replayed.Saved.Spec.Seed)
-	if replayed.Report.Result.Plan.Engine == sim.Pebble {
-		message += "; only runs with --engine memory promise the same trace, because Pebble has goroutines of its own"
-	}
 	return &verdictError{campaign.Diverged, message}
 }

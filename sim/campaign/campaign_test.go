@@ -120,11 +120,6 @@ func TestCampaignTwice(t *testing.T) {
 	if err != nil || s.Verdicts[Diverged] != 1 || s.Verdicts[sim.Liveness] != 1 || s.Verdicts[sim.Passed] != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	// Pebble promises no trace.
-	s, err = Run(t.Context(), Here{fakeSimulator{}}, Options{Seeds: Seeds{seedUnstable, seedUnstable}, Base: Spec{Engine: sim.Pebble}, Jobs: 1, Twice: true})
-	if err != nil || s.Verdicts[sim.Passed] != 1 {
-		t.Errorf("%+v, %v", s, err)
-	}
 }
 
 func TestCampaignProgress(t *testing.T) {

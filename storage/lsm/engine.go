@@ -59,6 +59,7 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.failure.opened.Store(true)
+	e.settle()
 	e.owned.Go(e.completeFlushes)
 	return e, nil
 }

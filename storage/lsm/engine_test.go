@@ -26,8 +26,10 @@ func mustOpen(t *testing.T, o Options) *Engine {
 	return e
 }
 
-func world(t *testing.T, fs *vfs.MemFS, dir string) storagetest.EngineWorld {
-	e := mustOpen(t, tiny(fs, dir))
+func world(t *testing.T, fs *vfs.MemFS, dir string, inline bool) storagetest.EngineWorld {
+	o := tiny(fs, dir)
+	o.Inline = inline
+	e := mustOpen(t, o)
 	if err := fs.MkdirAll("/export/"+dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +41,9 @@ func world(t *testing.T, fs *vfs.MemFS, dir string) storagetest.EngineWorld {
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
 			}
-			return world(t, after, dir)
+			return world(t, after, dir, inline)
 		},
-		Other: func(t *testing.T) storagetest.EngineWorld { return world(t, fs, dir+"-other") },
+		Other: func(t *testing.T) storagetest.EngineWorld { return world(t, fs, dir+"-other", inline) },
 	}
 }
 
@@ -53,7 +55,11 @@ func crash(random *rand.Rand) vfs.CrashCloneCfg {
 }
 
 func TestEngine(t *testing.T) {
-	storagetest.RunEngine(t, func(t *testing.T) storagetest.EngineWorld { return world(t, vfs.NewCrashableMem(), "db") })
+	for _, inline := range []bool{false, true} {
+		t.Run(fmt.Sprintf("inline=%v", inline), func(t *testing.T) {
+			storagetest.RunEngine(t, func(t *testing.T) storagetest.EngineWorld { return world(t, vfs.NewCrashableMem(), "db", inline) })
+		})
+	}
 }
 
 func set(t *testing.T, e storage.Engine, key string, value []byte) {

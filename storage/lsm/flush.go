@@ -90,6 +90,10 @@ func (e *Engine) rotate(r flushRequest) error {
 		r.flushed, r.bytes = flushed, e.activeBytes
 		e.activeBytes, e.dirty = 0, false
 	}
+	if e.options.Inline {
+		e.afterFlush(r)
+		return nil
+	}
 	if !e.flushes.push(r) {
 		return e.err()
 	}

@@ -98,6 +98,7 @@ func (e *Engine) ingestLocked(ctx context.Context, files []string, spans []stora
 	if err != nil {
 		return err
 	}
+	e.settle()
 	return e.failure.err()
 }
 

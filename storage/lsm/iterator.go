@@ -79,6 +79,7 @@ func (it *iterator) Close() error {
 		err = it.engine.readError(closeErr)
 	}
 	it.iter = nil
+	it.engine.settle()
 	return err
 }
 
@@ -119,5 +120,6 @@ func (s *snapshot) Close() error {
 	err := s.snapshot.Close()
 	s.snapshot = nil
 	s.engine.snapshots.Add(-1)
+	s.engine.settle()
 	return err
 }

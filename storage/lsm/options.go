@@ -27,6 +27,9 @@ type Options struct {
 	ExportFileBytes int
 	// ReadOnly opens an existing engine without writing anything.
 	ReadOnly bool
+	// Inline flushes, compacts and removes files within the calls that lead to it and not in the background, and
+	// compacts less cleverly. For tests that must do the same every time.
+	Inline   bool
 	Listener Listener
 }
 
@@ -129,5 +132,8 @@ func (o Options) pebbleOptions() *pebble.Options {
 	// A lazily ingested table lives in the write-ahead log, which we do not have.
 	p.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	p.Experimental.FileCacheShards = 2
+	if o.Inline {
+		p.DisableAutomaticCompactions, p.DisableTableStats = true, true
+	}
 	return p
 }

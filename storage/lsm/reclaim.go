@@ -27,6 +27,14 @@ func (e *Engine) Reclaim() {
 	if e.err() != nil || e.options.ReadOnly || e.reclaim.running.Swap(true) {
 		return
 	}
+	if e.options.Inline {
+		defer e.reclaim.running.Store(false)
+		if e.flushLockedAndWait(e.reclaim.context) == nil {
+			e.compactAll()
+			e.settle()
+		}
+		return
+	}
 	e.owned.Go(func() {
 		defer e.reclaim.running.Store(false)
 		if err := e.flushAndWait(e.reclaim.context); err != nil {

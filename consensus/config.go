@@ -48,6 +48,16 @@ func (c Config) Votes(id ReplicaID) bool {
 	return slices.Contains(c.Voters, id) || slices.Contains(c.Outgoing, id)
 }
 
+// NewerThanAll tells whether the replica's ID is above those of all members: IDs ascend, and are never used twice.
+func (c Config) NewerThanAll(id ReplicaID) bool {
+	for _, members := range [][]ReplicaID{c.Voters, c.Learners, c.Outgoing} {
+		if len(members) > 0 && slices.Max(members) >= id {
+			return false
+		}
+	}
+	return true
+}
+
 // Members returns every replica of the config, ascending.
 func (c Config) Members() []ReplicaID {
 	all := slices.Concat(c.Voters, c.Learners, c.Outgoing)

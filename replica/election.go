@@ -13,8 +13,8 @@ import (
 //
 //   - the promise has ended (nodeLost, or supporting becomes false),
 //   - the leader asks for votes itself: it has stepped down,
-//   - or the core has lost its leader for an election timeout although the leader's node lives. Then the
-//     promise is withdrawn, and the replica is free when what was promised so far has ended.
+//   - or the core has lost its leader for an election timeout although the leader's node lives, or the leader has no vote any
+//     more. Then the promise is withdrawn, and the replica is free when what was promised so far has ended.
 
 // firstCampaign is when a replica that was just opened campaigns if it hears of no leader: as soon as it may. Where
 // there is a leader it has spoken by then, and if not, a pre-vote disturbs nobody.
@@ -58,8 +58,8 @@ func (r *Replica) mayTick(now time.Duration) bool {
 // releaseOrphan sees to it that a replica does not hold still for ever for a leader that no longer leads the
 // group although its node lives. It asks the core itself: what the core thought in the round before may be out of date (doubtFollowed).
 func (r *Replica) releaseOrphan(now time.Duration) {
-	switch {
-	case !r.supporting(now) || r.core.Status().Leader != 0:
+	switch leader := r.core.Status().Leader; {
+	case !r.supporting(now) || r.mayLead(leader):
 		r.orphanedAt, r.freeAt = 0, 0
 	case r.orphanedAt == 0:
 		r.orphanedAt = now
@@ -68,9 +68,16 @@ func (r *Replica) releaseOrphan(now time.Duration) {
 			r.freeAt = r.store.live.Withdraw(now, r.followed)
 		}
 	case now >= r.freeAt:
-		r.orphanedAt, r.freeAt, r.followed = 0, 0, 0
-		r.campaignAfter(now, r.campaignDelay())
+		r.orphanedAt, r.freeAt = 0, 0
+		r.followedIsGone(now)
 	}
+}
+
+// mayLead tells whether a replica may lead as far as this one has applied: it has a vote, or is newer than the membership here. A leader that
+// has taken its own vote away leads no more, or not for long, and cannot ask for votes to say so.
+func (r *Replica) mayLead(id consensus.ReplicaID) bool {
+	config := r.machine.Config()
+	return id != 0 && (config.Votes(id) || config.NewerThanAll(id))
 }
 
 // mayHearCandidate tells whether a request for a vote or promise may reach the core: not while this

@@ -212,6 +212,38 @@ func TestWithdrawnPromiseMadeAgain(t *testing.T) {
 	}
 }
 
+// TestLeaderWithoutVote: a leader was elected before it knew that its vote had been taken away, and steps down when it finds out. It cannot ask for
+// votes to say so, and its node lives: who followed it must not wait for ever, nor let go of a leader that is about to find out.
+func TestLeaderWithoutVote(t *testing.T) {
+	f := newFollower(t)
+	f.elect()
+	f.round(f.beat, f.word)
+	f.machine.config = consensus.Config{Voters: []consensus.ReplicaID{1, 3}, Learners: []consensus.ReplicaID{2}}
+	for range 3 {
+		f.wait(20*time.Millisecond, f.beat, f.word) // it does not know yet
+	}
+	silent := f.now
+	for f.followed != 0 {
+		if f.wait(20*time.Millisecond, f.beat); f.now > silent+time.Second+2*f.promise {
+			t.Fatalf("node 1 still holds still for a leader without a vote, which is silent since %v", silent)
+		}
+	}
+	if f.campaignAt == 0 || f.bench.core.status.Leader != 0 {
+		t.Error("nobody campaigns")
+	}
+	// A replica that is newer than the membership here may well lead.
+	f = newFollower(t)
+	f.machine.config = consensus.Config{Voters: []consensus.ReplicaID{1}}
+	f.elect()
+	f.round(f.beat, f.word)
+	for range 200 {
+		f.wait(20*time.Millisecond, f.beat)
+	}
+	if f.followed != 2 || f.vouched == (liveness.Epoch{}) {
+		t.Error("a leader that is newer than the membership is not followed")
+	}
+}
+
 // TestTwoVersionsInOneRound: a process that does not say who it is leads, and one that does takes its place in the same round.
 func TestTwoVersionsInOneRound(t *testing.T) {
 	f := newFollower(t)

@@ -354,7 +354,7 @@ func (r *Replica) send(messages []consensus.Message) {
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term
+			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term && r.mayLead(m.To)
 			if vouched {
 				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
 			}
@@ -450,7 +450,7 @@ func (r *Replica) stepDown() {
 func (r *Replica) settle(now time.Duration) {
 	switch r.role.Role {
 	case consensus.RoleFollower, consensus.RoleLearner:
-		r.store.setTicking(r, r.role.Leader == 0 || !r.supporting(now))
+		r.store.setTicking(r, !r.supporting(now) || !r.mayLead(r.role.Leader))
 	case consensus.RoleLeader:
 		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
 		// superfluous while every replica has everything and its node holds still for this one.

@@ -324,6 +324,7 @@ type fakeMachine struct {
 	untaken  bool
 	seq      uint64
 	applied  consensus.Index
+	config   consensus.Config // default: replicas 1 to 3 vote
 }
 
 func (m *fakeMachine) Evaluate(*kv.Request) shard.Outcome {
@@ -343,6 +344,9 @@ func (m *fakeMachine) AppliedIndex() consensus.Index { return m.applied }
 func (m *fakeMachine) Follow()                       {}
 func (m *fakeMachine) Placements() []shard.Placement { return nil }
 func (m *fakeMachine) Config() consensus.Config {
+	if len(m.config.Voters) > 0 {
+		return m.config
+	}
 	return consensus.Config{Voters: []consensus.ReplicaID{1, 2, 3}}
 }
 

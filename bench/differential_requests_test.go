@@ -248,7 +248,11 @@ func (d *differential) maintenance() {
 	case 3:
 		d.both(methodDefragment, &pb.DefragmentRequest{})
 	case 4:
-		d.both(methodAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_AlarmAction(d.chance.IntN(3)), Alarm: pb.AlarmType(d.chance.IntN(4)), MemberID: uint64(d.chance.IntN(2))})
+		r := &pb.AlarmRequest{Action: pb.AlarmRequest_AlarmAction(d.chance.IntN(3)), Alarm: pb.AlarmType(d.chance.IntN(4)), MemberID: uint64(d.chance.IntN(2))}
+		if r.Action == pb.AlarmRequest_ACTIVATE {
+			r.Alarm = pb.AlarmType_NONE // others are refused here for members that are not there; real ones have other IDs in each system
+		}
+		d.both(methodAlarm, r)
 		// An alarm that was raised refuses writes, of both.
 		d.both(methodAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE})
 		for member := range uint64(2) {

@@ -162,9 +162,9 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opCompact:
 		return m.applyCompaction(p.revision, b, done)
 	case opAlarmRaise:
-		m.alarms[p.alarm] = struct{}{}
+		m.alarms.raise(p.alarm)
 	case opAlarmClear:
-		delete(m.alarms, p.alarm)
+		m.alarms.clear(p.alarm)
 	case opNode:
 		m.nodes[p.node.ID] = p.node
 		b.Set(nodeKey(p.node.ID), appendNode(nil, p.node))

@@ -21,6 +21,9 @@ func (m *Machine) Check() error {
 	if err := m.leases.check(); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInconsistent)
 	}
+	if err := m.alarms.check(); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrInconsistent)
+	}
 	if m.lead == nil {
 		return nil
 	}
@@ -78,11 +81,15 @@ func (o *overlay) check(applied, evaluated kv.Revision) error {
 }
 
 func (o *overlay) checkOps() error {
-	leases := map[kv.LeaseID]int64{}
+	leases, alarms := map[kv.LeaseID]int64{}, map[kv.AlarmType]int{}
 	for at := o.ops.start; at < o.ops.end(); at++ {
 		switch p := o.ops.at(at); p.kind {
 		case opGrant, opRenew, opRevoke:
 			leases[p.lease] = at
+		case opAlarmRaise:
+			alarms[p.alarm.Type]++
+		case opAlarmClear:
+			alarms[p.alarm.Type]--
 		}
 	}
 	if len(leases) != len(o.leases) {
@@ -91,6 +98,21 @@ func (o *overlay) checkOps() error {
 	for id, at := range leases {
 		if o.leases[id].last != at {
 			return fmt.Errorf("lease %x: last op is %d, indexed is %d", int64(id), at, o.leases[id].last)
+		}
+	}
+	for t, n := range o.alarms {
+		if alarms[t] != n {
+			return fmt.Errorf("ops in flight make %d alarms of type %d, counted are %d", alarms[t], t, n)
+		}
+	}
+	return nil
+}
+
+// check counts the alarms of each type.
+func (t *alarmTable) check() error {
+	for kind, n := range t.byType {
+		if found := len(alarmsOfType(t.list(), kind)); kind != kv.AlarmNone && found != n {
+			return fmt.Errorf("%d alarms of type %d, counted are %d", found, kind, n)
 		}
 	}
 	return nil

@@ -148,14 +148,6 @@ func (m *Machine) checkAlarms(r *kv.Request) error {
 	return nil
 }
 
-// alarmed tells whether an alarm of the type is active in the overlaid state.
-func (m *Machine) alarmed(t kv.AlarmType) bool {
-	if len(m.alarms) == 0 && m.lead.overlay.otherOps == 0 {
-		return false
-	}
-	return slices.ContainsFunc(m.alarmsEvaluated(), func(a kv.Alarm) bool { return a.Type == t })
-}
-
 // putAnswer keeps a response and its body in one allocation.
 type putAnswer struct {
 	response kv.Response
@@ -368,58 +360,6 @@ func (m *Machine) compactRequest(r *kv.CompactRequest) (*kv.Response, error) {
 	}
 	m.lead.overlay.addOp(op{kind: opCompact, revision: r.Revision})
 	return &kv.Response{Kind: kv.KindCompact}, nil
-}
-
-// alarmRequest does as etcd: raising and clearing answer with the alarm concerned, clearing one that
-// is not raised answers with nothing.
-func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
-	body := &kv.AlarmResponse{}
-	active := m.alarmsEvaluated()
-	switch r.Action {
-	case kv.AlarmGet:
-		body.Alarms = alarmsOfType(active, r.Alarm.Type)
-	case kv.AlarmActivate:
-		if r.Alarm.Type == kv.AlarmNone {
-			break
-		}
-		body.Alarms = []kv.Alarm{r.Alarm}
-		if !slices.Contains(active, r.Alarm) {
-			m.lead.overlay.addOp(op{kind: opAlarmRaise, alarm: r.Alarm})
-		}
-	case kv.AlarmDeactivate:
-		if slices.Contains(active, r.Alarm) {
-			body.Alarms = []kv.Alarm{r.Alarm}
-			m.lead.overlay.addOp(op{kind: opAlarmClear, alarm: r.Alarm})
-		}
-	default:
-		return nil, fmt.Errorf("unknown alarm action %d: %w", r.Action, kv.ErrInvalidRequest)
-	}
-	return &kv.Response{Kind: kv.KindAlarm, Alarm: body}, nil
-}
-
-func alarmsOfType(active []kv.Alarm, t kv.AlarmType) []kv.Alarm {
-	if t == kv.AlarmNone {
-		return active
-	}
-	return slices.DeleteFunc(active, func(a kv.Alarm) bool { return a.Type != t })
-}
-
-// alarmsEvaluated lists the alarms of the overlaid state, by type and node.
-func (m *Machine) alarmsEvaluated() []kv.Alarm {
-	active := m.Alarms()
-	if m.lead.overlay.otherOps == 0 {
-		return active
-	}
-	m.lead.overlay.eachOp(func(p *op) {
-		switch p.kind {
-		case opAlarmRaise:
-			active = append(active, p.alarm)
-		case opAlarmClear:
-			active = slices.DeleteFunc(active, func(a kv.Alarm) bool { return a == p.alarm })
-		}
-	})
-	sortAlarms(active)
-	return active
 }
 
 func (m *Machine) nodesEvaluated() []kv.NodeRecord {

@@ -20,7 +20,7 @@ type Machine struct {
 	// The applied state, besides the keys. Invariant: a function of the log up to applied.Index.
 	applied State
 	leases  leaseTable
-	alarms  map[kv.Alarm]struct{}
+	alarms  alarmTable
 	nodes   map[kv.NodeID]*kv.NodeRecord
 
 	// Leader side; nil lead means that this replica evaluates nothing.

@@ -69,7 +69,9 @@ type overlay struct {
 	byLease map[kv.LeaseID][]int64
 	leases  map[kv.LeaseID]pendingLease
 
-	otherOps  int         // ops in flight about alarms, nodes and replicas
+	otherOps int // ops in flight about alarms, nodes and replicas
+	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
+	alarms    map[kv.AlarmType]int
 	compacted kv.Revision // highest compaction in flight; 0: none
 
 	// takenChanges and takenOps are the positions up to which everything is in a proposal.
@@ -89,6 +91,7 @@ func newOverlay() *overlay {
 		newest:  make(map[string]int64),
 		byLease: make(map[kv.LeaseID][]int64),
 		leases:  make(map[kv.LeaseID]pendingLease),
+		alarms:  make(map[kv.AlarmType]int),
 	}
 }
 
@@ -200,7 +203,13 @@ func (o *overlay) addOp(p op) {
 		o.leases[p.lease] = pendingLease{last: at}
 	case opCompact:
 		o.compacted = p.revision
-	case opAlarmRaise, opAlarmClear, opNode, opReplica:
+	case opAlarmRaise:
+		o.otherOps++
+		o.alarms[p.alarm.Type]++
+	case opAlarmClear:
+		o.otherOps++
+		o.alarms[p.alarm.Type]--
+	case opNode, opReplica:
 		o.otherOps++
 	}
 }
@@ -264,7 +273,13 @@ func (o *overlay) dropFirstOp() {
 		if o.compacted == p.revision {
 			o.compacted = 0
 		}
-	case opAlarmRaise, opAlarmClear, opNode, opReplica:
+	case opAlarmRaise:
+		o.otherOps--
+		o.alarms[p.alarm.Type]--
+	case opAlarmClear:
+		o.otherOps--
+		o.alarms[p.alarm.Type]++
+	case opNode, opReplica:
 		o.otherOps--
 	}
 	o.ops.popFirst()

@@ -63,14 +63,7 @@ func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration) (*
 }
 
 // Alarms lists the active alarms, by type and node. Shared.
-func (m *Machine) Alarms() []kv.Alarm {
-	list := make([]kv.Alarm, 0, len(m.alarms))
-	for a := range m.alarms { // sorted below
-		list = append(list, a)
-	}
-	sortAlarms(list)
-	return list
-}
+func (m *Machine) Alarms() []kv.Alarm { return m.alarms.list() }
 
 // Nodes lists the nodes of the cluster, by ID. Shared.
 func (m *Machine) Nodes() []kv.NodeRecord {

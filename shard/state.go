@@ -154,10 +154,7 @@ func (m *Machine) loadState() error {
 		return err
 	}
 	m.applied, m.durable, m.flushed = state, state, state
-	m.alarms = make(map[kv.Alarm]struct{})
-	for _, a := range state.Alarms {
-		m.alarms[a] = struct{}{}
-	}
+	m.alarms = newAlarmTable(state.Alarms)
 	if err := m.loadLeases(); err != nil {
 		return err
 	}
@@ -325,15 +322,6 @@ func (t *leaseTable) takeDirty() []kv.LeaseID {
 	slices.Sort(ids)
 	t.dirty = make(map[kv.LeaseID]struct{})
 	return ids
-}
-
-func sortAlarms(list []kv.Alarm) {
-	slices.SortFunc(list, func(a, b kv.Alarm) int {
-		if a.Type != b.Type {
-			return int(a.Type) - int(b.Type)
-		}
-		return strings.Compare(a.Node.String(), b.Node.String())
-	})
 }
 
 func sortNodes(list []kv.NodeRecord) {

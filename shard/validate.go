@@ -34,9 +34,7 @@ func Validate(r *kv.Request, limits Limits) error {
 	case kv.KindTxn:
 		return validateTxn(r.Txn, limits.MaxTxnOps)
 	case kv.KindAlarm:
-		if r.Alarm.Action > kv.AlarmDeactivate {
-			return fmt.Errorf("unknown alarm action %d: %w", r.Alarm.Action, kv.ErrInvalidRequest)
-		}
+		return validateAlarm(r.Alarm)
 	case kv.KindPublishNode:
 		if r.PublishNode.ID == 0 {
 			return fmt.Errorf("a node record needs an ID: %w", kv.ErrInvalidRequest)

@@ -58,7 +58,7 @@ func (t *transaction) apply(r *kv.Request) (*kv.Response, error) {
 		}
 		return &kv.Response{LeaseLeases: body}, nil
 	case kv.KindAlarm:
-		return t.alarm(r.Alarm), nil
+		return t.alarm(r.Alarm)
 	case kv.KindMemberList:
 		body := &kv.MemberListResponse{Nodes: []kv.NodeRecord{}}
 		for _, n := range s.nodes {
@@ -361,18 +361,24 @@ func (t *transaction) timeToLive(r *kv.LeaseTimeToLiveRequest) *kv.Response {
 	return &kv.Response{LeaseTimeToLive: body}
 }
 
-func (t *transaction) alarm(r *kv.AlarmRequest) *kv.Response {
+// alarm raises, unlike etcd, only what is known, for nodes that are there.
+func (t *transaction) alarm(r *kv.AlarmRequest) (*kv.Response, error) {
 	body := &kv.AlarmResponse{}
 	s := t.store
 	switch {
 	case r.Action == kv.AlarmGet:
 		body.Alarms = s.activeAlarms(r.Alarm.Type)
+	case r.Action == kv.AlarmActivate && r.Alarm.Type > kv.AlarmCorrupt:
+		return nil, kv.ErrInvalidRequest
 	case r.Action == kv.AlarmActivate && r.Alarm.Type != kv.AlarmNone:
+		if _, known := s.nodes[r.Alarm.Node]; !known {
+			return nil, kv.ErrMemberNotFound
+		}
 		s.alarms[r.Alarm] = true
 		body.Alarms = []kv.Alarm{r.Alarm}
 	case r.Action == kv.AlarmDeactivate && s.alarms[r.Alarm]:
 		delete(s.alarms, r.Alarm)
 		body.Alarms = []kv.Alarm{r.Alarm}
 	}
-	return &kv.Response{Alarm: body}
+	return &kv.Response{Alarm: body}, nil
 }

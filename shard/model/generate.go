@@ -71,7 +71,7 @@ func (g *Generator) other() *kv.Request {
 		} else if g.one(3) {
 			action = kv.AlarmGet
 		}
-		return &kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: action, Alarm: kv.Alarm{Node: kv.NodeID(1 + g.Rand.IntN(2)), Type: kv.AlarmType(g.Rand.IntN(3))}}}
+		return &kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: action, Alarm: kv.Alarm{Node: kv.NodeID(1 + g.Rand.IntN(2)), Type: kv.AlarmType(g.Rand.IntN(4))}}}
 	case 10:
 		return &kv.Request{Kind: kv.KindMemberList}
 	}

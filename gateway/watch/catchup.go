@@ -43,9 +43,10 @@ func (s *Stream) catchUpFromMemory(compacted kv.Revision) (from kv.Revision, don
 	s.endCompacted(max(compacted, h.options.Source.Compacted()))
 	s.rejoin()
 	if len(s.lagging) == 0 {
-		h.askAgain(s)
+		s.answerProgress(h.dispatched)
 		return 0, true
 	}
+	h.walked(len(s.lagging))
 	from = s.lagging[0].next
 	for _, g := range s.lagging {
 		from = min(from, g.next)
@@ -63,28 +64,20 @@ func (s *Stream) catchUpFromMemory(compacted kv.Revision) (from kv.Revision, don
 	h.metrics.ringReads.Add(1)
 	s.serveFromRing(records)
 	s.rejoin()
-	if len(s.lagging) == 0 {
-		h.askAgain(s)
-	}
+	s.answerProgress(h.dispatched)
 	return 0, true
-}
-
-// askAgain lets the dispatcher look at a progress request that had to wait for lagging groups.
-func (h *Hub) askAgain(s *Stream) {
-	if s.asking {
-		h.signal()
-	}
 }
 
 // endCompacted ends the watches of lagging groups that need changes below the compacted revision.
 func (s *Stream) endCompacted(compacted kv.Revision) {
+	s.hub.walked(len(s.lagging))
 	for i := len(s.lagging) - 1; i >= 0; i-- {
 		g := s.lagging[i]
 		if g.next >= compacted {
 			continue
 		}
 		s.outbox.push(&Batch{
-			Kind: KindCanceled, IDs: g.ids, Revision: s.hub.options.Source.Revision(), CompactRevision: compacted,
+			Kind: KindCanceled, IDs: g.listIDs(), Revision: s.hub.options.Source.Revision(), CompactRevision: compacted,
 		})
 		for len(g.watchers) > 0 {
 			s.forget(g.watchers[len(g.watchers)-1])
@@ -95,11 +88,11 @@ func (s *Stream) endCompacted(compacted kv.Revision) {
 // rejoin puts the groups that need nothing of what was dispatched back into the feed.
 func (s *Stream) rejoin() {
 	h := s.hub
+	h.walked(len(s.lagging))
 	for i := len(s.lagging) - 1; i >= 0; i-- {
 		if g := s.lagging[i]; g.next > h.dispatched {
 			s.unlag(g)
-			g.live = true
-			h.index.add(g)
+			s.goLive(g)
 		}
 	}
 }
@@ -126,13 +119,14 @@ func (s *Stream) serveFromRing(records []*record) {
 		end = min(rec.last, h.dispatched)
 	}
 	for _, g := range s.lagging {
-		g.next = max(g.next, end+1)
+		s.advance(g, end+1)
 	}
 }
 
 // offerLagging gives an event to the groups of the spot that still need it and, if scan is not 0, take part
 // in that step. It returns the bytes put into the outbox.
 func (s *Stream) offerLagging(spot *spot, event *Event, scan uint64) (sizeBytes int) {
+	s.hub.walked(len(spot.groups))
 	for _, g := range spot.groups {
 		if g.scan < scan || event.Revision() < g.next || g.rejects(event) {
 			continue
@@ -171,7 +165,7 @@ func (s *Stream) catchUpFromHistory(view View, from kv.Revision) error {
 	}
 	for _, g := range s.lagging {
 		if g.scan >= s.scan {
-			g.next = max(g.next, next)
+			s.advance(g, next)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"cmp"
+	"container/list"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -109,13 +110,13 @@ type Hub struct {
 	options Options
 
 	mu         sync.Mutex
-	index      index       // live groups
+	live       liveGroups
 	dispatched kv.Revision // every change up to here is in the outboxes of the live groups
 	streams    map[*Stream]struct{}
 	lastNumber uint64    // of streams and groups; the order of their making
-	asking     []*Stream // streams with an unanswered progress request
+	asking     list.List // streams whose progress request waits for dispatched, in the order of what they wait for
 	watches    int
-	progressAt time.Duration // no stream is due for periodic progress before; 0: unknown
+	periodic   periodic
 	closed     bool
 
 	// Scratch of the dispatcher.
@@ -137,23 +138,6 @@ type Hub struct {
 	metrics       counters
 }
 
-type counters struct {
-	events, deliveries, lagging, gaps, historyReads, ringReads atomic.Int64
-}
-
-// Metrics are figures about a hub.
-type Metrics struct {
-	Streams, Watches, Groups int
-	DispatchedRevision       kv.Revision
-	EventCount               int64 // changes looked at while somebody watched
-	DeliveryCount            int64 // changes put into outboxes, once per group
-	LaggingCount             int64 // groups detached because an outbox was full
-	GapCount                 int64 // interruptions of the feed
-	HistoryReadCount         int64 // catch-up steps served by the engine
-	RingReadCount            int64 // catch-up steps served from memory
-	RingBytes                int
-}
-
 // NewHub returns a running hub; Close ends it.
 func NewHub(options Options) (*Hub, error) {
 	h, err := newHub(options)
@@ -172,7 +156,7 @@ func newHub(options Options) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{
-		options: options, streams: map[*Stream]struct{}{},
+		options: options, streams: map[*Stream]struct{}{}, live: newLiveGroups(), periodic: newPeriodic(),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	h.feed = ring{limitBytes: options.RingBytes, last: options.Source.Revision()}
@@ -240,21 +224,6 @@ func (h *Hub) signal() {
 	}
 }
 
-// Metrics returns figures.
-func (h *Hub) Metrics() Metrics {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.feedMu.Lock()
-	defer h.feedMu.Unlock()
-	return Metrics{
-		Streams: len(h.streams), Watches: h.watches, Groups: h.index.size, DispatchedRevision: h.dispatched,
-		EventCount: h.metrics.events.Load(), DeliveryCount: h.metrics.deliveries.Load(),
-		LaggingCount: h.metrics.lagging.Load(), GapCount: h.metrics.gaps.Load(),
-		HistoryReadCount: h.metrics.historyReads.Load(), RingReadCount: h.metrics.ringReads.Load(),
-		RingBytes: h.feed.sizeBytes,
-	}
-}
-
 // run is the dispatcher's goroutine.
 func (h *Hub) run() {
 	defer h.done.Done()
@@ -297,7 +266,7 @@ func (h *Hub) dispatchLocked() (more bool) {
 	first, last := h.feed.first(), h.feed.last
 	records, ok := h.feed.from(h.dispatched+1, dispatchRecords, h.records[:0])
 	h.feedMu.Unlock()
-	if h.index.size == 0 {
+	if h.live.size() == 0 {
 		h.dispatched = max(h.dispatched, last)
 		return false
 	}
@@ -320,15 +289,17 @@ func (h *Hub) dispatchLocked() (more bool) {
 // one begins. Streams it touches stay locked until all are in: a consumer never sees a part.
 func (h *Hub) dispatchRevision(rec *record, i int) (next int) {
 	revision := rec.effects[i].At.Rev
+	h.live.begin(revision)
 	for ; i < len(rec.effects) && rec.effects[i].At.Rev == revision; i++ {
 		if revision <= h.dispatched {
 			continue
 		}
 		h.metrics.events.Add(1)
-		h.spots = h.index.match(rec.effects[i].Key, h.spots[:0])
+		h.spots = h.live.index.match(rec.effects[i].Key, h.spots[:0])
 		for _, spot := range h.spots {
 			event := rec.event(h, i)
 			// From the end: a group that falls behind is replaced by the last one.
+			h.walked(len(spot.groups))
 			for at := len(spot.groups) - 1; at >= 0; at-- {
 				h.offer(spot.groups[at], event)
 			}
@@ -349,7 +320,7 @@ func (h *Hub) dispatchRevision(rec *record, i int) (next int) {
 
 // offer puts the event into the outbox of the group's stream, or detaches the group when that is full.
 func (h *Hub) offer(g *group, event *Event) {
-	if event.Revision() < g.next || g.rejects(event) {
+	if g.rejects(event) {
 		return
 	}
 	s := g.stream
@@ -370,9 +341,9 @@ func (h *Hub) offer(g *group, event *Event) {
 // detach takes a live group out of the feed: it lags, and needs everything from the revision on.
 // The locks of the hub and of its stream are held.
 func (h *Hub) detach(g *group, from kv.Revision) {
-	h.index.remove(g)
-	g.live, g.open = false, nil
-	g.next = max(g.next, from)
+	h.live.remove(g)
+	g.stream.groups.unlist(g)
+	g.open, g.next = nil, max(g.next, from)
 	g.stream.lag(g)
 	h.metrics.lagging.Add(1)
 	h.options.Listener.Lagging(len(g.watchers))
@@ -405,6 +376,7 @@ func (h *Hub) ordered() []*Stream {
 	for s := range h.streams { // sorted below
 		streams = append(streams, s)
 	}
+	h.walked(len(streams))
 	slices.SortFunc(streams, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
 	return streams
 }
@@ -412,7 +384,7 @@ func (h *Hub) ordered() []*Stream {
 // listen decides whether the dispatcher must hear of changes. The hub's lock is held. A change that came just
 // before the decision woke nobody, so the dispatcher looks once.
 func (h *Hub) listen() {
-	listening := h.index.size > 0 || len(h.asking) > 0
+	listening := h.live.size() > 0 || h.asking.Len() > 0
 	if h.listening.Swap(listening) != listening && listening {
 		h.signal()
 	}
@@ -420,57 +392,12 @@ func (h *Hub) listen() {
 
 // sync lets dispatched follow the feed when nobody watches live. The hub's lock is held.
 func (h *Hub) sync() {
-	if h.index.size > 0 {
+	if h.live.size() > 0 {
 		return
 	}
 	h.feedMu.Lock()
 	h.dispatched = max(h.dispatched, h.feed.last)
 	h.feedMu.Unlock()
-}
-
-// answerProgress answers the requests that can be. The hub's lock is held.
-func (h *Hub) answerProgress() {
-	if len(h.asking) == 0 {
-		return
-	}
-	h.sync()
-	kept := h.asking[:0]
-	for _, s := range h.asking {
-		s.mu.Lock()
-		if s.answerProgress(h.dispatched) {
-			s.asking = false
-		} else {
-			kept = append(kept, s)
-		}
-		s.mu.Unlock()
-		s.signal()
-	}
-	clear(h.asking[len(kept):])
-	h.asking = kept
-}
-
-// Tick does what is due at now, on any monotonic clock: periodic progress, and finding out that the state was replaced.
-func (h *Hub) Tick(now time.Duration) {
-	h.findReplacedState()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.progressAt > now {
-		return
-	}
-	h.progressAt = now + h.options.ProgressInterval
-	for s := range h.streams {
-		s.mu.Lock()
-		if s.progressAt == 0 {
-			s.progressAt = now + s.progressInterval
-		}
-		if s.progressAt <= now {
-			s.notifyProgress(h.dispatched)
-			s.progressAt = now + s.progressInterval
-			s.signal()
-		}
-		h.progressAt = min(h.progressAt, s.progressAt)
-		s.mu.Unlock()
-	}
 }
 
 // findReplacedState compares the applied revision with the feed: when the feed has not reached what was

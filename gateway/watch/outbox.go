@@ -54,64 +54,12 @@ func (o *outbox) pop() *Batch {
 
 func (o *outbox) clear() { *o = outbox{} }
 
-// watcher is one watch.
-type watcher struct {
-	id    ID
-	start kv.Revision // as asked for
-	group *group
-	// For periodic progress: seen is the group's event count when the watcher was last found idle or not.
-	notify bool
-	seen   uint64
-}
-
-// want is what the watchers of a group have in common.
-type want struct {
-	start, end string // the span
-	filters    Filter
-	prevKV     bool
-	fragment   bool
-}
-
-// group is the watchers of one stream that want the same, from the same revision on.
-//
-// Invariant: every event below next that the group wants is in the outbox or was taken from it.
-type group struct {
-	stream *Stream
-	number uint64 // in the order of their making
-	want   want
-	span   kv.Span
-
-	watchers []*watcher
-	ids      []ID // of watchers; shared with batches, so replaced and never changed
-	next     kv.Revision
-	live     bool   // in the hub's index; otherwise lagging, in the stream's
-	scan     uint64 // the stream's catch-up step that serves the group; 0: none yet
-
-	spot   *spot // where it is in its index
-	spotAt int
-
-	open      *Batch // the last batch, while it may take more events
-	openEpoch uint64
-	count     uint64 // events so far
-}
-
-// rejects tells whether the group filters the event out.
-func (g *group) rejects(event *Event) bool {
-	if g.want.filters == 0 {
-		return false
-	}
-	if deletion(event.effect) {
-		return g.want.filters&FilterNoDelete != 0
-	}
-	return g.want.filters&FilterNoPut != 0
-}
-
 // append adds an event to the group's open batch, or to a new one. A batch that is large enough
 // takes no further revision.
 func (o *outbox) append(g *group, event *Event, batchBytes int) {
 	b, revision, size := g.open, event.Revision(), event.sizeBytes()
 	if b == nil || g.openEpoch != o.epoch || b.sizeBytes >= batchBytes && b.Revision != revision {
-		b = &Batch{Kind: KindEvents, IDs: g.ids, PrevKV: g.want.prevKV, Fragment: g.want.fragment}
+		b = &Batch{Kind: KindEvents, IDs: g.listIDs(), PrevKV: g.want.prevKV, Fragment: g.want.fragment}
 		g.open, g.openEpoch = b, o.epoch
 		o.push(b)
 	}

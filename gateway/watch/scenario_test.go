@@ -35,7 +35,13 @@ func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &scenario{}
 		s.reset(t, Options{})
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			out := s.run(t, d)
+			if err := s.hub.verify(); err != nil {
+				t.Fatalf("%s: %v", d.Pos, err)
+			}
+			return out
+		})
 	})
 }
 

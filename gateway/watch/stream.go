@@ -25,20 +25,17 @@ type Stream struct {
 	mu       sync.Mutex
 	outbox   outbox
 	watchers map[ID]*watcher
-	groups   map[want][]*group
+	groups   groups
 	nextID   ID
-	lagging  []*group
+	lagging  []*group // in no order
 	lagIndex index
 	scan     uint64 // number of the running or last catch-up step
 	turns    int    // batches taken since the last catch-up step
 	closed   bool
-	// A progress request waits until dispatched has reached progressWant and nothing lags.
-	progressPending bool
-	progressWant    kv.Revision
-	progressAt      time.Duration // of periodic progress
+	progress progress
 
 	// Guarded by the hub's lock.
-	held, touched, asking bool
+	held, touched bool
 }
 
 // turnsPerCatchUp: after so many batches taken, lagging groups get a step although more batches wait.
@@ -51,7 +48,7 @@ func (h *Hub) NewStream(authorize func(kv.Span) error) (*Stream, error) {
 		hub: h, authorize: authorize,
 		progressInterval: interval + time.Duration(h.options.Jitter(int64(interval)/10)),
 		wake:             make(chan struct{}, 1), room: make(chan struct{}, 1), closedC: make(chan struct{}),
-		watchers: map[ID]*watcher{}, groups: map[want][]*group{},
+		watchers: map[ID]*watcher{}, groups: newGroups(), progress: newProgress(),
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,7 +58,7 @@ func (h *Hub) NewStream(authorize func(kv.Span) error) (*Stream, error) {
 	h.lastNumber++
 	s.number = h.lastNumber
 	h.streams[s] = struct{}{}
-	h.progressAt = 0
+	h.periodic.fresh = append(h.periodic.fresh, s)
 	return s, nil
 }
 
@@ -78,19 +75,16 @@ func (s *Stream) Close() {
 	s.closed = true
 	close(s.closedC)
 	for _, g := range s.liveGroups() {
-		h.index.remove(g)
+		h.live.remove(g)
 	}
 	h.watches -= len(s.watchers)
 	delete(h.streams, s)
-	for i, other := range h.asking {
-		if other == s {
-			h.asking = append(h.asking[:i], h.asking[i+1:]...)
-			break
-		}
-	}
+	h.unask(s)
+	h.periodic.queue.remove(s)
 	h.listen()
 	s.outbox.clear()
-	s.watchers, s.groups, s.lagging, s.lagIndex = nil, nil, nil, index{}
+	s.watchers, s.groups, s.lagging, s.lagIndex = nil, groups{}, nil, index{}
+	s.progress.future, s.progress.notify = nil, nil
 }
 
 // Revision is the store's revision, for headers.
@@ -128,6 +122,7 @@ func (s *Stream) Create(ctx context.Context, request CreateRequest) (ID, error) 
 	}
 	w := &watcher{id: s.takeID(request.ID), start: request.StartRevision, notify: request.ProgressNotify}
 	s.watchers[w.id] = w
+	s.progress.add(w, h.dispatched)
 	h.watches++
 	s.outbox.push(&Batch{Kind: KindCreated, IDs: []ID{w.id}, Revision: applied})
 	s.enlist(w, request, applied)
@@ -173,68 +168,68 @@ func (s *Stream) enlist(w *watcher, request CreateRequest, applied kv.Revision) 
 		start: string(request.Span.Start), end: string(request.Span.End),
 		filters: request.Filters, prevKV: request.PrevKV, fragment: request.Fragment,
 	}
-	for _, g := range s.groups[want] {
-		// A live group's next only says where it began.
-		upToDate := live && g.live && g.next <= h.dispatched+1 && next == h.dispatched+1
-		if upToDate || g.live == live && g.next == next {
-			g.join(w)
-			return
-		}
+	if g := s.groups.find(origin{want, next, live}, h.dispatched); g != nil {
+		g.join(w)
+		return
 	}
 	h.lastNumber++
-	g := &group{stream: s, number: h.lastNumber, want: want, next: next, live: live}
+	g := &group{stream: s, number: h.lastNumber, want: want, next: next, waitAt: -1}
 	g.span = kv.Span{Start: []byte(want.start), End: []byte(want.end)}
 	g.join(w)
-	s.groups[want] = append(s.groups[want], g)
+	s.groups.all[g] = struct{}{}
 	if live {
-		h.index.add(g)
+		s.goLive(g)
 	} else {
 		s.lag(g)
 	}
 }
 
-func (g *group) join(w *watcher) {
-	w.group, w.seen = g, g.count
-	g.watchers = append(g.watchers, w)
-	g.newIDs()
-}
-
-// newIDs follows a change of membership: batches made before keep their IDs and take no more events.
-func (g *group) newIDs() {
-	g.open = nil
-	g.ids = make([]ID, len(g.watchers))
-	for i, w := range g.watchers {
-		g.ids[i] = w.id
+// goLive puts a group into the feed. The locks of the hub and of the stream are held.
+func (s *Stream) goLive(g *group) {
+	g.live = true
+	s.hub.live.add(g, s.hub.dispatched)
+	s.groups.list(g)
+	if g.next <= s.hub.dispatched+1 {
+		s.groups.listCurrent(g)
 	}
 }
 
 // lag notes a group as lagging.
 func (s *Stream) lag(g *group) {
-	g.scan = 0
+	g.live, g.scan, g.lagAt = false, 0, len(s.lagging)
 	s.lagging = append(s.lagging, g)
 	s.lagIndex.add(g)
+	s.groups.list(g)
 }
 
-// unlag is the opposite of lag.
+// unlag is the opposite of lag. It moves the last lagging group into the gap.
 func (s *Stream) unlag(g *group) {
+	s.groups.unlist(g)
 	s.lagIndex.remove(g)
-	for i, other := range s.lagging {
-		if other == g {
-			s.lagging = append(s.lagging[:i], s.lagging[i+1:]...)
-			return
-		}
+	last := len(s.lagging) - 1
+	s.lagging[g.lagAt] = s.lagging[last]
+	s.lagging[g.lagAt].lagAt = g.lagAt
+	s.lagging[last] = nil
+	s.lagging = s.lagging[:last]
+}
+
+// advance notes that a lagging group has got everything below next.
+func (s *Stream) advance(g *group, next kv.Revision) {
+	if next > g.next {
+		s.groups.unlist(g)
+		g.next = next
+		s.groups.list(g)
 	}
 }
 
 // liveGroups returns them in the order of their making.
 func (s *Stream) liveGroups() (live []*group) {
-	for _, groups := range s.groups { // sorted below
-		for _, g := range groups {
-			if g.live {
-				live = append(live, g)
-			}
+	for g := range s.groups.all { // sorted below
+		if g.live {
+			live = append(live, g)
 		}
 	}
+	s.hub.walked(len(s.groups.all))
 	slices.SortFunc(live, func(a, b *group) int { return cmp.Compare(a.number, b.number) })
 	return live
 }
@@ -258,6 +253,7 @@ func (s *Stream) Cancel(ctx context.Context, id ID) error {
 	}
 	s.outbox.push(&Batch{Kind: KindCanceled, IDs: []ID{id}, Revision: h.options.Source.Revision()})
 	s.forget(w)
+	s.answerProgress(h.dispatched) // nothing may be lagging any more
 	h.listen()
 	s.signal()
 	return nil
@@ -267,107 +263,22 @@ func (s *Stream) Cancel(ctx context.Context, id ID) error {
 func (s *Stream) forget(w *watcher) {
 	delete(s.watchers, w.id)
 	s.hub.watches--
-	g := w.group
-	for i, other := range g.watchers {
-		if other == w {
-			g.watchers = append(g.watchers[:i], g.watchers[i+1:]...)
-			break
-		}
-	}
-	g.newIDs()
-	if len(g.watchers) == 0 {
-		s.dissolve(g)
+	s.progress.remove(w)
+	w.group.leave(w)
+	if len(w.group.watchers) == 0 {
+		s.dissolve(w.group)
 	}
 }
 
 // dissolve removes a group from everywhere.
 func (s *Stream) dissolve(g *group) {
 	if g.live {
-		s.hub.index.remove(g)
+		s.hub.live.remove(g)
+		s.groups.unlist(g)
 	} else {
 		s.unlag(g)
 	}
-	groups := s.groups[g.want]
-	for i, other := range groups {
-		if other == g {
-			groups = append(groups[:i], groups[i+1:]...)
-			break
-		}
-	}
-	if len(groups) == 0 {
-		delete(s.groups, g.want)
-		return
-	}
-	s.groups[g.want] = groups
-}
-
-// RequestProgress asks for a batch of KindProgress with NoID. It comes when all watches of the
-// stream have their events up to the store's revision of now; like in etcd never when one of them starts
-// later than that, or when there is none.
-func (s *Stream) RequestProgress(ctx context.Context) error {
-	if err := s.waitForRoom(ctx); err != nil {
-		return err
-	}
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	h.sync()
-	s.progressPending, s.progressWant = true, h.options.Source.Revision()
-	if !s.answerProgress(h.dispatched) && !s.asking {
-		s.asking = true
-		h.asking = append(h.asking, s)
-		h.listen()
-		h.signal()
-	}
-	s.signal()
-	return nil
-}
-
-// answerProgress answers a pending request and tells whether none is pending (any more).
-func (s *Stream) answerProgress(dispatched kv.Revision) bool {
-	if s.closed || !s.progressPending {
-		return true
-	}
-	if dispatched < s.progressWant || len(s.lagging) > 0 {
-		return false
-	}
-	s.progressPending = false
-	if len(s.watchers) == 0 {
-		return true
-	}
-	for _, w := range s.watchers {
-		if w.start > dispatched {
-			return true
-		}
-	}
-	s.outbox.push(&Batch{Kind: KindProgress, IDs: []ID{NoID}, Revision: dispatched})
-	return true
-}
-
-// notifyProgress tells the watches that asked for it, and got no events since the last time, how far they are.
-func (s *Stream) notifyProgress(dispatched kv.Revision) {
-	var ids []ID
-	for _, groups := range s.groups {
-		for _, g := range groups {
-			for _, w := range g.watchers {
-				idle := w.seen == g.count
-				w.seen = g.count
-				if w.notify && idle && g.live && w.start <= dispatched {
-					ids = append(ids, w.id)
-				}
-			}
-		}
-	}
-	slices.Sort(ids)
-	// A consumer that is behind needs no reminders.
-	if len(ids) > 0 && s.outbox.control < s.hub.options.MaxControl {
-		s.outbox.push(&Batch{Kind: KindProgress, IDs: ids, Revision: dispatched})
-	}
+	delete(s.groups.all, g)
 }
 
 func (s *Stream) signal() {

@@ -87,6 +87,12 @@ func runRandomSchedule(t *testing.T, seed uint64) {
 				w.compact(target)
 			}
 		}
+		if random.IntN(20) == 0 {
+			if err := hub.verify(); err != nil {
+				failed.Store(true)
+				t.Error(err)
+			}
+		}
 		if failed.Load() {
 			break
 		}

@@ -39,13 +39,13 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/progress-too-early", Breaks: "progress is told although some watch of the stream is behind",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 250,
-		Old: "\tif dispatched < s.progressWant || len(s.lagging) > 0 {\n",
-		New: "\tif dispatched < s.progressWant {\n",
+		File: "gateway/watch/progress.go", Verdicts: noticed, Seeds: 250,
+		Old: "|| dispatched < p.want || len(s.lagging) > 0 {\n",
+		New: "|| dispatched < p.want {\n",
 	},
 	{
 		Name: "watch/progress-beyond-dispatched", Breaks: "progress tells the revision of the store, which may be ahead of what was sent",
-		File: "gateway/watch/stream.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/progress.go", Verdicts: noticed, Seeds: 100,
 		Old: "Kind: KindProgress, IDs: []ID{NoID}, Revision: dispatched}",
 		New: "Kind: KindProgress, IDs: []ID{NoID}, Revision: s.hub.options.Source.Revision() + 1}",
 	},
@@ -63,7 +63,7 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/filter-swapped", Breaks: "the filter against deletions drops puts",
-		File: "gateway/watch/outbox.go", Verdicts: noticed, Seeds: 100,
+		File: "gateway/watch/group.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif deletion(event.effect) {\n",
 		New: "\tif !deletion(event.effect) {\n",
 	},
@@ -75,8 +75,8 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/future-start-ignored", Breaks: "a watch that starts in the future gets events from now on",
-		File: "gateway/watch/hub.go", Verdicts: noticed, Seeds: 100,
-		Old: "if event.Revision() < g.next || g.rejects(event) {",
-		New: "if g.rejects(event) {",
+		File: "gateway/watch/live.go", Verdicts: noticed, Seeds: 100,
+		Old: "l.waiting.size() > 0 && l.waiting.first().next <= revision {",
+		New: "l.waiting.size() > 0 {",
 	},
 }

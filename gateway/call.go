@@ -23,6 +23,8 @@ type Call struct {
 	// ready, for a call without a request: the barrier was passed.
 	ready func(error)
 
+	evaluations int // that came to nothing; one leader at a time has the call
+
 	// Guarded by the gateway's lock.
 	state     callState
 	id        uint64

@@ -55,6 +55,8 @@ type node struct {
 	waits       []wait
 	subscribers []func(*shard.Applied)
 	onRead      func()         // called by Read once it has its answer
+	evaluated   int            // requests
+	held        *[]func()      // requests that wait to be evaluated; nil: none waits
 	serving     consensus.Term // the term it leads and is ready to serve in; 0: none
 }
 
@@ -186,7 +188,7 @@ func (n *node) applyOne() bool {
 		case p.term == entry.Term && p.seq == applied.Seq && !applied.Void:
 			finished = append(finished, func() { p.done(p.resp, uint64(entry.Index), p.err) })
 		default:
-			finished = append(finished, func() { p.done(nil, 0, kv.ErrNotLeader) })
+			finished = append(finished, func() { p.done(nil, 0, kv.ErrLeaderChanged) })
 		}
 	}
 	n.pending = keptPending
@@ -222,13 +224,25 @@ func (n *node) IsLeader() bool {
 	return n.serving != 0
 }
 
-func (n *node) Propose(req *kv.Request, done func(*kv.Response, uint64, error)) {
+func (n *node) Propose(req *kv.Request, wanted func() bool, done func(*kv.Response, uint64, error)) {
 	n.mu.Lock()
 	if n.serving == 0 {
 		n.mu.Unlock()
 		done(nil, 0, kv.ErrNotLeader)
 		return
 	}
+	if n.held != nil {
+		hold := *n.held
+		*n.held = append(hold, func() { n.Propose(req, wanted, done) })
+		n.mu.Unlock()
+		return
+	}
+	if !wanted() {
+		n.mu.Unlock()
+		done(nil, 0, kv.ErrTimeout)
+		return
+	}
+	n.evaluated++
 	out := n.machine.Evaluate(req)
 	if !out.Effects {
 		index := uint64(n.machine.AppliedIndex())
@@ -246,8 +260,8 @@ func (n *node) Propose(req *kv.Request, done func(*kv.Response, uint64, error)) 
 	n.mu.Unlock()
 }
 
-func (n *node) ProposeHere(req *kv.Request, done func(*kv.Response, uint64, error)) {
-	n.Propose(req, done)
+func (n *node) ProposeHere(req *kv.Request, wanted func() bool, done func(*kv.Response, uint64, error)) {
+	n.Propose(req, wanted, done)
 }
 
 func (n *node) ReadIndex(done func(uint64, error)) {

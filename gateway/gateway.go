@@ -23,7 +23,9 @@ type Gateway struct {
 	mu       sync.Mutex
 	forward  forwarder
 	barriers barriers
-	pumping  bool // somebody is in pump
+	// peersTold are the nodes that are told how much time a request has left; earlier versions do not understand it.
+	peersTold map[kv.NodeID]bool
+	pumping   bool // somebody is in pump
 
 	deadlinesMu sync.Mutex // after mu
 	deadlines   wheel
@@ -73,7 +75,7 @@ func New(options Options) (*Gateway, error) {
 		options: options, shard: options.Shard, hub: hub,
 		readers: make(chan struct{}, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
 	}
-	g.forward.sent = map[uint64]*Call{}
+	g.forward.sent, g.peersTold = map[uint64]*Call{}, map[kv.NodeID]bool{}
 	now := options.Clock()
 	g.now.Store(int64(now))
 	g.deadlines.now = now
@@ -105,7 +107,12 @@ func (g *Gateway) Tick(now time.Duration) {
 }
 
 // PeerDown tells that the connection to a node broke: what was sent may be lost.
-func (g *Gateway) PeerDown(node kv.NodeID) { g.lost(node) }
+func (g *Gateway) PeerDown(node kv.NodeID) {
+	g.mu.Lock()
+	delete(g.peersTold, node) // it may come back as an older version
+	g.mu.Unlock()
+	g.lost(node)
+}
 
 // LeaderChanged tells that Shard.Leader or Shard.IsLeader has a new answer. Without it Tick finds out.
 func (g *Gateway) LeaderChanged() {

@@ -12,6 +12,7 @@ import (
 //
 //	1 requests: instance (8 bytes LE), then per request: id (uvarint), length (uvarint), etcdwire request
 //	2 barrier:  instance (8 bytes LE), id (uvarint)
+//	6 timed requests: as 1, and before each request how many milliseconds are left of its time (uvarint)
 //
 // On ChannelResponse, with the instance of the asking process:
 //
@@ -26,6 +27,7 @@ const (
 	messageAnswers       byte = 3
 	messageBarrierPassed byte = 4
 	messageBarrierFailed byte = 5
+	messageTimedRequests byte = 6
 )
 
 const (

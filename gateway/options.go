@@ -27,11 +27,11 @@ type Shard interface {
 	Leader() (kv.NodeID, uint64)
 	// IsLeader tells whether this replica leads and is ready to serve.
 	IsLeader() bool
-	// Propose has a request evaluated by the leader. kv.ErrNotLeader means that it has and will have no effect;
-	// applied is an index that, once applied anywhere, contains what the answer tells.
-	Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error))
+	// Propose has a request evaluated by the leader, if it is wanted just before. kv.ErrNotLeader means that it was not evaluated,
+	// kv.ErrLeaderChanged that it was; with either it has and will have no effect. applied is an index that, once applied anywhere, contains what the answer tells.
+	Propose(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error))
 	// ProposeHere is Propose for a caller who has nothing else to do: it may take the time of a write to disk.
-	ProposeHere(req *kv.Request, done func(resp *kv.Response, applied uint64, err error))
+	ProposeHere(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error))
 	// ReadIndex finds an index that, once applied anywhere, makes a read linearizable. Leader only.
 	ReadIndex(done func(index uint64, err error))
 	// LeaseValid tells whether this node leads for certain and has applied all that anybody can have seen. A read of

@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
@@ -12,10 +12,22 @@ import (
 
 // sendRequests sends calls to the leader. false: nothing was sent.
 func (g *Gateway) sendRequests(to kv.NodeID, calls []*Call) bool {
+	timed := g.tellsDeadlines(to)
 	sent := g.options.Sender.Append(to, ChannelRequest, func(dst []byte) []byte {
-		dst = appendHeader(dst, messageRequests, g.options.Instance)
+		if !timed {
+			dst = appendHeader(dst, messageRequests, g.options.Instance)
+			for _, c := range calls {
+				dst = appendItem(dst, c.id, func(dst []byte) []byte { return etcdwire.AppendRequest(dst, c.Req) })
+			}
+			return dst
+		}
+		dst = appendHeader(dst, messageTimedRequests, g.options.Instance)
+		now := time.Duration(g.now.Load())
 		for _, c := range calls {
-			dst = appendItem(dst, c.id, func(dst []byte) []byte { return etcdwire.AppendRequest(dst, c.Req) })
+			dst = appendItem(dst, c.id, func(dst []byte) []byte {
+				dst = binary.AppendUvarint(dst, uint64(max(0, c.expires-now)/time.Millisecond))
+				return etcdwire.AppendRequest(dst, c.Req)
+			})
 		}
 		return dst
 	})
@@ -42,7 +54,9 @@ func (g *Gateway) HandleMessage(from kv.NodeID, channel byte, payload []byte) {
 	switch {
 	case err != nil:
 	case channel == ChannelRequest && kind == messageRequests:
-		err = eachItem(rest, func(id uint64, body []byte) { g.serve(from, instance, id, body) })
+		err = eachItem(rest, func(id uint64, body []byte) { g.serve(from, instance, id, g.options.RequestTimeout, body) })
+	case channel == ChannelRequest && kind == messageTimedRequests:
+		err = g.serveTimed(from, instance, rest)
 	case channel == ChannelRequest && kind == messageBarrier:
 		err = g.serveBarrier(from, instance, rest)
 	case channel == ChannelResponse && instance != g.options.Instance:
@@ -94,7 +108,7 @@ func (g *Gateway) takeOutcome(from kv.NodeID, id uint64, body []byte) {
 	case bad != nil:
 		g.options.Listener.BadMessage(from, bad)
 		c.finish(nil, kv.ErrOutcomeUnknown)
-	case errors.Is(o.err, kv.ErrNotLeader):
+	case o.err != nil && c.again(o.err):
 		g.metrics.retries.Add(1)
 		g.mu.Lock()
 		g.forward.refused(c, from, o.leader, g.options.Self)
@@ -111,8 +125,39 @@ func (g *Gateway) takeOutcome(from kv.NodeID, id uint64, body []byte) {
 	}
 }
 
-// serve does what a peer forwarded. It is never forwarded again.
-func (g *Gateway) serve(from kv.NodeID, instance, id uint64, body []byte) {
+// PeerUp tells that there is a connection to a node, and whether it understands requests that say how much time is left.
+func (g *Gateway) PeerUp(node kv.NodeID, deadlines bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.peersTold[node] = deadlines
+}
+
+func (g *Gateway) tellsDeadlines(node kv.NodeID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.peersTold[node]
+}
+
+// serveTimed serves requests that say how much time is left.
+func (g *Gateway) serveTimed(from kv.NodeID, instance uint64, rest []byte) error {
+	malformed := false
+	err := eachItem(rest, func(id uint64, body []byte) {
+		left, n := binary.Uvarint(body)
+		if n <= 0 {
+			malformed = true
+			return
+		}
+		longest := g.options.RequestTimeout
+		g.serve(from, instance, id, time.Duration(min(left, uint64(longest/time.Millisecond)))*time.Millisecond, body[n:])
+	})
+	if malformed {
+		return errMalformed
+	}
+	return err
+}
+
+// serve does what a peer forwarded, unless nobody there waits for it any more when it is its turn. It is never forwarded again.
+func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration, body []byte) {
 	req, err := etcdwire.DecodeRequest(body)
 	if err != nil {
 		g.answer(from, instance, id, nil, 0, fmt.Errorf("%w: %w", kv.ErrInvalidRequest, err))
@@ -135,7 +180,8 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, body []byte) {
 	case leaderOnly(req):
 		g.serveRead(req, done)
 	default:
-		g.shard.Propose(req, done)
+		expires := g.now.Load() + int64(left)
+		g.shard.Propose(req, func() bool { return g.now.Load() < expires }, done)
 	}
 }
 

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -25,6 +24,11 @@ func (g *Gateway) Submit(c *Call) {
 			c.finish(nil, kv.ErrNoLeader)
 			return
 		}
+	}
+	if !c.Deadline.IsZero() && time.Until(c.Deadline) <= 0 {
+		g.metrics.timeouts.Add(1)
+		c.finish(nil, kv.ErrTimeout)
+		return
 	}
 	g.route(c)
 }
@@ -107,7 +111,7 @@ func (g *Gateway) write(c *Call) {
 			g.propose(c)
 		default:
 			g.metrics.localWrites.Add(1)
-			g.shard.ProposeHere(c.Req, c.proposed)
+			g.shard.ProposeHere(c.Req, c.wanted, c.proposed)
 		}
 		return
 	}
@@ -179,15 +183,15 @@ func (c *Call) finish(resp *kv.Response, err error) {
 // propose gives a write to the local replica.
 func (g *Gateway) propose(c *Call) {
 	g.metrics.localWrites.Add(1)
-	g.shard.Propose(c.Req, c.proposed)
+	g.shard.Propose(c.Req, c.wanted, c.proposed)
 }
 
 func (c *Call) proposed(resp *kv.Response, _ uint64, err error) {
-	if err == nil || !errors.Is(err, kv.ErrNotLeader) {
+	if err == nil || !c.again(err) {
 		c.finish(resp, err)
 		return
 	}
-	// Not proposed, so whoever leads next may have it.
+	// Without effect, so whoever leads next may have it.
 	g := c.gateway
 	if c.answered.Load() {
 		return

@@ -191,7 +191,7 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 			began := cpuTime()
 			for b.Loop() {
 				done := false
-				leader.Propose(req, func(_ *kv.Response, _ uint64, err error) {
+				leader.Propose(req, nil, func(_ *kv.Response, _ uint64, err error) {
 					if err != nil {
 						b.Fatal(err)
 					}

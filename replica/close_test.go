@@ -66,7 +66,7 @@ func TestCloseDuringRoundHere(t *testing.T) {
 		}
 		log.armed.Store(true)
 		put := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k")}}
-		go r.ProposeHere(put, func(*kv.Response, uint64, error) {})
+		go r.ProposeHere(put, nil, func(*kv.Response, uint64, error) {})
 		synctest.Wait()
 		if !log.writing.Load() || s.driving.TryLock() {
 			t.Fatal("the client does no round")

@@ -39,7 +39,7 @@ func writeCost(t *testing.T, o worldOptions) (c cost) {
 	before, began := syncs(), w.now
 	for i := range puts {
 		answered := false
-		leader.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: fmt.Appendf(nil, "%0256d", i)}},
+		leader.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: fmt.Appendf(nil, "%0256d", i)}}, nil,
 			func(_ *kv.Response, _ uint64, err error) {
 				if err != nil {
 					t.Fatal(err)

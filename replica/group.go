@@ -441,8 +441,8 @@ func (r *Replica) stepDown() {
 		r.machine.Follow()
 		r.mu.Unlock()
 	}
-	r.refuseQueued(kv.ErrNotLeader)
-	r.refuseDependents(kv.ErrNotLeader)
+	r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	r.refuseDependents(kv.ErrLeaderChanged)
 	r.failBarriers(kv.ErrLeaderChanged)
 }
 

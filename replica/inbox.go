@@ -12,6 +12,7 @@ import (
 type request struct {
 	replica *Replica
 	req     *kv.Request
+	wanted  func() bool // nil: always
 	done    func(resp *kv.Response, applied uint64, err error)
 	resp    *kv.Response
 	err     error

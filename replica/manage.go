@@ -81,7 +81,7 @@ func (r *Replica) assignable(node kv.NodeID) kv.AssignReplicaRequest {
 // assign has the table say which disk a node's replica is on.
 func (r *Replica) assign(request kv.AssignReplicaRequest) {
 	r.assigning = true
-	r.Propose(&kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &request}, func(*kv.Response, uint64, error) {
+	r.Propose(&kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &request}, nil, func(*kv.Response, uint64, error) {
 		// Whatever became of it: the table shows it.
 		r.assigning = false
 	})

@@ -7,6 +7,7 @@ type counters struct {
 	rounds, syncs, proposals, entriesApplied atomic.Uint64
 	messagesRefused, framesDropped           atomic.Uint64
 	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
+	requestsUnwanted                         atomic.Uint64
 }
 
 // Metrics are figures about the driver since its start.
@@ -18,6 +19,8 @@ type Metrics struct {
 	MessagesRefused uint64
 	FramesDropped   uint64
 	RequestsQueued  int64
+	// RequestsUnwanted were not evaluated, because nobody waited for them any more when it was their turn.
+	RequestsUnwanted uint64
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
 	ScrubPasses, ScrubBytes, ScrubFailures uint64
 }
@@ -27,7 +30,7 @@ func (s *Store) Metrics() Metrics {
 	return Metrics{
 		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
 		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
-		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(),
+		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
 		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
 	}
 }

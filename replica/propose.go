@@ -12,40 +12,42 @@ import (
 
 // Propose has the request evaluated by this replica, which must lead, and answers when it has taken
 // effect. done is called exactly once, from the driver's goroutine or at once, and must not
-// block. kv.ErrNotLeader means that the request certainly had and will have no effect.
-func (r *Replica) Propose(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) {
-	if r.queued(req, done) {
+// block. wanted (nil: always) is asked just before the evaluation, and must be quick: no means that nobody waits for the answer any more,
+// so that nothing is evaluated and the answer is kv.ErrTimeout. kv.ErrNotLeader means that the request was not evaluated, and
+// kv.ErrLeaderChanged that it was; with either it certainly had and will have no effect.
+func (r *Replica) Propose(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error)) {
+	if r.queued(request{replica: r, req: req, wanted: wanted, done: done}) {
 		r.store.kick()
 	}
 }
 
 // ProposeHere is Propose for a caller who brings one request and does nothing else meanwhile: it may do the round itself.
-func (r *Replica) ProposeHere(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) {
-	if r.queued(req, done) {
+func (r *Replica) ProposeHere(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error)) {
+	if r.queued(request{replica: r, req: req, wanted: wanted, done: done}) {
 		runtime.Gosched() // others that were woken together with this one bring their requests first
 		r.store.roundHere()
 	}
 }
 
 // queued puts a request into the inbox, and tells whether that calls for a round.
-func (r *Replica) queued(req *kv.Request, done func(resp *kv.Response, applied uint64, err error)) bool {
+func (r *Replica) queued(q request) bool {
 	s := r.store
 	if err := s.stopped(); err != nil {
-		done(nil, 0, err)
+		q.done(nil, 0, err)
 		return false
 	}
 	if !r.serving.Load() {
-		done(nil, 0, kv.ErrNotLeader)
+		q.done(nil, 0, kv.ErrNotLeader)
 		return false
 	}
 	if s.queued.Add(1) > int64(s.opts.MaxQueued) {
 		s.queued.Add(-1)
-		done(nil, 0, kv.ErrTooManyRequests)
+		q.done(nil, 0, kv.ErrTooManyRequests)
 		return false
 	}
-	if !s.inbox.addRequest(request{replica: r, req: req, done: done}) {
+	if !s.inbox.addRequest(q) {
 		s.queued.Add(-1)
-		done(nil, 0, kv.ErrStopped)
+		q.done(nil, 0, kv.ErrStopped)
 		return false
 	}
 	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
@@ -55,7 +57,7 @@ func (r *Replica) queued(req *kv.Request, done func(resp *kv.Response, applied u
 // evaluate turns queued requests into effects, and the effects into one proposal.
 func (r *Replica) evaluate(now time.Duration) error {
 	if !r.leading {
-		r.refuseQueued(kv.ErrNotLeader)
+		r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
 		return nil
 	}
 	status := r.core.Status()
@@ -88,6 +90,12 @@ func (r *Replica) evaluate(now time.Duration) error {
 }
 
 func (r *Replica) evaluateOne(q request) error {
+	if q.wanted != nil && !q.wanted() {
+		r.store.metrics.requestsUnwanted.Add(1)
+		q.err = kv.ErrTimeout
+		r.finish(q, 0)
+		return nil
+	}
 	out := r.machine.Evaluate(q.req)
 	q.resp, q.err = out.Response, out.Err
 	switch {
@@ -118,8 +126,8 @@ func (r *Replica) confirmed(q request) {
 		return
 	}
 	r.askBarrier(func(index consensus.Index, err error) {
-		if errors.Is(err, kv.ErrLeaderChanged) {
-			err = kv.ErrNotLeader // it had no effect
+		if errors.Is(err, kv.ErrNotLeader) {
+			err = kv.ErrLeaderChanged // it was evaluated
 		}
 		if err != nil {
 			q.resp, q.err = nil, err
@@ -161,12 +169,12 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 	return nil
 }
 
-// refuseQueued fails what is queued and not evaluated, or evaluated and not proposed: neither had or will have
+// refuseQueued fails what is queued and not evaluated, and, with another error, what is evaluated and not proposed: neither had or will have
 // an effect.
-func (r *Replica) refuseQueued(err error) {
+func (r *Replica) refuseQueued(err, evaluated error) {
 	r.refused = refusedProposal{}
 	for _, q := range r.round {
-		q.resp, q.err = nil, err
+		q.resp, q.err = nil, evaluated
 		r.finish(q, 0)
 	}
 	r.round = nil
@@ -208,7 +216,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 				continue
 			}
 			if !applied {
-				q.resp, q.err = nil, kv.ErrNotLeader
+				q.resp, q.err = nil, kv.ErrLeaderChanged
 			}
 			r.finish(q, r.machine.AppliedIndex())
 		}
@@ -225,7 +233,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 		if q := r.depends.pop().request; r.leading && front.term == term && !void {
 			r.confirmed(q)
 		} else {
-			q.resp, q.err = nil, kv.ErrNotLeader
+			q.resp, q.err = nil, kv.ErrLeaderChanged
 			r.finish(q, r.machine.AppliedIndex())
 		}
 	}
@@ -258,7 +266,7 @@ func (r *Replica) finishPhysical() {
 // failAll fails everything that waits.
 func (r *Replica) failAll(err error) {
 	r.finishPhysical()
-	r.refuseQueued(err)
+	r.refuseQueued(err, err)
 	r.fateUnknown()
 	r.refuseDependents(err)
 	r.failBarriers(err)

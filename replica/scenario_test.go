@@ -118,7 +118,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			}
 			op := &operation{name: "put " + key + " " + value, key: key, value: value, node: n}
 			s.w.oracle.begin(op)
-			n.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte(value)}}, func(resp *kv.Response, _ uint64, err error) {
+			n.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte(value)}}, nil, func(resp *kv.Response, _ uint64, err error) {
 				s.w.oracle.answered(op, resp, err)
 				if i == 0 {
 					s.answer(op.name, resp, err)

@@ -11,7 +11,7 @@ func (w *world) propose(n *simNode, op *operation, req *kv.Request) {
 	op.node = n
 	w.oracle.begin(op)
 	n.guard(func() {
-		n.replica.Propose(req, func(resp *kv.Response, _ uint64, err error) {
+		n.replica.Propose(req, nil, func(resp *kv.Response, _ uint64, err error) {
 			n.effect()
 			w.oracle.answered(op, resp, err)
 		})

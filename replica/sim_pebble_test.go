@@ -199,7 +199,7 @@ func TestDiskErrors(t *testing.T) {
 				func(done func(error)) { n.replica.ReadIndex(func(_ uint64, err error) { done(err) }) },
 				func(done func(error)) { n.replica.WaitApplied(1<<40, done) },
 				func(done func(error)) {
-					n.replica.Propose(rangeRequest("k1"), func(_ *kv.Response, _ uint64, err error) { done(err) })
+					n.replica.Propose(rangeRequest("k1"), nil, func(_ *kv.Response, _ uint64, err error) { done(err) })
 				},
 			} {
 				answers := 0

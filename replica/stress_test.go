@@ -173,7 +173,7 @@ func TestStress(t *testing.T) {
 				key := []byte(fmt.Sprintf("key%d", random.IntN(500)))
 				switch i % 6 {
 				case 0, 1, 2:
-					r.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key, Value: make([]byte, 200)}}, func(_ *kv.Response, _ uint64, err error) { answer(err) })
+					r.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key, Value: make([]byte, 200)}}, nil, func(_ *kv.Response, _ uint64, err error) { answer(err) })
 				case 3:
 					r.ReadIndex(func(index uint64, err error) {
 						if err != nil {
@@ -229,7 +229,7 @@ func TestStress(t *testing.T) {
 		installed := snapshots.Load()
 		replica := follower.replica
 		guard.Unlock()
-		replica.Propose(rangeRequest("x"), func(_ *kv.Response, _ uint64, err error) {
+		replica.Propose(rangeRequest("x"), nil, func(_ *kv.Response, _ uint64, err error) {
 			if err == nil {
 				t.Error("a closed node answered")
 			}

@@ -439,7 +439,7 @@ func TestDependents(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.stepDown()
-		b.expect(t, "stepped down", errOpen, kv.ErrNotLeader)
+		b.expect(t, "stepped down", errOpen, kv.ErrLeaderChanged)
 		b.decided(3, 1, false)
 		b.expect(t, "committed by the next leader", nil)
 	})
@@ -452,9 +452,9 @@ func TestFateOfProposals(t *testing.T) {
 		want   error
 	}{
 		"applied":                   {func(b *bench) { b.decided(3, 1, false) }, nil},
-		"void":                      {func(b *bench) { b.decided(3, 1, true) }, kv.ErrNotLeader},
-		"a later one was applied":   {func(b *bench) { b.decided(3, 2, false) }, kv.ErrNotLeader},
-		"a later term's barrier":    {func(b *bench) { b.decided(4, 0, false) }, kv.ErrNotLeader},
+		"void":                      {func(b *bench) { b.decided(3, 1, true) }, kv.ErrLeaderChanged},
+		"a later one was applied":   {func(b *bench) { b.decided(3, 2, false) }, kv.ErrLeaderChanged},
+		"a later term's barrier":    {func(b *bench) { b.decided(4, 0, false) }, kv.ErrLeaderChanged},
 		"an earlier term's entry":   {func(b *bench) { b.decided(2, 9, false) }, errOpen},
 		"this term's barrier":       {func(b *bench) { b.decided(3, 0, false) }, errOpen},
 		"a snapshot took its place": {func(b *bench) { b.fateUnknown() }, kv.ErrOutcomeUnknown},
@@ -494,7 +494,32 @@ func TestOverloadedCore(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.stepDown()
-	b.expect(t, "never proposed", kv.ErrNotLeader)
+	b.expect(t, "never proposed", kv.ErrLeaderChanged)
+}
+
+// TestUnwantedRequests: what nobody waits for any more when it is its turn is not evaluated, and what follows is.
+func TestUnwantedRequests(t *testing.T) {
+	b := newBench(shard.Outcome{Effects: true, WaitFor: 1}, shard.Outcome{Effects: true, WaitFor: 2})
+	gone, waits := b.queue.pop(), b.queue.pop()
+	gone.wanted, waits.wanted = func() bool { return false }, func() bool { return true }
+	b.queue.push(gone)
+	b.queue.push(waits)
+	b.machine.outcomes = b.machine.outcomes[:1] // one evaluation; a second one panics
+	if err := b.evaluate(0); err != nil {
+		t.Fatal(err)
+	}
+	b.decided(3, 1, false)
+	b.expect(t, "evaluated", kv.ErrTimeout, nil)
+	if n := b.store.metrics.requestsUnwanted.Load(); n != 1 {
+		t.Fatalf("%d requests were counted", n)
+	}
+}
+
+// TestNotEvaluated: a request that was still queued when the leadership ended is told from one that was evaluated.
+func TestNotEvaluated(t *testing.T) {
+	b := newBench(shard.Outcome{Effects: true, WaitFor: 1})
+	b.stepDown()
+	b.expect(t, "stepped down", kv.ErrNotLeader)
 }
 
 // TestOverloadedCoreChangesMembership: a core that has no room and then changes the membership goes on leading afterwards, and everything that is evaluated

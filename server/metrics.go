@@ -91,6 +91,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_passes_total", "Times that everything on disk was read again.", float64(driver.ScrubPasses))
 	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
+	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
 
 	engine := s.engine.Metrics()

@@ -66,6 +66,7 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
 		h.server.store.PeerUp(node, info.FormatVersion)
+		h.server.gateway.PeerUp(node, info.FormatVersion >= replica.FormatDeadlines)
 	}
 }
 

@@ -236,7 +236,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !n.hasNoPower() {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
-			if errors.Is(err, kv.ErrTimeout) && w.plan.harmless() {
+			if (errors.Is(err, kv.ErrTimeout) || errors.Is(err, kv.ErrLeaderChanged)) && w.plan.harmless() {
 				w.fail(Liveness, "node %d gave up a request of client %d, though nothing but connections broke: %s", n.id, c.number, describeRequest(req))
 			}
 			w.after(c.latency(), func() {

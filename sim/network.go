@@ -247,9 +247,9 @@ func (n *network) connect(a, b *node) {
 	}
 	c.alive = true
 	version := min(a.format, b.format)
-	a.enter(func() { a.store.PeerUp(b.id, version) })
+	a.enter(func() { a.peerUp(b.id, version) })
 	if b.up {
-		b.enter(func() { b.store.PeerUp(a.id, version) })
+		b.enter(func() { b.peerUp(a.id, version) })
 	}
 }
 

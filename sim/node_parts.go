@@ -166,6 +166,11 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 	n.store.ReceiveDone()
 }
 
+func (n *node) peerUp(node kv.NodeID, version uint16) {
+	n.store.PeerUp(node, version)
+	n.gateway.PeerUp(node, version >= replica.FormatDeadlines)
+}
+
 func (n *node) peerDown(node kv.NodeID, refused bool) {
 	n.store.PeerDown(node, refused)
 	n.gateway.PeerDown(node)

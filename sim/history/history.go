@@ -143,7 +143,7 @@ func OutcomeOf(err error) Outcome {
 		return Acknowledged
 	}
 	switch kv.CodeOf(err) {
-	case 0, kv.ErrLeaderChanged.Code, kv.ErrTimeout.Code, kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code,
+	case 0, kv.ErrTimeout.Code, kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code,
 		kv.ErrUnhealthy.Code, kv.ErrCanceled.Code:
 		return Unknown
 	}

@@ -10,8 +10,8 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/unknown-answer-repeated", Breaks: "a write that the leader answered with \"outcome unknown\" is sent again",
 		File: "gateway/peer.go", Verdicts: noticed, Seeds: 500,
-		Old: "\tcase errors.Is(o.err, kv.ErrNotLeader):\n",
-		New: "\tcase errors.Is(o.err, kv.ErrNotLeader), errors.Is(o.err, kv.ErrOutcomeUnknown):\n",
+		Old: "\tcase o.err != nil && c.again(o.err):\n",
+		New: "\tcase o.err != nil && (c.again(o.err) || kv.CodeOf(o.err) == kv.ErrOutcomeUnknown.Code):\n",
 	},
 	{
 		Name: "gateway/barrier-shared-late", Breaks: "a read that comes while a barrier is on its way shares that barrier",

@@ -36,8 +36,8 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/proposed-refused", Breaks: "a leader that steps down refuses what it has proposed as surely without effect",
 		File: "replica/group.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tr.refuseDependents(kv.ErrNotLeader)\n\tr.failBarriers(kv.ErrLeaderChanged)\n",
-		New: "\tr.refuseDependents(kv.ErrNotLeader)\n\tr.failBarriers(kv.ErrLeaderChanged)\n" +
+		Old: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.failBarriers(kv.ErrLeaderChanged)\n",
+		New: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.failBarriers(kv.ErrLeaderChanged)\n" +
 			"\tfor r.rounds.len() > 0 {\n\t\tfor _, q := range r.rounds.pop().requests {\n\t\t\tq.resp, q.err = nil, kv.ErrNotLeader\n\t\t\tr.finish(q, 0)\n\t\t}\n\t}\n",
 	},
 	{

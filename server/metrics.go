@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -32,7 +33,11 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	}
-	m := &metricsServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
+	m := &metricsServer{http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: prefaceTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog:     slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), // what strangers do is not worth a line each
+		WriteTimeout: 5 * time.Minute,                                        // for a profile of some minutes; who does not read is cut off
+	}}
 	for _, url := range s.options.Node.ListenMetricsURLs {
 		l, err := listen(url)
 		if err != nil {
@@ -40,7 +45,7 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls); is another process using the port? %w", url.HostPort(), err)
 		}
 		s.workers.Go(func() {
-			if err := m.http.Serve(l); err != nil && err != http.ErrServerClosed {
+			if err := m.http.Serve(s.scrapers.Wrap(l)); err != nil && err != http.ErrServerClosed {
 				s.logger.Warn("serving metrics ended", "error", err)
 			}
 		})
@@ -93,6 +98,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
 	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+
+	clients := s.clients.Metrics()
+	gauge("client_connections", "Connections of clients.", float64(clients.Open))
+	gauge("client_connections_limit", "How many connections of clients there may be.", float64(clients.Limit))
+	counter("client_connections_refused_total", "Connections of clients that were closed at once because there were as many as there may be.", float64(clients.Refused))
+	counter("client_connections_silent_total", "Connections of clients that were closed because they said nothing.", float64(clients.Silent))
 
 	engine := s.engine.Metrics()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))

@@ -62,6 +62,8 @@ type NodeOptions struct {
 
 	// MaxConcurrentStreams bounds the calls in flight on one client connection.
 	MaxConcurrentStreams uint32
+	// MaxClientConnections bounds the connections of clients; fewer if the system does not allow the process so many open files.
+	MaxClientConnections int
 	// KeepAlive is about connections of clients.
 	KeepAlive KeepAliveOptions
 }
@@ -143,6 +145,7 @@ const (
 	DefaultKeepAliveInterval           = 2 * time.Hour
 	DefaultKeepAliveTimeout            = 20 * time.Second
 	DefaultMaxConcurrentStreams        = math.MaxUint32
+	DefaultMaxClientConnections        = 10_000
 )
 
 // Limits that Validate enforces.
@@ -195,6 +198,7 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	fill(&n.ScrubInterval, DefaultScrubInterval)
 	fill(&n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	fill(&n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
+	fill(&n.MaxClientConnections, DefaultMaxClientConnections)
 	fill(&n.KeepAlive.MinTime, DefaultKeepAliveMinTime)
 	fill(&n.KeepAlive.Interval, DefaultKeepAliveInterval)
 	fill(&n.KeepAlive.Timeout, DefaultKeepAliveTimeout)
@@ -263,6 +267,8 @@ func (n NodeOptions) validate() error {
 		return badf("--watch-progress-notify-interval must be above 0 (it is %v)", n.WatchProgressNotifyInterval)
 	case n.MaxConcurrentStreams == 0:
 		return badf("--max-concurrent-streams must be above 0")
+	case n.MaxClientConnections < 1:
+		return badf("--max-client-connections must be above 0")
 	}
 	return n.validateURLs()
 }

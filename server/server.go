@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
+	"github.com/quoratedb/quorate/connlimit"
+	"github.com/quoratedb/quorate/connlimit/listener"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
@@ -49,6 +51,9 @@ type Server struct {
 	gateway   *gateway.Gateway
 	api       *etcd.Server
 	listeners []net.Listener
+	plan      connlimit.Plan    // of file descriptors
+	clients   *listener.Limiter // of the connections of clients
+	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics   *metricsServer
 
 	reclaiming atomic.Bool // Defragment is at work
@@ -89,7 +94,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, step := range []func() error{s.openDirectory, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
+	for _, step := range []func() error{s.planDescriptors, s.openDirectory, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
 			s.noteDamage(err)
 			return nil, errors.Join(s.noRepair(err), s.shutdown(context.Background()))
@@ -272,7 +277,7 @@ func (s *Server) listenForClients() error {
 		if err != nil {
 			return fmt.Errorf("listen for clients on %s (--listen-client-urls); is another process using the port? %w", url.HostPort(), err)
 		}
-		s.listeners = append(s.listeners, l)
+		s.listeners = append(s.listeners, s.clients.Wrap(l))
 	}
 	return nil
 }
@@ -367,6 +372,11 @@ func (s *Server) Close(ctx context.Context) error {
 func (s *Server) shutdown(ctx context.Context) error {
 	var errs []error
 	s.stop()
+	for _, limiter := range []*listener.Limiter{s.clients, s.scrapers} {
+		if limiter != nil {
+			limiter.Close()
+		}
+	}
 	if s.metrics != nil {
 		s.metrics.close()
 	}

@@ -52,7 +52,7 @@ func (s *Server) openLog() error {
 	if err := s.refuseLostLog(path); err != nil {
 		return err
 	}
-	log, err := wal.Open(wal.Options{Dir: path, Listener: wal.Listener{
+	log, err := wal.Open(wal.Options{Dir: path, FS: s.files(), Listener: wal.Listener{
 		Waited: func(waited time.Duration) {
 			s.logger.Warn("writes had to wait for a new segment of the log", "waited", waited)
 		},
@@ -105,7 +105,7 @@ func (s *Server) openState() (err error) {
 	if err := s.refuseLostState(); err != nil {
 		return err
 	}
-	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, stateDirectory), Listener: lsm.Listener{
+	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, stateDirectory), FS: s.files(), MaxOpenFiles: s.plan.State, Listener: lsm.Listener{
 		Failed:  func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
 		Corrupt: func(err error) { s.fail(fmt.Errorf("a read found damaged data: %w", err)) },
 		Stalled: func(reason string, waited time.Duration) {

@@ -59,6 +59,8 @@ func describe(dir string, err error) error {
 		return fmt.Errorf("%w: the state in %s: a file is missing: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%w: the disk of the state in %s is full: %w; free space and restart the node", storage.ErrUnusable, dir, err)
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w: the state in %s: a file cannot be opened because too many are open: %w; raise the limit (ulimit -n, or LimitNOFILE= of systemd) and restart the node", storage.ErrUnusable, dir, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: no permission for the state in %s: %w; correct the permissions and restart the node", storage.ErrUnusable, dir, err)
 	default:

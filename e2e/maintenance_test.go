@@ -294,3 +294,28 @@ func testRequireLeader(t *testing.T, cl *cluster.Cluster) {
 		return nil
 	})
 }
+
+// TestAlarmsOfNobody: what nobody could mean is refused, however often it is asked for, and slows nobody down afterwards.
+func TestAlarmsOfNobody(t *testing.T) {
+	cl := calmCluster(t)
+	if cluster.IsEtcd() {
+		t.Skip("etcd raises whatever it is asked for")
+	}
+	raise := func(n *cluster.Node, kind pb.AlarmType, member uint64) error {
+		client := pb.NewMaintenanceClient(n.Client(t).ActiveConnection())
+		_, err := client.Alarm(within(t), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: kind, MemberID: member})
+		return err
+	}
+	for _, n := range cl.Nodes { // forwarded, too
+		member := try(n.Status(within(t)))(t).Header.MemberId
+		if err := raise(n, 77, member); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: an alarm of type 77: %v", n.Name, err)
+		}
+		for invented := range uint64(3) {
+			if err := raise(n, pb.AlarmType_NOSPACE, member+1+invented); status.Code(err) != codes.NotFound {
+				t.Errorf("%s: an alarm of a member that is not there: %v", n.Name, err)
+			}
+		}
+	}
+	equal(t, "alarms", len(try(cl.Client(t).AlarmList(within(t)))(t).Alarms), 0)
+}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -9,8 +8,10 @@ import (
 
 // barriers shares read barriers among linearizable reads. At most one is in flight; a read that comes
 // while one is may be newer than what it will confirm, so it waits for the next. Pure.
+//
+// Invariant: a call in one of the lists knows in which and where, so that one that ends is taken out whatever their length.
 type barriers struct {
-	waiting []*Call
+	waiting []*Call // in no order
 	asked   []*Call // wait for the barrier in flight
 	id      uint64  // of the last barrier; never used again
 	flying  bool
@@ -21,7 +22,12 @@ type barriers struct {
 
 func (b *barriers) add(c *Call) {
 	c.state = callBarrier
-	b.waiting = append(b.waiting, c)
+	place(&b.waiting, c, false)
+}
+
+func place(list *[]*Call, c *Call, asked bool) {
+	c.at, c.asked = len(*list), asked
+	*list = append(*list, c)
 }
 
 // start puts the next barrier into flight.
@@ -30,6 +36,9 @@ func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, ok boo
 		return 0, false
 	}
 	b.asked, b.waiting = b.waiting, nil
+	for _, c := range b.asked {
+		c.asked = true
+	}
 	b.id++
 	b.flying, b.to, b.askedAt = true, leader, now
 	return b.id, true
@@ -53,7 +62,9 @@ func (b *barriers) failed(id uint64, hold bool) {
 	if !b.flying || id != b.id {
 		return
 	}
-	b.waiting = append(b.asked, b.waiting...)
+	for _, c := range b.asked {
+		place(&b.waiting, c, false)
+	}
 	b.asked, b.flying, b.held = nil, false, hold
 }
 
@@ -73,8 +84,14 @@ func (b *barriers) tick(leader kv.NodeID, now, timeout time.Duration) {
 }
 
 func (b *barriers) remove(c *Call) {
-	same := func(other *Call) bool { return other == c }
-	b.waiting = slices.DeleteFunc(b.waiting, same)
-	b.asked = slices.DeleteFunc(b.asked, same)
+	list := &b.waiting
+	if c.asked {
+		list = &b.asked
+	}
+	last := len(*list) - 1
+	(*list)[c.at] = (*list)[last]
+	(*list)[c.at].at = c.at
+	(*list)[last] = nil
+	*list = (*list)[:last]
 	c.state = callIdle
 }

@@ -30,6 +30,9 @@ type Call struct {
 	id        uint64
 	sentTo    kv.NodeID
 	sizeBytes int
+	// Where barriers have it.
+	at    int
+	asked bool
 	// expires is set once, before the call is handed to anybody. 0: the call was answered in place.
 	expires time.Duration
 	// Links of the wheel.

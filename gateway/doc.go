@@ -5,7 +5,8 @@
 // What it promises to callers:
 //
 //   - A request whose outcome could be unknown is never sent twice: when the leader is lost, a
-//     write that was sent ends with kv.ErrOutcomeUnknown; one that certainly was not proposed is sent again until its deadline; reads are always asked again.
+//     write that was sent ends with kv.ErrOutcomeUnknown; one that certainly was not proposed is sent
+//     again until its deadline, and if it was evaluated, once at most; reads are always asked again.
 //   - A write that travelled is answered once the local replica has applied it, so that
 //     a client's next serializable read here sees it.
 //   - A linearizable read that travels costs a share of one barrier: one is in flight, those that

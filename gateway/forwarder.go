@@ -22,7 +22,8 @@ type forwarder struct {
 	// held: the leader refused or could not be reached. Nothing is sent until the next tick or another leader.
 	held bool
 
-	queue     []*Call
+	queue     []*Call // with the gaps of those that have ended
+	gaps      int
 	sent      map[uint64]*Call
 	lastID    uint64
 	sizeBytes int
@@ -68,6 +69,10 @@ func (f *forwarder) take(maxBytes int) (to kv.NodeID, calls []*Call) {
 	for n < len(f.queue) && sizeBytes < maxBytes {
 		c := f.queue[n]
 		n++
+		if c.state != callQueued {
+			f.gaps--
+			continue
+		}
 		if c.answered.Load() {
 			f.sizeBytes -= c.sizeBytes
 			c.state = callIdle
@@ -80,6 +85,7 @@ func (f *forwarder) take(maxBytes int) (to kv.NodeID, calls []*Call) {
 		calls = append(calls, c)
 	}
 	f.cut(n)
+	f.closeGaps()
 	return f.leader, calls
 }
 
@@ -171,9 +177,8 @@ func (f *forwarder) tick(now time.Duration) (gone []kv.NodeID) {
 func (f *forwarder) remove(c *Call) {
 	switch c.state {
 	case callQueued:
-		if i := slices.Index(f.queue, c); i >= 0 {
-			f.queue = slices.Delete(f.queue, i, i+1)
-		}
+		defer f.closeGaps()
+		f.gaps++
 	case callSent:
 		delete(f.sent, c.id)
 	default:
@@ -181,4 +186,16 @@ func (f *forwarder) remove(c *Call) {
 	}
 	f.sizeBytes -= c.sizeBytes
 	c.state, c.sentTo = callIdle, 0
+}
+
+// queued is the number of calls in the queue.
+func (f *forwarder) queued() int { return len(f.queue) - f.gaps }
+
+// closeGaps is worth its time when half of the queue has ended. A call that ended never comes back.
+func (f *forwarder) closeGaps() {
+	if 2*f.gaps <= len(f.queue) {
+		return
+	}
+	f.queue = slices.DeleteFunc(f.queue, func(c *Call) bool { return c.state != callQueued })
+	f.gaps = 0
 }

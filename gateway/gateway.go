@@ -227,7 +227,7 @@ func (g *Gateway) Metrics() Metrics {
 	m := &g.metrics
 	return Metrics{
 		CallsInFlight: g.calls.Load(), ForwardedBytes: g.forward.sizeBytes,
-		QueuedCalls: len(g.forward.queue), SentCalls: len(g.forward.sent),
+		QueuedCalls: g.forward.queued(), SentCalls: len(g.forward.sent),
 		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), ForwardedCalls: m.forwarded.Load(),
 		ServedCalls: m.served.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),

@@ -16,8 +16,8 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/barrier-shared-late", Breaks: "a read that comes while a barrier is on its way shares that barrier",
 		File: "gateway/barriers.go", Verdicts: noticed, Seeds: 400,
-		Old: "\tb.waiting = append(b.waiting, c)\n",
-		New: "\tif b.flying {\n\t\tb.asked = append(b.asked, c)\n\t\treturn\n\t}\n\tb.waiting = append(b.waiting, c)\n",
+		Old: "\tc.state = callBarrier\n\tplace(&b.waiting, c, false)\n",
+		New: "\tc.state = callBarrier\n\tif b.flying {\n\t\tplace(&b.asked, c, true)\n\t\treturn\n\t}\n\tplace(&b.waiting, c, false)\n",
 	},
 	{
 		Name: "gateway/barrier-not-awaited", Breaks: "a read goes ahead when its barrier is answered, before the local replica has applied what the barrier names",

@@ -145,7 +145,7 @@ const (
 	DefaultKeepAliveInterval           = 2 * time.Hour
 	DefaultKeepAliveTimeout            = 20 * time.Second
 	DefaultMaxConcurrentStreams        = math.MaxUint32
-	DefaultMaxClientConnections        = 10_000
+	DefaultMaxClientConnections        = 5_000
 )
 
 // Limits that Validate enforces.

@@ -134,7 +134,7 @@ func limitFlags() []*Flag {
 		{Name: "max-request-bytes", Group: groupLimits, Kind: Unsigned, Default: "1572864",
 			Usage: "Size of one request.", Limits: "1 to 33554432 (32 MiB)",
 			set: setNumber(1, server.MaxMaxRequestBytes, func(s *settings, n int64) { s.options.Cluster.MaxRequestBytes = int(n) })},
-		{Name: "max-client-connections", Group: groupLimits, Kind: Unsigned, Default: "10000", Ours: true,
+		{Name: "max-client-connections", Group: groupLimits, Kind: Unsigned, Default: "5000", Ours: true,
 			Usage: "Connections of clients; fewer if the limit of open files (ulimit -n) does not leave as many.", Limits: "1 to 1000000",
 			set: setNumber(1, 1e6, func(s *settings, n int64) { s.options.Node.MaxClientConnections = int(n) })},
 		{Name: "watch-progress-notify-interval", Group: groupLimits, Kind: Duration, Default: "10m",

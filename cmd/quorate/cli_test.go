@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"github.com/quoratedb/quorate/transport/freeport"
 	"net"
 	"strings"
 	"testing"
@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/quoratedb/quorate/cmd/quorate/fakeetcd"
+	"github.com/quoratedb/quorate/server"
+	"github.com/quoratedb/quorate/transport/freeport"
 )
 
 // invoke runs one command line as main would.
@@ -78,8 +80,6 @@ func TestCommands(t *testing.T) {
 	})
 }
 
-// TestStatus: three nodes, of which one is asked, one is found, one is dead, and
-// a fourth that has never started.
 // TestLargeValue: how large a request may be is up to the nodes.
 func TestLargeValue(t *testing.T) {
 	fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
@@ -94,6 +94,8 @@ func TestLargeValue(t *testing.T) {
 	}
 }
 
+// TestStatus: three nodes, of which one is asked, one is found, one is dead, and
+// a fourth that has never started.
 func TestStatus(t *testing.T) {
 	first := startFake(t, fakeetcd.Options{MemberID: 0xa, LeaderID: 0xb, Protocol: "raft"})
 	second := startFake(t, fakeetcd.Options{MemberID: 0xb, LeaderID: 0xb, Protocol: "raft", Errors: []string{"NOSPACE"}})
@@ -131,6 +133,20 @@ func TestStatus(t *testing.T) {
 	stdout, stderr, code = invoke(t, nil, "", "status", "--endpoints", dead)
 	if code != exitUnavailable || !strings.Contains(stderr, "no node answered") || !strings.Contains(stdout, "unreachable") {
 		t.Errorf("all dead: %s %s exit %d", stdout, stderr, code)
+	}
+}
+
+// TestVersion: the flag that everybody tries first says what the command says.
+func TestVersion(t *testing.T) {
+	flag, _, code := invoke(t, nil, "", "--version")
+	command, _, _ := invoke(t, nil, "", "version")
+	if code != 0 || flag != command || !strings.Contains(flag, "Quorate Version: "+server.Version) {
+		t.Errorf("--version: exit %d, %q, and version: %q", code, flag, command)
+	}
+	stdout, _, code := invoke(t, nil, "", "version", "--output=json")
+	var version map[string]string
+	if err := json.Unmarshal([]byte(stdout), &version); err != nil || code != 0 || version["quorate_version"] != server.Version {
+		t.Errorf("json: exit %d, %v, %s", code, err, stdout)
 	}
 }
 

@@ -21,8 +21,10 @@ const protocolHeader = "quorate-protocol"
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show what every node is doing",
+		Use: "status",
+		// etcdctl's commands with the same purpose.
+		SuggestFor: []string{"endpoint", "member", "health"},
+		Short:      "Show what every node is doing",
 		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
 itself sees it. A node that does not answer is shown as such.`,
 		Example: "  quorate status\n  quorate status --endpoints 10.0.0.1:2379 --output json",

@@ -197,8 +197,9 @@ func (a *app) printDelete(revision, deleted int64, previous []*mvccpb.KeyValue) 
 func (a *app) compactCommand() *cobra.Command {
 	physical := false
 	command := &cobra.Command{
-		Use:   "compact REVISION",
-		Short: "Forget history before a revision",
+		Use:     "compact REVISION",
+		Aliases: []string{"compaction"}, // as etcdctl
+		Short:   "Forget history before a revision",
 		Long: `Forgets what keys were before REVISION: reads at older revisions, and watches
 that begin there, are refused from then on. What keys are now is not touched.`,
 		Example: `  quorate compact 1200`,

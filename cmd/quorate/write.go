@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -22,9 +21,12 @@ func (a *app) putCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "put KEY [VALUE]",
 		Short: "Write a key",
-		Long:  "Writes KEY. Without VALUE, the value is everything on standard input.",
+		Long: `Writes KEY. Without VALUE, the value is everything on standard input, which must not be
+empty. An argument that begins with a dash comes after two dashes.`,
 		Example: `  quorate put greeting hello
   quorate put app/config < config
+  quorate put nothing ''                   # an empty value
+  quorate put -- balance -5
   quorate put session/42 alice --lease 694d9a5b3c1f0e02
   quorate put --hex 00ff 0102`,
 		Args: cobra.RangeArgs(1, 2),
@@ -39,11 +41,11 @@ func (a *app) putCommand() *cobra.Command {
 }
 
 func (a *app) put(ctx context.Context, f *putFlags, arguments []string) error {
-	key, value, err := a.keyAndValue(f, arguments)
+	options, err := f.options()
 	if err != nil {
 		return err
 	}
-	options, err := f.options()
+	key, value, err := a.keyAndValue(ctx, f, arguments)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (a *app) put(ctx context.Context, f *putFlags, arguments []string) error {
 	})
 }
 
-func (a *app) keyAndValue(f *putFlags, arguments []string) (key, value string, err error) {
+func (a *app) keyAndValue(ctx context.Context, f *putFlags, arguments []string) (key, value string, err error) {
 	decoded, err := a.fromArguments(arguments)
 	if err != nil {
 		return "", "", err
@@ -71,11 +73,7 @@ func (a *app) keyAndValue(f *putFlags, arguments []string) (key, value string, e
 	case len(decoded) == 2:
 		return decoded[0], decoded[1], nil
 	}
-	content, err := io.ReadAll(a.stdin)
-	if err != nil {
-		return "", "", fmt.Errorf("read the value from standard input: %w", err)
-	}
-	value, err = a.fromArgument(string(content))
+	value, err = a.inputValue(ctx)
 	return decoded[0], value, err
 }
 

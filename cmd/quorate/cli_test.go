@@ -183,8 +183,8 @@ func TestUnavailable(t *testing.T) {
 func TestInterruptedWatch(t *testing.T) {
 	fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &notifyingBuffer{wrote: make(chan struct{}, 16)}
-	a := &app{stdin: strings.NewReader(""), stdout: out, stderr: out, environment: []string{"ETCDCTL_ENDPOINTS=" + fake.Address()}}
+	out, stderr := &notifyingBuffer{wrote: make(chan struct{}, 16)}, &bytes.Buffer{}
+	a := &app{stdin: strings.NewReader(""), stdout: out, stderr: stderr, environment: []string{"ETCDCTL_ENDPOINTS=" + fake.Address()}}
 	ended := make(chan int, 1)
 	// From revision 2 on, so that it does not matter which comes first.
 	go func() { ended <- a.run(ctx, []string{"watch", "a", "--rev", "2"}) }()
@@ -199,8 +199,8 @@ func TestInterruptedWatch(t *testing.T) {
 	cancel()
 	select {
 	case code := <-ended:
-		if code != 0 || out.String() != "2\tput\ta = 1\n" {
-			t.Errorf("exit %d, output %q", code, out.String())
+		if code != 0 || out.String() != "2\tput\ta = 1\n" || stderr.String() != "watching from revision 2 on: a\n" {
+			t.Errorf("exit %d, output %q, %q", code, out.String(), stderr.String())
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("the watch does not end")

@@ -150,6 +150,23 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestStatusWithoutLeader: the exit code is that of a cluster that serves nobody, whatever the nodes say of themselves.
+func TestStatusWithoutLeader(t *testing.T) {
+	lost := startFake(t, fakeetcd.Options{MemberID: 0xa})
+	lost.SetMembers([]*pb.Member{{ID: 0xa, Name: "n1", ClientURLs: []string{"http://" + lost.Address()}}})
+	for _, form := range []string{"table", "json"} {
+		stdout, stderr, code := invoke(t, nil, "", "status", "--endpoints", lost.Address(), "--output", form)
+		if code != exitUnavailable || !strings.Contains(stdout, "no leader") || !strings.Contains(stderr, "knows a leader") {
+			t.Errorf("%s: exit %d, %s%s", form, code, stdout, stderr)
+		}
+	}
+	// One that knows it is enough.
+	led := startFake(t, fakeetcd.Options{MemberID: 0xb, LeaderID: 0xb})
+	if _, stderr, code := invoke(t, nil, "", "status", "--endpoints", lost.Address()+","+led.Address()); code != exitOK || stderr != "" {
+		t.Errorf("with a leader: exit %d, %s", code, stderr)
+	}
+}
+
 func TestUnavailable(t *testing.T) {
 	dead := closedPort(t)
 	_, stderr, code := invoke(t, nil, "", "get", "a", "--endpoints", dead, "--timeout", "300ms")

@@ -26,7 +26,8 @@ func (a *app) statusCommand() *cobra.Command {
 		SuggestFor: []string{"endpoint", "member", "health"},
 		Short:      "Show what every node is doing",
 		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
-itself sees it. A node that does not answer is shown as such.`,
+itself sees it. A node that does not answer is shown as such. The exit code is 3 when no
+node answers, or none of them knows a leader.`,
 		Example: "  quorate status\n  quorate status --endpoints 10.0.0.1:2379 --output json",
 		Args:    cobra.NoArgs,
 		RunE:    a.command(func(ctx context.Context, _ []string) error { return a.status(ctx) }),
@@ -56,22 +57,36 @@ type nodeStatus struct {
 }
 
 func (a *app) status(ctx context.Context) error {
-	endpoints, err := cleanEndpoints(a.endpoints)
+	nodes, err := a.allNodes(ctx)
 	if err != nil {
 		return err
 	}
-	nodes := askAll(ctx, endpoints, a.timeout)
-	// The nodes that were asked know of others, whose addresses nobody gave.
-	unasked, names := otherNodes(nodes)
-	nodes = append(nodes, askAll(ctx, unasked, a.timeout)...)
-	nodes = mergeNodes(nodes, names)
 	if err := a.printStatus(nodes); err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable }) {
 		return &unavailableError{"status: no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
 	}
+	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable && n.Role != noLeader }) {
+		return &unavailableError{"status: no node that answered knows a leader. More than half of the nodes must run and reach each other."}
+	}
 	return nil
+}
+
+// noLeader is the role of a node that knows no leader.
+const noLeader = "no leader"
+
+// allNodes asks every node of the cluster for its state.
+func (a *app) allNodes(ctx context.Context) ([]*nodeStatus, error) {
+	endpoints, err := cleanEndpoints(a.endpoints)
+	if err != nil {
+		return nil, err
+	}
+	nodes := askAll(ctx, endpoints, a.timeout)
+	// The nodes that were asked know of others, whose addresses nobody gave.
+	unasked, names := otherNodes(nodes)
+	nodes = append(nodes, askAll(ctx, unasked, a.timeout)...)
+	return mergeNodes(nodes, names), nil
 }
 
 func askAll(ctx context.Context, endpoints []string, timeout time.Duration) []*nodeStatus {
@@ -131,7 +146,7 @@ func (n *nodeStatus) fill(response *pb.StatusResponse, header metadata.MD) {
 	n.Protocol = strings.Join(header.Get(protocolHeader), ",")
 	switch {
 	case response.Leader == 0:
-		n.Role = "no leader"
+		n.Role = noLeader
 	case response.Leader == n.id:
 		n.Role = "leader"
 	case response.IsLearner:

@@ -132,13 +132,16 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
-		a.leaseCommand(), a.compactCommand(), a.statusCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.alarmCommand(),
 	} {
 		command.GroupID = "client"
 		a.addClientFlags(command, requestTimeout)
 		root.AddCommand(command)
 	}
-	root.AddCommand(a.simCommand(), a.versionCommand())
+	defrag := a.defragCommand()
+	defrag.GroupID = "client"
+	a.addClientFlags(defrag, defragTimeout)
+	root.AddCommand(defrag, a.simCommand(), a.versionCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.InitDefaultHelpCmd()
 	addCompletionCommand(root)

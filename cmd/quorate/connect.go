@@ -112,8 +112,8 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 
 // advices say what to do about refusals whose text, which is etcd's, does not.
 var advices = []struct{ part, advice string }{
-	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, forget history with `quorate compact`, " +
-		"then `etcdctl defrag` and `etcdctl alarm disarm`; reads and deletes work meanwhile"},
+	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, then run `quorate compact --latest --physical`, " +
+		"`quorate defrag` and `quorate alarm disarm`; reads and deletes work meanwhile"},
 	{"required revision has been compacted", "; history that old is forgotten, later revisions can still be read"},
 	{"required revision is a future revision", "; `quorate status` shows the present one"},
 	{"request is too large", "; the nodes' limit is --max-request-bytes"},

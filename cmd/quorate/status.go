@@ -57,7 +57,7 @@ type nodeStatus struct {
 }
 
 func (a *app) status(ctx context.Context) error {
-	nodes, err := a.allNodes(ctx)
+	nodes, err := a.allNodes(ctx, a.timeout)
 	if err != nil {
 		return err
 	}
@@ -77,15 +77,15 @@ func (a *app) status(ctx context.Context) error {
 const noLeader = "no leader"
 
 // allNodes asks every node of the cluster for its state.
-func (a *app) allNodes(ctx context.Context) ([]*nodeStatus, error) {
+func (a *app) allNodes(ctx context.Context, timeout time.Duration) ([]*nodeStatus, error) {
 	endpoints, err := cleanEndpoints(a.endpoints)
 	if err != nil {
 		return nil, err
 	}
-	nodes := askAll(ctx, endpoints, a.timeout)
+	nodes := askAll(ctx, endpoints, timeout)
 	// The nodes that were asked know of others, whose addresses nobody gave.
 	unasked, names := otherNodes(nodes)
-	nodes = append(nodes, askAll(ctx, unasked, a.timeout)...)
+	nodes = append(nodes, askAll(ctx, unasked, timeout)...)
 	return mergeNodes(nodes, names), nil
 }
 

@@ -190,8 +190,42 @@ func TestUnavailable(t *testing.T) {
 	defer listener.Close()
 	for _, command := range [][]string{{"get", "a"}, {"watch", "a"}, {"lease", "keep-alive", "7"}} {
 		_, stderr, code = invoke(t, nil, "", append(command, "--endpoints", listener.Addr().String(), "--timeout", "200ms")...)
-		if code != exitUnavailable || !strings.Contains(stderr, "did not answer within 200ms") {
+		if code != exitUnavailable || !strings.Contains(stderr, "did not answer within 200ms") || !strings.Contains(stderr, silent) {
 			t.Errorf("%v at a mute port: %q, exit %d", command, stderr, code)
+		}
+	}
+
+	// A node that answers, and cannot serve: a write may have taken effect, a read has not.
+	stuck := startFake(t, fakeetcd.Options{MemberID: 1, Fail: rpctypes.ErrGRPCTimeout})
+	for _, command := range [][]string{{"put", "a", "b"}, {"get", "a"}} {
+		_, stderr, code = invoke(t, nil, "", append(command, "--endpoints", stuck.Address(), "--timeout", "500ms")...)
+		if code != exitUnavailable || !strings.Contains(stderr, "The cluster has no leader") || strings.Contains(stderr, "is not known") != (command[0] == "put") {
+			t.Errorf("%v without a quorum: %q, exit %d", command, stderr, code)
+		}
+	}
+}
+
+// TestForeignPort: what listens at the endpoint is no node's client port, such as that for the other nodes.
+func TestForeignPort(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(connection, "220 mail.example.org ready\r\n")
+			defer connection.Close()
+		}
+	}()
+	for _, command := range [][]string{{"get", "a"}, {"status"}} {
+		stdout, stderr, code := invoke(t, nil, "", append(command, "--endpoints", listener.Addr().String(), "--timeout", "1s")...)
+		if code != exitUnavailable || !strings.Contains(stdout+stderr, notAClientPort) {
+			t.Errorf("%v: exit %d, %s%s", command, code, stdout, stderr)
 		}
 	}
 }

@@ -57,6 +57,8 @@ func (a *app) defrag(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("defrag: interrupted")
+	case !anyReachable(nodes):
+		return nobodyAnswered("defrag")
 	case unreachable > 0:
 		return &unavailableError{fmt.Sprintf("defrag: %d of %s cannot be reached", unreachable, plural(int64(len(nodes)), "node"))}
 	case failed > 0:

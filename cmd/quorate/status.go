@@ -52,6 +52,7 @@ type nodeStatus struct {
 	Quota     int64    `json:"quota,omitempty"`
 	Errors    []string `json:"errors,omitempty"`
 
+	open    bool // accepts connections
 	id      uint64
 	members []*pb.Member // the cluster as this node knows it; nil when it did not say
 }
@@ -64,13 +65,21 @@ func (a *app) status(ctx context.Context) error {
 	if err := a.printStatus(nodes); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable }) {
-		return &unavailableError{"status: no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
+	if !anyReachable(nodes) {
+		return nobodyAnswered("status")
 	}
 	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable && n.Role != noLeader }) {
 		return &unavailableError{"status: no node that answered knows a leader. More than half of the nodes must run and reach each other."}
 	}
 	return nil
+}
+
+func anyReachable(nodes []*nodeStatus) bool {
+	return slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable })
+}
+
+func nobodyAnswered(command string) error {
+	return &unavailableError{command + ": no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
 }
 
 // noLeader is the role of a node that knows no leader.
@@ -107,6 +116,7 @@ func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatu
 		n.Errors = []string{state}
 		return n
 	}
+	n.open = true
 	client, err := newClient([]string{endpoint}, timeout)
 	if err != nil {
 		n.Errors = []string{err.Error()}
@@ -118,8 +128,7 @@ func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatu
 	var header metadata.MD
 	response, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
 	if err != nil {
-		_, message := codeOf(err)
-		n.Errors = []string{message}
+		n.Errors = []string{unanswered(err)}
 		return n
 	}
 	n.fill(response, header)

@@ -114,7 +114,7 @@ func (t *txnText) line(line string) error {
 
 // condition reads TARGET ( [prefix] KEY ) RELATION OPERAND.
 func (t *txnText) condition(words []word) (clientv3.Cmp, error) {
-	const shape = "a condition looks like value(KEY) = VALUE or version(prefix KEY) > 0"
+	const shape = "a condition looks like value(KEY) = VALUE or version(prefix KEY) > 0; each has a line, or an argument, of its own"
 	if len(words) < 6 || !words[1].is("(") {
 		return clientv3.Cmp{}, fmt.Errorf("%s", shape)
 	}
@@ -124,7 +124,7 @@ func (t *txnText) condition(words []word) (clientv3.Cmp, error) {
 		inner = words[3:]
 	}
 	if len(inner) != 4 || !inner[1].is(")") || !inner[2].relation() || inner[0].mark || inner[3].mark {
-		return clientv3.Cmp{}, fmt.Errorf("%s; a word with spaces or signs in it needs double quotes", shape)
+		return clientv3.Cmp{}, fmt.Errorf("%s. A word with spaces or signs in it needs double quotes", shape)
 	}
 	key, err := t.bytes(inner[0])
 	if err != nil {

@@ -38,10 +38,11 @@ type app struct {
 	asEtcd         bool
 	simulator      campaign.Simulator
 
-	endpoints []string
-	timeout   time.Duration
-	output    string
-	hex       bool
+	endpoints     []string
+	endpointsFrom string // the flag, or the variable, that they are from
+	timeout       time.Duration
+	output        string
+	hex           bool
 
 	running bool // the command line was understood; errors from here on are not about usage
 }
@@ -156,18 +157,22 @@ const requestTimeout = 5 * time.Second
 
 // addClientFlags gives a command, and those below it, the flags of all clients.
 func (a *app) addClientFlags(command *cobra.Command, timeout time.Duration) {
-	endpoints := []string{defaultEndpoint}
-	for _, variable := range []string{"QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"} {
-		if value := a.getenv(variable); value != "" {
-			endpoints = strings.Split(value, ",")
-			break
-		}
-	}
+	endpoints, _ := a.defaultEndpoints()
 	flags := command.PersistentFlags()
 	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
 	flags.Duration("timeout", timeout, "how long to wait for an answer")
 	a.addOutputFlag(command)
 	flags.BoolVar(&a.hex, "hex", false, "keys and values are hexadecimal, as arguments and in the output")
+}
+
+// defaultEndpoints are those of the environment, and the variable that gives them.
+func (a *app) defaultEndpoints() (endpoints []string, variable string) {
+	for _, variable := range []string{"QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"} {
+		if value := a.getenv(variable); value != "" {
+			return strings.Split(value, ","), variable
+		}
+	}
+	return []string{defaultEndpoint}, ""
 }
 
 func (a *app) addOutputFlag(command *cobra.Command) {
@@ -204,6 +209,10 @@ func (a *app) command(body func(ctx context.Context, arguments []string) error) 
 	return func(cmd *cobra.Command, arguments []string) (err error) {
 		if a.timeout, err = cmd.Flags().GetDuration("timeout"); err != nil {
 			return err
+		}
+		a.endpointsFrom = "--endpoints"
+		if _, variable := a.defaultEndpoints(); variable != "" && !cmd.Flags().Changed("endpoints") {
+			a.endpointsFrom = variable
 		}
 		if err := a.checkOutput(); err != nil {
 			return err

@@ -205,6 +205,28 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// TestEndpointsOfTheEnvironment: what is wrong with them is not said of a flag that nobody gave.
+func TestEndpointsOfTheEnvironment(t *testing.T) {
+	for value, want := range map[string]string{
+		"127.0.0.1:1 127.0.0.1:2":  `ETCDCTL_ENDPOINTS: "127.0.0.1:1 127.0.0.1:2" must look like`,
+		"127.0.0.1:2379/v3":        "must look like",
+		"127.0.0.1:http":           "must look like",
+		"127.0.0.1:99999":          "must look like",
+		"https://127.0.0.1:2379":   "ETCDCTL_ENDPOINTS: https://127.0.0.1:2379: TLS is not there yet",
+		" , ":                      "ETCDCTL_ENDPOINTS is empty",
+		"http://[::1]:x,127.0.0.1": "must look like",
+	} {
+		_, stderr, code := invoke(t, []string{"ETCDCTL_ENDPOINTS=" + value}, "", "get", "a")
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit %d, %s", value, code, stderr)
+		}
+	}
+	_, stderr, _ := invoke(t, []string{"ETCDCTL_ENDPOINTS=wrong"}, "", "get", "a", "--endpoints=worse")
+	if !strings.Contains(stderr, `--endpoints: "worse"`) {
+		t.Error(stderr)
+	}
+}
+
 // TestForeignPort: what listens at the endpoint is no node's client port, such as that for the other nodes.
 func TestForeignPort(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

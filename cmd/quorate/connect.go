@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // connect makes a client of all endpoints. It does not wait for a connection.
 func (a *app) connect() (*clientv3.Client, error) {
-	endpoints, err := cleanEndpoints(a.endpoints)
+	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return nil, err
 	}
@@ -44,24 +45,25 @@ func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, err
 }
 
 // cleanEndpoints accepts host:port and http://host:port.
-func cleanEndpoints(given []string) ([]string, error) {
+func (a *app) cleanEndpoints() ([]string, error) {
 	var endpoints []string
-	for _, text := range given {
+	for _, text := range a.endpoints {
 		text = strings.TrimSpace(text)
 		if strings.HasPrefix(text, "https://") {
-			return nil, usagef("--endpoints: %s: TLS is not there yet; use http:// or host:port", text)
+			return nil, usagef("%s: %s: TLS is not there yet; use http:// or host:port", a.endpointsFrom, text)
 		}
 		endpoint := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
 		if endpoint == "" {
 			continue
 		}
-		if _, port, err := net.SplitHostPort(endpoint); err != nil || port == "" {
-			return nil, usagef("--endpoints: %q must look like %s", text, defaultEndpoint)
+		_, port, err := net.SplitHostPort(endpoint)
+		if number, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil || number == 0 {
+			return nil, usagef("%s: %q must look like %s, and several have commas between them", a.endpointsFrom, text, defaultEndpoint)
 		}
 		endpoints = append(endpoints, endpoint)
 	}
 	if len(endpoints) == 0 {
-		return nil, usagef("--endpoints is empty")
+		return nil, usagef("%s is empty", a.endpointsFrom)
 	}
 	return endpoints, nil
 }
@@ -147,7 +149,7 @@ func codeOf(err error) (codes.Code, string) {
 
 // diagnose asks each endpoint once more, only to say which of them can be reached at all.
 func (a *app) diagnose(ctx context.Context, what, message string) string {
-	endpoints, err := cleanEndpoints(a.endpoints)
+	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return message
 	}

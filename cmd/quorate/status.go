@@ -87,7 +87,7 @@ const noLeader = "no leader"
 
 // allNodes asks every node of the cluster for its state.
 func (a *app) allNodes(ctx context.Context, timeout time.Duration) ([]*nodeStatus, error) {
-	endpoints, err := cleanEndpoints(a.endpoints)
+	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return nil, err
 	}

@@ -280,6 +280,25 @@ func TestInterruptedWatch(t *testing.T) {
 	}
 }
 
+// TestInterruptedRequest: of a write nobody knows, and of a read there is nothing to know.
+func TestInterruptedRequest(t *testing.T) {
+	fake := startFake(t, fakeetcd.Options{MemberID: 1, LeaderID: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct{ arguments, want string }{
+		{"put a b", "put: interrupted; whether it took effect is unknown\n"},
+		{"get a", "get: interrupted\n"},
+		{"status", "status: interrupted\n"},
+		{"defrag", "defrag: interrupted\n"},
+	} {
+		var out, err bytes.Buffer
+		a := &app{stdout: &out, stderr: &err, environment: []string{"QUORATE_ENDPOINTS=" + fake.Address()}}
+		if code := a.run(ctx, strings.Fields(c.arguments)); code != exitFailed || err.String() != "quorate: "+c.want {
+			t.Errorf("%s: exit %d, %s", c.arguments, code, err.String())
+		}
+	}
+}
+
 type notifyingBuffer struct {
 	bytes.Buffer
 	wrote chan struct{}

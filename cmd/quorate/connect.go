@@ -96,6 +96,8 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	switch {
 	case errors.As(err, &bad), errors.As(err, &missing):
 		return err
+	case ctx.Err() != nil && reads[what]:
+		return fmt.Errorf("%s: interrupted", what)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: interrupted; whether it took effect is unknown", what)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,8 +60,11 @@ type nodeStatus struct {
 
 func (a *app) status(ctx context.Context) error {
 	nodes, err := a.allNodes(ctx, a.timeout)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ctx.Err() != nil:
+		return errors.New("status: interrupted")
 	}
 	if err := a.printStatus(nodes); err != nil {
 		return err
@@ -250,9 +254,9 @@ func (a *app) printStatus(nodes []*nodeStatus) error {
 }
 
 func (n *nodeStatus) row() []string {
-	errors := strings.Join(n.Errors, "; ")
+	remarks := strings.Join(n.Errors, "; ")
 	if !n.Reachable {
-		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", errors}
+		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", remarks}
 	}
 	quota := "none"
 	if n.Quota > 0 {
@@ -261,7 +265,7 @@ func (n *nodeStatus) row() []string {
 	return []string{
 		orDash(n.Name), n.ID, n.Endpoint, n.Role, orDash(n.Protocol),
 		fmt.Sprint(n.Term), fmt.Sprint(n.Applied), fmt.Sprint(n.Revision),
-		byteSize(n.Size), byteSize(n.InUse), quota, errors,
+		byteSize(n.Size), byteSize(n.InUse), quota, remarks,
 	}
 }
 

@@ -194,15 +194,6 @@ func TestUnavailable(t *testing.T) {
 			t.Errorf("%v at a mute port: %q, exit %d", command, stderr, code)
 		}
 	}
-
-	// A node that answers, and cannot serve: a write may have taken effect, a read has not.
-	stuck := startFake(t, fakeetcd.Options{MemberID: 1, Fail: rpctypes.ErrGRPCTimeout})
-	for _, command := range [][]string{{"put", "a", "b"}, {"get", "a"}} {
-		_, stderr, code = invoke(t, nil, "", append(command, "--endpoints", stuck.Address(), "--timeout", "500ms")...)
-		if code != exitUnavailable || !strings.Contains(stderr, "The cluster has no leader") || strings.Contains(stderr, "is not known") != (command[0] == "put") {
-			t.Errorf("%v without a quorum: %q, exit %d", command, stderr, code)
-		}
-	}
 }
 
 // TestEndpointsOfTheEnvironment: what is wrong with them is not said of a flag that nobody gave.
@@ -244,10 +235,38 @@ func TestForeignPort(t *testing.T) {
 			defer connection.Close()
 		}
 	}()
-	for _, command := range [][]string{{"get", "a"}, {"status"}} {
-		stdout, stderr, code := invoke(t, nil, "", append(command, "--endpoints", listener.Addr().String(), "--timeout", "1s")...)
-		if code != exitUnavailable || !strings.Contains(stdout+stderr, notAClientPort) {
-			t.Errorf("%v: exit %d, %s%s", command, code, stdout, stderr)
+	stdout, stderr, code := invoke(t, nil, "", "status", "--endpoints", listener.Addr().String(), "--timeout", "20s")
+	if code != exitUnavailable || !strings.Contains(stdout, notAClientPort) {
+		t.Errorf("exit %d, %s%s", code, stdout, stderr)
+	}
+}
+
+// TestNextStep: what is advised after a request that nobody answered, by what the endpoints are.
+func TestNextStep(t *testing.T) {
+	node := map[string]*nodeStatus{
+		"led": {Reachable: true, open: true, Role: "leader"}, "leaderless": {Reachable: true, open: true, Role: noLeader},
+		"silent": {open: true, Errors: []string{silent}}, "foreign": {open: true, Errors: []string{notAClientPort}},
+		"closed": {Errors: []string{"connection refused"}},
+	}
+	const unknown = "Whether it took effect is not known"
+	for _, c := range []struct{ nodes, what, want, not string }{
+		{"leaderless closed", "put", "The cluster has no leader", "overloaded"},
+		{"leaderless", "put", unknown, "overloaded"},
+		{"leaderless", "get", "--serializable", unknown},
+		{"leaderless led", "txn", "did not answer within 3s", "The cluster has no leader"},
+		{"silent closed", "del", "did not answer within 3s", "The cluster has no leader"},
+		{"silent", "alarm list", "did not answer within 3s", unknown},
+		{"foreign closed", "put", "--listen-client-urls", unknown},
+		{"foreign silent", "put", unknown, "--listen-client-urls"},
+		{"closed closed", "put", "quorate demo", unknown},
+	} {
+		var nodes []*nodeStatus
+		for _, name := range strings.Fields(c.nodes) {
+			nodes = append(nodes, node[name])
+		}
+		got := strings.Join((&app{timeout: 3 * time.Second}).nextStep(nodes, c.what, "x"), "\n")
+		if !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
+			t.Errorf("%s at %s: %s", c.what, c.nodes, got)
 		}
 	}
 }

@@ -283,7 +283,7 @@ func (s *Server) openClients() (err error) {
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
-		Protocol: s.options.Cluster.Protocol(), Version: Version,
+		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,

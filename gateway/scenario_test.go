@@ -188,13 +188,16 @@ func TestRangeStream(t *testing.T) {
 	}
 	c.nodes[1].apply()
 	result := make(chan error, 1)
-	var keys, chunks int
+	var keys, chunks, ends int
 	var end *kv.Response
 	go func() {
 		req := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k"), End: []byte("l")}, Limit: 25}}
-		result <- c.nodes[2].gateway.RangeStream(context.Background(), req, func(r *kv.Response) error {
+		result <- c.nodes[2].gateway.RangeStream(context.Background(), req, func(r *kv.Response, last bool) error {
 			keys += len(r.Range.KVs)
 			chunks++
+			if last {
+				ends++
+			}
 			end = r
 			return nil
 		})
@@ -211,7 +214,7 @@ func TestRangeStream(t *testing.T) {
 		default:
 		}
 	}
-	if keys != 25 || chunks < 4 || end.Range.Count != 30 || !end.Range.More || end.Revision != 31 {
+	if keys != 25 || chunks != 3 || ends != 1 || len(end.Range.KVs) == 0 || end.Range.Count != 30 || !end.Range.More || end.Revision != 31 {
 		t.Fatalf("%d keys in %d chunks, the last %+v at %d", keys, chunks, end.Range, end.Revision)
 	}
 	first, err := c.nodes[1].gateway.HashKV(context.Background(), "", 20)

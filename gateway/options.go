@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -41,6 +42,8 @@ type Shard interface {
 	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
+	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
+	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// View freezes the applied state.
 	View() *mvcc.View
 	Revision() kv.Revision

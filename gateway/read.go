@@ -123,11 +123,11 @@ type HashResult struct {
 	Hash         uint32
 	HashRevision kv.Revision // the revision that was hashed
 	Revision     kv.Revision // of the state, for the header
-	Compacted    kv.Revision
+	Compacted    kv.Revision // where history began that was hashed
 }
 
 // HashKV sums up the local state at a revision (0: the newest). It is equal on all nodes. One hash is
-// computed at a time; the others wait.
+// computed at a time; the others wait. A revision at which history was compacted keeps the hash that it had before.
 func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revision) (HashResult, error) {
 	req := &kv.Request{Kind: kv.KindRange, Principal: principal,
 		Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, Serializable: true}}
@@ -142,6 +142,12 @@ func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revi
 	defer func() { <-g.hashing }()
 	view := g.shard.View()
 	defer view.Close()
+	if revision > 0 && revision <= view.Compacted() {
+		hash, compacted, found, err := g.shard.CompactionHash(ctx, revision)
+		if found || err != nil {
+			return HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: compacted}, err
+		}
+	}
 	hash, err := view.Hash(revision)
 	result := HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: view.Compacted()}
 	if revision == 0 {

@@ -52,6 +52,9 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 		if err != nil {
 			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
 		}
+		if result.Compacted != 0 {
+			r.hashes.compact(result.Compacted, r.store.opts.KeepHashes)
+		}
 		results = append(results, result)
 	}
 	if r.leading && !r.leaseWork && r.machine.WantsTicks() {

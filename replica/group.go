@@ -71,6 +71,7 @@ type Replica struct {
 	shipping         map[consensus.ReplicaID]bool
 	flush            flushState
 	compact          compactState
+	hashes           hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.

@@ -62,6 +62,7 @@ func (s *Store) needsMaintenance(r *Replica) {
 func (r *Replica) opened() {
 	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
+	r.hashes.opened(r.machine.Compacted())
 	if r.compact.running {
 		r.store.needsMaintenance(r)
 	}
@@ -94,10 +95,12 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
+	r.takeHashes()
 	if r.compact.requested != 0 && r.machine.CompactReady() {
 		r.compact.requested, r.compact.running = 0, true
 	}
-	if r.compact.running {
+	hashed := len(r.hashes.queued) == 0 // until then the rows are needed
+	if r.compact.running && hashed {
 		if err := r.compactChunk(); err != nil {
 			return false, err
 		}
@@ -108,7 +111,7 @@ func (r *Replica) maintain() (more bool, err error) {
 		r.finishPhysical()
 		r.store.kick()
 	}
-	return r.flush.running || r.compact.running, nil
+	return r.flush.running || r.compact.running && hashed, nil
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.

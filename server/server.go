@@ -162,6 +162,9 @@ func (s *Server) openPeers() (err error) {
 	return nil
 }
 
+// keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
+const keepHashes = 10
+
 func (s *Server) replicaOptions(instance uint64) replica.Options {
 	nodes, config := s.nodes()
 	return replica.Options{
@@ -176,6 +179,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
 		RetainLogEntries:  s.options.Node.SnapshotCount,
 		FlushLogEntries:   s.options.Node.SnapshotCount,
+		KeepHashes:        keepHashes,
 		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
 		Rand:              newRand(),
 		Listener: replica.Listener{

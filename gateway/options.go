@@ -74,6 +74,19 @@ type AllowAll struct{}
 // Authorize allows everything.
 func (AllowAll) Authorize(string, *kv.Request) error { return nil }
 
+// Space is room for data. Safe for concurrent use.
+type Space interface {
+	// Admit tells whether there is room for so many bytes. If not, refuse is called once, at once or later, and the request ends with
+	// kv.ErrNoSpace. If there is, Answered is called when the request has ended.
+	Admit(bytes int64, refuse func()) (room bool)
+	Answered(bytes int64)
+}
+
+type endlessSpace struct{}
+
+func (endlessSpace) Admit(int64, func()) bool { return true }
+func (endlessSpace) Answered(int64)           {}
+
 // Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
 type Limits struct {
 	MaxCalls          int // calls in flight
@@ -94,6 +107,8 @@ type Options struct {
 	// ValidateRequest refuses malformed requests before anything else is done with them: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
+	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.
+	Space Space
 	// RequestTimeout bounds every call that has no earlier deadline. etcd: 5 s + 2 election timeouts.
 	RequestTimeout time.Duration
 	// LeaderGrace is how long an answer from a leader that was replaced is awaited. A leader that hands over
@@ -130,6 +145,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.ValidateRequest == nil {
 		o.ValidateRequest = func(*kv.Request) error { return nil }
+	}
+	if o.Space == nil {
+		o.Space = endlessSpace{}
 	}
 	setDefault(&o.Limits.MaxCalls, 16384)
 	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)

@@ -106,7 +106,7 @@ func (r *Replica) maintain() (more bool, err error) {
 		}
 	}
 	compacting := r.compact.requested != 0 || r.compact.running
-	r.compacting.Store(compacting)
+	r.compacting.Store(compacting || r.hashes.running) // the hash is taken from a view, which keeps what is deleted
 	if !compacting && len(r.physical) > 0 {
 		r.finishPhysical()
 		r.store.kick()

@@ -17,7 +17,6 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -51,7 +50,8 @@ type Server struct {
 	listeners []net.Listener
 	metrics   *metricsServer
 
-	reclaiming atomic.Bool // Defragment is at work
+	quota        *spaceQuota
+	reclamations reclamations
 
 	ready   chan struct{}
 	failed  chan error
@@ -84,6 +84,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		clock:  func() time.Duration { return time.Since(began) },
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
+		quota:  newSpaceQuota(options.Cluster.QuotaBytes),
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -144,6 +145,7 @@ func (s *Server) openPeers() (err error) {
 	s.gateway, err = gateway.New(gateway.Options{
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Space:           s.quota,
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
 		Listener: gateway.Listener{

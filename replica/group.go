@@ -33,7 +33,9 @@ type Replica struct {
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
+	published  published
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
+	learner    atomic.Bool // a member without a vote
 	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
@@ -88,6 +90,21 @@ type Replica struct {
 	listed               bool
 	listedForMaintenance bool
 	inflight             int // own rounds proposed and not yet applied
+}
+
+// published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
+type published struct {
+	revision, compacted atomic.Int64
+	alarms              atomic.Pointer[[]kv.Alarm]
+}
+
+func (r *Replica) publishState(alarms bool) {
+	r.published.revision.Store(int64(r.machine.Revision()))
+	r.published.compacted.Store(int64(r.machine.Compacted()))
+	if alarms {
+		list := r.machine.Alarms()
+		r.published.alarms.Store(&list)
+	}
 }
 
 // leadership is who leads as far as this node knows.

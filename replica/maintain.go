@@ -63,6 +63,7 @@ func (r *Replica) opened() {
 	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
 	r.hashes.opened(r.machine.Compacted())
+	r.publishState(true)
 	if r.compact.running {
 		r.store.needsMaintenance(r)
 	}

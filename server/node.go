@@ -5,7 +5,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// localNode is what the API may ask without a quorum.
+// localNode is what the API and probes may ask without a quorum.
 type localNode struct{ s *Server }
 
 func (n localNode) Leader() (kv.NodeID, uint64) { return n.s.shard.Leader() }
@@ -13,26 +13,17 @@ func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
 
 func (n localNode) Status() etcd.Status {
 	leader, term := n.s.shard.Leader()
-	size := n.s.engine.Metrics()
+	size := *n.s.size.Load()
 	status := etcd.Status{
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
 		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
-		QuotaBytes: n.s.quota.limit, Alarms: n.s.alarms(),
+		QuotaBytes: n.s.quota.limit, Learner: n.s.shard.Outside(), Alarms: n.s.shard.Alarms(),
 	}
 	if standing := n.s.shard.Standing(); standing != "member" {
 		status.Errors = append(status.Errors, "replica is "+standing)
 	}
-	if err := n.s.store.Err(); err != nil {
+	if err := n.Stuck(); err != nil {
 		status.Errors = append(status.Errors, err.Error())
 	}
 	return status
-}
-
-// alarms are the active alarms as far as this node knows.
-func (s *Server) alarms() []kv.Alarm {
-	resp, err := s.shard.Read(&kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: kv.AlarmGet}})
-	if err != nil {
-		return nil
-	}
-	return resp.Alarm.Alarms
 }

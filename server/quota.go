@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,20 +85,21 @@ func (q *spaceQuota) answer(closed bool) {
 // files soon. Without the latter a quota below the size of a memtable would be overshot several times.
 func stateBytes(m storage.Metrics) int64 { return m.DiskBytes + m.UnflushedBytes }
 
-// lookAtSize tells the quota the size of the state.
+// lookAtSize tells the quota, the status and the metrics the size of the state. These two must not wait for the engine.
 func (s *Server) lookAtSize() {
-	s.quota.look(func() int64 { return stateBytes(s.engine.Metrics()) })
+	s.quota.look(func() int64 {
+		m := s.engine.Metrics()
+		s.size.Store(&m)
+		return stateBytes(m)
+	})
 }
 
 // quotaInterval is how often the size is looked at.
 const quotaInterval = 100 * time.Millisecond
 
-// watchQuota raises the NOSPACE alarm when the state has reached the quota, or a request would exceed it. Applying what the others
+// watchSize looks at the size from time to time, and raises the NOSPACE alarm when the state has reached the quota, or a request would exceed it. Applying what the others
 // admitted may exceed it as well.
-func (s *Server) watchQuota() {
-	if s.quota.limit == 0 {
-		return
-	}
+func (s *Server) watchSize() {
 	defer s.quota.answer(true)
 	ticker := time.NewTicker(quotaInterval)
 	defer ticker.Stop()
@@ -129,11 +131,4 @@ func (s *Server) raiseNoSpace() {
 	}
 }
 
-func (s *Server) raised(alarm kv.Alarm) bool {
-	for _, a := range s.alarms() {
-		if a == alarm {
-			return true
-		}
-	}
-	return false
-}
+func (s *Server) raised(alarm kv.Alarm) bool { return slices.Contains(s.shard.Alarms(), alarm) }

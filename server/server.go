@@ -17,6 +17,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -50,16 +51,18 @@ type Server struct {
 	listeners []net.Listener
 	metrics   *metricsServer
 
+	size         atomic.Pointer[storage.Metrics] // of the state, as it was looked at last
 	quota        *spaceQuota
 	reclamations reclamations
 
-	ready   chan struct{}
-	failed  chan error
-	stop    context.CancelFunc
-	context context.Context
-	workers sync.WaitGroup
-	closing sync.Once
-	quiet   repetitions // of log lines
+	ready    chan struct{}
+	failed   chan error
+	stop     context.CancelFunc
+	context  context.Context
+	workers  sync.WaitGroup
+	stopping sync.Mutex // see beside
+	closing  sync.Once
+	quiet    repetitions // of log lines
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -97,7 +100,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		}
 	}
 	s.workers.Go(s.becomeReady)
-	s.workers.Go(s.watchQuota)
+	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
 	return s, nil
 }
@@ -372,7 +375,9 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	var errs []error
+	s.stopping.Lock()
 	s.stop()
+	s.stopping.Unlock()
 	if s.metrics != nil {
 		s.metrics.close()
 	}

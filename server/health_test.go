@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,5 +119,34 @@ func TestProbesAreCounted(t *testing.T) {
 	}
 	if !slices.Equal(failed, []string{`/health: {"health":"false","reason":"RAFT NO LEADER"}`}) {
 		t.Errorf("told: %q", failed)
+	}
+}
+
+// TestTableOfStates: the probes answer as the table in docs/operations.md says in the states that e2e cannot bring processes into. What the
+// table says of the status and of metrics then, TestStuckDriver and the scenarios of package replica see.
+func TestTableOfStates(t *testing.T) {
+	guide, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for state, node := range map[string]*patient{
+		"joining":      {leader: 1, learner: errors.New("not supported for learner"), read: map[bool]error{true: kv.ErrNoLeader, false: kv.ErrTimeout}},
+		"slow disk":    {leader: 1},
+		"stuck driver": {leader: 1, stuck: errors.New("the driver has done nothing for 3 s"), read: map[bool]error{}},
+	} {
+		_, row, found := strings.Cut(string(guide), "\n| "+state+": ")
+		row, _, ended := strings.Cut(row, "\n")
+		cells := strings.Split(row, " | ")
+		if !found || !ended || len(cells) != 9 {
+			t.Errorf("the table has no row %q of nine cells: %q", state, cells)
+			continue
+		}
+		for i, path := range []string{"/health", "/health?serializable=true", "/livez", "/readyz"} {
+			code, text, _ := strings.Cut(cells[i+1], " ")
+			answer := probe(node, http.MethodGet, path)
+			if strconv.Itoa(answer.Code) != code || !strings.Contains(answer.Body.String(), strings.Trim(text, "`")) {
+				t.Errorf("%s, %s: %d %q, the table says %s", state, path, answer.Code, answer.Body, cells[i+1])
+			}
+		}
 	}
 }

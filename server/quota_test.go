@@ -38,7 +38,8 @@ func TestRefusalsWaitForTheAlarm(t *testing.T) {
 	q := newSpaceQuota(1)
 	refused := 0
 	refuse := func() { refused++ }
-	if q.Admit(1, refuse) || q.Admit(1, refuse) || refused != 0 || len(q.wanted) != 1 {
+	first, second := q.Admit(1, refuse), q.Admit(1, refuse)
+	if first || second || refused != 0 || len(q.wanted) != 1 {
 		t.Fatalf("%d refused before anybody raised an alarm, %d asked for one", refused, len(q.wanted))
 	}
 	q.answer(false)

@@ -76,16 +76,18 @@ func (AllowAll) Authorize(string, *kv.Request) error { return nil }
 
 // Space is room for data. Safe for concurrent use.
 type Space interface {
-	// Admit tells whether there is room for so many bytes. If not, refuse is called once, at once or later, and the request ends with
-	// kv.ErrNoSpace. If there is, Answered is called when the request has ended.
-	Admit(bytes int64, refuse func()) (room bool)
+	// Admit tells whether there is room for so many bytes. If there is, Answered is called when the request has ended.
+	Admit(bytes int64) (room bool)
 	Answered(bytes int64)
+	// Refuse calls refuse, which ends a request that was not admitted with kv.ErrNoSpace, once, at once or later.
+	Refuse(refuse func())
 }
 
 type endlessSpace struct{}
 
-func (endlessSpace) Admit(int64, func()) bool { return true }
-func (endlessSpace) Answered(int64)           {}
+func (endlessSpace) Admit(int64) bool     { return true }
+func (endlessSpace) Answered(int64)       {}
+func (endlessSpace) Refuse(refuse func()) { refuse() }
 
 // Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
 type Limits struct {

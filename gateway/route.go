@@ -27,7 +27,8 @@ func (g *Gateway) Submit(c *Call) {
 		}
 	}
 	if bytes := shard.CostBytes(c.Req); bytes > 0 {
-		if !g.options.Space.Admit(bytes, func() { c.finish(nil, kv.ErrNoSpace) }) {
+		if !g.options.Space.Admit(bytes) {
+			g.options.Space.Refuse(func() { c.finish(nil, kv.ErrNoSpace) })
 			return
 		}
 		c.costBytes = bytes

@@ -34,15 +34,13 @@ func (q *spaceQuota) look(size func() int64) {
 
 func (q *spaceQuota) reached() bool { return q.limit > 0 && q.size.Load() >= q.limit }
 
-// Admit implements gateway.Space. A request that finds no room is refused once the whole cluster knows: whoever is told that the space
-// is exceeded finds the alarm, as with etcd.
-func (q *spaceQuota) Admit(bytes int64, refuse func()) bool {
+// Admit implements gateway.Space.
+func (q *spaceQuota) Admit(bytes int64) bool {
 	pending := q.pending.Add(bytes)
 	if q.limit == 0 || q.size.Load()+q.answered.Load()+pending < q.limit {
 		return true
 	}
 	q.pending.Add(-bytes)
-	q.refuse(refuse)
 	return false
 }
 
@@ -52,8 +50,9 @@ func (q *spaceQuota) Answered(bytes int64) {
 	q.pending.Add(-bytes)
 }
 
-// refuse has a request refused once the alarm is raised.
-func (q *spaceQuota) refuse(refuse func()) {
+// Refuse implements gateway.Space. A request that found no room is refused once the whole cluster knows: whoever is told that the space
+// is exceeded finds the alarm, as with etcd.
+func (q *spaceQuota) Refuse(refuse func()) {
 	q.mu.Lock()
 	closed := q.closed
 	if !closed {

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +54,53 @@ func TestStuckDriver(t *testing.T) {
 	close(reader.until)
 	await(t, metrics+"/health", http.StatusOK, `{"health":"true"`)
 	await(t, metrics+"/readyz?verbose", http.StatusOK, "[+]linearizable_read ok")
+}
+
+// TestShuttingDown: from the first moment on a node that is shut down answers no probe, so that nobody sends it requests; also when that takes long.
+func TestShuttingDown(t *testing.T) {
+	reader := &stuckReader{Handler: slog.DiscardHandler, until: make(chan struct{})}
+	s, metrics := startAlone(t, func(o *Options) {
+		o.Logger = slog.New(reader)
+		o.Node.ScrubInterval = time.Second
+		o.Cluster.HeartbeatInterval, o.Cluster.ElectionTimeout = 20*time.Millisecond, 200*time.Millisecond
+	})
+	await(t, metrics+"/readyz", http.StatusOK, "ok")
+	reader.armed.Store(true) // so that it cannot end
+	await(t, metrics+"/livez", http.StatusServiceUnavailable, "the driver has done nothing")
+	ended := make(chan error, 1)
+	go func() { ended <- s.Close(context.Background()) }()
+	<-s.context.Done()
+	for _, url := range []string{metrics + "/livez", metrics + "/readyz", metrics + "/health", metrics + "/metrics", s.options.Node.ListenClientURLs[0].String()} {
+		awaitRefusal(t, url)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("it has ended, with %v: nothing was seen of shutting down", err)
+	default:
+	}
+	close(reader.until)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitRefusal waits until nobody listens any more.
+func awaitRefusal(t *testing.T, url string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		answer, err := client.Get(url)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			answer.Body.Close()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is still served: %v", url, err)
+		}
+	}
 }
 
 // startAlone starts the only node of a cluster, and returns where its metrics are.

@@ -92,21 +92,6 @@ type Replica struct {
 	inflight             int // own rounds proposed and not yet applied
 }
 
-// published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
-type published struct {
-	revision, compacted atomic.Int64
-	alarms              atomic.Pointer[[]kv.Alarm]
-}
-
-func (r *Replica) publishState(alarms bool) {
-	r.published.revision.Store(int64(r.machine.Revision()))
-	r.published.compacted.Store(int64(r.machine.Compacted()))
-	if alarms {
-		list := r.machine.Alarms()
-		r.published.alarms.Store(&list)
-	}
-}
-
 // leadership is who leads as far as this node knows.
 type leadership struct {
 	node kv.NodeID

@@ -186,18 +186,6 @@ func (r *Replica) Row(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) 
 	return machine.Row(at)
 }
 
-// Revision returns the revision of the applied state.
-func (r *Replica) Revision() kv.Revision { return kv.Revision(r.published.revision.Load()) }
-
-// Compacted returns the revision below which history is forgotten.
-func (r *Replica) Compacted() kv.Revision { return kv.Revision(r.published.compacted.Load()) }
-
-// Alarms lists the active alarms of the applied state. The slice is not to be changed.
-func (r *Replica) Alarms() []kv.Alarm { return *r.published.alarms.Load() }
-
-// Outside tells whether this replica is no full member of its group: it is lost, or joins and has no vote yet.
-func (r *Replica) Outside() bool { return r.outsider.Load() || r.learner.Load() }
-
 // Subscribe has fn called with every entry that is applied from now on, in order, from the driver's
 // goroutine. It returns the revision up to which everything was applied before.
 func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {

@@ -41,9 +41,15 @@ type prober struct {
 func newProber(node probed, failed func(path, reason string)) *prober {
 	return &prober{
 		node: node, failed: failed,
-		health: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorate_health_total", Help: "Answers to /health, by status."}, []string{"status"}),
-		result: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "quorate_healthcheck", Help: "1 if the last check of a kind was passed, by type (livez, readyz) and name."}, []string{"type", "name"}),
-		total:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorate_healthchecks_total", Help: "Checks for /livez and /readyz, by type, name and status."}, []string{"type", "name", "status"}),
+		health: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_health_total", Help: "Answers to /health, by status.",
+		}, []string{"status"}),
+		result: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "quorate_healthcheck", Help: "1 if the last check of a kind was passed, by type (livez, readyz) and name.",
+		}, []string{"type", "name"}),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_healthchecks_total", Help: "Checks for /livez and /readyz, by type, name and status.",
+		}, []string{"type", "name", "status"}),
 	}
 }
 

@@ -24,7 +24,8 @@ func (n localNode) Stuck() error {
 		return err
 	}
 	if since := n.s.store.Standstill(); since > stuckElections*n.s.options.Cluster.ElectionTimeout {
-		return fmt.Errorf("the driver has done nothing for %v; it waits for a disk, or for whoever reads the log lines on standard error", since.Round(100*time.Millisecond))
+		return fmt.Errorf("the driver has done nothing for %v; it waits for a disk, or for whoever reads the log lines on standard error",
+			since.Round(100*time.Millisecond))
 	}
 	return nil
 }

@@ -96,8 +96,8 @@ func (s *Server) lookAtSize() {
 // quotaInterval is how often the size is looked at.
 const quotaInterval = 100 * time.Millisecond
 
-// watchSize looks at the size from time to time, and raises the NOSPACE alarm when the state has reached the quota, or a request would exceed it. Applying what the others
-// admitted may exceed it as well.
+// watchSize looks at the size from time to time, and raises the NOSPACE alarm when the state has reached the quota, or a request would
+// exceed it. Applying what the others admitted may exceed it as well.
 func (s *Server) watchSize() {
 	defer s.quota.answer(true)
 	ticker := time.NewTicker(quotaInterval)
@@ -124,7 +124,8 @@ func (s *Server) raiseNoSpace() {
 	if s.raised(alarm) {
 		return
 	}
-	s.logger.Error("the quota is reached: writes are refused until there is space and the alarm is cleared", "quota_bytes", s.quota.limit, "size_bytes", s.quota.size.Load())
+	s.logger.Error("the quota is reached: writes are refused until there is space and the alarm is cleared",
+		"quota_bytes", s.quota.limit, "size_bytes", s.quota.size.Load())
 	if err := s.submit(&kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: kv.AlarmActivate, Alarm: alarm}}); err != nil {
 		s.logger.Warn("raising the NOSPACE alarm failed", "error", err)
 	}

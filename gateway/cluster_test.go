@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,8 @@ type cluster struct {
 	limit  int                // of a frame; 0: none
 	nodes  map[kv.NodeID]*node
 	now    time.Duration
+
+	keptHashes map[kv.Revision]uint32
 }
 
 type frame struct {
@@ -262,6 +265,11 @@ func (n *node) ReadIndex(done func(uint64, error)) {
 }
 
 func (n *node) TellCommitted() {}
+
+func (n *node) CompactionHash(_ context.Context, revision kv.Revision) (uint32, kv.Revision, bool, error) {
+	hash, kept := n.cluster.keptHashes[revision]
+	return hash, revision - 1, kept, nil
+}
 
 func (n *node) LeaseValid() bool {
 	n.cluster.mu.Lock()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -41,6 +42,8 @@ type Shard interface {
 	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
+	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
+	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// View freezes the applied state.
 	View() *mvcc.View
 	Revision() kv.Revision
@@ -71,6 +74,21 @@ type AllowAll struct{}
 // Authorize allows everything.
 func (AllowAll) Authorize(string, *kv.Request) error { return nil }
 
+// Space is room for data. Safe for concurrent use.
+type Space interface {
+	// Admit tells whether there is room for so many bytes. If there is, Answered is called when the request has ended.
+	Admit(bytes int64) (room bool)
+	Answered(bytes int64)
+	// Refuse calls refuse, which ends a request that was not admitted with kv.ErrNoSpace, once, at once or later.
+	Refuse(refuse func())
+}
+
+type endlessSpace struct{}
+
+func (endlessSpace) Admit(int64) bool     { return true }
+func (endlessSpace) Answered(int64)       {}
+func (endlessSpace) Refuse(refuse func()) { refuse() }
+
 // Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
 type Limits struct {
 	MaxCalls          int // calls in flight
@@ -91,6 +109,8 @@ type Options struct {
 	// ValidateRequest refuses malformed requests before anything else is done with them: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
+	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.
+	Space Space
 	// RequestTimeout bounds every call that has no earlier deadline. etcd: 5 s + 2 election timeouts.
 	RequestTimeout time.Duration
 	// LeaderGrace is how long an answer from a leader that was replaced is awaited. A leader that hands over
@@ -127,6 +147,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.ValidateRequest == nil {
 		o.ValidateRequest = func(*kv.Request) error { return nil }
+	}
+	if o.Space == nil {
+		o.Space = endlessSpace{}
 	}
 	setDefault(&o.Limits.MaxCalls, 16384)
 	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)

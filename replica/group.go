@@ -33,7 +33,9 @@ type Replica struct {
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
+	published  published
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
+	learner    atomic.Bool // a member without a vote
 	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
@@ -71,6 +73,7 @@ type Replica struct {
 	shipping         map[consensus.ReplicaID]bool
 	flush            flushState
 	compact          compactState
+	hashes           hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.

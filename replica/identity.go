@@ -384,6 +384,7 @@ func (s *Store) join(now time.Duration) {
 func (r *Replica) noteStanding() {
 	config := r.machine.Config()
 	r.outsider.Store(r.held() || !config.Contains(r.self))
+	r.learner.Store(config.Contains(r.self) && !config.Votes(r.self))
 	text := standingMemberText
 	m := membership{config: config, wanted: r.wanted()}
 	switch {

@@ -79,6 +79,8 @@ type Options struct {
 	FlushLogBytes   int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
+	// KeepHashes is of how many compactions the hash is kept; 0: none is taken.
+	KeepHashes int
 	// ScrubInterval is how often everything that Log and Engine have on disk is read again; 0: never.
 	ScrubInterval time.Duration
 	// ScrubBytesPerSecond is how quickly, at least while the disk is quick.

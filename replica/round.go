@@ -26,6 +26,7 @@ func (s *Store) Round() (again bool) {
 	in := s.inbox.take()
 	s.round(&in)
 	s.inRound.Store(false)
+	s.beat.Store(int64(s.clock()))
 	if s.Err() != nil {
 		s.abandon(kv.ErrUnhealthy) // what was queued after the failure
 		return false

@@ -311,6 +311,7 @@ func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string) ([]f
 			storage.ErrCorrupt, r.group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
 	}
 	r.machine = machine
+	r.publishState(true)
 	clear(r.toApply)
 	r.toApply = r.toApply[:0]
 	return r.subscribers, nil

@@ -29,6 +29,7 @@ type Store struct {
 	holding atomic.Bool                    // notices wait for another message to the same node
 	hurry   atomic.Bool                    // somebody waits for them
 	inRound atomic.Bool
+	beat    atomic.Int64 // when the last round ended
 	failure atomic.Pointer[error]
 
 	context context.Context // ends with Close

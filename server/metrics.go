@@ -9,9 +9,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/quoratedb/quorate/kv"
 )
 
-// metricsServer serves /metrics and /health over HTTP.
+// metricsServer serves /metrics and answers to probes over HTTP.
 type metricsServer struct {
 	http *http.Server
 }
@@ -25,7 +27,7 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 	registry.MustRegister(collector{s})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", s.health)
+	newProber(localNode{s}, s.probeFailed).register(registry, mux)
 	if s.options.Node.EnablePprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -54,19 +56,14 @@ func (m *metricsServer) close() {
 	m.http.Shutdown(ctx) // what is still open after a second is cut off with the process
 }
 
-// health answers as etcd does.
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	leader, _ := s.shard.Leader()
-	w.Header().Set("Content-Type", "application/json")
-	if leader == 0 || s.store.Err() != nil {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintln(w, `{"health":"false","reason":"no leader, or the node has failed"}`)
-		return
+func (s *Server) probeFailed(path, reason string) {
+	if s.quiet.allows("probe "+path, reason, s.clock()) {
+		s.logger.Warn("a probe failed", "path", path, "reason", reason)
 	}
-	fmt.Fprintln(w, `{"health":"true","reason":""}`)
 }
 
-// collector turns the parts' plain figures into Prometheus metrics.
+// collector turns the parts' plain figures into Prometheus metrics. It waits for nobody: figures are most needed when something
+// stands still.
 type collector struct{ s *Server }
 
 // Describe sends nothing: the metrics are made anew at each collection.
@@ -91,14 +88,22 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_passes_total", "Times that everything on disk was read again.", float64(driver.ScrubPasses))
 	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
+	gauge("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
 
-	engine := s.engine.Metrics()
+	engine := *s.size.Load()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
 	gauge("state_live_bytes", "Estimate of the live data in the state engine.", float64(engine.LiveBytes))
 	gauge("state_memory_bytes", "Memory of the state engine's memtables and cache.", float64(engine.MemoryBytes))
 	counter("state_write_stalls_total", "Times that writes had to wait for the state engine.", float64(engine.WriteStalls))
 
+	alarms := map[kv.AlarmType]int{}
+	for _, alarm := range s.shard.Alarms() {
+		alarms[alarm.Type]++
+	}
+	gauge("alarms_nospace", "Nodes with the alarm NOSPACE.", float64(alarms[kv.AlarmNoSpace]))
+	gauge("alarms_corrupt", "Nodes with the alarm CORRUPT.", float64(alarms[kv.AlarmCorrupt]))
+	gauge("is_member", "1 if this node is a full member of its group; 0 while it is lost or joins.", boolean(!s.shard.Outside()))
 	leader, term := s.shard.Leader()
 	gauge("revision", "Revision of the applied state.", float64(s.shard.Revision()))
 	gauge("compacted_revision", "Revision below which history is forgotten.", float64(s.shard.Compacted()))

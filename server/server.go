@@ -51,15 +51,18 @@ type Server struct {
 	listeners []net.Listener
 	metrics   *metricsServer
 
-	reclaiming atomic.Bool // Defragment is at work
+	size         atomic.Pointer[storage.Metrics] // of the state, as it was looked at last
+	quota        *spaceQuota
+	reclamations reclamations
 
-	ready   chan struct{}
-	failed  chan error
-	stop    context.CancelFunc
-	context context.Context
-	workers sync.WaitGroup
-	closing sync.Once
-	quiet   repetitions // of log lines
+	ready    chan struct{}
+	failed   chan error
+	stop     context.CancelFunc
+	context  context.Context
+	workers  sync.WaitGroup
+	stopping sync.Mutex // see beside
+	closing  sync.Once
+	quiet    repetitions // of log lines
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -84,6 +87,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		clock:  func() time.Duration { return time.Since(began) },
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
+		quota:  newSpaceQuota(options.Cluster.QuotaBytes),
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -96,7 +100,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		}
 	}
 	s.workers.Go(s.becomeReady)
-	s.workers.Go(s.watchQuota)
+	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
 	return s, nil
 }
@@ -144,6 +148,7 @@ func (s *Server) openPeers() (err error) {
 	s.gateway, err = gateway.New(gateway.Options{
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Space:           s.quota,
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
 		Listener: gateway.Listener{
@@ -162,6 +167,9 @@ func (s *Server) openPeers() (err error) {
 	return nil
 }
 
+// keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
+const keepHashes = 10
+
 func (s *Server) replicaOptions(instance uint64) replica.Options {
 	nodes, config := s.nodes()
 	return replica.Options{
@@ -176,6 +184,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
 		RetainLogEntries:  s.options.Node.SnapshotCount,
 		FlushLogEntries:   s.options.Node.SnapshotCount,
+		KeepHashes:        keepHashes,
 		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
 		Rand:              newRand(),
 		Listener: replica.Listener{
@@ -366,7 +375,9 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	var errs []error
+	s.stopping.Lock()
 	s.stop()
+	s.stopping.Unlock()
 	if s.metrics != nil {
 		s.metrics.close()
 	}

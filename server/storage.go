@@ -42,6 +42,7 @@ func (s *Server) openStorage() error {
 	if err := s.openState(); err != nil {
 		return err
 	}
+	s.lookAtSize()
 	// The entries of the three directories must survive a power loss as their content does.
 	return syncDirectory(s.dir.Path)
 }

@@ -353,7 +353,7 @@ func (m *Memory) Image(files Files) *Memory {
 func (m *Memory) NewScrub() Scrub { return NewReaderScrub(m, m.Metrics().DiskBytes) }
 
 // Reclaim implements Engine. There is nothing to reclaim.
-func (m *Memory) Reclaim() {}
+func (m *Memory) Reclaim(done func(error)) { done(m.Err()) }
 
 // Metrics implements Engine.
 func (m *Memory) Metrics() Metrics {

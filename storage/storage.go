@@ -77,8 +77,9 @@ type Engine interface {
 	Ingest(ctx context.Context, files []string, spans []Span) error
 	// NewScrub begins a pass over everything that is on disk.
 	NewScrub() Scrub
-	// Reclaim gives space of deleted data back in the background. It returns at once.
-	Reclaim()
+	// Reclaim gives the space of deleted data back, in the background, and calls done (from any goroutine) when Metrics shows it, or
+	// with the error that prevented it. What a snapshot or an iterator still reads stays until that is closed.
+	Reclaim(done func(error))
 	Metrics() Metrics
 	Close() error
 }

@@ -146,7 +146,42 @@ func TestLargeBatches(t *testing.T) {
 		b.Close()
 	}
 	storagetest.CheckReader(t, e, model)
-	e.Reclaim()
+	e.Reclaim(func(error) {})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReclaimIsDoneWhenItIsSeen: when Reclaim says that it is done, the figures show it.
+func TestReclaimIsDoneWhenItIsSeen(t *testing.T) {
+	fs := vfs.NewMem()
+	e := mustOpen(t, tiny(fs, "db"))
+	random := rand.New(rand.NewPCG(1, 1))
+	value := make([]byte, 4096)
+	for i := range 500 {
+		for j := range value {
+			value[j] = byte(random.Uint32())
+		}
+		set(t, e, fmt.Sprintf("%06d", i), value)
+	}
+	if err := storagetest.Flush(e); err != nil {
+		t.Fatal(err)
+	}
+	full := e.Metrics().DiskBytes
+	b := e.NewBatch()
+	b.DeleteRange([]byte("0"), []byte("1"))
+	if err := e.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	done := make(chan error, 1)
+	e.Reclaim(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if left := e.Metrics().DiskBytes; full < 2_000_000 || left > full/10 {
+		t.Errorf("%d of %d bytes are left of what was deleted", left, full)
+	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -92,6 +92,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
+		float64(s.gateway.Metrics().RefusedCalls))
 
 	engine := s.engine.Metrics()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))

@@ -144,6 +144,7 @@ func (s *Server) openPeers() (err error) {
 	s.gateway, err = gateway.New(gateway.Options{
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
 		Listener: gateway.Listener{

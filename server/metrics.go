@@ -95,6 +95,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
 		float64(s.gateway.Metrics().RefusedCalls))
 
+	peers := s.transport.Metrics()
+	gauge("peer_callers", "Connections on the port for nodes whose caller has not said yet who it is.", float64(peers.Callers))
+	counter("peer_callers_dropped_total", "Such connections that were cut off because there were too many.", float64(peers.CallersDropped))
+
 	engine := s.engine.Metrics()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
 	gauge("state_live_bytes", "Estimate of the live data in the state engine.", float64(engine.LiveBytes))

@@ -147,6 +147,11 @@ func (s *Server) transportListener() transport.Listener {
 		FrameTooLarge: func(node kv.NodeID, channel transport.Channel, bytes int) {
 			s.logger.Error("a frame is too large to be sent", "node", node, "channel", channel, "bytes", bytes)
 		},
+		CallerDropped: func(address string, dropped int64) {
+			if s.quiet.allows("callers", "", s.clock()) {
+				s.logger.Warn("too many callers on the port for nodes that say nothing: the one that waited longest was cut off", "address", address, "dropped_since_start", dropped)
+			}
+		},
 		AcceptFailed: func(reason error) { s.logger.Error("accepting connections of nodes failed", "reason", reason) },
 	}
 }

@@ -170,7 +170,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
-		StagingDir:  filepath.Join(s.dir.Path, "staging"),
+		StagingDir:  filepath.Join(s.dir.Path, stagingDirectory),
 
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
 		ElectionTimeout:   s.options.Cluster.ElectionTimeout,

@@ -200,7 +200,7 @@ func (r *Replica) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
 func (r *Replica) answerIdentity(to kv.NodeID, q *identityMessage) {
 	s := r.store
 	answer := r.placementAnswer(to, q.disk)
-	if q.standing == standingLost && r.leading && answer.bound != q.disk && q.replica == answer.replica {
+	if q.standing == standingLost && r.leading && answer.bound != q.disk && q.replica == answer.replica && !s.livesOnKnownDisk(to, answer.bound) {
 		r.claims[to] = claim{disk: q.disk, replaces: q.replica}
 		r.unsettle()
 	}

@@ -187,7 +187,7 @@ func (s *Store) marksSynced() {
 func (s *Store) witness(node kv.NodeID, sender sender) error {
 	k := &s.marks
 	if sender.disk == 0 || !s.marking() || sender.instance == 0 && s.speaks(node) < formatMarks {
-		k.hears(node, 0) // such a message does not say
+		k.hears(node, 0) // such a message does not say: it is a snapshot, or of an older version; see judgeSender
 		return nil
 	}
 	known := k.seen[node]
@@ -223,6 +223,25 @@ func (s *Store) beats(node kv.NodeID, sender sender) bool {
 	return sender.instance != 0 && s.live.Instance(node) == sender.instance
 }
 
+// livesOnKnownDisk tells whether the process of the node that is known to be on the disk is alive: then nobody else speaks for the node, and
+// what is said to be lost is not. A node that has lost something runs another process, which heartbeats show at once.
+func (s *Store) livesOnKnownDisk(node kv.NodeID, disk uint64) bool {
+	known := s.marks.seen[node]
+	return disk != 0 && known.disk == disk && known.present().instance == s.live.Instance(node) && s.live.Alive(node)
+}
+
+// confirmsLoss tells whether a claim that acknowledged entries are lost here is to be believed. A node that remembers how far this disk was says so
+// itself when it is told where the disk is now, and this node compares that with what it knows (receiveMarks). Otherwise the leader must keep to
+// its word; where nobody remembers disks, it is all there is.
+func (r *Replica) confirmsLoss(now time.Duration, from kv.NodeID, m *consensus.Message) bool {
+	s := r.store
+	if !s.marking() || s.speaks(from) < formatMarks {
+		return true
+	}
+	s.tellMarks(from)
+	return r.loss.repeated(m.From, m.Term, now, s.opts.ElectionTimeout)
+}
+
 // sender says who sent a consensus frame.
 type sender struct{ instance, disk, position uint64 }
 
@@ -255,6 +274,12 @@ func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
 			continue
 		}
 		own := &s.marks.own
+		if m.disk == own.disk && m.present() == own.present() && m.position > own.position {
+			// What this process has written nobody knows better.
+			s.refused(0, from, fmt.Errorf("replica: node %v says that this process has made %d writes durable, and it has made %d", from, m.position, own.position))
+			knowsThis = true
+			continue
+		}
 		if m.disk == own.disk && !own.continues(&m.mark) {
 			began := own.present().began
 			s.fail(fmt.Errorf("%w: this process began with write %d of disk %x, and node %v knows of %d writes by other processes: the data directory is an older image "+

@@ -95,6 +95,7 @@ func (s *Store) openMarks() error {
 	k.seen, k.heard, k.told = make(map[kv.NodeID]mark), make(map[kv.NodeID]uint64), make(map[kv.NodeID]time.Duration)
 	k.own = mark{disk: s.opts.Disk, processes: []process{{1, s.opts.Instance}}}
 	if !s.marking() {
+		s.openWitnesses(0)
 		return nil
 	}
 	if err := s.readBook(); err != nil {
@@ -102,6 +103,7 @@ func (s *Store) openMarks() error {
 	}
 	k.durable = maps.Clone(k.seen)
 	k.position = Position(s.opts.Log)
+	s.openWitnesses(k.position)
 	before := k.own.processes[max(0, len(k.own.processes)-maxProcesses+1):]
 	k.own.processes = append(slices.Clone(before), process{k.position + 1, s.opts.Instance})
 	k.own.position = k.position + 1
@@ -266,9 +268,12 @@ func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
 	if !s.marking() {
 		return
 	}
-	knowsThis := false
+	knowsThis, process := false, uint64(0)
 	for i := range all {
 		m := &all[i]
+		if m.node == from {
+			process = m.present().instance
+		}
 		if m.node != s.opts.Self {
 			s.hear(from, m)
 			continue
@@ -288,6 +293,9 @@ func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
 			return
 		}
 		knowsThis = m.disk == own.disk && m.present() == own.present()
+	}
+	if process != 0 {
+		s.witnesses.spoke(from, process)
 	}
 	if !knowsThis {
 		s.tellMarks(from)

@@ -111,6 +111,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
 	gauge("term", "Consensus term.", float64(term))
 	gauge("has_leader", "1 if a leader is known.", boolean(leader != 0))
+	gauge("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
 	gauge("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
 }
 

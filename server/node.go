@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -54,6 +55,9 @@ func (n localNode) Status() etcd.Status {
 	}
 	if standing := n.s.shard.Standing(); standing != "member" {
 		status.Errors = append(status.Errors, "replica is "+standing)
+	}
+	if missing := n.s.store.Unwitnessed(); len(missing) > 0 {
+		status.Errors = append(status.Errors, fmt.Sprintf("data could not be confirmed since the start: all nodes that are there have restarted as well, and %v might know better", missing))
 	}
 	if err := n.s.store.Err(); err != nil {
 		status.Errors = append(status.Errors, err.Error())

@@ -209,6 +209,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 			Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
 				s.logger.Info("takes part", "replica", uint64(own))
 			},
+			Unwitnessed: s.unwitnessed,
 			ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
 				s.logger.Info("the membership changed", "members", config.String())
 			},

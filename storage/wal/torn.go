@@ -39,8 +39,8 @@ func tornBytes(header []byte, room int64, sequence uint64) int64 {
 	switch {
 	case len(header) == recordHeaderBytes && binary.BigEndian.Uint64(header[8:]) == sequence:
 		return min(room, recordBytes(int(binary.BigEndian.Uint32(header))))
-	case len(header) < recordHeaderBytes && slices.ContainsFunc(header, func(b byte) bool { return b != 0 }):
-		return room // no segment ends within a header unless it was cut there
+	case len(header) < recordHeaderBytes && (room%recordAlignment != 0 || slices.ContainsFunc(header, func(b byte) bool { return b != 0 })):
+		return room // no segment ends within a header, or not at a multiple of 8, unless it was cut there
 	}
 	return 0
 }

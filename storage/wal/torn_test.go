@@ -17,7 +17,7 @@ func TestTornEndIsReported(t *testing.T) {
 		_ = l.lock.Close() // as if the process had died
 		return l, offsets[len(offsets)-1], l.segments[len(l.segments)-1].end
 	}
-	for _, cut := range []int64{1, 7, 30, 100, 135} {
+	for _, cut := range []int64{1, 7, 30, 100, 135, 142} {
 		for _, how := range []string{"shorter", "zeros"} {
 			t.Run(fmt.Sprint(how, cut), func(t *testing.T) {
 				fs := vfs.NewMem()

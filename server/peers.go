@@ -142,7 +142,9 @@ func (s *Server) transportListener() transport.Listener {
 			}
 		},
 		ReceiveFailed: func(node kv.NodeID, address string, reason error) {
-			s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
+			if s.quiet.allows("receiving", node.String(), s.clock()) {
+				s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
+			}
 		},
 		FrameTooLarge: func(node kv.NodeID, channel transport.Channel, bytes int) {
 			s.logger.Error("a frame is too large to be sent", "node", node, "channel", channel, "bytes", bytes)

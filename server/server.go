@@ -151,7 +151,11 @@ func (s *Server) openPeers() (err error) {
 			LeaderLost: func(node kv.NodeID, writes int) {
 				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)
 			},
-			BadMessage: func(from kv.NodeID, err error) { s.logger.Warn("bad message", "from", from, "error", err) },
+			BadMessage: func(from kv.NodeID, err error) {
+				if s.quiet.allows("bad message", from.String(), s.clock()) {
+					s.logger.Warn("bad message", "from", from, "error", err)
+				}
+			},
 		},
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	})

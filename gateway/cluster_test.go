@@ -88,7 +88,9 @@ func newCluster(t testing.TB, options Options) *cluster {
 		c.nodes[id] = n
 		o := options
 		o.Self, o.Shard, o.Sender, o.Rows = id, n, n, n.store.Row
-		o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
+		if o.ValidateRequest == nil {
+			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
+		}
 		o.Clock = func() time.Duration { return c.now }
 		if n.gateway, err = New(o); err != nil {
 			t.Fatal(err)

@@ -89,12 +89,15 @@ func (endlessSpace) Admit(int64) bool     { return true }
 func (endlessSpace) Answered(int64)       {}
 func (endlessSpace) Refuse(refuse func()) { refuse() }
 
-// Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
+// Limits bound what the gateway holds, for its own clients and, once more, for each node that forwards to it. Beyond them calls end with
+// kv.ErrTooManyRequests.
 type Limits struct {
 	MaxCalls          int // calls in flight
 	MaxForwardedBytes int // of requests that wait for the leader or for its answer
 	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
 	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
+	// MaxTxnOps bounds what decoding a forwarded transaction allocates; 0: no limit. ValidateRequest has the other limits of a request.
+	MaxTxnOps int
 }
 
 // Options of a Gateway.
@@ -106,7 +109,7 @@ type Options struct {
 	Rows       func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer
-	// ValidateRequest refuses malformed requests before anything else is done with them: shard.Validate.
+	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
 	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.

@@ -170,7 +170,10 @@ type Listener struct {
 	// Lost: the others know the replica, but nothing of it is here. The node will join as a new one.
 	Lost func(group consensus.GroupID, replica consensus.ReplicaID)
 	// Joined: this node knows which replica it is, and takes part from now on. Only after a start with nothing on disk.
-	Joined        func(group consensus.GroupID, replica consensus.ReplicaID)
+	Joined func(group consensus.GroupID, replica consensus.ReplicaID)
+	// Unwitnessed: nobody has confirmed that what is on this node's disk is what it was. The nodes that are missing might know better; none: it
+	// is confirmed now.
+	Unwitnessed   func(missing []kv.NodeID)
 	ConfigChanged func(group consensus.GroupID, config consensus.Config)
 	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.
 	Scrubbed    func(ScrubPass)

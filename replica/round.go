@@ -341,6 +341,7 @@ func (s *Store) tick(now time.Duration) {
 	s.join(now)
 	s.manage()
 	s.spreadMarks()
+	s.watchWitnesses(now)
 	s.scrub(now)
 	kept := s.ticking[:0]
 	for _, r := range s.ticking {

@@ -90,6 +90,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
 	gauge("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
+		float64(s.gateway.Metrics().RefusedCalls))
+
+	peers := s.transport.Metrics()
+	gauge("peer_callers", "Connections on the port for nodes whose caller has not said yet who it is.", float64(peers.Callers))
+	counter("peer_callers_dropped_total", "Such connections that were cut off because there were too many.", float64(peers.CallersDropped))
 
 	engine := *s.size.Load()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
@@ -110,6 +116,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
 	gauge("term", "Consensus term.", float64(term))
 	gauge("has_leader", "1 if a leader is known.", boolean(leader != 0))
+	gauge("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
 	gauge("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
 }
 

@@ -149,13 +149,18 @@ func (s *Server) openPeers() (err error) {
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
+		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
 		Listener: gateway.Listener{
 			LeaderLost: func(node kv.NodeID, writes int) {
 				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)
 			},
-			BadMessage: func(from kv.NodeID, err error) { s.logger.Warn("bad message", "from", from, "error", err) },
+			BadMessage: func(from kv.NodeID, err error) {
+				if s.quiet.allows("bad message", from.String(), s.clock()) {
+					s.logger.Warn("bad message", "from", from, "error", err)
+				}
+			},
 		},
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	})
@@ -177,7 +182,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
-		StagingDir:  filepath.Join(s.dir.Path, "staging"),
+		StagingDir:  filepath.Join(s.dir.Path, stagingDirectory),
 
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
 		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
@@ -217,6 +222,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 			Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
 				s.logger.Info("takes part", "replica", uint64(own))
 			},
+			Unwitnessed: s.unwitnessed,
 			ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
 				s.logger.Info("the membership changed", "members", config.String())
 			},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/quoratedb/quorate/storage"
 )
@@ -76,6 +77,9 @@ func (e *Engine) open() error {
 		return fmt.Errorf("lsm: lock the state's directory %s: %w; probably another process uses it", dir, err)
 	}
 	e.pebble.Lock = lock
+	if err := refuseWithoutMarker(e.options.FS, dir); err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	db, err := openPebble(dir, e.failure, e.pebble)
 	if err == nil && e.failure.err() != nil {
 		close(e.failure.closing)
@@ -110,8 +114,32 @@ func describeOpen(dir string, err error) error {
 		return fmt.Errorf("lsm: the state in %s was written by a newer version of the program: %w; use that version", dir, err)
 	case errors.Is(err, pebble.ErrDBDoesNotExist):
 		return fmt.Errorf("lsm: there is no state in %s: %w", dir, err)
+	case errors.Is(err, pebble.ErrDBNotPristine): // the version of its format is gone
+		return corrupt(dir, fmt.Errorf("there are files but no marker.format-version: %w", err))
+	case strings.Contains(err.Error(), "object size mismatch"): // a table is shorter than the manifest says; Pebble does not call it corruption
+		return corrupt(dir, err)
 	}
 	return describe(dir, err)
+}
+
+// refuseWithoutMarker looks for tables without the file that names the manifest: Pebble would take the directory for a new one, and delete
+// them. A creation that was interrupted has no tables.
+func refuseWithoutMarker(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("lsm: list the state in %s: %w", dir, err)
+	}
+	tables, marker := 0, false
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			tables++
+		}
+		marker = marker || strings.HasPrefix(name, "marker.manifest.")
+	}
+	if tables == 0 || marker {
+		return nil
+	}
+	return corrupt(dir, fmt.Errorf("there are %d tables but no marker.manifest, which says what is in them", tables))
 }
 
 // err is what every call checks first.

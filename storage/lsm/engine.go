@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/quoratedb/quorate/storage"
 )
@@ -77,7 +77,7 @@ func (e *Engine) open() error {
 		return fmt.Errorf("lsm: lock the state's directory %s: %w; probably another process uses it", dir, err)
 	}
 	e.pebble.Lock = lock
-	if err := refuseWithoutMarker(e.options.FS, dir); err != nil {
+	if err := e.lookAtFiles(); err != nil {
 		return errors.Join(err, lock.Close())
 	}
 	db, err := openPebble(dir, e.failure, e.pebble)
@@ -122,24 +122,39 @@ func describeOpen(dir string, err error) error {
 	return describe(dir, err)
 }
 
-// refuseWithoutMarker looks for tables without the file that names the manifest: Pebble would take the directory for a new one, and delete
-// them. A creation that was interrupted has no tables.
-func refuseWithoutMarker(fs vfs.FS, dir string) error {
+// lookAtFiles tells damage from a creation that was interrupted, which has no tables. Tables without the file that names the manifest are damage: Pebble would
+// take the directory for a new one, and delete them. A name of a manifest that is not there, without tables, is what a crash may leave of the first
+// start: it is removed, and Pebble begins anew.
+func (e *Engine) lookAtFiles() error {
+	fs, dir := e.options.FS, e.options.Dir
 	names, err := fs.List(dir)
 	if err != nil {
 		return fmt.Errorf("lsm: list the state in %s: %w", dir, err)
 	}
-	tables, marker := 0, false
+	tables, dangling, named := 0, []string(nil), false
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") {
 			tables++
 		}
-		marker = marker || strings.HasPrefix(name, "marker.manifest.")
+		if rest, marker := strings.CutPrefix(name, "marker.manifest."); marker {
+			_, manifest, _ := strings.Cut(rest, ".")
+			if named = named || slices.Contains(names, manifest); !slices.Contains(names, manifest) {
+				dangling = append(dangling, name)
+			}
+		}
 	}
-	if tables == 0 || marker {
+	switch {
+	case tables > 0 && !named && len(dangling) == 0:
+		return corrupt(dir, fmt.Errorf("there are %d tables but no marker.manifest, which says what is in them", tables))
+	case tables > 0 || named || e.options.ReadOnly:
 		return nil
 	}
-	return corrupt(dir, fmt.Errorf("there are %d tables but no marker.manifest, which says what is in them", tables))
+	for _, name := range dangling {
+		if err := fs.Remove(fs.PathJoin(dir, name)); err != nil {
+			return fmt.Errorf("lsm: remove what an interrupted first start left in %s: %w", dir, err)
+		}
+	}
+	return nil
 }
 
 // err is what every call checks first.

@@ -226,3 +226,47 @@ func TestCorruptTable(t *testing.T) {
 	_ = it.Close()
 	_ = e.Close()
 }
+
+// TestInterruptedCreation: whichever of its first files a crash leaves of the first start, the next one begins anew. With tables beside it the same is damage.
+func TestInterruptedCreation(t *testing.T) {
+	first := vfs.NewMem()
+	if err := mustOpen(t, tiny(first, "db")).Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := first.List("db")
+	if err != nil || len(names) < 4 {
+		t.Fatal(names, err)
+	}
+	for subset := range 1 << len(names) {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("db", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for i, name := range names {
+			if subset>>i&1 == 1 {
+				left = append(left, name)
+				if err := vfs.CopyAcrossFS(first, "db/"+name, fs, "db/"+name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		e, err := Open(tiny(fs, "db"))
+		if err != nil {
+			t.Errorf("with %v: %v", left, err)
+			continue
+		}
+		set(t, e, "a", []byte("1"))
+		if err := storagetest.Flush(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e = mustOpen(t, tiny(fs, "db"))
+		storagetest.CheckReader(t, e, storagetest.EngineModel{"a": "1"})
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -81,11 +81,18 @@ func (e *Engine) compactAll(ctx context.Context) error {
 	return err
 }
 
+// zombiePatience is how long files are waited for that somebody still reads. Pebble itself does for a moment; a client may for long.
+const zombiePatience = 2 * time.Second
+
 // waitForDeletions waits until the files that a compaction replaced are gone: Pebble deletes them in the background.
 func (e *Engine) waitForDeletions(ctx context.Context) error {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for e.db.Metrics().Table.Local.ObsoleteSize > 0 && e.err() == nil {
+	for began := time.Now(); e.err() == nil; {
+		table := e.db.Metrics().Table
+		if table.Local.ObsoleteSize == 0 && (table.Local.ZombieSize == 0 || time.Since(began) > zombiePatience) {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -157,28 +157,40 @@ type storageTest struct {
 }
 
 var lists = []storageTest{
-	{"List", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestList(ctx, t, l, l.compact, false, l.lists) }},
+	{"List", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestList(ctx, t, l, l.compact, false, l.lists)
+	}},
 	{"ListPaging", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestListPaging(ctx, t, l) }},
-	{"ListContinuation", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestListContinuation(ctx, t, l, anyCalls) }},
+	{"ListContinuation", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestListContinuation(ctx, t, l, anyCalls)
+	}},
 	{"ListInconsistentContinuation", func(ctx context.Context, t *testing.T, l *layer) {
 		storagetesting.RunTestListInconsistentContinuation(ctx, t, l, l.compact)
 	}},
 	{"ConsistentList", func(ctx context.Context, t *testing.T, l *layer) {
 		storagetesting.RunTestConsistentList(ctx, t, l, l.write, false, true, false)
 	}},
-	{"GetListRecursivePrefix", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestGetListRecursivePrefix(ctx, t, l) }},
-	{"NamespaceScopedList", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestNamespaceScopedList(ctx, t, l) }},
+	{"GetListRecursivePrefix", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestGetListRecursivePrefix(ctx, t, l)
+	}},
+	{"NamespaceScopedList", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestNamespaceScopedList(ctx, t, l)
+	}},
 	{"PagesOfAnOldRevision", pagesOfAnOldRevision},
 }
 
 // Left out is WatchFromZero: it wants a watch that begins at the compacted revision to fail, because etcd has no previous value there. Here there may
 // be one (docs/operations.md, "Differences from etcd"), and the watch is right.
 var others = []storageTest{
-	{"GetListNonRecursive", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestGetListNonRecursive(ctx, t, l.write, l) }},
+	{"GetListNonRecursive", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestGetListNonRecursive(ctx, t, l.write, l)
+	}},
 	{"CreateWithKeyExist", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestCreateWithKeyExist(ctx, t, l) }},
 	{"Get", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestGet(ctx, t, l) }},
 	{"ConditionalDelete", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestConditionalDelete(ctx, t, l) }},
-	{"GuaranteedUpdateWithConflict", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestGuaranteedUpdateWithConflict(ctx, t, l) }},
+	{"GuaranteedUpdateWithConflict", func(ctx context.Context, t *testing.T, l *layer) {
+		storagetesting.RunTestGuaranteedUpdateWithConflict(ctx, t, l)
+	}},
 	{"Watch", func(ctx context.Context, t *testing.T, l *layer) { storagetesting.RunTestWatch(ctx, t, l) }},
 	{"WatchDispatchBookmarkEvents", func(ctx context.Context, t *testing.T, l *layer) {
 		storagetesting.RunTestWatchDispatchBookmarkEvents(ctx, t, l, false)

@@ -32,6 +32,8 @@ storage/wal           : storage consensus; github.com/cockroachdb/pebble/v2/vfs
 shard            core : kv consensus storage storage/mvcc; github.com/tidwall/btree
 shard/model      core : kv; github.com/tidwall/btree
 proto/etcdwire   core : kv
+proto/h2         core : ; golang.org/x/net/http2
+budget                :
 replica               : kv consensus liveness storage storage/mvcc shard
 transport             : kv; golang.org/x/sys
 connlimit        core :
@@ -41,6 +43,7 @@ transport/tcpproxy    :
 transport/freeport    :
 gateway               : kv shard storage/mvcc proto/etcdwire gateway/watch
 gateway/watch         : kv shard storage/mvcc
+api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard shard/model replica gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
 server                : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs

@@ -71,15 +71,17 @@ func moduleRoot(ctx context.Context) (string, error) {
 
 // cluster is three running processes of a system, or one of the null server.
 type cluster struct {
-	system    string
-	flags     []string // beyond those of the system
-	slow      int      // so many of the last members are reached by the others through a delay
-	delays    []*delay // one for each of these
-	bin       binaries
-	dir       string
-	members   []*member
-	endpoints []string
-	filled    int
+	system string
+	flags  []string // beyond those of the system
+	// memberFlags are those of single members.
+	memberFlags [][]string
+	slow        int      // so many of the last members are reached by the others through a delay
+	delays      []*delay // one for each of these
+	bin         binaries
+	dir         string
+	members     []*member
+	endpoints   []string
+	filled      int
 }
 
 type member struct {
@@ -156,6 +158,9 @@ func (c *cluster) plan(count int) error {
 				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", advertised[i],
 				"--initial-cluster", strings.Join(initial, ","), "--quota-backend-bytes", "8589934592", "--log-level", "warn")
 			m.args = append(m.args, c.flags...)
+			if i < len(c.memberFlags) {
+				m.args = append(m.args, c.memberFlags[i]...)
+			}
 		}
 		c.members = append(c.members, m)
 		c.endpoints = append(c.endpoints, client)

@@ -104,8 +104,8 @@ func same(etcd, quorate answer, tooLarge bool) bool {
 	}
 	e, q := status.Convert(etcd.err), status.Convert(quorate.err)
 	switch {
-	case etcd.err == nil && isHashKV(etcd.message) && q.Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted):
-		return true // etcd keeps the hashes that it computed when it compacted
+	case quorate.err == nil && isHashKV(quorate.message) && e.Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted):
+		return true // etcd is not done with the hash of a compaction, which we wait for
 	case tooLarge && q.Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCRequestTooLarge):
 		return true // etcd looks at other things first, and not at all at the size of what only reads
 	case complaint(e.Message()) && q.Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCTooManyOps):
@@ -124,11 +124,11 @@ func same(etcd, quorate answer, tooLarge bool) bool {
 func complaint(text string) bool { return strings.Contains(text, "failed to unmarshal") }
 
 // closeEnough: what is left of a lease is a matter of the clock; and for a revision at which it was compacted etcd
-// tells the hash that it computed then, with the compaction before.
+// tells another hash as long as it is not done with the one of the compaction.
 func closeEnough(etcd, quorate proto.Message) bool {
 	if e, isHash := etcd.(*pb.HashKVResponse); isHash {
 		q := quorate.(*pb.HashKVResponse)
-		return e.HashRevision == q.HashRevision && e.HashRevision <= q.CompactRevision && e.CompactRevision <= q.CompactRevision &&
+		return e.HashRevision == q.HashRevision && e.CompactRevision == e.HashRevision && q.CompactRevision < q.HashRevision &&
 			proto.Equal(e.Header, q.Header)
 	}
 	e, isTTL := etcd.(*pb.LeaseTimeToLiveResponse)

@@ -12,7 +12,7 @@ var ErrTooFew = errors.New("the process may open too few files")
 type Plan struct {
 	Rest    int // log, locks, listeners, snapshots, standard input and output, connections to the other nodes
 	State   int // files of the state engine
-	Peers   int // connections that others make to the peer port
+	Peers   int // callers at the peer port that have not said who they are
 	Metrics int // connections to the port for metrics and health; 0: there is no such port
 	Clients int // connections of clients
 }
@@ -21,7 +21,7 @@ const (
 	restDescriptors    = 64
 	descriptorsOfNode  = 8 // frames both ways, streams both ways, a dial that is tried meanwhile
 	minState, maxState = 80, 500
-	minPeers, maxPeers = 32, 160
+	minPeers, maxPeers = 32, 128
 	minMetrics         = 8
 	maxMetrics         = 64
 	minClients         = 16

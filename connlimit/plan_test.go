@@ -41,7 +41,7 @@ func TestPlanOfKnownLimits(t *testing.T) {
 	for _, test := range []struct {
 		descriptors uint64
 		clients     int
-	}{{300, 54}, {1024, 400}, {20_000, 10_000}, {1 << 63, 10_000}} {
+	}{{300, 54}, {1024, 404}, {20_000, 10_000}, {1 << 63, 10_000}} {
 		p, err := NewPlan(Request{Descriptors: test.descriptors, Nodes: 3, Metrics: true, MaxClients: 10_000})
 		if err != nil || p.Clients != test.clients {
 			t.Errorf("%d descriptors: %+v, %v", test.descriptors, p, err)

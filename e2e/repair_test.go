@@ -52,6 +52,9 @@ func TestLostData(t *testing.T) {
 				{"the state is deleted", (*cluster.Node).Kill, removeAll("state"), true},
 				{"a segment of the log is damaged", (*cluster.Node).Kill, flipIn("log/*.wal", 3), true},
 				{"a table of the state is damaged", stopInOrder, flipIn("state/*.sst", 2), true},
+				{"a table of the state is cut", stopInOrder, matching("state/*.sst", cutOff(7)), true},
+				{"the format's marker of the state is deleted", stopInOrder, matching("state/marker.format-version.*", os.Remove), true},
+				{"the manifest's marker of the state is deleted", (*cluster.Node).Kill, matching("state/marker.manifest.*", os.Remove), true},
 				{"the identity is damaged", (*cluster.Node).Kill, flipIn("identity.json", 2), true},
 				{"an old copy is put back", (*cluster.Node).Kill, func(t *testing.T, dir string) {
 					must(t, os.RemoveAll(dir))
@@ -79,6 +82,30 @@ func TestLostData(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTornLog cuts the log of a node inside its last record: it says so, and goes on as the replica that it was.
+func TestTornLog(t *testing.T) {
+	skipShort(t)
+	cl := cluster.Start(t, cluster.Options{})
+	n := cl.Nodes[0]
+	for _, bytes := range []int{7, 30} {
+		must(t, stopInOrder(n))
+		last, end := "", 0 // of the log; what comes after it is prepared, and not used yet
+		matching("log/*.wal", func(path string) error {
+			content, err := os.ReadFile(path)
+			if used := len(strings.TrimRight(string(content), "\x00")); used > 4096 {
+				last, end = path, used
+			}
+			return err
+		})(t, n.DataDir)
+		must(t, os.Truncate(last, int64(end-bytes)))
+		must(t, n.Start())
+		must(t, n.WaitReady())
+		if log := n.RunLog(); !strings.Contains(log, "the log ended in a write that a crash had interrupted") || strings.Contains(log, "set aside") {
+			t.Errorf("%d bytes were cut off; the log:\n%s", bytes, log)
+		}
 	}
 }
 
@@ -145,6 +172,31 @@ func stopInOrder(n *cluster.Node) error {
 
 func removeAll(name string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, name))) }
+}
+
+// matching does something to every file that matches, of which there must be one.
+func matching(pattern string, do func(path string) error) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		paths := try(filepath.Glob(filepath.Join(dir, pattern)))(t)
+		if len(paths) == 0 {
+			t.Fatalf("nothing matches %s in %s", pattern, dir)
+		}
+		for _, path := range paths {
+			must(t, do(path))
+		}
+	}
+}
+
+// cutOff takes the last bytes away.
+func cutOff(bytes int64) func(path string) error {
+	return func(path string) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, max(0, info.Size()-bytes))
+	}
 }
 
 // flipIn changes a byte in the middle of every file that matches: at the given fraction of what is in it.

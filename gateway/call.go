@@ -19,7 +19,9 @@ type Call struct {
 
 	gateway  *Gateway
 	answered atomic.Bool
-	read     bool // asks for no effect: may be asked again
+	// costBytes is what the call was admitted for: Options.Space.
+	costBytes int64
+	read      bool // asks for no effect: may be asked again
 	// ready, for a call without a request: the barrier was passed.
 	ready func(error)
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,8 @@ type cluster struct {
 	limit  int                // of a frame; 0: none
 	nodes  map[kv.NodeID]*node
 	now    time.Duration
+
+	keptHashes map[kv.Revision]uint32
 }
 
 type frame struct {
@@ -87,7 +90,9 @@ func newCluster(t testing.TB, options Options) *cluster {
 		c.nodes[id] = n
 		o := options
 		o.Self, o.Shard, o.Sender, o.Rows = id, n, n, n.store.Row
-		o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
+		if o.ValidateRequest == nil {
+			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
+		}
 		o.Clock = func() time.Duration { return c.now }
 		if n.gateway, err = New(o); err != nil {
 			t.Fatal(err)
@@ -276,6 +281,11 @@ func (n *node) ReadIndex(done func(uint64, error)) {
 }
 
 func (n *node) TellCommitted() {}
+
+func (n *node) CompactionHash(_ context.Context, revision kv.Revision) (uint32, kv.Revision, bool, error) {
+	hash, kept := n.cluster.keptHashes[revision]
+	return hash, revision - 1, kept, nil
+}
 
 func (n *node) LeaseValid() bool {
 	n.cluster.mu.Lock()

@@ -31,6 +31,7 @@ type Gateway struct {
 	deadlines   wheel
 	closed      bool // no call is taken any more
 
+	guests  *guests
 	readers chan struct{} // one token per reading goroutine
 	reading sync.WaitGroup
 	hashing chan struct{} // one token: one hash at a time
@@ -39,7 +40,7 @@ type Gateway struct {
 }
 
 type counters struct {
-	localReads, localWrites, forwarded, served, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
+	localReads, localWrites, forwarded, served, refused, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
 }
 
 // Metrics are figures about a gateway.
@@ -52,6 +53,7 @@ type Metrics struct {
 	LocalWrites     int64 // given to the local replica
 	ForwardedCalls  int64 // sent to a leader
 	ServedCalls     int64 // answered for other nodes
+	RefusedCalls    int64 // of other nodes: beyond a limit, or no request that a node forwards
 	BarrierCount    int64 // read barriers asked for
 	RetryCount      int64 // calls that a node refused because it does not lead
 	UnknownOutcomes int64
@@ -73,7 +75,7 @@ func New(options Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		options: options, shard: options.Shard, hub: hub,
-		readers: make(chan struct{}, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
+		guests: newGuests(options.Limits), readers: make(chan struct{}, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
 	}
 	g.forward.sent, g.peersTold = map[uint64]*Call{}, map[kv.NodeID]bool{}
 	now := options.Clock()
@@ -229,7 +231,7 @@ func (g *Gateway) Metrics() Metrics {
 		CallsInFlight: g.calls.Load(), ForwardedBytes: g.forward.sizeBytes,
 		QueuedCalls: g.forward.queued(), SentCalls: len(g.forward.sent),
 		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), ForwardedCalls: m.forwarded.Load(),
-		ServedCalls: m.served.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
+		ServedCalls: m.served.Load(), RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
 		Watch: g.hub.Metrics(),
 	}

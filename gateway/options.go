@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -41,6 +42,8 @@ type Shard interface {
 	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
+	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
+	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// View freezes the applied state.
 	View() *mvcc.View
 	Revision() kv.Revision
@@ -71,12 +74,30 @@ type AllowAll struct{}
 // Authorize allows everything.
 func (AllowAll) Authorize(string, *kv.Request) error { return nil }
 
-// Limits bound what the gateway holds. Beyond them calls end with kv.ErrTooManyRequests.
+// Space is room for data. Safe for concurrent use.
+type Space interface {
+	// Admit tells whether there is room for so many bytes. If there is, Answered is called when the request has ended.
+	Admit(bytes int64) (room bool)
+	Answered(bytes int64)
+	// Refuse calls refuse, which ends a request that was not admitted with kv.ErrNoSpace, once, at once or later.
+	Refuse(refuse func())
+}
+
+type endlessSpace struct{}
+
+func (endlessSpace) Admit(int64) bool     { return true }
+func (endlessSpace) Answered(int64)       {}
+func (endlessSpace) Refuse(refuse func()) { refuse() }
+
+// Limits bound what the gateway holds, for its own clients and, once more, for each node that forwards to it. Beyond them calls end with
+// kv.ErrTooManyRequests.
 type Limits struct {
 	MaxCalls          int // calls in flight
 	MaxForwardedBytes int // of requests that wait for the leader or for its answer
 	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
 	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
+	// MaxTxnOps bounds what decoding a forwarded transaction allocates; 0: no limit. ValidateRequest has the other limits of a request.
+	MaxTxnOps int
 }
 
 // Options of a Gateway.
@@ -88,9 +109,11 @@ type Options struct {
 	Rows       func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer
-	// ValidateRequest refuses malformed requests before anything else is done with them: shard.Validate.
+	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
+	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.
+	Space Space
 	// RequestTimeout bounds every call that has no earlier deadline. etcd: 5 s + 2 election timeouts.
 	RequestTimeout time.Duration
 	// LeaderGrace is how long an answer from a leader that was replaced is awaited. A leader that hands over
@@ -127,6 +150,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.ValidateRequest == nil {
 		o.ValidateRequest = func(*kv.Request) error { return nil }
+	}
+	if o.Space == nil {
+		o.Space = endlessSpace{}
 	}
 	setDefault(&o.Limits.MaxCalls, 16384)
 	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)

@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/binary"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -156,60 +155,6 @@ func (g *Gateway) serveTimed(from kv.NodeID, instance uint64, rest []byte) error
 	return err
 }
 
-// serve does what a peer forwarded, unless nobody there waits for it any more when it is its turn. It is never forwarded again.
-func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration, body []byte) {
-	req, err := etcdwire.DecodeRequest(body)
-	if err != nil {
-		g.answer(from, instance, id, nil, 0, fmt.Errorf("%w: %w", kv.ErrInvalidRequest, err))
-		g.options.Sender.Kick(from)
-		return
-	}
-	g.metrics.served.Add(1)
-	// An answer given later comes from the driver, which may flush by itself; one given at once does not.
-	var later atomic.Bool
-	done := func(resp *kv.Response, applied uint64, err error) {
-		g.answer(from, instance, id, resp, applied, err)
-		if !later.Load() || !g.options.DriverFlushes {
-			g.options.Sender.Kick(from)
-		}
-	}
-	defer later.Store(true)
-	switch {
-	case g.stopped.Load() || !g.shard.IsLeader():
-		done(nil, 0, kv.ErrNotLeader)
-	case leaderOnly(req):
-		g.serveRead(req, done)
-	default:
-		expires := g.now.Load() + int64(left)
-		g.shard.Propose(req, func() bool { return g.now.Load() < expires }, done)
-	}
-}
-
-// serveRead answers a read that only the leader can answer.
-func (g *Gateway) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
-	if g.shard.LeaseValid() {
-		resp, err := g.shard.Read(req)
-		if g.shard.LeaseValid() {
-			done(resp, 0, err)
-			return
-		}
-	}
-	g.shard.ReadIndex(func(index uint64, err error) {
-		if err != nil {
-			done(nil, 0, kv.ErrNotLeader)
-			return
-		}
-		g.shard.WaitApplied(index, func(err error) {
-			if err != nil {
-				done(nil, 0, err)
-				return
-			}
-			resp, err := g.shard.Read(req)
-			done(resp, 0, err)
-		})
-	})
-}
-
 func (g *Gateway) answer(to kv.NodeID, instance, id uint64, resp *kv.Response, applied uint64, err error) {
 	leader := kv.NodeID(0)
 	if err != nil {
@@ -240,7 +185,11 @@ func (g *Gateway) serveBarrier(from kv.NodeID, instance uint64, rest []byte) err
 	if n <= 0 {
 		return errMalformed
 	}
+	if !g.guests.enter(from, 0) {
+		return nil // it asks again; an honest node has one barrier on the way
+	}
 	g.shard.ReadIndex(func(index uint64, err error) {
+		g.guests.leave(from, 0)
 		leader, _ := g.shard.Leader()
 		sent := g.options.Sender.Append(from, ChannelResponse, func(dst []byte) []byte {
 			if err != nil {

@@ -84,9 +84,9 @@ func (g *Gateway) readAside(c *Call) {
 }
 
 // RangeStream reads a range in chunks of about 1 MiB, from one state. Every response given to emit has the
-// revision of the state for its header; the last one has no keys and tells More and Count. It runs in the caller's goroutine, so
+// revision of the state for its header; the last one has the last keys, and tells More and Count. It runs in the caller's goroutine, so
 // an emit that blocks holds the reading up and nothing else.
-func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(*kv.Response) error) error {
+func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r *kv.Response, last bool) error) error {
 	if req.Kind != kv.KindRange || req.Range == nil {
 		return fmt.Errorf("stream a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
@@ -100,19 +100,19 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(*k
 	}
 	view := g.shard.View()
 	defer view.Close()
-	respond := func(r *kv.RangeResponse) error {
+	respond := func(r *kv.RangeResponse, last bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return emit(&kv.Response{Kind: kv.KindRange, Revision: view.Revision(), Range: r})
+		return emit(&kv.Response{Kind: kv.KindRange, Revision: view.Revision(), Range: r}, last)
 	}
 	end, err := view.RangeStream(req.Range, streamChunkBytes, func(kvs []kv.KeyValue) error {
-		return respond(&kv.RangeResponse{KVs: kvs})
+		return respond(&kv.RangeResponse{KVs: kvs}, false)
 	})
 	if err != nil {
 		return err
 	}
-	return respond(end)
+	return respond(end, true)
 }
 
 // streamChunkBytes is the size of a chunk of RangeStream.
@@ -123,11 +123,11 @@ type HashResult struct {
 	Hash         uint32
 	HashRevision kv.Revision // the revision that was hashed
 	Revision     kv.Revision // of the state, for the header
-	Compacted    kv.Revision
+	Compacted    kv.Revision // where history began that was hashed
 }
 
 // HashKV sums up the local state at a revision (0: the newest). It is equal on all nodes. One hash is
-// computed at a time; the others wait.
+// computed at a time; the others wait. A revision at which history was compacted keeps the hash that it had before.
 func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revision) (HashResult, error) {
 	req := &kv.Request{Kind: kv.KindRange, Principal: principal,
 		Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, Serializable: true}}
@@ -142,6 +142,12 @@ func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revi
 	defer func() { <-g.hashing }()
 	view := g.shard.View()
 	defer view.Close()
+	if revision > 0 && revision <= view.Compacted() {
+		hash, compacted, found, err := g.shard.CompactionHash(ctx, revision)
+		if found || err != nil {
+			return HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: compacted}, err
+		}
+	}
 	hash, err := view.Hash(revision)
 	result := HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: view.Compacted()}
 	if revision == 0 {

@@ -30,6 +30,13 @@ func (g *Gateway) Submit(c *Call) {
 		c.finish(nil, kv.ErrTimeout)
 		return
 	}
+	if bytes := shard.CostBytes(c.Req); bytes > 0 {
+		if !g.options.Space.Admit(bytes) {
+			g.options.Space.Refuse(func() { c.finish(nil, kv.ErrNoSpace) })
+			return
+		}
+		c.costBytes = bytes
+	}
 	g.route(c)
 }
 
@@ -173,6 +180,9 @@ func (c *Call) finish(resp *kv.Response, err error) {
 		g.deadlinesMu.Unlock()
 	}
 	g.calls.Add(-1)
+	if c.costBytes > 0 {
+		g.options.Space.Answered(c.costBytes)
+	}
 	if c.ready != nil {
 		c.ready(err)
 		return

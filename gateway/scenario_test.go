@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -188,13 +189,16 @@ func TestRangeStream(t *testing.T) {
 	}
 	c.nodes[1].apply()
 	result := make(chan error, 1)
-	var keys, chunks int
+	var keys, chunks, ends int
 	var end *kv.Response
 	go func() {
 		req := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k"), End: []byte("l")}, Limit: 25}}
-		result <- c.nodes[2].gateway.RangeStream(context.Background(), req, func(r *kv.Response) error {
+		result <- c.nodes[2].gateway.RangeStream(context.Background(), req, func(r *kv.Response, last bool) error {
 			keys += len(r.Range.KVs)
 			chunks++
+			if last {
+				ends++
+			}
 			end = r
 			return nil
 		})
@@ -211,7 +215,7 @@ func TestRangeStream(t *testing.T) {
 		default:
 		}
 	}
-	if keys != 25 || chunks < 4 || end.Range.Count != 30 || !end.Range.More || end.Revision != 31 {
+	if keys != 25 || chunks != 3 || ends != 1 || len(end.Range.KVs) == 0 || end.Range.Count != 30 || !end.Range.More || end.Revision != 31 {
 		t.Fatalf("%d keys in %d chunks, the last %+v at %d", keys, chunks, end.Range, end.Revision)
 	}
 	first, err := c.nodes[1].gateway.HashKV(context.Background(), "", 20)
@@ -224,5 +228,21 @@ func TestRangeStream(t *testing.T) {
 	}
 	if _, err := c.nodes[2].gateway.HashKV(context.Background(), "", 200); err == nil {
 		t.Fatal("hash of a future revision")
+	}
+	c.keptHashes = map[kv.Revision]uint32{20: first.Hash, 15: 15, 25: 25}
+	c.nodes[1].gateway.Submit(&Call{Req: &kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: 20}}, Done: func(*kv.Response, error) {}})
+	c.nodes[1].apply()
+	kept, err := c.nodes[1].gateway.HashKV(context.Background(), "", 20)
+	if want := (HashResult{Hash: first.Hash, HashRevision: 20, Revision: 31, Compacted: 19}); err != nil || kept != want {
+		t.Fatalf("hash of a compaction: %+v, %v; want %+v", kept, err, want)
+	}
+	if older, err := c.nodes[1].gateway.HashKV(context.Background(), "", 15); err != nil || older.Hash != 15 {
+		t.Fatalf("hash of an older compaction: %+v, %v", older, err)
+	}
+	if newer, err := c.nodes[1].gateway.HashKV(context.Background(), "", 25); err != nil || newer.Hash == 25 {
+		t.Fatalf("hash of a revision that is not compacted: %+v, %v", newer, err)
+	}
+	if _, err := c.nodes[1].gateway.HashKV(context.Background(), "", 14); !errors.Is(err, kv.ErrCompacted) {
+		t.Fatalf("a compacted revision without a hash: %v", err)
 	}
 }

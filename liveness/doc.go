@@ -39,8 +39,9 @@
 //   - Acknowledgements are matched by sequence number to the recorded time of sending. A
 //     late, duplicated or reordered one cannot extend anything beyond what that
 //     time justifies; one for an earlier process of this node is ignored.
-//   - Only a heartbeat newer than all before extends a promise. (A supporter that extends too
-//     much would be safe, but slow to notice a death.)
+//   - Only a heartbeat newer than all before extends a promise, unless nothing newer has come for two intervals: then the number of the newest one
+//     was wrong, by whoever sent it, and must not silence the node for ever. (A supporter that extends too
+//     much is safe, but slow to notice a death.)
 //   - After a restart a node does not know what it had promised. It neither votes nor
 //     campaigns for StartupWait, which is at least PromiseDuration (MayVote).
 //   - Nor does a new process under the same name, since the old one may live: two were started by mistake. S is bound to each by

@@ -198,7 +198,7 @@ func (c *Core) Receive(now time.Duration, from kv.NodeID, m Message) error {
 }
 
 func (c *Core) receiveHeartbeat(p *peer, m Message) {
-	if m.Instance == p.instance && m.Seq <= p.lastSeq {
+	if m.Instance == p.instance && m.Seq <= p.lastSeq && c.now-p.lastHeard < 2*c.options.HeartbeatInterval {
 		c.metrics.Ignored++
 		return
 	}

@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,12 @@ func (w *world) run(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("free at %v\n", w.nodes[node(t, d, "node")].Withdraw(at, node(t, d, "peer")))
 	case "restart":
 		w.start(t, node(t, d, "node"), at)
+	case "forge": // a heartbeat in the name of the process that the receiver has heard last
+		to, from := w.nodes[node(t, d, "to")], node(t, d, "from")
+		if err := to.Receive(at, from, Message{Kind: KindHeartbeat, Instance: to.Instance(from), Seq: math.MaxUint64}); err != nil {
+			t.Fatal(err)
+		}
+		to.Ready()
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -52,6 +53,9 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 		if err != nil {
 			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
 		}
+		if result.Compacted != 0 {
+			r.hashes.compact(result.Compacted, r.store.opts.KeepHashes)
+		}
 		results = append(results, result)
 	}
 	if r.leading && !r.leaseWork && r.machine.WantsTicks() {
@@ -63,6 +67,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 			return nil, nil, err
 		}
 	}
+	r.publishState(slices.ContainsFunc(results, func(a shard.Applied) bool { return a.Alarms }))
 	return results, r.subscribers, nil
 }
 

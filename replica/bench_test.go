@@ -61,6 +61,7 @@ func (m *idleMachine) Config() consensus.Config      { return m.config }
 func (m *idleMachine) Placements() []shard.Placement { return nil }
 func (m *idleMachine) Revision() kv.Revision         { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
+func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
 func (m *idleMachine) NeedsFlush() bool              { return false }
 func (m *idleMachine) Freeze() bool                  { return true }
 func (m *idleMachine) FlushChunk(storage.Batch, int) bool {

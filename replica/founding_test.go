@@ -41,7 +41,7 @@ func TestLateFounders(t *testing.T) {
 			w := newWorld(t, worldOptions{seed: uint64(early), nodes: 5, paxos: &quorums})
 			for i, n := range w.nodes {
 				if i == early || i == 4 {
-					w.run(2*time.Second, func() bool { return false })
+					w.run(5*time.Second, func() bool { return false })
 				}
 				if err := n.start(); err != nil {
 					t.Fatal(err)

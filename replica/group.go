@@ -33,7 +33,9 @@ type Replica struct {
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[leadership]
 	serving    atomic.Bool // leads, and has applied its barrier
+	published  published
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
+	learner    atomic.Bool // a member without a vote
 	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
@@ -43,6 +45,7 @@ type Replica struct {
 	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
 	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
 	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
+	loss      lossClaim                         // of a leader, about this replica
 	gone      map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
 	assigning bool                              // the leader has proposed a placement
 	unsettled bool
@@ -71,6 +74,7 @@ type Replica struct {
 	shipping         map[consensus.ReplicaID]bool
 	flush            flushState
 	compact          compactState
+	hashes           hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
@@ -239,10 +243,12 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 
 // step hands one message to the core, unless a promise forbids it.
 func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
-	if m.message.Class == consensus.ClassElection {
-		if !r.mayHearCandidate(now, from, m.message.Term) {
-			return
-		}
+	patience := r.store.opts.ElectionTimeout
+	switch class := m.message.Class; {
+	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.loss.pending(now, patience):
+		return
+	case class == consensus.ClassElection && !r.mayHearCandidate(now, from, m.message.Term):
+		return
 	}
 	if m.staged != nil {
 		r.stage(m.staged)
@@ -253,7 +259,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 			return
 		}
 		r.store.refused(r.group, from, err)
-		if errors.Is(err, consensus.ErrLostEntries) {
+		if errors.Is(err, consensus.ErrLostEntries) && r.confirmsLoss(now, from, &m.message) {
 			r.store.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(err)))
 		}
 		return

@@ -200,7 +200,7 @@ func (r *Replica) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
 func (r *Replica) answerIdentity(to kv.NodeID, q *identityMessage) {
 	s := r.store
 	answer := r.placementAnswer(to, q.disk)
-	if q.standing == standingLost && r.leading && answer.bound != q.disk && q.replica == answer.replica {
+	if q.standing == standingLost && r.leading && answer.bound != q.disk && q.replica == answer.replica && !s.livesOnKnownDisk(to, answer.bound) {
 		r.claims[to] = claim{disk: q.disk, replaces: q.replica}
 		r.unsettle()
 	}
@@ -303,12 +303,16 @@ func (r *Replica) considerIdentity(now time.Duration) {
 		r.askAll() // the last words: the others may not have heard yet that this one has nothing
 		r.store.opts.Transport.Flush()
 		r.store.fail(fmt.Errorf("group %d: %w: restore the cluster from a backup", r.group, ErrNoCopy))
-	case isNew && lost == 0 && fresh+1 >= r.store.opts.Founders && (all || now-r.store.opened >= promiseDuration(r.store.opts)):
-		// Whoever has lost something shows that there was a cluster. Nobody votes before the promises of an earlier
-		// process have ended, so this wait costs nothing.
+	case isNew && lost == 0 && fresh+1 >= r.store.opts.Founders && (all || now-r.store.opened >= foundingPatience(r.store.opts)):
+		// Whoever has lost something shows that there was a cluster.
+		r.store.witnesses.founded(func(node kv.NodeID) bool { _, ok := r.identity.heard[node]; return ok })
 		r.saveIdentity(r.self)
 	}
 }
+
+// foundingPatience is how long nodes that have nothing wait for the others before they take the cluster for new: those may have the data, and
+// still be reading it. When all have been heard, nobody waits.
+func foundingPatience(o Options) time.Duration { return max(promiseDuration(o), 3*o.ElectionTimeout) }
 
 // saveIdentity makes durable which replica this is. Until then the core does nothing.
 func (r *Replica) saveIdentity(id consensus.ReplicaID) {
@@ -384,6 +388,7 @@ func (s *Store) join(now time.Duration) {
 func (r *Replica) noteStanding() {
 	config := r.machine.Config()
 	r.outsider.Store(r.held() || !config.Contains(r.self))
+	r.learner.Store(config.Contains(r.self) && !config.Votes(r.self))
 	text := standingMemberText
 	m := membership{config: config, wanted: r.wanted()}
 	switch {

@@ -62,6 +62,8 @@ func (s *Store) needsMaintenance(r *Replica) {
 func (r *Replica) opened() {
 	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
+	r.hashes.opened(r.machine.Compacted())
+	r.publishState(true)
 	if r.compact.running {
 		r.store.needsMaintenance(r)
 	}
@@ -94,21 +96,23 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
+	r.takeHashes()
 	if r.compact.requested != 0 && r.machine.CompactReady() {
 		r.compact.requested, r.compact.running = 0, true
 	}
-	if r.compact.running {
+	hashed := len(r.hashes.queued) == 0 // until then the rows are needed
+	if r.compact.running && hashed {
 		if err := r.compactChunk(); err != nil {
 			return false, err
 		}
 	}
 	compacting := r.compact.requested != 0 || r.compact.running
-	r.compacting.Store(compacting)
+	r.compacting.Store(compacting || r.hashes.running) // the hash is taken from a view, which keeps what is deleted
 	if !compacting && len(r.physical) > 0 {
 		r.finishPhysical()
 		r.store.kick()
 	}
-	return r.flush.running || r.compact.running, nil
+	return r.flush.running || r.compact.running && hashed, nil
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.

@@ -95,6 +95,7 @@ func (s *Store) openMarks() error {
 	k.seen, k.heard, k.told = make(map[kv.NodeID]mark), make(map[kv.NodeID]uint64), make(map[kv.NodeID]time.Duration)
 	k.own = mark{disk: s.opts.Disk, processes: []process{{1, s.opts.Instance}}}
 	if !s.marking() {
+		s.openWitnesses(0)
 		return nil
 	}
 	if err := s.readBook(); err != nil {
@@ -102,6 +103,7 @@ func (s *Store) openMarks() error {
 	}
 	k.durable = maps.Clone(k.seen)
 	k.position = Position(s.opts.Log)
+	s.openWitnesses(k.position)
 	before := k.own.processes[max(0, len(k.own.processes)-maxProcesses+1):]
 	k.own.processes = append(slices.Clone(before), process{k.position + 1, s.opts.Instance})
 	k.own.position = k.position + 1
@@ -187,7 +189,7 @@ func (s *Store) marksSynced() {
 func (s *Store) witness(node kv.NodeID, sender sender) error {
 	k := &s.marks
 	if sender.disk == 0 || !s.marking() || sender.instance == 0 && s.speaks(node) < formatMarks {
-		k.hears(node, 0) // such a message does not say
+		k.hears(node, 0) // such a message does not say: it is a snapshot, or of an older version; see judgeSender
 		return nil
 	}
 	known := k.seen[node]
@@ -223,6 +225,25 @@ func (s *Store) beats(node kv.NodeID, sender sender) bool {
 	return sender.instance != 0 && s.live.Instance(node) == sender.instance
 }
 
+// livesOnKnownDisk tells whether the process of the node that is known to be on the disk is alive: then nobody else speaks for the node, and
+// what is said to be lost is not. A node that has lost something runs another process, which heartbeats show at once.
+func (s *Store) livesOnKnownDisk(node kv.NodeID, disk uint64) bool {
+	known := s.marks.seen[node]
+	return disk != 0 && known.disk == disk && known.present().instance == s.live.Instance(node) && s.live.Alive(node)
+}
+
+// confirmsLoss tells whether a claim that acknowledged entries are lost here is to be believed. A node that remembers how far this disk was says so
+// itself when it is told where the disk is now, and this node compares that with what it knows (receiveMarks). Otherwise the leader must keep to
+// its word; where nobody remembers disks, it is all there is.
+func (r *Replica) confirmsLoss(now time.Duration, from kv.NodeID, m *consensus.Message) bool {
+	s := r.store
+	if !s.marking() || s.speaks(from) < formatMarks {
+		return true
+	}
+	s.tellMarks(from)
+	return r.loss.repeated(m.From, m.Term, now, s.opts.ElectionTimeout)
+}
+
 // sender says who sent a consensus frame.
 type sender struct{ instance, disk, position uint64 }
 
@@ -247,14 +268,23 @@ func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
 	if !s.marking() {
 		return
 	}
-	knowsThis := false
+	knowsThis, process := false, uint64(0)
 	for i := range all {
 		m := &all[i]
+		if m.node == from {
+			process = m.present().instance
+		}
 		if m.node != s.opts.Self {
 			s.hear(from, m)
 			continue
 		}
 		own := &s.marks.own
+		if m.disk == own.disk && m.present() == own.present() && m.position > own.position {
+			// What this process has written nobody knows better.
+			s.refused(0, from, fmt.Errorf("replica: node %v says that this process has made %d writes durable, and it has made %d", from, m.position, own.position))
+			knowsThis = true
+			continue
+		}
 		if m.disk == own.disk && !own.continues(&m.mark) {
 			began := own.present().began
 			s.fail(fmt.Errorf("%w: this process began with write %d of disk %x, and node %v knows of %d writes by other processes: the data directory is an older image "+
@@ -263,6 +293,9 @@ func (s *Store) receiveMarks(from kv.NodeID, all []nodeMark) {
 			return
 		}
 		knowsThis = m.disk == own.disk && m.present() == own.present()
+	}
+	if process != 0 {
+		s.witnesses.spoke(from, process)
 	}
 	if !knowsThis {
 		s.tellMarks(from)

@@ -79,6 +79,8 @@ type Options struct {
 	FlushLogBytes   int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
+	// KeepHashes is of how many compactions the hash is kept; 0: none is taken.
+	KeepHashes int
 	// ScrubInterval is how often everything that Log and Engine have on disk is read again; 0: never.
 	ScrubInterval time.Duration
 	// ScrubBytesPerSecond is how quickly, at least while the disk is quick.
@@ -168,7 +170,10 @@ type Listener struct {
 	// Lost: the others know the replica, but nothing of it is here. The node will join as a new one.
 	Lost func(group consensus.GroupID, replica consensus.ReplicaID)
 	// Joined: this node knows which replica it is, and takes part from now on. Only after a start with nothing on disk.
-	Joined        func(group consensus.GroupID, replica consensus.ReplicaID)
+	Joined func(group consensus.GroupID, replica consensus.ReplicaID)
+	// Unwitnessed: nobody has confirmed that what is on this node's disk is what it was. The nodes that are missing might know better; none: it
+	// is confirmed now.
+	Unwitnessed   func(missing []kv.NodeID)
 	ConfigChanged func(group consensus.GroupID, config consensus.Config)
 	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.
 	Scrubbed    func(ScrubPass)

@@ -58,17 +58,27 @@ func (r *Replica) nodeOf(id consensus.ReplicaID) (kv.NodeID, bool) {
 func (r *Replica) admit(m *groupMessage) error {
 	from := m.message.From
 	newest := r.newest(m.from)
-	switch {
-	case newest == 0:
+	if newest == 0 {
 		return fmt.Errorf("replica: a message came from node %v, which is not of this cluster", m.from)
+	}
+	if m.staged == nil && r.store.marking() {
+		if err := judgeSender(m.sender, r.store.formats[m.from]); err != nil {
+			return err
+		}
+	}
+	if from < newest && r.livesOn(m.from, from, m.sender) {
+		delete(r.learned, m.from) // whoever spoke for a newer replica did not speak for the node
+		newest = from
+	}
+	switch {
 	case from < newest:
 		r.tellPlacement(m.from, m.sender.disk)
 		return fmt.Errorf("replica: a message came from replica %d of node %v, which was replaced by replica %d", from, m.from, newest)
 	case from == r.gone[m.from] && !r.store.beats(m.from, m.sender):
 		return fmt.Errorf("replica: a message of replica %d of node %v came late: the node has lost it", from, m.from)
 	case from > newest:
-		// Newer than the table here. First replicas are never newer: such a message is from the wrong node.
-		if r.store.opts.Disk == 0 || from <= consensus.ReplicaID(len(r.store.opts.Nodes)) || from > shard.MaxReplicaID {
+		placed, _ := r.placement(m.from)
+		if r.store.opts.Disk == 0 || !mayBeNewer(from, len(r.store.opts.Nodes), placed, m.sender.disk) || r.store.livesOnKnownDisk(m.from, placed.Disk) {
 			return fmt.Errorf("replica: a message from replica %d came from node %v, where replica %d lives", from, m.from, newest)
 		}
 		r.learned[m.from] = from
@@ -85,7 +95,17 @@ func (r *Replica) admit(m *groupMessage) error {
 	if err := r.fence(m.from, from, m.sender.disk); err != nil {
 		return err
 	}
-	return r.store.witness(m.from, m.sender)
+	if err := r.store.witness(m.from, m.sender); err != nil {
+		return err
+	}
+	r.noteDisk(m.from, from, m.sender.disk)
+	return nil
+}
+
+// livesOn tells whether the table has the replica where the message came from, and the process there is the one whose heartbeats come.
+func (r *Replica) livesOn(node kv.NodeID, id consensus.ReplicaID, s sender) bool {
+	p, ok := r.placement(node)
+	return ok && p.Replica == id && p.Disk == s.disk && r.store.beats(node, s)
 }
 
 // fence refuses a node that took the place of a replica whose disk it does not have: it knows nothing of what the
@@ -98,10 +118,6 @@ func (r *Replica) fence(node kv.NodeID, id consensus.ReplicaID, disk uint64) err
 	if p, ok := r.placement(node); ok && p.Replica == id {
 		known = p.Disk
 	} else if id == r.store.first(node) {
-		if r.seen[node] == 0 {
-			r.seen[node] = disk
-			r.unsettle()
-		}
 		known = r.seen[node]
 	}
 	if known == 0 || known == disk {
@@ -110,6 +126,18 @@ func (r *Replica) fence(node kv.NodeID, id consensus.ReplicaID, disk uint64) err
 	r.tellPlacement(node, disk)
 	return fmt.Errorf("replica: node %v says that it is replica %d, but its disk %x is not the one that this replica was on, %x: "+
 		"what the replica knew is lost, and the node has to join as a new one", node, id, disk, known)
+}
+
+// noteDisk remembers the disk of a first replica, as long as the table does not: the first one that was heard counts.
+func (r *Replica) noteDisk(node kv.NodeID, id consensus.ReplicaID, disk uint64) {
+	if disk == 0 || id != r.store.first(node) || r.seen[node] != 0 {
+		return
+	}
+	if p, ok := r.placement(node); ok && p.Replica == id {
+		return
+	}
+	r.seen[node] = disk
+	r.unsettle()
 }
 
 // wanted are the replicas that the group should consist of: the newest of every node as the table says, ascending.

@@ -45,7 +45,7 @@ func randomRuns(t *testing.T, count uint64, of func(uint64, *worldOptions)) {
 	}
 	t.Logf("%+v", total)
 	if n := int(count); n >= 8 && (total.EffectCrashes < 5*n || total.Snapshots < n/2 || total.Acked < 200*n || total.LeaseReads < 10*n ||
-		total.BarrierReads < 5*n || total.Compactions < n || total.AsyncSyncs < n) {
+		total.BarrierReads < 5*n || total.Compactions < n || total.KeptHashes < n || total.AsyncSyncs < n) {
 		t.Errorf("the runs do not cover enough: %+v", total)
 	}
 }
@@ -62,6 +62,7 @@ func (f *figures) add(o figures) {
 	f.LeaseReads += o.LeaseReads
 	f.BarrierReads += o.BarrierReads
 	f.Compactions += o.Compactions
+	f.KeptHashes += o.KeptHashes
 	f.AsyncSyncs += o.AsyncSyncs
 	f.Voids += o.Voids
 	f.Wipes += o.Wipes

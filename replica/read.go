@@ -186,20 +186,6 @@ func (r *Replica) Row(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) 
 	return machine.Row(at)
 }
 
-// Revision returns the revision of the applied state.
-func (r *Replica) Revision() kv.Revision {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.machine.Revision()
-}
-
-// Compacted returns the revision below which history is forgotten.
-func (r *Replica) Compacted() kv.Revision {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.machine.Compacted()
-}
-
 // Subscribe has fn called with every entry that is applied from now on, in order, from the driver's
 // goroutine. It returns the revision up to which everything was applied before.
 func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {

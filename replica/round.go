@@ -26,6 +26,7 @@ func (s *Store) Round() (again bool) {
 	in := s.inbox.take()
 	s.round(&in)
 	s.inRound.Store(false)
+	s.beat.Store(int64(s.clock()))
 	if s.Err() != nil {
 		s.abandon(kv.ErrUnhealthy) // what was queued after the failure
 		return false
@@ -340,6 +341,7 @@ func (s *Store) tick(now time.Duration) {
 	s.join(now)
 	s.manage()
 	s.spreadMarks()
+	s.watchWitnesses(now)
 	s.scrub(now)
 	kept := s.ticking[:0]
 	for _, r := range s.ticking {

@@ -8,8 +8,18 @@ import (
 // Start runs rounds, in a goroutine or where their input arrives, until Close or a failure.
 func (s *Store) Start() {
 	s.timer = time.NewTimer(0)
+	s.beat.Store(int64(s.clock()))
 	s.started.Store(true)
 	s.workers.Go(s.run)
+}
+
+// Standstill is how long ago the last round ended. A driver that works does some in every heartbeat interval; one that waits for a disk,
+// or for a listener, does none.
+func (s *Store) Standstill() time.Duration {
+	if !s.started.Load() {
+		return 0
+	}
+	return s.clock() - time.Duration(s.beat.Load())
 }
 
 // run calls Round whenever something arrived or a tick is due.

@@ -30,6 +30,7 @@ import (
 //	image NODE                            remembers its disks as they are; put-back NODE: crashes and has them so from now on
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
+//	witnesses                             whose disk is confirmed by others
 //	stops                                 waits until every node has stopped, and says why
 //	await                                 until all nodes are up to date and everybody is answered
 //	status                                who leads, by whom it is known, where the logs begin
@@ -88,7 +89,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 				t.Fatal(err)
 			}
 		}
-		s.w.run(2*time.Second, func() bool {
+		s.w.run(6*time.Second, func() bool {
 			leader := s.w.leader()
 			return leader != nil && leader.replica.LeaseValid() && (!leader.replica.unsettled || started < 9)
 		})
@@ -187,6 +188,19 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			fmt.Fprintf(&text, "node %d: %s\n", n.id, n.replica.Standing())
 		}
 		return s.check(text.String())
+	case "witnesses":
+		text := ""
+		for _, n := range s.w.nodes {
+			switch {
+			case !n.up:
+				text += fmt.Sprintf("node %d: down\n", n.id)
+			case len(n.store.Unwitnessed()) > 0:
+				text += fmt.Sprintf("node %d: not confirmed, %v might know better\n", n.id, n.store.Unwitnessed())
+			default:
+				text += fmt.Sprintf("node %d: confirmed\n", n.id)
+			}
+		}
+		return s.check(text)
 	case "stops":
 		text := ""
 		for end := s.w.now + 5*time.Second; s.w.now < end; {

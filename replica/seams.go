@@ -55,6 +55,7 @@ type Machine interface {
 	Placements() []shard.Placement
 	Revision() kv.Revision  // shared
 	Compacted() kv.Revision // shared
+	Alarms() []kv.Alarm     // shared
 
 	NeedsFlush() bool
 	Freeze() bool

@@ -157,6 +157,21 @@ func (w *world) compareStates() error {
 			}
 		}
 	}
+	return w.compareKeptHashes()
+}
+
+// compareKeptHashes: nodes that have a hash of a compaction have the same, wherever they have been.
+func (w *world) compareKeptHashes() error {
+	known := make(map[kv.Revision]keptHash)
+	for _, n := range w.nodes {
+		for _, kept := range n.replica.hashes.kept {
+			w.figures.KeptHashes++
+			if other, ok := known[kept.to]; ok && other != kept {
+				return fmt.Errorf("node %d keeps hash %+v, another one %+v", n.id, kept, other)
+			}
+			known[kept.to] = kept
+		}
+	}
 	return nil
 }
 

@@ -75,7 +75,7 @@ type disks interface {
 
 // figures count what a run covered.
 type figures struct {
-	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids, Wipes int
+	Rounds, Crashes, EffectCrashes, Leaderships, Snapshots, Acked, Refused, Unknown, LeaseReads, BarrierReads, Compactions, AsyncSyncs, Voids, Wipes, KeptHashes int
 }
 
 // simNode is one node: its disks outlive its process.
@@ -214,7 +214,7 @@ func (n *simNode) start() error {
 	n.store, err = Open(Options{
 		Self: n.id, Nodes: ids, Log: log, Engine: engine, Transport: n.transport, StagingDir: staging,
 		Instance: uint64(n.id)<<32 | n.incarnation, Rand: rand.New(rand.NewPCG(seed, 2)), ReadSafety: safety,
-		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, MaxInflight: n.w.options.inflight,
+		RetainLogEntries: n.w.options.retain, FlushLogBytes: 4 << 10, FlushChunkRows: 4, KeepHashes: 3, MaxInflight: n.w.options.inflight,
 		Disk: n.disk, Lost: n.lost,
 		Founders: n.w.options.paxos.largest(), OutOfOrderLog: n.w.options.paxos != nil,
 		NewCore: func(o CoreOptions) (consensus.Core, error) {

@@ -199,12 +199,43 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 		s.opts.Files.RemoveAll(dir)
 		return fmt.Errorf("receive a snapshot from node %v: %w", from, err)
 	}
+	if err := s.compareSnapshot(group, message.Snapshot, files); err != nil {
+		s.opts.Files.RemoveAll(dir)
+		err = fmt.Errorf("a snapshot from node %v is refused: %w", from, err)
+		s.call(func() { s.refused(group, from, fmt.Errorf("replica: %w", err)) })
+		return err
+	}
 	staged := &stagedSnapshot{from: s.opts.Files, dir: dir, files: files, index: message.Snapshot.Index, term: message.Snapshot.Term}
 	if !s.inbox.addMessages([]groupMessage{{group: group, from: from, message: message, staged: staged}}) {
 		staged.discard()
 		return kv.ErrStopped
 	}
 	s.kick()
+	return nil
+}
+
+// compareSnapshot tells why a received snapshot is not the one that was announced. Once it is installed there is no way back: what was here
+// before is gone.
+func (s *Store) compareSnapshot(group consensus.GroupID, announced *consensus.SnapshotMeta, files []string) error {
+	if s.groups[group] == nil {
+		return fmt.Errorf("this node has no group %d", group)
+	}
+	id := kv.ShardID(group)
+	row, found, err := s.opts.Engine.Inspect(s.context, files, shard.StateSpans(id), shard.StateKey(id))
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%w: its %d files do not hold the state at index %d that it announces", storage.ErrCorrupt, len(files), announced.Index)
+	}
+	state, err := shard.DecodeState(row)
+	if err != nil {
+		return fmt.Errorf("the state row of a snapshot: %w", err)
+	}
+	if state.Index != announced.Index || state.Term != announced.Term || state.Config == nil || !state.Config.Equal(announced.Config) {
+		return fmt.Errorf("%w: it holds the state at index %d of term %d with the members %v, and announces index %d of term %d with %v",
+			storage.ErrCorrupt, state.Index, state.Term, state.Config, announced.Index, announced.Term, announced.Config)
+	}
 	return nil
 }
 
@@ -311,6 +342,7 @@ func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string) ([]f
 			storage.ErrCorrupt, r.group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
 	}
 	r.machine = machine
+	r.publishState(true)
 	clear(r.toApply)
 	r.toApply = r.toApply[:0]
 	return r.subscribers, nil

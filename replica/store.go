@@ -29,7 +29,10 @@ type Store struct {
 	holding atomic.Bool                    // notices wait for another message to the same node
 	hurry   atomic.Bool                    // somebody waits for them
 	inRound atomic.Bool
+	beat    atomic.Int64 // when the last round ended
 	failure atomic.Pointer[error]
+	// unwitnessed is what Unwitnessed returns.
+	unwitnessed atomic.Pointer[[]kv.NodeID]
 
 	context context.Context // ends with Close
 	stop    context.CancelFunc
@@ -63,6 +66,7 @@ type Store struct {
 	scrubber     scrubber
 	metrics      counters
 	marks        marks
+	witnesses    witnesses
 	formats      map[kv.NodeID]uint16 // of the last connection to each node
 }
 
@@ -338,6 +342,9 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 func (s *Store) PeerUp(node kv.NodeID, version uint16) {
 	s.call(func() {
 		s.formats[node] = version
+		if version < formatMarks {
+			s.witnesses.spoke(node, 0)
+		}
 		s.live.PeerUp(s.clock(), node)
 		s.sendMarks(node)
 		for _, r := range s.joining {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -142,6 +143,17 @@ func (s *Server) noteDamage(err error) {
 	if err := s.dir.noteDamage(err, time.Now()); err != nil {
 		s.logger.Error("the damaged data could not be marked to be set aside", "error", err)
 	}
+}
+
+// unwitnessed says that nobody could confirm that this node's disk is as it was, and when somebody has.
+func (s *Server) unwitnessed(missing []kv.NodeID) {
+	if len(missing) == 0 {
+		s.logger.Info("the data of this node is confirmed by the others")
+		return
+	}
+	s.logger.Error("nobody could confirm that the data of this node is what it was: all nodes that are there have restarted as well. "+
+		"If data was put back from a copy, or deleted, on most of the nodes, acknowledged writes may be missing: stop them, and start those first that have their data. "+
+		"After a failure of power nothing is to be done", "might_know_better", fmt.Sprint(missing))
 }
 
 // noRepair completes an error that this node does nothing about by itself.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -27,6 +28,7 @@ var (
 	ErrOtherQuorums     = errors.New("the data belongs to a cluster with other quorums")
 	ErrNewerFormat      = errors.New("the data was written by a newer version")
 	ErrCorruptIdentity  = errors.New("the identity file is damaged")
+	ErrNoIdentity       = errors.New("the identity file is missing beside data of this program")
 	ErrDirectoryInUse   = errors.New("another process uses the directory")
 	ErrNotWritable      = errors.New("the directory cannot be written")
 )
@@ -39,11 +41,13 @@ const DataFormat = 2
 
 // Names in a data directory that OpenDataDir owns.
 const (
-	logDirectory    = "log"
-	stateDirectory  = "state"
-	identityFile    = "identity.json"
-	identityNewFile = "identity.json.new" // being written; never read
-	lockFile        = "LOCK"
+	logDirectory   = "log"
+	stateDirectory = "state"
+	// stagingDirectory has snapshots on their way.
+	stagingDirectory = "staging"
+	identityFile     = "identity.json"
+	identityNewFile  = "identity.json.new" // being written; never read
+	lockFile         = "LOCK"
 )
 
 // maxIdentityBytes bounds what is read of an identity file; a real one is
@@ -314,7 +318,17 @@ func refuseForeign(path string) error {
 	if slices.Contains(foreign, "member") {
 		return fmt.Errorf("%w: this is a data directory of etcd, whose files are not read here; give an empty --data-dir and copy the keys over", ErrForeignDirectory)
 	}
+	if i := slices.IndexFunc(foreign, ownName); i >= 0 {
+		return fmt.Errorf("%w: %s holds what a node stored, and %s, which says whose it is, was deleted or not copied; put it back if there is a copy of it. Otherwise, in a cluster of "+
+			"several nodes, move the content of the directory away and start with --initial-cluster-state=%s: the node gets the data from the others; see %s",
+			ErrNoIdentity, foreign[i], identityFile, ClusterExisting, lostDataAdvice)
+	}
 	return fmt.Errorf("%w: it has %q in it and no %s; give an empty directory, or the one this node used before", ErrForeignDirectory, foreign[0], identityFile)
+}
+
+// ownName tells whether something in a data directory has a name that this program gives.
+func ownName(name string) bool {
+	return name == logDirectory || name == stateDirectory || name == stagingDirectory || name == damagedFile || strings.HasPrefix(name, damagedPrefix)
 }
 
 // writeIdentity makes the identity durable before it becomes visible: a crash

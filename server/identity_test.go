@@ -45,7 +45,7 @@ func mustClose(t *testing.T, dir *DataDir) {
 	}
 }
 
-func wantRefusal(t *testing.T, options Options, want error, text string) {
+func wantRefusal(t *testing.T, options Options, want error, texts ...string) {
 	t.Helper()
 	dir, err := OpenDataDir(options, created)
 	if err == nil {
@@ -53,8 +53,10 @@ func wantRefusal(t *testing.T, options Options, want error, text string) {
 		t.Errorf("opened; want %v", want)
 		return
 	}
-	if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
-		t.Errorf("got %v; want %v with %q", err, want, text)
+	for _, text := range texts {
+		if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+			t.Errorf("got %v; want %v with %q", err, want, text)
+		}
 	}
 	if !strings.Contains(err.Error(), options.Node.DataDir) {
 		t.Errorf("the error does not name the directory: %v", err)
@@ -147,6 +149,19 @@ func TestDataDirForeign(t *testing.T) {
 	}
 	wantRefusal(t, home, ErrForeignDirectory, "thesis.tex")
 
+	// Data of ours, and the file that says whose it is was deleted.
+	nameless := optionsIn(t, t.TempDir())
+	dir := mustOpen(t, nameless)
+	fillData(t, dir, "good")
+	mustClose(t, dir)
+	if err := os.Remove(filepath.Join(nameless.Node.DataDir, identityFile)); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, nameless, ErrNoIdentity, "put it back if there is a copy of it", "--initial-cluster-state=existing", "gets the data", "A node that lost its data")
+	if !exists(t, nameless.Node.DataDir, logDirectory, "file") || exists(t, nameless.Node.DataDir, identityFile) {
+		t.Error("a directory without its identity file was touched")
+	}
+
 	file := optionsIn(t, filepath.Join(home.Node.DataDir, "thesis.tex"))
 	wantRefusal(t, file, ErrNotWritable, "create the data directory")
 
@@ -160,7 +175,7 @@ func TestDataDirForeign(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(interrupted.Node.DataDir, "lost+found"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	dir := mustOpen(t, interrupted)
+	dir = mustOpen(t, interrupted)
 	if !dir.Fresh {
 		t.Error("an interrupted first start does not count as fresh")
 	}

@@ -10,9 +10,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/quoratedb/quorate/kv"
 )
 
-// metricsServer serves /metrics and /health over HTTP.
+// metricsServer serves /metrics and answers to probes over HTTP.
 type metricsServer struct {
 	http *http.Server
 }
@@ -26,7 +28,7 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 	registry.MustRegister(collector{s})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /health", s.health)
+	newProber(localNode{s}, s.probeFailed).register(registry, mux)
 	if s.options.Node.EnablePprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -59,19 +61,14 @@ func (m *metricsServer) close() {
 	m.http.Shutdown(ctx) // what is still open after a second is cut off with the process
 }
 
-// health answers as etcd does.
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	leader, _ := s.shard.Leader()
-	w.Header().Set("Content-Type", "application/json")
-	if leader == 0 || s.store.Err() != nil {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintln(w, `{"health":"false","reason":"no leader, or the node has failed"}`)
-		return
+func (s *Server) probeFailed(path, reason string) {
+	if s.quiet.allows("probe "+path, reason, s.clock()) {
+		s.logger.Warn("a probe failed", "path", path, "reason", reason)
 	}
-	fmt.Fprintln(w, `{"health":"true","reason":""}`)
 }
 
-// collector turns the parts' plain figures into Prometheus metrics.
+// collector turns the parts' plain figures into Prometheus metrics. It waits for nobody: figures are most needed when something
+// stands still.
 type collector struct{ s *Server }
 
 // Describe sends nothing: the metrics are made anew at each collection.
@@ -96,8 +93,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_passes_total", "Times that everything on disk was read again.", float64(driver.ScrubPasses))
 	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
+	gauge("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
 	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
 	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
+		float64(s.gateway.Metrics().RefusedCalls))
 
 	clients := s.clients.Metrics()
 	gauge("client_connections", "Connections of clients.", float64(clients.Open))
@@ -105,18 +105,30 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("client_connections_refused_total", "Connections of clients that were closed at once because there were as many as there may be.", float64(clients.Refused))
 	counter("client_connections_silent_total", "Connections of clients that were closed because they said nothing.", float64(clients.Silent))
 
-	engine := s.engine.Metrics()
+	peers := s.transport.Metrics()
+	gauge("peer_callers", "Connections on the port for nodes whose caller has not said yet who it is.", float64(peers.Callers))
+	counter("peer_callers_dropped_total", "Such connections that were cut off because there were too many.", float64(peers.CallersDropped))
+
+	engine := *s.size.Load()
 	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
 	gauge("state_live_bytes", "Estimate of the live data in the state engine.", float64(engine.LiveBytes))
 	gauge("state_memory_bytes", "Memory of the state engine's memtables and cache.", float64(engine.MemoryBytes))
 	counter("state_write_stalls_total", "Times that writes had to wait for the state engine.", float64(engine.WriteStalls))
 
+	alarms := map[kv.AlarmType]int{}
+	for _, alarm := range s.shard.Alarms() {
+		alarms[alarm.Type]++
+	}
+	gauge("alarms_nospace", "Nodes with the alarm NOSPACE.", float64(alarms[kv.AlarmNoSpace]))
+	gauge("alarms_corrupt", "Nodes with the alarm CORRUPT.", float64(alarms[kv.AlarmCorrupt]))
+	gauge("is_member", "1 if this node is a full member of its group; 0 while it is lost or joins.", boolean(!s.shard.Outside()))
 	leader, term := s.shard.Leader()
 	gauge("revision", "Revision of the applied state.", float64(s.shard.Revision()))
 	gauge("compacted_revision", "Revision below which history is forgotten.", float64(s.shard.Compacted()))
 	gauge("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
 	gauge("term", "Consensus term.", float64(term))
 	gauge("has_leader", "1 if a leader is known.", boolean(leader != 0))
+	gauge("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
 	gauge("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
 }
 

@@ -143,10 +143,17 @@ func (s *Server) transportListener() transport.Listener {
 			}
 		},
 		ReceiveFailed: func(node kv.NodeID, address string, reason error) {
-			s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
+			if s.quiet.allows("receiving", node.String(), s.clock()) {
+				s.logger.Warn("receiving failed", "node", node, "address", address, "reason", reason)
+			}
 		},
 		FrameTooLarge: func(node kv.NodeID, channel transport.Channel, bytes int) {
 			s.logger.Error("a frame is too large to be sent", "node", node, "channel", channel, "bytes", bytes)
+		},
+		CallerDropped: func(address string, dropped int64) {
+			if s.quiet.allows("callers", "", s.clock()) {
+				s.logger.Warn("too many callers on the port for nodes that say nothing: the one that waited longest was cut off", "address", address, "dropped_since_start", dropped)
+			}
 		},
 		AcceptFailed: func(reason error) { s.logger.Error("accepting connections of nodes failed", "reason", reason) },
 	}

@@ -24,10 +24,17 @@ func TestRepetitions(t *testing.T) {
 			t.Errorf("%s %s at %v: %v, want %v", step.kind, step.reason, step.at, got, step.want)
 		}
 	}
+	written := 0
 	for i := range 10 * maxRepetitions {
-		r.allows("refused", fmt.Sprint(i), 3*repeatInterval)
+		if r.allows("refused", fmt.Sprint(i), 3*repeatInterval) {
+			written++
+		}
+		r.allows(fmt.Sprint(i%50), fmt.Sprint(i), time.Duration(i)*repeatInterval)
 		if len(r.last) > maxRepetitions {
 			t.Fatalf("%d lines remembered", len(r.last))
 		}
+	}
+	if written != maxLinesOfKind {
+		t.Errorf("%d lines were written in a minute, for as many reasons as somebody could think of", written)
 	}
 }

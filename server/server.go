@@ -56,15 +56,18 @@ type Server struct {
 	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics   *metricsServer
 
-	reclaiming atomic.Bool // Defragment is at work
+	size         atomic.Pointer[storage.Metrics] // of the state, as it was looked at last
+	quota        *spaceQuota
+	reclamations reclamations
 
-	ready   chan struct{}
-	failed  chan error
-	stop    context.CancelFunc
-	context context.Context
-	workers sync.WaitGroup
-	closing sync.Once
-	quiet   repetitions // of log lines
+	ready    chan struct{}
+	failed   chan error
+	stop     context.CancelFunc
+	context  context.Context
+	workers  sync.WaitGroup
+	stopping sync.Mutex // see beside
+	closing  sync.Once
+	quiet    repetitions // of log lines
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -89,6 +92,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		clock:  func() time.Duration { return time.Since(began) },
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
+		quota:  newSpaceQuota(options.Cluster.QuotaBytes),
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -101,7 +105,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		}
 	}
 	s.workers.Go(s.becomeReady)
-	s.workers.Go(s.watchQuota)
+	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
 	return s, nil
 }
@@ -131,7 +135,7 @@ func (s *Server) openPeers() (err error) {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
 	instance := randomID()
 	transportOptions := transport.Options{
-		MaxFrameBytes: maxFrameBytes, MaxBufferBytes: 2 * maxFrameBytes,
+		MaxFrameBytes: maxFrameBytes, MaxBufferBytes: 2 * maxFrameBytes, MaxCallers: s.plan.Peers,
 		Cluster: s.options.Cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
 		MinFormatVersion: replica.FormatOldest, MaxFormatVersion: replica.FormatNewest,
 		Metadata: []byte(s.options.Cluster.Protocol()), JudgeMetadata: s.options.Cluster.judgePeer, ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
@@ -149,13 +153,19 @@ func (s *Server) openPeers() (err error) {
 	s.gateway, err = gateway.New(gateway.Options{
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Space:           s.quota,
+		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
 		Listener: gateway.Listener{
 			LeaderLost: func(node kv.NodeID, writes int) {
 				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)
 			},
-			BadMessage: func(from kv.NodeID, err error) { s.logger.Warn("bad message", "from", from, "error", err) },
+			BadMessage: func(from kv.NodeID, err error) {
+				if s.quiet.allows("bad message", from.String(), s.clock()) {
+					s.logger.Warn("bad message", "from", from, "error", err)
+				}
+			},
 		},
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	})
@@ -167,6 +177,9 @@ func (s *Server) openPeers() (err error) {
 	return nil
 }
 
+// keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
+const keepHashes = 10
+
 func (s *Server) replicaOptions(instance uint64) replica.Options {
 	nodes, config := s.nodes()
 	return replica.Options{
@@ -174,13 +187,14 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
-		StagingDir:  filepath.Join(s.dir.Path, "staging"),
+		StagingDir:  filepath.Join(s.dir.Path, stagingDirectory),
 
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
 		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
 		RetainLogEntries:  s.options.Node.SnapshotCount,
 		FlushLogEntries:   s.options.Node.SnapshotCount,
+		KeepHashes:        keepHashes,
 		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
 		Rand:              newRand(),
 		Listener: replica.Listener{
@@ -213,6 +227,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 			Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
 				s.logger.Info("takes part", "replica", uint64(own))
 			},
+			Unwitnessed: s.unwitnessed,
 			ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
 				s.logger.Info("the membership changed", "members", config.String())
 			},
@@ -288,7 +303,7 @@ func (s *Server) openClients() (err error) {
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
-		Protocol: s.options.Cluster.Protocol(), Version: Version,
+		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
@@ -371,7 +386,9 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	var errs []error
+	s.stopping.Lock()
 	s.stop()
+	s.stopping.Unlock()
 	for _, limiter := range []*listener.Limiter{s.clients, s.scrapers} {
 		if limiter != nil {
 			limiter.Close()

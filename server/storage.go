@@ -28,7 +28,7 @@ func (s *Server) openDirectory() (err error) {
 // openStorage opens the log and the state engine.
 func (s *Server) openStorage() error {
 	// Snapshots that were being put together or received when the process ended are worthless.
-	staging := filepath.Join(s.dir.Path, "staging")
+	staging := filepath.Join(s.dir.Path, stagingDirectory)
 	if err := os.RemoveAll(staging); err != nil {
 		return fmt.Errorf("clear %s: %w", staging, err)
 	}
@@ -42,6 +42,7 @@ func (s *Server) openStorage() error {
 	if err := s.openState(); err != nil {
 		return err
 	}
+	s.lookAtSize()
 	// The entries of the three directories must survive a power loss as their content does.
 	return syncDirectory(s.dir.Path)
 }

@@ -23,6 +23,8 @@ type Applied struct {
 	Jump bool
 	// Config is set when the entry changed the membership of the group.
 	Config *consensus.Config
+	// Alarms: the entry raised or cleared one (Machine.Alarms).
+	Alarms bool
 	// Placed: the entry changed which replica lives on a node (Machine.Placements).
 	Placed bool
 }

@@ -163,8 +163,10 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		return m.applyCompaction(p.revision, b, done)
 	case opAlarmRaise:
 		m.alarms.raise(p.alarm)
+		done.Alarms = true
 	case opAlarmClear:
 		m.alarms.clear(p.alarm)
+		done.Alarms = true
 	case opNode:
 		m.nodes[p.node.ID] = p.node
 		b.Set(nodeKey(p.node.ID), appendNode(nil, p.node))

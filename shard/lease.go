@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -94,12 +95,28 @@ func (t *leaseTable) postpone(l *lease, key int64) {
 	t.fix(int(l.position))
 }
 
-func (t *leaseTable) ids() []kv.LeaseID {
-	ids := make([]kv.LeaseID, 0, len(t.byID))
-	for id := range t.byID { // sorted below
-		ids = append(ids, id)
+// leaseEnd is when a lease runs out.
+type leaseEnd struct {
+	id       kv.LeaseID
+	deadline int64
+}
+
+// ends lists when the leases run out, in no order.
+func (t *leaseTable) ends() []leaseEnd {
+	ends := make([]leaseEnd, 0, len(t.heap))
+	for _, l := range t.heap {
+		ends = append(ends, leaseEnd{l.id, l.deadline})
 	}
-	slices.Sort(ids)
+	return ends
+}
+
+// byTimeLeft lists leases as etcd does, those first that run out first; of equal ones the lower ID.
+func byTimeLeft(ends []leaseEnd) []kv.LeaseID {
+	slices.SortFunc(ends, func(a, b leaseEnd) int { return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.id, b.id)) })
+	ids := make([]kv.LeaseID, len(ends))
+	for i, e := range ends {
+		ids[i] = e.id
+	}
 	return ids
 }
 

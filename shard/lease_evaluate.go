@@ -30,19 +30,16 @@ func (m *Machine) expired(l *lease) bool {
 	return !pending && l.deadline <= m.lead.clock()
 }
 
+// leaseIDsEvaluated lists the leases of the overlaid state by the time that is left. What is in flight counts from now.
 func (m *Machine) leaseIDsEvaluated() []kv.LeaseID {
-	ids := m.leases.ids()
-	if len(m.lead.overlay.leases) == 0 {
-		return ids
-	}
-	ids = slices.DeleteFunc(ids, func(id kv.LeaseID) bool { _, pending := m.lead.overlay.leases[id]; return pending })
-	for id, p := range m.lead.overlay.leases { // sorted below
+	pending := m.lead.overlay.leases
+	ends := slices.DeleteFunc(m.leases.ends(), func(e leaseEnd) bool { _, changed := pending[e.id]; return changed })
+	for id, p := range pending { // sorted below
 		if p.exists {
-			ids = append(ids, id)
+			ends = append(ends, leaseEnd{id, deadlineAfter(m.lead.clock(), p.ttl)})
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	return byTimeLeft(ends)
 }
 
 func (m *Machine) grantRequest(r *kv.LeaseGrantRequest) (*kv.Response, error) {

@@ -31,7 +31,7 @@ func (m *Machine) Read(view *mvcc.View, now time.Duration, r *kv.Request) (*kv.R
 	case kv.KindLeaseTimeToLive:
 		answer.LeaseTimeToLive, err = m.timeToLive(r.LeaseTimeToLive, now)
 	case kv.KindLeaseLeases:
-		answer.LeaseLeases = &kv.LeaseLeasesResponse{IDs: m.leases.ids()}
+		answer.LeaseLeases = &kv.LeaseLeasesResponse{IDs: byTimeLeft(m.leases.ends())}
 	case kv.KindAlarm:
 		answer.Alarm = &kv.AlarmResponse{Alarms: alarmsOfType(m.Alarms(), r.Alarm.Alarm.Type)}
 	case kv.KindMemberList:

@@ -78,6 +78,12 @@ func StateSpans(shard kv.ShardID) []storage.Span {
 // StateSpans are the engine intervals that make up this shard's snapshot.
 func (m *Machine) StateSpans() []storage.Span { return StateSpans(m.options.Shard) }
 
+// StateKey is the row that DecodeState reads.
+func StateKey(shard kv.ShardID) []byte { return stateKey(shard) }
+
+// DecodeState reads the state row of a shard: in a snapshot that is not installed, it says what is in it.
+func DecodeState(row []byte) (State, error) { return decodeState(row) }
+
 // LoadState reads the state row, so that the mvcc.Store can be opened at its Revision and Compacted. A
 // shard that has none is empty, at revision 1.
 func LoadState(r storage.Reader, shard kv.ShardID) (State, error) {

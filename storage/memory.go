@@ -353,7 +353,7 @@ func (m *Memory) Image(files Files) *Memory {
 func (m *Memory) NewScrub() Scrub { return NewReaderScrub(m, m.Metrics().DiskBytes) }
 
 // Reclaim implements Engine. There is nothing to reclaim.
-func (m *Memory) Reclaim() {}
+func (m *Memory) Reclaim(done func(error)) { done(m.Err()) }
 
 // Metrics implements Engine.
 func (m *Memory) Metrics() Metrics {
@@ -443,6 +443,28 @@ func (m *Memory) Export(ctx context.Context, s Snapshot, spans []Span, dir strin
 		return nil, err
 	}
 	return w.names, nil
+}
+
+// Inspect implements Engine.
+func (m *Memory) Inspect(ctx context.Context, files []string, spans []Span, key []byte) (value []byte, found bool, err error) {
+	if err := ValidateSpans(spans); err != nil {
+		return nil, false, err
+	}
+	for _, name := range files {
+		if err := ctx.Err(); err != nil {
+			return nil, false, fmt.Errorf("storage: inspect: %w", err)
+		}
+		sets, err := readMemoryFile(m.options.Files, name, spans)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, c := range sets {
+			if bytes.Equal(c.key, key) {
+				value, found = bytes.Clone(c.value), true
+			}
+		}
+	}
+	return value, found, nil
 }
 
 // Ingest implements Engine.

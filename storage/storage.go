@@ -72,13 +72,17 @@ type Engine interface {
 	// Export writes the content of the spans at the snapshot into files in dir that Ingest
 	// understands, and returns their names in order. progress may be nil.
 	Export(ctx context.Context, s Snapshot, spans []Span, dir string, progress func(bytes int64)) (files []string, err error)
+	// Inspect makes sure that Ingest would take the files for the spans, without changing anything, and reads what they hold under the key. It may be
+	// called beside everything else.
+	Inspect(ctx context.Context, files []string, spans []Span, key []byte) (value []byte, found bool, err error)
 	// Ingest replaces the content of the spans by that of the files, in one atomic
 	// and durable step. The files are consumed.
 	Ingest(ctx context.Context, files []string, spans []Span) error
 	// NewScrub begins a pass over everything that is on disk.
 	NewScrub() Scrub
-	// Reclaim gives space of deleted data back in the background. It returns at once.
-	Reclaim()
+	// Reclaim gives the space of deleted data back, in the background, and calls done (from any goroutine) when Metrics shows it, or
+	// with the error that prevented it. What a snapshot or an iterator still reads stays until that is closed.
+	Reclaim(done func(error))
 	Metrics() Metrics
 	Close() error
 }

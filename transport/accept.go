@@ -57,8 +57,10 @@ func (t *Transport) accept(l net.Listener) {
 			continue
 		}
 		if t.track(conn) {
+			t.called(conn)
 			t.done.Go(func() {
 				defer t.release(conn)
+				defer t.greeted(conn)
 				t.receive(conn)
 			})
 		}
@@ -70,8 +72,8 @@ func (t *Transport) receive(conn net.Conn) {
 	address := conn.RemoteAddr().String()
 	setDeadAfter(conn, t.options.DeadAfter)
 	_ = conn.SetDeadline(time.Now().Add(t.options.HandshakeTimeout)) // fails only on a closed connection
-	reader := bufio.NewReaderSize(conn, readBufferBytes)
-	h, err := readHello(reader)
+	greeting := bufio.NewReaderSize(conn, greetingBufferBytes)
+	h, err := readHello(greeting)
 	if err != nil {
 		// Somebody looked whether the port is open, or it is no node at all.
 		if !errors.Is(err, io.EOF) {
@@ -84,7 +86,7 @@ func (t *Transport) receive(conn net.Conn) {
 		return
 	}
 	if h.Purpose == purposeStream {
-		t.acceptStream(conn, reader, h)
+		t.acceptStream(conn, greeting, h)
 		return
 	}
 	in := &inbound{conn: conn, address: address, instance: h.Instance, name: h.Name, done: make(chan struct{}), answers: make(chan uint64, 1)}
@@ -96,10 +98,11 @@ func (t *Transport) receive(conn net.Conn) {
 	if !t.welcome(conn, h) {
 		return
 	}
+	t.greeted(conn)
 	if listener := t.options.Listener.Accepted; listener != nil {
 		listener(h.From, address, PeerInfo{Name: h.Name, Instance: h.Instance, FormatVersion: min(h.MaxVersion, t.options.MaxFormatVersion), Metadata: h.Metadata})
 	}
-	err = t.readFrames(h.From, in, reader)
+	err = t.readFrames(h.From, in, admittedReader(greeting))
 	if err != io.EOF && t.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		if listener := t.options.Listener.ReceiveFailed; listener != nil {
 			listener(h.From, address, fmt.Errorf("transport: receiving from node %s (%q) at %s: %w", h.From, h.Name, address, err))

@@ -78,6 +78,9 @@ type Listener struct {
 	ReceiveFailed func(node kv.NodeID, address string, reason error)
 	// FrameTooLarge: a frame for the node was above Options.MaxFrameBytes and was not sent.
 	FrameTooLarge func(node kv.NodeID, channel Channel, sizeBytes int)
+	// CallerDropped: there were more callers that had not greeted than Options.MaxCallers, and this one had waited longest. dropped
+	// counts them since Open.
+	CallerDropped func(address string, dropped int64)
 	// AcceptFailed: the listening socket gave an error; accepting goes on.
 	AcceptFailed func(reason error)
 }
@@ -111,6 +114,10 @@ type Options struct {
 	MaxBufferBytes int
 	// MaxStreams bounds the streams received at a time. Default 8.
 	MaxStreams int
+	// MaxCallers bounds the accepted connections whose caller has not greeted yet. Default 128.
+	MaxCallers int
+	// StreamTimeout bounds how long the sender of a stream may take for one chunk, 256 KiB at most. Default 5 s.
+	StreamTimeout time.Duration
 	// DialTimeout bounds one attempt to connect. Default 1 s.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the handshake. Default 5 s.
@@ -137,6 +144,8 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxFrameBytes, 32<<20)
 	setDefault(&o.MaxBufferBytes, 64<<20)
 	setDefault(&o.MaxStreams, 8)
+	setDefault(&o.MaxCallers, 128)
+	setDefault(&o.StreamTimeout, 5*time.Second)
 	setDefault(&o.DialTimeout, time.Second)
 	setDefault(&o.HandshakeTimeout, 5*time.Second)
 	setDefault(&o.BackoffMin, 50*time.Millisecond)
@@ -174,7 +183,7 @@ func (o Options) Validate() error {
 		return fmt.Errorf("transport: a buffer of %d bytes cannot hold a frame of %d", o.MaxBufferBytes, o.MaxFrameBytes)
 	case o.BackoffMin <= 0 || o.BackoffMax < o.BackoffMin:
 		return fmt.Errorf("transport: a dial backoff of %v to %v is no range", o.BackoffMin, o.BackoffMax)
-	case o.DialTimeout <= 0 || o.HandshakeTimeout <= 0 || o.DeadAfter <= 0 || o.IdentityProbe <= 0 || o.MaxStreams < 0:
+	case o.DialTimeout <= 0 || o.HandshakeTimeout <= 0 || o.DeadAfter <= 0 || o.IdentityProbe <= 0 || o.StreamTimeout <= 0 || o.MaxStreams < 0 || o.MaxCallers < 0:
 		return errors.New("transport: timeouts and limits must be positive")
 	case o.IdentityProbe >= o.HandshakeTimeout:
 		return fmt.Errorf("transport: the identity probe of %v must end before the handshake's time of %v", o.IdentityProbe, o.HandshakeTimeout)

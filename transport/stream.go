@@ -153,7 +153,7 @@ func (s *Stream) end() {
 var errStreamEnded = errors.New("transport: the stream has ended")
 
 // acceptStream hands a stream to the handler and its verdict to the sender.
-func (t *Transport) acceptStream(conn net.Conn, reader *bufio.Reader, h *hello) {
+func (t *Transport) acceptStream(conn net.Conn, greeting *bufio.Reader, h *hello) {
 	if refusal, text := t.beginStream(h); refusal != RefusalNone {
 		t.refuse(conn, h, refusal, text)
 		return
@@ -162,11 +162,17 @@ func (t *Transport) acceptStream(conn net.Conn, reader *bufio.Reader, h *hello) 
 	if !t.welcome(conn, h) {
 		return
 	}
+	t.greeted(conn)
 	t.counters.streamsReceived.Add(1)
-	chunks := &chunkReader{source: reader}
+	chunks := &chunkReader{source: admittedReader(greeting), patience: func() {
+		_ = conn.SetReadDeadline(time.Now().Add(t.options.StreamTimeout)) // fails only on a closed connection
+	}}
 	err := t.options.Handler.ReceiveStream(h.From, h.Stream, chunks)
 	if err == nil {
 		err = chunks.expectEnd()
+	}
+	if errors.Is(chunks.err, errTimeout) {
+		err = fmt.Errorf("the sender made no progress for %v: %w", t.options.StreamTimeout, err)
 	}
 	if t.ctx.Err() != nil {
 		return
@@ -206,9 +212,12 @@ func (t *Transport) endStream() {
 // chunkReader is the content of a stream. It returns io.EOF only after the empty chunk.
 type chunkReader struct {
 	source io.Reader
-	buffer []byte // reused
-	rest   []byte // of the current chunk
-	err    error  // final
+	// patience, if set, is called before each chunk: from then on its sender has a bounded time for it. Without that, a few senders that
+	// say nothing would keep all places for streams.
+	patience func()
+	buffer   []byte // reused
+	rest     []byte // of the current chunk
+	err      error  // final
 }
 
 func (c *chunkReader) Read(p []byte) (int, error) {
@@ -228,6 +237,9 @@ func (c *chunkReader) Read(p []byte) (int, error) {
 
 // next reads a chunk.
 func (c *chunkReader) next() error {
+	if c.patience != nil {
+		c.patience()
+	}
 	var header [chunkHeaderBytes]byte
 	if _, err := io.ReadFull(c.source, header[:]); err != nil {
 		return unexpected(err)

@@ -30,6 +30,7 @@ type Transport struct {
 	conns   map[net.Conn]struct{}  // all that are open, for Close
 	inbound map[kv.NodeID]*inbound // accepted for frames, one per node
 	streams int                    // being received
+	callers []net.Conn             // accepted, and not greeted yet; the one that has waited longest first
 
 	counters counters
 }
@@ -39,6 +40,7 @@ type counters struct {
 	framesSent, bytesSent, framesReceived, bytesReceived atomic.Int64
 	framesRefused, bytesDropped, flushes, flushesPartial atomic.Int64
 	connects, streamsSent, streamsReceived               atomic.Int64
+	callersDropped                                       atomic.Int64
 }
 
 // Metrics counts since Open.
@@ -51,7 +53,10 @@ type Metrics struct {
 	Flushes, FlushesPartial      int64
 	Connects                     int64
 	StreamsSent, StreamsReceived int64
-	Peers                        []PeerStatus
+	// Callers have not greeted yet; CallersDropped were too many.
+	Callers        int
+	CallersDropped int64
+	Peers          []PeerStatus
 }
 
 // PeerStatus is a picture of one peer.
@@ -177,8 +182,11 @@ func (t *Transport) Metrics() Metrics {
 		FramesReceived: c.framesReceived.Load(), BytesReceived: c.bytesReceived.Load(),
 		FramesRefused: c.framesRefused.Load(), BytesDropped: c.bytesDropped.Load(),
 		Flushes: c.flushes.Load(), FlushesPartial: c.flushesPartial.Load(), Connects: c.connects.Load(),
-		StreamsSent: c.streamsSent.Load(), StreamsReceived: c.streamsReceived.Load(),
+		StreamsSent: c.streamsSent.Load(), StreamsReceived: c.streamsReceived.Load(), CallersDropped: c.callersDropped.Load(),
 	}
+	t.mu.Lock()
+	m.Callers = len(t.callers)
+	t.mu.Unlock()
 	for _, p := range t.ordered {
 		m.Peers = append(m.Peers, p.status())
 	}

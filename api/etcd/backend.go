@@ -16,9 +16,9 @@ type Gateway interface {
 	Cancel(*gateway.Call)
 	// NewWatchStream returns the watches of one client stream.
 	NewWatchStream(principal string) (*watch.Stream, error)
-	// RangeStream hands a range of any size, at one revision, to emit in portions and in key order.
-	// The last response has no keys; of the others only the keys count.
-	RangeStream(ctx context.Context, request *kv.Request, emit func(*kv.Response) error) error
+	// RangeStream hands a range of any size, at one revision, to emit in portions. The last one has the last keys, and More and
+	// Count; of the others only the keys count. None is empty, unless the range is.
+	RangeStream(ctx context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error
 	// HashKV is the hash of all keys and their history up to a revision (0: the newest) since the compacted one.
 	HashKV(ctx context.Context, principal string, revision kv.Revision) (gateway.HashResult, error)
 }

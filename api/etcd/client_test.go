@@ -94,14 +94,21 @@ func TestRangeStream(t *testing.T) {
 				return merged.RangeResponse, chunks, err
 			}
 			chunks++
+			if last := merged.GetRangeResponse(); last.GetHeader() != nil {
+				t.Errorf("another chunk follows the one with the header: %v", chunk)
+			}
 			proto.Merge(merged, chunk)
 		}
 	}
 	request := &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")}
 	whole := must[*etcdserverpb.RangeResponse](t)(kvClient.Range(w.ctx, request))
 	streamed, chunks, err := read(request)
-	if err != nil || !proto.Equal(whole, streamed) || chunks != 5 {
+	if err != nil || !proto.Equal(whole, streamed) || chunks != 4 {
 		t.Fatalf("%d chunks, %v: %v, want %v", chunks, err, streamed, whole)
+	}
+	nothing := &etcdserverpb.RangeRequest{Key: []byte("x"), RangeEnd: []byte("y")}
+	if empty, chunks, err := read(nothing); err != nil || chunks != 1 || empty.GetHeader().GetRevision() != whole.Header.Revision {
+		t.Fatalf("an empty answer: %d chunks, %v, %v", chunks, empty, err)
 	}
 	for text, bad := range map[string]*etcdserverpb.RangeRequest{
 		"etcdserver: key is not provided":                 {},

@@ -81,3 +81,6 @@ func toGRPC(err error) error {
 	}
 	return status.Error(codes.Unknown, err.Error())
 }
+
+// ErrorText is what etcd would say to a client in the place of an error of the store.
+func ErrorText(err error) string { return status.Convert(toGRPC(err)).Message() }

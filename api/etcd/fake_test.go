@@ -76,7 +76,7 @@ func (f *fake) HashKV(_ context.Context, _ string, revision kv.Revision) (gatewa
 	return gateway.HashResult{Hash: 77, HashRevision: revision, Revision: f.revision, Compacted: f.compacted}, nil
 }
 
-func (f *fake) RangeStream(_ context.Context, request *kv.Request, emit func(*kv.Response) error) error {
+func (f *fake) RangeStream(_ context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error {
 	f.mu.Lock()
 	revision := f.revision
 	all, err := f.get(request.Range)
@@ -84,12 +84,14 @@ func (f *fake) RangeStream(_ context.Context, request *kv.Request, emit func(*kv
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(all.KVs, 3) {
-		if err := emit(&kv.Response{Revision: revision, Range: &kv.RangeResponse{KVs: chunk}}); err != nil {
+	end := *all
+	for len(end.KVs) > 3 {
+		if err := emit(&kv.Response{Revision: revision, Range: &kv.RangeResponse{KVs: end.KVs[:3:3]}}, false); err != nil {
 			return err
 		}
+		end.KVs = end.KVs[3:]
 	}
-	return emit(&kv.Response{Revision: revision, Range: &kv.RangeResponse{Count: all.Count, More: all.More}})
+	return emit(&kv.Response{Revision: revision, Range: &end}, true)
 }
 
 func (f *fake) Submit(c *gateway.Call) {

@@ -33,6 +33,8 @@ type Options struct {
 	MemberID  kv.NodeID
 	Protocol  string // of consensus, for our tools
 	Version   string // of this program, for our tools
+	// MetricsURLs are where /health and /metrics are answered, for those who ask the API's port.
+	MetricsURLs []string
 
 	MaxRequestBytes int // etcd's --max-request-bytes
 	MaxTxnOps       int // etcd's --max-txn-ops

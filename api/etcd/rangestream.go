@@ -13,7 +13,8 @@ import (
 
 const rangeStreamMethod = "/etcdserverpb.KV/RangeStream"
 
-// handleRangeStream sends a range in portions. The last one has the header, count and more.
+// handleRangeStream sends a range in portions. The last one, which has the last keys, has the header, count and more too: clients
+// act upon what they have when the last keys come (Kubernetes makes a page's continue token of it), so an end of its own would be too late.
 func (s *Service) handleRangeStream(_ any, transport grpc.ServerStream) error {
 	return s.withStream(rangeStreamMethod, transport, func(one *stream) error {
 		var in inbound
@@ -49,9 +50,9 @@ func checkRangeStream(r *kv.RangeRequest) error {
 }
 
 func (s *Service) sendRange(ctx context.Context, transport grpc.ServerStream, request *kv.Request) error {
-	return s.options.Gateway.RangeStream(ctx, request, func(r *kv.Response) error {
+	return s.options.Gateway.RangeStream(ctx, request, func(r *kv.Response, last bool) error {
 		var header *etcdwire.Header
-		if len(r.Range.KVs) == 0 { // the last one
+		if last {
 			h := s.header()
 			h.Revision = r.Revision
 			header = &h

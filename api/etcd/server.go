@@ -21,6 +21,7 @@ type Server struct {
 	*Service
 	grpc   *grpc.Server
 	health *health.Server
+	door   *door
 }
 
 // NewServer returns a server that does not serve yet, for which the health service says so.
@@ -29,7 +30,7 @@ func NewServer(options Options) (*Server, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{Service: newService(options), health: health.NewServer()}
+	s := &Server{Service: newService(options), health: health.NewServer(), door: newDoor(options.MetricsURLs)}
 	s.SetServing(false)
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(newCodec()),
@@ -43,6 +44,7 @@ func NewServer(options Options) (*Server, error) {
 			return unimplemented(method)
 		}),
 		grpc.WaitForHandlers(true),
+		grpc.Creds(s.door.credentials()),
 		grpc.NumStreamWorkers(streamWorkers),
 	)
 	for _, desc := range s.services() {
@@ -65,7 +67,7 @@ func (s *Server) SetServing(serving bool) {
 // Serve answers the connections of a listener until Stop; it closes the listener. It may be
 // called for several.
 func (s *Server) Serve(listener net.Listener) error {
-	if err := s.grpc.Serve(listener); err != nil {
+	if err := s.grpc.Serve(doorListener{listener, s.door}); err != nil {
 		return fmt.Errorf("serve the etcd API on %s: %w", listener.Addr(), err)
 	}
 	return nil
@@ -76,6 +78,7 @@ func (s *Server) Serve(listener net.Listener) error {
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
 	s.streams.halt()
+	s.door.close()
 	graceful := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

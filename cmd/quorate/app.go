@@ -38,10 +38,11 @@ type app struct {
 	asEtcd         bool
 	simulator      campaign.Simulator
 
-	endpoints []string
-	timeout   time.Duration
-	output    string
-	hex       bool
+	endpoints     []string
+	endpointsFrom string // the flag, or the variable, that they are from
+	timeout       time.Duration
+	output        string
+	hex           bool
 
 	running bool // the command line was understood; errors from here on are not about usage
 }
@@ -56,14 +57,14 @@ func (a *app) run(ctx context.Context, arguments []string) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	return a.report(err)
+	return a.report(err, command)
 }
 
-func (a *app) report(err error) int {
+func (a *app) report(err error, command *cobra.Command) int {
 	var bad usageError
 	var missing *notFoundError
 	var verdict *verdictError
@@ -75,7 +76,11 @@ func (a *app) report(err error) int {
 		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
 		return exitNotFound
 	case !a.running || errors.As(err, &bad):
-		fmt.Fprintf(a.stderr, "quorate: %v\nRun the command with --help for its usage and an example.\n", err)
+		path := command.CommandPath()
+		if a.asEtcd {
+			path = "etcd"
+		}
+		fmt.Fprintf(a.stderr, "quorate: %v\n%s --help shows the usage, with examples.\n", err, path)
 		return exitUsage
 	}
 	fmt.Fprintf(a.stderr, "quorate: %v\n", err)
@@ -102,6 +107,7 @@ that was asked for does not exist. The simulator has some of its own: see
 quorate sim --help.`
 
 func (a *app) rootCommand() *cobra.Command {
+	version := false
 	root := &cobra.Command{
 		Use:   "quorate",
 		Short: "A replicated key-value store with etcd's API",
@@ -112,8 +118,14 @@ func (a *app) rootCommand() *cobra.Command {
   quorate status               what every node is doing`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return printVersion(a.stdout)
+			}
+			return cmd.Help()
+		},
 	}
+	root.Flags().BoolVar(&version, "version", false, "show the version of this program")
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Nodes:"}, &cobra.Group{ID: "client", Title: "Requests:"})
 	for _, command := range []*cobra.Command{a.serveCommand(), a.demoCommand()} {
 		command.GroupID = "server"
@@ -121,50 +133,58 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
-		a.leaseCommand(), a.compactCommand(), a.statusCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.alarmCommand(),
 	} {
 		command.GroupID = "client"
-		a.addClientFlags(command)
+		a.addClientFlags(command, requestTimeout)
 		root.AddCommand(command)
 	}
-	root.AddCommand(a.simCommand(), a.versionCommand())
-	explainArguments(root)
+	defrag := a.defragCommand()
+	defrag.GroupID = "client"
+	a.addClientFlags(defrag, defragTimeout)
+	root.AddCommand(defrag, a.simCommand(), a.versionCommand())
+	root.SetHelpCommand(helpCommand(root))
+	root.InitDefaultHelpCmd()
+	addCompletionCommand(root)
+	explainUsage(root)
 	return root
-}
-
-// explainArguments makes every command say what arguments it takes when it got
-// others.
-func explainArguments(command *cobra.Command) {
-	if check := command.Args; check != nil {
-		command.Args = func(cmd *cobra.Command, arguments []string) error {
-			if check(cmd, arguments) == nil {
-				return nil
-			}
-			return fmt.Errorf("it is: %s, and it got %s", cmd.UseLine(), plural(int64(len(arguments)), "argument"))
-		}
-	}
-	for _, child := range command.Commands() {
-		explainArguments(child)
-	}
 }
 
 const defaultEndpoint = "127.0.0.1:2379"
 
+// requestTimeout is how long a request may take, unless --timeout says otherwise.
+const requestTimeout = 5 * time.Second
+
 // addClientFlags gives a command, and those below it, the flags of all clients.
-func (a *app) addClientFlags(command *cobra.Command) {
-	endpoints := []string{defaultEndpoint}
-	for _, variable := range []string{"QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"} {
-		if value := a.getenv(variable); value != "" {
-			endpoints = strings.Split(value, ",")
-			break
-		}
-	}
+func (a *app) addClientFlags(command *cobra.Command, timeout time.Duration) {
+	endpoints, _ := a.defaultEndpoints()
 	flags := command.PersistentFlags()
 	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
-	flags.DurationVar(&a.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
-	flags.StringVar(&a.output, "output", "table", "form of the output: table or json")
+	flags.Duration("timeout", timeout, "how long to wait for an answer")
+	a.addOutputFlag(command)
 	flags.BoolVar(&a.hex, "hex", false, "keys and values are hexadecimal, as arguments and in the output")
+}
+
+// defaultEndpoints are those of the environment, and the variable that gives them.
+func (a *app) defaultEndpoints() (endpoints []string, variable string) {
+	for _, variable := range []string{"QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"} {
+		if value := a.getenv(variable); value != "" {
+			return strings.Split(value, ","), variable
+		}
+	}
+	return []string{defaultEndpoint}, ""
+}
+
+func (a *app) addOutputFlag(command *cobra.Command) {
+	command.PersistentFlags().StringVar(&a.output, "output", "table", "form of the output: table or json")
 	noError(command.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+func (a *app) checkOutput() error {
+	if a.output != "table" && a.output != "json" {
+		return fmt.Errorf("--output=%s: must be table or json", a.output)
+	}
+	return nil
 }
 
 // noError panics on errors that only a mistake in this program can cause.
@@ -186,9 +206,16 @@ func (a *app) getenv(name string) string {
 // command marks the point from which on errors are not about usage, and checks
 // the flags that all client commands share.
 func (a *app) command(body func(ctx context.Context, arguments []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, arguments []string) error {
-		if a.output != "table" && a.output != "json" {
-			return fmt.Errorf("--output=%s: must be table or json", a.output)
+	return func(cmd *cobra.Command, arguments []string) (err error) {
+		if a.timeout, err = cmd.Flags().GetDuration("timeout"); err != nil {
+			return err
+		}
+		a.endpointsFrom = "--endpoints"
+		if _, variable := a.defaultEndpoints(); variable != "" && !cmd.Flags().Changed("endpoints") {
+			a.endpointsFrom = variable
+		}
+		if err := a.checkOutput(); err != nil {
+			return err
 		}
 		if a.timeout <= 0 {
 			return fmt.Errorf("--timeout=%v: must be above 0", a.timeout)

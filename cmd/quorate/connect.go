@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // connect makes a client of all endpoints. It does not wait for a connection.
 func (a *app) connect() (*clientv3.Client, error) {
-	endpoints, err := cleanEndpoints(a.endpoints)
+	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return nil, err
 	}
@@ -44,24 +45,25 @@ func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, err
 }
 
 // cleanEndpoints accepts host:port and http://host:port.
-func cleanEndpoints(given []string) ([]string, error) {
+func (a *app) cleanEndpoints() ([]string, error) {
 	var endpoints []string
-	for _, text := range given {
+	for _, text := range a.endpoints {
 		text = strings.TrimSpace(text)
 		if strings.HasPrefix(text, "https://") {
-			return nil, usagef("--endpoints: %s: TLS is not there yet; use http:// or host:port", text)
+			return nil, usagef("%s: %s: TLS is not there yet; use http:// or host:port", a.endpointsFrom, text)
 		}
 		endpoint := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
 		if endpoint == "" {
 			continue
 		}
-		if _, port, err := net.SplitHostPort(endpoint); err != nil || port == "" {
-			return nil, usagef("--endpoints: %q must look like %s", text, defaultEndpoint)
+		_, port, err := net.SplitHostPort(endpoint)
+		if number, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil || number == 0 {
+			return nil, usagef("%s: %q must look like %s, and several have commas between them", a.endpointsFrom, text, defaultEndpoint)
 		}
 		endpoints = append(endpoints, endpoint)
 	}
 	if len(endpoints) == 0 {
-		return nil, usagef("--endpoints is empty")
+		return nil, usagef("%s is empty", a.endpointsFrom)
 	}
 	return endpoints, nil
 }
@@ -94,6 +96,8 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	switch {
 	case errors.As(err, &bad), errors.As(err, &missing):
 		return err
+	case ctx.Err() != nil && reads[what]:
+		return fmt.Errorf("%s: interrupted", what)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: interrupted; whether it took effect is unknown", what)
 	}
@@ -104,7 +108,7 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	case strings.Contains(message, "no leader") || strings.Contains(message, "leader changed"):
 		return &unavailableError{what + ": the cluster has no leader at the moment (" + message + "). More than half of its nodes must run and reach each other; `quorate status` shows them."}
 	case code == codes.Unavailable || code == codes.DeadlineExceeded:
-		return &unavailableError{what + ": " + a.diagnose(message)}
+		return &unavailableError{what + ": " + a.diagnose(ctx, what, message)}
 	}
 	// The prefixes name parts of etcd, which tell a person nothing.
 	return fmt.Errorf("%s: %s%s", what, strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: "), advice(message))
@@ -112,11 +116,13 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 
 // advices say what to do about refusals whose text, which is etcd's, does not.
 var advices = []struct{ part, advice string }{
-	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, forget history with `quorate compact`, " +
-		"then `etcdctl defrag` and `etcdctl alarm disarm`; reads and deletes work meanwhile"},
+	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, then run `quorate compact --latest --physical`, " +
+		"`quorate defrag` and `quorate alarm disarm`; reads and deletes work meanwhile"},
 	{"required revision has been compacted", "; history that old is forgotten, later revisions can still be read"},
 	{"required revision is a future revision", "; `quorate status` shows the present one"},
 	{"request is too large", "; the nodes' limit is --max-request-bytes"},
+	{"received message larger than max", ": the request is too large; the nodes' limit is --max-request-bytes"},
+	{"duplicate key given in txn request", "; a transaction changes each key at most once"},
 	{"too many operations", "; the nodes' limit is --max-txn-ops"},
 }
 
@@ -143,28 +149,82 @@ func codeOf(err error) (codes.Code, string) {
 	return codes.Unknown, err.Error()
 }
 
-// diagnose connects to each endpoint once more, only to say which of them can
-// be reached at all.
-func (a *app) diagnose(message string) string {
-	endpoints, err := cleanEndpoints(a.endpoints)
+// diagnose asks each endpoint once more, only to say which of them can be reached at all.
+func (a *app) diagnose(ctx context.Context, what, message string) string {
+	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return message
 	}
-	var lines []string
-	open := 0
-	for _, endpoint := range endpoints {
-		state := probe(endpoint)
-		if state == reachable {
+	lines := []string{"no answer from the cluster"}
+	nodes := askAll(ctx, endpoints, min(a.timeout, time.Second))
+	for _, n := range nodes {
+		lines = append(lines, "  "+n.Endpoint+": "+n.state())
+	}
+	return strings.Join(append(lines, a.nextStep(nodes, what, message)...), "\n")
+}
+
+// nextStep is advice after a request that nobody answered.
+func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
+	var leaderless, answering, open, foreign int
+	for _, n := range nodes {
+		switch state := n.state(); {
+		case n.Reachable && n.Role == noLeader:
+			leaderless, open = leaderless+1, open+1
+		case n.Reachable:
+			answering, open = answering+1, open+1
+		case state == notAClientPort:
+			foreign++
+		case n.open:
 			open++
 		}
-		lines = append(lines, "  "+endpoint+": "+state)
 	}
-	advice := "Is a node running there? `quorate demo` starts a cluster on this machine; --endpoints says where to look."
-	if open > 0 {
-		advice = "A node runs there and did not answer within " + a.timeout.String() + ": it may have no leader, or be overloaded. `quorate status` shows more; --timeout waits longer."
-		advice += "\nThe last error was: " + message
+	var advice []string
+	switch {
+	case leaderless > 0 && answering == 0:
+		advice = append(advice, "The cluster has no leader: more than half of its nodes must run and reach each other. `quorate status` shows them, `quorate get --serializable` reads what a node has.")
+	case open > 0:
+		advice = append(advice, "A node runs there and did not answer within "+a.timeout.String()+": it may have no leader, or be overloaded. `quorate status` shows more; --timeout waits longer.")
+	case foreign > 0:
+		return []string{"Clients connect to the addresses in --listen-client-urls of the nodes, which have port 2379 unless another was chosen; --endpoints says where to look."}
+	default:
+		return []string{"Is a node running there? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
 	}
-	return "no answer from the cluster\n" + strings.Join(lines, "\n") + "\n" + advice
+	if !reads[what] {
+		advice = append(advice, "Whether it took effect is not known: read before you repeat it.")
+	}
+	return append(advice, "The last error was: "+message)
+}
+
+// reads are the commands that change nothing.
+var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lease timetolive": true, "alarm list": true}
+
+// What an endpoint that accepts connections may turn out to be.
+const (
+	notAClientPort = "accepts connections, but is not the client port of a node"
+	silent         = "accepts connections, and does not answer"
+)
+
+// state is what can be said of a node in a few words.
+func (n *nodeStatus) state() string {
+	switch {
+	case n.Reachable && n.Role == noLeader:
+		return "answers, and knows no leader"
+	case n.Reachable:
+		return "answers, and knows a leader"
+	}
+	return n.Errors[0]
+}
+
+// unanswered says why a node that accepts connections gave no status.
+func unanswered(err error) string {
+	code, message := codeOf(err)
+	switch {
+	case strings.Contains(message, "error reading server preface"):
+		return notAClientPort
+	case code == codes.DeadlineExceeded:
+		return silent
+	}
+	return message
 }
 
 const reachable = "accepts connections"

@@ -48,6 +48,28 @@ func (f *spanFlags) span(a *app, arguments []string) (key string, options []clie
 	return key, nil, true, nil
 }
 
+// describe names the keys that span gives, for people.
+func (f *spanFlags) describe(a *app, arguments []string) string {
+	shown := make([]string, len(arguments))
+	for i, argument := range arguments {
+		shown[i] = argument // hexadecimal with --hex
+		if !a.hex {
+			shown[i] = text([]byte(argument), false)
+		}
+	}
+	switch {
+	case f.prefix && shown[0] == "", f.fromKey && shown[0] == "":
+		return "all keys"
+	case f.prefix:
+		return "all keys that begin with " + shown[0]
+	case f.fromKey:
+		return "all keys from " + shown[0] + " on"
+	case len(shown) == 2:
+		return "all keys from " + shown[0] + " on, before " + shown[1]
+	}
+	return shown[0]
+}
+
 type getFlags struct {
 	spanFlags
 	revision, limit     int64
@@ -98,6 +120,9 @@ func (a *app) get(ctx context.Context, f *getFlags, arguments []string) error {
 	if err != nil {
 		return err
 	}
+	if f.valueOnly && a.json() {
+		return usagef("--value-only prints values as they are, which is not --output=json: give one of them")
+	}
 	more, err := f.options()
 	if err != nil {
 		return err
@@ -133,10 +158,10 @@ func (f *getFlags) options() ([]clientv3.OpOption, error) {
 		return nil, usagef("--sort-by=%s: must be key, version, create, mod or value", f.sortBy)
 	case !knownOrder:
 		return nil, usagef("--order=%s: must be ascend or descend", f.order)
-	case f.revision < 0 || f.limit < 0:
-		return nil, usagef("--rev and --limit must not be negative")
-	case f.keysOnly && f.valueOnly:
-		return nil, usagef("--keys-only and --value-only leave nothing to print")
+	case min(f.revision, f.limit, f.minMod, f.maxMod, f.minCreate, f.maxCreate) < 0:
+		return nil, usagef("--limit and revisions must not be negative")
+	case f.valueOnly && (f.keysOnly || f.countOnly):
+		return nil, usagef("--value-only goes neither with --keys-only nor with --count-only: there would be nothing to print")
 	}
 	options := []clientv3.OpOption{
 		clientv3.WithRev(f.revision), clientv3.WithLimit(f.limit),

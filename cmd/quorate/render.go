@@ -76,7 +76,7 @@ func (a *app) fromArgument(argument string) (string, error) {
 	}
 	decoded, err := hex.DecodeString(argument)
 	if err != nil {
-		return "", usagef("%q is not hexadecimal, which --hex demands", argument)
+		return "", usagef("%q is not hexadecimal, which --hex demands: two digits a byte", argument)
 	}
 	return string(decoded), nil
 }

@@ -19,7 +19,7 @@ import (
 const closeTimeout = 5 * time.Second
 
 func (a *app) serveCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "serve [--FLAG=VALUE...]",
 		Short: "Run one node of a cluster, with etcd's flags",
 		Long: `Runs one node until it gets SIGINT or SIGTERM. The flags are etcd's; under a program
@@ -40,6 +40,9 @@ name or link "etcd" this is the only command. The log goes to standard error; it
 			return a.serve(cmd, arguments)
 		},
 	}
+	// `quorate help serve` is to say what `quorate serve --help` says; the library knows none of the flags.
+	command.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _ = printServeHelp(cmd, a.stdout) })
+	return command
 }
 
 func completeServeFlags(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

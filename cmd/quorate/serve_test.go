@@ -185,6 +185,11 @@ func TestCloseThatHangs(t *testing.T) {
 }
 
 func TestServeHelpAndVersion(t *testing.T) {
+	flag, _, _ := invoke(t, nil, "", "serve", "--help")
+	topic, _, code := invoke(t, nil, "", "help", "serve")
+	if code != exitOK || topic != flag || !strings.Contains(topic, "--data-dir") {
+		t.Errorf("help serve: exit %d\n%s", code, topic)
+	}
 	for _, c := range []struct {
 		arguments []string
 		asEtcd    bool

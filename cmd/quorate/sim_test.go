@@ -185,7 +185,7 @@ func TestSimUsage(t *testing.T) {
 		"--seed 1 --minimise-runs 0":       "must be above 0",
 		"--seed 1 --engine pebble":         "this engine is not possible",
 		"--seeds 1..2 --engine pebble":     "this engine is not possible",
-		"5":                                "1 argument",
+		"5":                                `it takes no argument, and it got "5"`,
 	} {
 		stdout, stderr, code := simulate(t, strings.Fields(arguments)...)
 		if code != exitUsage || !strings.Contains(stderr, message) || stdout != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,10 +22,13 @@ const protocolHeader = "quorate-protocol"
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show what every node is doing",
+		Use: "status",
+		// etcdctl's commands with the same purpose.
+		SuggestFor: []string{"endpoint", "member", "health"},
+		Short:      "Show what every node is doing",
 		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
-itself sees it. A node that does not answer is shown as such.`,
+itself sees it. A node that does not answer is shown as such. The exit code is 3 when no
+node answers, or none of them knows a leader.`,
 		Example: "  quorate status\n  quorate status --endpoints 10.0.0.1:2379 --output json",
 		Args:    cobra.NoArgs,
 		RunE:    a.command(func(ctx context.Context, _ []string) error { return a.status(ctx) }),
@@ -49,27 +53,53 @@ type nodeStatus struct {
 	Quota     int64    `json:"quota,omitempty"`
 	Errors    []string `json:"errors,omitempty"`
 
+	open    bool // accepts connections
 	id      uint64
 	members []*pb.Member // the cluster as this node knows it; nil when it did not say
 }
 
 func (a *app) status(ctx context.Context) error {
-	endpoints, err := cleanEndpoints(a.endpoints)
-	if err != nil {
+	nodes, err := a.allNodes(ctx, a.timeout)
+	switch {
+	case err != nil:
 		return err
+	case ctx.Err() != nil:
+		return errors.New("status: interrupted")
 	}
-	nodes := askAll(ctx, endpoints, a.timeout)
-	// The nodes that were asked know of others, whose addresses nobody gave.
-	unasked, names := otherNodes(nodes)
-	nodes = append(nodes, askAll(ctx, unasked, a.timeout)...)
-	nodes = mergeNodes(nodes, names)
 	if err := a.printStatus(nodes); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable }) {
-		return &unavailableError{"status: no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
+	if !anyReachable(nodes) {
+		return nobodyAnswered("status")
+	}
+	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable && n.Role != noLeader }) {
+		return &unavailableError{"status: no node that answered knows a leader. More than half of the nodes must run and reach each other."}
 	}
 	return nil
+}
+
+func anyReachable(nodes []*nodeStatus) bool {
+	return slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable })
+}
+
+func nobodyAnswered(command string) error {
+	return &unavailableError{command + ": no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
+}
+
+// noLeader is the role of a node that knows no leader.
+const noLeader = "no leader"
+
+// allNodes asks every node of the cluster for its state.
+func (a *app) allNodes(ctx context.Context, timeout time.Duration) ([]*nodeStatus, error) {
+	endpoints, err := a.cleanEndpoints()
+	if err != nil {
+		return nil, err
+	}
+	nodes := askAll(ctx, endpoints, timeout)
+	// The nodes that were asked know of others, whose addresses nobody gave.
+	unasked, names := otherNodes(nodes)
+	nodes = append(nodes, askAll(ctx, unasked, timeout)...)
+	return mergeNodes(nodes, names), nil
 }
 
 func askAll(ctx context.Context, endpoints []string, timeout time.Duration) []*nodeStatus {
@@ -90,6 +120,7 @@ func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatu
 		n.Errors = []string{state}
 		return n
 	}
+	n.open = true
 	client, err := newClient([]string{endpoint}, timeout)
 	if err != nil {
 		n.Errors = []string{err.Error()}
@@ -101,8 +132,7 @@ func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatu
 	var header metadata.MD
 	response, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
 	if err != nil {
-		_, message := codeOf(err)
-		n.Errors = []string{message}
+		n.Errors = []string{unanswered(err)}
 		return n
 	}
 	n.fill(response, header)
@@ -129,7 +159,7 @@ func (n *nodeStatus) fill(response *pb.StatusResponse, header metadata.MD) {
 	n.Protocol = strings.Join(header.Get(protocolHeader), ",")
 	switch {
 	case response.Leader == 0:
-		n.Role = "no leader"
+		n.Role = noLeader
 	case response.Leader == n.id:
 		n.Role = "leader"
 	case response.IsLearner:
@@ -224,9 +254,9 @@ func (a *app) printStatus(nodes []*nodeStatus) error {
 }
 
 func (n *nodeStatus) row() []string {
-	errors := strings.Join(n.Errors, "; ")
+	remarks := strings.Join(n.Errors, "; ")
 	if !n.Reachable {
-		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", errors}
+		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", remarks}
 	}
 	quota := "none"
 	if n.Quota > 0 {
@@ -235,7 +265,7 @@ func (n *nodeStatus) row() []string {
 	return []string{
 		orDash(n.Name), n.ID, n.Endpoint, n.Role, orDash(n.Protocol),
 		fmt.Sprint(n.Term), fmt.Sprint(n.Applied), fmt.Sprint(n.Revision),
-		byteSize(n.Size), byteSize(n.InUse), quota, errors,
+		byteSize(n.Size), byteSize(n.InUse), quota, remarks,
 	}
 }
 

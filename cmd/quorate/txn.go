@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,8 +40,11 @@ func (a *app) txn(ctx context.Context, arguments []string) error {
 	case isTerminal(a.stdin):
 		prompt = a.txnPrompt()
 	}
-	t, err := a.readTxn(ctx, input, prompt)
-	if err != nil {
+	t, err := untilInterrupted(ctx, func() (*txnText, error) { return parseTxn(input, a.hex, prompt) })
+	switch {
+	case errors.Is(err, errInterruptedInput):
+		return fmt.Errorf("txn: %w", err)
+	case err != nil:
 		return err
 	}
 	return a.request(ctx, "txn", func(ctx context.Context, client *clientv3.Client) error {
@@ -54,42 +56,10 @@ func (a *app) txn(ctx context.Context, arguments []string) error {
 	})
 }
 
-// readTxn gives up when the context ends: reading a terminal cannot be cancelled.
-func (a *app) readTxn(ctx context.Context, input io.Reader, prompt func(string)) (*txnText, error) {
-	type result struct {
-		t   *txnText
-		err error
-	}
-	read := make(chan result, 1)
-	go func() {
-		t, err := parseTxn(input, a.hex, prompt)
-		read <- result{t, err}
-	}()
-	select {
-	case r := <-read:
-		return r.t, r.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("interrupted; nothing was sent")
-	}
-}
-
 // txnPrompt asks a person for lines.
 func (a *app) txnPrompt() func(section string) {
 	fmt.Fprintln(a.stderr, `Conditions after "if", operations after "then" and "else", "commit" at the end; --help shows the syntax.`)
 	return func(section string) { fmt.Fprintf(a.stderr, "%s> ", section) }
-}
-
-func isTerminal(r io.Reader) bool {
-	file, isFile := r.(*os.File)
-	if !isFile {
-		return false
-	}
-	info, err := file.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	nothing, err := os.Stat(os.DevNull) // a character device, too
-	return err != nil || !os.SameFile(info, nothing)
 }
 
 type txnJSON struct {

@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -114,7 +114,7 @@ func (t *txnText) line(line string) error {
 
 // condition reads TARGET ( [prefix] KEY ) RELATION OPERAND.
 func (t *txnText) condition(words []word) (clientv3.Cmp, error) {
-	const shape = "a condition looks like value(KEY) = VALUE or version(prefix KEY) > 0"
+	const shape = "a condition looks like value(KEY) = VALUE or version(prefix KEY) > 0; each has a line, or an argument, of its own"
 	if len(words) < 6 || !words[1].is("(") {
 		return clientv3.Cmp{}, fmt.Errorf("%s", shape)
 	}
@@ -124,7 +124,7 @@ func (t *txnText) condition(words []word) (clientv3.Cmp, error) {
 		inner = words[3:]
 	}
 	if len(inner) != 4 || !inner[1].is(")") || !inner[2].relation() || inner[0].mark || inner[3].mark {
-		return clientv3.Cmp{}, fmt.Errorf("%s; a word with spaces or signs in it needs double quotes", shape)
+		return clientv3.Cmp{}, fmt.Errorf("%s. A word with spaces or signs in it needs double quotes", shape)
 	}
 	key, err := t.bytes(inner[0])
 	if err != nil {
@@ -238,9 +238,12 @@ type word struct {
 
 func (w word) is(text string) bool { return !w.quoted && w.text == text }
 
-func (w word) relation() bool {
-	return w.mark && (w.text == "=" || w.text == "!=" || w.text == "<" || w.text == ">")
-}
+func (w word) relation() bool { return w.mark && slices.Contains(relations, w.text) }
+
+// relations are the signs of comparison, which relationSigns are made of.
+var relations = []string{"=", "!=", "<", ">"}
+
+const relationSigns = "=!<>"
 
 // splitWords cuts a line into words, quoted words, parentheses and relations.
 func splitWords(line string) ([]word, error) {
@@ -262,17 +265,18 @@ func splitWords(line string) ([]word, error) {
 				return nil, fmt.Errorf("%s is not a quoted word: %w", quoted, err)
 			}
 			words, size = append(words, word{text: plain, quoted: true}), len(quoted)
-		case strings.HasPrefix(line, "!="):
-			words, size = append(words, word{text: "!=", mark: true}), 2
-		case strings.ContainsRune("()=<>", rune(line[0])):
+		case strings.ContainsRune("()", rune(line[0])):
 			words, size = append(words, word{text: line[:1], mark: true}), 1
+		case strings.ContainsRune(relationSigns, rune(line[0])):
+			// As many as stand together: == and >= are one mistake, not two signs.
+			size = len(line) - len(strings.TrimLeft(line, relationSigns))
+			if !slices.Contains(relations, line[:size]) {
+				return nil, fmt.Errorf("%q is no sign of comparison; there are %s. A word with such signs in it needs double quotes", line[:size], strings.Join(relations, " "))
+			}
+			words = append(words, word{text: line[:size], mark: true})
 		default:
 			if size = strings.IndexAny(line, " \t\r()=!<>\"#"); size < 0 {
 				size = len(line)
-			}
-			if size == 0 { // a lone "!"
-				_, size = utf8.DecodeRuneInString(line)
-				return nil, fmt.Errorf("%q has no meaning here; put it in double quotes", line[:size])
 			}
 			words = append(words, word{text: line[:size]})
 		}

@@ -23,7 +23,8 @@ func (a *app) watchCommand() *cobra.Command {
 		Short: "Show changes as they happen",
 		Long: `Shows every change of KEY, or of all keys from KEY on and before END, or of all that
 begin with KEY, a line each: revision, what happened, key and value. It goes on
-through restarts and leader changes until Ctrl-C.`,
+through restarts and leader changes until Ctrl-C. Standard error says what is watched,
+and from which revision on, once a node has confirmed it.`,
 		Example: `  quorate watch greeting
   quorate watch app/ --prefix --prev
   quorate watch app/ --prefix --rev 100       # all changes from revision 100 on
@@ -65,12 +66,12 @@ func (a *app) watch(ctx context.Context, f *watchFlags, arguments []string) erro
 	// Watch returns only once a stream is open.
 	opened := make(chan clientv3.WatchChan, 1)
 	go func() { opened <- client.Watch(clientv3.WithRequireLeader(ctx), key, options...) }()
-	return a.follow(ctx, f, opened)
+	return a.follow(ctx, f, f.describe(a, arguments), opened)
 }
 
 // follow prints responses until the context ends. The node confirms a watch at
 // once; if it does not within the timeout, nobody serves it.
-func (a *app) follow(ctx context.Context, f *watchFlags, opened <-chan clientv3.WatchChan) error {
+func (a *app) follow(ctx context.Context, f *watchFlags, what string, opened <-chan clientv3.WatchChan) error {
 	confirmation := time.NewTimer(a.timeout)
 	defer confirmation.Stop()
 	shown := int64(0)
@@ -94,12 +95,24 @@ func (a *app) follow(ctx context.Context, f *watchFlags, opened <-chan clientv3.
 				return a.explain(ctx, "watch", response.Err())
 			}
 			confirmation.Stop()
+			if response.Created {
+				a.announce(f, what, response.Header.Revision)
+			}
 			done, err := a.printWatch(f, &response, &shown)
 			if done || err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// announce says that the watch stands, so that whoever sees nothing knows why. It is no part of the output.
+func (a *app) announce(f *watchFlags, what string, revision int64) {
+	from := f.revision
+	if from == 0 {
+		from = revision + 1
+	}
+	fmt.Fprintf(a.stderr, "watching from revision %d on: %s\n", from, what)
 }
 
 type eventJSON struct {

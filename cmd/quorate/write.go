@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -22,9 +21,12 @@ func (a *app) putCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "put KEY [VALUE]",
 		Short: "Write a key",
-		Long:  "Writes KEY. Without VALUE, the value is everything on standard input.",
+		Long: `Writes KEY. Without VALUE, the value is everything on standard input, which must not be
+empty. An argument that begins with a dash comes after two dashes.`,
 		Example: `  quorate put greeting hello
   quorate put app/config < config
+  quorate put nothing ''                   # an empty value
+  quorate put -- balance -5
   quorate put session/42 alice --lease 694d9a5b3c1f0e02
   quorate put --hex 00ff 0102`,
 		Args: cobra.RangeArgs(1, 2),
@@ -39,11 +41,11 @@ func (a *app) putCommand() *cobra.Command {
 }
 
 func (a *app) put(ctx context.Context, f *putFlags, arguments []string) error {
-	key, value, err := a.keyAndValue(f, arguments)
+	options, err := f.options()
 	if err != nil {
 		return err
 	}
-	options, err := f.options()
+	key, value, err := a.keyAndValue(ctx, f, arguments)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (a *app) put(ctx context.Context, f *putFlags, arguments []string) error {
 	})
 }
 
-func (a *app) keyAndValue(f *putFlags, arguments []string) (key, value string, err error) {
+func (a *app) keyAndValue(ctx context.Context, f *putFlags, arguments []string) (key, value string, err error) {
 	decoded, err := a.fromArguments(arguments)
 	if err != nil {
 		return "", "", err
@@ -71,11 +73,7 @@ func (a *app) keyAndValue(f *putFlags, arguments []string) (key, value string, e
 	case len(decoded) == 2:
 		return decoded[0], decoded[1], nil
 	}
-	content, err := io.ReadAll(a.stdin)
-	if err != nil {
-		return "", "", fmt.Errorf("read the value from standard input: %w", err)
-	}
-	value, err = a.fromArgument(string(content))
+	value, err = a.inputValue(ctx)
 	return decoded[0], value, err
 }
 
@@ -192,42 +190,4 @@ func (a *app) printDelete(revision, deleted int64, previous []*mvccpb.KeyValue) 
 		rows = append(rows, []string{text(keyValue.Key, a.hex), value, fmt.Sprint(keyValue.ModRevision)})
 	}
 	return table(a.stdout, []string{"KEY", "VALUE", "REVISION"}, rows)
-}
-
-func (a *app) compactCommand() *cobra.Command {
-	physical := false
-	command := &cobra.Command{
-		Use:   "compact REVISION",
-		Short: "Forget history before a revision",
-		Long: `Forgets what keys were before REVISION: reads at older revisions, and watches
-that begin there, are refused from then on. What keys are now is not touched.`,
-		Example: `  quorate compact 1200`,
-		Args:    cobra.ExactArgs(1),
-		RunE:    a.command(func(ctx context.Context, arguments []string) error { return a.compact(ctx, arguments[0], physical) }),
-	}
-	command.Flags().BoolVar(&physical, "physical", false, "answer only when the leader has deleted the rows")
-	return command
-}
-
-func (a *app) compact(ctx context.Context, argument string, physical bool) error {
-	revision, err := strconv.ParseInt(argument, 10, 64)
-	if err != nil || revision < 1 {
-		return usagef("%q is not a revision: a whole number from 1 on", argument)
-	}
-	var options []clientv3.CompactOption
-	if physical {
-		options = append(options, clientv3.WithCompactPhysical())
-	}
-	return a.request(ctx, "compact", func(ctx context.Context, client *clientv3.Client) error {
-		if _, err := client.Compact(ctx, revision, options...); err != nil {
-			return err
-		}
-		if a.json() {
-			return writeJSON(a.stdout, struct {
-				Compacted int64 `json:"compacted"`
-			}{revision})
-		}
-		_, err := fmt.Fprintf(a.stdout, "history before revision %d is forgotten\n", revision)
-		return err
-	})
 }

@@ -74,6 +74,7 @@ var verbs = map[string]func(*scenario, *datadriven.TestData) (string, error){
 	"drop":        flightVerb(func(c *Cluster, e *envelope) { c.lose(e) }),
 	"duplicate":   flightVerb(func(c *Cluster, e *envelope) { c.network.flight = append(c.network.flight, e, e) }),
 	"copy":        (*scenario).copy,
+	"forge":       (*scenario).forge,
 	"raise":       (*scenario).raise,
 	"reorder":     (*scenario).reorder,
 	"stabilize":   func(s *scenario, _ *datadriven.TestData) (string, error) { s.cluster.stabilize(); return "", nil },

@@ -107,6 +107,10 @@ func (c *core) validate(m *consensus.Message) error {
 	case (m.Snapshot != nil) != (m.Kind == KindSnapshot):
 		return invalid(m, "only a snapshot message carries a snapshot")
 	}
+	known := consensus.Known{Term: c.highestSeen, Last: max(c.decided, c.window.last())}
+	if err := known.Judge(m); err != nil {
+		return fmt.Errorf("%w: kind %d from replica %d: %w", ErrInvalidMessage, m.Kind, m.From, err)
+	}
 	switch m.Kind {
 	case KindPrepare:
 		if m.Context > prepareExtend {
@@ -151,6 +155,8 @@ func (c *core) validateRecords(m *consensus.Message) error {
 			return invalid(m, "entry %d follows entry %d", e.Index, before)
 		case e.Term == 0 || ballot > m.Term && m.Kind == KindPromise:
 			return invalid(m, "entry %d of term %d under ballot %d", e.Index, e.Term, ballot)
+		case ballot > max(c.highestSeen, m.Term)+consensus.MaxStep:
+			return fmt.Errorf("%w: entry %d under ballot %d: %w", ErrInvalidMessage, e.Index, ballot, consensus.ErrAbsurd)
 		case m.Kind == KindAccept && (m.Entries[i].Kind&underLaterBallot != 0 || e.Term > m.Term):
 			return invalid(m, "entry %d of term %d", e.Index, e.Term)
 		case m.Kind == KindLearned && e.Index != before+1:

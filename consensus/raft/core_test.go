@@ -190,6 +190,7 @@ func TestClasses(t *testing.T) {
 		}
 	}
 	core, log = member(t, three)
+	step(t, core, consensus.Message{From: 2, To: 1, Kind: raft.KindHeartbeat, Term: 2}) // only a leader hands over
 	step(t, core, consensus.Message{From: 2, To: 1, Kind: raft.KindTimeoutNow, Term: 2})
 	votes := 0
 	for _, m := range drain(t, core, log) {

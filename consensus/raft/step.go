@@ -76,6 +76,15 @@ func (c *core) validate(m *consensus.Message) error {
 	case (m.Snapshot != nil) != (m.Kind == KindSnapshot):
 		return invalid(m, "only a snapshot message carries a snapshot")
 	}
+	if err := (consensus.Known{Term: c.hard.Term, Last: c.last}).Judge(m); err != nil {
+		return fmt.Errorf("%w: kind %d from replica %d: %w", ErrInvalidMessage, m.Kind, m.From, err)
+	}
+	switch m.Kind {
+	case KindAppend, KindSnapshot, KindHeartbeat, KindTimeoutNow:
+		if err := c.validateLeader(m); err != nil {
+			return err
+		}
+	}
 	switch m.Kind {
 	case KindAppend:
 		return validateEntries(m)
@@ -85,6 +94,18 @@ func (c *core) validate(m *consensus.Message) error {
 		return c.validateHeartbeat(m)
 	case KindAppendResponse, KindHeartbeatResponse:
 		return c.validateResponse(m)
+	}
+	return nil
+}
+
+// validateLeader checks that what only leaders send comes from the leader, as far as that is known: a term has one. A hand-over is for who follows
+// the leader now, so there it must be known.
+func (c *core) validateLeader(m *consensus.Message) error {
+	if known := &c.reported; known.Term == m.Term && known.Leader != 0 && known.Leader != m.From {
+		return invalid(m, "replica %d leads", known.Leader)
+	}
+	if m.Kind == KindTimeoutNow && m.Term >= c.term() && (m.Term > c.term() || consensus.ReplicaID(c.state().Lead) != m.From) {
+		return invalid(m, "this replica does not follow it")
 	}
 	return nil
 }
@@ -148,9 +169,9 @@ func (c *core) validateSnapshot(m *consensus.Message) error {
 }
 
 // validateHeartbeat checks that what the leader declares committed is in the own log. A leader
-// declares only what this replica once acknowledged, so otherwise entries were lost here.
+// declares only what this replica once acknowledged, so otherwise entries were lost here. What was a leader in an earlier term declares nothing.
 func (c *core) validateHeartbeat(m *consensus.Message) error {
-	if m.Commit <= c.floor {
+	if m.Commit <= c.floor || m.Term < c.term() {
 		return nil
 	}
 	c.collectAhead()
@@ -169,6 +190,8 @@ func (c *core) validateResponse(m *consensus.Message) error {
 	switch {
 	case m.Index > c.last:
 		return invalid(m, "entry %d is acknowledged, the log ends at %d", m.Index, c.last)
+	case m.Commit > c.last:
+		return invalid(m, "entry %d is said to be committed, the log ends at %d", m.Commit, c.last)
 	case m.Hint > m.Index:
 		return invalid(m, "entry %d is refused with a hint at entry %d", m.Index, m.Hint)
 	case m.Kind == KindHeartbeatResponse && m.Context > c.lead.readsIssued:

@@ -56,8 +56,8 @@ func FuzzNode(f *testing.F) {
 	f.Add(AppendResponse(nil, &kv.Response{Kind: kv.KindPut, Revision: 4, Put: &kv.PutResponse{Prev: &kv.KeyValue{Key: []byte("k")}}}))
 	f.Add(AppendError(nil, kv.ErrCompacted, Hints{Compacted: 4}))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if r, err := DecodeRequest(in); err == nil {
-			if _, err := DecodeRequest(AppendRequest(nil, r)); err != nil {
+		if r, err := DecodeRequest(in, Limits{}); err == nil {
+			if _, err := DecodeRequest(AppendRequest(nil, r), Limits{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -21,8 +21,8 @@ func AppendRequest(dst []byte, r *kv.Request) []byte {
 }
 
 // DecodeRequest reads what AppendRequest wrote; all of in belongs to it. Keys and
-// values alias in. The number of operations in a transaction was limited where the request entered.
-func DecodeRequest(in []byte) (*kv.Request, error) {
+// values alias in.
+func DecodeRequest(in []byte, limits Limits) (*kv.Request, error) {
 	if len(in) == 0 {
 		return nil, ErrMalformed
 	}
@@ -31,7 +31,7 @@ func DecodeRequest(in []byte) (*kv.Request, error) {
 	if c.bad {
 		return nil, ErrMalformed
 	}
-	r, err := DecodeBody(kv.Kind(in[0]), in[c.at:], Limits{})
+	r, err := DecodeBody(kv.Kind(in[0]), in[c.at:], limits)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func checkRequest(t *testing.T, kind kv.Kind, in []byte) {
 		t.Fatalf("kind %d: decoded %+v, want %+v, from %x", kind, got, expected, in)
 	}
 	got.Principal = "someone"
-	again, err := DecodeRequest(AppendRequest([]byte("prefix"), got)[len("prefix"):])
+	again, err := DecodeRequest(AppendRequest([]byte("prefix"), got)[len("prefix"):], Limits{})
 	if err != nil || !reflect.DeepEqual(again, got) {
 		t.Fatalf("kind %d: round trip gives %+v, %v; want %+v", kind, again, err, got)
 	}
@@ -285,7 +285,7 @@ func TestErrorsTravel(t *testing.T) {
 
 func TestUnknownKinds(t *testing.T) {
 	for _, kind := range []byte{0, byte(kv.KindPublishNode) + 1, 255} {
-		if _, err := DecodeRequest([]byte{kind, 0}); !errors.Is(err, ErrUnknownKind) {
+		if _, err := DecodeRequest([]byte{kind, 0}, Limits{}); !errors.Is(err, ErrUnknownKind) {
 			t.Fatalf("request kind %d: %v", kind, err)
 		}
 		if _, err := DecodeResponse([]byte{kind}); !errors.Is(err, ErrUnknownKind) {

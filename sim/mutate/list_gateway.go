@@ -51,7 +51,7 @@ var gatewayMutations = []Mutation{
 	},
 	{
 		Name: "gateway/stale-leader-tells-ttl", Breaks: "a deposed leader answers what is left of a lease",
-		File: "gateway/peer.go", Verdicts: noticed, Seeds: 300,
+		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 300,
 		Old: "\tif g.shard.LeaseValid() {\n\t\tresp, err := g.shard.Read(req)\n\t\tif g.shard.LeaseValid() {\n",
 		New: "\tif g.shard.IsLeader() {\n\t\tresp, err := g.shard.Read(req)\n\t\tif g.shard.IsLeader() {\n",
 	},

@@ -27,8 +27,8 @@ var repairMutations = []Mutation{
 		File: "replica/placement.go", Verdicts: noticed, Seeds: 500,
 		// Both ways are cut: whoever refuses a message of a replaced replica tells it, and that replica asks when the leader has a message for its
 		// successor, as it soon has.
-		Old: "\tnewest := r.newest(m.from)\n\tswitch {\n",
-		New: "\tnewest := r.newest(m.from)\n\tif from < newest || from == newest && m.message.To > r.self {\n\t\treturn fmt.Errorf(\"refused\")\n\t}\n\tswitch {\n",
+		Old: "\t\tnewest = from\n\t}\n\tswitch {\n",
+		New: "\t\tnewest = from\n\t}\n\tif from < newest || from == newest && m.message.To > r.self {\n\t\treturn fmt.Errorf(\"refused\")\n\t}\n\tswitch {\n",
 	},
 	{
 		Name: "repair/change-not-flushed", Breaks: "a change of membership is not made durable at once",

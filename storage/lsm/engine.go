@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,9 @@ func (e *Engine) open() error {
 		return fmt.Errorf("lsm: lock the state's directory %s: %w; probably another process uses it", dir, err)
 	}
 	e.pebble.Lock = lock
+	if err := e.lookAtFiles(); err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	db, err := openPebble(dir, e.failure, e.pebble)
 	if err == nil && e.failure.err() != nil {
 		close(e.failure.closing)
@@ -110,8 +114,47 @@ func describeOpen(dir string, err error) error {
 		return fmt.Errorf("lsm: the state in %s was written by a newer version of the program: %w; use that version", dir, err)
 	case errors.Is(err, pebble.ErrDBDoesNotExist):
 		return fmt.Errorf("lsm: there is no state in %s: %w", dir, err)
+	case errors.Is(err, pebble.ErrDBNotPristine): // the version of its format is gone
+		return corrupt(dir, fmt.Errorf("there are files but no marker.format-version: %w", err))
+	case strings.Contains(err.Error(), "object size mismatch"): // a table is shorter than the manifest says; Pebble does not call it corruption
+		return corrupt(dir, err)
 	}
 	return describe(dir, err)
+}
+
+// lookAtFiles tells damage from a creation that was interrupted, which has no tables. Tables without the file that names the manifest are damage: Pebble would
+// take the directory for a new one, and delete them. A name of a manifest that is not there, without tables, is what a crash may leave of the first
+// start: it is removed, and Pebble begins anew.
+func (e *Engine) lookAtFiles() error {
+	fs, dir := e.options.FS, e.options.Dir
+	names, err := fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("lsm: list the state in %s: %w", dir, err)
+	}
+	tables, dangling, named := 0, []string(nil), false
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			tables++
+		}
+		if rest, marker := strings.CutPrefix(name, "marker.manifest."); marker {
+			_, manifest, _ := strings.Cut(rest, ".")
+			if named = named || slices.Contains(names, manifest); !slices.Contains(names, manifest) {
+				dangling = append(dangling, name)
+			}
+		}
+	}
+	switch {
+	case tables > 0 && !named && len(dangling) == 0:
+		return corrupt(dir, fmt.Errorf("there are %d tables but no marker.manifest, which says what is in them", tables))
+	case tables > 0 || named || e.options.ReadOnly:
+		return nil
+	}
+	for _, name := range dangling {
+		if err := fs.Remove(fs.PathJoin(dir, name)); err != nil {
+			return fmt.Errorf("lsm: remove what an interrupted first start left in %s: %w", dir, err)
+		}
+	}
+	return nil
 }
 
 // err is what every call checks first.

@@ -146,7 +146,42 @@ func TestLargeBatches(t *testing.T) {
 		b.Close()
 	}
 	storagetest.CheckReader(t, e, model)
-	e.Reclaim()
+	e.Reclaim(func(error) {})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReclaimIsDoneWhenItIsSeen: when Reclaim says that it is done, the figures show it.
+func TestReclaimIsDoneWhenItIsSeen(t *testing.T) {
+	fs := vfs.NewMem()
+	e := mustOpen(t, tiny(fs, "db"))
+	random := rand.New(rand.NewPCG(1, 1))
+	value := make([]byte, 4096)
+	for i := range 500 {
+		for j := range value {
+			value[j] = byte(random.Uint32())
+		}
+		set(t, e, fmt.Sprintf("%06d", i), value)
+	}
+	if err := storagetest.Flush(e); err != nil {
+		t.Fatal(err)
+	}
+	full := e.Metrics().DiskBytes
+	b := e.NewBatch()
+	b.DeleteRange([]byte("0"), []byte("1"))
+	if err := e.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	done := make(chan error, 1)
+	e.Reclaim(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if left := e.Metrics().DiskBytes; full < 2_000_000 || left > full/10 {
+		t.Errorf("%d of %d bytes are left of what was deleted", left, full)
+	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -190,4 +225,48 @@ func TestCorruptTable(t *testing.T) {
 	t.Log(err)
 	_ = it.Close()
 	_ = e.Close()
+}
+
+// TestInterruptedCreation: whichever of its first files a crash leaves of the first start, the next one begins anew. With tables beside it the same is damage.
+func TestInterruptedCreation(t *testing.T) {
+	first := vfs.NewMem()
+	if err := mustOpen(t, tiny(first, "db")).Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := first.List("db")
+	if err != nil || len(names) < 4 {
+		t.Fatal(names, err)
+	}
+	for subset := range 1 << len(names) {
+		fs := vfs.NewMem()
+		if err := fs.MkdirAll("db", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for i, name := range names {
+			if subset>>i&1 == 1 {
+				left = append(left, name)
+				if err := vfs.CopyAcrossFS(first, "db/"+name, fs, "db/"+name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		e, err := Open(tiny(fs, "db"))
+		if err != nil {
+			t.Errorf("with %v: %v", left, err)
+			continue
+		}
+		set(t, e, "a", []byte("1"))
+		if err := storagetest.Flush(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e = mustOpen(t, tiny(fs, "db"))
+		storagetest.CheckReader(t, e, storagetest.EngineModel{"a": "1"})
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

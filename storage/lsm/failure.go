@@ -54,9 +54,9 @@ func describe(dir string, err error) error {
 	case errors.Is(err, storage.ErrUnusable) || errors.Is(err, storage.ErrClosed) || errors.Is(err, storage.ErrCorrupt):
 		return err
 	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("%w: the state in %s: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
+		return corrupt(dir, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: the state in %s: a file is missing: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
+		return corrupt(dir, fmt.Errorf("a file is missing: %w", err))
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%w: the disk of the state in %s is full: %w; free space and restart the node", storage.ErrUnusable, dir, err)
 	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
@@ -66,6 +66,11 @@ func describe(dir string, err error) error {
 	default:
 		return fmt.Errorf("%w: the state in %s: %w; check the disk and restart the node", storage.ErrUnusable, dir, err)
 	}
+}
+
+// corrupt says that what is in the directory is not what was written.
+func corrupt(dir string, err error) error {
+	return fmt.Errorf("%w: the state in %s: %w; see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, dir, oneLine{err})
 }
 
 // oneLine leaves out what Pebble's errors carry for machines, in further lines.

@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/quoratedb/quorate/storage"
 )
@@ -30,7 +28,7 @@ func (e *Engine) Ingest(ctx context.Context, files []string, spans []storage.Spa
 	if err := e.err(); err != nil {
 		return err
 	}
-	covered, err := e.inspectAll(ctx, files, spans)
+	covered, err := e.inspectAll(ctx, files, spans, nil)
 	if err != nil {
 		return err
 	}
@@ -115,98 +113,6 @@ func (e *Engine) onlySpans(spans []storage.Span) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// inspectAll checks the files and returns what they speak for, in order.
-func (e *Engine) inspectAll(ctx context.Context, files []string, spans []storage.Span) ([]storage.Span, error) {
-	var covered []storage.Span
-	for _, name := range files {
-		of, err := e.inspect(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("lsm: ingest: file %s: %w", name, err)
-		}
-		for _, beyond := range subtract(of, spans) {
-			return nil, fmt.Errorf("lsm: ingest: file %s replaces [%x, %x), which is outside of the spans to replace", name, beyond.Lower, beyond.Upper)
-		}
-		covered = append(covered, of...)
-	}
-	slices.SortFunc(covered, func(a, b storage.Span) int { return bytes.Compare(a.Lower, b.Lower) })
-	return covered, storage.ValidateSpans(covered)
-}
-
-// inspect makes one file durable, verifies its checksums, and returns what it speaks for.
-func (e *Engine) inspect(ctx context.Context, name string) (covered []storage.Span, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	file, err := e.options.FS.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return nil, err
-	}
-	if err := file.Sync(); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	readable, err := sstable.NewSimpleReadable(file)
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	table, err := sstable.NewReader(ctx, readable, e.pebble.MakeReaderOptions())
-	if err != nil {
-		return nil, badTable(errors.Join(err, readable.Close()))
-	}
-	defer func() { err = errors.Join(err, table.Close()) }()
-	if err := table.ValidateBlockChecksums(); err != nil {
-		return nil, badTable(err)
-	}
-	if covered, err = tombstonesOf(ctx, table); err != nil {
-		return nil, badTable(err)
-	}
-	return covered, pointsWithin(table, covered)
-}
-
-func badTable(err error) error {
-	return fmt.Errorf("%w: %w; transfer it again", storage.ErrCorrupt, err)
-}
-
-// tombstonesOf returns the range tombstones of a table, adjacent ones merged.
-func tombstonesOf(ctx context.Context, table *sstable.Reader) ([]storage.Span, error) {
-	it, err := table.NewRawRangeDelIter(ctx, sstable.NoFragmentTransforms, sstable.NoReadEnv)
-	if err != nil || it == nil {
-		return nil, err
-	}
-	defer it.Close()
-	var spans []storage.Span
-	span, err := it.First()
-	for ; span != nil && err == nil; span, err = it.Next() {
-		if n := len(spans); n > 0 && bytes.Equal(spans[n-1].Upper, span.Start) {
-			spans[n-1].Upper = bytes.Clone(span.End)
-			continue
-		}
-		spans = append(spans, storage.Span{Lower: bytes.Clone(span.Start), Upper: bytes.Clone(span.End)})
-	}
-	return spans, err
-}
-
-// pointsWithin checks that every key lies in what the table speaks for: a table from elsewhere does not.
-func pointsWithin(table *sstable.Reader, covered []storage.Span) error {
-	it, err := table.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
-	if err != nil {
-		return badTable(err)
-	}
-	defer it.Close()
-	i := 0
-	for kv := it.First(); kv != nil; kv = it.Next() {
-		for i < len(covered) && bytes.Compare(covered[i].Upper, kv.K.UserKey) <= 0 {
-			i++
-		}
-		if i == len(covered) || bytes.Compare(kv.K.UserKey, covered[i].Lower) < 0 {
-			return fmt.Errorf("it holds key %x but does not say that it replaces it; it was not written by Export", kv.K.UserKey)
-		}
-	}
-	if err := it.Error(); err != nil {
-		return badTable(err)
-	}
-	return nil
 }
 
 // fillGaps writes tables with only a tombstone for the parts of the spans that no file speaks for.

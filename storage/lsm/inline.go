@@ -22,7 +22,7 @@ func (e *Engine) afterFlush(r flushRequest) {
 	e.complete(r)
 	e.settle()
 	if e.err() == nil && e.db.Metrics().Levels[0].Sublevels >= l0CompactionSublevels {
-		e.compactAll()
+		_ = e.compactAll(e.reclaim.context) // it says what there is to say
 		e.settle()
 	}
 }

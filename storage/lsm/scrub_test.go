@@ -155,7 +155,7 @@ func TestScrubBesideCompactions(t *testing.T) {
 				}
 			}
 			if i%100 == 0 {
-				e.Reclaim()
+				e.Reclaim(func(error) {})
 			}
 			_, done, err := pass.Next(500)
 			if err != nil {

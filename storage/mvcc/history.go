@@ -44,54 +44,140 @@ func (v *version) effect() *Effect {
 	}
 }
 
-// hashChunk is how many superseded versions Hash looks up at a time.
+// hashChunk is how many superseded versions are looked up at a time.
 const hashChunk = 8192
 
 // Hash sums up the history that is readable at a revision (0: the newest): all versions after the compacted
 // revision, and those live at it. It is the same on every replica, whatever
 // is flushed or physically compacted there.
-//
-// The hash is a sum over versions. That lets one pass add every row that is there, and a second one, over
-// the interval that physical compaction has yet to walk, take away those that
-// it is going to delete; no set of them is kept.
 func (r *Reader) Hash(at kv.Revision) (uint32, error) {
 	at, err := r.readRevision(at)
 	if err != nil {
 		return 0, err
 	}
-	h := hasher{}
-	err = r.visitVersions(Locator{}, Locator{Rev: at + 1}, func(v *version) (bool, error) {
-		if v.at.Rev > r.compacted || v.number != 0 {
-			h.sum += h.hash(v)
-		}
-		return true, nil
-	})
-	if err != nil {
+	h := hashing{reader: r}
+	if err := h.liveAt(r.compacted); err != nil {
 		return 0, err
 	}
-	var pending []reference
-	subtract := func() error {
-		defer func() { pending = pending[:0] }()
-		return r.visitRows(pending, func(_ reference, v *version) error {
-			if v != nil && v.number != 0 {
-				h.sum -= h.hash(v)
+	err = h.interval(r.compacted, at, false)
+	return fold(h.all), err
+}
+
+// LiveHash is the part of a hash that what lives at a revision contributes. The zero value is that of a store without
+// keys, which every store was before its first revision.
+type LiveHash struct {
+	At  kv.Revision
+	sum uint64
+}
+
+// CompactionHash is Hash(to) as it was before a compaction at to, and with from compacted. It ends with ErrForgotten if
+// something may be deleted that is obsolete only after from. before, if it is of from, saves reading what lived there; after is what
+// the next compaction can begin with, so that a compaction costs what was written since the last one. goOn is asked now
+// and then, and may end the work with an error.
+func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func() error) (hash uint32, after LiveHash, err error) {
+	if max(r.progress.done, r.progress.target) > from {
+		return 0, LiveHash{}, ErrForgotten
+	}
+	h := hashing{reader: r, goOn: goOn}
+	if before.At == from {
+		h.all, h.live = before.sum, before.sum
+	} else if err := h.liveAt(from); err != nil {
+		return 0, LiveHash{}, err
+	}
+	err = h.interval(from, to, true)
+	return fold(h.all), LiveHash{At: to, sum: h.live}, err
+}
+
+func fold(sum uint64) uint32 { return uint32(sum ^ sum>>32) }
+
+// hashing sums up versions. That a hash is a sum lets one pass add every row that is there, and a second
+// one take those away that are superseded; no set of them is kept.
+type hashing struct {
+	reader    *Reader
+	hasher    hasher
+	all, live uint64
+	goOn      func() error
+	visited   int
+}
+
+// visit gives the rows of the revisions from..to to fn.
+func (h *hashing) visit(from, to Locator, fn func(*version) error) error {
+	return h.reader.visitVersions(from, to, func(v *version) (bool, error) {
+		if h.visited++; h.goOn != nil && h.visited%1024 == 0 {
+			if err := h.goOn(); err != nil {
+				return false, err
 			}
-			return nil
-		})
-	}
-	err = r.visitVersions(r.progress.unwalked(), Locator{Rev: r.compacted + 1}, func(v *version) (bool, error) {
-		if v.prev.Rev > 0 {
-			pending = append(pending, reference{at: v.prev})
 		}
-		if len(pending) < hashChunk {
-			return true, nil
-		}
-		return true, subtract()
+		return true, fn(v)
 	})
-	if err == nil {
-		err = subtract()
+}
+
+// liveAt adds the versions that live at a revision up to which obsolete rows may be deleted, or not yet.
+func (h *hashing) liveAt(at kv.Revision) error {
+	err := h.visit(Locator{}, Locator{Rev: at + 1}, func(v *version) error {
+		if v.number != 0 {
+			h.live += h.hasher.hash(v)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return uint32(h.sum ^ h.sum>>32), err
+	s := superseded{hashing: h}
+	err = h.visit(h.reader.progress.unwalked(), Locator{Rev: at + 1}, s.add)
+	if err == nil {
+		err = s.subtract()
+	}
+	h.all += h.live
+	return err
+}
+
+// interval adds the versions after from and up to to, and what they do to those that live.
+func (h *hashing) interval(from, to kv.Revision, live bool) error {
+	s := superseded{hashing: h}
+	err := h.visit(Locator{Rev: from + 1}, Locator{Rev: to + 1}, func(v *version) error {
+		one := h.hasher.hash(v)
+		h.all += one
+		if !live {
+			return nil
+		}
+		if v.number != 0 {
+			h.live += one
+		}
+		return s.add(v)
+	})
+	if err != nil {
+		return err
+	}
+	return s.subtract()
+}
+
+// superseded collects versions that others replaced, to take them from those that live.
+type superseded struct {
+	hashing *hashing
+	pending []reference
+}
+
+func (s *superseded) add(v *version) error {
+	if v.prev.Rev > 0 {
+		s.pending = append(s.pending, reference{at: v.prev})
+	}
+	if len(s.pending) < hashChunk {
+		return nil
+	}
+	return s.subtract()
+}
+
+func (s *superseded) subtract() error {
+	h := s.hashing
+	err := h.reader.visitRows(s.pending, func(_ reference, v *version) error {
+		if v != nil && v.number != 0 {
+			h.live -= h.hasher.hash(v)
+		}
+		return nil
+	})
+	s.pending = s.pending[:0]
+	return err
 }
 
 // unwalked is the first version whose predecessor may still have its row although it is obsolete.
@@ -107,7 +193,6 @@ func (p progress) unwalked() Locator {
 }
 
 type hasher struct {
-	sum    uint64
 	digest xxhash.Digest
 	buffer []byte
 }

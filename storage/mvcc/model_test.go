@@ -145,15 +145,15 @@ func (m *model) history(from, to kv.Revision) []Effect {
 
 // hash adds up the versions after the compacted revision and those live at it.
 func (m *model) hash(now moment, at kv.Revision) uint32 {
-	h := hasher{}
+	h, sum := hasher{}, uint64(0)
 	for key, versions := range m.versions {
 		current, ok := m.at(key, now.compacted)
 		for _, e := range versions {
 			keep := e.At.Rev > now.compacted || ok && e.At == current.At && e.Version > 0
 			if keep && e.At.Rev <= at {
-				h.sum += h.hash(&version{at: e.At, create: e.Create, number: e.Version, lease: e.Lease, key: e.Key, value: e.Value})
+				sum += h.hash(&version{at: e.At, create: e.Create, number: e.Version, lease: e.Lease, key: e.Key, value: e.Value})
 			}
 		}
 	}
-	return uint32(h.sum ^ h.sum>>32)
+	return uint32(sum ^ sum>>32)
 }

@@ -3,7 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/quoratedb/quorate/kv"
@@ -165,83 +164,4 @@ func sortItems(q *kv.RangeRequest, items []item) error {
 		slices.SortStableFunc(items, func(a, b item) int { return compare(&a, &b) })
 	}
 	return nil
-}
-
-// RangeStream reads a span in chunks of about chunkBytes (0: Options.ChunkBytes), in key order,
-// and gives each to fn, which owns it. The response that ends the stream has no
-// keys, only More and Count. Orders and filters are not possible, as in etcd.
-func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	at, err := r.readRevision(q.Revision)
-	if err != nil {
-		return nil, err
-	}
-	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
-		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
-	}
-	if q.CountOnly || q.Span.Empty() {
-		count, err := r.CountAt(q.Span, at)
-		return &kv.RangeResponse{Count: count}, err
-	}
-	if chunkBytes <= 0 {
-		chunkBytes = r.options.ChunkBytes
-	}
-	lower, upper := q.Span.Bounds()
-	limits := scanLimits{keys: r.options.ChunkKeys, bytes: max(chunkBytes, r.options.ChunkBytes), ready: chunkBytes, values: !q.KeysOnly}
-	s := stream{reader: r, request: q, chunkBytes: chunkBytes, fn: fn}
-	if err := r.scan(lower, upper, at, limits, s.add); err != nil {
-		return nil, err
-	}
-	response := &kv.RangeResponse{Count: s.sent, More: s.rest != nil}
-	if s.rest != nil {
-		after, err := r.count(s.rest, upper, at)
-		if err != nil {
-			return nil, err
-		}
-		response.Count += after
-	}
-	return response, nil
-}
-
-// stream sends items. It collects more of them than it sends at a time, because values of more keys
-// together are read more nearly in sequence.
-type stream struct {
-	reader     *Reader
-	request    *kv.RangeRequest
-	chunkBytes int64
-	fn         func([]kv.KeyValue) error
-	sent       int64
-	rest       []byte // first key that the limit cut off
-}
-
-func (s *stream) add(items []item) (bool, error) {
-	if limit := s.request.Limit; limit > 0 && s.sent+int64(len(items)) > limit {
-		keep := limit - s.sent
-		s.rest, items = items[keep].key, items[:keep]
-	}
-	if !s.request.KeysOnly {
-		if err := s.reader.load(items); err != nil {
-			return false, err
-		}
-	}
-	for len(items) > 0 {
-		n := s.chunk(items)
-		if err := s.fn(keyValues(items[:n], s.request.KeysOnly)); err != nil {
-			return false, err
-		}
-		s.sent += int64(n)
-		items = items[n:]
-	}
-	return s.rest == nil, nil
-}
-
-// chunk tells how many items make about chunkBytes.
-func (s *stream) chunk(items []item) int {
-	size := int64(0)
-	for i := range items {
-		size += int64(len(items[i].key) + len(items[i].value))
-		if size >= s.chunkBytes {
-			return i + 1
-		}
-	}
-	return len(items)
 }

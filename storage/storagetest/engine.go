@@ -156,7 +156,7 @@ func (e *engineTrace) step() {
 	case n < 19:
 		must(e.t, Flush(e.engine))
 	default:
-		e.engine.Reclaim()
+		e.engine.Reclaim(func(error) {})
 	}
 }
 
@@ -420,7 +420,11 @@ func engineClosed(t *testing.T, w EngineWorld) {
 	if err := Flush(w.Engine); !errors.Is(err, storage.ErrClosed) {
 		t.Errorf("Flush after Close: %v", err)
 	}
-	w.Engine.Reclaim()
+	reclaimed := make(chan error, 1)
+	w.Engine.Reclaim(func(err error) { reclaimed <- err })
+	if err := <-reclaimed; !errors.Is(err, storage.ErrClosed) {
+		t.Errorf("Reclaim after Close: %v", err)
+	}
 }
 
 // Flush flushes and waits.

@@ -44,6 +44,8 @@ func engineExportIngest(t *testing.T, open func(t *testing.T) EngineWorld) {
 				} else {
 					defer closeEngine(t, target.Engine)
 				}
+				inspect(t, target.Engine, files, spans, exported)
+				CheckReader(t, target.Engine, to)
 				must(t, target.Engine.Ingest(t.Context(), files, spans))
 				for _, s := range spans {
 					to.deleteRange(s.Lower, s.Upper)
@@ -55,6 +57,26 @@ func engineExportIngest(t *testing.T, open func(t *testing.T) EngineWorld) {
 				closeEngine(t, source.Engine)
 			})
 		}
+	}
+}
+
+// inspect looks for keys in the files, and for one that is not there.
+func inspect(t *testing.T, e storage.Engine, files []string, spans []storage.Span, exported EngineModel) {
+	t.Helper()
+	look := func(key string) (string, bool) {
+		value, found, err := e.Inspect(t.Context(), files, spans, []byte(key))
+		must(t, err)
+		return string(value), found
+	}
+	for _, s := range spans {
+		for i, key := range exported.keys(s.Lower, s.Upper) {
+			if value, found := look(key); i%5 == 0 && (!found || value != exported[key]) {
+				t.Errorf("the files hold %q under %q (%v), not %q", value, key, found, exported[key])
+			}
+		}
+	}
+	if value, found := look("k00-never-set"); found {
+		t.Errorf("the files hold %q under a key that was never set", value)
 	}
 }
 
@@ -135,6 +157,13 @@ func engineIngestRefuses(t *testing.T, w EngineWorld) {
 		}
 		CheckReader(t, w.Engine, model)
 	}
+	check := func(files []string, spans ...storage.Span) error {
+		_, _, err := w.Engine.Inspect(t.Context(), files, spans, []byte("k10"))
+		return err
+	}
+	refuse("a look into a file with keys outside of the spans", check(files, span("k00", "k20")))
+	refuse("a look for an empty span", check(files, span("k50", "k50")))
+	refuse("a look into a file that does not exist", check([]string{w.Dir + "/missing"}, span("a", "z")))
 	refuse("a file with keys outside of the spans", w.Engine.Ingest(t.Context(), files, []storage.Span{span("k00", "k20")}))
 	refuse("an empty span", w.Engine.Ingest(t.Context(), files, []storage.Span{span("k50", "k50")}))
 	refuse("overlapping spans", w.Engine.Ingest(t.Context(), files, []storage.Span{span("k00", "k50"), span("k40", "k99")}))

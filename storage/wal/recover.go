@@ -38,6 +38,9 @@ func (l *Log) recover() error {
 	if err == nil {
 		err = r.findStale(head, tail)
 	}
+	if err == nil {
+		err = r.findTorn(head, tail)
+	}
 	var needed []*segment
 	if err == nil && head != nil {
 		needed, err = r.replay(head, tail)

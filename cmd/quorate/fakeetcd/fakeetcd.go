@@ -25,6 +25,8 @@ type Options struct {
 	Members  []*pb.Member
 	Protocol string // sent as the header quorate-protocol when not empty
 	Errors   []string
+	Alarms   []*pb.AlarmMember // until they are disarmed
+	Quota    int64             // 0: 2 GiB; the size is 3 MiB, and 1.5 KiB after Defragment
 	// Fail, when set, is returned by every request about keys.
 	Fail error
 }
@@ -46,6 +48,7 @@ type Server struct {
 	compacted int64
 	history   []*mvccpb.Event
 	leases    map[int64]int64 // ID to time to live
+	small     bool            // was defragmented
 	changed   chan struct{}   // closed, and replaced, at every write
 }
 

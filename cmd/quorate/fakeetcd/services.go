@@ -173,9 +173,46 @@ func (s *Server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusRes
 			return nil, err
 		}
 	}
+	const inUse = 1536
+	size, quota := int64(3<<20), int64(2<<30)
+	if s.small {
+		size = inUse
+	}
+	if s.options.Quota > 0 {
+		quota = s.options.Quota
+	}
 	return &pb.StatusResponse{Header: s.header(), Version: "3.7.3", Leader: s.options.LeaderID, RaftTerm: 3,
 		RaftIndex: uint64(s.revision) + 10, RaftAppliedIndex: uint64(s.revision) + 10,
-		DbSize: 3 << 20, DbSizeInUse: 1536, DbSizeQuota: 2 << 30, Errors: s.options.Errors}, nil
+		DbSize: size, DbSizeInUse: inUse, DbSizeQuota: quota, Errors: s.options.Errors}, nil
+}
+
+// Defragment implements pb.MaintenanceServer.
+func (s *Server) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.options.Fail != nil {
+		return nil, s.options.Fail
+	}
+	s.small = true
+	return &pb.DefragmentResponse{}, nil
+}
+
+// Alarm implements pb.MaintenanceServer for listing and clearing.
+func (s *Server) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Action == pb.AlarmRequest_GET {
+		return &pb.AlarmResponse{Header: s.header(), Alarms: s.options.Alarms}, nil
+	}
+	response := &pb.AlarmResponse{Header: s.header()}
+	s.options.Alarms = slices.DeleteFunc(slices.Clone(s.options.Alarms), func(alarm *pb.AlarmMember) bool {
+		cleared := alarm.MemberID == r.MemberID && alarm.Alarm == r.Alarm
+		if cleared {
+			response.Alarms = append(response.Alarms, alarm)
+		}
+		return cleared
+	})
+	return response, nil
 }
 
 // SetMembers changes what MemberList answers.

@@ -202,14 +202,21 @@ func unknownFlag(table []*Flag, name string) error {
 // suggest finds the flag whose name is nearest to an unknown one. etcd dropped
 // the prefix experimental- from many names in 3.6.
 func suggest(table []*Flag, name string) string {
-	name = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(name, "_", "-")), "experimental-")
-	nearest, distance := "", len(name)/3+1
+	var names []string
 	for _, f := range table {
-		if f.Kind == deadFlag {
-			continue
+		if f.Kind != deadFlag {
+			names = append(names, f.Name)
 		}
-		if d := editDistance(name, f.Name); d < distance {
-			nearest, distance = f.Name, d
+	}
+	return Nearest(strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(name, "_", "-")), "experimental-"), names)
+}
+
+// Nearest is the name that somebody may have meant by another one; empty if none is similar.
+func Nearest(meant string, names []string) string {
+	nearest, distance := "", len(meant)/3+1
+	for _, name := range names {
+		if d := editDistance(meant, name); d < distance {
+			nearest, distance = name, d
 		}
 	}
 	return nearest

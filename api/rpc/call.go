@@ -1,0 +1,272 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/quoratedb/quorate/proto/h2"
+)
+
+// ErrCanceled: the client does not wait any more.
+var ErrCanceled = errors.New("rpc: the client has gone")
+
+// errNoRequest: a unary call without a message.
+var errNoRequest = errors.New("rpc: the call has no request")
+
+// Call is one call of a client. Its methods are safe for concurrent use, but Receive and Send each by one goroutine at a time.
+type Call struct {
+	conn     *conn
+	stream   *h2.Stream
+	method   Method
+	request  []byte
+	deadline time.Time
+
+	// Of streams.
+	ctx                context.Context
+	cancel             context.CancelCauseFunc
+	stop               context.CancelFunc
+	readable, writable chan struct{} // capacity 1
+
+	// Guarded by the connection's lock.
+	started  bool   // Method.Unary was called
+	canceled bool   // the client does not wait any more
+	onCancel func() // of a unary call
+}
+
+// prepare makes the calls of streams that have begun. The lock is held, so that whatever comes next finds them.
+func (c *conn) prepare(events []h2.Event) {
+	for _, e := range events {
+		if e.Kind != h2.EventOpened {
+			continue
+		}
+		call := &Call{conn: c, stream: e.Stream, method: c.server.options.Lookup(e.Stream.Method())}
+		if timeout, limited := e.Stream.Timeout(); limited {
+			call.deadline = time.Now().Add(timeout)
+		}
+		if call.method.Stream != nil {
+			call.prepareStream()
+		}
+		e.Stream.User = call
+	}
+}
+
+func (call *Call) prepareStream() {
+	call.readable, call.writable = make(chan struct{}, 1), make(chan struct{}, 1)
+	call.ctx, call.cancel = context.WithCancelCause(context.Background())
+	call.stop = func() {}
+	if !call.deadline.IsZero() {
+		call.ctx, call.stop = context.WithDeadline(call.ctx, call.deadline)
+	}
+	call.conn.server.running.Add(1)
+}
+
+// deal does what events ask for. No lock is held.
+func (c *conn) deal(events []h2.Event) {
+	for _, e := range events {
+		call := e.Stream.User.(*Call)
+		switch e.Kind {
+		case h2.EventOpened:
+			if call.method.Stream != nil {
+				go call.serveStream()
+			}
+		case h2.EventReadable:
+			if call.method.Stream != nil {
+				signal(call.readable)
+			} else {
+				call.serveUnary()
+			}
+		case h2.EventWritable:
+			signal(call.writable)
+		case h2.EventCanceled:
+			call.end()
+		}
+	}
+}
+
+// signal wakes whoever waits; nil: nobody ever does.
+func signal(channel chan struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
+	}
+}
+
+func (call *Call) serveStream() {
+	defer call.conn.server.running.Done()
+	defer call.stop()
+	defer call.cancel(nil)
+	call.finish(call.method.Stream(call))
+}
+
+// serveUnary starts a unary call when its request is there.
+func (call *Call) serveUnary() {
+	c := call.conn
+	c.mu.Lock()
+	var ok, ended bool
+	if !call.started && !call.canceled {
+		if call.request, ok, ended = call.stream.Take(); ok || ended {
+			call.started = true
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case ok:
+		call.method.Unary(call)
+	case ended:
+		call.Fail(errNoRequest)
+	}
+}
+
+// end tells the call that the client does not wait any more.
+func (call *Call) end() {
+	c := call.conn
+	c.mu.Lock()
+	call.canceled = true
+	onCancel, idle := call.onCancel, call.method.Stream == nil && !call.started
+	call.onCancel = nil
+	c.mu.Unlock()
+	switch {
+	case idle:
+		call.Fail(ErrCanceled) // nobody else will
+	case call.cancel != nil:
+		call.cancel(ErrCanceled)
+	case onCancel != nil:
+		onCancel()
+	}
+}
+
+// Method is the path of the call.
+func (call *Call) Method() string { return call.stream.Method() }
+
+// Header is the first value of a header that is among h2.Options.Keep.
+func (call *Call) Header(name string) string { return call.stream.Header(name) }
+
+// Deadline is when the client does not wait any more; zero: it waits as long as it takes.
+func (call *Call) Deadline() time.Time { return call.deadline }
+
+// Request is the message of a unary call. It belongs to the call's server.
+func (call *Call) Request() []byte { return call.request }
+
+// OnCancel has a function called when the client does not wait any more, perhaps at once. For unary calls.
+func (call *Call) OnCancel(do func()) {
+	c := call.conn
+	c.mu.Lock()
+	canceled := call.canceled
+	if !canceled {
+		call.onCancel = do
+	}
+	c.mu.Unlock()
+	if canceled {
+		do()
+	}
+}
+
+// Reserve takes memory until the call is over and its answer has been sent. False: there is none.
+func (call *Call) Reserve(n int64) bool {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return call.stream.Reserve(n)
+}
+
+// Release gives back some of what was reserved.
+func (call *Call) Release(n int64) {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call.stream.Release(n)
+}
+
+// Hurried tells whether the next request of this connection is there already. Whoever could work for this one alone should then rather
+// collect them.
+func (call *Call) Hurried() bool { return call.conn.reader.buffered() > 0 }
+
+// SetHeader adds to what is sent before the answer.
+func (call *Call) SetHeader(name, value string) {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call.stream.SetHeader(name, value)
+}
+
+// Answer ends a unary call with its answer.
+func (call *Call) Answer(m h2.Message) {
+	c := call.conn
+	c.mu.Lock()
+	call.onCancel = nil
+	c.core.Send(call.stream, m)
+	c.core.Finish(call.stream, h2.Status{})
+	c.mu.Unlock()
+	c.flush(false)
+}
+
+// Fail ends a unary call with an error.
+func (call *Call) Fail(err error) { call.finish(err) }
+
+func (call *Call) finish(err error) {
+	status := h2.Status{}
+	if err != nil {
+		status = call.conn.server.options.StatusOf(err)
+	}
+	c := call.conn
+	c.mu.Lock()
+	call.onCancel = nil
+	c.core.Finish(call.stream, status)
+	c.mu.Unlock()
+	c.flush(false)
+}
+
+// Context of a stream ends with it, and when the client has gone, with ErrCanceled as its cause.
+func (call *Call) Context() context.Context { return call.ctx }
+
+// Receive waits for the next message of a stream; io.EOF: the client has said its last.
+func (call *Call) Receive() ([]byte, error) {
+	c := call.conn
+	for {
+		c.mu.Lock()
+		message, ok, ended := call.stream.Take()
+		c.mu.Unlock()
+		if ok {
+			c.flush(false) // the client may send more now
+			return message, nil
+		}
+		if err := context.Cause(call.ctx); err != nil {
+			return nil, err
+		}
+		if ended {
+			return nil, io.EOF
+		}
+		select {
+		case <-call.readable:
+		case <-call.ctx.Done():
+		}
+	}
+}
+
+// Done gives the memory of a message that was received back.
+func (call *Call) Done(message []byte) { call.Release(h2.MessageBytes(len(message))) }
+
+// Send queues a message of a stream, and waits while too much is queued.
+func (call *Call) Send(m h2.Message) error {
+	c := call.conn
+	c.mu.Lock()
+	c.core.Send(call.stream, m)
+	full := call.stream.Full()
+	c.mu.Unlock()
+	c.flush(false)
+	for full {
+		select {
+		case <-call.writable:
+		case <-call.ctx.Done():
+		}
+		if err := context.Cause(call.ctx); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		full = call.stream.Full()
+		c.mu.Unlock()
+	}
+	return context.Cause(call.ctx)
+}

@@ -1,0 +1,138 @@
+// Package budget bounds the memory that clients can cause on a node.
+//
+// There is one Budget on a node, and an Account for everybody who can make the node hold something: a client's connection, or a peer on whose
+// behalf requests are evaluated here. Whoever is about to hold bytes for a client reserves them before, and gives them back when
+// they are gone. What does not fit is refused at once: waiting for memory would only hold more of it.
+//
+// A budget counts what clients cause and not what Go allocates: the collector may leave as much again as garbage.
+package budget
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// SmallBytes is how large a reservation may be to count as small. A quarter of the budget is kept for small ones, so that
+// clients with large requests cannot shut out all others.
+const SmallBytes = 16 << 10
+
+// Limits of a Budget.
+type Limits struct {
+	TotalBytes   int64 // of all accounts together
+	AccountBytes int64 // of one account
+}
+
+// Validate tells what is wrong with the limits.
+func (l Limits) Validate() error {
+	if l.AccountBytes < 1 || l.TotalBytes < l.AccountBytes {
+		return fmt.Errorf("budget: %d bytes for each client and %d for all together: want at least 1, and no more for one than for all", l.AccountBytes, l.TotalBytes)
+	}
+	return nil
+}
+
+// Budget is what all accounts share. Safe for concurrent use.
+type Budget struct {
+	limits  Limits
+	used    atomic.Int64
+	refused atomic.Int64
+}
+
+// New returns a budget of which nothing is used.
+func New(limits Limits) (*Budget, error) {
+	if err := limits.Validate(); err != nil {
+		return nil, err
+	}
+	return &Budget{limits: limits}, nil
+}
+
+// Metrics are figures about a budget.
+type Metrics struct {
+	LimitBytes, UsedBytes int64
+	Refused               int64 // reservations that did not fit
+}
+
+// Metrics returns figures.
+func (b *Budget) Metrics() Metrics {
+	return Metrics{LimitBytes: b.limits.TotalBytes, UsedBytes: b.used.Load(), Refused: b.refused.Load()}
+}
+
+// Account counts what one client causes. Safe for concurrent use.
+type Account struct {
+	budget *Budget
+	used   atomic.Int64
+}
+
+// NewAccount returns an empty account.
+func (b *Budget) NewAccount() *Account { return &Account{budget: b} }
+
+// UsedBytes is what is reserved.
+func (a *Account) UsedBytes() int64 { return a.used.Load() }
+
+// Reserve takes n bytes, or none and returns false if they do not fit into the account or the budget.
+func (a *Account) Reserve(n int64) bool {
+	limits := &a.budget.limits
+	total := limits.TotalBytes
+	if n > SmallBytes {
+		total -= total / 4
+	}
+	if !take(&a.used, n, limits.AccountBytes) {
+		a.budget.refused.Add(1)
+		return false
+	}
+	if !take(&a.budget.used, n, total) {
+		a.used.Add(-n)
+		a.budget.refused.Add(1)
+		return false
+	}
+	return true
+}
+
+// take adds n unless the sum would be above the limit. It never adds what it takes back: that would refuse others for nothing.
+func take(used *atomic.Int64, n, limit int64) bool {
+	for {
+		before := used.Load()
+		if before+n > limit {
+			return false
+		}
+		if used.CompareAndSwap(before, before+n) {
+			return true
+		}
+	}
+}
+
+// Release gives n bytes back that were reserved.
+func (a *Account) Release(n int64) {
+	if n == 0 {
+		return
+	}
+	if a.used.Add(-n) < 0 || a.budget.used.Add(-n) < 0 {
+		panic(fmt.Sprintf("budget: %d bytes are given back that were not reserved", n))
+	}
+}
+
+// Lease is a reservation that is given back at once, whatever it has grown to. The zero Lease of an account is empty. Not safe for concurrent use.
+type Lease struct {
+	account *Account
+	bytes   int64
+}
+
+// NewLease returns an empty lease on the account.
+func (a *Account) NewLease() Lease { return Lease{account: a} }
+
+// Grow reserves n bytes more, or none and returns false.
+func (l *Lease) Grow(n int64) bool {
+	if !l.account.Reserve(n) {
+		return false
+	}
+	l.bytes += n
+	return true
+}
+
+// Bytes is what the lease holds.
+func (l *Lease) Bytes() int64 { return l.bytes }
+
+// End gives everything back. It may be called again.
+func (l *Lease) End() {
+	l.account.Release(l.bytes)
+	l.bytes = 0
+}

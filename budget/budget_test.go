@@ -1,0 +1,106 @@
+package budget
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+)
+
+func newBudget(t *testing.T, total, account int64) *Budget {
+	t.Helper()
+	b, err := New(Limits{TotalBytes: total, AccountBytes: account})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLimits(t *testing.T) {
+	for _, l := range []Limits{{}, {10, 0}, {10, 11}, {-1, -1}} {
+		if _, err := New(l); err == nil {
+			t.Errorf("%+v is accepted", l)
+		}
+	}
+}
+
+// TestSmallOnesGetThrough: clients with large requests leave room for those with small ones.
+func TestSmallOnesGetThrough(t *testing.T) {
+	const large = 1 << 20
+	b := newBudget(t, 100*large, 40*large)
+	taken := 0
+	for range 5 {
+		a := b.NewAccount()
+		for a.Reserve(large) {
+			taken++
+		}
+	}
+	if taken != 75 {
+		t.Errorf("%d large reservations fit, want three quarters of 100", taken)
+	}
+	a := b.NewAccount()
+	if a.Reserve(large) {
+		t.Error("another large one fits")
+	}
+	small := 0
+	for a.Reserve(SmallBytes) {
+		small++
+	}
+	if small != 25*large/SmallBytes {
+		t.Errorf("%d small reservations fit", small)
+	}
+	if m := b.Metrics(); m.UsedBytes != m.LimitBytes || m.Refused != 7 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestAgainstSum does random things on several accounts at once and compares with plain sums.
+func TestAgainstSum(t *testing.T) {
+	b := newBudget(t, 1000, 400)
+	var wait sync.WaitGroup
+	for client := range uint64(8) {
+		wait.Go(func() {
+			random := rand.New(rand.NewPCG(client, 1))
+			a := b.NewAccount()
+			var held []int64
+			sum := int64(0)
+			for range 20_000 {
+				if n := random.Int64N(60); random.IntN(2) == 0 && a.Reserve(n) {
+					held, sum = append(held, n), sum+n
+				} else if len(held) > 0 {
+					sum -= held[0]
+					a.Release(held[0])
+					held = held[1:]
+				}
+				// Another's refused attempt may be counted for a moment, its own never.
+				if a.UsedBytes() != sum || sum > 400 {
+					t.Errorf("%d bytes are used, the sum is %d", a.UsedBytes(), sum)
+					return
+				}
+			}
+			a.Release(sum)
+		})
+	}
+	wait.Wait()
+	if used := b.Metrics().UsedBytes; used != 0 {
+		t.Errorf("%d bytes are left over", used)
+	}
+}
+
+func TestLease(t *testing.T) {
+	a := newBudget(t, 100, 100).NewAccount()
+	l := a.NewLease()
+	if !l.Grow(60) || l.Grow(41) || !l.Grow(40) || l.Bytes() != 100 || a.UsedBytes() != 100 {
+		t.Errorf("the lease has %d bytes, the account %d", l.Bytes(), a.UsedBytes())
+	}
+	l.End()
+	l.End()
+	if a.UsedBytes() != 0 {
+		t.Errorf("%d bytes are left over", a.UsedBytes())
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("more is given back than was reserved, and nobody notices")
+		}
+	}()
+	a.Release(1)
+}

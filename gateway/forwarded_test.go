@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/etcdwire"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// forward has node 1, the leader, take a request in node 2's name, as whoever reaches its port could send it, and returns the answer.
+func forward(t *testing.T, c *cluster, from kv.NodeID, req *kv.Request) (answered bool, err error) {
+	t.Helper()
+	payload := appendItem(appendHeader(nil, messageRequests, 77), 1, func(dst []byte) []byte { return etcdwire.AppendRequest(dst, req) })
+	c.nodes[1].gateway.HandleMessage(from, ChannelRequest, payload)
+	for range 2 {
+		c.nodes[1].apply()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frames := c.frames
+	c.frames = nil
+	for _, f := range frames {
+		kind, instance, rest, bad := decodeHeader(f.payload)
+		if f.to != from || kind != messageAnswers || instance != 77 || bad != nil {
+			t.Fatalf("a frame of kind %d for node %v", kind, f.to)
+		}
+		bad = eachItem(rest, func(_ uint64, body []byte) {
+			o, bad := decodeOutcome(body)
+			if bad != nil || answered {
+				t.Fatalf("answered before: %v; %v", answered, bad)
+			}
+			answered, err = true, o.err
+		})
+		if bad != nil {
+			t.Fatal(bad)
+		}
+	}
+	return answered, err
+}
+
+func put(key string, valueBytes int) *kv.Request {
+	return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: bytes.Repeat([]byte("v"), valueBytes)}}
+}
+
+func txn(ops ...kv.Op) *kv.Request {
+	return &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: ops}}
+}
+
+func putOp(key string) kv.Op { return kv.Op{Put: &kv.PutRequest{Key: []byte(key)}} }
+
+// What a node forwards is held to the limits and rules that a client's request is held to where it arrives.
+func TestForwardedRequestsAreValidated(t *testing.T) {
+	limits := shard.Limits{MaxTxnOps: 4, MaxRequestBytes: 1000}
+	c := newCluster(t, Options{
+		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Limits:          Limits{MaxTxnOps: limits.MaxTxnOps},
+	})
+	c.elect(1)
+	c.nodes[1].apply()
+	for _, test := range []struct {
+		what string
+		req  *kv.Request
+		want error
+	}{
+		{"a put", put("k", 10), nil},
+		{"a key of 20 MiB", put(string(make([]byte, 20<<20)), 0), kv.ErrRequestTooLarge},
+		{"a put without a key", put("", 1), kv.ErrEmptyKey},
+		{"duplicate keys", txn(putOp("a"), putOp("a")), kv.ErrDuplicateKey},
+		{"an empty operation in a put's place", txn(kv.Op{Put: &kv.PutRequest{}}), kv.ErrEmptyKey},
+		{"too many operations", txn(putOp("a"), putOp("b"), putOp("c"), putOp("d"), putOp("e")), kv.ErrTooManyOps},
+		{"a read", &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}, kv.ErrInvalidRequest},
+		{"a transaction that reads", txn(kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}), kv.ErrInvalidRequest},
+		{"a disk for another node", &kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &kv.AssignReplicaRequest{Node: 3, Disk: 9, First: 3}}, kv.ErrInvalidRequest},
+		{"another node's record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 3}}, kv.ErrInvalidRequest},
+		{"its own record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 2}}, nil},
+		{"leases", &kv.Request{Kind: kv.KindLeaseLeases}, nil},
+	} {
+		before := len(c.log)
+		answered, err := forward(t, c, 2, test.req)
+		if !answered || !errors.Is(err, test.want) {
+			t.Errorf("%s: answered: %v, %v, want %v", test.what, answered, err, test.want)
+		}
+		if test.want != nil && len(c.log) != before {
+			t.Errorf("%s was proposed", test.what)
+		}
+	}
+	if got := c.nodes[1].gateway.Metrics().RefusedCalls; got != 9 {
+		t.Errorf("%d requests were counted as refused", got)
+	}
+}
+
+// A node has as much in flight at the leader as it may take from its own clients, and no node takes another's share.
+func TestForwardedRequestsAreLimited(t *testing.T) {
+	for _, test := range []struct {
+		what   string
+		limits Limits
+	}{
+		{"calls", Limits{MaxCalls: 3}},
+		{"bytes", Limits{MaxForwardedBytes: 3500}},
+	} {
+		c := newCluster(t, Options{Limits: test.limits})
+		c.elect(1)
+		c.nodes[1].apply()
+		send := func(from kv.NodeID, id uint64) {
+			payload := appendItem(appendHeader(nil, messageRequests, 77), id,
+				func(dst []byte) []byte { return etcdwire.AppendRequest(dst, put(fmt.Sprint("k", id), 1000)) })
+			c.nodes[1].gateway.HandleMessage(from, ChannelRequest, payload)
+		}
+		for id := range uint64(5) {
+			send(2, id)
+		}
+		send(3, 1)
+		if got := c.nodes[1].gateway.Metrics(); got.ServedCalls != 4 || got.RefusedCalls != 2 {
+			t.Errorf("%s: of 5 and 1 requests %d were served and %d refused", test.what, got.ServedCalls, got.RefusedCalls)
+		}
+		c.nodes[1].apply()
+		send(2, 6)
+		if got := c.nodes[1].gateway.Metrics(); got.ServedCalls != 5 {
+			t.Errorf("%s: after the answers there is no room again: %d were served", test.what, got.ServedCalls)
+		}
+	}
+}

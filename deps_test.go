@@ -44,9 +44,9 @@ transport/freeport    :
 gateway               : kv shard storage/mvcc proto/etcdwire gateway/watch
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
-api/etcd              : kv gateway gateway/watch proto/etcdwire storage/mvcc; google.golang.org go.etcd.io/etcd/api
+api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 api/rpc storage/mvcc; google.golang.org go.etcd.io/etcd/api
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard shard/model replica gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
-server                : kv consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
+server                : kv budget consensus consensus/paxos consensus/raft storage storage/lsm storage/wal storage/mvcc shard replica transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd proto/etcdwire; google.golang.org/grpc github.com/prometheus golang.org/x/sys github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13 google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap
 cmd/quorate/serveflags : server
 cmd/quorate/demo      : server transport/freeport; google.golang.org/grpc go.etcd.io/etcd golang.org/x go.uber.org/zap

@@ -15,7 +15,9 @@ type Call struct {
 	Deadline time.Time
 	// RequireLeader ends the call with kv.ErrNoLeader at once when no leader is known.
 	RequireLeader bool
-	Done          func(*kv.Response, error)
+	// Hurried: more calls come at once, so that it does not pay to do the work for this one alone.
+	Hurried bool
+	Done    func(*kv.Response, error)
 
 	gateway  *Gateway
 	answered atomic.Bool

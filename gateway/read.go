@@ -17,7 +17,7 @@ func (g *Gateway) barrierApplied(calls []*Call, err error) {
 			c.finish(nil, err)
 		case leaderOnly(c.Req) && !g.shard.IsLeader():
 			g.enqueue(c)
-		case short(c.Req):
+		case Short(c.Req):
 			g.metrics.localReads.Add(1)
 			c.finish(g.shard.Read(c.Req))
 		default:
@@ -26,8 +26,8 @@ func (g *Gateway) barrierApplied(calls []*Call, err error) {
 	}
 }
 
-// short tells whether reading takes about as long as handing it to another goroutine.
-func short(req *kv.Request) bool {
+// Short tells whether the request is no read that takes longer than handing it to another goroutine.
+func Short(req *kv.Request) bool {
 	switch req.Kind {
 	case kv.KindRange:
 		return req.Range.Span.Single()

@@ -114,7 +114,7 @@ func (g *Gateway) write(c *Call) {
 	if g.shard.IsLeader() {
 		switch {
 		case !g.track(c):
-		case c.Req.Kind == kv.KindLeaseKeepAlive: // of a stream, which may bring more at once
+		case c.Hurried || c.Req.Kind == kv.KindLeaseKeepAlive: // of a stream, which may bring more at once
 			g.propose(c)
 		default:
 			g.metrics.localWrites.Add(1)

@@ -64,6 +64,8 @@ type NodeOptions struct {
 	MaxConcurrentStreams uint32
 	// MaxClientConnections bounds the connections of clients; fewer if the system does not allow the process so many open files.
 	MaxClientConnections int
+	// MaxClientMemoryBytes is what all clients together can make the node hold, MaxConnectionMemoryBytes what one connection can.
+	MaxClientMemoryBytes, MaxConnectionMemoryBytes int64
 	// KeepAlive is about connections of clients.
 	KeepAlive KeepAliveOptions
 }
@@ -146,6 +148,8 @@ const (
 	DefaultKeepAliveTimeout            = 20 * time.Second
 	DefaultMaxConcurrentStreams        = math.MaxUint32
 	DefaultMaxClientConnections        = 5_000
+	DefaultMaxClientMemoryBytes        = 256 << 20
+	DefaultMaxConnectionMemoryBytes    = 128 << 20
 )
 
 // Limits that Validate enforces.
@@ -199,6 +203,8 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	fill(&n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	fill(&n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
 	fill(&n.MaxClientConnections, DefaultMaxClientConnections)
+	fill(&n.MaxClientMemoryBytes, DefaultMaxClientMemoryBytes)
+	fill(&n.MaxConnectionMemoryBytes, DefaultMaxConnectionMemoryBytes)
 	fill(&n.KeepAlive.MinTime, DefaultKeepAliveMinTime)
 	fill(&n.KeepAlive.Interval, DefaultKeepAliveInterval)
 	fill(&n.KeepAlive.Timeout, DefaultKeepAliveTimeout)
@@ -245,6 +251,10 @@ func (o Options) Validate() error {
 	if err := o.Cluster.validate(); err != nil {
 		return err
 	}
+	if least := int64(o.Cluster.MaxRequestBytes) + 1<<20; o.Node.MaxConnectionMemoryBytes < least {
+		return badf("--max-connection-memory-bytes=%d: a request of --max-request-bytes=%d does not fit; it must be at least %d",
+			o.Node.MaxConnectionMemoryBytes, o.Cluster.MaxRequestBytes, least)
+	}
 	if err := o.validateMembership(); err != nil {
 		return err
 	}
@@ -269,6 +279,8 @@ func (n NodeOptions) validate() error {
 		return badf("--max-concurrent-streams must be above 0")
 	case n.MaxClientConnections < 1:
 		return badf("--max-client-connections must be above 0")
+	case n.MaxConnectionMemoryBytes < 1 || n.MaxClientMemoryBytes < n.MaxConnectionMemoryBytes:
+		return badf("--max-connection-memory-bytes=%d must be above 0, and not above --max-client-memory-bytes=%d", n.MaxConnectionMemoryBytes, n.MaxClientMemoryBytes)
 	}
 	return n.validateURLs()
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
+	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/connlimit"
 	"github.com/quoratedb/quorate/connlimit/listener"
 	"github.com/quoratedb/quorate/consensus"
@@ -306,6 +307,7 @@ func (s *Server) openClients() (err error) {
 		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
+		Memory:               budget.Limits{TotalBytes: node.MaxClientMemoryBytes, AccountBytes: node.MaxConnectionMemoryBytes},
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
 		PingMinInterval:      orNever(node.KeepAlive.MinTime, time.Nanosecond),
 		PingInterval:         orNever(node.KeepAlive.Interval, math.MaxInt64),

@@ -405,7 +405,7 @@ func TestMoreStreamsThanWorkers(t *testing.T) {
 	w := start(t)
 	c := w.client()
 	watches := etcdserverpb.NewWatchClient(c.ActiveConnection())
-	for range streamWorkers + 50 {
+	for range 600 + 50 {
 		stream := must[etcdserverpb.Watch_WatchClient](t)(watches.Watch(w.ctx))
 		create := &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("k")}}
 		if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: create}); err != nil {

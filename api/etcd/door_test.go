@@ -79,12 +79,7 @@ func TestStopAtTheDoor(t *testing.T) {
 	if _, err := client.Put(w.ctx, "a", "1"); err != nil {
 		t.Fatal(err)
 	}
-	// Whoever was let in does not stand there any more.
-	w.until("four at the door", func() bool {
-		w.server.door.mu.Lock()
-		defer w.server.door.mu.Unlock()
-		return len(w.server.door.waiting) == 4
-	})
+	w.until("all are there", func() bool { return w.server.rpc.Connections() >= 5 })
 	client.Close()
 	w.server.Stop(w.ctx)
 	if w.ctx.Err() != nil {

@@ -366,50 +366,6 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
-func TestServeUnaryNeedsNoTransport(t *testing.T) {
-	store := must[*fake](t)(newFake())
-	defer store.hub.Close()
-	s := newService(Options{Gateway: store, Node: store, MemberID: 9}.WithDefaults())
-	type result struct {
-		out []byte
-		err error
-	}
-	serve := func(method string, caller Caller, in []byte) result {
-		results := make(chan result, 1)
-		s.ServeUnary(method, caller, in, func(out []byte, err error) { results <- result{out, err} })
-		return <-results
-	}
-	put := etcdwire.AppendPut(nil, &kv.PutRequest{Key: []byte("k"), Value: []byte("v")})
-	r := serve("/etcdserverpb.KV/Put", Caller{}, put)
-	want := etcdwire.AppendPutResponse(nil, etcdwire.Header{MemberID: 9, Revision: 2, RaftTerm: 5}, &kv.PutResponse{})
-	if r.err != nil || string(r.out) != string(want) {
-		t.Fatalf("put: %x, %v, want %x", r.out, r.err, want)
-	}
-	for _, c := range []struct {
-		method string
-		in     []byte
-		want   codes.Code
-	}{
-		{"/etcdserverpb.Watch/Watch", nil, codes.Unimplemented},
-		{"/etcdserverpb.KV/Put", []byte{1}, codes.Internal},
-		{"/etcdserverpb.KV/Range", nil, codes.InvalidArgument},
-	} {
-		if r := serve(c.method, Caller{}, c.in); status.Code(r.err) != c.want || r.out != nil {
-			t.Errorf("%s: %v, want %v", c.method, r.err, c.want)
-		}
-	}
-	store.leader.Store(0)
-	if r := serve("/etcdserverpb.KV/Put", Caller{RequireLeader: true}, put); status.Code(r.err) != codes.Unavailable {
-		t.Errorf("without a leader: %v", r.err)
-	}
-	var pending *gateway.Call
-	store.intercept = func(c *gateway.Call) bool { pending = c; return true }
-	call := s.ServeUnary("/etcdserverpb.KV/Put", Caller{Principal: "someone"}, put, func([]byte, error) { t.Error("answered") })
-	if s.CancelUnary(call); <-store.canceled != pending || pending.Req.Principal != "someone" {
-		t.Error("the call that was canceled is not the one that was submitted")
-	}
-}
-
 func TestManyClientsAtOnce(t *testing.T) {
 	w := start(t)
 	var clients sync.WaitGroup

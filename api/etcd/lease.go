@@ -23,7 +23,7 @@ func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
 		}
 		handle := func(any) error { return s.startKeepAlive(one.ctx, caller, w, queue) }
 		s.receive(one, transport, next, handle, func() { close(queue) })
-		return s.answerKeepAlives(one.ctx, transport, queue)
+		return s.answerKeepAlives(one.ctx, transport.(queued), queue)
 	})
 }
 
@@ -40,18 +40,26 @@ func (s *Service) startKeepAlive(ctx context.Context, caller Caller, w *waiter, 
 	}
 }
 
-// answerKeepAlives sends answers until the queue is closed and empty.
-func (s *Service) answerKeepAlives(ctx context.Context, transport grpc.ServerStream, queue <-chan *waiter) error {
+// answerKeepAlives sends answers until the queue is closed and empty. Those that are there are sent together.
+func (s *Service) answerKeepAlives(ctx context.Context, transport queued, queue <-chan *waiter) error {
 	for {
 		var w *waiter
 		var open bool
 		select {
 		case w, open = <-queue:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		default:
+			transport.FlushMsgs()
+			select {
+			case w, open = <-queue:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 		if !open {
 			return nil
+		}
+		if len(w.arrived) == 0 {
+			transport.FlushMsgs()
 		}
 		out, err := s.wait(ctx, w)
 		if errors.Is(err, kv.ErrLeaseNotFound) { // etcd answers with a TTL of 0
@@ -64,7 +72,7 @@ func (s *Service) answerKeepAlives(ctx context.Context, transport grpc.ServerStr
 		if err != nil {
 			return err
 		}
-		if err := transport.SendMsg(out); err != nil {
+		if err := transport.QueueMsg(out); err != nil {
 			return err
 		}
 	}

@@ -67,7 +67,8 @@ func splitMethod(full string) (service, method string) {
 	return full, ""
 }
 
-// services returns etcd's services with our handlers. Every method that the generated descriptions have is there.
+// services returns etcd's services with our handlers. Every method that the generated descriptions have is there; those of unaryKinds are served
+// in another way.
 func (s *Service) services() []grpc.ServiceDesc {
 	unary := map[string]grpc.MethodHandler{
 		"/etcdserverpb.Maintenance/Status":     typed(s, s.status),
@@ -76,11 +77,6 @@ func (s *Service) services() []grpc.ServiceDesc {
 		"/etcdserverpb.Maintenance/Defragment": typed(s, s.defragment),
 		"/etcdserverpb.Auth/AuthStatus":        typed(s, s.authStatus),
 		"/etcdserverpb.Auth/Authenticate":      typed(s, s.authenticate),
-	}
-	for method, kind := range unaryKinds {
-		unary[method] = func(_ any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			return s.handleUnary(ctx, kind, receive)
-		}
 	}
 	streams := map[string]grpc.StreamHandler{
 		"/etcdserverpb.KV/RangeStream":       s.handleRangeStream,

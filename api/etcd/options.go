@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -46,6 +47,9 @@ type Options struct {
 	// as in etcd, where it is the election timeout.
 	LeaderCheckInterval time.Duration
 
+	// Memory bounds what clients make the node hold.
+	Memory budget.Limits
+
 	// How gRPC's keep-alive pings are treated: etcd's --grpc-keepalive-*.
 	PingMinInterval time.Duration
 	PingInterval    time.Duration
@@ -68,6 +72,8 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxTxnOps, 128)
 	setDefault(&o.MaxConcurrentStreams, 1<<16)
 	setDefault(&o.KeepAlivesInFlight, 128)
+	setDefault(&o.Memory.TotalBytes, 256<<20)
+	setDefault(&o.Memory.AccountBytes, o.Memory.TotalBytes/2)
 	setDefault(&o.LeaderCheckInterval, time.Second)
 	setDefault(&o.PingMinInterval, 5*time.Second)
 	setDefault(&o.PingInterval, 2*time.Hour)

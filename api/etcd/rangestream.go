@@ -7,7 +7,6 @@ import (
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 )
 
@@ -57,9 +56,7 @@ func (s *Service) sendRange(ctx context.Context, transport grpc.ServerStream, re
 			h.Revision = r.Revision
 			header = &h
 		}
-		pool := mem.DefaultBufferPool()
-		buffer := pool.Get(etcdwire.RangeChunkSize(header, r.Range))
-		*buffer = etcdwire.AppendRangeChunk((*buffer)[:0], header, r.Range)
-		return transport.SendMsg(&outbound{mem.BufferSlice{mem.NewBuffer(buffer, pool)}})
+		chunk := make([]byte, 0, etcdwire.RangeChunkSize(header, r.Range))
+		return transport.SendMsg(&outbound{[][]byte{etcdwire.AppendRangeChunk(chunk, header, r.Range)}})
 	})
 }

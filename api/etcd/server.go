@@ -2,26 +2,26 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"net"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
-)
 
-// streamWorkers serve calls on stacks that have grown already; calls beyond so many at a time get goroutines of their own, whose
-// stacks are copied two or three times on the way to an answer.
-const streamWorkers = 512
+	"github.com/quoratedb/quorate/api/rpc"
+	"github.com/quoratedb/quorate/budget"
+	"github.com/quoratedb/quorate/proto/h2"
+)
 
 // Server is the etcd API over gRPC.
 type Server struct {
 	*Service
-	grpc   *grpc.Server
-	health *health.Server
-	door   *door
+	methods registry
+	rpc     *rpc.Server
+	health  *health.Server
+	door    *door
+	memory  *budget.Budget
 }
 
 // NewServer returns a server that does not serve yet, for which the health service says so.
@@ -30,27 +30,31 @@ func NewServer(options Options) (*Server, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{Service: newService(options), health: health.NewServer(), door: newDoor(options.MetricsURLs)}
+	s := &Server{Service: newService(options), methods: registry{}, health: health.NewServer(), door: newDoor(options.MetricsURLs)}
 	s.SetServing(false)
-	s.grpc = grpc.NewServer(
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(options.MaxRequestBytes+requestOverheadBytes),
-		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.MaxConcurrentStreams(options.MaxConcurrentStreams),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: options.PingMinInterval}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: options.PingInterval, Timeout: options.PingTimeout}),
-		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-			method, _ := grpc.MethodFromServerStream(stream)
-			return unimplemented(method)
-		}),
-		grpc.WaitForHandlers(true),
-		grpc.Creds(s.door.credentials()),
-		grpc.NumStreamWorkers(streamWorkers),
-	)
 	for _, desc := range s.services() {
-		s.grpc.RegisterService(&desc, s)
+		s.methods.RegisterService(&desc, s)
 	}
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	grpc_health_v1.RegisterHealthServer(s.methods, s.health)
+	for method, kind := range unaryKinds {
+		s.methods[method] = s.hotMethod(kind)
+	}
+	memory, err := budget.New(options.Memory)
+	if err != nil {
+		return nil, err
+	}
+	s.memory = memory
+	s.rpc, err = rpc.NewServer(rpc.Options{
+		Lookup: s.lookup, StatusOf: statusOf, Budget: memory, NotHTTP2: s.door.answer,
+		Wire: h2.Options{
+			MaxMessageBytes: options.MaxRequestBytes + requestOverheadBytes, MaxStreams: options.MaxConcurrentStreams,
+			Keep: keptHeaders, PingMinInterval: options.PingMinInterval,
+		},
+		PingInterval: options.PingInterval, PingTimeout: options.PingTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
 	s.streams.watchLeader(options.LeaderCheckInterval, s.hasLeader)
 	return s, nil
 }
@@ -64,10 +68,13 @@ func (s *Server) SetServing(serving bool) {
 	s.health.SetServingStatus("", answer)
 }
 
+// Memory tells what clients make the node hold.
+func (s *Server) Memory() budget.Metrics { return s.memory.Metrics() }
+
 // Serve answers the connections of a listener until Stop; it closes the listener. It may be
 // called for several.
 func (s *Server) Serve(listener net.Listener) error {
-	if err := s.grpc.Serve(doorListener{listener, s.door}); err != nil {
+	if err := s.rpc.Serve(listener); err != nil && !errors.Is(err, rpc.ErrStopped) {
 		return fmt.Errorf("serve the etcd API on %s: %w", listener.Addr(), err)
 	}
 	return nil
@@ -78,17 +85,6 @@ func (s *Server) Serve(listener net.Listener) error {
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
 	s.streams.halt()
-	s.door.close()
-	graceful := make(chan struct{})
-	go func() {
-		s.grpc.GracefulStop()
-		close(graceful)
-	}()
-	select {
-	case <-graceful:
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-graceful
-	}
+	s.rpc.Stop(ctx)
 	s.streams.receivers.Wait()
 }

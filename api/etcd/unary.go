@@ -9,9 +9,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 // Caller is what an edge knows about who calls.
@@ -21,37 +19,17 @@ type Caller struct {
 	RequireLeader bool      // fail at once while no leader is known
 }
 
-// ServeUnary starts one unary call: method is gRPC's full name of it, in the request message,
-// out the response message. The input belongs to the call from now on. done is called
-// exactly once, on any goroutine and perhaps before ServeUnary returns, and must not block. Its error is a gRPC status.
-//
-// The returned call may be passed to CancelUnary; it is nil when the call was refused at once.
-func (s *Service) ServeUnary(method string, caller Caller, in []byte, done func(out []byte, err error)) *gateway.Call {
-	kind, served := unaryKinds[method]
-	if !served {
-		done(nil, status.Errorf(codes.Unimplemented, "%s is not a plain unary method", method))
-		return nil
-	}
-	call := &gateway.Call{Done: func(response *kv.Response, err error) {
-		if err != nil {
-			done(nil, toGRPC(err))
-			return
-		}
-		header := s.header()
-		done(etcdwire.AppendAnswer(make([]byte, 0, etcdwire.AnswerSize(header, response)), header, response), nil)
-	}}
-	if err := s.start(call, kind, caller, in); err != nil {
-		done(nil, toGRPC(err))
-		return nil
-	}
-	return call
-}
-
-// CancelUnary says that nobody waits for the call any more; done is still called.
-func (s *Service) CancelUnary(call *gateway.Call) { s.options.Gateway.Cancel(call) }
-
 // start decodes a request and submits it. When it returns an error, Done is not called.
 func (s *Service) start(call *gateway.Call, kind kv.Kind, caller Caller, in []byte) error {
+	if err := s.prepare(call, kind, caller, in); err != nil {
+		return err
+	}
+	s.options.Gateway.Submit(call)
+	return nil
+}
+
+// prepare decodes a request.
+func (s *Service) prepare(call *gateway.Call, kind kv.Kind, caller Caller, in []byte) error {
 	if len(in) > s.options.MaxRequestBytes {
 		return fmt.Errorf("a request of %d bytes, the limit is %d: %w", len(in), s.options.MaxRequestBytes, kv.ErrRequestTooLarge)
 	}
@@ -61,7 +39,6 @@ func (s *Service) start(call *gateway.Call, kind kv.Kind, caller Caller, in []by
 	}
 	request.Principal = caller.Principal
 	call.Req, call.Deadline, call.RequireLeader = request, caller.Deadline, caller.RequireLeader
-	s.options.Gateway.Submit(call)
 	return nil
 }
 
@@ -74,6 +51,12 @@ func (s *Service) hasLeader() bool {
 func (s *Service) header() etcdwire.Header {
 	_, term := s.options.Node.Leader()
 	return etcdwire.Header{ClusterID: s.options.ClusterID, MemberID: s.options.MemberID, RaftTerm: term}
+}
+
+// answer is a response that is encoded when it is sent.
+type answer struct {
+	header   etcdwire.Header
+	response *kv.Response
 }
 
 // waiter is a call that a goroutine waits for, with its request and answer in one piece of memory.
@@ -113,29 +96,16 @@ func (s *Service) wait(ctx context.Context, w *waiter) (*answer, error) {
 	return &w.answer, w.err
 }
 
-// handleUnary is the gRPC handler of a method that is a kv.Request.
-func (s *Service) handleUnary(ctx context.Context, kind kv.Kind, receive func(any) error) (any, error) {
-	w := s.newWaiter()
-	if err := receive(&w.in); err != nil {
-		return nil, err
-	}
-	if err := s.start(&w.call, kind, callerOf(ctx), w.in.bytes); err != nil {
-		return nil, toGRPC(err)
-	}
-	out, err := s.wait(ctx, w)
-	if err != nil {
-		return nil, toGRPC(err)
-	}
-	return out, nil
-}
-
 func callerOf(ctx context.Context) Caller {
 	deadline, _ := ctx.Deadline()
 	return Caller{Principal: principalOf(ctx), Deadline: deadline, RequireLeader: requiresLeader(ctx)}
 }
 
 // principalOf is the one place where a client's identity enters. Nobody has one before users exist.
-func principalOf(context.Context) string { return "" }
+func principalOf(context.Context) string { return anonymous }
+
+// anonymous is the principal of whoever has not said who it is.
+const anonymous = ""
 
 func requiresLeader(ctx context.Context) bool {
 	values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -11,7 +10,6 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 )
 
 const watchMethod = "/etcdserverpb.Watch/Watch"
@@ -33,7 +31,7 @@ func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
 			if err != nil {
 				return err
 			}
-			if err := s.sendBatch(transport, batch); err != nil {
+			if err := s.sendBatch(transport.(queued), batch); err != nil {
 				return err
 			}
 		}
@@ -74,7 +72,7 @@ func createRequest(r *etcdserverpb.WatchCreateRequest) watch.CreateRequest {
 }
 
 // sendBatch sends a batch once for each of its watches. The encoded events are shared by all of them.
-func (s *Service) sendBatch(transport grpc.ServerStream, batch *watch.Batch) error {
+func (s *Service) sendBatch(transport queued, batch *watch.Batch) error {
 	head := etcdwire.WatchResponse{Header: s.header()}
 	head.Header.Revision = batch.Revision
 	switch batch.Kind {
@@ -106,7 +104,7 @@ func refusal(err error) string {
 // watchIDBytes is what the ID of a watch takes in a message, at most.
 const watchIDBytes = 11
 
-func (s *Service) sendEvents(transport grpc.ServerStream, head *etcdwire.WatchResponse, batch *watch.Batch) error {
+func (s *Service) sendEvents(transport queued, head *etcdwire.WatchResponse, batch *watch.Batch) error {
 	if !batch.Fragment {
 		return sendToAll(transport, head, batch.IDs, encodedEvents(batch.Events, batch.PrevKV))
 	}
@@ -142,36 +140,14 @@ func encodedEvents(events []*watch.Event, withPrev bool) []byte {
 	return all
 }
 
-// watchMessage is a message to one watch: what is its own, and what it shares with others.
-type watchMessage struct {
-	outbound
-	buffers [2]mem.Buffer
-}
-
-// sendTogether is how many messages share a piece of memory, which lives until gRPC has sent all of them.
-const sendTogether = 64
-
-func sendToAll(transport grpc.ServerStream, head *etcdwire.WatchResponse, ids []watch.ID, events []byte) error {
-	var shared mem.Buffer
-	if len(events) > 0 {
-		shared = mem.SliceBuffer(events)
-	}
-	for some := range slices.Chunk(ids, sendTogether) {
-		messages := make([]watchMessage, len(some))
-		heads := make([]byte, 0, len(some)*(etcdwire.WatchResponseSize(head)+watchIDBytes))
-		for i, id := range some {
-			m := &messages[i]
-			from := len(heads)
-			head.WatchID = int64(id)
-			heads = etcdwire.AppendWatchResponse(heads, head)
-			m.buffers[0], m.parts = mem.SliceBuffer(heads[from:len(heads):len(heads)]), m.buffers[:1]
-			if shared != nil {
-				m.buffers[1], m.parts = shared, m.buffers[:2]
-			}
-			if err := transport.SendMsg(&m.outbound); err != nil {
-				return err
-			}
+func sendToAll(transport queued, head *etcdwire.WatchResponse, ids []watch.ID, events []byte) error {
+	for _, id := range ids {
+		head.WatchID = int64(id)
+		own := etcdwire.AppendWatchResponse(make([]byte, 0, etcdwire.WatchResponseSize(head)+watchIDBytes), head)
+		if err := transport.QueueMsg(&outbound{[][]byte{own, events}}); err != nil {
+			return err
 		}
 	}
+	transport.FlushMsgs()
 	return nil
 }

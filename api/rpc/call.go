@@ -191,6 +191,9 @@ func (call *Call) SetHeader(name, value string) {
 	call.stream.SetHeader(name, value)
 }
 
+// Go does work for a unary call in a goroutine of its own, for which Server.Stop waits. Only Method.Unary may call it.
+func (call *Call) Go(work func()) { call.conn.server.running.Go(work) }
+
 // Answer ends a unary call with its answer.
 func (call *Call) Answer(m h2.Message) {
 	c := call.conn
@@ -248,14 +251,26 @@ func (call *Call) Receive() ([]byte, error) {
 // Done gives the memory of a message that was received back.
 func (call *Call) Done(message []byte) { call.Release(h2.MessageBytes(len(message))) }
 
-// Send queues a message of a stream, and waits while too much is queued.
+// Send sends a message of a stream, and waits while too much is queued.
 func (call *Call) Send(m h2.Message) error {
+	err := call.Queue(m)
+	call.Flush()
+	return err
+}
+
+// Flush sends what is queued.
+func (call *Call) Flush() { call.conn.flush(false) }
+
+// Queue has a message of a stream sent with the next Flush, and waits while too much is queued.
+func (call *Call) Queue(m h2.Message) error {
 	c := call.conn
 	c.mu.Lock()
 	c.core.Send(call.stream, m)
 	full := call.stream.Full()
 	c.mu.Unlock()
-	c.flush(false)
+	if full {
+		c.flush(false)
+	}
 	for full {
 		select {
 		case <-call.writable:

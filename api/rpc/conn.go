@@ -3,7 +3,6 @@ package rpc
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -41,6 +40,7 @@ type conn struct {
 	writing  bool // somebody writes
 	progress *sync.Cond
 	pinged   time.Duration // when; 0: since something came, not
+	greeted  bool          // the client speaks HTTP/2; before, nothing is said to it
 	closed   bool
 }
 
@@ -50,7 +50,7 @@ func newConn(s *Server, socket net.Conn) (*conn, error) {
 		return nil, errNoMemory
 	}
 	c.progress = sync.NewCond(&c.mu)
-	c.reader = reader{socket: socket, account: c.account, buffer: make([]byte, leastBuffer)}
+	c.reader = reader{socket: socket, account: c.account, pause: c.pause, buffer: make([]byte, leastBuffer)}
 	wire := s.options.Wire
 	wire.Memory = c.account
 	core, err := h2.NewConn(wire)
@@ -79,6 +79,9 @@ func (c *conn) serve() {
 	if c.greet() != nil {
 		return
 	}
+	c.mu.Lock()
+	c.greeted = true
+	c.mu.Unlock()
 	framer := http2.NewFramer(nil, &c.reader)
 	framer.SetReuseFrames()
 	framer.SetMaxReadFrameSize(16 << 10)
@@ -100,12 +103,19 @@ func (c *conn) serve() {
 // greet reads the words by which a client begins.
 func (c *conn) greet() error {
 	_ = c.socket.SetReadDeadline(time.Now().Add(c.server.options.PrefaceTimeout))
-	preface := make([]byte, len(http2.ClientPreface))
-	if _, err := io.ReadFull(&c.reader, preface); err != nil {
-		return err
-	}
-	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
-		return errors.New("rpc: the client does not speak HTTP/2")
+	preface := []byte(http2.ClientPreface)
+	read := make([]byte, 0, len(preface))
+	for len(read) < len(preface) {
+		n, err := c.reader.Read(read[len(read):cap(read)])
+		if err != nil {
+			return err
+		}
+		if read = read[:len(read)+n]; !bytes.HasPrefix(preface, read) {
+			if answer := c.server.options.NotHTTP2; answer != nil {
+				answer(c.socket, append(read, c.reader.buffer[c.reader.from:c.reader.to]...))
+			}
+			return errNotHTTP2
+		}
 	}
 	return nil
 }
@@ -120,20 +130,30 @@ func (c *conn) take(frame http2.Frame, err error, now time.Duration) bool {
 	c.prepare(events)
 	c.mu.Unlock()
 	c.deal(events)
-	if !over && c.reader.buffered() > 0 {
-		return true // there is more; it is written together
+	if !over {
+		return true
 	}
+	c.pause() // the last words
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writing && !c.closed {
+		c.progress.Wait()
+	}
+	return false
+}
+
+// pause is called when everything that has come is dealt with: what there is to say is written together. It waits while the client
+// makes us owe it more than it takes.
+func (c *conn) pause() {
 	c.mu.Lock()
 	c.reading = false
 	c.mu.Unlock()
 	c.flush(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// If flush has not written, somebody else does.
-	for (c.core.Owed() > maxOwed || over && c.writing) && !c.closed {
+	for c.core.Owed() > maxOwed && !c.closed { // if flush has not written, somebody else does
 		c.progress.Wait()
 	}
-	return !over && !c.closed
 }
 
 // handle gives the core what was read. The lock is held. over: nothing more comes.
@@ -156,7 +176,7 @@ func (c *conn) handle(frame http2.Frame, err error, now time.Duration) (over boo
 // flush writes what there is to write, here or, if the caller has no time for that, in a goroutine. Nothing is done if somebody is at it.
 func (c *conn) flush(here bool) {
 	c.mu.Lock()
-	if c.writing || c.reading || c.closed || !c.core.HasOutput() {
+	if c.writing || c.reading || c.closed || !c.greeted || !c.core.HasOutput() {
 		c.mu.Unlock()
 		return
 	}
@@ -247,7 +267,11 @@ func (c *conn) close() {
 func (c *conn) leave(reason string) {
 	c.mu.Lock()
 	c.core.Leave(reason)
+	greeted := c.greeted
 	c.mu.Unlock()
+	if !greeted {
+		c.close() // nothing is lost
+	}
 	c.flush(false)
 }
 

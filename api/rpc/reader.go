@@ -15,6 +15,7 @@ const (
 type reader struct {
 	socket  net.Conn
 	account *budget.Account
+	pause   func() // called before the socket is waited for
 	buffer  []byte
 	from    int // buffer[from:to] is not read yet
 	to      int
@@ -27,6 +28,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			r.buffer = make([]byte, mostBuffer)
 		}
 		r.from, r.to = 0, 0
+		r.pause()
 		n, err := r.socket.Read(r.buffer)
 		if n == 0 {
 			return 0, err

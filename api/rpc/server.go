@@ -27,6 +27,8 @@ type Options struct {
 	Lookup func(path string) Method
 	// StatusOf turns an error into what the client is told.
 	StatusOf func(error) h2.Status
+	// NotHTTP2 takes a connection that begins otherwise, with what was read of it, before it is closed. Nil: it is only closed.
+	NotHTTP2 func(socket net.Conn, first []byte)
 	// Budget has an account for each connection.
 	Budget *budget.Budget
 	// Wire is what proto/h2 needs to know; Memory is filled in.
@@ -79,6 +81,9 @@ func (o Options) Validate() error {
 
 // ErrStopped: the server does not serve any more.
 var ErrStopped = errors.New("rpc: the server is stopped")
+
+// errNotHTTP2: the client speaks something else.
+var errNotHTTP2 = errors.New("rpc: the client does not speak HTTP/2")
 
 // errNoMemory: there is no room for another connection.
 var errNoMemory = errors.New("rpc: no memory is left for another connection")

@@ -100,6 +100,8 @@ func appliedCases() []appliedCase {
 		{flag: "max-txn-ops", value: "1024", invalid: []string{"0", "-1", "100001"}, get: func(r Result) any { return r.Options.Cluster.MaxTxnOps }, want: 1024},
 		{flag: "max-request-bytes", value: "10485760", invalid: []string{"0", "33554433"}, get: func(r Result) any { return r.Options.Cluster.MaxRequestBytes }, want: 10 << 20},
 		{flag: "watch-progress-notify-interval", value: "5s", invalid: []string{"5", "0s", "-1s"}, get: func(r Result) any { return r.Options.Node.WatchProgressNotifyInterval }, want: 5 * time.Second},
+		{flag: "max-client-memory-bytes", value: "9000000000", invalid: []string{"", "0", "-1", "8388607"}, get: func(r Result) any { return r.Options.Node.MaxClientMemoryBytes }, want: int64(9e9)},
+		{flag: "max-connection-memory-bytes", value: "5000000", invalid: []string{"", "0", "-1", "4194303"}, get: func(r Result) any { return r.Options.Node.MaxConnectionMemoryBytes }, want: int64(5e6)},
 		{flag: "max-client-connections", value: "7", invalid: []string{"", "0", "-1", "1000001"}, get: func(r Result) any { return r.Options.Node.MaxClientConnections }, want: 7},
 		{flag: "max-concurrent-streams", value: "7", invalid: []string{"0", "4294967296"}, get: func(r Result) any { return r.Options.Node.MaxConcurrentStreams }, want: uint32(7)},
 		{flag: "grpc-keepalive-min-time", value: "1s", invalid: []string{"1", "-1s"}, get: func(r Result) any { return r.Options.Node.KeepAlive.MinTime }, want: time.Second},

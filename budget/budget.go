@@ -109,30 +109,3 @@ func (a *Account) Release(n int64) {
 		panic(fmt.Sprintf("budget: %d bytes are given back that were not reserved", n))
 	}
 }
-
-// Lease is a reservation that is given back at once, whatever it has grown to. The zero Lease of an account is empty. Not safe for concurrent use.
-type Lease struct {
-	account *Account
-	bytes   int64
-}
-
-// NewLease returns an empty lease on the account.
-func (a *Account) NewLease() Lease { return Lease{account: a} }
-
-// Grow reserves n bytes more, or none and returns false.
-func (l *Lease) Grow(n int64) bool {
-	if !l.account.Reserve(n) {
-		return false
-	}
-	l.bytes += n
-	return true
-}
-
-// Bytes is what the lease holds.
-func (l *Lease) Bytes() int64 { return l.bytes }
-
-// End gives everything back. It may be called again.
-func (l *Lease) End() {
-	l.account.Release(l.bytes)
-	l.bytes = 0
-}

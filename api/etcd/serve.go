@@ -72,7 +72,7 @@ func (s *Service) hotMethod(kind kv.Kind) rpc.Method {
 	return rpc.Method{Unary: func(c *rpc.Call) {
 		h := &hot{service: s, rpc: c}
 		h.Done = h.done
-		caller := Caller{Principal: anonymous, Deadline: c.Deadline(), RequireLeader: c.Header(rpctypes.MetadataRequireLeaderKey) == rpctypes.MetadataHasLeader}
+		caller := Caller{Principal: anonymous, Deadline: c.Deadline(), RequireLeader: wantsLeader(c.Header(rpctypes.MetadataRequireLeaderKey))}
 		if err := s.prepare(&h.Call, kind, caller, c.Request()); err != nil {
 			c.Fail(err)
 			return

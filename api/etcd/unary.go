@@ -109,5 +109,8 @@ const anonymous = ""
 
 func requiresLeader(ctx context.Context) bool {
 	values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	return len(values) > 0 && values[0] == rpctypes.MetadataHasLeader
+	return len(values) > 0 && wantsLeader(values[0])
 }
+
+// wantsLeader takes the value of the header by which clients ask that there is a leader.
+func wantsLeader(value string) bool { return value == rpctypes.MetadataHasLeader }

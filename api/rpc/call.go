@@ -163,22 +163,6 @@ func (call *Call) OnCancel(do func()) {
 	}
 }
 
-// Reserve takes memory until the call is over and its answer has been sent. False: there is none.
-func (call *Call) Reserve(n int64) bool {
-	c := call.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return call.stream.Reserve(n)
-}
-
-// Release gives back some of what was reserved.
-func (call *Call) Release(n int64) {
-	c := call.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	call.stream.Release(n)
-}
-
 // Hurried tells whether the next request of this connection is there already. Whoever could work for this one alone should then rather
 // collect them.
 func (call *Call) Hurried() bool { return call.conn.reader.buffered() > 0 }
@@ -249,7 +233,12 @@ func (call *Call) Receive() ([]byte, error) {
 }
 
 // Done gives the memory of a message that was received back.
-func (call *Call) Done(message []byte) { call.Release(h2.MessageBytes(len(message))) }
+func (call *Call) Done(message []byte) {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call.stream.Release(h2.MessageBytes(len(message)))
+}
 
 // Send sends a message of a stream, and waits while too much is queued.
 func (call *Call) Send(m h2.Message) error {

@@ -39,13 +39,6 @@ type Options struct {
 	WriteTimeout time.Duration
 	// A client from which nothing has come for PingInterval is asked whether it lives, and cut off PingTimeout later. Defaults 2 h and 20 s.
 	PingInterval, PingTimeout time.Duration
-	Listener                  Listener
-}
-
-// Listener is told what happens. Its functions may be nil and must be quick.
-type Listener struct {
-	// Refused: a connection was closed at once.
-	Refused func(remote net.Addr, why error)
 }
 
 // WithDefaults returns a copy with defaults for what is not set.
@@ -55,9 +48,6 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.WriteTimeout, time.Minute)
 	setDefault(&o.PingInterval, 2*time.Hour)
 	setDefault(&o.PingTimeout, 20*time.Second)
-	if o.Listener.Refused == nil {
-		o.Listener.Refused = func(net.Addr, error) {}
-	}
 	return o
 }
 
@@ -158,7 +148,7 @@ func (s *Server) stopped() bool {
 	return s.stopping
 }
 
-// Take serves one connection.
+// Take serves one connection, or closes it if there is no memory for it; the budget counts that.
 func (s *Server) Take(socket net.Conn) {
 	c, err := newConn(s, socket)
 	if err == nil {
@@ -175,7 +165,6 @@ func (s *Server) Take(socket net.Conn) {
 		}
 	}
 	if err != nil {
-		s.options.Listener.Refused(socket.RemoteAddr(), err)
 		_ = socket.Close()
 	}
 }

@@ -50,14 +50,11 @@ func (s *Stream) RequestProgress(ctx context.Context) error {
 	if err := s.waitForRoom(ctx); err != nil {
 		return err
 	}
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return ErrClosed
+	if err := s.lock(); err != nil {
+		return err
 	}
+	defer s.unlock()
+	h := s.hub
 	h.sync()
 	s.progress.pending, s.progress.want = true, h.options.Source.Revision()
 	h.unask(s)

@@ -100,14 +100,11 @@ func (s *Stream) Create(ctx context.Context, request CreateRequest) (ID, error) 
 		request.Span.Start = []byte{0}
 	}
 	refusal := s.check(request)
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return NoID, ErrClosed
+	if err := s.lock(); err != nil {
+		return NoID, err
 	}
+	defer s.unlock()
+	h := s.hub
 	defer s.signal()
 	applied := h.options.Source.Revision()
 	if _, taken := s.watchers[request.ID]; refusal == nil && taken && request.ID != AutoID {
@@ -239,14 +236,11 @@ func (s *Stream) Cancel(ctx context.Context, id ID) error {
 	if err := s.waitForRoom(ctx); err != nil {
 		return err
 	}
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return ErrClosed
+	if err := s.lock(); err != nil {
+		return err
 	}
+	defer s.unlock()
+	h := s.hub
 	w := s.watchers[id]
 	if w == nil {
 		return nil
@@ -286,6 +280,22 @@ func (s *Stream) signal() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// lock takes the hub's lock and the stream's, in that order, if the stream is not closed.
+func (s *Stream) lock() error {
+	s.hub.mu.Lock()
+	s.mu.Lock()
+	if s.closed {
+		s.unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Stream) unlock() {
+	s.mu.Unlock()
+	s.hub.mu.Unlock()
 }
 
 // waitForRoom waits until the outbox takes control batches.

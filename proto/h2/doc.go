@@ -9,7 +9,7 @@
 //
 //   - an open stream, with those headers that are of interest. All others are dropped as soon as they are read.
 //   - a request, in full, as soon as its length is announced. Only so much of it is allocated as has come.
-//   - what the shell reserves for a call while it is evaluated, and for its answer (Stream.Memory), until the answer has been sent.
+//   - what the shell reserves for a call while it is evaluated, and for its answer (Stream.Reserve), until the answer has been sent.
 //
 // What does not fit ends its call with RESOURCE_EXHAUSTED; the connection lives on. A client may send up to StreamWindow bytes of a stream
 // before anybody has asked for them, and they are reserved as well. Windows are opened for what is reserved and no more, so that a client

@@ -322,6 +322,8 @@ func TestWatchCancel(t *testing.T) {
 	for _, n := range cl.Nodes {
 		c := n.Client(t)
 		ctx, cancel := context.WithCancel(within(t))
+		// A watch begins with what its node has: a read sees to it that the put at the node before is not an event.
+		try(c.Get(within(t), "cancel"))(t)
 		watch := c.Watch(ctx, "cancel", clientv3.WithCreatedNotify())
 		other := c.Watch(within(t), "cancel", clientv3.WithCreatedNotify())
 		<-watch
@@ -334,7 +336,9 @@ func TestWatchCancel(t *testing.T) {
 		wantEvents(t, "the other watch of the stream", events(t, other, 1), "put cancel="+n.Name)
 	}
 	// On the wire: a cancellation is confirmed, and the ID can be used again.
-	stream, err := pb.NewWatchClient(cl.Nodes[0].Client(t).ActiveConnection()).Watch(within(t))
+	first := cl.Nodes[0].Client(t)
+	try(first.Get(within(t), "cancel"))(t)
+	stream, err := pb.NewWatchClient(first.ActiveConnection()).Watch(within(t))
 	must(t, err)
 	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("cancel"), WatchId: 7}}}
 	for range 2 {

@@ -87,6 +87,32 @@ func (a *Account) Reserve(n int64) bool {
 	return true
 }
 
+// ReserveAmply is Reserve for what is only wanted to be faster: it fails, and counts as no refusal, if afterwards more than half of the account or
+// of the budget were used.
+func (a *Account) ReserveAmply(n int64) bool {
+	limits := &a.budget.limits
+	if !take(&a.used, n, limits.AccountBytes/2) {
+		return false
+	}
+	if !take(&a.budget.used, n, limits.TotalBytes/2) {
+		a.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// Force takes n bytes that are held already, whether they fit or not. Whoever is in debt gets nothing else.
+func (a *Account) Force(n int64) {
+	a.used.Add(n)
+	a.budget.used.Add(n)
+}
+
+// Tight tells whether more than half of the account or of the budget is used: whoever can hold less should.
+func (a *Account) Tight() bool {
+	limits := &a.budget.limits
+	return a.used.Load() > limits.AccountBytes/2 || a.budget.used.Load() > limits.TotalBytes/2
+}
+
 // take adds n unless the sum would be above the limit. It never adds what it takes back: that would refuse others for nothing.
 func take(used *atomic.Int64, n, limit int64) bool {
 	for {

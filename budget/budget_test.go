@@ -99,3 +99,29 @@ func TestTooMuchGivenBack(t *testing.T) {
 	}()
 	a.Release(1)
 }
+
+// TestAmply: what is only wanted to be faster leaves half of everything to what is needed.
+func TestAmply(t *testing.T) {
+	b := newBudget(t, 100, 40)
+	a := b.NewAccount()
+	if !a.ReserveAmply(20) || a.ReserveAmply(1) {
+		t.Error("half of an account, and no more, can be had")
+	}
+	if a.Tight() {
+		t.Error("half of it is tight")
+	}
+	if a.Force(30); !a.Tight() || a.UsedBytes() != 50 || a.Reserve(1) {
+		t.Errorf("%d bytes are used, more than there is; and still something fits", a.UsedBytes())
+	}
+	other := b.NewAccount()
+	if other.ReserveAmply(1) || other.Tight() {
+		t.Error("half of the budget is used, and nothing more")
+	}
+	if !other.Reserve(1) || !other.Tight() {
+		t.Error("more than half of the budget is used")
+	}
+	a.Release(50)
+	if !other.ReserveAmply(19) || b.Metrics().UsedBytes != 20 || b.Metrics().Refused != 1 {
+		t.Errorf("%+v", b.Metrics())
+	}
+}

@@ -47,6 +47,10 @@ type Request struct {
 	PublishNode     *NodeRecord
 	AssignReplica   *AssignReplicaRequest
 	// LeaseLeases has no fields.
+
+	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was
+	// reserved, when the answer is gone. It never travels.
+	Memory Memory
 }
 
 // SortOrder is the order of a range's results.

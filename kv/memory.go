@@ -1,0 +1,56 @@
+package kv
+
+// Memory is what somebody may make a node hold. Implementations are safe for concurrent use.
+type Memory interface {
+	// Reserve takes bytes, or none and returns false: there is no room.
+	Reserve(bytes int64) bool
+	// Release gives back a part of what was reserved.
+	Release(bytes int64)
+}
+
+// What a Tally reserves ahead, so that not every little thing is reserved by itself: little at first, for most answers are small.
+const (
+	tallyFreeBytes  = 1 << 10 // whoever has a request here has room for as much
+	tallyFirstBytes = 12 << 10
+	tallyStepBytes  = 64 << 10
+)
+
+// Tally reserves memory for something that grows. It is for one goroutine.
+type Tally struct {
+	memory   Memory
+	ahead    int64 // may be added without reserving more
+	reserved int64
+}
+
+// NewTally returns a tally of nothing. Without a memory (nil) everything fits.
+func NewTally(memory Memory) Tally { return Tally{memory: memory, ahead: tallyFreeBytes} }
+
+// Add is called before so many bytes are held. It returns ErrTooManyRequests if there is no room for them.
+func (t *Tally) Add(bytes int64) error {
+	if t.ahead -= bytes; t.ahead >= 0 || t.memory == nil {
+		return nil
+	}
+	step := int64(tallyStepBytes)
+	if t.reserved == 0 {
+		step = tallyFirstBytes
+	}
+	more := max(-t.ahead, step)
+	if !t.memory.Reserve(more) {
+		t.ahead += bytes
+		return ErrTooManyRequests
+	}
+	t.ahead += more
+	t.reserved += more
+	return nil
+}
+
+// ReservedBytes is what the tally has reserved. Whoever gave the memory gives it back.
+func (t *Tally) ReservedBytes() int64 { return t.reserved }
+
+// Release gives everything back: nothing of what was added is held any more.
+func (t *Tally) Release() {
+	if t.reserved > 0 {
+		t.memory.Release(t.reserved)
+	}
+	t.ahead, t.reserved = tallyFreeBytes, 0
+}

@@ -12,6 +12,9 @@ import (
 // ErrCanceled: the client does not wait any more.
 var ErrCanceled = errors.New("rpc: the client has gone")
 
+// ErrStalled: the client takes nothing of its answer; see Call.LimitStalls.
+var ErrStalled = errors.New("rpc: the client does not read its answer")
+
 // errNoRequest: a unary call without a message.
 var errNoRequest = errors.New("rpc: the call has no request")
 
@@ -33,6 +36,11 @@ type Call struct {
 	started  bool   // Method.Unary was called
 	canceled bool   // the client does not wait any more
 	onCancel func() // of a unary call
+
+	memory callMemory
+	// LimitStalls ends a stream with ErrStalled when its client takes nothing of what waits for it for Options.StallTimeout. It is set before the
+	// first message is sent, by who keeps something open for the client that others pay for.
+	LimitStalls bool
 }
 
 // prepare makes the calls of streams that have begun. The lock is held, so that whatever comes next finds them.
@@ -42,6 +50,8 @@ func (c *conn) prepare(events []h2.Event) {
 			continue
 		}
 		call := &Call{conn: c, stream: e.Stream, method: c.server.options.Lookup(e.Stream.Method())}
+		call.memory.account = c.account
+		e.Stream.OnSent = call.memory.close
 		if timeout, limited := e.Stream.Timeout(); limited {
 			call.deadline = time.Now().Add(timeout)
 		}
@@ -69,7 +79,7 @@ func (c *conn) deal(events []h2.Event) {
 		switch e.Kind {
 		case h2.EventOpened:
 			if call.method.Stream != nil {
-				go call.serveStream()
+				go call.serve(call.method.Stream)
 			}
 		case h2.EventReadable:
 			if call.method.Stream != nil {
@@ -93,11 +103,11 @@ func signal(channel chan struct{}) {
 	}
 }
 
-func (call *Call) serveStream() {
+func (call *Call) serve(work func(*Call) error) {
 	defer call.conn.server.running.Done()
 	defer call.stop()
 	defer call.cancel(nil)
-	call.finish(call.method.Stream(call))
+	call.finish(work(call))
 }
 
 // serveUnary starts a unary call when its request is there.
@@ -125,13 +135,14 @@ func (call *Call) end() {
 	c.mu.Lock()
 	call.canceled = true
 	onCancel, idle := call.onCancel, call.method.Stream == nil && !call.started
+	cancel := call.cancel
 	call.onCancel = nil
 	c.mu.Unlock()
 	switch {
 	case idle:
 		call.Fail(ErrCanceled) // nobody else will
-	case call.cancel != nil:
-		call.cancel(ErrCanceled)
+	case cancel != nil:
+		cancel(ErrCanceled)
 	case onCancel != nil:
 		onCancel()
 	}
@@ -177,6 +188,20 @@ func (call *Call) SetHeader(name, value string) {
 
 // Go does work for a unary call in a goroutine of its own, for which Server.Stop waits. Only Method.Unary may call it.
 func (call *Call) Go(work func()) { call.conn.server.running.Go(work) }
+
+// GoSending is Go for a unary call whose answer is sent in parts (h2.Message.WholeBytes): work may use what is for streams, but Receive. Its error
+// is what the client is told; without one everything must have been sent.
+func (call *Call) GoSending(work func() error) {
+	c := call.conn
+	c.mu.Lock()
+	call.prepareStream()
+	canceled := call.canceled
+	c.mu.Unlock()
+	if canceled {
+		call.cancel(ErrCanceled)
+	}
+	go call.serve(func(*Call) error { return work() })
+}
 
 // Answer ends a unary call with its answer.
 func (call *Call) Answer(m h2.Message) {
@@ -259,18 +284,43 @@ func (call *Call) Queue(m h2.Message) error {
 	c.mu.Unlock()
 	if full {
 		c.flush(false)
+		if err := call.waitForRoom(); err != nil {
+			return err
+		}
 	}
-	for full {
+	return context.Cause(call.ctx)
+}
+
+// waitForRoom waits until not too much is queued.
+func (call *Call) waitForRoom() error {
+	c := call.conn
+	var stalled <-chan time.Time
+	if call.LimitStalls {
+		ticker := time.NewTicker(c.server.options.StallTimeout)
+		defer ticker.Stop()
+		stalled = ticker.C
+	}
+	for before := -1; ; {
+		looked := false
 		select {
 		case <-call.writable:
 		case <-call.ctx.Done():
+		case <-stalled:
+			looked = true
 		}
 		if err := context.Cause(call.ctx); err != nil {
 			return err
 		}
 		c.mu.Lock()
-		full = call.stream.Full()
+		full, unsent := call.stream.Full(), call.stream.UnsentBytes()
 		c.mu.Unlock()
+		switch {
+		case !full:
+			return nil
+		case looked && unsent == before:
+			return ErrStalled
+		case looked:
+			before = unsent
+		}
 	}
-	return context.Cause(call.ctx)
 }

@@ -121,6 +121,8 @@ func (f *fixture) lookup(path string) Method {
 				return piece, nil
 			}})
 		}}
+	case "/t/Parts": // the request says how large; what it holds at a time is reserved
+		return Method{Unary: func(c *Call) { c.GoSending(func() error { return f.sendParts(c) }) }}
 	case "/t/Both":
 		return Method{Stream: func(c *Call) error {
 			for {
@@ -146,6 +148,33 @@ func (f *fixture) lookup(path string) Method {
 		}}
 	}
 	return Method{Unary: func(c *Call) { c.Fail(status.Errorf(codes.Unimplemented, "%s is not known", path)) }}
+}
+
+func (f *fixture) sendParts(c *Call) error {
+	var size int
+	fmt.Sscan(string(c.Request()), &size)
+	c.LimitStalls = true
+	const part = 100_000
+	if !c.Reserve(part) {
+		return status.Error(codes.ResourceExhausted, "no memory")
+	}
+	for sent := 0; sent < size; {
+		m := h2.Message{Bytes: make([]byte, min(size-sent, part)), Rest: sent > 0}
+		for i := range m.Bytes {
+			m.Bytes[i] = byte(sent + i)
+		}
+		if sent == 0 {
+			m.WholeBytes = size
+		}
+		sent += len(m.Bytes)
+		if err := c.Send(m); errors.Is(err, ErrStalled) {
+			f.gone <- err
+			return status.Error(codes.ResourceExhausted, "stalled")
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fixture) dial() *grpc.ClientConn {
@@ -226,13 +255,18 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // TestLargeAnswer: an answer of any size is encoded while it is sent, and others get their turn meanwhile.
-func TestLargeAnswer(t *testing.T) {
+func TestLargeAnswer(t *testing.T) { testLargeAnswer(t, "/t/Large") }
+
+// TestParts: so is one whose parts are made while it is sent. It holds no more than some parts.
+func TestParts(t *testing.T) { testLargeAnswer(t, "/t/Parts") }
+
+func testLargeAnswer(t *testing.T, method string) {
 	f := start(t, nil)
 	conn := f.dial()
 	const size = 100<<20 + 3
 	done := make(chan error, 1)
 	go func() {
-		out, err := f.call(conn, "/t/Large", []byte(fmt.Sprint(size)))
+		out, err := f.call(conn, method, []byte(fmt.Sprint(size)))
 		for i := range out {
 			if out[i] != byte(i) {
 				err = fmt.Errorf("byte %d is %d", i, out[i])
@@ -256,7 +290,68 @@ func TestLargeAnswer(t *testing.T) {
 		if _, err := f.call(conn, "/t/Echo", []byte("x")); err != nil {
 			t.Fatal(err)
 		}
+		if used := f.budget.Metrics().UsedBytes; used > 1<<20 {
+			t.Fatalf("%d bytes are held", used)
+		}
 	}
+}
+
+// TestStalled: who takes nothing of an answer is cut off from it after a while, and keeps the connection.
+func TestStalled(t *testing.T) {
+	f := start(t, func(o *Options) { o.StallTimeout = 50 * time.Millisecond })
+	conn := f.dial()
+	// A stream's messages are read when the client asks for them; grpc's window for them is 64 KiB.
+	s := f.stream(t.Context(), conn, "/t/Parts")
+	in := []byte("10000000")
+	if err := s.SendMsg(&in); err != nil {
+		t.Fatal(err)
+	}
+	<-f.gone
+	f.returned("after the call has stalled")
+	var out []byte
+	if err := s.RecvMsg(&out); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the client that did not read gets %d bytes, %v", len(out), err)
+	}
+	if _, err := f.call(conn, "/t/Echo", []byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMemoryOfCalls: what a call reserves beside its request is given back when its answer was sent, and nothing is given to one that is over.
+func TestMemoryOfCalls(t *testing.T) {
+	f := start(t, nil)
+	conn := f.dial()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := f.call(conn, "/t/Hold", []byte("x"))
+		answered <- err
+	}()
+	held := <-f.held
+	before := f.budget.Metrics().UsedBytes
+	if !held.Reserve(20<<20) || held.Reserve(20<<20) || held.ReserveAmply(1) {
+		t.Error("a call may have 20 MiB of 32, not 40, and not amply one more")
+	}
+	if held.Release(15 << 20); !held.ReserveAmply(1 << 20) {
+		t.Error("there is room again")
+	}
+	if used := f.budget.Metrics().UsedBytes - before; used != 6<<20 {
+		t.Errorf("%d bytes are reserved", used)
+	}
+	held.ReleaseAll()
+	if used := f.budget.Metrics().UsedBytes - before; used != 0 {
+		t.Errorf("%d bytes are reserved", used)
+	}
+	held.Reserve(1 << 20)
+	held.Answer(h2.Message{})
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	f.returned("after the call")
+	if held.Reserve(1) {
+		t.Error("a call that is over gets memory")
+	}
+	held.Release(1)
+	f.returned("after a release too many")
 }
 
 func (f *fixture) stream(ctx context.Context, conn *grpc.ClientConn, method string) grpc.ClientStream {

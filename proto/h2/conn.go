@@ -63,7 +63,6 @@ const (
 	EventReadable           // a message is complete, or the client has said its last
 	EventWritable           // so much has been sent that there is room again; see Stream.Full
 	EventCanceled           // the client does not wait any more
-	EventSent               // the last of the answer was produced, or thrown away
 )
 
 // NewConn returns a connection whose first output are its settings.

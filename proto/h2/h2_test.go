@@ -30,6 +30,10 @@ func (m *memory) Release(n int64) {
 	}
 }
 
+func (m *memory) Force(n int64) { m.used += n }
+
+func (m *memory) Tight() bool { return m.used > m.limit/2 }
+
 // answer is an answer in pieces.
 func answer(random *rand.Rand, size int) Message {
 	left := size
@@ -44,6 +48,28 @@ func answer(random *rand.Rand, size int) Message {
 		return Message{}
 	}
 	return m
+}
+
+// send sends an answer of that size in random parts, with or without memory of its own.
+func (s *shell) send(one *Stream, size int) {
+	if size == 0 || s.random.IntN(2) == 0 {
+		m := answer(s.random, size)
+		m.HeldBytes = s.random.IntN(size + 1)
+		s.conn.Send(one, m)
+		return
+	}
+	for left := size; left > 0; {
+		m := Message{Bytes: bytes.Repeat([]byte{byte(size)}, min(left, s.random.IntN(40_000)))}
+		if m.Rest = left < size; !m.Rest {
+			m.WholeBytes = size
+		}
+		s.conn.Send(one, m)
+		left -= len(m.Bytes)
+		if !m.Rest && len(m.Bytes) == 0 {
+			s.conn.Send(one, Message{Bytes: []byte{byte(size)}, Rest: true})
+			left--
+		}
+	}
 }
 
 // shell is a stupid shell: it answers what comes, at random times and in random ways.
@@ -71,11 +97,12 @@ func (s *shell) events(t testing.TB) {
 		switch e.Kind {
 		case EventOpened:
 			s.open = append(s.open, e.Stream)
-		case EventSent:
-			if s.sent[e.Stream.ID()] {
-				t.Fatalf("stream %d is sent twice", e.Stream.ID())
+			e.Stream.OnSent = func() {
+				if s.sent[e.Stream.ID()] {
+					t.Fatalf("stream %d is sent twice", e.Stream.ID())
+				}
+				s.sent[e.Stream.ID()] = true
 			}
-			s.sent[e.Stream.ID()] = true
 		}
 	}
 }
@@ -92,7 +119,7 @@ func (s *shell) work() {
 		one.Take()
 	case 1:
 		if !one.Full() {
-			s.conn.Send(one, answer(s.random, s.random.IntN(100_000)))
+			s.send(one, s.random.IntN(100_000))
 		}
 	case 2:
 		one.Reserve(int64(s.random.IntN(10_000)))
@@ -264,7 +291,7 @@ func TestAnswers(t *testing.T) {
 			for range random.IntN(4) {
 				size := random.IntN(200_000) * random.IntN(2)
 				want[id] = append(binary.BigEndian.AppendUint32(append(want[id], 0), uint32(size)), bytes.Repeat([]byte{byte(size)}, size)...)
-				s.conn.Send(one, answer(random, size))
+				s.send(one, size)
 			}
 			s.conn.Finish(one, Status{Code: id})
 		}
@@ -323,4 +350,96 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%+v are accepted", o)
 		}
 	}
+}
+
+// TestParts: parts that are not what the client was told end the call with a reset, and so does an end in the middle of a message.
+func TestParts(t *testing.T) {
+	begin := func() (*shell, *Stream) {
+		s := newShell(t, 1, Options{})
+		open(t, s, 1)
+		return s, s.open[0]
+	}
+	for name, c := range map[string]struct {
+		parts []Message
+		code  uint32 // of the end
+		reset http2.ErrCode
+	}{
+		"more than announced":      {[]Message{{Bytes: []byte("ab"), WholeBytes: 3}, {Bytes: []byte("cd"), Rest: true}}, 0, http2.ErrCodeInternal},
+		"a rest of nothing":        {[]Message{{Bytes: []byte("ab")}, {Bytes: []byte("c"), Rest: true}}, 0, http2.ErrCodeInternal},
+		"another one in between":   {[]Message{{Bytes: []byte("ab"), WholeBytes: 3}, {Bytes: []byte("c")}}, 0, http2.ErrCodeInternal},
+		"an end in the middle":     {[]Message{{Bytes: []byte("ab"), WholeBytes: 3}}, codeInternal, http2.ErrCodeInternal},
+		"no memory in the middle":  {[]Message{{Bytes: []byte("ab"), WholeBytes: 3}}, codeResourceExhausted, http2.ErrCodeEnhanceYourCalm},
+		"less than it begins with": {[]Message{{Bytes: []byte("ab"), WholeBytes: 1}}, 0, http2.ErrCodeInternal},
+	} {
+		s, one := begin()
+		for _, m := range c.parts {
+			s.conn.Send(one, m)
+		}
+		s.conn.Finish(one, Status{Code: c.code})
+		s.open = nil
+		reader := http2.NewFramer(nil, bytes.NewReader(s.conn.Produce(nil, 1<<20)))
+		reset := http2.ErrCode(0)
+		for {
+			frame, err := reader.ReadFrame()
+			if err != nil {
+				break
+			}
+			if f, is := frame.(*http2.RSTStreamFrame); is {
+				reset = f.ErrCode
+			}
+		}
+		if reset != c.reset {
+			t.Errorf("%s: reset %v, want %v", name, reset, c.reset)
+		}
+		s.end(t)
+	}
+}
+
+// TestHeld: what an answer holds is reserved until it is sent, and when memory is scarce a producer waits for each one.
+func TestHeld(t *testing.T) {
+	s := newShell(t, 1, Options{})
+	s.memory.limit = 100_000
+	open(t, s, 1)
+	one, before := s.open[0], s.memory.used
+	s.conn.Send(one, Message{Bytes: make([]byte, smallBytes)})
+	if s.memory.used != before || one.Full() {
+		t.Errorf("a small answer holds %d bytes", s.memory.used-before)
+	}
+	s.conn.Send(one, Message{Bytes: make([]byte, 60_000)})
+	if held := s.memory.used - before; held != 60_000 || !one.Full() {
+		t.Errorf("%d bytes are held, full: %v", held, one.Full())
+	}
+	s.conn.Produce(nil, 1<<20)
+	if one.Full() || s.memory.used != before {
+		t.Errorf("everything is sent, %d bytes are held", s.memory.used-before)
+	}
+	s.conn.Send(one, Message{SizeBytes: 60_000, HeldBytes: 5_000, Next: func() ([]byte, error) { return nil, nil }})
+	if held := s.memory.used - before; held != 5_000 || one.Full() {
+		t.Errorf("%d bytes are held, full: %v", held, one.Full())
+	}
+	s.end(t)
+}
+
+// open begins a stream whose client has nothing more to say.
+func open(t *testing.T, s *shell, id uint32) {
+	t.Helper()
+	var buffer, block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range []hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/a/b"}, {Name: "content-type", Value: "application/grpc"}} {
+		_ = encoder.WriteField(field)
+	}
+	framer := http2.NewFramer(&buffer, &buffer)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = framer.WriteSettings()
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	for buffer.Len() > 0 {
+		frame, err := framer.ReadFrame()
+		if err == nil {
+			err = s.conn.Frame(frame, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.events(t)
 }

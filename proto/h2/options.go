@@ -11,6 +11,10 @@ type Memory interface {
 	// Reserve takes n bytes, or none and returns false.
 	Reserve(n int64) bool
 	Release(n int64)
+	// Force takes n bytes that are held already, whether they fit or not.
+	Force(n int64)
+	// Tight tells whether so much is used that one should hold less.
+	Tight() bool
 }
 
 // Options of a Conn.

@@ -6,14 +6,38 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Message is an answer, encoded piece by piece while it is sent.
+// Message is an answer, or a part of one, encoded piece by piece while it is sent.
 type Message struct {
-	// Bytes is the whole message, or its first piece.
+	// Bytes is all of it, or its first piece.
 	Bytes []byte
-	// SizeBytes is that of the whole message. 0: Bytes is all.
+	// SizeBytes is that of all pieces. 0: Bytes is all.
 	SizeBytes int
 	// Next returns the next piece; the one before is not used any more. Together the pieces have SizeBytes. An error ends the call.
 	Next func() ([]byte, error)
+	// WholeBytes: this is the beginning of a message of so many bytes, of which the rest is sent later. 0: it is a whole one.
+	WholeBytes int
+	// Rest: this goes on with the message that was begun.
+	Rest bool
+	// HeldBytes is the memory that is held for it until it is sent, and not reserved yet. 0: that of Bytes.
+	HeldBytes int
+
+	reserved int64
+}
+
+// smallBytes is how much an answer may hold without being reserved for: there is room in what is reserved for its stream.
+const smallBytes = 512
+
+// hold reserves what the message holds. It is held already, so that it must fit; whoever sends looks at Stream.Full.
+func (s *Stream) hold(m *Message) {
+	held := m.HeldBytes
+	if held == 0 {
+		held = len(m.Bytes)
+	}
+	if held > smallBytes {
+		m.reserved = int64(held)
+		s.memory.memory.Force(m.reserved)
+		s.memory.bytes += m.reserved
+	}
 }
 
 func (m *Message) size() int {
@@ -30,6 +54,7 @@ type sending struct {
 	begun      bool    // headers are sent
 	pending    []Message
 	bytes      int    // of pending that are not sent
+	owed       int    // of the message that was begun and is not all in pending yet
 	started    bool   // the prefix of pending[0] is in rest
 	rest       []byte // of the piece that is being sent
 	left       int    // of pending[0] behind rest
@@ -43,20 +68,33 @@ type sending struct {
 // fullBytes is how much of answers may wait in a stream before its producer should wait, too.
 const fullBytes = 64 << 10
 
-// Full tells whether so much waits to be sent that the producer should wait for EventWritable.
+// Full tells whether so much waits to be sent that the producer should wait for EventWritable. When memory is scarce that is anything.
 func (s *Stream) Full() bool {
-	s.full = s.bytes > fullBytes && !s.canceled
+	s.full = !s.canceled && (s.bytes > fullBytes || s.bytes > 0 && s.memory.memory.Tight())
 	return s.full
 }
+
+// UnsentBytes is how much waits to be sent. Whoever waits sees by it whether the client takes anything.
+func (s *Stream) UnsentBytes() int { return s.bytes + len(s.rest) }
 
 // SetHeader adds to what is sent before the first message.
 func (s *Stream) SetHeader(name, value string) { s.metadata = append(s.metadata, field{name, value}) }
 
 // Send queues a message. Nothing happens if the client does not wait any more, or the call is over.
 func (c *Conn) Send(s *Stream, m Message) {
-	if s.canceled || s.over {
+	if s.canceled || s.over || m.Rest && m.size() == 0 {
 		return
 	}
+	switch size := m.size(); {
+	case m.Rest && size <= s.owed:
+		s.owed -= size
+	case !m.Rest && s.owed == 0 && (m.WholeBytes == 0 || m.WholeBytes >= size):
+		s.owed = max(0, m.WholeBytes-size)
+	default: // it does not fit to what the client was told
+		c.abortAnswer(s, http2.ErrCodeInternal)
+		return
+	}
+	s.hold(&m)
 	s.pending = append(s.pending, m)
 	s.bytes += m.size()
 	c.wake(s)
@@ -68,8 +106,12 @@ func (c *Conn) Finish(s *Stream, status Status) {
 		return
 	}
 	s.over = true
-	if s.canceled {
+	switch {
+	case s.canceled:
 		c.sent(s)
+		return
+	case s.owed > 0: // a status would come in the middle of a message
+		c.abortAnswer(s, resetFor(status))
 		return
 	}
 	s.status = &status
@@ -92,8 +134,19 @@ func (c *Conn) FinishEarly(s *Stream, status Status) {
 	c.abandon(s)
 }
 
+// resetFor is the reset that clients understand most nearly like the status.
+func resetFor(status Status) http2.ErrCode {
+	if status.Code == codeResourceExhausted {
+		return http2.ErrCodeEnhanceYourCalm
+	}
+	return http2.ErrCodeInternal
+}
+
 // drop forgets what was to be sent.
 func (s *Stream) drop() {
+	for i := range s.pending {
+		s.Release(s.pending[i].reserved)
+	}
 	s.pending, s.rest, s.status, s.bytes = nil, nil, nil, 0
 	if s.full {
 		s.full = false
@@ -148,7 +201,7 @@ func (c *Conn) produce(out []byte, s *Stream) []byte {
 	if len(s.pending) > 0 {
 		var err error
 		if out, err = c.appendData(out, s); err != nil {
-			c.abortAnswer(s)
+			c.abortAnswer(s, http2.ErrCodeInternal)
 			return out
 		}
 		if len(s.pending) > 0 {
@@ -188,15 +241,15 @@ func (c *Conn) wait(s *Stream) {
 }
 
 func (c *Conn) writable(s *Stream) {
-	if s.full && s.bytes <= fullBytes/2 {
+	if s.full && (s.bytes == 0 || s.bytes <= fullBytes/2 && !s.memory.memory.Tight()) {
 		s.full = false
 		c.tell(EventWritable, s)
 	}
 }
 
-// abortAnswer ends a stream whose message could not be encoded to its end: the client gets a reset, for it waits for the rest of it.
-func (c *Conn) abortAnswer(s *Stream) {
-	c.control = appendReset(c.control, s.id, http2.ErrCodeInternal)
+// abortAnswer ends a stream whose message does not come to its end: the client gets a reset, for it waits for the rest of it.
+func (c *Conn) abortAnswer(s *Stream, code http2.ErrCode) {
+	c.control = appendReset(c.control, s.id, code)
 	c.abandon(s)
 }
 
@@ -236,9 +289,11 @@ func (s *Stream) fill() error {
 		return nil
 	case !s.started:
 		s.started, s.left = true, m.size()
-		binary.BigEndian.PutUint32(s.prefixOut[1:], uint32(s.left)) // not compressed
-		s.rest = s.prefixOut[:]
-		return nil
+		if !m.Rest {
+			binary.BigEndian.PutUint32(s.prefixOut[1:], uint32(max(s.left, m.WholeBytes))) // not compressed
+			s.rest = s.prefixOut[:]
+			return nil
+		}
 	}
 	piece := m.Bytes
 	if m.Bytes == nil && m.Next != nil {
@@ -262,6 +317,7 @@ func (s *Stream) done() {
 	if s.left > 0 {
 		return
 	}
+	s.Release(s.pending[0].reserved)
 	s.pending[0] = Message{}
 	s.pending = s.pending[1:]
 	s.started, s.rest = false, nil

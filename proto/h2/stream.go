@@ -13,6 +13,8 @@ import (
 type Stream struct {
 	// User is the shell's.
 	User any
+	// OnSent, if set, is called once, when the call is over and the last of the answer was produced or thrown away.
+	OnSent func()
 
 	conn    *Conn
 	id      uint32
@@ -303,5 +305,7 @@ func (c *Conn) sent(s *Stream) {
 	s.memory.memory.Release(s.memory.bytes)
 	s.memory.bytes = 0
 	c.active--
-	c.tell(EventSent, s)
+	if s.OnSent != nil {
+		s.OnSent()
+	}
 }

@@ -13,6 +13,8 @@ type Limits struct {
 	TxnOps int
 	// TxnDepth is how many transactions may be nested into one another; 0: DefaultTxnDepth.
 	TxnDepth int
+	// Memory reserves for what is decoded, before it is allocated; nil: nobody counts. Without room the error is kv.ErrTooManyRequests.
+	Memory *kv.Tally
 }
 
 // DefaultTxnDepth is the deepest nesting of transactions: each level is two messages, and 100

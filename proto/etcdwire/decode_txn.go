@@ -1,6 +1,10 @@
 package etcdwire
 
-import "github.com/quoratedb/quorate/kv"
+import (
+	"unsafe"
+
+	"github.com/quoratedb/quorate/kv"
+)
 
 // DecodeTxn reads an etcdserverpb.TxnRequest. It returns kv.ErrTooManyOps before it
 // allocates more operations than the limits allow.
@@ -24,6 +28,11 @@ func mergeTxn(in []byte, out *kv.TxnRequest, limits Limits, remaining int) error
 	}
 	c := cursor{b: in}
 	compares, successes, failures := c.countFields(tagCompare, tagSuccess, tagFailure)
+	if limits.Memory != nil {
+		if err := limits.Memory.Add(int64(compares)*compareBytes + int64(successes+failures)*opBytes); err != nil {
+			return err
+		}
+	}
 	compares += len(out.Compare)
 	successes += len(out.Success)
 	failures += len(out.Failure)
@@ -63,6 +72,12 @@ func mergeTxn(in []byte, out *kv.TxnRequest, limits Limits, remaining int) error
 	}
 	return c.result()
 }
+
+// What a compare, and an operation with the largest request, take in memory beside the input.
+const (
+	compareBytes = int64(unsafe.Sizeof(kv.Compare{}))
+	opBytes      = int64(unsafe.Sizeof(kv.Op{}) + unsafe.Sizeof(kv.RangeRequest{}))
+)
 
 // noOpsLeft marks an operation budget that is used up.
 const noOpsLeft = -1

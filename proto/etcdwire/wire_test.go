@@ -233,6 +233,51 @@ func TestTxnLimits(t *testing.T) {
 	}
 }
 
+// counted is a Memory with a limit that counts.
+type counted struct{ used, limit int64 }
+
+func (c *counted) Reserve(n int64) bool {
+	if c.used+n > c.limit {
+		return false
+	}
+	c.used += n
+	return true
+}
+
+func (c *counted) Release(n int64) { c.used -= n }
+
+// TestDecodedMemory: a small request that becomes large in memory is reserved for before it does, and no more is allocated than that.
+func TestDecodedMemory(t *testing.T) {
+	ranges := &kv.TxnRequest{Compare: make([]kv.Compare, 120), Success: make([]kv.Op, 120)}
+	for i := range ranges.Success {
+		ranges.Success[i].Range = &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}
+	}
+	outer := &kv.TxnRequest{Success: make([]kv.Op, 120)}
+	for i := range outer.Success {
+		outer.Success[i].Txn = ranges
+	}
+	in := AppendTxn(nil, outer)
+	decode := func(limit int64) (allocated uint64, reserved int64, err error) {
+		memory := &counted{limit: limit}
+		tally := kv.NewTally(memory)
+		var out kv.TxnRequest
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err = DecodeTxn(in, &out, Limits{TxnOps: 240, Memory: &tally})
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(&out)
+		return after.TotalAlloc - before.TotalAlloc, memory.used, err
+	}
+	allocated, reserved, err := decode(1 << 30)
+	if err != nil || reserved < 20*int64(len(in)) || allocated > uint64(reserved)*5/4 {
+		t.Errorf("%d bytes become %d, %d are reserved, %v", len(in), allocated, reserved, err)
+	}
+	allocated, reserved, err = decode(1 << 20)
+	if !errors.Is(err, kv.ErrTooManyRequests) || allocated > 5<<18 {
+		t.Errorf("with 1 MiB: %d bytes are allocated, %d are reserved, %v", allocated, reserved, err)
+	}
+}
+
 // TestHostileMergesCostNoMoreThanTheirSize: a oneof repeated many times merges; exact
 // reservations at every merge would be quadratic.
 func TestHostileMergesCostNoMoreThanTheirSize(t *testing.T) {

@@ -53,3 +53,11 @@ const (
 	callBarrier           // in barriers
 	callLocal             // with the local replica
 )
+
+// freeAnswerBytes of an answer that comes from elsewhere are not counted: there is room for as much where the request is.
+const freeAnswerBytes = 1 << 10
+
+// pays reserves for an answer that comes from another node.
+func (c *Call) pays(bytes int) bool {
+	return c.Req.Memory == nil || bytes <= freeAnswerBytes || c.Req.Memory.Reserve(int64(bytes))
+}

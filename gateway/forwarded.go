@@ -47,6 +47,49 @@ func (g *guests) leave(node kv.NodeID, sizeBytes int) {
 	g.nodes[node] = guest{held.calls - 1, held.bytes - sizeBytes}
 }
 
+// loan is the memory of one request, which is given back as a whole. It implements kv.Memory.
+type loan struct {
+	lender kv.Memory // nil: nobody counts
+
+	mu         sync.Mutex
+	used, left int64
+	repaid     bool
+}
+
+// Reserve takes memory; none once the request has been answered.
+func (l *loan) Reserve(bytes int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.repaid || bytes > l.left || l.lender != nil && !l.lender.Reserve(bytes) {
+		return false
+	}
+	l.left -= bytes
+	l.used += bytes
+	return true
+}
+
+// Release gives a part back.
+func (l *loan) Release(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bytes = min(bytes, l.used) // nothing is left of a loan that was repaid
+	l.used -= bytes
+	l.left += bytes
+	if l.lender != nil {
+		l.lender.Release(bytes)
+	}
+}
+
+// repay gives everything back, for good.
+func (l *loan) repay() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lender != nil {
+		l.lender.Release(l.used)
+	}
+	l.used, l.repaid = 0, true
+}
+
 // serve does what a peer forwarded, unless nobody there waits for it any more when it is its turn. It is never forwarded again. What is asked of a client's request at the node that takes it is asked
 // of it here once more: this node's limits are the ones that count while it leads, and whoever reaches the port could send anything.
 func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration, body []byte) {
@@ -64,11 +107,13 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration,
 		answer(nil, 0, kv.ErrTooManyRequests)
 		return
 	}
+	memory := &loan{lender: g.options.GuestMemory(from), left: int64(g.options.Limits.MaxAnswerBytes)}
 	done := func(resp *kv.Response, applied uint64, err error) {
 		g.guests.leave(from, len(body))
 		answer(resp, applied, err)
+		memory.repay() // the answer is in the transport's buffer now
 	}
-	req, err := g.admitForwarded(from, body)
+	req, err := g.admitForwarded(from, body, memory)
 	if err != nil {
 		g.metrics.refused.Add(1)
 		done(nil, 0, err)
@@ -87,17 +132,19 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration,
 }
 
 // admitForwarded decodes a forwarded request and tells why it is not served.
-func (g *Gateway) admitForwarded(from kv.NodeID, body []byte) (*kv.Request, error) {
+func (g *Gateway) admitForwarded(from kv.NodeID, body []byte, memory *loan) (*kv.Request, error) {
 	if g.stopped.Load() {
 		return nil, kv.ErrNotLeader // so that it looks for another one
 	}
-	req, err := etcdwire.DecodeRequest(body, etcdwire.Limits{TxnOps: g.options.Limits.MaxTxnOps})
+	tally := kv.NewTally(memory)
+	req, err := etcdwire.DecodeRequest(body, etcdwire.Limits{TxnOps: g.options.Limits.MaxTxnOps, Memory: &tally})
 	switch {
-	case errors.Is(err, kv.ErrTooManyOps):
+	case errors.Is(err, kv.ErrTooManyOps) || errors.Is(err, kv.ErrTooManyRequests):
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", kv.ErrInvalidRequest, err)
 	}
+	req.Memory = memory
 	if err := g.admit(req); err != nil {
 		return nil, err
 	}

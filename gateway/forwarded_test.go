@@ -124,3 +124,107 @@ func TestForwardedRequestsAreLimited(t *testing.T) {
 		}
 	}
 }
+
+// purse is a kv.Memory that counts.
+type purse struct{ used, most, limit int64 }
+
+func (p *purse) Reserve(bytes int64) bool {
+	if p.used+bytes > p.limit {
+		return false
+	}
+	p.used += bytes
+	p.most = max(p.most, p.used)
+	return true
+}
+
+func (p *purse) Release(bytes int64) {
+	if p.used -= bytes; p.used < 0 {
+		panic("more is given back than was taken")
+	}
+}
+
+// What another node's requests hold here is paid for by that node, within a limit for each request, and given back with the answer.
+func TestForwardedRequestsArePaidFor(t *testing.T) {
+	node2 := &purse{limit: 1 << 20}
+	c := newCluster(t, Options{
+		Limits: Limits{MaxAnswerBytes: 256 << 10},
+		GuestMemory: func(node kv.NodeID) kv.Memory {
+			if node == 2 {
+				return node2
+			}
+			return &purse{}
+		},
+	})
+	c.elect(1)
+	c.nodes[1].apply()
+	many := func(n int) *kv.Request {
+		r := txn()
+		for i := range n {
+			r.Txn.Success = append(r.Txn.Success, putOp(fmt.Sprint("k", i)))
+		}
+		return r
+	}
+	for _, test := range []struct {
+		what  string
+		from  kv.NodeID
+		limit int64
+		req   *kv.Request
+		want  error
+	}{
+		{"a transaction", 2, 1 << 20, many(200), nil},
+		{"one that is larger than an answer may be", 2, 1 << 20, many(2000), kv.ErrTooManyRequests},
+		{"one for which the node has no memory left", 2, 10 << 10, many(200), kv.ErrTooManyRequests},
+		{"a small one of a node without any", 3, 0, many(1), nil},
+		{"a larger one of a node without any", 3, 0, many(200), kv.ErrTooManyRequests},
+	} {
+		node2.limit, node2.most = test.limit, 0
+		before := len(c.log)
+		answered, err := forward(t, c, test.from, test.req)
+		if !answered || !errors.Is(err, test.want) {
+			t.Errorf("%s: answered: %v, %v, want %v", test.what, answered, err, test.want)
+		}
+		if test.want != nil && len(c.log) != before {
+			t.Errorf("%s was proposed", test.what)
+		}
+		if node2.used != 0 || node2.most > 256<<10 || test.from == 2 && test.want == nil && node2.most == 0 {
+			t.Errorf("%s: %d bytes were reserved at most, %d still are", test.what, node2.most, node2.used)
+		}
+	}
+	l := &loan{lender: node2, left: 100}
+	l.repay()
+	if l.Release(5); l.Reserve(1) || node2.used != 0 {
+		t.Error("a request that is answered goes on reserving")
+	}
+}
+
+// An answer that comes from the leader is paid for by its call, like one that is made here.
+func TestAnswersOfTheLeaderArePaidFor(t *testing.T) {
+	c := newCluster(t, Options{})
+	c.elect(1)
+	settle := func() {
+		for range 3 {
+			for id := kv.NodeID(1); id <= 3; id++ {
+				c.nodes[id].apply()
+			}
+			c.deliver()
+		}
+	}
+	settle()
+	do := func(req *kv.Request) (err error) {
+		c.nodes[2].gateway.Submit(&Call{Req: req, Done: func(_ *kv.Response, failed error) { err = failed }})
+		c.deliver()
+		settle()
+		return err
+	}
+	memory := &purse{limit: 10_000}
+	replace := put("k", 5000)
+	replace.Put.PrevKV, replace.Memory = true, memory
+	for _, want := range []error{nil, nil, kv.ErrOutcomeUnknown} { // without a previous value, with one, and with another for which there is no room
+		if err := do(replace); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if memory.used < 5000 {
+		t.Errorf("%d bytes are reserved", memory.used)
+	}
+}

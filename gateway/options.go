@@ -96,6 +96,8 @@ type Limits struct {
 	MaxForwardedBytes int // of requests that wait for the leader or for its answer
 	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
 	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
+	// MaxAnswerBytes bounds what a request of another node may hold here, decoded and with its answer, which must fit into a frame of the transport.
+	MaxAnswerBytes int
 	// MaxTxnOps bounds what decoding a forwarded transaction allocates; 0: no limit. ValidateRequest has the other limits of a request.
 	MaxTxnOps int
 }
@@ -114,6 +116,8 @@ type Options struct {
 	Limits          Limits
 	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.
 	Space Space
+	// GuestMemory is what pays for the requests that a node forwards here, besides Limits. Nil: nobody counts.
+	GuestMemory func(kv.NodeID) kv.Memory
 	// RequestTimeout bounds every call that has no earlier deadline. etcd: 5 s + 2 election timeouts.
 	RequestTimeout time.Duration
 	// LeaderGrace is how long an answer from a leader that was replaced is awaited. A leader that hands over
@@ -151,6 +155,9 @@ func (o Options) WithDefaults() Options {
 	if o.ValidateRequest == nil {
 		o.ValidateRequest = func(*kv.Request) error { return nil }
 	}
+	if o.GuestMemory == nil {
+		o.GuestMemory = func(kv.NodeID) kv.Memory { return nil }
+	}
 	if o.Space == nil {
 		o.Space = endlessSpace{}
 	}
@@ -158,6 +165,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)
 	setDefault(&o.Limits.MaxReaders, 2*runtime.GOMAXPROCS(0))
 	setDefault(&o.Limits.MaxFrameBytes, 256<<10)
+	setDefault(&o.Limits.MaxAnswerBytes, 24<<20)
 	setDefault(&o.RequestTimeout, 7*time.Second)
 	setDefault(&o.LeaderGrace, 250*time.Millisecond)
 	setDefault(&o.BarrierTimeout, time.Second)
@@ -204,7 +212,7 @@ func (o Options) Validate() error {
 		return errors.New("gateway: Options.Shard is missing")
 	case o.Sender == nil:
 		return errors.New("gateway: Options.Sender is missing")
-	case o.Limits.MaxCalls < 0 || o.Limits.MaxForwardedBytes < 0 || o.Limits.MaxReaders < 0 || o.Limits.MaxFrameBytes < 0:
+	case o.Limits.MaxCalls < 0 || o.Limits.MaxForwardedBytes < 0 || o.Limits.MaxReaders < 0 || o.Limits.MaxFrameBytes < 0 || o.Limits.MaxAnswerBytes < 0:
 		return errors.New("gateway: a limit is negative")
 	case o.RequestTimeout < 0 || o.LeaderGrace < 0 || o.BarrierTimeout < 0:
 		return errors.New("gateway: a duration is negative")

@@ -116,6 +116,9 @@ func (g *Gateway) takeOutcome(from kv.NodeID, id uint64, body []byte) {
 		g.pump()
 	case o.err != nil:
 		c.finish(nil, o.err)
+	case !c.pays(len(body)):
+		// There is no room for the answer of a request that has taken effect.
+		c.finish(nil, kv.ErrOutcomeUnknown)
 	default:
 		g.shard.WaitApplied(o.applied, func(error) {
 			// Even if this replica stops before: the leader has said what the outcome is.

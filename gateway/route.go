@@ -131,7 +131,7 @@ func (g *Gateway) enqueue(c *Call) {
 		return
 	}
 	g.mu.Lock()
-	c.sizeBytes = sizeBytes(c.Req)
+	c.sizeBytes = shard.SizeBytes(c.Req)
 	full := g.forward.sizeBytes > 0 && g.forward.sizeBytes+c.sizeBytes > g.options.Limits.MaxForwardedBytes
 	if !full {
 		g.forward.enqueue(c)
@@ -208,7 +208,7 @@ func (c *Call) proposed(resp *kv.Response, _ uint64, err error) {
 	}
 	g.metrics.retries.Add(1)
 	g.mu.Lock()
-	c.sizeBytes = sizeBytes(c.Req)
+	c.sizeBytes = shard.SizeBytes(c.Req)
 	hint, _ := g.shard.Leader()
 	g.forward.refused(c, g.options.Self, hint, g.options.Self)
 	g.mu.Unlock()

@@ -60,7 +60,7 @@ type Replica struct {
 	followedInstance uint64
 	acks             map[consensus.ReplicaID]uint64
 	claim            *lease // what the acknowledgements amount to while this replica leads
-	queue            queue[request]
+	queue            requestQueue
 	round            []request                      // evaluated in this round: decided by the next proposal
 	rounds           queue[proposedRound]           // proposed, not yet applied
 	depends          queue[dependent]               // without effects of their own, on top of what is not yet applied

@@ -16,6 +16,8 @@ type request struct {
 	done    func(resp *kv.Response, applied uint64, err error)
 	resp    *kv.Response
 	err     error
+	// sizeBytes is what the request was let in for; see Options.MaxQueuedBytes.
+	sizeBytes int
 }
 
 func (q *request) finish(applied consensus.Index) { q.done(q.resp, uint64(applied), q.err) }

@@ -19,6 +19,7 @@ type Metrics struct {
 	MessagesRefused uint64
 	FramesDropped   uint64
 	RequestsQueued  int64
+	RequestBytes    int64 // of the requests queued
 	// RequestsUnwanted were not evaluated, because nobody waited for them any more when it was their turn.
 	RequestsUnwanted uint64
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
@@ -30,7 +31,7 @@ func (s *Store) Metrics() Metrics {
 	return Metrics{
 		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
 		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
-		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
+		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestBytes: s.queuedBytes.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
 		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
 	}
 }

@@ -69,8 +69,10 @@ type Options struct {
 	MaxRoundBytes int
 	// MaxInflight is how many own rounds of a group may be proposed and not yet applied.
 	MaxInflight int
-	// MaxQueued bounds the requests that wait to be evaluated; more are refused.
-	MaxQueued int
+	// MaxQueued bounds the requests that are not answered, and MaxQueuedBytes their sizes; more are refused. What is let in should be on disk within the
+	// time that its clients wait.
+	MaxQueued      int
+	MaxQueuedBytes int64
 	// RetainLogEntries and RetainLogBytes bound what the log keeps for followers that fell behind.
 	RetainLogEntries uint64
 	RetainLogBytes   int64
@@ -115,6 +117,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxRoundBytes, 1<<20)
 	setDefault(&o.MaxInflight, 2)
 	setDefault(&o.MaxQueued, 100_000)
+	setDefault(&o.MaxQueuedBytes, 64<<20)
 	setDefault(&o.RetainLogEntries, 10_000)
 	setDefault(&o.RetainLogBytes, 64<<20)
 	setDefault(&o.FlushLogEntries, 10_000)

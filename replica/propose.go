@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Propose has the request evaluated by this replica, which must lead, and answers when it has taken
@@ -40,18 +41,34 @@ func (r *Replica) queued(q request) bool {
 		q.done(nil, 0, kv.ErrNotLeader)
 		return false
 	}
-	if s.queued.Add(1) > int64(s.opts.MaxQueued) {
-		s.queued.Add(-1)
+	q.sizeBytes = shard.SizeBytes(q.req)
+	if !s.letIn(int64(q.sizeBytes)) {
 		q.done(nil, 0, kv.ErrTooManyRequests)
 		return false
 	}
 	if !s.inbox.addRequest(q) {
-		s.queued.Add(-1)
+		s.letOut(int64(q.sizeBytes))
 		q.done(nil, 0, kv.ErrStopped)
 		return false
 	}
 	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
 	return !r.full.Load()
+}
+
+// letIn counts a request that is to be answered, unless there are too many. One may be of any size.
+func (s *Store) letIn(sizeBytes int64) bool {
+	requests, bytes := s.queued.Add(1), s.queuedBytes.Add(sizeBytes)
+	if requests > int64(s.opts.MaxQueued) || bytes > s.opts.MaxQueuedBytes && bytes > sizeBytes {
+		s.letOut(sizeBytes)
+		return false
+	}
+	return true
+}
+
+// letOut is called when the request is answered.
+func (s *Store) letOut(sizeBytes int64) {
+	s.queued.Add(-1)
+	s.queuedBytes.Add(-sizeBytes)
 }
 
 // evaluate turns queued requests into effects, and the effects into one proposal.
@@ -74,8 +91,13 @@ func (r *Replica) evaluate(now time.Duration) error {
 		return nil
 	}
 	r.mu.Lock()
-	for r.queue.len() > 0 && r.machine.PendingBytes() < r.store.opts.MaxRoundBytes {
-		if err := r.evaluateOne(r.queue.pop()); err != nil {
+	r.queue.beginRound()
+	for {
+		q, ok := r.queue.take(r.machine.PendingBytes() < r.store.opts.MaxRoundBytes)
+		if !ok {
+			break
+		}
+		if err := r.evaluateOne(q); err != nil {
 			r.mu.Unlock()
 			return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
 		}

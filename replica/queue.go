@@ -34,6 +34,49 @@ func (q *queue[T]) pop() T {
 	return item
 }
 
+// largeBytes is from which size on a request waits apart.
+const largeBytes = 16 << 10
+
+// requestQueue holds the requests that wait to be evaluated. Requests that wait at the same time may be evaluated in any order. The small ones
+// come first, so that they do not wait until everything large is on disk; and each round that large ones wait for takes one of them at least.
+type requestQueue struct {
+	small, large queue[request]
+	largeTaken   bool // in this round
+}
+
+func (q *requestQueue) len() int { return q.small.len() + q.large.len() }
+
+func (q *requestQueue) push(r request) {
+	if r.sizeBytes < largeBytes {
+		q.small.push(r)
+	} else {
+		q.large.push(r)
+	}
+}
+
+// beginRound is called before requests are taken for a round.
+func (q *requestQueue) beginRound() { q.largeTaken = false }
+
+// take removes and returns what the round evaluates next. room: it is not as large yet as a round should be.
+func (q *requestQueue) take(room bool) (r request, ok bool) {
+	switch {
+	case room && q.small.len() > 0:
+		return q.small.pop(), true
+	case q.large.len() > 0 && (room || !q.largeTaken):
+		q.largeTaken = true
+		return q.large.pop(), true
+	}
+	return request{}, false
+}
+
+// pop removes and returns any of them.
+func (q *requestQueue) pop() request {
+	if q.small.len() > 0 {
+		return q.small.pop()
+	}
+	return q.large.pop()
+}
+
 // wait is somebody who waits for an index to be applied.
 type wait struct {
 	index consensus.Index

@@ -217,7 +217,7 @@ func (s *Store) answer() {
 	for i := 0; i < len(s.finished); i++ {
 		f := s.finished[i]
 		s.finished[i] = finished{}
-		s.queued.Add(-1)
+		s.letOut(int64(f.request.sizeBytes))
 		f.request.finish(f.applied)
 	}
 	s.finished = s.finished[:0]

@@ -25,12 +25,14 @@ type Store struct {
 	wake    chan struct{}
 	support *support
 	groups  map[consensus.GroupID]*Replica // never changed after Open
-	queued  atomic.Int64                   // requests that are not yet evaluated
-	holding atomic.Bool                    // notices wait for another message to the same node
-	hurry   atomic.Bool                    // somebody waits for them
-	inRound atomic.Bool
-	beat    atomic.Int64 // when the last round ended
-	failure atomic.Pointer[error]
+	queued  atomic.Int64                   // requests that are not answered
+	// queuedBytes are their sizes.
+	queuedBytes atomic.Int64
+	holding     atomic.Bool // notices wait for another message to the same node
+	hurry       atomic.Bool // somebody waits for them
+	inRound     atomic.Bool
+	beat        atomic.Int64 // when the last round ended
+	failure     atomic.Pointer[error]
 	// unwitnessed is what Unwitnessed returns.
 	unwitnessed atomic.Pointer[[]kv.NodeID]
 
@@ -185,7 +187,7 @@ func (s *Store) Close() {
 func (s *Store) abandon(err error) {
 	in := s.inbox.close()
 	for i := range in.requests {
-		s.queued.Add(-1)
+		s.letOut(int64(in.requests[i].sizeBytes))
 		in.requests[i].done(nil, 0, err)
 	}
 	for i := range in.calls {

@@ -95,7 +95,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
 	gauge("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
 	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
-	gauge("driver_requests_queued", "Requests that wait to be evaluated.", float64(driver.RequestsQueued))
+	gauge("driver_requests_queued", "Requests that are not answered.", float64(driver.RequestsQueued))
+	gauge("driver_requests_queued_bytes", "Their sizes.", float64(driver.RequestBytes))
 	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
 		float64(s.gateway.Metrics().RefusedCalls))
 

@@ -106,7 +106,8 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 		}
 		return emit(&kv.Response{Kind: kv.KindRange, Revision: view.Revision(), Range: r}, last)
 	}
-	end, err := view.RangeStream(req.Range, streamChunkBytes, func(kvs []kv.KeyValue) error {
+	tally := kv.NewTally(req.Memory)
+	end, err := view.RangeStream(req.Range, streamChunkBytes, &tally, func(kvs []kv.KeyValue) error {
 		return respond(&kv.RangeResponse{KVs: kvs}, false)
 	})
 	if err != nil {

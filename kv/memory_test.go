@@ -2,6 +2,7 @@ package kv
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -67,4 +68,53 @@ func TestTallyOfLittle(t *testing.T) {
 		t.Error(err)
 	}
 	none.Release()
+}
+
+// TestTallyForgets: what is forgotten is there for what is added next, and much of it for others.
+func TestTallyForgets(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	const total = 1 << 20
+	memory := &room{left: total}
+	tally := NewTally(memory)
+	held, refused := int64(0), 0
+	for range 20_000 {
+		switch bytes := random.Int64N(100 << 10); {
+		case random.IntN(2) == 0 && held > 0:
+			bytes = min(bytes, held)
+			tally.Forget(bytes)
+			held -= bytes
+		case random.IntN(50) == 0:
+			mark := random.Int64N(held + 1)
+			tally.Rewind(mark)
+			held = mark
+		case tally.Add(bytes) == nil:
+			held += bytes
+		default:
+			refused++
+		}
+		reserved := total - memory.left
+		if tally.HeldBytes() != held || reserved != tally.ReservedBytes() {
+			t.Fatalf("the tally holds %d of %d, and has %d of %d reserved", tally.HeldBytes(), held, tally.ReservedBytes(), reserved)
+		}
+		if over := reserved - held; over < -tallyFreeBytes || over > 3*tallyStepBytes {
+			t.Fatalf("%d bytes are reserved for %d", reserved, held)
+		}
+	}
+	if tally.Release(); memory.left != total || refused == 0 {
+		t.Fatalf("%d bytes are not given back, %d refusals", total-memory.left, refused)
+	}
+}
+
+// TestNoTally: nobody counts.
+func TestNoTally(t *testing.T) {
+	var none *Tally
+	unpaid := NewTally(nil)
+	for _, tally := range []*Tally{none, &unpaid, {}} {
+		if err := tally.Add(1 << 40); err != nil || tally.Counts() || tally.ReservedBytes() != 0 {
+			t.Fatal(err, tally.Counts(), tally.ReservedBytes())
+		}
+		tally.Forget(1 << 39)
+		tally.Rewind(0)
+		tally.Release()
+	}
 }

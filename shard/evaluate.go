@@ -290,7 +290,7 @@ func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
 		}
 		over = over[1:]
 	}
-	err := m.store.Scan(span, 0, func(key []byte, meta mvcc.Meta) bool {
+	err := m.store.Scan(span, 0, nil, func(key []byte, meta mvcc.Meta) bool {
 		for len(over) > 0 && bytes.Compare(over[0].key, key) < 0 {
 			addOver()
 		}
@@ -315,7 +315,7 @@ func (m *Machine) load(keys []liveKey) ([]kv.KeyValue, error) {
 			rows = append(rows, keys[i].meta.At)
 		}
 	}
-	loaded, err := m.store.Load(rows)
+	loaded, err := m.store.Load(rows, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (a appliedReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
 	return keyValueOfMeta(key, meta), found && !meta.Deleted(), err
 }
 
-func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) { return a.Range(r) }
+func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) { return a.Range(r, nil) }
 
 // overlaidReading reads the applied state overlaid with what is in flight, including what
 // the request under evaluation has already written.
@@ -114,13 +114,13 @@ func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRes
 	if len(over) == 0 {
 		request := *r
 		request.Revision = min(at, store.Revision())
-		return store.Range(&request)
+		return store.Range(&request, nil)
 	}
 	request := kv.RangeRequest{Span: r.Span, Revision: min(at, store.Revision()), CountOnly: r.CountOnly, KeysOnly: keysSuffice(r)}
 	if limit := scanLimit(r); limit > 0 {
 		request.Limit = limit + int64(len(over))
 	}
-	base, err := store.Range(&request)
+	base, err := store.Range(&request, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -145,7 +145,7 @@ func BenchmarkDisk(b *testing.B) {
 	})
 	b.Run("page1000", func(b *testing.B) {
 		for range b.N {
-			r, err := s.Range(&kv.RangeRequest{Span: kv.Span{Start: benchKey(random.IntN(n * 9 / 10)), End: benchSpan.End}, Limit: 1000})
+			r, err := s.Range(&kv.RangeRequest{Span: kv.Span{Start: benchKey(random.IntN(n * 9 / 10)), End: benchSpan.End}, Limit: 1000}, nil)
 			fail(err)
 			if len(r.KVs) != 1000 {
 				b.Fatal(len(r.KVs))
@@ -167,7 +167,7 @@ func BenchmarkDisk(b *testing.B) {
 	b.Run("list", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			r, err := s.Range(&kv.RangeRequest{Span: benchSpan})
+			r, err := s.Range(&kv.RangeRequest{Span: benchSpan}, nil)
 			fail(err)
 			if len(r.KVs) != n || r.Count != n {
 				b.Fatal(len(r.KVs), r.Count)
@@ -177,7 +177,7 @@ func BenchmarkDisk(b *testing.B) {
 	b.Run("stream", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			_, err := s.RangeStream(&kv.RangeRequest{Span: benchSpan}, 1<<20, func([]kv.KeyValue) error { return nil })
+			_, err := s.RangeStream(&kv.RangeRequest{Span: benchSpan}, 1<<20, nil, func([]kv.KeyValue) error { return nil })
 			fail(err)
 		}
 	})

@@ -22,6 +22,10 @@ func (r *Reader) Count(span kv.Span) (int64, error) { return r.CountAt(span, 0) 
 
 // CountAt returns the number of live keys in the span at a revision; 0 means the newest.
 func (r *Reader) CountAt(span kv.Span, at kv.Revision) (int64, error) {
+	return r.countAt(span, at, nil)
+}
+
+func (r *Reader) countAt(span kv.Span, at kv.Revision, tally *kv.Tally) (int64, error) {
 	at, err := r.readRevision(at)
 	if err != nil || span.Empty() {
 		return 0, err
@@ -34,7 +38,7 @@ func (r *Reader) CountAt(span kv.Span, at kv.Revision) (int64, error) {
 		return 1, err
 	}
 	lower, upper := span.Bounds()
-	return r.count(lower, upper, at)
+	return r.count(lower, upper, at, tally)
 }
 
 // metaAt returns the live version of the key at a revision.
@@ -51,8 +55,8 @@ func (r *Reader) metaAt(key []byte, at kv.Revision) (Meta, bool, error) {
 }
 
 // count counts now, and takes back what happened after the revision. If that takes
-// longer than looking at every key, it does the latter.
-func (r *Reader) count(lower, upper []byte, at kv.Revision) (int64, error) {
+// longer than looking at every key, it does the latter; the tally counts what that reads ahead.
+func (r *Reader) count(lower, upper []byte, at kv.Revision, tally *kv.Tally) (int64, error) {
 	now, err := r.countNow(lower, upper)
 	if err != nil || at == r.revision {
 		return now, err
@@ -65,8 +69,10 @@ func (r *Reader) count(lower, upper []byte, at kv.Revision) (int64, error) {
 		}
 	}
 	counted := int64(0)
-	err = r.scan(lower, upper, at, scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62}, func(items []item) (bool, error) {
+	limits := scanLimits{keys: r.options.ChunkKeys, bytes: r.options.ChunkBytes, tally: tally}
+	err = r.scan(lower, upper, at, limits, func(items []item, held int64) (bool, error) {
 		counted += int64(len(items))
+		tally.Forget(held)
 		return true, nil
 	})
 	return counted, err

@@ -27,8 +27,9 @@ type Options struct {
 	CacheBytes int64
 	// BucketRows is the number of latest rows that share one entry of the counting index. Default: 512.
 	BucketRows int
-	// ChunkKeys and ChunkBytes bound what a long read collects before it reads the values. Defaults: 131,072 keys, 32 MiB.
-	// The more of them at a time, the nearer to each other are their rows.
+	// ChunkKeys and ChunkBytes bound what a count at an old revision collects before it looks for the versions, and ChunkKeys what any read
+	// does; ChunkBytes is also the size of a stream's chunks unless one is asked for. Defaults: 131,072 keys, 32 MiB. The more of them at a
+	// time, the nearer to each other are their rows.
 	ChunkKeys  int
 	ChunkBytes int64
 }

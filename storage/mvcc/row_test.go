@@ -78,7 +78,7 @@ func TestMissingVersion(t *testing.T) {
 		{Span: kv.Span{Start: []byte("a")}},
 		{Span: kv.Span{Start: []byte("a"), End: []byte("b")}},
 	} {
-		if _, err := s.Range(&q); !errors.Is(err, storage.ErrCorrupt) {
+		if _, err := s.Range(&q, nil); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("range %+v: %v", q, err)
 		}
 	}

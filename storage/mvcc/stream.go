@@ -12,112 +12,80 @@ import (
 //
 // Keys come in their order, or ascending by the sort target; then the whole answer is in memory at once, as with Range. Other
 // orders, and filters, are not possible, as in etcd.
-func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	at, err := r.readRevision(q.Revision)
-	if err != nil {
-		return nil, err
-	}
+//
+// The tally (nil: nobody counts) has two chunks in it at most, or the whole answer if it is sorted: a chunk counts until fn returns.
+func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
 	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
 		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
-	}
-	if q.CountOnly || q.Span.Empty() {
-		count, err := r.CountAt(q.Span, at)
-		return &kv.RangeResponse{Count: count}, err
 	}
 	if chunkBytes <= 0 {
 		chunkBytes = r.options.ChunkBytes
 	}
-	s := stream{reader: r, request: q, chunkBytes: chunkBytes, fn: fn}
-	if q.SortTarget != kv.SortByKey {
-		return s.sorted()
+	before := tally.HeldBytes()
+	stream := r.streamSorted
+	if InKeyOrder(q) {
+		stream = r.streamInKeyOrder
 	}
-	return s.inKeyOrder(at)
-}
-
-// stream sends keys. It collects more of them than it sends at a time, because values of more keys
-// together are read more nearly in sequence.
-type stream struct {
-	reader     *Reader
-	request    *kv.RangeRequest
-	chunkBytes int64
-	fn         func([]kv.KeyValue) error
-	found      int64
-	held       []kv.KeyValue // the newest chunk: it may be the last
-	rest       []byte        // first key that the limit cut off
-}
-
-func (s *stream) inKeyOrder(at kv.Revision) (*kv.RangeResponse, error) {
-	r := s.reader
-	lower, upper := s.request.Span.Bounds()
-	limits := scanLimits{keys: r.options.ChunkKeys, bytes: max(s.chunkBytes, r.options.ChunkBytes), ready: s.chunkBytes, values: !s.request.KeysOnly}
-	if err := r.scan(lower, upper, at, limits, s.add); err != nil {
+	last, err := stream(q, chunkBytes, tally, fn)
+	if err != nil {
+		tally.Rewind(before)
 		return nil, err
 	}
-	response := &kv.RangeResponse{KVs: s.held, Count: s.found, More: s.rest != nil}
-	if s.rest != nil {
-		after, err := r.count(s.rest, upper, at)
-		if err != nil {
-			return nil, err
-		}
-		response.Count += after
-	}
-	return response, nil
+	return last, nil
 }
 
-// add takes the next items of a scan.
-func (s *stream) add(items []item) (bool, error) {
-	if limit := s.request.Limit; limit > 0 && s.found+int64(len(items)) > limit {
-		keep := limit - s.found
-		s.rest, items = items[keep].key, items[:keep]
-	}
-	if !s.request.KeysOnly {
-		if err := s.reader.load(items); err != nil {
-			return false, err
-		}
-	}
-	s.found += int64(len(items))
-	for len(items) > 0 {
-		n := chunkLength(len(items), s.chunkBytes, func(i int) int { return len(items[i].key) + len(items[i].value) })
-		if err := s.hold(keyValues(items[:n], s.request.KeysOnly)); err != nil {
-			return false, err
-		}
-		items = items[n:]
-	}
-	return s.rest == nil, nil
-}
-
-// sorted streams what Range answers.
-func (s *stream) sorted() (*kv.RangeResponse, error) {
-	response, err := s.reader.Range(s.request)
+// streamInKeyOrder sends each portion of a list when it is known that it is not the last.
+func (r *Reader) streamInKeyOrder(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	l, err := r.NewList(q)
 	if err != nil {
 		return nil, err
 	}
-	for kvs := response.KVs; len(kvs) > 0; {
-		n := chunkLength(len(kvs), s.chunkBytes, func(i int) int { return len(kvs[i].Key) + len(kvs[i].Value) })
-		if err := s.hold(kvs[:n:n]); err != nil {
+	defer l.Close()
+	var held []kv.KeyValue
+	for {
+		chunk, err := l.Next(chunkBytes, tally)
+		if err != nil {
 			return nil, err
 		}
-		kvs = kvs[n:]
+		if chunk == nil {
+			count, err := l.Count(tally)
+			return &kv.RangeResponse{KVs: held, Count: count, More: l.More()}, err
+		}
+		if held != nil {
+			size := kv.MemoryBytes(held)
+			if err := fn(held); err != nil {
+				return nil, err
+			}
+			tally.Forget(size)
+		}
+		held = chunk
 	}
-	response.KVs = s.held
-	return response, nil
 }
 
-// hold sends the chunk before this one, which is not the last.
-func (s *stream) hold(chunk []kv.KeyValue) error {
-	before := s.held
-	s.held = chunk
-	if len(before) == 0 {
-		return nil
+// streamSorted streams what Range answers.
+func (r *Reader) streamSorted(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	response, err := r.Range(q, tally)
+	if err != nil {
+		return nil, err
 	}
-	return s.fn(before)
+	for {
+		kvs := response.KVs
+		n := chunkLength(len(kvs), chunkBytes, func(i int) int64 { return kv.KeyValueBytes + int64(len(kvs[i].Key)+len(kvs[i].Value)) })
+		if n == len(kvs) {
+			return response, nil
+		}
+		response.KVs = kvs[n:]
+		if err := fn(kvs[:n:n]); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // chunkLength tells how many of n things make about chunkBytes.
-func chunkLength(n int, chunkBytes int64, size func(i int) int) int {
+func chunkLength(n int, chunkBytes int64, size func(i int) int64) int {
 	sum := int64(0)
 	for i := range n {
-		if sum += int64(size(i)); sum >= chunkBytes {
+		if sum += size(i); sum >= chunkBytes {
 			return i + 1
 		}
 	}

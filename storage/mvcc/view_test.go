@@ -58,7 +58,7 @@ func TestViewsWhileWriting(t *testing.T) {
 			go func() {
 				defer readers.Done()
 				defer v.Close()
-				r, err := v.Range(&kv.RangeRequest{Span: everything})
+				r, err := v.Range(&kv.RangeRequest{Span: everything}, nil)
 				if want := min(i+1, 100); err != nil || len(r.KVs) != want || r.Count != int64(want) {
 					t.Errorf("view %d has %d keys: %v", i, len(r.KVs), err)
 				}

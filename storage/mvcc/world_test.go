@@ -455,7 +455,7 @@ func (w *world) checkDeep(r *Reader, now moment) {
 	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
 	for at := max(now.compacted, 1); at <= now.revision; at++ {
 		want := w.model.live(everything, at)
-		got, err := r.Range(&kv.RangeRequest{Span: everything, Revision: at})
+		got, err := r.Range(&kv.RangeRequest{Span: everything, Revision: at}, nil)
 		w.must(err)
 		w.sameKVs(fmt.Sprintf("all keys at %d of %+v", at, now), got.KVs, want)
 		if got.Count != int64(len(want)) {
@@ -562,7 +562,8 @@ func (w *world) checkRange(r *Reader, now moment) {
 	w.t.Helper()
 	q := w.rangeRequest(now)
 	want, wantErr := w.model.rangeOf(now, q)
-	got, err := r.Range(q)
+	tally := w.tally()
+	got, err := r.Range(q, tally)
 	if !errors.Is(err, wantErr) {
 		w.t.Fatalf("range %+v of %+v: %v, want %v", q, now, err, wantErr)
 	}
@@ -570,6 +571,9 @@ func (w *world) checkRange(r *Reader, now moment) {
 		return
 	}
 	what := fmt.Sprintf("range %+v of %+v", q, now)
+	if held := tally.HeldBytes(); tally.Counts() && held != kv.MemoryBytes(got.KVs) {
+		w.t.Fatalf("%s: %d bytes count for an answer of %d", what, held, kv.MemoryBytes(got.KVs))
+	}
 	w.sameKVs(what, got.KVs, want.KVs)
 	if got.Count != want.Count || got.More != want.More {
 		w.t.Fatalf("%s: count %d more %v, want %d %v", what, got.Count, got.More, want.Count, want.More)
@@ -581,8 +585,9 @@ func (w *world) checkRange(r *Reader, now moment) {
 	want, _ = w.model.rangeOf(now, q)
 	w.checkStream(r, q, want)
 	q.SortTarget = kv.SortByKey
+	w.checkList(r, q, now)
 	var scanned []kv.KeyValue
-	w.must(r.Scan(q.Span, q.Revision, func(key []byte, m Meta) bool {
+	w.must(r.Scan(q.Span, q.Revision, w.tally(), func(key []byte, m Meta) bool {
 		scanned = append(scanned, kv.KeyValue{Key: bytes.Clone(key), CreateRevision: m.Create, ModRevision: m.At.Rev, Version: m.Version, Lease: m.Lease})
 		return true
 	}))
@@ -591,12 +596,21 @@ func (w *world) checkRange(r *Reader, now moment) {
 	w.sameKVs("scanned "+what, scanned, want.KVs)
 }
 
+// tally is one that counts, or one in which everything fits.
+func (w *world) tally() *kv.Tally {
+	if w.byte()%2 == 0 {
+		return nil
+	}
+	tally := kv.NewTally(&room{limit: 1 << 30})
+	return &tally
+}
+
 // checkStream: the chunks make the answer, none is empty unless all is, and what ends the stream comes with its last keys.
 func (w *world) checkStream(r *Reader, q *kv.RangeRequest, want *kv.RangeResponse) {
 	w.t.Helper()
 	what := fmt.Sprintf("streamed range %+v", q)
 	var streamed []kv.KeyValue
-	end, err := r.RangeStream(q, int64(w.byte()), func(kvs []kv.KeyValue) error {
+	end, err := r.RangeStream(q, int64(w.byte()), w.tally(), func(kvs []kv.KeyValue) error {
 		if len(kvs) == 0 {
 			w.t.Fatalf("%s: empty chunk", what)
 		}

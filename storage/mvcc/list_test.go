@@ -1,0 +1,314 @@
+package mvcc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// room is a Memory with a limit that knows the most that was reserved.
+type room struct{ limit, used, most int64 }
+
+func (r *room) Reserve(bytes int64) bool {
+	if r.used+bytes > r.limit {
+		return false
+	}
+	r.used += bytes
+	r.most = max(r.most, r.used)
+	return true
+}
+
+func (r *room) Release(bytes int64) { r.used -= bytes }
+
+// checkList: the portions make what the model lists, whatever their sizes, and what Measure sees at some point is what comes after it.
+func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
+	w.t.Helper()
+	what := fmt.Sprintf("list %+v of %+v", q, now)
+	l, err := r.NewList(q)
+	if InKeyOrder(q) == q.CountOnly {
+		w.t.Fatalf("%s is in key order: %v", what, InKeyOrder(q))
+	}
+	if q.CountOnly {
+		if !errors.Is(err, kv.ErrInvalidRequest) {
+			w.t.Fatalf("%s: %v", what, err)
+		}
+		return
+	}
+	want, wantErr := w.model.rangeOf(now, q)
+	if !errors.Is(err, wantErr) {
+		w.t.Fatalf("%s: %v, want %v", what, err, wantErr)
+	}
+	if wantErr != nil {
+		return
+	}
+	defer l.Close()
+	memory := &room{limit: 1 << 30}
+	tally := kv.NewTally(memory)
+	measureAt := int(w.byte() % 4)
+	var got []kv.KeyValue
+	for portion := 0; ; portion++ {
+		if portion == measureAt {
+			w.checkMeasure(l, what, want, want.KVs[len(got):], &tally)
+		}
+		if w.byte()%4 == 0 {
+			w.checkRefusal(l, what, len(got) < len(want.KVs))
+		}
+		chunkBytes := int64(w.byte()) * 2
+		held := tally.HeldBytes()
+		kvs, err := l.Next(chunkBytes, &tally)
+		w.must(err)
+		if kvs == nil {
+			break
+		}
+		if tally.HeldBytes()-held != kv.MemoryBytes(kvs) {
+			w.t.Fatalf("%s: %d bytes count for %d", what, tally.HeldBytes()-held, kv.MemoryBytes(kvs))
+		}
+		if short := kv.MemoryBytes(kvs[:len(kvs)-1]); len(kvs) > 1 && short >= chunkBytes {
+			w.t.Fatalf("%s: a portion of %d bytes has %d without its last key", what, chunkBytes, short)
+		}
+		got = append(got, kvs...)
+	}
+	w.sameKVs(what, got, want.KVs)
+	w.checkEnd(l, what, want, &tally)
+	if more, err := l.Next(1, nil); more != nil || err != nil {
+		w.t.Fatalf("%s: behind its end there is %v, %v", what, more, err)
+	}
+}
+
+func (w *world) checkEnd(l *List, what string, want *kv.RangeResponse, tally *kv.Tally) {
+	w.t.Helper()
+	for range 2 {
+		count, err := l.Count(tally)
+		w.must(err)
+		if count != want.Count || l.More() != want.More {
+			w.t.Fatalf("%s: count %d more %v, want %d %v", what, count, l.More(), want.Count, want.More)
+		}
+	}
+}
+
+func (w *world) checkMeasure(l *List, what string, all *kv.RangeResponse, rest []kv.KeyValue, tally *kv.Tally) {
+	w.t.Helper()
+	held, n := tally.HeldBytes(), 0
+	w.must(l.Measure(tally, func(key []byte, m Meta) error {
+		if n == len(rest) {
+			w.t.Fatalf("%s: measured %q, there is nothing more", what, key)
+		}
+		x := rest[n]
+		if !bytes.Equal(key, x.Key) || m.At.Rev != x.ModRevision || m.Create != x.CreateRevision || m.Version != x.Version || m.Lease != x.Lease ||
+			int(m.ValueLen) != len(x.Value) && !l.keysOnly {
+			w.t.Fatalf("%s: measured %q %+v, which is %+v", what, key, m, x)
+		}
+		n++
+		return nil
+	}))
+	if n != len(rest) || tally.HeldBytes() != held {
+		w.t.Fatalf("%s: measured %d of %d, %d bytes count on", what, n, len(rest), tally.HeldBytes()-held)
+	}
+	w.checkEnd(l, what, all, tally)
+	failure := errors.New("enough")
+	if err := l.Measure(nil, func([]byte, Meta) error { return failure }); len(rest) > 0 && err != failure {
+		w.t.Fatalf("%s: measuring ended with %v", what, err)
+	}
+}
+
+// checkRefusal: without room there is an error, nothing counts afterwards, and the list stays where it was.
+func (w *world) checkRefusal(l *List, what string, more bool) {
+	w.t.Helper()
+	memory := &room{}
+	tally := kv.NewTally(memory)
+	w.must(tally.Add(1<<10 - int64(w.byte()%128)))
+	held := tally.HeldBytes()
+	if kvs, err := l.Next(100, &tally); more && !errors.Is(err, kv.ErrTooManyRequests) || !more && (kvs != nil || err != nil && !errors.Is(err, kv.ErrTooManyRequests)) {
+		w.t.Fatalf("%s: without room: %d keys, %v", what, len(kvs), err)
+	}
+	if tally.HeldBytes() != held || memory.used != 0 {
+		w.t.Fatalf("%s: a refusal holds %d bytes, %d are reserved", what, tally.HeldBytes()-held, memory.used)
+	}
+}
+
+// storeOf makes a store of n keys with values of so many bytes in memory; copies says up to which size values are kept in key order.
+func storeOf(t testing.TB, n, valueBytes, copies int) *Store {
+	engine := storage.NewMemory(storage.MemoryOptions{})
+	s, err := Open(engine, Options{CopyBytes: copies})
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range n {
+		putInto(t, s, engine, benchKey(i), bytes.Repeat([]byte{byte(random.Uint32())}, valueBytes))
+	}
+	return s
+}
+
+func putInto(t testing.TB, s *Store, engine storage.Engine, key, value []byte) {
+	b := engine.NewBatch()
+	defer b.Close()
+	at := Locator{Rev: s.Revision() + 1}
+	e := Effect{Key: key, Value: value, At: at, Create: at.Rev, Version: 1}
+	if m, found, err := s.Meta(key); err != nil {
+		t.Fatal(err)
+	} else if found {
+		e.Prev, e.PrevLive, e.Create, e.Version = m.At, true, m.Create, m.Version+1
+	}
+	s.Apply(b, []Effect{e}, at.Rev)
+	if err := engine.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestListHoldsAPortion: whatever the sizes of values, at the revision and now, a list reserves about a portion at a time.
+func TestListHoldsAPortion(t *testing.T) {
+	const n, portion = 4000, 64 << 10
+	for name, value := range map[string]int{"small": 10, "copied": 900, "large": 5000} {
+		s := storeOf(t, n, value, 0)
+		old := s.Revision()
+		for i := range n { // the newest values, by which a scan measures, are empty
+			putInto(t, s, s.engine, benchKey(i), nil)
+		}
+		for _, at := range []kv.Revision{0, old} {
+			memory := &room{limit: 1 << 40}
+			tally := kv.NewTally(memory)
+			l, err := s.NewList(&kv.RangeRequest{Span: benchSpan, Revision: at})
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, portions := 0, 0
+			for {
+				kvs, err := l.Next(portion, &tally)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kvs == nil {
+					break
+				}
+				keys += len(kvs)
+				portions++
+				tally.Release()
+			}
+			if keys != n || memory.used != 0 {
+				t.Errorf("%s at %d: %d keys, %d bytes are left", name, at, keys, memory.used)
+			}
+			// Beside the portion: items, twice while their list grows, and what is reserved ahead.
+			if memory.most > 6*portion+1<<20 {
+				t.Errorf("%s at %d: %d bytes were held for portions of %d", name, at, memory.most, portion)
+			}
+			if want := 2 + n*(80+32+value)/portion; at == old && portions > 2*want {
+				t.Errorf("%s: %d portions, want about %d", name, portions, want)
+			}
+		}
+	}
+}
+
+// TestRangeReserves: a list, of any order, is refused before it is in memory, and holds afterwards what it answers.
+func TestRangeReserves(t *testing.T) {
+	const n, value, total = 5000, 4 << 10, 5000 * (4 << 10)
+	s := storeOf(t, n, value, 1<<10)
+	for _, q := range []kv.RangeRequest{
+		{}, {Limit: n - 1}, {SortTarget: kv.SortByValue}, {SortTarget: kv.SortByMod, SortOrder: kv.SortDescend}, {MaxMod: n}, {Revision: n},
+	} {
+		q.Span = benchSpan
+		memory := &room{limit: total / 2}
+		tally := kv.NewTally(memory)
+		if _, err := s.Range(&q, &tally); !errors.Is(err, kv.ErrTooManyRequests) || tally.HeldBytes() != 0 {
+			t.Errorf("%+v: %v, %d bytes are held", q, err, tally.HeldBytes())
+		}
+		tally.Release()
+		memory = &room{limit: 2 * total}
+		tally = kv.NewTally(memory)
+		r, err := s.Range(&q, &tally)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size := kv.MemoryBytes(r.KVs); tally.HeldBytes() != size || memory.used < size-1<<10 || memory.used > size+192<<10 || memory.most > size+4<<20 {
+			t.Errorf("%+v: an answer of %d bytes holds %d, %d are reserved, at most %d", q, size, tally.HeldBytes(), memory.used, memory.most)
+		}
+	}
+	// What only looks at keys, or returns few of them, holds little in the end.
+	for _, q := range []kv.RangeRequest{{CountOnly: true}, {CountOnly: true, Revision: 3}, {MinMod: n}, {SortTarget: kv.SortByMod, SortOrder: kv.SortDescend, Limit: 1}} {
+		q.Span = benchSpan
+		memory := &room{limit: 4 << 20}
+		tally := kv.NewTally(memory)
+		if _, err := s.Range(&q, &tally); err != nil || tally.HeldBytes() > 3*value {
+			t.Errorf("%+v: %v, %d bytes are held", q, err, tally.HeldBytes())
+		}
+	}
+}
+
+// TestScanReservesWithinAChunk: long keys are refused while they are collected, not when there are ChunkKeys of them.
+func TestScanReservesWithinAChunk(t *testing.T) {
+	engine := storage.NewMemory(storage.MemoryOptions{})
+	s, err := Open(engine, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n, long = 300, 100 << 10
+	for i := range n {
+		putInto(t, s, engine, append(bytes.Repeat([]byte{'k'}, long), benchKey(i)...), nil)
+	}
+	all := kv.Span{Start: []byte("k"), End: []byte("l")}
+	for what, read := range map[string]func(*kv.Tally) error{
+		"keys": func(tally *kv.Tally) error {
+			_, err := s.Range(&kv.RangeRequest{Span: all, KeysOnly: true}, tally)
+			return err
+		},
+		"an old revision": func(tally *kv.Tally) error {
+			_, err := s.Range(&kv.RangeRequest{Span: all, Revision: n}, tally)
+			return err
+		},
+		"an old count": func(tally *kv.Tally) error {
+			limits := scanLimits{keys: 1 << 17, bytes: 1 << 40, tally: tally}
+			return s.scanAll(all, limits)
+		},
+		"the first of all": func(tally *kv.Tally) error {
+			_, err := s.Range(&kv.RangeRequest{Span: all, Limit: 290}, tally)
+			return err
+		},
+	} {
+		memory := &room{limit: 5 << 20}
+		tally := kv.NewTally(memory)
+		if err := read(&tally); !errors.Is(err, kv.ErrTooManyRequests) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if memory.most < 4<<20 {
+			t.Errorf("%s: refused at %d bytes of %d", what, memory.most, memory.limit)
+		}
+	}
+	memory := &room{limit: 5 << 20} // a scan that keeps nothing needs little
+	tally := kv.NewTally(memory)
+	seen := 0
+	if err := s.Scan(all, 0, &tally, func([]byte, Meta) bool { seen++; return true }); err != nil || seen != n || tally.HeldBytes() != 0 {
+		t.Errorf("%v: %d keys, %d bytes are held", err, seen, tally.HeldBytes())
+	}
+}
+
+func (r *Reader) scanAll(span kv.Span, limits scanLimits) error {
+	lower, upper := span.Bounds()
+	return r.scan(lower, upper, r.revision, limits, func([]item, int64) (bool, error) { return true, nil })
+}
+
+// TestStreamHoldsTwoChunks: a stream of any length reserves what two chunks take; what fn has let go does not count.
+func TestStreamHoldsTwoChunks(t *testing.T) {
+	const n, value, chunk = 10_000, 2 << 10, 256 << 10
+	s := storeOf(t, n, value, 1<<10)
+	memory := &room{limit: 1 << 40}
+	tally := kv.NewTally(memory)
+	keys := 0
+	last, err := s.RangeStream(&kv.RangeRequest{Span: benchSpan}, chunk, &tally, func(kvs []kv.KeyValue) error { keys += len(kvs); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys += len(last.KVs); keys != n || tally.HeldBytes() != kv.MemoryBytes(last.KVs) || memory.most > 3*chunk+256<<10 {
+		t.Errorf("%d keys, %d bytes are held, at most %d were", keys, tally.HeldBytes(), memory.most)
+	}
+	tally.Release()
+	failure := errors.New("the client is gone")
+	_, err = s.RangeStream(&kv.RangeRequest{Span: benchSpan}, chunk, &tally, func([]kv.KeyValue) error { return failure })
+	if err != failure || tally.HeldBytes() != 0 {
+		t.Errorf("%v, %d bytes are held", err, tally.HeldBytes())
+	}
+}

@@ -322,6 +322,8 @@ func (n *node) Read(req *kv.Request) (*kv.Response, error) {
 	return n.machine.Read(view, 0, req)
 }
 
+func (n *node) Readable() error { return nil }
+
 func (n *node) View() *mvcc.View {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -44,6 +44,8 @@ type Shard interface {
 	Read(req *kv.Request) (*kv.Response, error)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
 	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
+	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.
+	Readable() error
 	// View freezes the applied state.
 	View() *mvcc.View
 	Revision() kv.Revision

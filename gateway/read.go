@@ -93,12 +93,10 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if err := g.admit(req); err != nil {
 		return err
 	}
-	if !req.Range.Serializable {
-		if err := g.wait(ctx); err != nil {
-			return err
-		}
+	view, err := g.freeze(ctx, req.Range.Serializable)
+	if err != nil {
+		return err
 	}
-	view := g.shard.View()
 	defer view.Close()
 	respond := func(r *kv.RangeResponse, last bool) error {
 		if err := ctx.Err(); err != nil {
@@ -141,6 +139,9 @@ func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revi
 		return HashResult{}, ctx.Err()
 	}
 	defer func() { <-g.hashing }()
+	if err := g.shard.Readable(); err != nil {
+		return HashResult{}, err
+	}
 	view := g.shard.View()
 	defer view.Close()
 	if revision > 0 && revision <= view.Compacted() {

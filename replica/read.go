@@ -149,10 +149,18 @@ func (r *Replica) View() *mvcc.View {
 	return r.machine.View()
 }
 
+// Readable is kv.ErrNoLeader while this replica does not belong to the group yet: what it has is not old, it is nothing.
+func (r *Replica) Readable() error {
+	if r.outsider.Load() {
+		return kv.ErrNoLeader
+	}
+	return nil
+}
+
 // Read evaluates a request without effects on the applied state.
 func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
-	if r.outsider.Load() && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
-		return nil, kv.ErrNoLeader // what this replica has is not old, it is nothing
+	if err := r.Readable(); err != nil && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
+		return nil, err
 	}
 	now := r.store.clock()
 	if !scans(req) {

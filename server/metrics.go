@@ -106,7 +106,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("client_connections_refused_total", "Connections of clients that were closed at once because there were as many as there may be.", float64(clients.Refused))
 	counter("client_connections_silent_total", "Connections of clients that were closed because they said nothing.", float64(clients.Silent))
 
-	memory := s.api.Memory()
+	memory := s.memory.Metrics()
 	gauge("client_memory_bytes", "What clients make the node hold.", float64(memory.UsedBytes))
 	gauge("client_memory_limit_bytes", "How much that may be.", float64(memory.LimitBytes))
 	counter("client_memory_refused_total", "Calls, or parts of them, for which there was no memory.", float64(memory.Refused))

@@ -57,6 +57,7 @@ type Server struct {
 	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics   *metricsServer
 
+	memory       *budget.Budget                  // of what clients make the node hold
 	size         atomic.Pointer[storage.Metrics] // of the state, as it was looked at last
 	quota        *spaceQuota
 	reclamations reclamations
@@ -87,9 +88,13 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
+	memory, err := budget.New(budget.Limits{TotalBytes: options.Node.MaxClientMemoryBytes, AccountBytes: options.Node.MaxConnectionMemoryBytes})
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	s := &Server{
-		options: options, logger: options.Logger,
+		options: options, logger: options.Logger, memory: memory,
 		clock:  func() time.Duration { return time.Since(began) },
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
@@ -155,6 +160,7 @@ func (s *Server) openPeers() (err error) {
 		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
+		GuestMemory:     s.guestMemory(),
 		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
 		DriverFlushes:   true, Instance: instance, Clock: s.clock,
@@ -176,6 +182,21 @@ func (s *Server) openPeers() (err error) {
 	close(handler.opened)
 	s.store.Start()
 	return nil
+}
+
+// guestMemory gives each other node an account of the memory that clients may take: it is their requests that the node brings.
+func (s *Server) guestMemory() func(kv.NodeID) kv.Memory {
+	accounts := map[kv.NodeID]*budget.Account{}
+	for _, record := range s.nodeRecords() {
+		accounts[record.ID] = s.memory.NewAccount()
+	}
+	stranger := s.memory.NewAccount()
+	return func(node kv.NodeID) kv.Memory {
+		if account, known := accounts[node]; known {
+			return account
+		}
+		return stranger
+	}
 }
 
 // keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
@@ -307,7 +328,7 @@ func (s *Server) openClients() (err error) {
 		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
-		Memory:               budget.Limits{TotalBytes: node.MaxClientMemoryBytes, AccountBytes: node.MaxConnectionMemoryBytes},
+		Memory:               s.memory,
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
 		PingMinInterval:      orNever(node.KeepAlive.MinTime, time.Nanosecond),
 		PingInterval:         orNever(node.KeepAlive.Interval, math.MaxInt64),

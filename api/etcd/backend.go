@@ -16,6 +16,8 @@ type Gateway interface {
 	Cancel(*gateway.Call)
 	// NewWatchStream returns the watches of one client stream.
 	NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error)
+	// OpenRange begins to read a range in key order (mvcc.InKeyOrder), at one revision. What it returns must be closed.
+	OpenRange(ctx context.Context, request *kv.Request) (gateway.Listing, error)
 	// RangeStream hands a range of any size, at one revision, to emit in portions. The last one has the last keys, and More and
 	// Count; of the others only the keys count. None is empty, unless the range is.
 	RangeStream(ctx context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/quoratedb/quorate/api/rpc"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
@@ -71,6 +72,8 @@ func toGRPC(err error) error {
 		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
 	case errors.Is(err, etcdwire.ErrTooDeep):
 		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, rpc.ErrStalled):
+		return status.Error(codes.ResourceExhausted, "the client has read nothing of the answer for too long")
 	case errors.Is(err, watch.ErrClosed):
 		return rpctypes.ErrGRPCStopped
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -47,8 +47,8 @@ type Options struct {
 	// as in etcd, where it is the election timeout.
 	LeaderCheckInterval time.Duration
 
-	// Memory bounds what clients make the node hold.
-	Memory budget.Limits
+	// Memory bounds what clients make the node hold. Nil: 256 MiB, and half of that for each connection.
+	Memory *budget.Budget
 
 	// How gRPC's keep-alive pings are treated: etcd's --grpc-keepalive-*.
 	PingMinInterval time.Duration
@@ -72,8 +72,6 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxTxnOps, 128)
 	setDefault(&o.MaxConcurrentStreams, 1<<16)
 	setDefault(&o.KeepAlivesInFlight, 128)
-	setDefault(&o.Memory.TotalBytes, 256<<20)
-	setDefault(&o.Memory.AccountBytes, o.Memory.TotalBytes/2)
 	setDefault(&o.LeaderCheckInterval, time.Second)
 	setDefault(&o.PingMinInterval, 5*time.Second)
 	setDefault(&o.PingInterval, 2*time.Hour)

@@ -29,6 +29,11 @@ func (s *Service) handleRangeStream(_ any, transport grpc.ServerStream) error {
 		}
 		caller := callerOf(transport.Context())
 		request.Principal = caller.Principal
+		call := callOf(transport)
+		if lists(request.Range) {
+			return s.streamList(one.ctx, call, request)
+		}
+		request.Memory = call // all of it is in memory while it is sent
 		return s.sendRange(one.ctx, transport, request)
 	})
 }

@@ -72,15 +72,20 @@ func (s *Service) hotMethod(kind kv.Kind) rpc.Method {
 	return rpc.Method{Unary: func(c *rpc.Call) {
 		h := &hot{service: s, rpc: c}
 		h.Done = h.done
-		caller := Caller{Principal: anonymous, Deadline: c.Deadline(), RequireLeader: wantsLeader(c.Header(rpctypes.MetadataRequireLeaderKey))}
+		caller := Caller{
+			Principal: anonymous, Deadline: c.Deadline(), RequireLeader: wantsLeader(c.Header(rpctypes.MetadataRequireLeaderKey)), Memory: c,
+		}
 		if err := s.prepare(&h.Call, kind, caller, c.Request()); err != nil {
 			c.Fail(err)
 			return
 		}
 		h.Hurried = c.Hurried()
-		if gateway.Short(h.Req) {
+		switch {
+		case gateway.Short(h.Req):
 			h.submit()
-		} else {
+		case kind == kv.KindRange && lists(h.Req.Range):
+			c.GoSending(func() error { return s.sendList(c, &h.Call) })
+		default:
 			c.Go(h.submit)
 		}
 	}}
@@ -96,8 +101,23 @@ func (h *hot) done(response *kv.Response, err error) {
 		h.rpc.Fail(toGRPC(err))
 		return
 	}
-	header := h.service.header()
-	h.rpc.Answer(answerMessage(header, response))
+	if h.rpc.ReservedBytes() > asideBytes {
+		h.rpc.Aside(func() { h.answer(response) })
+	} else {
+		h.answer(response)
+	}
+}
+
+// asideBytes: a larger answer is not encoded by whoever brings it, which may be the driver.
+const asideBytes = 256 << 10
+
+// answer sends an answer. What was reserved while it was made is given back if it is encoded: that is counted by itself.
+func (h *hot) answer(response *kv.Response) {
+	m := answerMessage(h.service.header(), response)
+	if m.Next == nil {
+		h.rpc.ReleaseAll()
+	}
+	h.rpc.Answer(m)
 }
 
 // answerMessage encodes an answer. A long list is encoded when it is sent, piece by piece, and what is encoded is let go of: it is not in memory
@@ -176,6 +196,9 @@ type serverStream struct {
 	call *rpc.Call
 	ctx  context.Context
 }
+
+// callOf is the call behind a stream that RegisterService made.
+func callOf(transport grpc.ServerStream) *rpc.Call { return transport.(*serverStream).call }
 
 func (s *serverStream) SetHeader(md metadata.MD) error  { return headers{s.call}.SetHeader(md) }
 func (s *serverStream) SendHeader(md metadata.MD) error { return headers{s.call}.SetHeader(md) }
@@ -260,6 +283,7 @@ func (o *outbound) message() h2.Message {
 	for _, piece := range o.pieces {
 		m.SizeBytes += len(piece)
 	}
+	m.HeldBytes = m.SizeBytes
 	rest := o.pieces
 	m.Next = func() ([]byte, error) {
 		for len(rest) > 0 {

@@ -25,12 +25,12 @@ type Server struct {
 }
 
 // NewServer returns a server that does not serve yet, for which the health service says so.
-func NewServer(options Options) (*Server, error) {
+func NewServer(options Options) (s *Server, err error) {
 	options = options.WithDefaults()
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{Service: newService(options), methods: registry{}, health: health.NewServer(), door: newDoor(options.MetricsURLs)}
+	s = &Server{Service: newService(options), methods: registry{}, health: health.NewServer(), door: newDoor(options.MetricsURLs)}
 	s.SetServing(false)
 	for _, desc := range s.services() {
 		s.methods.RegisterService(&desc, s)
@@ -39,13 +39,13 @@ func NewServer(options Options) (*Server, error) {
 	for method, kind := range unaryKinds {
 		s.methods[method] = s.hotMethod(kind)
 	}
-	memory, err := budget.New(options.Memory)
-	if err != nil {
-		return nil, err
+	if s.memory = options.Memory; s.memory == nil {
+		if s.memory, err = budget.New(budget.Limits{TotalBytes: 256 << 20, AccountBytes: 128 << 20}); err != nil {
+			return nil, err
+		}
 	}
-	s.memory = memory
 	s.rpc, err = rpc.NewServer(rpc.Options{
-		Lookup: s.lookup, StatusOf: statusOf, Budget: memory, NotHTTP2: s.door.answer,
+		Lookup: s.lookup, StatusOf: statusOf, Budget: s.memory, NotHTTP2: s.door.answer,
 		Wire: h2.Options{
 			MaxMessageBytes: options.MaxRequestBytes + requestOverheadBytes, MaxStreams: options.MaxConcurrentStreams,
 			Keep: keptHeaders, PingMinInterval: options.PingMinInterval,
@@ -67,9 +67,6 @@ func (s *Server) SetServing(serving bool) {
 	}
 	s.health.SetServingStatus("", answer)
 }
-
-// Memory tells what clients make the node hold.
-func (s *Server) Memory() budget.Metrics { return s.memory.Metrics() }
 
 // Serve answers the connections of a listener until Stop; it closes the listener. It may be
 // called for several.

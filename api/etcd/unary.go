@@ -17,6 +17,7 @@ type Caller struct {
 	Principal     string    // empty: anonymous
 	Deadline      time.Time // zero: none
 	RequireLeader bool      // fail at once while no leader is known
+	Memory        kv.Memory // pays for what the request holds besides its bytes; nil: nobody counts
 }
 
 // start decodes a request and submits it. When it returns an error, Done is not called.
@@ -33,11 +34,16 @@ func (s *Service) prepare(call *gateway.Call, kind kv.Kind, caller Caller, in []
 	if len(in) > s.options.MaxRequestBytes {
 		return fmt.Errorf("a request of %d bytes, the limit is %d: %w", len(in), s.options.MaxRequestBytes, kv.ErrRequestTooLarge)
 	}
-	request, err := etcdwire.DecodeBody(kind, in, s.limits)
+	limits := s.limits
+	if kind == kv.KindTxn && caller.Memory != nil {
+		tally := kv.NewTally(caller.Memory)
+		limits.Memory = &tally
+	}
+	request, err := etcdwire.DecodeBody(kind, in, limits)
 	if err != nil {
 		return err
 	}
-	request.Principal = caller.Principal
+	request.Principal, request.Memory = caller.Principal, caller.Memory
 	call.Req, call.Deadline, call.RequireLeader = request, caller.Deadline, caller.RequireLeader
 	return nil
 }

@@ -189,6 +189,26 @@ func (call *Call) SetHeader(name, value string) {
 // Go does work for a unary call in a goroutine of its own, for which Server.Stop waits. Only Method.Unary may call it.
 func (call *Call) Go(work func()) { call.conn.server.running.Go(work) }
 
+// Aside does work for a unary call in a goroutine of its own, whoever calls it: whose time is too dear for it. If the client has gone, the call ends
+// instead.
+func (call *Call) Aside(work func()) {
+	c := call.conn
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.server.running.Add(1) // the connection is not over, so nobody waits for the last one yet
+	}
+	c.mu.Unlock()
+	if closed {
+		call.Fail(ErrCanceled)
+		return
+	}
+	go func() {
+		defer c.server.running.Done()
+		work()
+	}()
+}
+
 // GoSending is Go for a unary call whose answer is sent in parts (h2.Message.WholeBytes): work may use what is for streams, but Receive. Its error
 // is what the client is told; without one everything must have been sent.
 func (call *Call) GoSending(work func() error) {
@@ -270,6 +290,14 @@ func (call *Call) Send(m h2.Message) error {
 	err := call.Queue(m)
 	call.Flush()
 	return err
+}
+
+// Last queues the last message of a stream, and does not wait for room: who returns now needs nothing any more.
+func (call *Call) Last(m h2.Message) {
+	c := call.conn
+	c.mu.Lock()
+	c.core.Send(call.stream, m)
+	c.mu.Unlock()
 }
 
 // Flush sends what is queued.

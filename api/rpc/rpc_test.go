@@ -121,6 +121,15 @@ func (f *fixture) lookup(path string) Method {
 				return piece, nil
 			}})
 		}}
+	case "/t/Aside":
+		return Method{Unary: func(c *Call) { c.Aside(func() { c.Answer(h2.Message{Bytes: c.Request()}) }) }}
+	case "/t/Last":
+		return Method{Unary: func(c *Call) {
+			c.GoSending(func() error {
+				c.Last(h2.Message{Bytes: c.Request()})
+				return nil
+			})
+		}}
 	case "/t/Parts": // the request says how large; what it holds at a time is reserved
 		return Method{Unary: func(c *Call) { c.GoSending(func() error { return f.sendParts(c) }) }}
 	case "/t/Both":
@@ -199,7 +208,7 @@ func (f *fixture) call(conn *grpc.ClientConn, method string, in []byte, options 
 func TestUnary(t *testing.T) {
 	f := start(t, nil)
 	conn := f.dial()
-	for _, method := range []string{"/t/Echo", "/t/Later"} {
+	for _, method := range []string{"/t/Echo", "/t/Later", "/t/Aside", "/t/Last"} {
 		for _, size := range []int{0, 1, 5, 1000, 16379, 16384, 70_000, 1 << 20, 4 << 20} {
 			in := bytes.Repeat([]byte{7}, size)
 			var header metadata.MD
@@ -241,7 +250,7 @@ func TestManyAtOnce(t *testing.T) {
 					for i := range in {
 						in[i] = byte(random.Uint32())
 					}
-					method := []string{"/t/Echo", "/t/Later"}[random.IntN(2)]
+					method := []string{"/t/Echo", "/t/Later", "/t/Aside", "/t/Last", "/t/Aside", "/t/Last"}[random.IntN(4)]
 					if out, err := f.call(conn, method, in); err != nil || !bytes.Equal(in, out) {
 						t.Errorf("%s: %d bytes for %d: %v", method, len(out), len(in), err)
 						return

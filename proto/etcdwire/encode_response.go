@@ -66,6 +66,11 @@ func RangeResponseSize(h Header, r *kv.RangeResponse) int {
 	return h.fieldSize() + kvsSize(r.KVs) + boolSize(r.More) + intSize(r.Count)
 }
 
+// RangeKeySize is what a key takes in an etcdserverpb.RangeResponse, with a key and a value of these lengths and the rest as in p.
+func RangeKeySize(p *kv.KeyValue, keyBytes, valueBytes int) int {
+	return messageSize(kvSize(p) - bytesSize(len(p.Key)) - bytesSize(len(p.Value)) + bytesSize(keyBytes) + bytesSize(valueBytes))
+}
+
 // TakeRangeKeys appends keys of a range to dst as fields of an etcdserverpb.RangeResponse, as many as its capacity has room for and at least
 // one, and takes them out of the response, so that their memory is free. What is written and the response that is left, in any order, make up the whole message.
 func TakeRangeKeys(dst []byte, r *kv.RangeResponse) []byte {

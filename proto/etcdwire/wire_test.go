@@ -389,11 +389,18 @@ func TestTakenKeysMergeIntoTheWhole(t *testing.T) {
 	header := Header{ClusterID: 1, MemberID: 2, Revision: 3, RaftTerm: 4}
 	want := AppendRangeResponse(nil, header, &whole)
 	var message []byte
-	parts := 0
+	parts, announced := 0, 0
 	kvs := whole.KVs
+	for i := range kvs {
+		rest := kv.KeyValue{ModRevision: kvs[i].ModRevision}
+		announced += RangeKeySize(&rest, len(kvs[i].Key), len(kvs[i].Value))
+	}
 	for rest := &whole; len(rest.KVs) > 0; parts++ {
 		part := TakeRangeKeys(make([]byte, 0, 100), rest)
 		message = append(message, part...)
+	}
+	if announced != len(message) {
+		t.Errorf("%d bytes were announced, %d came", announced, len(message))
 	}
 	if parts < 10 || parts >= 20 {
 		t.Fatalf("20 keys were taken in %d parts", parts)

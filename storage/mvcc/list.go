@@ -211,3 +211,20 @@ func (l *List) Count(tally *kv.Tally) (int64, error) {
 
 // Close ends the list. Next returns nothing any more.
 func (l *List) Close() { l.done = true }
+
+// Ended tells whether the last key was returned: whether Next will return nil.
+func (l *List) Ended() (bool, error) {
+	if l.done {
+		return true, nil
+	}
+	items, _, err := l.scan(1, nil)
+	switch {
+	case err != nil:
+		return false, err
+	case len(items) == 0:
+		l.finish(&listEnd{keys: l.returned})
+	case l.limit > 0 && l.returned == l.limit:
+		l.finish(&listEnd{keys: l.returned, rest: bytes.Clone(items[0].key)})
+	}
+	return l.done, nil
+}

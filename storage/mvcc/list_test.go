@@ -72,6 +72,11 @@ func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
 			w.t.Fatalf("%s: a portion of %d bytes has %d without its last key", what, chunkBytes, short)
 		}
 		got = append(got, kvs...)
+		ended, err := l.Ended()
+		w.must(err)
+		if ended != (len(got) == len(want.KVs)) {
+			w.t.Fatalf("%s: after %d of %d keys it has ended: %v", what, len(got), len(want.KVs), ended)
+		}
 	}
 	w.sameKVs(what, got, want.KVs)
 	w.checkEnd(l, what, want, &tally)

@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Listing is a range that is read portion by portion, from one state. It is for one goroutine.
+type Listing interface {
+	// Revision is that of the state, for the header.
+	Revision() kv.Revision
+	// Next returns the next keys, of about so many bytes in memory, at least one; nil: there are none left. If the memory refuses, the list stays
+	// where it is. The tally is left with what is returned.
+	Next(bytes int64, memory *kv.Tally) ([]kv.KeyValue, error)
+	// Ended tells whether the last key was returned.
+	Ended() (bool, error)
+	// Measure gives the keys that are not returned yet to fn, without their values. It does not move the list.
+	Measure(memory *kv.Tally, fn func(key []byte, m mvcc.Meta) error) error
+	// More and Count are those of RangeResponse. They are known when the list has ended, or was measured.
+	More() bool
+	Count(memory *kv.Tally) (int64, error)
+	Close()
+}
+
+// listing is a list and the view that it reads.
+type listing struct {
+	*mvcc.List
+	view *mvcc.View
+}
+
+func (l *listing) Revision() kv.Revision { return l.view.Revision() }
+
+func (l *listing) Close() { _ = l.view.Close() }
+
+// OpenRange begins to read a range in key order (mvcc.InKeyOrder). The state is kept as it is for the reader, who pays nobody for that: it must be
+// closed, and soon.
+func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, error) {
+	if req.Kind != kv.KindRange || req.Range == nil {
+		return nil, fmt.Errorf("read a range: the request is none: %w", kv.ErrInvalidRequest)
+	}
+	if err := g.admit(req); err != nil {
+		return nil, err
+	}
+	view, err := g.freeze(ctx, req.Range.Serializable)
+	if err != nil {
+		return nil, err
+	}
+	list, err := view.NewList(req.Range)
+	if err != nil {
+		_ = view.Close()
+		return nil, err
+	}
+	g.metrics.localReads.Add(1)
+	return &listing{list, view}, nil
+}
+
+// freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.
+func (g *Gateway) freeze(ctx context.Context, serializable bool) (*mvcc.View, error) {
+	if serializable {
+		if err := g.shard.Readable(); err != nil {
+			return nil, err
+		}
+		return g.shard.View(), nil
+	}
+	if g.shard.LeaseValid() {
+		view := g.shard.View()
+		if g.shard.LeaseValid() {
+			return view, nil
+		}
+		_ = view.Close()
+	}
+	if err := g.wait(ctx); err != nil {
+		return nil, err
+	}
+	return g.shard.View(), nil
+}

@@ -12,7 +12,8 @@ import (
 // Evaluate decides a request on the applied state overlaid with everything in flight. Its
 // effects are visible to later evaluations at once, and to everybody else when the proposal that
 // TakeProposal makes of them is applied. The request must be valid (Validate); its bytes are
-// kept and must not change. Driver.
+// kept and must not change. What the answer and the effects take is reserved from the request's Memory before it is there; without
+// room the answer is kv.ErrTooManyRequests, nothing has happened, and nothing stays reserved. Driver.
 func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	l := m.lead
 	if l == nil {
@@ -23,6 +24,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	}
 	changes, ops := l.overlay.changes.end(), l.overlay.ops.end()
 	l.nextSub = 0
+	l.tally = kv.NewTally(r.Memory)
 	response, err := m.answer(r)
 	if err == nil && l.overlay.bytesSince(changes) > m.options.MaxRequestEffectBytes {
 		err = kv.ErrRequestTooLarge
@@ -31,6 +33,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if err != nil {
 		l.overlay.rollback(changes)
 		l.nextSub = 0
+		l.tally.Release()
 		outcome.Err = err
 		if kv.CodeOf(err) == 0 {
 			outcome = Outcome{Fatal: fmt.Errorf("evaluate: %w", err)}
@@ -43,6 +46,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 		outcome.Response = response
 		outcome.Effects = l.overlay.changes.end() > changes || l.overlay.ops.end() > ops
 	}
+	l.tally = kv.Tally{}
 	outcome.WaitFor = l.waitFor()
 	return outcome
 }
@@ -101,7 +105,8 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 	case kv.KindLeaseTimeToLive:
 		return m.timeToLiveEvaluated(r.LeaseTimeToLive)
 	case kv.KindLeaseLeases:
-		return &kv.Response{Kind: kv.KindLeaseLeases, LeaseLeases: &kv.LeaseLeasesResponse{IDs: m.leaseIDsEvaluated()}}, nil
+		ids, err := m.leaseIDsEvaluated()
+		return &kv.Response{Kind: kv.KindLeaseLeases, LeaseLeases: &kv.LeaseLeasesResponse{IDs: ids}}, err
 	case kv.KindAlarm:
 		return m.alarmRequest(r.Alarm)
 	case kv.KindMemberList:
@@ -214,6 +219,9 @@ func (m *Machine) put(r *kv.PutRequest, body *kv.PutResponse) error {
 	if r.IgnoreLease {
 		lease = meta.Lease
 	}
+	if err := m.payForChange(len(r.Key) + len(value)); err != nil {
+		return err
+	}
 	at := m.nextLocator()
 	e := mvcc.Effect{Key: r.Key, Value: value, At: at, Create: at.Rev, Version: 1, Lease: lease}
 	if found {
@@ -227,8 +235,12 @@ func (m *Machine) put(r *kv.PutRequest, body *kv.PutResponse) error {
 }
 
 // remove adds the effect of deleting a live key.
-func (m *Machine) remove(key []byte, meta mvcc.Meta) {
+func (m *Machine) remove(key []byte, meta mvcc.Meta) error {
+	if err := m.payForChange(len(key)); err != nil {
+		return err
+	}
 	m.lead.overlay.add(&mvcc.Effect{Key: key, At: m.nextLocator(), Prev: meta.At, PrevLive: true, PrevLease: meta.Lease})
+	return nil
 }
 
 func (m *Machine) nextLocator() mvcc.Locator {
@@ -256,18 +268,23 @@ func (m *Machine) deleteRange(r *kv.DeleteRangeRequest, body *kv.DeleteRangeResp
 	if r.Span.Empty() {
 		return nil
 	}
+	before := m.lead.tally.HeldBytes()
 	doomed, err := m.liveIn(r.Span)
 	if err != nil {
 		return err
 	}
+	listBytes := m.lead.tally.HeldBytes() - before
 	if r.PrevKV && len(doomed) > 0 {
 		if body.Prev, err = m.load(doomed); err != nil {
 			return err
 		}
 	}
 	for i := range doomed {
-		m.remove(doomed[i].key, doomed[i].meta)
+		if err := m.remove(doomed[i].key, doomed[i].meta); err != nil {
+			return err
+		}
 	}
+	m.lead.tally.Forget(listBytes) // the effects have the keys
 	body.Deleted = int64(len(doomed))
 	return nil
 }
@@ -282,7 +299,14 @@ type liveKey struct {
 
 // liveIn lists the live keys of a span in the overlaid state, in order.
 func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
-	over := overlaidReading{m}.overlaidKeys(span, overlaidReading{m}.now())
+	tally := &m.lead.tally
+	over, err := overlaidReading{m}.overlaidKeys(span, overlaidReading{m}.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := tally.Add(int64(len(over)) * liveKeyBytes); err != nil {
+		return nil, err
+	}
 	var list []liveKey
 	addOver := func() {
 		if e := over[0].effect; e.Version > 0 {
@@ -290,7 +314,8 @@ func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
 		}
 		over = over[1:]
 	}
-	err := m.store.Scan(span, 0, nil, func(key []byte, meta mvcc.Meta) bool {
+	var refused error
+	err = m.store.Scan(span, 0, tally, func(key []byte, meta mvcc.Meta) bool {
 		for len(over) > 0 && bytes.Compare(over[0].key, key) < 0 {
 			addOver()
 		}
@@ -298,9 +323,15 @@ func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
 			addOver()
 			return true
 		}
+		if refused = tally.Add(liveKeyBytes + int64(len(key))); refused != nil {
+			return false
+		}
 		list = append(list, liveKey{key: bytes.Clone(key), meta: meta})
 		return true
 	})
+	if err == nil {
+		err = refused
+	}
 	for len(over) > 0 {
 		addOver()
 	}
@@ -309,13 +340,23 @@ func (m *Machine) liveIn(span kv.Span) ([]liveKey, error) {
 
 // load reads the values of live keys.
 func (m *Machine) load(keys []liveKey) ([]kv.KeyValue, error) {
+	tally := &m.lead.tally
+	before, held := tally.HeldBytes(), int64(len(keys))*locatorBytes
+	for i := range keys {
+		if held += kv.KeyValueBytes; keys[i].effect != nil {
+			held += effectBytes(keys[i].effect)
+		}
+	}
+	if err := tally.Add(held); err != nil {
+		return nil, err
+	}
 	var rows []mvcc.Locator
 	for i := range keys {
 		if keys[i].effect == nil {
 			rows = append(rows, keys[i].meta.At)
 		}
 	}
-	loaded, err := m.store.Load(rows, nil)
+	loaded, err := m.store.Load(rows, tally)
 	if err != nil {
 		return nil, err
 	}
@@ -328,6 +369,9 @@ func (m *Machine) load(keys []liveKey) ([]kv.KeyValue, error) {
 		if all[i], loaded = loaded[0], loaded[1:]; all[i].ModRevision != keys[i].meta.At.Rev {
 			return nil, fmt.Errorf("the newest version of key %q has no row: %w", keys[i].key, ErrInconsistent)
 		}
+	}
+	if tally.Counts() {
+		tally.Rewind(before + kv.MemoryBytes(all))
 	}
 	return all, nil
 }
@@ -345,7 +389,9 @@ func (m *Machine) deleteSingle(r *kv.DeleteRangeRequest, body *kv.DeleteRangeRes
 		}
 		body.Prev = []kv.KeyValue{previous}
 	}
-	m.remove(key, meta)
+	if err := m.remove(key, meta); err != nil {
+		return err
+	}
 	body.Deleted = 1
 	return nil
 }

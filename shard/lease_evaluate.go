@@ -31,15 +31,18 @@ func (m *Machine) expired(l *lease) bool {
 }
 
 // leaseIDsEvaluated lists the leases of the overlaid state by the time that is left. What is in flight counts from now.
-func (m *Machine) leaseIDsEvaluated() []kv.LeaseID {
+func (m *Machine) leaseIDsEvaluated() ([]kv.LeaseID, error) {
 	pending := m.lead.overlay.leases
+	if err := payForLeaseIDs(m.leases.size()+len(pending), &m.lead.tally); err != nil {
+		return nil, err
+	}
 	ends := slices.DeleteFunc(m.leases.ends(), func(e leaseEnd) bool { _, changed := pending[e.id]; return changed })
 	for id, p := range pending { // sorted below
 		if p.exists {
 			ends = append(ends, leaseEnd{id, deadlineAfter(m.lead.clock(), p.ttl)})
 		}
 	}
-	return byTimeLeft(ends)
+	return byTimeLeft(ends), nil
 }
 
 func (m *Machine) grantRequest(r *kv.LeaseGrantRequest) (*kv.Response, error) {
@@ -122,13 +125,17 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 
 // attachedEvaluated lists the keys of a lease in the overlaid state, in order.
 func (m *Machine) attachedEvaluated(id kv.LeaseID) ([][]byte, error) {
-	keys, err := m.attached(id)
+	tally := &m.lead.tally
+	keys, err := m.attached(id, tally)
 	if err != nil {
 		return nil, err
 	}
 	touched := m.lead.overlay.byLease[id]
 	if len(touched) == 0 {
 		return keys, nil
+	}
+	if err := tally.Add(int64(len(keys)+len(touched)) * attachedBytes); err != nil {
+		return nil, err
 	}
 	for _, at := range touched {
 		keys = append(keys, m.lead.overlay.changes.at(at).Key)
@@ -161,7 +168,9 @@ func (m *Machine) deleteAttached(id kv.LeaseID, limit, limitBytes int) (left int
 			return 0, err
 		}
 		if found && !meta.Deleted() && meta.Lease == id {
-			m.remove(key, meta)
+			if err := m.remove(key, meta); err != nil {
+				return 0, err
+			}
 		}
 	}
 	return left, nil

@@ -48,6 +48,8 @@ type leadership struct {
 	proposed  int64         // lease clock of the last proposal
 	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
 	nextSub uint32
+	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
+	tally kv.Tally
 }
 
 // Outcome is what an evaluation decided.

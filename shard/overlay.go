@@ -285,10 +285,10 @@ func (o *overlay) dropFirstOp() {
 	o.ops.popFirst()
 }
 
-// touched calls fn for each key of the span that has a change in flight, in order.
-func (o *overlay) touched(span kv.Span, fn func(newest *change)) {
+// touched calls fn for each key of the span that has a change in flight, in order, until it fails.
+func (o *overlay) touched(span kv.Span, fn func(newest *change) error) (err error) {
 	if o.changes.size() == 0 {
-		return
+		return nil
 	}
 	if o.ordered == nil {
 		o.ordered = btree.NewBTreeG(func(a, b string) bool { return a < b })
@@ -302,9 +302,10 @@ func (o *overlay) touched(span kv.Span, fn func(newest *change)) {
 		if upper != nil && key >= end {
 			return false
 		}
-		fn(o.changes.at(o.newest[key]))
-		return true
+		err = fn(o.changes.at(o.newest[key]))
+		return err == nil
 	})
+	return err
 }
 
 // queue is a slice that is consumed at its front; elements have positions that never repeat.

@@ -12,13 +12,19 @@ import (
 // applied state is read, under the shared lock. With a view, ranges and transactions need no lock; leases,
 // alarms and nodes are always the newest and need the shared lock. now is the monotonic clock given to Lead; it
 // matters only for what is left of a lease, which a replica that does not lead overestimates by the
-// time since the lease clock was last logged.
+// time since the lease clock was last logged. What the answer takes is reserved from the request's Memory before it is there; nothing stays reserved
+// when there is an error.
 func (m *Machine) Read(view *mvcc.View, now time.Duration, r *kv.Request) (*kv.Response, error) {
-	state := appliedReading{&m.store.Reader}
+	counted := &struct {
+		answer kv.Response
+		tally  kv.Tally
+	}{tally: kv.NewTally(r.Memory)} // one allocation
+	answer, tally := &counted.answer, &counted.tally
+	state := appliedReading{&m.store.Reader, tally}
 	if view != nil {
 		state.Reader = &view.Reader
 	}
-	answer := &kv.Response{Kind: r.Kind, Revision: state.now()}
+	answer.Kind, answer.Revision = r.Kind, state.now()
 	if !complete(r) || !IsReadOnly(r) {
 		return nil, fmt.Errorf("request of kind %d is not a read: %w", r.Kind, kv.ErrInvalidRequest)
 	}
@@ -29,21 +35,29 @@ func (m *Machine) Read(view *mvcc.View, now time.Duration, r *kv.Request) (*kv.R
 	case kv.KindTxn:
 		answer.Txn, err = readOnlyTxn(state, r.Txn)
 	case kv.KindLeaseTimeToLive:
-		answer.LeaseTimeToLive, err = m.timeToLive(r.LeaseTimeToLive, now)
+		answer.LeaseTimeToLive, err = m.timeToLive(r.LeaseTimeToLive, now, tally)
 	case kv.KindLeaseLeases:
-		answer.LeaseLeases = &kv.LeaseLeasesResponse{IDs: byTimeLeft(m.leases.ends())}
+		answer.LeaseLeases, err = m.leaseIDs(tally)
 	case kv.KindAlarm:
 		answer.Alarm = &kv.AlarmResponse{Alarms: alarmsOfType(m.Alarms(), r.Alarm.Alarm.Type)}
 	case kv.KindMemberList:
 		answer.MemberList = &kv.MemberListResponse{Nodes: m.Nodes()}
 	}
 	if err != nil {
+		tally.Release()
 		return nil, err
 	}
 	return answer, nil
 }
 
-func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration) (*kv.LeaseTimeToLiveResponse, error) {
+func (m *Machine) leaseIDs(tally *kv.Tally) (*kv.LeaseLeasesResponse, error) {
+	if err := payForLeaseIDs(m.leases.size(), tally); err != nil {
+		return nil, err
+	}
+	return &kv.LeaseLeasesResponse{IDs: byTimeLeft(m.leases.ends())}, nil
+}
+
+func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration, tally *kv.Tally) (*kv.LeaseTimeToLiveResponse, error) {
 	l := m.leases.byID[r.ID]
 	if l == nil {
 		return &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: -1}, nil
@@ -55,7 +69,7 @@ func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration) (*
 	answer := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: l.remainingSeconds(clock), GrantedTTLSeconds: l.ttl}
 	if r.Keys {
 		var err error
-		if answer.Keys, err = m.attached(r.ID); err != nil {
+		if answer.Keys, err = m.attached(r.ID, tally); err != nil {
 			return nil, err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// reading is a state that compares and ranges are evaluated on.
+// reading is a state that compares and ranges are evaluated on. What it returns is in its tally.
 type reading interface {
 	// now is the revision of the state, compactedAt the lowest one that can be read.
 	now() kv.Revision
@@ -19,23 +19,27 @@ type reading interface {
 	get(key []byte, value bool) (kv.KeyValue, bool, error)
 	// scan answers a range with all its options.
 	scan(r *kv.RangeRequest) (*kv.RangeResponse, error)
+	counted() *kv.Tally
 }
 
 // appliedReading reads the applied state, or a view of it.
-type appliedReading struct{ *mvcc.Reader }
+type appliedReading struct {
+	*mvcc.Reader
+	tally *kv.Tally
+}
 
 func (a appliedReading) now() kv.Revision         { return a.Revision() }
 func (a appliedReading) compactedAt() kv.Revision { return a.Compacted() }
 
+func (a appliedReading) counted() *kv.Tally { return a.tally }
+
 func (a appliedReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
-	if value {
-		return a.Get(key, 0)
-	}
-	meta, found, err := a.Meta(key)
-	return keyValueOfMeta(key, meta), found && !meta.Deleted(), err
+	return stored(a.Reader, key, value, a.tally)
 }
 
-func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) { return a.Range(r, nil) }
+func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
+	return a.Range(r, a.tally)
+}
 
 // overlaidReading reads the applied state overlaid with what is in flight, including what
 // the request under evaluation has already written.
@@ -52,22 +56,37 @@ func (o overlaidReading) compactedAt() kv.Revision {
 	return max(o.m.applied.Compacted, o.m.lead.overlay.compacted)
 }
 
+func (o overlaidReading) counted() *kv.Tally { return &o.m.lead.tally }
+
 func (o overlaidReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
 	if c := o.m.lead.overlay.find(key); c != nil {
+		if value {
+			if err := o.counted().Add(effectBytes(&c.Effect)); err != nil {
+				return kv.KeyValue{}, false, err
+			}
+		}
 		return keyValueOf(&c.Effect), c.Version > 0, nil
 	}
-	meta, found, err := o.m.store.Meta(key)
+	return stored(&o.m.store.Reader, key, value, o.counted())
+}
+
+// stored returns the newest version of a key in the applied state.
+func stored(r *mvcc.Reader, key []byte, value bool, tally *kv.Tally) (kv.KeyValue, bool, error) {
+	meta, found, err := r.Meta(key)
 	if err != nil || !found || meta.Deleted() {
 		return kv.KeyValue{}, false, err
 	}
-	if value {
-		row, _, ok, err := o.m.store.Row(meta.At)
-		if err == nil && !ok {
-			err = fmt.Errorf("the newest version of key %q, %d.%d, has no row: %w", key, meta.At.Rev, meta.At.Sub, ErrInconsistent)
-		}
-		return row, ok, err
+	if !value {
+		return keyValueOfMeta(key, meta), true, nil
 	}
-	return keyValueOfMeta(key, meta), true, nil
+	if err := tally.Add(rowBytes(key, meta)); err != nil {
+		return kv.KeyValue{}, false, err
+	}
+	row, _, ok, err := r.Row(meta.At)
+	if err == nil && !ok {
+		err = fmt.Errorf("the newest version of key %q, %d.%d, has no row: %w", key, meta.At.Rev, meta.At.Sub, ErrInconsistent)
+	}
+	return row, ok, err
 }
 
 func keyValueOfMeta(key []byte, meta mvcc.Meta) kv.KeyValue {
@@ -109,18 +128,23 @@ type overlaid struct {
 
 // merge answers from the applied state and the changes in flight at the revision.
 func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
-	over := o.overlaidKeys(r.Span, at)
+	tally := o.counted()
+	before := tally.HeldBytes()
+	over, err := o.overlaidKeys(r.Span, at)
+	if err != nil {
+		return nil, err
+	}
 	store := o.m.store
 	if len(over) == 0 {
 		request := *r
 		request.Revision = min(at, store.Revision())
-		return store.Range(&request, nil)
+		return store.Range(&request, tally)
 	}
 	request := kv.RangeRequest{Span: r.Span, Revision: min(at, store.Revision()), CountOnly: r.CountOnly, KeysOnly: keysSuffice(r)}
 	if limit := scanLimit(r); limit > 0 {
 		request.Limit = limit + int64(len(over))
 	}
-	base, err := store.Range(&request, nil)
+	base, err := store.Range(&request, tally)
 	if err != nil {
 		return nil, err
 	}
@@ -134,39 +158,81 @@ func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRes
 		}
 	}
 	if !r.CountOnly {
+		if err := tally.Add(mergedBytes(len(base.KVs), over)); err != nil {
+			return nil, err
+		}
 		response.KVs = mergeKeys(base.KVs, over)
-		finishRange(response, r)
+		if err := o.finish(response, r); err != nil {
+			return nil, err
+		}
+	}
+	if tally.Counts() {
+		tally.Rewind(before + kv.MemoryBytes(response.KVs))
 	}
 	return response, nil
 }
 
+// finish filters, sorts and limits. If it drops most of the keys, what is left moves to memory of its own: keys and values share blocks, and a few
+// that stay could keep all of them.
+func (o overlaidReading) finish(response *kv.RangeResponse, r *kv.RangeRequest) error {
+	tally, before := o.counted(), len(response.KVs)
+	finishRange(response, r)
+	if !tally.Counts() || 2*len(response.KVs) >= before {
+		return nil
+	}
+	if err := tally.Add(kv.MemoryBytes(response.KVs)); err != nil {
+		return err
+	}
+	response.KVs = slices.Clone(response.KVs)
+	for i := range response.KVs {
+		e := &response.KVs[i]
+		e.Key, e.Value = bytes.Clone(e.Key), bytes.Clone(e.Value)
+	}
+	return nil
+}
+
 // overlaidKeys lists the keys of the span that changed in flight at or before the revision. A key
 // that changed only later is left to the applied state.
-func (o overlaidReading) overlaidKeys(span kv.Span, at kv.Revision) []overlaid {
+func (o overlaidReading) overlaidKeys(span kv.Span, at kv.Revision) ([]overlaid, error) {
 	overlay := o.m.lead.overlay
 	var list []overlaid
-	add := func(newest *change) {
+	add := func(newest *change) error {
 		c := newest
 		for c != nil && c.At.Rev > at {
 			c = overlay.older(c)
 		}
 		if c == nil {
-			return
+			return nil
+		}
+		if err := o.counted().Add(overlaidBytes); err != nil {
+			return err
 		}
 		oldest := c
 		for older := overlay.older(oldest); older != nil; older = overlay.older(oldest) {
 			oldest = older
 		}
 		list = append(list, overlaid{key: c.Key, effect: &c.Effect, liveBase: oldest.PrevLive})
+		return nil
 	}
-	if span.Single() {
-		if c := overlay.find(span.Start); c != nil {
-			add(c)
+	if !span.Single() {
+		err := overlay.touched(span, add)
+		return list, err
+	}
+	if c := overlay.find(span.Start); c != nil {
+		if err := add(c); err != nil {
+			return nil, err
 		}
-		return list
 	}
-	overlay.touched(span, add)
-	return list
+	return list, nil
+}
+
+// mergedBytes is what mergeKeys takes for a list of so many keys, and what it adds to it.
+func mergedBytes(base int, over []overlaid) int64 {
+	sum := int64(base) * kv.KeyValueBytes
+	for i := range over {
+		sum += effectBytes(over[i].effect)
+	}
+	return sum
 }
 
 // mergeKeys replaces the overlaid keys in a sorted list.

@@ -211,13 +211,18 @@ func eachRow(r storage.Reader, prefix byte, fn func(key, value []byte) error) er
 }
 
 // attached lists the keys of a lease in the applied state, in order.
-func (m *Machine) attached(id kv.LeaseID) (keys [][]byte, err error) {
+func (m *Machine) attached(id kv.LeaseID, tally *kv.Tally) (keys [][]byte, err error) {
 	prefix := appendAttachmentKey(nil, id, nil)
 	it := m.reader.NewIterator(prefix, prefixEnd(prefix))
-	for ok := it.First(); ok; ok = it.Next() {
-		keys = append(keys, slices.Clone(it.Key()[idKeySize:]))
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		key := it.Key()[idKeySize:]
+		if err = tally.Add(attachedBytes + int64(len(key))); err == nil {
+			keys = append(keys, slices.Clone(key))
+		}
 	}
-	err = it.Error()
+	if err == nil {
+		err = it.Error()
+	}
 	if closeErr := it.Close(); err == nil {
 		err = closeErr
 	}

@@ -26,6 +26,8 @@ type twin struct {
 	saved map[consensus.Index]*model.Store
 	term  consensus.Term
 	voids int
+	// refused counts requests that had no room at first.
+	refused int
 }
 
 func newTwin(seed uint64) (*twin, error) {
@@ -88,7 +90,10 @@ func (t *twin) evaluate() error {
 		l := m.leases.byID[r.LeaseKeepAlive.ID]
 		expired = l != nil && m.expired(l) && !m.alarmed(kv.AlarmCorrupt)
 	}
-	out := m.Evaluate(r)
+	out, err := t.evaluateCounted(r)
+	if err != nil {
+		return err
+	}
 	if errors.Is(out.Err, kv.ErrCorrupt) && r.Kind == kv.KindLeaseKeepAlive {
 		return t.sameRevision() // expired, but nothing may be deleted
 	}
@@ -122,6 +127,34 @@ func (t *twin) evaluate() error {
 		return fmt.Errorf("%s: wait for %d", describe(r), out.WaitFor)
 	}
 	return t.sameRevision()
+}
+
+// evaluateCounted has half of the requests counted. One that is refused for want of room has done nothing; it comes again with more.
+func (t *twin) evaluateCounted(r *kv.Request) (Outcome, error) {
+	m := t.group.leader
+	if t.random.IntN(2) == 0 {
+		return m.Evaluate(r), nil
+	}
+	defer func() { r.Memory = nil }()
+	before := *m.lead.overlay
+	changes, ops, leases := before.changes.end(), before.ops.end(), len(before.leases)
+	memory := &room{limit: 1 << 30, refuseAt: 1 + t.random.IntN(3)}
+	r.Memory = memory
+	out := m.Evaluate(r)
+	if !errors.Is(out.Err, kv.ErrTooManyRequests) {
+		return out, nil
+	}
+	t.refused++
+	after := m.lead.overlay
+	if memory.used != 0 || after.changes.end() != changes || after.ops.end() != ops || len(after.leases) != leases || after.untakenBytes != before.untakenBytes {
+		return out, fmt.Errorf("%s: refused, and %d bytes are reserved, %d changes and %d ops in flight", describe(r), memory.used,
+			after.changes.end()-changes, after.ops.end()-ops)
+	}
+	if err := t.sameRevision(); err != nil {
+		return out, fmt.Errorf("%s was refused: %w", describe(r), err)
+	}
+	memory.refuseAt = 0
+	return m.Evaluate(r), nil
 }
 
 func (t *twin) sameRevision() error {
@@ -284,7 +317,7 @@ func (t *twin) compareState(r *replica) error {
 	var leases []model.Lease
 	for _, id := range sortedLeases(byTimeLeft(r.leases.ends())) {
 		leases = append(leases, model.Lease{ID: id, TTLSeconds: r.leases.byID[id].ttl})
-		keys, err := r.attached(id)
+		keys, err := r.attached(id, nil)
 		if err != nil {
 			return err
 		}
@@ -364,7 +397,7 @@ func TestTwin(t *testing.T) {
 	if testing.Short() {
 		seeds = 10
 	}
-	revisions, terms := kv.Revision(0), consensus.Term(0)
+	revisions, terms, refused := kv.Revision(0), consensus.Term(0), 0
 	for seed := range seeds {
 		w, err := runTwin(seed, 600)
 		if err != nil {
@@ -372,8 +405,11 @@ func TestTwin(t *testing.T) {
 		}
 		revisions += w.model.Revision()
 		terms += w.term
+		refused += w.refused
 	}
-	t.Logf("%d revisions in %d terms", revisions, terms)
+	if t.Logf("%d revisions in %d terms, %d requests were refused at first", revisions, terms, refused); refused == 0 {
+		t.Error("no request was refused for want of room")
+	}
 }
 
 func FuzzTwin(f *testing.F) {

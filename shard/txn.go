@@ -26,6 +26,9 @@ func decide(state reading, t *kv.TxnRequest) (path, error) {
 	}
 	for i := range p.ops {
 		if nested := p.ops[i].Txn; nested != nil {
+			if err := state.counted().Add(pathBytes); err != nil {
+				return path{}, err
+			}
 			child, err := decide(state, nested)
 			if err != nil {
 				return path{}, err
@@ -47,8 +50,10 @@ func holds(state reading, compares []kv.Compare) (bool, error) {
 }
 
 // compareHolds follows etcd's applyCompare: a compare must hold for every key of its span; where
-// there is none, a compare of a value fails and any other looks at zeros.
+// there is none, a compare of a value fails and any other looks at zeros. What it read is forgotten.
 func compareHolds(state reading, c *kv.Compare) (bool, error) {
+	tally := state.counted()
+	defer tally.Rewind(tally.HeldBytes())
 	if c.Span.Single() {
 		found, ok, err := state.get(c.Span.Start, c.Target == kv.CompareValue)
 		if err != nil {
@@ -170,6 +175,9 @@ func (m *Machine) checkPut(r *kv.PutRequest) error {
 
 func (m *Machine) run(p *path, body *kv.TxnResponse) error {
 	body.Succeeded = p.taken
+	if err := m.lead.tally.Add(int64(len(p.ops)) * opAnswerBytes); err != nil {
+		return err
+	}
 	body.Responses = make([]kv.OpResponse, len(p.ops))
 	nested := p.nested
 	for i := range p.ops {
@@ -208,6 +216,9 @@ func readOnlyTxn(state reading, t *kv.TxnRequest) (*kv.TxnResponse, error) {
 	ops := t.Success
 	if !taken {
 		ops = t.Failure
+	}
+	if err := state.counted().Add(int64(len(ops)) * opAnswerBytes); err != nil {
+		return nil, err
 	}
 	body := &kv.TxnResponse{Succeeded: taken, Responses: make([]kv.OpResponse, len(ops))}
 	for i := range ops {

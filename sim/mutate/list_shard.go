@@ -85,7 +85,7 @@ var shardMutations = []Mutation{
 		Name: "shard/txn-on-stale-state", Breaks: "transactions compare with the applied state and do not see what is in flight",
 		File: "shard/txn.go", Verdicts: noticed, Seeds: 100,
 		Old: "p, err := decide(overlaidReading{m}, t)",
-		New: "p, err := decide(appliedReading{&m.store.Reader}, t)",
+		New: "p, err := decide(appliedReading{&m.store.Reader, &m.lead.tally}, t)",
 	},
 	{
 		Name: "shard/delete-range-misses", Breaks: "deleting a range misses keys that are in flight after the last applied one",

@@ -158,7 +158,7 @@ func forwardable(from kv.NodeID, req *kv.Request) error {
 		return fmt.Errorf("only the leader itself says which disk a replica is on: %w", kv.ErrInvalidRequest)
 	case req.Kind == kv.KindPublishNode && req.PublishNode.ID != from:
 		return fmt.Errorf("node %v publishes the record of node %v: %w", from, req.PublishNode.ID, kv.ErrInvalidRequest)
-	case shard.IsReadOnly(req) && !leaderOnly(req):
+	case shard.IsReadOnly(req) && !leaderOnly(req) && (req.Kind != kv.KindTxn || !shard.IsNested(req.Txn)): // earlier versions do forward those
 		return fmt.Errorf("a read is answered by the node that takes it: %w", kv.ErrInvalidRequest)
 	}
 	return nil

@@ -236,7 +236,10 @@ func TestSerializable(t *testing.T) {
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{}}, true, false},
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{scan(true)}, Failure: []kv.Op{scan(true)}}}, true, true},
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{scan(true)}, Failure: []kv.Op{scan(false)}}}, true, false},
-		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{{Txn: &kv.TxnRequest{}}}}}, false, false},
+		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{{Txn: &kv.TxnRequest{}}}}}, true, false},
+		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{{Txn: &kv.TxnRequest{Failure: []kv.Op{scan(true)}}}}}}, true, true},
+		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{scan(true), {Txn: &kv.TxnRequest{Failure: []kv.Op{scan(false)}}}}}}, true, false},
+		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{{Txn: &kv.TxnRequest{Failure: []kv.Op{{Put: &kv.PutRequest{}}}}}}}}, false, false},
 		{&kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{}}, true, false},
 		{&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{}}, false, false},
 	}

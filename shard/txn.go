@@ -207,30 +207,57 @@ func (m *Machine) run(p *path, body *kv.TxnResponse) error {
 	return nil
 }
 
-// readOnlyTxn evaluates a transaction of ranges on a view.
+// readOnlyTxn evaluates a transaction of ranges, and of transactions of ranges, on a state that does not change.
 func readOnlyTxn(state reading, t *kv.TxnRequest) (*kv.TxnResponse, error) {
-	taken, err := holds(state, t.Compare)
+	p, err := decide(state, t)
 	if err != nil {
 		return nil, err
 	}
-	ops := t.Success
-	if !taken {
-		ops = t.Failure
-	}
-	if err := state.counted().Add(int64(len(ops)) * opAnswerBytes); err != nil {
+	if err := checkRanges(state, &p); err != nil {
 		return nil, err
 	}
-	body := &kv.TxnResponse{Succeeded: taken, Responses: make([]kv.OpResponse, len(ops))}
-	for i := range ops {
-		if err := checkRangeRevision(state, ops[i].Range); err != nil {
-			return nil, err
+	body := &kv.TxnResponse{}
+	return body, readPath(state, &p, body)
+}
+
+// checkRanges refuses what checkPath would.
+func checkRanges(state reading, p *path) error {
+	nested := p.nested
+	for i := range p.ops {
+		var err error
+		if p.ops[i].Txn != nil {
+			err = checkRanges(state, &nested[0])
+			nested = nested[1:]
+		} else {
+			err = checkRangeRevision(state, p.ops[i].Range)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	for i := range ops {
-		body.Responses[i].Revision = state.now()
-		if body.Responses[i].Range, err = state.scan(ops[i].Range); err != nil {
-			return nil, err
+	return nil
+}
+
+// readPath does what run does.
+func readPath(state reading, p *path, body *kv.TxnResponse) (err error) {
+	if err := state.counted().Add(int64(len(p.ops)) * opAnswerBytes); err != nil {
+		return err
+	}
+	body.Succeeded, body.Responses = p.taken, make([]kv.OpResponse, len(p.ops))
+	nested := p.nested
+	for i := range p.ops {
+		answer := &body.Responses[i]
+		if p.ops[i].Txn != nil { // its header stays empty, as in etcd
+			answer.Txn = &kv.TxnResponse{}
+			err = readPath(state, &nested[0], answer.Txn)
+			nested = nested[1:]
+		} else {
+			answer.Revision = state.now()
+			answer.Range, err = state.scan(p.ops[i].Range)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return body, nil
+	return nil
 }

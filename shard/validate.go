@@ -282,7 +282,7 @@ func IsReadOnly(r *kv.Request) bool {
 	case kv.KindRange, kv.KindLeaseTimeToLive, kv.KindLeaseLeases, kv.KindMemberList:
 		return true
 	case kv.KindTxn:
-		return onlyRanges(r.Txn.Success, isRange) && onlyRanges(r.Txn.Failure, isRange)
+		return onlyRanges(r.Txn, isRange)
 	case kv.KindAlarm:
 		return r.Alarm.Action == kv.AlarmGet
 	}
@@ -290,7 +290,7 @@ func IsReadOnly(r *kv.Request) bool {
 }
 
 // IsSerializable tells whether a read-only request asked to be served from any replica's state, however
-// old. A transaction without any operation is not: etcd would answer it from stale state.
+// old. A transaction without any range is not: etcd would answer it from stale state.
 func IsSerializable(r *kv.Request) bool {
 	switch r.Kind {
 	case kv.KindRange:
@@ -298,19 +298,43 @@ func IsSerializable(r *kv.Request) bool {
 	case kv.KindMemberList:
 		return !r.MemberList.Linearizable
 	case kv.KindTxn:
-		return len(r.Txn.Success)+len(r.Txn.Failure) > 0 &&
-			onlyRanges(r.Txn.Success, isSerializableRange) && onlyRanges(r.Txn.Failure, isSerializableRange)
+		return anyRange(r.Txn) && onlyRanges(r.Txn, isSerializableRange)
 	}
 	return false
 }
 
-func onlyRanges(ops []kv.Op, accept func(*kv.RangeRequest) bool) bool {
-	for i := range ops {
-		if !accept(ops[i].Range) {
-			return false
+// onlyRanges tells whether all operations of the transaction, and of those within it, are ranges that are accepted.
+func onlyRanges(t *kv.TxnRequest, accept func(*kv.RangeRequest) bool) bool {
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			if nested := ops[i].Txn; nested != nil {
+				if !onlyRanges(nested, accept) {
+					return false
+				}
+			} else if !accept(ops[i].Range) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// anyRange tells whether there is a range among the operations, at any depth.
+func anyRange(t *kv.TxnRequest) bool {
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			if ops[i].Range != nil || ops[i].Txn != nil && anyRange(ops[i].Txn) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// IsNested tells whether the transaction has transactions within it.
+func IsNested(t *kv.TxnRequest) bool {
+	nested := func(op kv.Op) bool { return op.Txn != nil }
+	return slices.ContainsFunc(t.Success, nested) || slices.ContainsFunc(t.Failure, nested)
 }
 
 func isRange(r *kv.RangeRequest) bool             { return r != nil }

@@ -12,9 +12,12 @@ import (
 	"sync/atomic"
 )
 
-// SmallBytes is how large a reservation may be to count as small. A quarter of the budget is kept for small ones, so that
-// clients with large requests cannot shut out all others.
+// SmallBytes is how large a reservation may be to count as small. A quarter of the budget is kept for small ones of accounts that hold little, so that
+// clients that hold much cannot shut out all others.
 const SmallBytes = 16 << 10
+
+// littlePart of its limit is what an account may hold to count as one that holds little.
+const littlePart = 16
 
 // Limits of a Budget.
 type Limits struct {
@@ -71,13 +74,13 @@ func (a *Account) UsedBytes() int64 { return a.used.Load() }
 // Reserve takes n bytes, or none and returns false if they do not fit into the account or the budget.
 func (a *Account) Reserve(n int64) bool {
 	limits := &a.budget.limits
-	total := limits.TotalBytes
-	if n > SmallBytes {
-		total -= total / 4
-	}
 	if !take(&a.used, n, limits.AccountBytes) {
 		a.budget.refused.Add(1)
 		return false
+	}
+	total := limits.TotalBytes
+	if n > SmallBytes || a.used.Load() > limits.AccountBytes/littlePart {
+		total -= total / 4
 	}
 	if !take(&a.budget.used, n, total) {
 		a.used.Add(-n)

@@ -237,12 +237,12 @@ func (g *Gateway) Metrics() Metrics {
 	}
 }
 
-// NewWatchStream returns a stream of watches for a client.
-func (g *Gateway) NewWatchStream(principal string) (*watch.Stream, error) {
+// NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts).
+func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error) {
 	return g.hub.NewStream(func(span kv.Span) error {
 		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
 		return g.options.Authorizer.Authorize(principal, req)
-	})
+	}, memory)
 }
 
 // DispatchWatches hands changes out to watches, and tells whether there may be more to hand out. It is for

@@ -15,7 +15,7 @@ type Gateway interface {
 	// Cancel says that nobody waits for the call any more. Done is still called once.
 	Cancel(*gateway.Call)
 	// NewWatchStream returns the watches of one client stream.
-	NewWatchStream(principal string) (*watch.Stream, error)
+	NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error)
 	// RangeStream hands a range of any size, at one revision, to emit in portions. The last one has the last keys, and More and
 	// Count; of the others only the keys count. None is empty, unless the range is.
 	RangeStream(ctx context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error

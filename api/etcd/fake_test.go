@@ -60,7 +60,7 @@ func (f *fake) Status() Status {
 
 func (f *fake) Defragment(context.Context) error { return nil }
 
-func (f *fake) NewWatchStream(string) (*watch.Stream, error) { return f.hub.NewStream(nil) }
+func (f *fake) NewWatchStream(string, watch.Memory) (*watch.Stream, error) { return f.hub.NewStream(nil, nil) }
 
 func (f *fake) Cancel(c *gateway.Call) { f.canceled <- c }
 

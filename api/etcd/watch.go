@@ -18,7 +18,7 @@ const watchMethod = "/etcdserverpb.Watch/Watch"
 // the watch hub, and this one sends what the hub has for it. While a send blocks, changes collect in the hub.
 func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
 	return s.withStream(watchMethod, transport, func(one *stream) error {
-		hub, err := s.options.Gateway.NewWatchStream(principalOf(transport.Context()))
+		hub, err := s.options.Gateway.NewWatchStream(principalOf(transport.Context()), nil)
 		if err != nil {
 			return err
 		}

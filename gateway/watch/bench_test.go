@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 )
@@ -32,8 +33,12 @@ func benchmarkFanOut(b *testing.B, streams, watches int) {
 	var wait sync.WaitGroup
 	var mu sync.Mutex
 	messages := 0
+	all, err := budget.New(budget.Limits{TotalBytes: 4 << 30, AccountBytes: 4 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for range streams {
-		s, err := hub.NewStream(nil)
+		s, err := hub.NewStream(nil, all.NewAccount())
 		if err != nil {
 			b.Fatal(err)
 		}

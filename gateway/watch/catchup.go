@@ -1,38 +1,86 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
+
+// step is what the steps of a stream's catching up keep at hand. Guarded by the stream's lock.
+type step struct {
+	left    int64     // of what was granted to the running one
+	served  bool      // the running one has put something into the outbox
+	short   *shortage // what the last one did not get room for, and the next begins with; nil: there was no such revision
+	costing uint64    // number of the last reckoning of what a revision costs
+
+	// Scratch.
+	spots  []*spot
+	offers []offer
+}
 
 // catchUp does one bounded step for the lagging groups that are farthest behind, and for all others that the
 // same changes serve. It runs in the consumer's goroutine, so only a consumer that asks for more causes work.
-func (s *Stream) catchUp() error {
-	from, done := s.catchUpFromMemory(0)
+// With a shortage nothing was done.
+func (s *Stream) catchUp() (*shortage, error) {
+	granted, short := s.beginStep()
+	if short != nil {
+		return short, nil
+	}
+	defer s.endStep()
+	from, done, short := s.catchUpFromMemory(0, granted)
 	if done {
-		return nil
+		return short, nil
 	}
 	view, err := s.hub.options.Source.View()
 	if err != nil {
-		return fmt.Errorf("watch: open the history for a watch that is behind: %w", err)
+		return nil, fmt.Errorf("watch: open the history for a watch that is behind: %w", err)
 	}
 	defer view.Close()
 	if from < view.Compacted() {
-		s.catchUpFromMemory(view.Compacted())
-		return nil
+		_, _, short := s.catchUpFromMemory(view.Compacted(), granted)
+		return short, nil
 	}
 	if view.Revision() < from {
-		return nil // the feed was ahead of the view; the next step finds it in the ring
+		return nil, nil // the feed was ahead of the view; the next step finds it in the ring
 	}
-	return s.catchUpFromHistory(view, from)
+	return s.catchUpFromHistory(view, from, granted)
+}
+
+// beginStep reserves what a step may read, before anything is looked at.
+func (s *Stream) beginStep() (granted int64, short *shortage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if short = s.step.short; short == nil {
+		short = &shortage{}
+	}
+	if short.bytes <= smallBytes {
+		short = &shortage{} // any step would do
+	}
+	ample := 2 * int64(s.hub.options.ChunkBytes) // encodings are as large as what they encode
+	for _, g := range s.lagging {
+		if g.want.prevKV {
+			ample *= 2
+			break
+		}
+	}
+	if granted = s.meter.setAside(ample, short.bytes); granted == 0 {
+		return 0, short
+	}
+	return granted, nil
+}
+
+func (s *Stream) endStep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.meter.useAside()
+	s.meter.trim(s.outbox.heldBytes)
 }
 
 // catchUpFromMemory ends watches that need compacted changes, serves the rest from the ring if that reaches back
 // far enough, and lets those that are up to date rejoin the feed. Otherwise it begins a step from history: from is
 // the first revision it must read.
-func (s *Stream) catchUpFromMemory(compacted kv.Revision) (from kv.Revision, done bool) {
+func (s *Stream) catchUpFromMemory(compacted kv.Revision, granted int64) (from kv.Revision, done bool, short *shortage) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +92,7 @@ func (s *Stream) catchUpFromMemory(compacted kv.Revision) (from kv.Revision, don
 	s.rejoin()
 	if len(s.lagging) == 0 {
 		s.answerProgress(h.dispatched)
-		return 0, true
+		return 0, true, nil
 	}
 	h.walked(len(s.lagging))
 	from = s.lagging[0].next
@@ -59,13 +107,13 @@ func (s *Stream) catchUpFromMemory(compacted kv.Revision) (from kv.Revision, don
 		for _, g := range s.lagging {
 			g.scan = s.scan
 		}
-		return from, false
+		return from, false, nil
 	}
 	h.metrics.ringReads.Add(1)
-	s.serveFromRing(records)
+	short = s.serveFromRing(records, from, granted)
 	s.rejoin()
 	s.answerProgress(h.dispatched)
-	return 0, true
+	return 0, true, short
 }
 
 // endCompacted ends the watches of lagging groups that need changes below the compacted revision.
@@ -97,76 +145,162 @@ func (s *Stream) rejoin() {
 	}
 }
 
-// serveFromRing hands records to the lagging groups, not beyond what was dispatched, until a chunk is full.
-func (s *Stream) serveFromRing(records []*record) {
+// serveFromRing hands records to the lagging groups, not beyond what was dispatched, until a chunk is full or there is no memory for the
+// next revision. With a shortage that one is from, the first.
+func (s *Stream) serveFromRing(records []*record, from kv.Revision, granted int64) *shortage {
 	h := s.hub
-	var spots []*spot
+	s.beginServing(granted)
 	sizeBytes := 0
 	end := kv.Revision(0) // everything up to it was looked at
+	var short *shortage
 	for _, rec := range records {
-		if rec.first > h.dispatched || sizeBytes >= h.options.ChunkBytes {
+		if rec.first > h.dispatched || sizeBytes >= h.options.ChunkBytes || short != nil {
 			break
 		}
-		for i := range rec.effects {
-			if rec.effects[i].At.Rev > h.dispatched {
-				break
-			}
-			spots = s.lagIndex.match(rec.effects[i].Key, spots[:0])
-			for _, spot := range spots {
-				sizeBytes += s.offerLagging(spot, rec.event(h, i), 0)
+		var size int
+		size, end, short = s.serveRecord(rec)
+		sizeBytes += size
+	}
+	return s.advanceAll(from, end+1, 0, short)
+}
+
+// serveRecord hands a record to the lagging groups, up to end.
+func (s *Stream) serveRecord(rec *record) (sizeBytes int, end kv.Revision, short *shortage) {
+	h := s.hub
+	for i := 0; i < len(rec.effects) && rec.effects[i].At.Rev <= h.dispatched; {
+		revision := rec.effects[i].At.Rev
+		for ; i < len(rec.effects) && rec.effects[i].At.Rev == revision; i++ {
+			s.step.spots = s.lagIndex.match(rec.effects[i].Key, s.step.spots[:0])
+			if len(s.step.spots) > 0 {
+				s.collect(s.step.spots, rec.event(h, i), 0)
 			}
 		}
-		end = min(rec.last, h.dispatched)
+		size, short := s.serveOffers(revision)
+		if short != nil {
+			return sizeBytes, revision - 1, short
+		}
+		sizeBytes += size
 	}
-	for _, g := range s.lagging {
-		s.advance(g, end+1)
+	return sizeBytes, min(rec.last, h.dispatched), nil
+}
+
+// offer is an event and a group that is to get it.
+type offer struct {
+	group *group
+	event *Event
+}
+
+// collect adds to the stream's offers those of an event to the groups of the spots that still need it and, if scan is not 0, take part
+// in that step.
+func (s *Stream) collect(spots []*spot, event *Event, scan uint64) {
+	for _, spot := range spots {
+		s.hub.walked(len(spot.groups))
+		for _, g := range spot.groups {
+			if g.scan >= scan && event.Revision() >= g.next && !g.rejects(event) {
+				s.step.offers = append(s.step.offers, offer{g, event})
+			}
+		}
 	}
 }
 
-// offerLagging gives an event to the groups of the spot that still need it and, if scan is not 0, take part
-// in that step. It returns the bytes put into the outbox.
-func (s *Stream) offerLagging(spot *spot, event *Event, scan uint64) (sizeBytes int) {
-	s.hub.walked(len(spot.groups))
-	for _, g := range spot.groups {
-		if g.scan < scan || event.Revision() < g.next || g.rejects(event) {
-			continue
-		}
-		s.outbox.append(g, event, s.hub.options.BatchBytes)
+// beginServing makes what was set aside for a step available to what the step puts into the outbox.
+func (s *Stream) beginServing(granted int64) {
+	s.meter.useAside()
+	s.step.left, s.step.served = granted, false
+}
+
+// serveOffers puts what was collected, which is one revision's, into the outbox, if what was granted to the step suffices for all of it. The
+// first revision of a step may take more, if there is memory. It returns the bytes.
+func (s *Stream) serveOffers(revision kv.Revision) (sizeBytes int, short *shortage) {
+	defer s.clearOffers()
+	if len(s.step.offers) == 0 {
+		return 0, nil
+	}
+	cost := s.cost(s.step.offers)
+	if s.step.served && cost > s.step.left || !s.meter.fits(s.outbox.heldBytes+cost) {
+		return 0, &shortage{revision: revision, bytes: cost}
+	}
+	s.step.served = true
+	s.step.left -= cost
+	for _, o := range s.step.offers {
+		s.outbox.append(o.group, o.event, s.hub.options.BatchBytes)
 		s.hub.metrics.deliveries.Add(1)
-		sizeBytes += event.sizeBytes()
+		sizeBytes += o.event.sizeBytes()
 	}
-	return sizeBytes
+	return sizeBytes, nil
 }
 
-// catchUpFromHistory reads a chunk of history and hands it to the groups that took part in the step from its beginning.
-func (s *Stream) catchUpFromHistory(view View, from kv.Revision) error {
-	s.hub.metrics.historyReads.Add(1)
-	var events []*Event
-	var spots []*spot
-	next, err := view.History(from, view.Revision(), int64(s.hub.options.ChunkBytes), func(effect *mvcc.Effect) error {
-		s.mu.Lock()
-		spots = s.lagIndex.match(effect.Key, spots[:0])
-		s.mu.Unlock()
-		if len(spots) > 0 {
-			events = append(events, &Event{effect: effect, hub: s.hub})
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("watch: read history from revision %d: %w", from, err)
+// clearOffers forgets what was collected, and the room for it after a large revision.
+func (s *Stream) clearOffers() {
+	const keep = 1024
+	clear(s.step.offers)
+	if s.step.offers = s.step.offers[:0]; cap(s.step.offers) > keep {
+		s.step.offers = nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, event := range events {
-		spots = s.lagIndex.match(event.Key(), spots[:0])
-		for _, spot := range spots {
-			s.offerLagging(spot, event, s.scan)
+}
+
+// cost is what the offers, of one revision, will take in the outbox, and rather more than less.
+func (s *Stream) cost(offers []offer) (cost int64) {
+	s.step.costing++
+	var last [2]*Event
+	for _, o := range offers {
+		cost += pointerBytes
+		if o.group.costed != s.step.costing && s.outbox.opens(o.group, o.event.Revision(), s.hub.options.BatchBytes) {
+			o.group.costed = s.step.costing
+			cost += batchCost(len(o.group.watchers))
+		}
+		if kind := kindOf(o.group); last[kind] != o.event {
+			bytes, _ := o.event.cost(o.group.want.prevKV)
+			last[kind] = o.event
+			cost += bytes
 		}
 	}
+	return cost
+}
+
+// advanceAll notes that the lagging groups that took part in the step, which began at from, have got everything below next. The next
+// step begins with what there was no memory for. That is a shortage only if this one has brought nothing.
+func (s *Stream) advanceAll(from, next kv.Revision, scan uint64, short *shortage) *shortage {
 	for _, g := range s.lagging {
-		if g.scan >= s.scan {
+		if g.scan >= scan {
 			s.advance(g, next)
 		}
 	}
-	return nil
+	s.step.short = short
+	if next > from {
+		return nil
+	}
+	return short
+}
+
+// catchUpFromHistory reads a chunk of history and hands it to the groups that took part in the step from its beginning.
+func (s *Stream) catchUpFromHistory(view View, from kv.Revision, granted int64) (*shortage, error) {
+	s.hub.metrics.historyReads.Add(1)
+	r := reading{stream: s, granted: granted}
+	next, err := view.History(from, view.Revision(), int64(s.hub.options.ChunkBytes), r.add)
+	if err == nil {
+		err = r.loadPrev()
+	}
+	if errors.Is(err, errEnough) {
+		next, err = r.next, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("watch: read history from revision %d: %w", from, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beginServing(r.granted)
+	short := r.short
+	for i := 0; i < len(r.events); {
+		revision := r.events[i].Revision()
+		for ; i < len(r.events) && r.events[i].Revision() == revision; i++ {
+			s.step.spots = s.lagIndex.match(r.events[i].Key(), s.step.spots[:0])
+			s.collect(s.step.spots, r.events[i].Event, s.scan)
+		}
+		if _, refused := s.serveOffers(revision); refused != nil {
+			next, short = revision, refused
+			break
+		}
+	}
+	return s.advanceAll(from, next, s.scan, short), nil
 }

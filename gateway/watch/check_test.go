@@ -67,7 +67,31 @@ func (s *Stream) verify(dispatched kv.Revision) (live int, err error) {
 			return 0, fmt.Errorf("watch %d is not where it should be", id)
 		}
 	}
+	if err := s.verifyMemory(); err != nil {
+		return 0, err
+	}
 	return live, s.groups.verify(dispatched)
+}
+
+// verifyMemory adds up what the stream holds.
+func (s *Stream) verifyMemory() error {
+	held, watches := s.outbox.takenBytes, int64(len(s.watchers))*watcherBytes
+	for _, b := range s.outbox.batches[s.outbox.head:] {
+		if b.prevBytes < 0 || b.heldBytes < b.prevBytes+batchCost(len(b.IDs)) {
+			return fmt.Errorf("a batch counts %d bytes, %d of them for previous versions", b.heldBytes, b.prevBytes)
+		}
+		held += b.heldBytes
+	}
+	for g := range s.groups.all {
+		watches += groupCost(g.span)
+	}
+	if s.meter.memory == nil || s.closed {
+		watches = 0
+	}
+	if held != s.outbox.heldBytes || watches != s.meter.watches || s.meter.aside < 0 || s.meter.aside > s.meter.reserved {
+		return fmt.Errorf("%d bytes are held, counted %d; watches take %d, counted %d; %+v", held, s.outbox.heldBytes, watches, s.meter.watches, s.meter)
+	}
+	return nil
 }
 
 // verify compares what find would return with the rule: the group wants the same, and needs the same.

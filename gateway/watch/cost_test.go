@@ -40,7 +40,7 @@ func (m *many) put(times int) {
 }
 
 func (m *many) stream() *Stream {
-	s, err := m.hub.NewStream(nil)
+	s, err := m.hub.NewStream(nil, nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}

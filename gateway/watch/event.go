@@ -20,6 +20,8 @@ type Event struct {
 	prevOnce sync.Once
 	prev     *kv.KeyValue
 	prevErr  error
+	// prevHeld is what the previous version takes of memory, with its encoding, and one more; 0: nobody has looked yet.
+	prevHeld atomic.Int64
 
 	encoded, encodedWithPrev atomic.Pointer[[]byte]
 }
@@ -45,6 +47,26 @@ func effectBytes(effect *mvcc.Effect) int {
 
 // deletion tells whether the change deleted the key.
 func deletion(effect *mvcc.Effect) bool { return effect.Version == 0 }
+
+// cost is what the event takes of a client's memory with its encoding, and the part of it for the previous version.
+func (e *Event) cost(withPrev bool) (all, prev int64) {
+	all = int64(e.sizeBytes() + len(e.effect.Key) + len(e.effect.Value) + encodingBytes)
+	if withPrev {
+		prev = e.prevCost()
+	}
+	return all + prev, prev
+}
+
+// prevCost is what the previous version takes, with its encoding: as much as the new one does, before somebody has looked.
+func (e *Event) prevCost() int64 {
+	switch held := e.prevHeld.Load(); {
+	case held > 0:
+		return held - 1
+	case !e.effect.PrevLive:
+		return 0
+	}
+	return prevValueBytes + 2*int64(len(e.effect.Key)+len(e.effect.Value))
+}
 
 // Event returns the change in package kv's words. A batch with PrevKV has looked the
 // previous version up before Next returned it.
@@ -81,6 +103,8 @@ func (e *Event) Encoded(withPrev bool) []byte {
 // exist, and when the revision before the change is compacted.
 func (e *Event) loadPrev() error {
 	e.prevOnce.Do(func() {
+		held := int64(0)
+		defer func() { e.prevHeld.Store(held + 1) }()
 		if !e.effect.PrevLive || e.effect.At.Rev <= e.hub.options.Source.Compacted() {
 			return
 		}
@@ -91,6 +115,7 @@ func (e *Event) loadPrev() error {
 		}
 		if found {
 			e.prev = &row
+			held = prevValueBytes + 2*int64(len(row.Key)+len(row.Value))
 		}
 	})
 	return e.prevErr

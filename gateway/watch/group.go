@@ -51,6 +51,7 @@ type group struct {
 	open      *Batch // the last batch, while it may take more events
 	openEpoch uint64
 	count     uint64 // events so far
+	costed    uint64 // the stream's reckoning in which its next batch was counted
 }
 
 // rejects tells whether the group filters the event out.

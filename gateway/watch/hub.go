@@ -51,7 +51,7 @@ type Options struct {
 
 // Listener is told what happens. Its functions may be nil and must be quick.
 type Listener struct {
-	// Lagging: watches were detached from the live feed because their stream's outbox is full.
+	// Lagging: watches were detached from the live feed because their stream's outbox is full or their client has no memory left.
 	Lagging func(watches int)
 	// Gap: the feed skipped revisions (a snapshot was installed, or the hub was too slow).
 	Gap func(from, to kv.Revision)
@@ -105,7 +105,7 @@ func (o Options) Validate() error {
 
 // Hub fans changes out to the streams of a node. Safe for concurrent use.
 //
-// Locks, in this order: mu, then one or more streams' mu (several only by the dispatcher), then feedMu.
+// Locks, in this order: mu, then one or more streams' mu (several only by the dispatcher), then feedMu or that of starved.
 type Hub struct {
 	options Options
 
@@ -127,6 +127,8 @@ type Hub struct {
 
 	feedMu sync.Mutex
 	feed   ring
+
+	starved starved
 
 	// listening: somebody waits for changes, so the dispatcher is to be woken.
 	listening atomic.Bool
@@ -318,7 +320,7 @@ func (h *Hub) dispatchRevision(rec *record, i int) (next int) {
 	return i
 }
 
-// offer puts the event into the outbox of the group's stream, or detaches the group when that is full.
+// offer puts the event into the outbox of the group's stream, or detaches the group when that is full or there is no memory.
 func (h *Hub) offer(g *group, event *Event) {
 	if g.rejects(event) {
 		return
@@ -329,7 +331,8 @@ func (h *Hub) offer(g *group, event *Event) {
 		s.mu.Lock()
 		h.held = append(h.held, s)
 	}
-	if !s.outbox.empty() && s.outbox.sizeBytes+event.sizeBytes() > h.options.StreamBytes {
+	full := !s.outbox.empty() && s.outbox.sizeBytes+event.sizeBytes() > h.options.StreamBytes
+	if full || !s.meter.fits(s.outbox.heldBytes+s.outbox.costOf(g, event, h.options.BatchBytes)) {
 		s.outbox.retract(g, event.Revision())
 		h.detach(g, event.Revision())
 		return

@@ -136,13 +136,15 @@ func (s *Stream) notifyProgress(dispatched kv.Revision) {
 	s.hub.walked(len(s.progress.notify))
 	slices.Sort(ids)
 	// A consumer that is behind needs no reminders.
-	if len(ids) > 0 && s.outbox.control < s.hub.options.MaxControl {
+	if len(ids) > 0 && s.outbox.control < s.hub.options.MaxControl && s.meter.fits(s.outbox.heldBytes+batchCost(len(ids))) {
 		s.outbox.push(&Batch{Kind: KindProgress, IDs: ids, Revision: dispatched})
 	}
 }
 
-// Tick does what is due at now, on any monotonic clock: periodic progress, and finding out that the state was replaced.
+// Tick does what is due at now, on any monotonic clock: periodic progress, finding out that the state was replaced, and having
+// streams look whether there is memory for them.
 func (h *Hub) Tick(now time.Duration) {
+	h.starved.wake(now)
 	h.findReplacedState()
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -151,7 +151,7 @@ func (s *scenario) stream(t *testing.T, name string) *Stream {
 				return kv.ErrPermissionDenied
 			}
 			return nil
-		})
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func (s *scenario) stream(t *testing.T, name string) *Stream {
 func (s *scenario) next(t *testing.T, name string, n int) string {
 	var out strings.Builder
 	for i := 0; n == 0 || i < n; i++ {
-		batch, err := s.stream(t, name).poll()
+		batch, err := s.stream(t, name).Poll()
 		if err != nil {
 			return out.String() + err.Error() + "\n"
 		}

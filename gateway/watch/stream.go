@@ -33,22 +33,25 @@ type Stream struct {
 	turns    int    // batches taken since the last catch-up step
 	closed   bool
 	progress progress
+	meter    meter
+	step     step
+
+	hunger   hunger
+	starving bool // guarded by the lock of the hub's starved
 
 	// Guarded by the hub's lock.
 	held, touched bool
 }
 
-// turnsPerCatchUp: after so many batches taken, lagging groups get a step although more batches wait.
-const turnsPerCatchUp = 16
-
-// NewStream returns a stream. authorize (nil: everything is allowed) is asked for every watch.
-func (h *Hub) NewStream(authorize func(kv.Span) error) (*Stream, error) {
+// NewStream returns a stream. authorize (nil: everything is allowed) is asked for every watch. What the stream holds for its client is
+// reserved of memory (nil: nobody counts).
+func (h *Hub) NewStream(authorize func(kv.Span) error, memory Memory) (*Stream, error) {
 	interval := h.options.ProgressInterval
 	s := &Stream{
 		hub: h, authorize: authorize,
 		progressInterval: interval + time.Duration(h.options.Jitter(int64(interval)/10)),
 		wake:             make(chan struct{}, 1), room: make(chan struct{}, 1), closedC: make(chan struct{}),
-		watchers: map[ID]*watcher{}, groups: newGroups(), progress: newProgress(),
+		watchers: map[ID]*watcher{}, groups: newGroups(), progress: newProgress(), meter: meter{memory: memory},
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -83,6 +86,7 @@ func (s *Stream) Close() {
 	h.periodic.queue.remove(s)
 	h.listen()
 	s.outbox.clear()
+	s.meter.close()
 	s.watchers, s.groups, s.lagging, s.lagIndex = nil, groups{}, nil, index{}
 	s.progress.future, s.progress.notify = nil, nil
 }
@@ -111,6 +115,9 @@ func (s *Stream) Create(ctx context.Context, request CreateRequest) (ID, error) 
 		refusal = ErrDuplicateID
 	}
 	if refusal == nil && h.watches >= h.options.MaxWatches {
+		refusal = kv.ErrTooManyRequests
+	}
+	if refusal == nil && !s.meter.addWatch(watcherBytes+groupCost(request.Span)) {
 		refusal = kv.ErrTooManyRequests
 	}
 	if refusal != nil {
@@ -167,6 +174,7 @@ func (s *Stream) enlist(w *watcher, request CreateRequest, applied kv.Revision) 
 	}
 	if g := s.groups.find(origin{want, next, live}, h.dispatched); g != nil {
 		g.join(w)
+		s.meter.dropWatch(groupCost(request.Span)) // the group's own was reserved when it was made
 		return
 	}
 	h.lastNumber++
@@ -194,6 +202,7 @@ func (s *Stream) goLive(g *group) {
 // lag notes a group as lagging.
 func (s *Stream) lag(g *group) {
 	g.live, g.scan, g.lagAt = false, 0, len(s.lagging)
+	s.step.short = nil
 	s.lagging = append(s.lagging, g)
 	s.lagIndex.add(g)
 	s.groups.list(g)
@@ -202,6 +211,7 @@ func (s *Stream) lag(g *group) {
 // unlag is the opposite of lag. It moves the last lagging group into the gap.
 func (s *Stream) unlag(g *group) {
 	s.groups.unlist(g)
+	s.step.short = nil
 	s.lagIndex.remove(g)
 	last := len(s.lagging) - 1
 	s.lagging[g.lagAt] = s.lagging[last]
@@ -258,6 +268,7 @@ func (s *Stream) forget(w *watcher) {
 	delete(s.watchers, w.id)
 	s.hub.watches--
 	s.progress.remove(w)
+	s.meter.dropWatch(watcherBytes)
 	w.group.leave(w)
 	if len(w.group.watchers) == 0 {
 		s.dissolve(w.group)
@@ -273,6 +284,7 @@ func (s *Stream) dissolve(g *group) {
 		s.unlag(g)
 	}
 	delete(s.groups.all, g)
+	s.meter.dropWatch(groupCost(g.span))
 }
 
 func (s *Stream) signal() {
@@ -298,11 +310,14 @@ func (s *Stream) unlock() {
 	s.hub.mu.Unlock()
 }
 
-// waitForRoom waits until the outbox takes control batches.
+// waitForRoom waits until the outbox takes control batches: there are few, and there is memory for one more.
 func (s *Stream) waitForRoom(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		full, closed := s.outbox.control >= s.hub.options.MaxControl, s.closed
+		if !full && !closed && s.outbox.control >= freeAnswers {
+			full = !s.meter.fits(s.outbox.heldBytes + batchCost(1))
+		}
 		s.mu.Unlock()
 		switch {
 		case closed:
@@ -317,106 +332,4 @@ func (s *Stream) waitForRoom(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// Next returns what is to be sent next; it waits until there is something. An error ends the stream:
-// the client is told to come back.
-func (s *Stream) Next(ctx context.Context) (*Batch, error) {
-	for {
-		batch, behind, err := s.take()
-		if err != nil {
-			return nil, err
-		}
-		if batch != nil {
-			return batch, batch.loadPrev()
-		}
-		if behind {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			if err := s.catchUp(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		select {
-		case <-s.wake:
-		case <-s.closedC:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// Poll is Next for whoever must not wait: nil means that there is nothing to be sent now.
-func (s *Stream) Poll() (*Batch, error) {
-	for {
-		batch, behind, err := s.take()
-		if err != nil {
-			return nil, err
-		}
-		if batch != nil {
-			return batch, batch.loadPrev()
-		}
-		if !behind {
-			return nil, nil
-		}
-		if err := s.catchUp(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// take returns the oldest batch, or tells that it is time for a step of catching up.
-func (s *Stream) take() (batch *Batch, behind bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, false, ErrClosed
-	}
-	behind = len(s.lagging) > 0
-	if behind && s.turns >= turnsPerCatchUp && s.outbox.sizeBytes < s.hub.options.StreamBytes/2 {
-		s.turns = 0
-		return nil, true, nil
-	}
-	for {
-		batch = s.outbox.pop()
-		if batch == nil {
-			s.turns = 0
-			return nil, behind, nil
-		}
-		if batch.Kind != KindEvents {
-			select {
-			case s.room <- struct{}{}:
-			default:
-			}
-			break
-		}
-		s.release(batch)
-		if len(batch.Events) > 0 { // all may have been retracted
-			break
-		}
-	}
-	s.turns++
-	return batch, behind, nil
-}
-
-// release makes sure that nobody adds events to a batch that was taken.
-func (s *Stream) release(batch *Batch) {
-	if w := s.watchers[batch.IDs[0]]; w != nil && w.group.open == batch {
-		w.group.open = nil
-	}
-}
-
-// loadPrev looks up previous versions, in the consumer's time.
-func (b *Batch) loadPrev() error {
-	if !b.PrevKV {
-		return nil
-	}
-	for _, event := range b.Events {
-		if err := event.loadPrev(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -31,6 +31,7 @@ type client struct {
 	w         *world
 	random    *rand.Rand
 	stream    *Stream
+	memory    Memory // nil: nobody counts
 	observers map[ID]*observer
 	finished  []*observer
 	progress  kv.Revision
@@ -42,11 +43,25 @@ type client struct {
 // reconnections side by side; every watch must get exactly its part of the history.
 func TestRandomSchedules(t *testing.T) {
 	for seed := range uint64(8) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRandomSchedule(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { runRandomSchedule(t, seed, nil) })
 	}
 }
 
-func runRandomSchedule(t *testing.T, seed uint64) {
+// TestRandomMemory is TestRandomSchedules with hardly any memory, of which even what there is, is often refused: who reads gets
+// everything, and in the end nothing is reserved.
+func TestRandomMemory(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := &countedMemory{t: t, limit: 200 << 10, random: rand.New(rand.NewPCG(seed, 3)), refuse: 2 + int(seed)%4}
+			runRandomSchedule(t, seed, m)
+			if m.used != 0 || m.refused == 0 {
+				t.Errorf("%d bytes are left over; %d times memory was refused", m.used, m.refused)
+			}
+		})
+	}
+}
+
+func runRandomSchedule(t *testing.T, seed uint64, memory Memory) {
 	random := rand.New(rand.NewPCG(seed, 2))
 	w := newWorld(t)
 	hub, err := NewHub(Options{
@@ -62,11 +77,14 @@ func runRandomSchedule(t *testing.T, seed uint64) {
 	clients := make([]*client, 6)
 	var wait sync.WaitGroup
 	for i := range clients {
-		clients[i] = &client{w: w, random: rand.New(rand.NewPCG(seed, uint64(10+i))), observers: map[ID]*observer{}, done: done}
+		clients[i] = &client{w: w, random: rand.New(rand.NewPCG(seed, uint64(10+i))), observers: map[ID]*observer{}, done: done, memory: memory}
 	}
 	w.hub = hub
 	var last kv.Revision
 	var failed atomic.Bool
+	if memory != nil {
+		defer tickAlways(hub)()
+	}
 	for _, c := range clients {
 		wait.Add(1)
 		go func() {
@@ -177,7 +195,7 @@ func (c *client) run() error {
 
 // connect opens a stream, resumes the watches, and uses it for a while; to the end if the writer has finished.
 func (c *client) connect() (over bool, err error) {
-	stream, err := c.w.hub.NewStream(nil)
+	stream, err := c.w.hub.NewStream(nil, c.memory)
 	if err != nil {
 		return false, err
 	}
@@ -251,6 +269,12 @@ func (c *client) create(o *observer) error {
 		}
 	}
 	id, err := c.stream.Create(context.Background(), o.request)
+	for err == nil && id == NoID && c.memory != nil { // it is refused until there is memory
+		if err := c.drainControl(); err != nil {
+			return err
+		}
+		id, err = c.stream.Create(context.Background(), o.request)
+	}
 	if err != nil || id == NoID {
 		return fmt.Errorf("create %+v: id %d, %v", o.request, id, err)
 	}
@@ -285,12 +309,14 @@ func (c *client) step() error {
 
 // receive takes what there is, without waiting.
 func (c *client) receive() error {
-	batch, err := c.stream.poll()
+	batch, err := c.stream.Poll()
 	switch {
 	case err != nil:
 		return err
 	case batch == nil:
-		c.w.waitFor(c.w.Revision() + 1)
+		if c.memory == nil { // otherwise there may be one as soon as there is memory
+			c.w.waitFor(c.w.Revision() + 1)
+		}
 		return nil
 	}
 	return c.take(batch)
@@ -304,6 +330,9 @@ func (c *client) take(batch *Batch) error {
 		}
 		switch batch.Kind {
 		case KindCreated:
+			if o == nil && c.memory != nil && errors.Is(batch.Err, kv.ErrTooManyRequests) {
+				continue
+			}
 			if o == nil {
 				return fmt.Errorf("refused: %w", batch.Err)
 			}
@@ -447,7 +476,7 @@ func TestFirstWatchLooksOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := hub.NewStream(nil)
+	s, err := hub.NewStream(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,10 @@ type Batch struct {
 	Err error
 
 	sizeBytes int
+	// heldBytes is what the batch takes of the client's memory, prevBytes the part of it for previous versions. An event
+	// that several batches of a stream hold counts in the last of them.
+	heldBytes, prevBytes int64
+	number               uint64 // in the order of the outbox
 }
 
 // Fragments calls send with the events in portions of less than maxBytes, as etcd does:

@@ -188,24 +188,6 @@ func (w *world) expect(request CreateRequest, from, to kv.Revision) (events []kv
 	return events
 }
 
-// poll does what Next does, and returns nil instead of waiting.
-func (s *Stream) poll() (*Batch, error) {
-	for {
-		batch, behind, err := s.take()
-		switch {
-		case err != nil:
-			return nil, err
-		case batch != nil:
-			return batch, batch.loadPrev()
-		case !behind:
-			return nil, nil
-		}
-		if err := s.catchUp(); err != nil {
-			return nil, err
-		}
-	}
-}
-
 // sameEvent compares all but previous versions.
 func sameEvent(a, b kv.Event) bool {
 	return a.Type == b.Type && bytes.Equal(a.KV.Key, b.KV.Key) && bytes.Equal(a.KV.Value, b.KV.Value) &&

@@ -52,8 +52,8 @@ var watchMutations = []Mutation{
 	{
 		Name: "watch/revision-split", Breaks: "the changes of one revision are spread over several batches",
 		File: "gateway/watch/outbox.go", Verdicts: noticed, Seeds: 100,
-		Old: "b.sizeBytes >= batchBytes && b.Revision != revision {",
-		New: "b.sizeBytes >= batchBytes && b.Revision != revision || len(b.Events) >= 2 {",
+		Old: "b.sizeBytes >= batchBytes && b.Revision != revision\n}",
+		New: "b.sizeBytes >= batchBytes && b.Revision != revision || len(b.Events) >= 2\n}",
 	},
 	{
 		Name: "watch/wrong-previous", Breaks: "the previous version in an event is the new one",

@@ -406,6 +406,10 @@ func TestPreviousVersionsCount(t *testing.T) {
 	if got := events(t, s); len(got) > 0 {
 		t.Fatalf("got %v, with a previous version for which there is no memory", got)
 	}
+	rows := w.rows.Load()
+	if poll(t, s); w.rows.Load() != rows {
+		t.Error("a previous version for which there was no memory is looked up again")
+	}
 	if err := hub.verify(); err != nil {
 		t.Fatal(err)
 	}
@@ -468,10 +472,16 @@ func TestSharedEventsCountOnce(t *testing.T) {
 // TestManyCatchUp: a thousand streams of one client catch up with a long history, want previous versions, and take nothing of what they
 // get. They hold what their account allows, and somebody else's events come at once.
 func TestManyCatchUp(t *testing.T) {
+	for _, valueBytes := range []int{10, 1000, 100_000} {
+		t.Run(fmt.Sprintf("values of %d", valueBytes), func(t *testing.T) { manyCatchUp(t, valueBytes) })
+	}
+}
+
+func manyCatchUp(t *testing.T, valueBytes int) {
 	const limit = 128 << 20
 	w, hub := newMetered(t, Options{})
-	for i := range 1000 {
-		w.put(fmt.Sprint(i%100), bytes.Repeat([]byte{byte(i)}, 100_000))
+	for i := range min(100_000_000/valueBytes, 60_000) {
+		w.put(fmt.Sprint(i%100), bytes.Repeat([]byte{byte(i)}, valueBytes))
 	}
 	all, err := budget.New(budget.Limits{TotalBytes: 2 * limit, AccountBytes: limit})
 	if err != nil {
@@ -508,8 +518,32 @@ func TestManyCatchUp(t *testing.T) {
 	}
 	heap := heapInUse() - before
 	t.Logf("%d streams got something and %d wait; %d MiB are reserved, %d MiB in use", len(batches), waiting, account.UsedBytes()>>20, heap>>20)
-	if waiting == 0 || len(batches) < 100 || account.UsedBytes() < limit/2 || heap > 200<<20 {
+	if len(batches) < 100 || account.UsedBytes() < limit/2 || heap > account.UsedBytes()*5/4+10<<20 {
 		t.Errorf("%d streams got something and %d wait; %d bytes are reserved, %d in use", len(batches), waiting, account.UsedBytes(), heap)
 	}
 	runtime.KeepAlive(batches)
+}
+
+// TestRingKeepsNoLargePreviousVersions: deletions are small, so the ring holds many; what they deleted is not kept with them.
+func TestRingKeepsNoLargePreviousVersions(t *testing.T) {
+	w, hub := newMetered(t, Options{})
+	const n, valueBytes = 200, 200_000
+	for i := range n {
+		w.put(fmt.Sprint(i), make([]byte, valueBytes))
+	}
+	s := newTestStream(t, hub, nil)
+	create(t, s, CreateRequest{Span: everything(), PrevKV: true})
+	poll(t, s)
+	before := heapInUse()
+	for i := range n {
+		w.put(fmt.Sprint(i), nil)
+		b := poll(t, s)
+		if e := b.Events[0].Event(true); e.Prev == nil || len(e.Prev.Value) != valueBytes || len(b.Events[0].Encoded(true)) < valueBytes {
+			t.Fatalf("%+v", e)
+		}
+	}
+	if more := heapInUse() - before; more > n*valueBytes/4 {
+		t.Errorf("%d bytes are kept for %d deletions", more, n)
+	}
+	s.Close()
 }

@@ -398,6 +398,7 @@ func (c *client) finish() error {
 	if err := c.drainControl(); err != nil {
 		return err
 	}
+	c.progress = 0 // an answer to an earlier request may have been taken before the creation above was
 	if err := c.stream.RequestProgress(context.Background()); err != nil {
 		return err
 	}

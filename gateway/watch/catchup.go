@@ -58,11 +58,8 @@ func (s *Stream) beginStep() (granted int64, short *shortage) {
 		short = &shortage{} // any step would do
 	}
 	ample := 2 * int64(s.hub.options.ChunkBytes) // encodings are as large as what they encode
-	for _, g := range s.lagging {
-		if g.want.prevKV {
-			ample *= 2
-			break
-		}
+	if s.lagPrev > 0 {
+		ample *= 2
 	}
 	if granted = s.meter.setAside(ample, short.bytes); granted == 0 {
 		return 0, short

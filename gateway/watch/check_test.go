@@ -38,8 +38,11 @@ func (h *Hub) verify() error {
 }
 
 func (s *Stream) verify(dispatched kv.Revision) (live int, err error) {
-	members := 0
+	members, lagPrev := 0, 0
 	for g := range s.groups.all {
+		if !g.live {
+			lagPrev += kindOf(g)
+		}
 		members += len(g.watchers)
 		switch waits := g.waitAt >= 0; {
 		case len(g.watchers) == 0:
@@ -56,6 +59,9 @@ func (s *Stream) verify(dispatched kv.Revision) (live int, err error) {
 		if g.live {
 			live++
 		}
+	}
+	if lagPrev != s.lagPrev {
+		return 0, fmt.Errorf("%d lagging groups want previous versions, counted %d", lagPrev, s.lagPrev)
 	}
 	if members != len(s.watchers) || live+len(s.lagging) != len(s.groups.all) {
 		return 0, fmt.Errorf("%d of %d watches are in groups; of %d groups %d are live, %d lag", members, len(s.watchers), len(s.groups.all), live, len(s.lagging))

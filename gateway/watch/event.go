@@ -16,6 +16,8 @@ const eventOverheadBytes = 160
 type Event struct {
 	effect *mvcc.Effect
 	hub    *Hub
+	// shared: the ring keeps the event. It must not keep what is much larger than the change itself.
+	shared bool
 
 	prevOnce sync.Once
 	prev     *kv.KeyValue
@@ -97,6 +99,26 @@ func (e *Event) Encoded(withPrev bool) []byte {
 	encoded := e.hub.options.Encode(nil, &event, withPrev)
 	slot.Store(&encoded)
 	return encoded
+}
+
+// withPrev returns the event with its previous version looked up: itself, or a copy for one batch if that version is larger than the
+// change and would stay in the ring.
+func (e *Event) withPrev() (*Event, error) {
+	if !e.shared || !e.effect.PrevLive || e.prevHeld.Load() > 0 {
+		return e, e.loadPrev()
+	}
+	own := &Event{effect: e.effect, hub: e.hub}
+	if err := own.loadPrev(); err != nil {
+		return nil, err
+	}
+	if own.prev != nil && len(own.prev.Value) > e.sizeBytes() {
+		return own, nil
+	}
+	e.prevOnce.Do(func() {
+		e.prev = own.prev
+		e.prevHeld.Store(own.prevHeld.Load())
+	})
+	return e, nil
 }
 
 // loadPrev looks the previous version up. Like in etcd there is none when the key did not

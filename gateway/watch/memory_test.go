@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -162,5 +163,19 @@ func TestMeterWithoutMemory(t *testing.T) {
 	m.close()
 	if m.reserved != 0 || m.watches != 0 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestRandomMemory is TestRandomSchedules with hardly any memory, of which even what there is, is often refused: who reads gets
+// everything, and in the end nothing is reserved.
+func TestRandomMemory(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := &countedMemory{t: t, limit: 200 << 10, random: rand.New(rand.NewPCG(seed, 3)), refuse: 2 + int(seed)%4}
+			runRandomSchedule(t, seed, m)
+			if m.used != 0 || m.refused == 0 {
+				t.Errorf("%d bytes are left over; %d times memory was refused", m.used, m.refused)
+			}
+		})
 	}
 }

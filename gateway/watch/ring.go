@@ -21,7 +21,7 @@ func (r *record) event(h *Hub, i int) *Event {
 	if r.events == nil {
 		r.events = make([]Event, len(r.effects))
 		for j := range r.events {
-			r.events[j].effect, r.events[j].hub = &r.effects[j], h
+			r.events[j].effect, r.events[j].hub, r.events[j].shared = &r.effects[j], h, true
 		}
 	}
 	return &r.events[i]

@@ -28,6 +28,7 @@ type Stream struct {
 	groups   groups
 	nextID   ID
 	lagging  []*group // in no order
+	lagPrev  int      // how many of them want previous versions
 	lagIndex index
 	scan     uint64 // number of the running or last catch-up step
 	turns    int    // batches taken since the last catch-up step
@@ -203,6 +204,7 @@ func (s *Stream) goLive(g *group) {
 func (s *Stream) lag(g *group) {
 	g.live, g.scan, g.lagAt = false, 0, len(s.lagging)
 	s.step.short = nil
+	s.lagPrev += kindOf(g)
 	s.lagging = append(s.lagging, g)
 	s.lagIndex.add(g)
 	s.groups.list(g)
@@ -212,6 +214,7 @@ func (s *Stream) lag(g *group) {
 func (s *Stream) unlag(g *group) {
 	s.groups.unlist(g)
 	s.step.short = nil
+	s.lagPrev -= kindOf(g)
 	s.lagIndex.remove(g)
 	last := len(s.lagging) - 1
 	s.lagging[g.lagAt] = s.lagging[last]

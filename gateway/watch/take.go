@@ -121,15 +121,21 @@ func (s *Stream) loadPrev(b *Batch) (*Batch, *shortage, error) {
 	if !b.PrevKV {
 		return b, nil, nil
 	}
+	if b.wantedBytes > 0 && !s.cover(b, b.wantedBytes) { // nothing is looked up again in vain
+		return s.cut(b, 0, b.wantedBytes)
+	}
+	b.wantedBytes = 0
 	loaded := int64(0)
 	for i, event := range b.Events {
-		if err := event.loadPrev(); err != nil {
+		event, err := event.withPrev()
+		if err != nil {
 			return nil, nil, err
 		}
 		loaded += event.prevCost()
 		if more := loaded - b.prevBytes; more > 0 && !s.cover(b, more) {
 			return s.cut(b, i, more)
 		}
+		b.Events[i] = event // which would be held, so only now
 	}
 	return b, nil, nil
 }
@@ -158,6 +164,7 @@ func (s *Stream) cut(b *Batch, i int, more int64) (*Batch, *shortage, error) {
 		return nil, nil, ErrClosed
 	}
 	if i == 0 {
+		b.wantedBytes = more
 		s.outbox.putBack(b)
 		return nil, &shortage{revision: revision, bytes: b.heldBytes + more}, nil
 	}

@@ -75,6 +75,7 @@ type Batch struct {
 	// heldBytes is what the batch takes of the client's memory, prevBytes the part of it for previous versions. An event
 	// that several batches of a stream hold counts in the last of them.
 	heldBytes, prevBytes int64
+	wantedBytes          int64  // there was no memory for so much more that its first revision needs
 	number               uint64 // in the order of the outbox
 }
 

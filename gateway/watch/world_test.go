@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
@@ -24,6 +25,8 @@ type world struct {
 	live    map[string]kv.KeyValue
 	locator map[string]mvcc.Locator
 	history []kv.Event // with previous versions
+
+	rows atomic.Int64 // looked up so far
 
 	news  *sync.Cond // something was applied, or quiet: nothing will be any more
 	quiet bool
@@ -83,6 +86,7 @@ func (w *world) View() (View, error) {
 }
 
 func (w *world) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
+	w.rows.Add(1)
 	row, _, found, err := w.store.Row(at)
 	return row, found, err
 }

@@ -11,20 +11,6 @@ import (
 	"github.com/quoratedb/quorate/storage"
 )
 
-// room is a Memory with a limit that knows the most that was reserved.
-type room struct{ limit, used, most int64 }
-
-func (r *room) Reserve(bytes int64) bool {
-	if r.used+bytes > r.limit {
-		return false
-	}
-	r.used += bytes
-	r.most = max(r.most, r.used)
-	return true
-}
-
-func (r *room) Release(bytes int64) { r.used -= bytes }
-
 // checkList: the portions make what the model lists, whatever their sizes, and what Measure sees at some point is what comes after it.
 func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
 	w.t.Helper()
@@ -56,7 +42,7 @@ func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
 			w.checkMeasure(l, what, want, want.KVs[len(got):], &tally)
 		}
 		if w.byte()%4 == 0 {
-			w.checkRefusal(l, what, len(got) < len(want.KVs))
+			got = append(got, w.checkRefusal(l, what)...)
 		}
 		chunkBytes := int64(w.byte()) * 2
 		held := tally.HeldBytes()
@@ -121,19 +107,22 @@ func (w *world) checkMeasure(l *List, what string, all *kv.RangeResponse, rest [
 	}
 }
 
-// checkRefusal: without room there is an error, nothing counts afterwards, and the list stays where it was.
-func (w *world) checkRefusal(l *List, what string, more bool) {
+// checkRefusal: a portion for which there is little room comes, or there is an error, nothing counts afterwards, and the list stays where it was.
+func (w *world) checkRefusal(l *List, what string) []kv.KeyValue {
 	w.t.Helper()
 	memory := &room{}
 	tally := kv.NewTally(memory)
-	w.must(tally.Add(1<<10 - int64(w.byte()%128)))
+	w.must(tally.Add(1<<10 - 4*int64(w.byte())))
 	held := tally.HeldBytes()
-	if kvs, err := l.Next(100, &tally); more && !errors.Is(err, kv.ErrTooManyRequests) || !more && (kvs != nil || err != nil && !errors.Is(err, kv.ErrTooManyRequests)) {
-		w.t.Fatalf("%s: without room: %d keys, %v", what, len(kvs), err)
+	kvs, err := l.Next(100, &tally)
+	if err == nil {
+		return kvs
 	}
-	if tally.HeldBytes() != held || memory.used != 0 {
-		w.t.Fatalf("%s: a refusal holds %d bytes, %d are reserved", what, tally.HeldBytes()-held, memory.used)
+	if !errors.Is(err, kv.ErrTooManyRequests) || kvs != nil || tally.HeldBytes() != held || memory.used != 0 {
+		w.t.Fatalf("%s: without room: %d keys, %v; a refusal holds %d bytes, %d are reserved", what, len(kvs), err, tally.HeldBytes()-held, memory.used)
 	}
+	w.counts["refusal"]++
+	return nil
 }
 
 // storeOf makes a store of n keys with values of so many bytes in memory; copies says up to which size values are kept in key order.
@@ -182,7 +171,7 @@ func TestListHoldsAPortion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keys, portions := 0, 0
+			keys, portions, looked := 0, 0, 0
 			for {
 				kvs, err := l.Next(portion, &tally)
 				if err != nil {
@@ -193,6 +182,7 @@ func TestListHoldsAPortion(t *testing.T) {
 				}
 				keys += len(kvs)
 				portions++
+				looked += min(l.aheadKeys, n) // for the next one
 				tally.Release()
 			}
 			if keys != n || memory.used != 0 {
@@ -202,98 +192,14 @@ func TestListHoldsAPortion(t *testing.T) {
 			if memory.most > 6*portion+1<<20 {
 				t.Errorf("%s at %d: %d bytes were held for portions of %d", name, at, memory.most, portion)
 			}
+			if value > 1000 && at == old && looked > 4*n {
+				t.Errorf("%s: %d keys were looked at to return %d", name, looked, n)
+			}
 			if want := 2 + n*(80+32+value)/portion; at == old && portions > 2*want {
 				t.Errorf("%s: %d portions, want about %d", name, portions, want)
 			}
 		}
 	}
-}
-
-// TestRangeReserves: a list, of any order, is refused before it is in memory, and holds afterwards what it answers.
-func TestRangeReserves(t *testing.T) {
-	const n, value, total = 5000, 4 << 10, 5000 * (4 << 10)
-	s := storeOf(t, n, value, 1<<10)
-	for _, q := range []kv.RangeRequest{
-		{}, {Limit: n - 1}, {SortTarget: kv.SortByValue}, {SortTarget: kv.SortByMod, SortOrder: kv.SortDescend}, {MaxMod: n}, {Revision: n},
-	} {
-		q.Span = benchSpan
-		memory := &room{limit: total / 2}
-		tally := kv.NewTally(memory)
-		if _, err := s.Range(&q, &tally); !errors.Is(err, kv.ErrTooManyRequests) || tally.HeldBytes() != 0 {
-			t.Errorf("%+v: %v, %d bytes are held", q, err, tally.HeldBytes())
-		}
-		tally.Release()
-		memory = &room{limit: 2 * total}
-		tally = kv.NewTally(memory)
-		r, err := s.Range(&q, &tally)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if size := kv.MemoryBytes(r.KVs); tally.HeldBytes() != size || memory.used < size-1<<10 || memory.used > size+192<<10 || memory.most > size+4<<20 {
-			t.Errorf("%+v: an answer of %d bytes holds %d, %d are reserved, at most %d", q, size, tally.HeldBytes(), memory.used, memory.most)
-		}
-	}
-	// What only looks at keys, or returns few of them, holds little in the end.
-	for _, q := range []kv.RangeRequest{{CountOnly: true}, {CountOnly: true, Revision: 3}, {MinMod: n}, {SortTarget: kv.SortByMod, SortOrder: kv.SortDescend, Limit: 1}} {
-		q.Span = benchSpan
-		memory := &room{limit: 4 << 20}
-		tally := kv.NewTally(memory)
-		if _, err := s.Range(&q, &tally); err != nil || tally.HeldBytes() > 3*value {
-			t.Errorf("%+v: %v, %d bytes are held", q, err, tally.HeldBytes())
-		}
-	}
-}
-
-// TestScanReservesWithinAChunk: long keys are refused while they are collected, not when there are ChunkKeys of them.
-func TestScanReservesWithinAChunk(t *testing.T) {
-	engine := storage.NewMemory(storage.MemoryOptions{})
-	s, err := Open(engine, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const n, long = 300, 100 << 10
-	for i := range n {
-		putInto(t, s, engine, append(bytes.Repeat([]byte{'k'}, long), benchKey(i)...), nil)
-	}
-	all := kv.Span{Start: []byte("k"), End: []byte("l")}
-	for what, read := range map[string]func(*kv.Tally) error{
-		"keys": func(tally *kv.Tally) error {
-			_, err := s.Range(&kv.RangeRequest{Span: all, KeysOnly: true}, tally)
-			return err
-		},
-		"an old revision": func(tally *kv.Tally) error {
-			_, err := s.Range(&kv.RangeRequest{Span: all, Revision: n}, tally)
-			return err
-		},
-		"an old count": func(tally *kv.Tally) error {
-			limits := scanLimits{keys: 1 << 17, bytes: 1 << 40, tally: tally}
-			return s.scanAll(all, limits)
-		},
-		"the first of all": func(tally *kv.Tally) error {
-			_, err := s.Range(&kv.RangeRequest{Span: all, Limit: 290}, tally)
-			return err
-		},
-	} {
-		memory := &room{limit: 5 << 20}
-		tally := kv.NewTally(memory)
-		if err := read(&tally); !errors.Is(err, kv.ErrTooManyRequests) {
-			t.Errorf("%s: %v", what, err)
-		}
-		if memory.most < 4<<20 {
-			t.Errorf("%s: refused at %d bytes of %d", what, memory.most, memory.limit)
-		}
-	}
-	memory := &room{limit: 5 << 20} // a scan that keeps nothing needs little
-	tally := kv.NewTally(memory)
-	seen := 0
-	if err := s.Scan(all, 0, &tally, func([]byte, Meta) bool { seen++; return true }); err != nil || seen != n || tally.HeldBytes() != 0 {
-		t.Errorf("%v: %d keys, %d bytes are held", err, seen, tally.HeldBytes())
-	}
-}
-
-func (r *Reader) scanAll(span kv.Span, limits scanLimits) error {
-	lower, upper := span.Bounds()
-	return r.scan(lower, upper, r.revision, limits, func([]item, int64) (bool, error) { return true, nil })
 }
 
 // TestStreamHoldsTwoChunks: a stream of any length reserves what two chunks take; what fn has let go does not count.
@@ -315,5 +221,106 @@ func TestStreamHoldsTwoChunks(t *testing.T) {
 	_, err = s.RangeStream(&kv.RangeRequest{Span: benchSpan}, chunk, &tally, func([]kv.KeyValue) error { return failure })
 	if err != failure || tally.HeldBytes() != 0 {
 		t.Errorf("%v, %d bytes are held", err, tally.HeldBytes())
+	}
+}
+
+// TestListRefusals: what a list cannot be is refused at its beginning, with the errors of Range.
+func TestListRefusals(t *testing.T) {
+	s := storeOf(t, 10, 1, 1)
+	b := s.engine.NewBatch()
+	defer b.Close()
+	s.SetCompacted(b, 5)
+	for name, c := range map[string]struct {
+		q    kv.RangeRequest
+		want error
+	}{
+		"newest":      {kv.RangeRequest{}, nil},
+		"ascending":   {kv.RangeRequest{SortOrder: kv.SortAscend, Limit: 1, KeysOnly: true}, nil},
+		"compacted":   {kv.RangeRequest{Revision: 4}, kv.ErrCompacted},
+		"future":      {kv.RangeRequest{Revision: s.Revision() + 1}, kv.ErrFutureRevision},
+		"descending":  {kv.RangeRequest{SortOrder: kv.SortDescend}, kv.ErrInvalidRequest},
+		"by value":    {kv.RangeRequest{SortTarget: kv.SortByValue}, kv.ErrInvalidRequest},
+		"count":       {kv.RangeRequest{CountOnly: true}, kv.ErrInvalidRequest},
+		"min mod":     {kv.RangeRequest{MinMod: 2}, kv.ErrInvalidRequest},
+		"max created": {kv.RangeRequest{MaxCreate: 2}, kv.ErrInvalidRequest},
+	} {
+		c.q.Span = benchSpan
+		l, err := s.NewList(&c.q)
+		if !errors.Is(err, c.want) || (l == nil) != (c.want != nil) || InKeyOrder(&c.q) == errors.Is(c.want, kv.ErrInvalidRequest) {
+			t.Errorf("%s: %v, want %v; in key order: %v", name, err, c.want, InKeyOrder(&c.q))
+		}
+	}
+	empty, err := s.NewList(&kv.RangeRequest{Span: kv.Span{Start: []byte("b"), End: []byte("a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kvs, err := empty.Next(1, nil)
+	count, countErr := empty.Count(nil)
+	if kvs != nil || err != nil || count != 0 || countErr != nil || empty.More() {
+		t.Errorf("an empty span: %v, %v, %d, %v, more: %v", kvs, err, count, countErr, empty.More())
+	}
+	closed, err := s.NewList(&kv.RangeRequest{Span: benchSpan})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	if kvs, err := closed.Next(1, nil); kvs != nil || err != nil {
+		t.Errorf("a closed list: %v, %v", kvs, err)
+	}
+}
+
+// iterators counts how many are opened.
+type iterators struct {
+	storage.Reader
+	opened int
+}
+
+func (i *iterators) NewIterator(lower, upper []byte) storage.Iterator {
+	i.opened++
+	return i.Reader.NewIterator(lower, upper)
+}
+
+// TestManyKeysOfLater: keys that came after the revision are passed in large steps, however few keys are asked for.
+func TestManyKeysOfLater(t *testing.T) {
+	const later = 20_000
+	s := storeOf(t, 10, 10, 1<<10)
+	old := s.Revision()
+	for i := range later {
+		putInto(t, s, s.engine, benchKey(1000+i), nil)
+	}
+	source := &iterators{Reader: s.source}
+	s.source = source
+	portions := func(q *kv.RangeRequest) (n int, err error) {
+		l, err := s.NewList(q)
+		if err != nil {
+			return 0, err
+		}
+		for {
+			kvs, err := l.Next(1, nil)
+			if kvs == nil || err != nil {
+				return n, err
+			}
+			if n += len(kvs); n == 10 {
+				if ended, err := l.Ended(); err != nil || !ended {
+					return n, fmt.Errorf("it has ended: %v, %w", ended, err)
+				}
+			}
+		}
+	}
+	for name, read := range map[string]func(limit int64) (int, error){
+		"range": func(limit int64) (int, error) {
+			r, err := s.Range(&kv.RangeRequest{Span: benchSpan, Revision: old, Limit: limit}, nil)
+			return len(r.KVs), err
+		},
+		"portions": func(limit int64) (int, error) {
+			return portions(&kv.RangeRequest{Span: benchSpan, Revision: old, Limit: limit})
+		},
+	} {
+		for _, limit := range []int64{0, 10, 100} {
+			source.opened = 0
+			if n, err := read(limit); err != nil || n != 10 || source.opened > 100 {
+				t.Errorf("%s, limit %d: %d keys, %v, %d iterators", name, limit, n, err, source.opened)
+			}
+		}
 	}
 }

@@ -252,3 +252,41 @@ func TestSmallRequestsReserveNothing(t *testing.T) {
 		}
 	}
 }
+
+// What a compare reads is gone when it has been compared, and a deletion's list of keys when its changes have them: many of them need the room of one.
+func TestWhatWasNeededOnTheWayIsForgotten(t *testing.T) {
+	const n, value = 5000, 1 << 10
+	g := newGroup(t, testOptions(1))
+	g.fill(t, n, value, true)
+	compare := kv.Compare{Span: allKeys, Target: kv.CompareValue, Result: kv.CompareNotEqual}
+	counting := kv.Op{Range: &kv.RangeRequest{Span: allKeys, CountOnly: true, Revision: 10}}
+	few := kv.Op{Range: &kv.RangeRequest{Span: allKeys, SortTarget: kv.SortByValue, SortOrder: kv.SortDescend, Limit: 1}}
+	filtered := kv.Op{Range: &kv.RangeRequest{Span: allKeys, MinCreate: n}}
+	put := kv.Op{Put: &kv.PutRequest{Key: []byte("key/x"), Value: []byte("in flight")}}
+	compares := make([]kv.Compare, 20)
+	for i := range compares {
+		compares[i] = compare
+	}
+	for name, r := range map[string]*kv.Request{
+		"compares":             {Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: compares, Success: []kv.Op{{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("x")}}}}}},
+		"counts":               txnOf(repeated(counting, 20)...),
+		"few of many":          txnOf(repeated(few, 20)...),
+		"filtered":             txnOf(repeated(filtered, 20)...),
+		"few, with a change":   txnOf(append([]kv.Op{put}, repeated(few, 20)...)...),
+		"filtered, the same":   txnOf(append([]kv.Op{put}, repeated(filtered, 20)...)...),
+		"deletions of nothing": txnOf(append(repeated(kv.Op{DeleteRange: &kv.DeleteRangeRequest{Span: allKeys}}, 20), put)...),
+	} {
+		memory := &room{limit: 14 << 20}
+		r.Memory = memory
+		out := g.leader.Evaluate(r)
+		if out.Err != nil {
+			t.Errorf("%s: %v, at most %d bytes were reserved", name, out.Err, memory.most)
+			continue
+		}
+		if memory.most < 4<<20 && name != "counts" && name != "filtered" && name != "deletions of nothing" || memory.used > 2<<20 {
+			t.Errorf("%s: at most %d bytes were reserved, in the end %d", name, memory.most, memory.used)
+		}
+		g.leader.lead.overlay.rollback(g.leader.lead.overlay.takenChanges) // the next one begins with the same keys
+		g.leader.lead.revision = g.leader.Revision()
+	}
+}

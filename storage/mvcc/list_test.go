@@ -56,7 +56,7 @@ func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
 			w.checkMeasure(l, what, want, want.KVs[len(got):], &tally)
 		}
 		if w.byte()%4 == 0 {
-			w.checkRefusal(l, what, len(got) < len(want.KVs))
+			got = append(got, w.checkRefusal(l, what)...)
 		}
 		chunkBytes := int64(w.byte()) * 2
 		held := tally.HeldBytes()
@@ -121,19 +121,22 @@ func (w *world) checkMeasure(l *List, what string, all *kv.RangeResponse, rest [
 	}
 }
 
-// checkRefusal: without room there is an error, nothing counts afterwards, and the list stays where it was.
-func (w *world) checkRefusal(l *List, what string, more bool) {
+// checkRefusal: a portion for which there is little room comes, or there is an error, nothing counts afterwards, and the list stays where it was.
+func (w *world) checkRefusal(l *List, what string) []kv.KeyValue {
 	w.t.Helper()
 	memory := &room{}
 	tally := kv.NewTally(memory)
-	w.must(tally.Add(1<<10 - int64(w.byte()%128)))
+	w.must(tally.Add(1<<10 - 4*int64(w.byte())))
 	held := tally.HeldBytes()
-	if kvs, err := l.Next(100, &tally); more && !errors.Is(err, kv.ErrTooManyRequests) || !more && (kvs != nil || err != nil && !errors.Is(err, kv.ErrTooManyRequests)) {
-		w.t.Fatalf("%s: without room: %d keys, %v", what, len(kvs), err)
+	kvs, err := l.Next(100, &tally)
+	if err == nil {
+		return kvs
 	}
-	if tally.HeldBytes() != held || memory.used != 0 {
-		w.t.Fatalf("%s: a refusal holds %d bytes, %d are reserved", what, tally.HeldBytes()-held, memory.used)
+	if !errors.Is(err, kv.ErrTooManyRequests) || kvs != nil || tally.HeldBytes() != held || memory.used != 0 {
+		w.t.Fatalf("%s: without room: %d keys, %v; a refusal holds %d bytes, %d are reserved", what, len(kvs), err, tally.HeldBytes()-held, memory.used)
 	}
+	w.counts["refusal"]++
+	return nil
 }
 
 // storeOf makes a store of n keys with values of so many bytes in memory; copies says up to which size values are kept in key order.
@@ -182,7 +185,7 @@ func TestListHoldsAPortion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keys, portions := 0, 0
+			keys, portions, looked := 0, 0, 0
 			for {
 				kvs, err := l.Next(portion, &tally)
 				if err != nil {
@@ -193,6 +196,7 @@ func TestListHoldsAPortion(t *testing.T) {
 				}
 				keys += len(kvs)
 				portions++
+				looked += min(l.aheadKeys, n) // for the next one
 				tally.Release()
 			}
 			if keys != n || memory.used != 0 {
@@ -201,6 +205,9 @@ func TestListHoldsAPortion(t *testing.T) {
 			// Beside the portion: items, twice while their list grows, and what is reserved ahead.
 			if memory.most > 6*portion+1<<20 {
 				t.Errorf("%s at %d: %d bytes were held for portions of %d", name, at, memory.most, portion)
+			}
+			if value > 1000 && at == old && looked > 4*n {
+				t.Errorf("%s: %d keys were looked at to return %d", name, looked, n)
 			}
 			if want := 2 + n*(80+32+value)/portion; at == old && portions > 2*want {
 				t.Errorf("%s: %d portions, want about %d", name, portions, want)
@@ -315,5 +322,50 @@ func TestStreamHoldsTwoChunks(t *testing.T) {
 	_, err = s.RangeStream(&kv.RangeRequest{Span: benchSpan}, chunk, &tally, func([]kv.KeyValue) error { return failure })
 	if err != failure || tally.HeldBytes() != 0 {
 		t.Errorf("%v, %d bytes are held", err, tally.HeldBytes())
+	}
+}
+
+// TestListRefusals: what a list cannot be is refused at its beginning, with the errors of Range.
+func TestListRefusals(t *testing.T) {
+	s := storeOf(t, 10, 1, 1)
+	b := s.engine.NewBatch()
+	defer b.Close()
+	s.SetCompacted(b, 5)
+	for name, c := range map[string]struct {
+		q    kv.RangeRequest
+		want error
+	}{
+		"newest":      {kv.RangeRequest{}, nil},
+		"ascending":   {kv.RangeRequest{SortOrder: kv.SortAscend, Limit: 1, KeysOnly: true}, nil},
+		"compacted":   {kv.RangeRequest{Revision: 4}, kv.ErrCompacted},
+		"future":      {kv.RangeRequest{Revision: s.Revision() + 1}, kv.ErrFutureRevision},
+		"descending":  {kv.RangeRequest{SortOrder: kv.SortDescend}, kv.ErrInvalidRequest},
+		"by value":    {kv.RangeRequest{SortTarget: kv.SortByValue}, kv.ErrInvalidRequest},
+		"count":       {kv.RangeRequest{CountOnly: true}, kv.ErrInvalidRequest},
+		"min mod":     {kv.RangeRequest{MinMod: 2}, kv.ErrInvalidRequest},
+		"max created": {kv.RangeRequest{MaxCreate: 2}, kv.ErrInvalidRequest},
+	} {
+		c.q.Span = benchSpan
+		l, err := s.NewList(&c.q)
+		if !errors.Is(err, c.want) || (l == nil) != (c.want != nil) || InKeyOrder(&c.q) == errors.Is(c.want, kv.ErrInvalidRequest) {
+			t.Errorf("%s: %v, want %v; in key order: %v", name, err, c.want, InKeyOrder(&c.q))
+		}
+	}
+	empty, err := s.NewList(&kv.RangeRequest{Span: kv.Span{Start: []byte("b"), End: []byte("a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kvs, err := empty.Next(1, nil)
+	count, countErr := empty.Count(nil)
+	if kvs != nil || err != nil || count != 0 || countErr != nil || empty.More() {
+		t.Errorf("an empty span: %v, %v, %d, %v, more: %v", kvs, err, count, countErr, empty.More())
+	}
+	closed, err := s.NewList(&kv.RangeRequest{Span: benchSpan})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	if kvs, err := closed.Next(1, nil); kvs != nil || err != nil {
+		t.Errorf("a closed list: %v, %v", kvs, err)
 	}
 }

@@ -101,7 +101,7 @@ func (l *List) portion(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	return keyValues(items, l.keysOnly), nil
 }
 
-// scan finds the next keys: with the limit one more than may be returned, to know whether there is one.
+// scan finds the next keys: with the limit one more than may be returned, to know whether there is one, or some more.
 func (l *List) scan(bytes int64, tally *kv.Tally) (items []item, more bool, err error) {
 	if l.upper != nil && text(l.next) >= text(l.upper) {
 		return nil, false, nil
@@ -119,6 +119,7 @@ func (l *List) scan(bytes int64, tally *kv.Tally) (items []item, more bool, err 
 		}
 		if len(items) == 0 {
 			tally.Rewind(before)
+			limits.widen()
 		}
 	}
 	return items, more, nil

@@ -369,3 +369,59 @@ func TestListRefusals(t *testing.T) {
 		t.Errorf("a closed list: %v, %v", kvs, err)
 	}
 }
+
+// iterators counts how many are opened.
+type iterators struct {
+	storage.Reader
+	opened int
+}
+
+func (i *iterators) NewIterator(lower, upper []byte) storage.Iterator {
+	i.opened++
+	return i.Reader.NewIterator(lower, upper)
+}
+
+// TestManyKeysOfLater: keys that came after the revision are passed in large steps, however few keys are asked for.
+func TestManyKeysOfLater(t *testing.T) {
+	const later = 20_000
+	s := storeOf(t, 10, 10, 1<<10)
+	old := s.Revision()
+	for i := range later {
+		putInto(t, s, s.engine, benchKey(1000+i), nil)
+	}
+	source := &iterators{Reader: s.source}
+	s.source = source
+	portions := func(q *kv.RangeRequest) (n int, err error) {
+		l, err := s.NewList(q)
+		if err != nil {
+			return 0, err
+		}
+		for {
+			kvs, err := l.Next(1, nil)
+			if kvs == nil || err != nil {
+				return n, err
+			}
+			if n += len(kvs); n == 10 {
+				if ended, err := l.Ended(); err != nil || !ended {
+					return n, fmt.Errorf("it has ended: %v, %w", ended, err)
+				}
+			}
+		}
+	}
+	for name, read := range map[string]func(limit int64) (int, error){
+		"range": func(limit int64) (int, error) {
+			r, err := s.Range(&kv.RangeRequest{Span: benchSpan, Revision: old, Limit: limit}, nil)
+			return len(r.KVs), err
+		},
+		"portions": func(limit int64) (int, error) {
+			return portions(&kv.RangeRequest{Span: benchSpan, Revision: old, Limit: limit})
+		},
+	} {
+		for _, limit := range []int64{0, 10, 100} {
+			source.opened = 0
+			if n, err := read(limit); err != nil || n != 10 || source.opened > 100 {
+				t.Errorf("%s, limit %d: %d keys, %v, %d iterators", name, limit, n, err, source.opened)
+			}
+		}
+	}
+}

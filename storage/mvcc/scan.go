@@ -63,6 +63,23 @@ type scanLimits struct {
 	tally  *kv.Tally
 }
 
+// A chunk that turns out to be empty is followed by a larger one, up to this.
+const (
+	widestKeys  = 4096
+	widestBytes = 256 << 10
+)
+
+// widen is called when a chunk turned out to be empty: its keys came after the revision, or were gone by then. There may be many of them,
+// and versions of many keys are looked up in one pass.
+func (l *scanLimits) widen() {
+	if l.keys < widestKeys {
+		l.keys = min(4*l.keys, widestKeys)
+	}
+	if l.bytes < widestBytes {
+		l.bytes = min(4*l.bytes, widestBytes)
+	}
+}
+
 // scan gives the live keys of an interval at a revision to fn, in key order, chunk by
 // chunk. The items belong to fn; held is what the tally counts for them, and for what was needed to find them. fn returns false to stop.
 func (r *Reader) scan(lower, upper []byte, at kv.Revision, limits scanLimits, fn func(items []item, held int64) (bool, error)) error {
@@ -80,6 +97,7 @@ func (r *Reader) scan(lower, upper []byte, at kv.Revision, limits scanLimits, fn
 		held := limits.tally.HeldBytes() - before
 		if len(items) == 0 {
 			limits.tally.Forget(held)
+			limits.widen()
 		} else if proceed, err := fn(items, held); err != nil || !proceed {
 			return err
 		}

@@ -3,11 +3,15 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/quoratedb/quorate/e2e/cluster"
 )
@@ -41,4 +45,71 @@ func TestLargestRequests(t *testing.T) {
 	}
 	equal(t, "keys deleted with effects of 38 MiB", try(c.Delete(within(t), "long07", clientv3.WithRange("long45")))(t).Deleted, 38)
 	equal(t, "keys deleted then", try(c.Delete(within(t), "long", clientv3.WithPrefix()))(t).Deleted, 7)
+}
+
+// TestLongLists: lists that are longer than all client memory are answered, whole and right, many at a time on one connection.
+func TestLongLists(t *testing.T) {
+	skipShort(t)
+	if cluster.IsEtcd() {
+		t.Skip("etcd has no such limit")
+	}
+	cl := cluster.Start(t, cluster.Options{Flags: []string{"--max-client-memory-bytes=16777216", "--max-connection-memory-bytes=8388608"}})
+	const keys, valueBytes, readers = 200, 100_000, 8
+	writer := cl.Client(t)
+	for i := range keys {
+		try(writer.Put(within(t), fmt.Sprintf("long/%03d", i), strings.Repeat(string(rune('a'+i%26)), valueBytes)))(t)
+	}
+	for _, n := range cl.Nodes {
+		kv := pb.NewKVClient(n.Client(t).ActiveConnection())
+		var all sync.WaitGroup
+		for reader := range readers {
+			all.Go(func() {
+				request := &pb.RangeRequest{Key: []byte("long/"), RangeEnd: []byte("long0")}
+				if reader%3 == 1 {
+					request.Limit = 120
+				}
+				response, err := readWhole(t, kv, request, reader%2 == 0)
+				if err != nil {
+					t.Errorf("%s, reader %d: %v", n.Name, reader, err)
+					return
+				}
+				want := keys
+				if request.Limit > 0 {
+					want = int(request.Limit)
+				}
+				equal(t, "count", response.Count, keys)
+				equal(t, "keys", len(response.Kvs), want)
+				equal(t, "more", response.More, want < keys)
+				for i, pair := range response.Kvs {
+					if string(pair.Key) != fmt.Sprintf("long/%03d", i) || len(pair.Value) != valueBytes || pair.Value[valueBytes-1] != byte('a'+i%26) {
+						t.Errorf("%s, reader %d: key %d is %q with %d bytes", n.Name, reader, i, pair.Key, len(pair.Value))
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// readWhole reads a range by one call, or as a stream.
+func readWhole(t *testing.T, kv pb.KVClient, request *pb.RangeRequest, stream bool) (*pb.RangeResponse, error) {
+	if !stream {
+		return kv.Range(within(t), request, grpc.MaxCallRecvMsgSize(1<<30))
+	}
+	parts, err := kv.RangeStream(within(t), request)
+	if err != nil {
+		return nil, err
+	}
+	whole := &pb.RangeResponse{}
+	for {
+		part, err := parts.Recv()
+		if errors.Is(err, io.EOF) {
+			return whole, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		whole.Kvs = append(whole.Kvs, part.RangeResponse.Kvs...)
+		whole.Count, whole.More = part.RangeResponse.Count, part.RangeResponse.More
+	}
 }

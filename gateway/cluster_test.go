@@ -32,8 +32,10 @@ type cluster struct {
 	lease  bool
 	block  map[kv.NodeID]bool // nothing can be sent to them
 	limit  int                // of a frame; 0: none
-	nodes  map[kv.NodeID]*node
-	now    time.Duration
+	// largest is how many bytes a frame had at most, refused ones included.
+	largest int
+	nodes   map[kv.NodeID]*node
+	now     time.Duration
 
 	keptHashes map[kv.Revision]uint32
 }
@@ -353,6 +355,7 @@ func (n *node) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bo
 	payload := encode(nil)
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
+	n.cluster.largest = max(n.cluster.largest, len(payload))
 	if n.cluster.block[to] || n.cluster.block[n.id] || n.cluster.limit > 0 && len(payload) > n.cluster.limit {
 		return false
 	}

@@ -51,19 +51,18 @@ func (g *guests) leave(node kv.NodeID, sizeBytes int) {
 type loan struct {
 	lender kv.Memory // nil: nobody counts
 
-	mu         sync.Mutex
-	used, left int64
-	repaid     bool
+	mu     sync.Mutex
+	used   int64
+	repaid bool
 }
 
 // Reserve takes memory; none once the request has been answered.
 func (l *loan) Reserve(bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.repaid || bytes > l.left || l.lender != nil && !l.lender.Reserve(bytes) {
+	if l.repaid || l.lender != nil && !l.lender.Reserve(bytes) {
 		return false
 	}
-	l.left -= bytes
 	l.used += bytes
 	return true
 }
@@ -74,10 +73,16 @@ func (l *loan) Release(bytes int64) {
 	defer l.mu.Unlock()
 	bytes = min(bytes, l.used) // nothing is left of a loan that was repaid
 	l.used -= bytes
-	l.left += bytes
 	if l.lender != nil {
 		l.lender.Release(bytes)
 	}
+}
+
+// usedBytes is what is reserved.
+func (l *loan) usedBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
 }
 
 // repay gives everything back, for good.
@@ -107,9 +112,12 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration,
 		answer(nil, 0, kv.ErrTooManyRequests)
 		return
 	}
-	memory := &loan{lender: g.options.GuestMemory(from), left: int64(g.options.Limits.MaxAnswerBytes)}
+	memory := &loan{lender: g.options.GuestMemory(from)}
 	done := func(resp *kv.Response, applied uint64, err error) {
 		g.guests.leave(from, len(body))
+		if limit := g.options.Limits.MaxAnswerBytes; err == nil && memory.usedBytes() > int64(limit)/2 && etcdwire.ResponseSize(resp) > limit {
+			resp, err = nil, kv.ErrOutcomeUnknown // that it cannot be told is told, and it is not encoded in vain
+		}
 		answer(resp, applied, err)
 		memory.repay() // the answer is in the transport's buffer now
 	}

@@ -147,7 +147,7 @@ func (p *purse) Release(bytes int64) {
 func TestForwardedRequestsArePaidFor(t *testing.T) {
 	node2 := &purse{limit: 1 << 20}
 	c := newCluster(t, Options{
-		Limits: Limits{MaxAnswerBytes: 256 << 10},
+		Limits: Limits{MaxAnswerBytes: 64 << 10},
 		GuestMemory: func(node kv.NodeID) kv.Memory {
 			if node == 2 {
 				return node2
@@ -172,7 +172,7 @@ func TestForwardedRequestsArePaidFor(t *testing.T) {
 		want  error
 	}{
 		{"a transaction", 2, 1 << 20, many(200), nil},
-		{"one that is larger than an answer may be", 2, 1 << 20, many(2000), kv.ErrTooManyRequests},
+		{"one that is larger than the node's memory", 2, 1 << 20, many(5000), kv.ErrTooManyRequests},
 		{"one for which the node has no memory left", 2, 10 << 10, many(200), kv.ErrTooManyRequests},
 		{"a small one of a node without any", 3, 0, many(1), nil},
 		{"a larger one of a node without any", 3, 0, many(200), kv.ErrTooManyRequests},
@@ -186,11 +186,22 @@ func TestForwardedRequestsArePaidFor(t *testing.T) {
 		if test.want != nil && len(c.log) != before {
 			t.Errorf("%s was proposed", test.what)
 		}
-		if node2.used != 0 || node2.most > 256<<10 || test.from == 2 && test.want == nil && node2.most == 0 {
+		if node2.used != 0 || node2.most > 1<<20 || test.from == 2 && test.want == nil && node2.most == 0 {
 			t.Errorf("%s: %d bytes were reserved at most, %d still are", test.what, node2.most, node2.used)
 		}
 	}
-	l := &loan{lender: node2, left: 100}
+	large := put("large", 100_000)
+	large.Put.PrevKV = true
+	node2.limit = 1 << 20
+	for _, want := range []error{nil, kv.ErrOutcomeUnknown} { // an answer that is larger than any may be
+		if answered, err := forward(t, c, 2, large); !answered || !errors.Is(err, want) {
+			t.Errorf("a large put: answered: %v, %v, want %v", answered, err, want)
+		}
+	}
+	if got := c.largest; got > 70_000 {
+		t.Errorf("%d bytes were encoded", got)
+	}
+	l := &loan{lender: node2}
 	l.repay()
 	if l.Release(5); l.Reserve(1) || node2.used != 0 {
 		t.Error("a request that is answered goes on reserving")

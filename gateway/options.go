@@ -98,7 +98,7 @@ type Limits struct {
 	MaxForwardedBytes int // of requests that wait for the leader or for its answer
 	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
 	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
-	// MaxAnswerBytes bounds what a request of another node may hold here, decoded and with its answer, which must fit into a frame of the transport.
+	// MaxAnswerBytes bounds the answer to a request of another node, which must fit into a frame of the transport.
 	MaxAnswerBytes int
 	// MaxTxnOps bounds what decoding a forwarded transaction allocates; 0: no limit. ValidateRequest has the other limits of a request.
 	MaxTxnOps int
@@ -167,7 +167,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)
 	setDefault(&o.Limits.MaxReaders, 2*runtime.GOMAXPROCS(0))
 	setDefault(&o.Limits.MaxFrameBytes, 256<<10)
-	setDefault(&o.Limits.MaxAnswerBytes, 24<<20)
+	setDefault(&o.Limits.MaxAnswerBytes, 40<<20)
 	setDefault(&o.RequestTimeout, 7*time.Second)
 	setDefault(&o.LeaderGrace, 250*time.Millisecond)
 	setDefault(&o.BarrierTimeout, time.Second)

@@ -211,6 +211,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
 		StagingDir:  filepath.Join(s.dir.Path, stagingDirectory),
 
+		MaxQueuedBytes:    max(64<<20, 4*int64(s.options.Cluster.MaxRequestBytes)),
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
 		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
 		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),

@@ -25,6 +25,8 @@ type fake struct {
 	intercept func(*gateway.Call) bool
 	canceled  chan *gateway.Call
 	listings  atomic.Int64 // open
+	// beforeNext, if set, is called before a portion of a list of which so many keys are left.
+	beforeNext func(left int)
 
 	mu        sync.Mutex
 	revision  kv.Revision
@@ -101,7 +103,7 @@ func (f *fake) RangeStream(_ context.Context, request *kv.Request, emit func(r *
 type fakeListing struct {
 	revision kv.Revision
 	all      kv.RangeResponse
-	closed   *atomic.Int64
+	store    *fake
 }
 
 func (f *fake) OpenRange(_ context.Context, request *kv.Request) (gateway.Listing, error) {
@@ -112,17 +114,20 @@ func (f *fake) OpenRange(_ context.Context, request *kv.Request) (gateway.Listin
 		return nil, err
 	}
 	f.listings.Add(1)
-	return &fakeListing{f.revision, *all, &f.listings}, nil
+	return &fakeListing{f.revision, *all, f}, nil
 }
 
 func (l *fakeListing) Revision() kv.Revision { return l.revision }
-func (l *fakeListing) Close()                { l.closed.Add(-1) }
+func (l *fakeListing) Close()                { l.store.listings.Add(-1) }
 func (l *fakeListing) Ended() (bool, error)  { return len(l.all.KVs) == 0, nil }
 func (l *fakeListing) More() bool            { return l.all.More }
 
 func (l *fakeListing) Count(*kv.Tally) (int64, error) { return l.all.Count, nil }
 
 func (l *fakeListing) Next(_ int64, memory *kv.Tally) ([]kv.KeyValue, error) {
+	if l.store.beforeNext != nil {
+		l.store.beforeNext(len(l.all.KVs))
+	}
 	n := min(len(l.all.KVs), 3)
 	part := l.all.KVs[:n:n]
 	for i := range part {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -26,6 +27,10 @@ const (
 	surePortionBytes = 12 << 10
 	// pieceBytes is how much of a portion is encoded at a time.
 	pieceBytes = 64 << 10
+	// memoryPatience is how long a list that has begun waits for memory, and memoryPause how often it looks. The first is as long as a client may
+	// take nothing of what is sent: who has the memory has been cut off by then.
+	memoryPatience = time.Minute
+	memoryPause    = 20 * time.Millisecond
 	// maxMessageBytes is what etcd's client takes.
 	maxMessageBytes = math.MaxInt32
 )
@@ -53,8 +58,10 @@ func (m *portionMemory) Release(bytes int64) { m.call.Release(bytes) }
 // list is a list that is being sent.
 type list struct {
 	gateway.Listing
+	ctx    context.Context
 	memory portionMemory
 	tally  kv.Tally
+	begun  bool // its client has got a part of it
 }
 
 func (s *Service) openList(ctx context.Context, call *rpc.Call, request *kv.Request) (*list, error) {
@@ -63,20 +70,28 @@ func (s *Service) openList(ctx context.Context, call *rpc.Call, request *kv.Requ
 		return nil, err
 	}
 	call.LimitStalls = true // the state is kept for it
-	l := &list{Listing: listing, memory: portionMemory{call: call}}
+	l := &list{Listing: listing, ctx: ctx, memory: portionMemory{call: call}}
 	l.tally = kv.NewTally(&l.memory)
 	return l, nil
 }
 
-// next returns the next portion, a small one if there is no memory for more. The one before is not held any more.
+// next returns the next portion, a small one if there is no memory for more. The one before is not held any more. A list whose client has got
+// nothing yet is refused if there is no memory at all; later on it waits, holding nothing, for its client has no use for half of it.
 func (l *list) next(bytes int64) ([]kv.KeyValue, error) {
 	l.tally.Release()
 	l.memory.amply = true
 	kvs, err := l.Next(bytes, &l.tally)
-	if errors.Is(err, kv.ErrTooManyRequests) {
-		l.tally.Release()
+	for deadline := time.Now().Add(memoryPatience); errors.Is(err, kv.ErrTooManyRequests); {
 		l.memory.amply = false
-		return l.Next(surePortionBytes, &l.tally)
+		l.tally.Release()
+		if kvs, err = l.Next(surePortionBytes, &l.tally); err == nil || !l.begun || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-l.ctx.Done():
+			return nil, context.Cause(l.ctx)
+		case <-time.After(memoryPause):
+		}
 	}
 	return kvs, err
 }
@@ -134,7 +149,7 @@ func (s *Service) sendList(call *rpc.Call, asked *gateway.Call) error {
 	if err := call.Queue(h2.Message{Bytes: etcdwire.AppendRangeResponse(nil, header, end), WholeBytes: whole}); err != nil {
 		return err
 	}
-	for len(kvs) > 0 {
+	for l.begun = true; len(kvs) > 0; {
 		if err := sendKeys(call, kvs); err != nil {
 			return err
 		}
@@ -177,7 +192,10 @@ func (s *Service) streamList(ctx context.Context, call *rpc.Call, request *kv.Re
 		}
 		part := &kv.RangeResponse{KVs: kvs}
 		if !ended {
-			if err := call.Send(chunk(nil, part)); err != nil {
+			m := chunk(nil, part)
+			l.tally.Release() // the message is counted by itself
+			l.begun = true
+			if err := call.Send(m); err != nil {
 				return err
 			}
 			continue

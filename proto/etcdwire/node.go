@@ -46,6 +46,9 @@ func AppendResponse(dst []byte, r *kv.Response) []byte {
 	return AppendAnswer(append(dst, byte(r.Kind)), Header{}, r)
 }
 
+// ResponseSize is the number of bytes AppendResponse writes.
+func ResponseSize(r *kv.Response) int { return 1 + AnswerSize(Header{}, r) }
+
 // DecodeResponse reads what AppendResponse wrote; all of in belongs to it. Keys and values alias in.
 func DecodeResponse(in []byte) (*kv.Response, error) {
 	if len(in) == 0 {

@@ -1,0 +1,79 @@
+package etcd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/quoratedb/quorate/budget"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// TestListsWithoutMemory: a list is refused at once if there is no memory when it begins. When it has begun it waits for memory.
+func TestListsWithoutMemory(t *testing.T) {
+	const all = 32 << 20
+	memory, err := budget.New(budget.Limits{TotalBytes: all, AccountBytes: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, func(o *Options) { o.Memory = memory })
+	c := w.client()
+	for i := range 10 {
+		must[*clientv3.PutResponse](t)(c.Put(w.ctx, fmt.Sprintf("k%02d", i), strings.Repeat("v", 1000)))
+	}
+	others := memory.NewAccount()
+	request := &etcdserverpb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")}
+	kvClient := etcdserverpb.NewKVClient(c.ActiveConnection())
+	readers := map[string]func() (int, error){
+		"Range": func() (int, error) {
+			response, err := kvClient.Range(w.ctx, request)
+			return len(response.GetKvs()), err
+		},
+		"RangeStream": func() (keys int, err error) {
+			stream, err := kvClient.RangeStream(w.ctx, request)
+			for err == nil {
+				var part *etcdserverpb.RangeStreamResponse
+				if part, err = stream.Recv(); err == nil {
+					keys += len(part.RangeResponse.Kvs)
+				}
+			}
+			if err.Error() == "EOF" {
+				err = nil
+			}
+			return keys, err
+		},
+	}
+	for name, read := range readers {
+		w.store.beforeNext = func(left int) {
+			if left == 10 && others.UsedBytes() == 0 {
+				others.Force(all)
+			}
+		}
+		if _, err := read(); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("%s without memory: %v", name, err)
+		}
+		others.Release(all)
+		looked := 0
+		w.store.beforeNext = func(left int) {
+			switch {
+			case left == 7 && looked == 0:
+				others.Force(all)
+				looked++
+			case left == 7 && looked == 5:
+				others.Release(all)
+				looked++
+			case left == 7:
+				looked++
+			}
+		}
+		if keys, err := read(); keys != 10 || err != nil || looked < 6 {
+			t.Errorf("%s: after %d looks for memory %d keys, %v", name, looked, keys, err)
+		}
+		if open := w.store.listings.Load(); open != 0 {
+			t.Errorf("%s: %d lists are open", name, open)
+		}
+	}
+}

@@ -1,11 +1,15 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/quoratedb/quorate/budget"
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -76,4 +80,55 @@ func TestListsWithoutMemory(t *testing.T) {
 			t.Errorf("%s: %d lists are open", name, open)
 		}
 	}
+}
+
+// fakeListing gives out three keys at a time.
+type fakeListing struct {
+	revision kv.Revision
+	all      kv.RangeResponse
+	store    *fake
+}
+
+func (f *fake) OpenRange(_ context.Context, request *kv.Request) (gateway.Listing, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all, err := f.get(request.Range)
+	if err != nil {
+		return nil, err
+	}
+	f.listings.Add(1)
+	return &fakeListing{f.revision, *all, f}, nil
+}
+
+func (l *fakeListing) Revision() kv.Revision { return l.revision }
+func (l *fakeListing) Close()                { l.store.listings.Add(-1) }
+func (l *fakeListing) Ended() (bool, error)  { return len(l.all.KVs) == 0, nil }
+func (l *fakeListing) More() bool            { return l.all.More }
+
+func (l *fakeListing) Count(*kv.Tally) (int64, error) { return l.all.Count, nil }
+
+func (l *fakeListing) Next(_ int64, memory *kv.Tally) ([]kv.KeyValue, error) {
+	if l.store.beforeNext != nil {
+		l.store.beforeNext(len(l.all.KVs))
+	}
+	n := min(len(l.all.KVs), 3)
+	part := l.all.KVs[:n:n]
+	for i := range part {
+		if err := memory.Add(int64(len(part[i].Key) + len(part[i].Value))); err != nil {
+			return nil, err
+		}
+	}
+	l.all.KVs = l.all.KVs[n:]
+	return part, nil
+}
+
+func (l *fakeListing) Measure(_ *kv.Tally, fn func([]byte, mvcc.Meta) error) error {
+	for i := range l.all.KVs {
+		p := &l.all.KVs[i]
+		m := mvcc.Meta{At: mvcc.Locator{Rev: p.ModRevision}, Create: p.CreateRevision, Version: p.Version, Lease: p.Lease, ValueLen: uint32(len(p.Value))}
+		if err := fn(p.Key, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }

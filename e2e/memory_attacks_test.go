@@ -75,10 +75,12 @@ func rangeStreams(s *siege) error {
 	return s.on(s.leader, 1, func(a *attacker) error { return a.unary(300, rangeStreamMethod, request) })
 }
 
-// ranges are 25 reads of the whole store.
-func ranges(s *siege) error {
-	request := s.encode(stored(0, storeKeys))
-	return s.on(s.leader, 1, func(a *attacker) error { return a.unary(25, rangeMethod, request) })
+// ranges are 25 reads of the whole store, on so many connections together.
+func ranges(connections int) func(*siege) error {
+	return func(s *siege) error {
+		request := s.encode(stored(0, storeKeys))
+		return s.on(s.leader, connections, func(a *attacker) error { return a.unary(25/connections, rangeMethod, request) })
+	}
 }
 
 func rangesAtAFollower(s *siege) error {
@@ -160,6 +162,14 @@ func halfPuts(connections int) func(*siege) error {
 			return a.together(1200/connections, putMethod, func(id uint32) error { return a.send(id, request[:len(request)-1], false) })
 		})
 	}
+}
+
+// smallPutsBesides has half puts hold as much as they may, and then puts go on that are small enough for what is kept back for small ones: the
+// garbage of these comes on top of what is held.
+func smallPutsBesides(s *siege) error {
+	held := halfPuts(4)(s)
+	request := s.encode(&pb.PutRequest{Key: []byte("small"), Value: make([]byte, 10_000)})
+	return errors.Join(held, s.on(s.leader, 1, func(a *attacker) error { return a.unary(10_000, putMethod, request) }))
 }
 
 // largeHeaders are 250 streams whose headers name one header of 4 KB again and again, a byte each on the wire: 12 MB for each stream.

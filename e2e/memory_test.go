@@ -62,13 +62,15 @@ const (
 	untilAnswers = "answers are counted while they grow"
 	untilWatches = "watches and what they are sent are counted"
 	untilTxns    = "transactions are counted as they are when decoded"
+	untilFair    = "a few connections cannot hold what is kept for everybody, and what was answered is let go of"
 	untilQueue   = "what waits to be logged is bounded by what can be logged in time"
 )
 
 func memoryRows() []memoryRow {
 	return []memoryRow{
 		{name: "300RangeStreams", attack: rangeStreams, limit: allowedBytes, until: untilAnswers},
-		{name: "25Ranges", attack: ranges, limit: allowedBytes, until: untilAnswers},
+		{name: "25Ranges", attack: ranges(1), limit: allowedBytes, until: untilAnswers},
+		{name: "25RangesOn5Connections", attack: ranges(5), limit: allowedBytes, until: untilAnswers},
 		{name: "25RangesAtAFollower", attack: rangesAtAFollower, limit: allowedBytes, until: untilAnswers},
 		{name: "WideTxn", attack: txns(1, wideTxn, toLeader), limit: allowedBytes, until: untilAnswers},
 		{name: "WideTxnAtAFollower", long: true, attack: txns(1, wideTxn, toFollower), limit: allowedBytes, until: untilAnswers},
@@ -78,6 +80,7 @@ func memoryRows() []memoryRow {
 		{name: "DeepTxnAtAFollower", long: true, attack: txns(1, deepTxn, toFollower), limit: allowedBytes, until: untilAnswers},
 		{name: "HalfPuts", attack: halfPuts(1), unanswered: true, limit: allowedBytes},
 		{name: "HalfPutsOn4Connections", attack: halfPuts(4), unanswered: true, limit: allowedBytes},
+		{name: "SmallPutsBesides", attack: smallPutsBesides, unanswered: true, limit: allowedBytes, ends: []string{answered}, until: untilFair},
 		{name: "LargeHeaders", attack: largeHeaders, limit: allowedBytes, ends: []string{"8 the call's headers have more than 65536 bytes"}},
 		{name: "LargeWatches", attack: largeWatches, limit: allowedBytes, until: untilWatches},
 		{name: "1000CatchUps", attack: catchUps, limit: allowedBytes, until: untilWatches},

@@ -155,7 +155,11 @@ func fill(t *testing.T, client *clientv3.Client) {
 			value := make([]byte, storeValueBytes)
 			for i := w; i < storeKeys+storeTwice && failures[w] == nil; i += writers {
 				_, _ = random.Read(value) // which does not compress, and never fails
-				_, failures[w] = client.Put(ctx, string(storeKey(i%storeKeys)), string(value))
+				// Again, if a leader is lost meanwhile: on a busy machine that happens.
+				failures[w] = cluster.Wait(ctx, func() error {
+					_, err := client.Put(ctx, string(storeKey(i%storeKeys)), string(value))
+					return err
+				})
 			}
 		})
 	}

@@ -165,6 +165,14 @@ func (n *Node) current() *process {
 // Running tells whether there is a process; a paused one counts.
 func (n *Node) Running() bool { return n.current().running() }
 
+// PID is the process ID of the present or last process; 0: there was none.
+func (n *Node) PID() int {
+	if p := n.current(); p != nil {
+		return p.command.Process.Pid
+	}
+	return 0
+}
+
 // Signal sends a signal; it is an error if the process has ended.
 func (n *Node) Signal(signal os.Signal) error {
 	p := n.current()

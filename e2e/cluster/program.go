@@ -75,7 +75,8 @@ func foreignProgram(path string) (executable, error) {
 	if err != nil {
 		return executable{}, fmt.Errorf("%s=%s does not run: %w\n%s", EnvironmentProgram, path, err, output)
 	}
-	p := executable{path: path, etcd: strings.HasPrefix(string(output), "etcd Version")}
+	// Quorate names the version of etcd with which it is compatible, too.
+	p := executable{path: path, etcd: strings.HasPrefix(string(output), "etcd Version") && !strings.Contains(string(output), "Quorate Version")}
 	if !p.etcd && filepath.Base(path) != "etcd" {
 		p.arguments = []string{"serve"}
 	}

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// connBytes is reserved for a connection: its buffer and that of its framer, a goroutine, tables.
+	// connBytes is reserved for a connection: its buffer and that of its framer, a goroutine, tables. It is reserved in two parts, each of which is small
+	// (budget.SmallBytes), so that a newcomer is served when there is no memory left for anything large.
 	connBytes = 24 << 10
 	// writeBytes is about how much is written at once, if there is memory for it; else leastBuffer.
 	writeBytes = 64 << 10
@@ -46,8 +47,11 @@ type conn struct {
 
 func newConn(s *Server, socket net.Conn) (*conn, error) {
 	c := &conn{server: s, socket: socket, account: s.options.Budget.NewAccount()}
-	if !c.account.Reserve(connBytes) {
-		return nil, errNoMemory
+	for part := range int64(2) {
+		if !c.account.Reserve(connBytes / 2) {
+			c.account.Release(part * connBytes / 2)
+			return nil, errNoMemory
+		}
 	}
 	c.progress = sync.NewCond(&c.mu)
 	c.reader = reader{socket: socket, account: c.account, pause: c.pause, buffer: make([]byte, leastBuffer)}

@@ -57,7 +57,6 @@ type memoryRow struct {
 // answered is the status of a call that succeeded.
 const answered = "0"
 
-
 func memoryRows() []memoryRow {
 	return []memoryRow{
 		{name: "300RangeStreams", attack: rangeStreams, limit: allowedBytes},

@@ -192,12 +192,11 @@ func (s *Service) streamList(ctx context.Context, call *rpc.Call, request *kv.Re
 		}
 		part := &kv.RangeResponse{KVs: kvs}
 		if !ended {
-			m := chunk(nil, part)
-			l.tally.Release() // the message is counted by itself
 			l.begun = true
-			if err := call.Send(m); err != nil {
+			if err := call.HandOver(chunk(nil, part), l.tally.Release); err != nil {
 				return err
 			}
+			call.Flush()
 			continue
 		}
 		header := s.header()

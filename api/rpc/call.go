@@ -304,12 +304,17 @@ func (call *Call) Last(m h2.Message) {
 func (call *Call) Flush() { call.conn.flush(false) }
 
 // Queue has a message of a stream sent with the next Flush, and waits while too much is queued.
-func (call *Call) Queue(m h2.Message) error {
+func (call *Call) Queue(m h2.Message) error { return call.HandOver(m, func() {}) }
+
+// HandOver is Queue for a message that was made of something that is reserved for: when the message is counted, and before anything is waited for,
+// counted is called, which may give that back.
+func (call *Call) HandOver(m h2.Message, counted func()) error {
 	c := call.conn
 	c.mu.Lock()
 	c.core.Send(call.stream, m)
 	full := call.stream.Full()
 	c.mu.Unlock()
+	counted()
 	if full {
 		c.flush(false)
 		if err := call.waitForRoom(); err != nil {

@@ -279,7 +279,8 @@ func (c *conn) leave(reason string) {
 	c.flush(false)
 }
 
-// lookIfSilent asks a client that is silent whether it lives, or ends the connection if it was asked long enough ago.
+// lookIfSilent asks a client that is silent whether it lives, or ends the connection if it was asked long enough ago. Calls that are silent in the
+// middle of a request end.
 func (c *conn) lookIfSilent(now time.Duration) {
 	heard := time.Duration(c.heard.Load())
 	c.mu.Lock()
@@ -289,11 +290,12 @@ func (c *conn) lookIfSilent(now time.Duration) {
 		c.pinged = now
 		c.core.Ping()
 	}
+	c.core.EndHalf(now, c.server.options.MessageTimeout)
+	events := c.core.Events()
 	c.mu.Unlock()
-	switch {
-	case dead:
+	c.deal(events)
+	if dead {
 		c.close()
-	case ask:
-		c.flush(false)
 	}
+	c.flush(false)
 }

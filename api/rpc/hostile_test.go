@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -155,6 +156,40 @@ func TestHalfMessages(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, c.socket) }()
 	_ = c.socket.Close()
 	f.returned("after the connection")
+}
+
+// TestHalfMessagesEnd: what does not come to its end in time does not keep its memory. What has come, and streams between messages, have time.
+func TestHalfMessagesEnd(t *testing.T) {
+	f := start(t, func(o *Options) { o.MessageTimeout = time.Second })
+	conn := f.dial()
+	stream := f.stream(t.Context(), conn, "/t/Both")
+	in, out := []byte("first"), []byte(nil)
+	if err := errors.Join(stream.SendMsg(&in), stream.RecvMsg(&out)); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := f.call(conn, "/t/Hold", in)
+		waits <- err
+	}()
+	held := <-f.held
+	c := dialRaw(t, f.address)
+	c.begin()
+	half, nothing, second := c.call("/t/Echo"), c.call("/t/Echo"), c.call("/t/Both")
+	c.must(c.WriteData(half, false, message(make([]byte, 1<<20))[:1000]))
+	c.must(c.WriteData(second, false, append(message([]byte("whole")), message([]byte("half"))[:7]...)))
+	for _, id := range []uint32{half, nothing, second} {
+		if got := c.status(id); got != "4 the request did not come to its end within 1s" {
+			t.Errorf("stream %d: %s", id, got)
+		}
+	}
+	held.Answer(h2.Message{Bytes: in})
+	if err := <-waits; err != nil {
+		t.Errorf("a call whose request had come: %v", err)
+	}
+	if err := errors.Join(stream.SendMsg(&in), stream.RecvMsg(&out)); err != nil {
+		t.Errorf("a stream between messages: %v", err)
+	}
 }
 
 // TestHeaders: what headers may be is bounded, and nothing of what is not of interest is kept.

@@ -37,6 +37,8 @@ type Options struct {
 	PrefaceTimeout time.Duration
 	// WriteTimeout is how long a client may take nothing of what is written to it. Default 1 min.
 	WriteTimeout time.Duration
+	// MessageTimeout is how long a message of a client may be on its way. Default 2 min.
+	MessageTimeout time.Duration
 	// StallTimeout is how long the client of a call with LimitStalls may take nothing of what waits for it. Default 1 min.
 	StallTimeout time.Duration
 	// A client from which nothing has come for PingInterval is asked whether it lives, and cut off PingTimeout later. Defaults 2 h and 20 s.
@@ -48,6 +50,7 @@ func (o Options) WithDefaults() Options {
 	o.Wire = o.Wire.WithDefaults()
 	setDefault(&o.PrefaceTimeout, 10*time.Second)
 	setDefault(&o.WriteTimeout, time.Minute)
+	setDefault(&o.MessageTimeout, 2*time.Minute)
 	setDefault(&o.StallTimeout, time.Minute)
 	setDefault(&o.PingInterval, 2*time.Hour)
 	setDefault(&o.PingTimeout, 20*time.Second)
@@ -66,7 +69,7 @@ func (o Options) Validate() error {
 	switch {
 	case o.Lookup == nil || o.StatusOf == nil || o.Budget == nil:
 		return errors.New("rpc: Options.Lookup, StatusOf or Budget is missing")
-	case o.PrefaceTimeout < 0 || o.WriteTimeout < 0 || o.StallTimeout < 0 || o.PingInterval < 0 || o.PingTimeout < 0:
+	case o.PrefaceTimeout < 0 || o.WriteTimeout < 0 || o.StallTimeout < 0 || o.MessageTimeout < 0 || o.PingInterval < 0 || o.PingTimeout < 0:
 		return errors.New("rpc: a duration is negative")
 	}
 	return nil
@@ -228,7 +231,7 @@ func (s *Server) Stop(ctx context.Context) {
 
 // lookForSilent asks clients that say nothing whether they live, and cuts off those that do not answer.
 func (s *Server) lookForSilent() {
-	ticker := time.NewTicker(max(min(s.options.PingInterval, s.options.PingTimeout)/4, 10*time.Millisecond))
+	ticker := time.NewTicker(max(min(s.options.PingInterval, s.options.PingTimeout, s.options.MessageTimeout)/4, 10*time.Millisecond))
 	defer ticker.Stop()
 	for {
 		select {

@@ -27,6 +27,7 @@ type Conn struct {
 	last    uint32             // the highest stream that the client has begun
 	active  uint32             // streams whose call is not over
 	leaving bool               // no more streams are taken
+	now     time.Duration      // when the last frame came
 	failed  error
 
 	// What the client may send.
@@ -106,6 +107,7 @@ func (c *Conn) Frame(frame http2.Frame, now time.Duration) error {
 	if c.failed != nil {
 		return c.failed
 	}
+	c.now = now
 	if _, settings := frame.(*http2.SettingsFrame); c.awaitingSettings && !settings {
 		return c.fail(http2.ErrCodeProtocol, "the first frame is not SETTINGS")
 	}

@@ -17,6 +17,7 @@ type Status struct {
 
 // Codes of gRPC that this package answers with itself.
 const (
+	codeDeadlineExceeded  = 4
 	codeResourceExhausted = 8
 	codeUnimplemented     = 12
 	codeInternal          = 13

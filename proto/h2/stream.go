@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -24,14 +25,16 @@ type Stream struct {
 	memory  lease
 
 	// What comes.
-	window   int64    // what the client may still send
-	prefix   [5]byte  // of the message that comes
-	prefixed int      // bytes of it that are there
-	message  []byte   // as far as it has come
-	length   int      // of the message, once its prefix is there
-	messages [][]byte // complete, and not taken
-	waiting  int64    // bytes of them
-	ended    bool     // the client has said its last
+	window   int64         // what the client may still send
+	prefix   [5]byte       // of the message that comes
+	prefixed int           // bytes of it that are there
+	since    time.Duration // when that began; before the first one, when the stream did
+	any      bool          // a message has come
+	message  []byte        // as far as it has come
+	length   int           // of the message, once its prefix is there
+	messages [][]byte      // complete, and not taken
+	waiting  int64         // bytes of them
+	ended    bool          // the client has said its last
 
 	// What goes.
 	sending
@@ -107,7 +110,7 @@ func (c *Conn) headers(f *http2.MetaHeadersFrame) error {
 	}
 	c.last = id
 	s := &Stream{conn: c, id: id, window: int64(c.options.StreamWindow), memory: lease{memory: c.options.Memory}}
-	s.sendWindow = c.peerStreamWindow
+	s.sendWindow, s.since = c.peerStreamWindow, c.now
 	switch {
 	case c.leaving || c.active >= c.options.MaxStreams:
 		c.control = appendReset(c.control, id, http2.ErrCodeRefusedStream)
@@ -210,6 +213,9 @@ func (s *Stream) receive(data []byte) (status Status, refused bool) {
 		return Status{}, false
 	}
 	for len(data) > 0 {
+		if s.prefixed == 0 && s.any {
+			s.since = s.conn.now
+		}
 		if s.prefixed < len(s.prefix) {
 			n := copy(s.prefix[s.prefixed:], data)
 			s.prefixed += n
@@ -227,7 +233,7 @@ func (s *Stream) receive(data []byte) (status Status, refused bool) {
 		if len(s.message) == s.length {
 			s.messages = append(s.messages, s.message)
 			s.waiting += MessageBytes(s.length)
-			s.message, s.prefixed = nil, 0
+			s.message, s.prefixed, s.any = nil, 0, true
 			s.conn.tell(EventReadable, s)
 		}
 	}
@@ -247,6 +253,20 @@ func (s *Stream) begin() (status Status, refused bool) {
 	}
 	s.length = int(length)
 	return Status{}, false
+}
+
+// EndHalf ends the calls whose request, or next message, has not come to its end within the time: nobody else may have its memory meanwhile.
+func (c *Conn) EndHalf(now, within time.Duration) {
+	var late []*Stream
+	for _, s := range c.streams { // sorted below
+		if half := s.prefixed > 0 || !s.any && !s.ended; half && now-s.since >= within {
+			late = append(late, s)
+		}
+	}
+	slices.SortFunc(late, func(a, b *Stream) int { return cmp.Compare(a.id, b.id) })
+	for _, s := range late {
+		c.FinishEarly(s, Status{Code: codeDeadlineExceeded, Message: fmt.Sprintf("the request did not come to its end within %v", within)})
+	}
 }
 
 // MessageBytes is what is reserved for a message of that length.

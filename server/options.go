@@ -148,7 +148,7 @@ const (
 	DefaultKeepAliveTimeout            = 20 * time.Second
 	DefaultMaxConcurrentStreams        = math.MaxUint32
 	DefaultMaxClientConnections        = 5_000
-	DefaultMaxClientMemoryBytes        = 256 << 20
+	DefaultMaxClientMemoryBytes        = 192 << 20
 	DefaultMaxConnectionMemoryBytes    = 128 << 20
 )
 

@@ -47,7 +47,7 @@ type Options struct {
 	// as in etcd, where it is the election timeout.
 	LeaderCheckInterval time.Duration
 
-	// Memory bounds what clients make the node hold. Nil: 256 MiB, and half of that for each connection.
+	// Memory bounds what clients make the node hold. Nil: 192 MiB, 128 of them for each connection.
 	Memory *budget.Budget
 
 	// How gRPC's keep-alive pings are treated: etcd's --grpc-keepalive-*.

@@ -40,7 +40,7 @@ func NewServer(options Options) (s *Server, err error) {
 		s.methods[method] = s.hotMethod(kind)
 	}
 	if s.memory = options.Memory; s.memory == nil {
-		if s.memory, err = budget.New(budget.Limits{TotalBytes: 256 << 20, AccountBytes: 128 << 20}); err != nil {
+		if s.memory, err = budget.New(budget.Limits{TotalBytes: 192 << 20, AccountBytes: 128 << 20}); err != nil {
 			return nil, err
 		}
 	}

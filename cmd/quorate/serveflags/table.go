@@ -137,7 +137,7 @@ func limitFlags() []*Flag {
 		{Name: "max-client-connections", Group: groupLimits, Kind: Unsigned, Default: "5000", Ours: true,
 			Usage: "Connections of clients; fewer if the limit of open files (ulimit -n) does not leave as many.", Limits: "1 to 1000000",
 			set: setNumber(1, 1e6, func(s *settings, n int64) { s.options.Node.MaxClientConnections = int(n) })},
-		{Name: "max-client-memory-bytes", Group: groupLimits, Kind: Unsigned, Default: "268435456", Ours: true,
+		{Name: "max-client-memory-bytes", Group: groupLimits, Kind: Unsigned, Default: "201326592", Ours: true,
 			Usage: "What all clients together can make the node hold: requests, watches, answers. Beyond it calls end with \"too many requests\".", Limits: "from 8388608 (8 MiB) on",
 			set: setNumber(8<<20, math.MaxInt64, func(s *settings, n int64) { s.options.Node.MaxClientMemoryBytes = n })},
 		{Name: "max-connection-memory-bytes", Group: groupLimits, Kind: Unsigned, Default: "134217728", Ours: true,

@@ -25,6 +25,7 @@ type fake struct {
 	intercept func(*gateway.Call) bool
 	canceled  chan *gateway.Call
 	listings  atomic.Int64 // open
+	endless   func() bool  // Measure gives keys while it says so
 	// beforeNext, if set, is called before a portion of a list of which so many keys are left.
 	beforeNext func(left int)
 

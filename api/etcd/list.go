@@ -96,10 +96,13 @@ func (l *list) next(bytes int64) ([]kv.KeyValue, error) {
 	return kvs, err
 }
 
-// measure returns what the keys that are still to come take in the answer.
+// measure returns what the keys that are still to come take in the answer. It ends when nobody waits for that any more: there may be many keys.
 func (l *list) measure(keysOnly bool) (size int, err error) {
 	l.memory.amply = false
 	err = l.Measure(&l.tally, func(key []byte, m mvcc.Meta) error {
+		if l.ctx.Err() != nil {
+			return context.Cause(l.ctx)
+		}
 		valueBytes := int(m.ValueLen)
 		if keysOnly {
 			valueBytes = 0

@@ -3,8 +3,10 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/gateway"
@@ -82,6 +84,28 @@ func TestListsWithoutMemory(t *testing.T) {
 	}
 }
 
+// TestMeasureIsCanceled: nobody looks at the rest of a list whose client has gone.
+func TestMeasureIsCanceled(t *testing.T) {
+	w := start(t)
+	c := w.client()
+	must[*clientv3.PutResponse](t)(c.Put(w.ctx, "k", "v"))
+	ctx, cancel := context.WithCancel(w.ctx)
+	deadline := time.Now().Add(10 * time.Second)
+	w.store.endless = func() bool {
+		cancel()
+		return time.Now().Before(deadline)
+	}
+	if _, err := c.Get(ctx, "k", clientv3.WithPrefix()); err == nil {
+		t.Error("a call that was canceled is answered")
+	}
+	for w.store.listings.Load() != 0 {
+		runtime.Gosched()
+	}
+	if !time.Now().Before(deadline) {
+		t.Error("the list was measured to its end")
+	}
+}
+
 // fakeListing gives out three keys at a time.
 type fakeListing struct {
 	revision kv.Revision
@@ -123,6 +147,11 @@ func (l *fakeListing) Next(_ int64, memory *kv.Tally) ([]kv.KeyValue, error) {
 }
 
 func (l *fakeListing) Measure(_ *kv.Tally, fn func([]byte, mvcc.Meta) error) error {
+	for l.store.endless != nil && l.store.endless() {
+		if err := fn([]byte("k"), mvcc.Meta{}); err != nil {
+			return err
+		}
+	}
 	for i := range l.all.KVs {
 		p := &l.all.KVs[i]
 		m := mvcc.Meta{At: mvcc.Locator{Rev: p.ModRevision}, Create: p.CreateRevision, Version: p.Version, Lease: p.Lease, ValueLen: uint32(len(p.Value))}

@@ -123,6 +123,10 @@ func (c *Conn) FinishEarly(s *Stream, status Status) {
 	if s.canceled || s.over {
 		return
 	}
+	if s.inMessage() { // a status would come in the middle of it
+		c.abortAnswer(s, resetFor(status))
+		return
+	}
 	if s.begun {
 		c.control = c.appendTrailers(c.control, s.id, &status)
 	} else {
@@ -132,6 +136,14 @@ func (c *Conn) FinishEarly(s *Stream, status Status) {
 		c.control = appendReset(c.control, s.id, http2.ErrCodeNo)
 	}
 	c.abandon(s)
+}
+
+// inMessage tells whether the client has a part of a message, and waits for the rest.
+func (s *Stream) inMessage() bool {
+	if len(s.pending) == 0 {
+		return s.owed > 0
+	}
+	return s.started || s.pending[0].Rest
 }
 
 // resetFor is the reset that clients understand most nearly like the status.

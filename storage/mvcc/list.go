@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -46,7 +47,11 @@ func (r *Reader) NewList(q *kv.RangeRequest) (*List, error) {
 		return nil, fmt.Errorf("list a range in portions: other orders, filters and counts need the whole range at once: %w", kv.ErrInvalidRequest)
 	}
 	lower, upper := q.Span.Bounds()
-	l := &List{reader: r, at: at, keysOnly: q.KeysOnly, limit: max(q.Limit, 0), next: lower, upper: upper, aheadKeys: r.options.ChunkKeys}
+	limit := max(q.Limit, 0)
+	if limit == math.MaxInt64 {
+		limit = 0 // nothing reaches it, and one more is looked for than may be returned
+	}
+	l := &List{reader: r, at: at, keysOnly: q.KeysOnly, limit: limit, next: lower, upper: upper, aheadKeys: r.options.ChunkKeys}
 	if q.Span.Empty() {
 		l.finish(&listEnd{})
 	}

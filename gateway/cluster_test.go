@@ -60,6 +60,7 @@ type node struct {
 	waits       []wait
 	subscribers []func(*shard.Applied)
 	onRead      func()         // called by Read once it has its answer
+	onView      func()         // called when a view was made for a list
 	evaluated   int            // requests
 	held        *[]func()      // requests that wait to be evaluated; nil: none waits
 	serving     consensus.Term // the term it leads and is ready to serve in; 0: none
@@ -327,6 +328,9 @@ func (n *node) Read(req *kv.Request) (*kv.Response, error) {
 func (n *node) Readable() error { return nil }
 
 func (n *node) View() *mvcc.View {
+	if n.onView != nil {
+		defer n.onView()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.store.View()

@@ -25,15 +25,19 @@ type Listing interface {
 	Close()
 }
 
-// listing is a list and the view that it reads.
+// listing is a list and the view that it reads. It is one of the calls in flight until it is closed.
 type listing struct {
 	*mvcc.List
-	view *mvcc.View
+	view    *mvcc.View
+	gateway *Gateway
 }
 
 func (l *listing) Revision() kv.Revision { return l.view.Revision() }
 
-func (l *listing) Close() { _ = l.view.Close() }
+func (l *listing) Close() {
+	_ = l.view.Close()
+	l.gateway.calls.Add(-1)
+}
 
 // OpenRange begins to read a range in key order (mvcc.InKeyOrder). The state is kept as it is for the reader, who pays nobody for that: it must be
 // closed, and soon.
@@ -44,6 +48,20 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 	if err := g.admit(req); err != nil {
 		return nil, err
 	}
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		g.calls.Add(-1)
+		return nil, kv.ErrTooManyRequests
+	}
+	l, err := g.openRange(ctx, req)
+	if err != nil {
+		g.calls.Add(-1)
+		return nil, err
+	}
+	g.metrics.localReads.Add(1)
+	return l, nil
+}
+
+func (g *Gateway) openRange(ctx context.Context, req *kv.Request) (*listing, error) {
 	view, err := g.freeze(ctx, req.Range.Serializable)
 	if err != nil {
 		return nil, err
@@ -53,8 +71,7 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 		_ = view.Close()
 		return nil, err
 	}
-	g.metrics.localReads.Add(1)
-	return &listing{list, view}, nil
+	return &listing{list, view, g}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.

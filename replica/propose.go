@@ -92,11 +92,12 @@ func (r *Replica) evaluate(now time.Duration) error {
 	}
 	r.mu.Lock()
 	r.queue.beginRound()
-	for {
+	for !r.store.outOfTime() {
 		q, ok := r.queue.take(r.machine.PendingBytes() < r.store.opts.MaxRoundBytes)
 		if !ok {
 			break
 		}
+		r.store.evaluated = true
 		if err := r.evaluateOne(q); err != nil {
 			r.mu.Unlock()
 			return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
@@ -109,6 +110,20 @@ func (r *Replica) evaluate(now time.Duration) error {
 	}
 	r.mu.Unlock()
 	return r.propose(data, seq)
+}
+
+// beginEvaluating is called at the beginning of a round: it evaluates for half a heartbeat interval at most, or one request.
+func (s *Store) beginEvaluating(now time.Duration) {
+	s.evaluated, s.evaluateUntil = false, now+s.opts.HeartbeatInterval/2
+}
+
+// outOfTime tells whether the round has evaluated for so long that heartbeats should have their turn. The next round follows at once.
+func (s *Store) outOfTime() bool {
+	if !s.evaluated || s.evaluateUntil == 0 || s.clock() < s.evaluateUntil {
+		return false
+	}
+	s.kick()
+	return true
 }
 
 func (r *Replica) evaluateOne(q request) error {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -97,5 +98,29 @@ func TestQueuedBytes(t *testing.T) {
 	s.abandon(kv.ErrStopped)
 	if s.queuedBytes.Load() != 0 || s.queued.Load() != 0 {
 		t.Fatalf("%d requests of %d bytes are left", s.queued.Load(), s.queuedBytes.Load())
+	}
+}
+
+// TestEvaluationLeavesTime: requests that take long are spread over rounds, so that heartbeats go out in between. Each round evaluates one at least.
+func TestEvaluationLeavesTime(t *testing.T) {
+	b := newBench(make([]shard.Outcome, 5)...)
+	s, now, kicks := b.store, time.Duration(5), 0
+	s.clock = func() time.Duration { return now }
+	s.opts.Wake = func() { kicks++ }
+	b.machine.onEvaluate = func() { now += s.opts.HeartbeatInterval / 3 }
+	for round, want := range []int{2, 4, 5} {
+		s.beginEvaluating(now)
+		for range 3 { // passes
+			if err := b.evaluate(now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if evaluated := 5 - b.queue.len(); evaluated != want {
+			t.Fatalf("after round %d %d requests are evaluated, want %d", round+1, evaluated, want)
+		}
+		if kicks == 0 && b.queue.len() > 0 {
+			t.Fatal("nobody sees to the next round")
+		}
+		kicks = 0
 	}
 }

@@ -46,6 +46,7 @@ func (s *Store) round(in *contents) {
 		return
 	}
 	s.tick(now)
+	s.beginEvaluating(now)
 	s.evaluate(now)
 
 	// An acknowledged write may commit entries, and an applied one may make room for the next

@@ -56,6 +56,9 @@ type Store struct {
 	ticking     []*Replica // need ticks
 	maintaining []*Replica // have a flush or a compaction to do
 	nextTick    time.Duration
+	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
+	evaluateUntil time.Duration
+	evaluated     bool
 	// nextCampaign is not later than any campaign that is due; 0 if none is.
 	nextCampaign time.Duration
 	out          []peerOut // frames under construction, one a peer

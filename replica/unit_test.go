@@ -325,9 +325,14 @@ type fakeMachine struct {
 	seq      uint64
 	applied  consensus.Index
 	config   consensus.Config // default: replicas 1 to 3 vote
+	// onEvaluate, if set, is called for each evaluation.
+	onEvaluate func()
 }
 
 func (m *fakeMachine) Evaluate(*kv.Request) shard.Outcome {
+	if m.onEvaluate != nil {
+		m.onEvaluate()
+	}
 	out := m.outcomes[0]
 	m.outcomes = m.outcomes[1:]
 	m.untaken = m.untaken || out.Effects

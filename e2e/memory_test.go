@@ -207,6 +207,9 @@ func (row *memoryRow) run(t *testing.T, c *cluster.Cluster, metrics map[*cluster
 	}
 	eventually(t, "what clients hold", func(context.Context) error {
 		for _, n := range nodes {
+			if mistakes, err := scraped(metrics[n], "quorate_client_memory_mistakes_total"); err != nil || mistakes > 0 {
+				return fmt.Errorf("%s: %v mistakes in counting, %v", n.Name, mistakes, err)
+			}
 			if held, err := scraped(metrics[n], "quorate_client_memory_bytes"); err != nil || held > leftBytes {
 				return fmt.Errorf("%s: %d bytes, %v", n.Name, held, err)
 			}

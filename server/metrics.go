@@ -109,6 +109,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	memory := s.memory.Metrics()
 	gauge("client_memory_bytes", "What clients make the node hold.", float64(memory.UsedBytes))
 	gauge("client_memory_limit_bytes", "How much that may be.", float64(memory.LimitBytes))
+	counter("client_memory_mistakes_total", "Mistakes in counting client memory. Always 0, or there is a bug: please report it.", float64(memory.Mistakes))
 	counter("client_memory_refused_total", "Calls, or parts of them, for which there was no memory.", float64(memory.Refused))
 
 	peers := s.transport.Metrics()

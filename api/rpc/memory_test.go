@@ -97,3 +97,23 @@ func TestMemoryOfCalls(t *testing.T) {
 	held.Release(1)
 	f.returned("after a release too many")
 }
+
+// TestDoneAfterTheEnd: whoever still has a message of a call that is over may give it back.
+func TestDoneAfterTheEnd(t *testing.T) {
+	f := start(t, nil)
+	conn := f.dial()
+	s := f.stream(t.Context(), conn, "/t/Leave")
+	in, out := make([]byte, 1<<20), []byte(nil)
+	if err := s.SendMsg(&in); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RecvMsg(&out); status.Code(err) != codes.Aborted {
+		t.Fatal(err)
+	}
+	f.returned("after the call")
+	(<-f.left)()
+	if _, err := f.call(conn, "/t/Echo", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	f.returned("after what was left")
+}

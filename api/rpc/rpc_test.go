@@ -44,6 +44,7 @@ type fixture struct {
 	held    chan *Call    // of /t/Hold
 	began   chan struct{} // a call of /t/Wait has begun
 	gone    chan error    // causes of ends of /t/Wait
+	left    chan func()   // what is left to be done of /t/Leave
 }
 
 func start(t *testing.T, change func(*Options)) *fixture {
@@ -52,7 +53,7 @@ func start(t *testing.T, change func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, held: make(chan *Call, 100), began: make(chan struct{}, 100), gone: make(chan error, 100)}
+	f := &fixture{t: t, held: make(chan *Call, 100), began: make(chan struct{}, 100), gone: make(chan error, 100), left: make(chan func(), 100)}
 	o := Options{Budget: b, StatusOf: statusOf, Lookup: f.lookup, Wire: h2.Options{MaxMessageBytes: 4 << 20, Keep: []string{"greeting"}}}
 	if change != nil {
 		change(&o)
@@ -89,6 +90,9 @@ func (f *fixture) returned(when string) {
 			f.t.Fatalf("%s: %+v, %d connections", when, f.budget.Metrics(), f.Connections())
 		}
 		time.Sleep(time.Millisecond)
+	}
+	if m := f.budget.Metrics(); m.Mistakes > 0 {
+		f.t.Errorf("%s: more was given back than was reserved: %+v", when, m)
 	}
 }
 
@@ -147,6 +151,15 @@ func (f *fixture) lookup(path string) Method {
 				}
 				c.Done(message)
 			}
+		}}
+	case "/t/Leave": // what was received is given back when the call is over: somebody else still had it
+		return Method{Stream: func(c *Call) error {
+			message, err := c.Receive()
+			if err != nil {
+				return err
+			}
+			f.left <- func() { c.Done(message) }
+			return status.Error(codes.Aborted, "left")
 		}}
 	case "/t/Wait":
 		return Method{Stream: func(c *Call) error {

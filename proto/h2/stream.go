@@ -40,6 +40,7 @@ type Stream struct {
 	sending
 	canceled bool // the client does not wait, or nobody could tell it anything
 	over     bool // the call is
+	settled  bool // both are, and nothing is reserved
 }
 
 type field struct{ name, value string }
@@ -78,8 +79,11 @@ func (s *Stream) Reserve(n int64) bool {
 	return true
 }
 
-// Release gives back a part of what was reserved.
+// Release gives back a part of what was reserved. Of a stream that is over everything was: then it does nothing.
 func (s *Stream) Release(n int64) {
+	if s.settled {
+		return
+	}
 	s.memory.bytes -= n
 	s.memory.memory.Release(n)
 }
@@ -323,7 +327,7 @@ func (c *Conn) abandon(s *Stream) {
 // sent is reached once for every stream: its call is over, and so is what was to be sent.
 func (c *Conn) sent(s *Stream) {
 	s.memory.memory.Release(s.memory.bytes)
-	s.memory.bytes = 0
+	s.memory.bytes, s.settled = 0, true
 	c.active--
 	if s.OnSent != nil {
 		s.OnSent()

@@ -212,19 +212,11 @@ func TestForwardedRequestsArePaidFor(t *testing.T) {
 func TestAnswersOfTheLeaderArePaidFor(t *testing.T) {
 	c := newCluster(t, Options{})
 	c.elect(1)
-	settle := func() {
-		for range 3 {
-			for id := kv.NodeID(1); id <= 3; id++ {
-				c.nodes[id].apply()
-			}
-			c.deliver()
-		}
-	}
-	settle()
+	c.exchange()
 	do := func(req *kv.Request) (err error) {
 		c.nodes[2].gateway.Submit(&Call{Req: req, Done: func(_ *kv.Response, failed error) { err = failed }})
 		c.deliver()
-		settle()
+		c.exchange()
 		return err
 	}
 	memory := &purse{limit: 10_000}

@@ -13,19 +13,11 @@ func TestAnswerBeyondFrame(t *testing.T) {
 	c := newCluster(t, Options{})
 	c.limit = 1000
 	c.elect(1)
-	settle := func() {
-		for range 3 {
-			for id := kv.NodeID(1); id <= 3; id++ {
-				c.nodes[id].apply()
-			}
-			c.deliver()
-		}
-	}
-	settle()
+	c.exchange()
 	do := func(node kv.NodeID, req *kv.Request) (answered bool, err error) {
 		c.nodes[node].gateway.Submit(&Call{Req: req, Done: func(_ *kv.Response, failed error) { answered, err = true, failed }})
 		c.deliver()
-		settle()
+		c.exchange()
 		return answered, err
 	}
 	put := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: bytes.Repeat([]byte("v"), 2*c.limit)}}

@@ -2,38 +2,56 @@ package shard
 
 import "github.com/quoratedb/quorate/kv"
 
-// SizeBytes is about what a request takes on the wire and in memory.
-func SizeBytes(req *kv.Request) int {
-	const overhead = 64
-	switch req.Kind {
+// What a request counts for beside its keys and values.
+const (
+	requestOverheadBytes = 64
+	partOverheadBytes    = 32 // a compare or an operation of a transaction
+	// On the wire, at least:
+	compareWireBytes = 8
+	opWireBytes      = 4
+)
+
+// SizeBytes is about what a request takes in memory.
+func SizeBytes(r *kv.Request) int {
+	return requestOverheadBytes + requestBytes(r, partOverheadBytes, partOverheadBytes)
+}
+
+// wireBytes is about what a request takes on the wire.
+func wireBytes(r *kv.Request) int { return requestBytes(r, compareWireBytes, opWireBytes) }
+
+// requestBytes is the size of the keys and values of a request, and so much for each compare and operation.
+func requestBytes(r *kv.Request, compare, op int) int {
+	switch r.Kind {
+	case kv.KindRange:
+		return spanBytes(r.Range.Span)
 	case kv.KindPut:
-		return overhead + len(req.Put.Key) + len(req.Put.Value)
-	case kv.KindTxn:
-		return overhead + txnBytes(req.Txn)
+		return len(r.Put.Key) + len(r.Put.Value)
 	case kv.KindDeleteRange:
-		return overhead + spanBytes(req.DeleteRange.Span)
+		return spanBytes(r.DeleteRange.Span)
+	case kv.KindTxn:
+		return txnBytes(r.Txn, compare, op)
 	}
-	return overhead
+	return 0
 }
 
 func spanBytes(s kv.Span) int { return len(s.Start) + len(s.End) }
 
-func txnBytes(t *kv.TxnRequest) (n int) {
+func txnBytes(t *kv.TxnRequest, compare, op int) (n int) {
 	for i := range t.Compare {
-		n += 32 + spanBytes(t.Compare[i].Span) + len(t.Compare[i].Value)
+		n += compare + spanBytes(t.Compare[i].Span) + len(t.Compare[i].Value)
 	}
 	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
 		for i := range ops {
-			n += 32
-			switch op := &ops[i]; {
-			case op.Range != nil:
-				n += spanBytes(op.Range.Span)
-			case op.Put != nil:
-				n += len(op.Put.Key) + len(op.Put.Value)
-			case op.DeleteRange != nil:
-				n += spanBytes(op.DeleteRange.Span)
-			case op.Txn != nil:
-				n += txnBytes(op.Txn)
+			n += op
+			switch o := &ops[i]; {
+			case o.Range != nil:
+				n += spanBytes(o.Range.Span)
+			case o.Put != nil:
+				n += len(o.Put.Key) + len(o.Put.Value)
+			case o.DeleteRange != nil:
+				n += spanBytes(o.DeleteRange.Span)
+			case o.Txn != nil:
+				n += txnBytes(o.Txn, compare, op)
 			}
 		}
 	}

@@ -21,7 +21,7 @@ func Validate(r *kv.Request, limits Limits) error {
 	if !complete(r) {
 		return fmt.Errorf("the request has no body for its kind %d: %w", r.Kind, kv.ErrInvalidRequest)
 	}
-	if limits.MaxRequestBytes > 0 && sizeBytes(r) > limits.MaxRequestBytes {
+	if limits.MaxRequestBytes > 0 && wireBytes(r) > limits.MaxRequestBytes {
 		return kv.ErrRequestTooLarge
 	}
 	switch r.Kind {
@@ -351,47 +351,4 @@ func containsPut(t *kv.TxnRequest) bool {
 		}
 	}
 	return false
-}
-
-// sizeBytes is about what the request takes on the wire.
-func sizeBytes(r *kv.Request) int {
-	switch r.Kind {
-	case kv.KindRange:
-		return len(r.Range.Span.Start) + len(r.Range.Span.End)
-	case kv.KindPut:
-		return len(r.Put.Key) + len(r.Put.Value)
-	case kv.KindDeleteRange:
-		return len(r.DeleteRange.Span.Start) + len(r.DeleteRange.Span.End)
-	case kv.KindTxn:
-		return txnSizeBytes(r.Txn)
-	}
-	return 0
-}
-
-func txnSizeBytes(t *kv.TxnRequest) int {
-	size := 0
-	for i := range t.Compare {
-		c := &t.Compare[i]
-		size += len(c.Span.Start) + len(c.Span.End) + len(c.Value) + 8
-	}
-	for _, ops := range [][]kv.Op{t.Success, t.Failure} {
-		for i := range ops {
-			size += opSizeBytes(&ops[i]) + 4
-		}
-	}
-	return size
-}
-
-func opSizeBytes(op *kv.Op) int {
-	switch {
-	case op.Range != nil:
-		return len(op.Range.Span.Start) + len(op.Range.Span.End)
-	case op.Put != nil:
-		return len(op.Put.Key) + len(op.Put.Value)
-	case op.DeleteRange != nil:
-		return len(op.DeleteRange.Span.Start) + len(op.DeleteRange.Span.End)
-	case op.Txn != nil:
-		return txnSizeBytes(op.Txn)
-	}
-	return 0
 }

@@ -56,9 +56,6 @@ func (call *Call) ReserveAmply(n int64) bool {
 	return call.memory.take(n, call.memory.account.ReserveAmply(n))
 }
 
-// Tight tells whether so much is used that the call should hold less.
-func (call *Call) Tight() bool { return call.memory.account.Tight() }
-
 // ReservedBytes is what the call has reserved besides its request.
 func (call *Call) ReservedBytes() int64 {
 	call.memory.mu.Lock()

@@ -39,7 +39,7 @@ transport             : kv; golang.org/x/sys
 connlimit        core :
 connlimit/listener    : connlimit
 storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
-transport/tcpproxy    :
+transport/tcpproxy    : transport/freeport
 transport/freeport    :
 gateway               : kv shard storage/mvcc proto/etcdwire gateway/watch
 gateway/watch         : kv shard storage/mvcc

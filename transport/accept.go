@@ -98,7 +98,6 @@ func (t *Transport) receive(conn net.Conn) {
 	if !t.welcome(conn, h) {
 		return
 	}
-	t.greeted(conn)
 	if listener := t.options.Listener.Accepted; listener != nil {
 		listener(h.From, address, PeerInfo{Name: h.Name, Instance: h.Instance, FormatVersion: min(h.MaxVersion, t.options.MaxFormatVersion), Metadata: h.Metadata})
 	}
@@ -118,8 +117,9 @@ func readHello(r io.Reader) (*hello, error) {
 	return decodeHello(body)
 }
 
-// welcome completes the handshake.
+// welcome completes the handshake. The connection is no caller's any more before the other side hears of it: from then on no other caller ends it.
 func (t *Transport) welcome(conn net.Conn, h *hello) bool {
+	t.greeted(conn)
 	_, err := conn.Write(appendEnvelope(nil, t.options.reply(h, RefusalNone, "").encode()))
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})

@@ -26,11 +26,12 @@ func (t *Transport) called(conn net.Conn) {
 	if longest == nil {
 		return
 	}
-	_ = longest.Close() // its goroutine finds out
+	// It is counted before its end can be seen.
 	dropped := t.counters.callersDropped.Add(1)
 	if listener := t.options.Listener.CallerDropped; listener != nil {
 		listener(longest.RemoteAddr().String(), dropped)
 	}
+	_ = longest.Close() // its goroutine finds out
 }
 
 // greeted takes a connection from among the callers: it was admitted, or has ended.

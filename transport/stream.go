@@ -162,7 +162,6 @@ func (t *Transport) acceptStream(conn net.Conn, greeting *bufio.Reader, h *hello
 	if !t.welcome(conn, h) {
 		return
 	}
-	t.greeted(conn)
 	t.counters.streamsReceived.Add(1)
 	chunks := &chunkReader{source: admittedReader(greeting), patience: func() {
 		_ = conn.SetReadDeadline(time.Now().Add(t.options.StreamTimeout)) // fails only on a closed connection

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quoratedb/quorate/transport/freeport"
 	"github.com/quoratedb/quorate/transport/tcpproxy"
 )
 
@@ -58,7 +59,11 @@ func newNetwork(targets []string, number func(id uint64) int) (*network, error) 
 		}
 	}
 	for to := range targets {
-		f := &front{network: n, to: to, number: number, address: "127.0.0.1:0", open: map[net.Conn]struct{}{}}
+		address, err := freeport.Address()
+		if err != nil {
+			return nil, err
+		}
+		f := &front{network: n, to: to, number: number, address: address, open: map[net.Conn]struct{}{}}
 		if err := f.listen(); err != nil {
 			return nil, err
 		}
@@ -125,7 +130,7 @@ func (f *front) listen() error {
 		return fmt.Errorf("listen in front of node %d: %w", f.to, err)
 	}
 	f.mu.Lock()
-	f.listener, f.address = l, l.Addr().String()
+	f.listener = l
 	f.mu.Unlock()
 	f.done.Go(func() {
 		for {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/quoratedb/quorate/transport/freeport"
 )
 
 // Direction of bytes through the proxy.
@@ -41,16 +43,17 @@ type Proxy struct {
 // link is a connection and its counterpart at the target.
 type link struct{ client, target net.Conn }
 
-// New listens on a free port of the loopback interface.
+// New listens on a port of the loopback interface that nobody else gets while the proxy refuses.
 func New(target string) (*Proxy, error) {
-	p := &Proxy{target: target, links: map[*link]struct{}{}}
-	p.changed = sync.NewCond(&p.mu)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	p.address = listener.Addr().String()
-	p.listen(listener)
+	p := &Proxy{address: address, target: target, links: map[*link]struct{}{}}
+	p.changed = sync.NewCond(&p.mu)
+	if err := p.Resume(); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -54,7 +54,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
 		}
 		if result.Compacted != 0 {
-			r.hashes.compact(result.Compacted, r.store.opts.KeepHashes)
+			r.hashes.compact(interval{from: result.CompactedBefore, to: result.Compacted}, r.store.opts.KeepHashes)
 		}
 		results = append(results, result)
 	}

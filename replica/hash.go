@@ -26,26 +26,23 @@ type hashes struct {
 	taking map[kv.Revision]chan struct{} // closed when there is a hash of the revision, or will be none
 
 	// driver
-	compacted kv.Revision // by the last compaction that was applied
-	queued    []interval  // begun when the one under way is done; until then nothing that they need is deleted
-	running   bool
-	live      mvcc.LiveHash // what the next one can begin with
+	queued  []interval // begun when the one under way is done; until then nothing that they need is deleted
+	running bool
+	live    mvcc.LiveHash // what the next one can begin with
 }
 
 // opened forgets what was to be hashed: the machine was just opened, and has what it needs no longer, perhaps.
-func (h *hashes) opened(compacted kv.Revision) {
+func (h *hashes) opened() {
 	for _, i := range h.queued {
 		h.taken(i, nil, 0)
 	}
-	h.queued, h.compacted = nil, compacted
+	h.queued = nil
 }
 
 // compact queues the hash of a compaction that was just applied. The caller holds Replica.mu: whoever reads in a state that is
 // compacted finds the hash, or that it is being taken.
-func (h *hashes) compact(to kv.Revision, keep int) {
-	i := interval{from: h.compacted, to: to}
-	h.compacted = max(h.compacted, to)
-	if keep == 0 || i.to <= i.from { // replayed over a state that is further
+func (h *hashes) compact(i interval, keep int) {
+	if keep == 0 {
 		return
 	}
 	if len(h.queued) == keep {
@@ -58,7 +55,7 @@ func (h *hashes) compact(to kv.Revision, keep int) {
 	if h.taking == nil {
 		h.taking = make(map[kv.Revision]chan struct{})
 	}
-	h.taking[to] = make(chan struct{})
+	h.taking[i.to] = make(chan struct{})
 }
 
 // taken ends the wait for a hash. found is nil if there is none.

@@ -62,7 +62,7 @@ func (s *Store) needsMaintenance(r *Replica) {
 func (r *Replica) opened() {
 	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
-	r.hashes.opened(r.machine.Compacted())
+	r.hashes.opened()
 	r.publishState(true)
 	if r.compact.running {
 		r.store.needsMaintenance(r)

@@ -16,6 +16,8 @@ type Applied struct {
 	Effects  []mvcc.Effect // in revision order
 	// Compacted is the new compacted revision; 0 if the entry did not compact.
 	Compacted kv.Revision
+	// CompactedBefore is the compacted revision that the log had before such an entry. After a crash that of the store may be higher already.
+	CompactedBefore kv.Revision
 	// Void: the entry had no effect, because its predecessor was lost with an older leadership.
 	Void bool
 	// Jump: a snapshot replaced the state. There are no effects; what happened between the

@@ -182,6 +182,7 @@ func (m *Machine) applyCompaction(rev kv.Revision, b storage.Batch, done *Applie
 		return fmt.Errorf("compaction at revision %d; the state is compacted at %d and at revision %d: %w",
 			rev, m.applied.Compacted, m.applied.Revision, ErrInconsistent)
 	}
+	done.CompactedBefore = m.applied.Compacted
 	m.store.SetCompacted(b, rev)
 	m.applied.Compacted, done.Compacted = rev, rev
 	return nil

@@ -27,9 +27,8 @@ func NewGate[T comparable](limit int, patience time.Duration) *Gate[T] {
 	return &Gate[T]{limit: limit, patience: patience, held: make(map[T]*list.Element)}
 }
 
-// Held is the number of connections; Silent, of those among them that are silent.
-func (g *Gate[T]) Held() int   { return len(g.held) }
-func (g *Gate[T]) Silent() int { return g.silent.Len() }
+// Held is the number of connections.
+func (g *Gate[T]) Held() int { return len(g.held) }
 
 // Enter asks for a place. It tells whether the connection has one, and, if another one had to make room, which.
 func (g *Gate[T]) Enter(conn T, now time.Duration) (entered bool, out T, dropped bool) {

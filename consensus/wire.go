@@ -130,16 +130,6 @@ func AppendEntry(b []byte, e *Entry) []byte {
 	return append(b, e.Data...)
 }
 
-// DecodeEntry reads what AppendEntry wrote and returns what follows it. The data of the entry aliases b.
-func DecodeEntry(b []byte) (Entry, []byte, error) {
-	d := decoder{rest: b}
-	e := d.entry()
-	if d.err != nil {
-		return Entry{}, nil, d.err
-	}
-	return e, d.rest, nil
-}
-
 // AppendConfig appends the encoding of the config to b.
 func AppendConfig(b []byte, c Config) []byte {
 	b = append(b, configVersion)
@@ -172,16 +162,6 @@ func AppendSnapshotMeta(b []byte, s *SnapshotMeta) []byte {
 	config := AppendConfig(nil, s.Config)
 	b = binary.AppendUvarint(b, uint64(len(config)))
 	return append(b, config...)
-}
-
-// DecodeSnapshotMeta reads what AppendSnapshotMeta wrote.
-func DecodeSnapshotMeta(b []byte) (SnapshotMeta, error) {
-	d := decoder{rest: b}
-	s := d.snapshotMeta()
-	if err := d.end("snapshot metadata"); err != nil {
-		return SnapshotMeta{}, err
-	}
-	return *s, nil
 }
 
 // decoder takes values off the front of rest. After the first failure it yields zeros, so that

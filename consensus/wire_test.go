@@ -69,13 +69,14 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("config: got %v, %v, want %v", got, err, c)
 		}
 		s := SnapshotMeta{Index: 7, Term: 3, Config: c}
-		if got, err := DecodeSnapshotMeta(AppendSnapshotMeta(nil, &s)); err != nil || !reflect.DeepEqual(got, s) {
-			t.Fatalf("snapshot: got %v, %v, want %v", got, err, s)
+		d := decoder{rest: AppendSnapshotMeta(nil, &s)}
+		if got := d.snapshotMeta(); d.end("snapshot metadata") != nil || !reflect.DeepEqual(*got, s) {
+			t.Fatalf("snapshot: got %v, %v, want %v", got, d.err, s)
 		}
 		e := randomEntry(rng)
-		got, rest, err := DecodeEntry(append(AppendEntry(nil, &e), "rest"...))
-		if err != nil || !reflect.DeepEqual(got, e) || string(rest) != "rest" {
-			t.Fatalf("entry: got %v, %q, %v, want %v", got, rest, err, e)
+		d = decoder{rest: append(AppendEntry(nil, &e), "rest"...)}
+		if got := d.entry(); d.err != nil || !reflect.DeepEqual(got, e) || string(d.rest) != "rest" {
+			t.Fatalf("entry: got %v, %q, %v, want %v", got, d.rest, d.err, e)
 		}
 	}
 }
@@ -161,12 +162,13 @@ func FuzzDecodeConfig(f *testing.F) {
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add([]byte("\xac\x02\x05\x00\x01x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, rest, err := DecodeEntry(b)
-		if err != nil {
+		d := decoder{rest: b}
+		e := d.entry()
+		if d.err != nil {
 			return
 		}
-		if len(e.Data)+len(rest) > len(b) {
-			t.Fatalf("%d bytes became %d and %d", len(b), len(e.Data), len(rest))
+		if len(e.Data)+len(d.rest) > len(b) {
+			t.Fatalf("%d bytes became %d and %d", len(b), len(e.Data), len(d.rest))
 		}
 	})
 }

@@ -249,9 +249,6 @@ func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.
 // who set Options.Watch.Wake.
 func (g *Gateway) DispatchWatches() (more bool) { return g.hub.Dispatch() }
 
-// Restored tells that the replica's state was replaced by a snapshot.
-func (g *Gateway) Restored() { g.hub.Restored(g.shard.Revision()) }
-
 // Close ends all calls with kv.ErrStopped, and all watch streams, and waits for what runs.
 func (g *Gateway) Close() {
 	g.mu.Lock() // whoever starts a reader from now on sees that it is too late

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -39,7 +40,6 @@ type Shard interface {
 	// the applied state is linearizable if the answer was yes before it and is yes after it.
 	LeaseValid() bool
 	WaitApplied(index uint64, done func(error))
-	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
@@ -163,14 +163,14 @@ func (o Options) WithDefaults() Options {
 	if o.Space == nil {
 		o.Space = endlessSpace{}
 	}
-	setDefault(&o.Limits.MaxCalls, 16384)
-	setDefault(&o.Limits.MaxForwardedBytes, 64<<20)
-	setDefault(&o.Limits.MaxReaders, 2*runtime.GOMAXPROCS(0))
-	setDefault(&o.Limits.MaxFrameBytes, 256<<10)
-	setDefault(&o.Limits.MaxAnswerBytes, 40<<20)
-	setDefault(&o.RequestTimeout, 7*time.Second)
-	setDefault(&o.LeaderGrace, 250*time.Millisecond)
-	setDefault(&o.BarrierTimeout, time.Second)
+	o.Limits.MaxCalls = cmp.Or(o.Limits.MaxCalls, 16384)
+	o.Limits.MaxForwardedBytes = cmp.Or(o.Limits.MaxForwardedBytes, 64<<20)
+	o.Limits.MaxReaders = cmp.Or(o.Limits.MaxReaders, 2*runtime.GOMAXPROCS(0))
+	o.Limits.MaxFrameBytes = cmp.Or(o.Limits.MaxFrameBytes, 256<<10)
+	o.Limits.MaxAnswerBytes = cmp.Or(o.Limits.MaxAnswerBytes, 40<<20)
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 7*time.Second)
+	o.LeaderGrace = cmp.Or(o.LeaderGrace, 250*time.Millisecond)
+	o.BarrierTimeout = cmp.Or(o.BarrierTimeout, time.Second)
 	if o.Spawn == nil {
 		o.Spawn = func(work func()) { go work() }
 	}
@@ -196,13 +196,6 @@ func (o Options) WithDefaults() Options {
 		o.Watch.Encode = etcdwire.AppendEvent
 	}
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options.

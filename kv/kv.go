@@ -84,16 +84,6 @@ func (s Span) Empty() bool {
 	return !s.Single() && !s.unbounded() && bytes.Compare(s.Start, s.End) >= 0
 }
 
-// Overlaps tells whether some key could lie in both spans.
-func (s Span) Overlaps(o Span) bool {
-	if s.Empty() || o.Empty() {
-		return false
-	}
-	sl, su := s.Bounds()
-	ol, ou := o.Bounds()
-	return (ou == nil || bytes.Compare(sl, ou) < 0) && (su == nil || bytes.Compare(ol, su) < 0)
-}
-
 // KeyValue is one version of one key.
 type KeyValue struct {
 	Key            []byte

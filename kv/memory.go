@@ -89,14 +89,6 @@ func (t *Tally) Rewind(heldBytes int64) { t.Forget(t.HeldBytes() - heldBytes) }
 // Counts tells whether there is a memory that could refuse anything.
 func (t *Tally) Counts() bool { return t != nil && t.memory != nil }
 
-// ReservedBytes is what the tally has reserved. Whoever gave the memory gives it back.
-func (t *Tally) ReservedBytes() int64 {
-	if t == nil {
-		return 0
-	}
-	return t.reserved
-}
-
 // Release gives everything back: nothing of what was added is held any more.
 func (t *Tally) Release() {
 	if t == nil {

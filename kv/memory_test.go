@@ -33,8 +33,8 @@ func TestTally(t *testing.T) {
 				break
 			}
 			added += portion
-			if reserved := total - memory.left; added > reserved+tallyFreeBytes || reserved != tally.ReservedBytes() {
-				t.Fatalf("portions of %d: %d bytes are held, %d are reserved, the tally says %d", portion, added, reserved, tally.ReservedBytes())
+			if reserved := total - memory.left; added > reserved+tallyFreeBytes || reserved != tally.reserved {
+				t.Fatalf("portions of %d: %d bytes are held, %d are reserved, the tally says %d", portion, added, reserved, tally.reserved)
 			}
 			if ahead := total - memory.left - added; ahead > tallyStepBytes {
 				t.Fatalf("portions of %d: %d bytes are reserved ahead", portion, ahead)
@@ -43,8 +43,8 @@ func TestTally(t *testing.T) {
 		if added < total-max(portion, tallyStepBytes) {
 			t.Errorf("portions of %d: refused after %d of %d bytes", portion, added, total)
 		}
-		before := tally.ReservedBytes()
-		if err := tally.Add(total); err == nil || tally.ReservedBytes() != before {
+		before := tally.reserved
+		if err := tally.Add(total); err == nil || tally.reserved != before {
 			t.Errorf("portions of %d: what was refused counts", portion)
 		}
 		if tally.Release(); memory.left != total {
@@ -93,8 +93,8 @@ func TestTallyForgets(t *testing.T) {
 			refused++
 		}
 		reserved := total - memory.left
-		if tally.HeldBytes() != held || reserved != tally.ReservedBytes() {
-			t.Fatalf("the tally holds %d of %d, and has %d of %d reserved", tally.HeldBytes(), held, tally.ReservedBytes(), reserved)
+		if tally.HeldBytes() != held || reserved != tally.reserved {
+			t.Fatalf("the tally holds %d of %d, and has %d of %d reserved", tally.HeldBytes(), held, tally.reserved, reserved)
 		}
 		if over := reserved - held; over < -tallyFreeBytes || over > 3*tallyStepBytes {
 			t.Fatalf("%d bytes are reserved for %d", reserved, held)
@@ -110,8 +110,8 @@ func TestNoTally(t *testing.T) {
 	var none *Tally
 	unpaid := NewTally(nil)
 	for _, tally := range []*Tally{none, &unpaid, {}} {
-		if err := tally.Add(1 << 40); err != nil || tally.Counts() || tally.ReservedBytes() != 0 {
-			t.Fatal(err, tally.Counts(), tally.ReservedBytes())
+		if err := tally.Add(1 << 40); err != nil || tally.Counts() {
+			t.Fatal(err, tally.Counts())
 		}
 		tally.Forget(1 << 39)
 		tally.Rewind(0)

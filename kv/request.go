@@ -6,7 +6,7 @@ type Kind uint8
 // The kinds of requests. The numbers are part of the protocol between nodes:
 // add at the end, never renumber.
 const (
-	KindInvalid Kind = iota
+	_ Kind = iota // no request is of the zero kind
 	KindRange
 	KindPut
 	KindDeleteRange

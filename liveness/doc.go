@@ -35,7 +35,7 @@
 //     Advance was read BEFORE the messages it makes leave. Both are what a
 //     driver does that reads its clock, and then calls.
 //   - A holder reads its clock after it has read the value it wants to serve, and then
-//     compares with SupportedUntil. A pause between the two is then harmless.
+//     compares with what Support says. A pause between the two is then harmless.
 //   - Acknowledgements are matched by sequence number to the recorded time of sending. A
 //     late, duplicated or reordered one cannot extend anything beyond what that
 //     time justifies; one for an earlier process of this node is ignored.

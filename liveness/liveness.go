@@ -324,16 +324,9 @@ func (c *Core) Withdraw(now time.Duration, node kv.NodeID) (freeAt time.Duration
 	return max(p.promised, p.former, c.now)
 }
 
-// SupportedUntil is the time of our clock before which the node's promise to us
-// holds; 0 if there is none. Compare it with a reading of the clock that was made
-// after the value to be served was read.
-func (c *Core) SupportedUntil(node kv.NodeID) time.Duration {
-	_, until := c.Support(node)
-	return until
-}
-
-// Support is SupportedUntil with the epoch of the promise. What a changed epoch means
-// is in the package comment.
+// Support is the epoch of the node's promise to us, and the time of our clock before which it holds; 0 if there is
+// none. Compare it with a reading of the clock that was made after the value to be served was read. What a changed
+// epoch means is in the package comment.
 func (c *Core) Support(node kv.NodeID) (Epoch, time.Duration) {
 	p := c.peer(node)
 	if p == nil {
@@ -361,14 +354,6 @@ func (c *Core) Instance(node kv.NodeID) uint64 {
 func (c *Core) Alive(node kv.NodeID) bool {
 	p := c.peer(node)
 	return p != nil && !p.lapsed
-}
-
-// LastHeard is when the node's last heartbeat came; the start if none came yet.
-func (c *Core) LastHeard(node kv.NodeID) time.Duration {
-	if p := c.peer(node); p != nil {
-		return p.lastHeard
-	}
-	return 0
 }
 
 // Metrics returns the counters.

@@ -77,7 +77,7 @@ func TestReceiveFromStrangers(t *testing.T) {
 	if err := c.Receive(0, 2, Message{Kind: KindPromise, Instance: 7, Seq: 1, Epoch: Epoch{1, 1}, Duration: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	if until := c.SupportedUntil(2); until != 0 {
+	if _, until := c.Support(2); until != 0 {
 		t.Fatalf("counted on until %v", until)
 	}
 }
@@ -99,7 +99,7 @@ func TestDurationsDiffer(t *testing.T) {
 		if err := c.Receive(now, 2, promise); err != nil {
 			t.Fatal(err)
 		}
-		if until := c.SupportedUntil(2); until != step.until {
+		if _, until := c.Support(2); until != step.until {
 			t.Fatalf("promise %d counts until %v", i, until)
 		}
 	}

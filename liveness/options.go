@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -37,19 +38,13 @@ type Options struct {
 
 // WithDefaults returns a copy with every zero field set.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.HeartbeatInterval, 100*time.Millisecond)
-	setDefault(&o.PromiseDuration, 4*o.HeartbeatInterval)
-	setDefault(&o.DriftMargin, o.PromiseDuration/20)
-	setDefault(&o.SuspectAfter, max(10*o.HeartbeatInterval, o.PromiseDuration))
-	setDefault(&o.StartupWait, o.PromiseDuration)
-	setDefault(&o.PauseThreshold, 2*o.HeartbeatInterval)
+	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, 100*time.Millisecond)
+	o.PromiseDuration = cmp.Or(o.PromiseDuration, 4*o.HeartbeatInterval)
+	o.DriftMargin = cmp.Or(o.DriftMargin, o.PromiseDuration/20)
+	o.SuspectAfter = cmp.Or(o.SuspectAfter, max(10*o.HeartbeatInterval, o.PromiseDuration))
+	o.StartupWait = cmp.Or(o.StartupWait, o.PromiseDuration)
+	o.PauseThreshold = cmp.Or(o.PauseThreshold, 2*o.HeartbeatInterval)
 	return o
-}
-
-func setDefault(field *time.Duration, value time.Duration) {
-	if *field == 0 {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options, after WithDefaults.

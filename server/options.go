@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -190,24 +191,24 @@ func (o Options) WithDefaults() Options {
 }
 
 func (n NodeOptions) withDefaults() NodeOptions {
-	fill(&n.Name, DefaultName)
-	fill(&n.DataDir, n.Name+".quorate")
+	n.Name = cmp.Or(n.Name, DefaultName)
+	n.DataDir = cmp.Or(n.DataDir, n.Name+".quorate")
 	fillURLs(&n.ListenClientURLs, DefaultClientPort)
 	fillURLs(&n.AdvertiseClientURLs, DefaultClientPort)
 	fillURLs(&n.ListenPeerURLs, DefaultPeerPort)
 	fillURLs(&n.AdvertisePeerURLs, DefaultPeerPort)
 	n.ListenMetricsURLs = slices.Clone(n.ListenMetricsURLs)
-	fill(&n.InitialClusterState, ClusterNew)
-	fill(&n.SnapshotCount, DefaultSnapshotCount)
-	fill(&n.ScrubInterval, DefaultScrubInterval)
-	fill(&n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
-	fill(&n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
-	fill(&n.MaxClientConnections, DefaultMaxClientConnections)
-	fill(&n.MaxClientMemoryBytes, DefaultMaxClientMemoryBytes)
-	fill(&n.MaxConnectionMemoryBytes, DefaultMaxConnectionMemoryBytes)
-	fill(&n.KeepAlive.MinTime, DefaultKeepAliveMinTime)
-	fill(&n.KeepAlive.Interval, DefaultKeepAliveInterval)
-	fill(&n.KeepAlive.Timeout, DefaultKeepAliveTimeout)
+	n.InitialClusterState = cmp.Or(n.InitialClusterState, ClusterNew)
+	n.SnapshotCount = cmp.Or(n.SnapshotCount, DefaultSnapshotCount)
+	n.ScrubInterval = cmp.Or(n.ScrubInterval, DefaultScrubInterval)
+	n.WatchProgressNotifyInterval = cmp.Or(n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
+	n.MaxConcurrentStreams = cmp.Or(n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
+	n.MaxClientConnections = cmp.Or(n.MaxClientConnections, DefaultMaxClientConnections)
+	n.MaxClientMemoryBytes = cmp.Or(n.MaxClientMemoryBytes, DefaultMaxClientMemoryBytes)
+	n.MaxConnectionMemoryBytes = cmp.Or(n.MaxConnectionMemoryBytes, DefaultMaxConnectionMemoryBytes)
+	n.KeepAlive.MinTime = cmp.Or(n.KeepAlive.MinTime, DefaultKeepAliveMinTime)
+	n.KeepAlive.Interval = cmp.Or(n.KeepAlive.Interval, DefaultKeepAliveInterval)
+	n.KeepAlive.Timeout = cmp.Or(n.KeepAlive.Timeout, DefaultKeepAliveTimeout)
 	return n
 }
 
@@ -216,22 +217,15 @@ func (c ClusterOptions) withDefaults(node NodeOptions) ClusterOptions {
 	if len(c.Members) == 0 {
 		c.Members = []Member{{Name: node.Name, PeerURLs: slices.Clone(node.AdvertisePeerURLs)}}
 	}
-	fill(&c.Token, DefaultToken)
-	fill(&c.Consensus, ConsensusRaft)
-	fill(&c.ReadSafety, ReadLease)
-	fill(&c.HeartbeatInterval, DefaultHeartbeatInterval)
-	fill(&c.ElectionTimeout, DefaultElectionTimeout)
-	fill(&c.QuotaBytes, DefaultQuotaBytes)
-	fill(&c.MaxTxnOps, DefaultMaxTxnOps)
-	fill(&c.MaxRequestBytes, DefaultMaxRequestBytes)
+	c.Token = cmp.Or(c.Token, DefaultToken)
+	c.Consensus = cmp.Or(c.Consensus, ConsensusRaft)
+	c.ReadSafety = cmp.Or(c.ReadSafety, ReadLease)
+	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, DefaultHeartbeatInterval)
+	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, DefaultElectionTimeout)
+	c.QuotaBytes = cmp.Or(c.QuotaBytes, DefaultQuotaBytes)
+	c.MaxTxnOps = cmp.Or(c.MaxTxnOps, DefaultMaxTxnOps)
+	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, DefaultMaxRequestBytes)
 	return c
-}
-
-func fill[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func fillURLs(field *[]URL, port uint16) {

@@ -131,14 +131,6 @@ func (m *Machine) Follow() {
 	m.lead = nil
 }
 
-// Evaluated returns the revision of the applied state overlaid with everything in flight. Driver.
-func (m *Machine) Evaluated() kv.Revision {
-	if m.lead != nil {
-		return m.lead.revision
-	}
-	return m.applied.Revision
-}
-
 // PendingBytes is about how large the next proposal will be. A driver takes the proposal when it is enough. Driver.
 func (m *Machine) PendingBytes() int {
 	if m.lead == nil {
@@ -187,10 +179,6 @@ func (m *Machine) AppliedIndex() consensus.Index { return m.applied.Index }
 
 // AppliedTerm is the term of the last entry applied.
 func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
-
-// DurableIndex is the index from which the log is replayed after a crash: everything up to it
-// may be removed from the log.
-func (m *Machine) DurableIndex() consensus.Index { return m.durable.Index }
 
 // Revision is the revision of the applied state.
 func (m *Machine) Revision() kv.Revision { return m.applied.Revision }

@@ -95,8 +95,6 @@ func newOverlay() *overlay {
 	}
 }
 
-func (o *overlay) empty() bool { return o.changes.size() == 0 && o.ops.size() == 0 }
-
 // untaken tells whether something waits to be proposed.
 func (o *overlay) untaken() bool {
 	return o.takenChanges < o.changes.end() || o.takenOps < o.ops.end()

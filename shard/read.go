@@ -88,7 +88,3 @@ func (m *Machine) Nodes() []kv.NodeRecord {
 	sortNodes(list)
 	return list
 }
-
-// HashKV hashes the versions up to a revision (0: the newest): equal on all replicas that can read
-// the revision. Shared; for a long-running call use View().Hash instead.
-func (m *Machine) HashKV(at kv.Revision) (uint32, error) { return m.store.Hash(at) }

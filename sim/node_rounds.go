@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // resume lets a coroutine of the process go on, within enter. done: its code has returned.
 func (n *node) resume(c *coroutine) (value time.Duration, done bool) {
@@ -40,12 +43,7 @@ func (n *node) work(c *coroutine) {
 		n.push(n.w.now+d, func() { n.work(c) })
 		return
 	}
-	for i, other := range n.jobs {
-		if other == c {
-			n.jobs = append(n.jobs[:i], n.jobs[i+1:]...)
-			break
-		}
-	}
+	n.jobs = slices.DeleteFunc(n.jobs, func(other *coroutine) bool { return other == c })
 }
 
 // push plans an event of the process.

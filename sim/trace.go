@@ -22,7 +22,6 @@ const (
 	traceRound what = iota + 1
 	traceFrame
 	traceDeliver
-	traceTick
 	traceApplied
 	traceRole
 	traceRequest

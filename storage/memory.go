@@ -13,7 +13,7 @@ import (
 
 // MemoryOptions configure a Memory engine.
 type MemoryOptions struct {
-	// ManualFlush leaves flushes pending until CompleteFlush or FailFlush; otherwise
+	// ManualFlush leaves flushes pending until CompleteFlush; otherwise
 	// Flush is durable at once and calls done before it returns.
 	ManualFlush bool
 	// Files is where Export writes and Ingest reads. Engines that exchange files share
@@ -40,14 +40,6 @@ func (o MemoryOptions) WithDefaults() MemoryOptions {
 	return o
 }
 
-// Validate tells what is wrong with the options.
-func (o MemoryOptions) Validate() error {
-	if o.ExportFileBytes < 0 || o.CrashStates < 0 {
-		return fmt.Errorf("storage: memory engine: sizes must not be negative: %+v", o)
-	}
-	return nil
-}
-
 // Memory is the deterministic in-memory Engine. It loses at a Crash what a disk would lose.
 //
 // Iterators and snapshots keep the state that they began with, so readers in other goroutines see whole batches, as the
@@ -55,7 +47,7 @@ func (o MemoryOptions) Validate() error {
 // Everything that changes the engine is for one goroutine.
 type Memory struct {
 	options MemoryOptions
-	stopped atomic.Pointer[error] // set once, by Close or FailFlush
+	stopped atomic.Pointer[error] // set once, by Close
 
 	mu      sync.Mutex   // guards current and the readers of all states
 	current *memoryState // shares its tree with no other state
@@ -294,16 +286,6 @@ func (m *Memory) makeDurable(s *memoryState) {
 		m.recent[0] = memoryChanges{}
 		m.recent = m.recent[1:]
 	}
-}
-
-// FailFlush behaves as a disk whose sync failed: all pending flushes and every later call
-// get an error. It returns false, and does nothing, if no flush is pending.
-func (m *Memory) FailFlush(cause error) bool {
-	if len(m.pending) == 0 {
-		return false
-	}
-	m.stop(fmt.Errorf("%w: flushing the state failed: %w", ErrUnusable, cause))
-	return true
 }
 
 func (m *Memory) stop(err error) {

@@ -48,9 +48,6 @@ func (f *MemoryFiles) Remove(name string) error {
 	return nil
 }
 
-// Count is the number of files.
-func (f *MemoryFiles) Count() int { return len(f.content) }
-
 // An exported file is: magic, then per item uvarint key length, uvarint value
 // length, key, value; at the end CRC-32C of everything before, big endian.
 const memoryFileMagic = "QUOMEM1\n"

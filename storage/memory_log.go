@@ -293,11 +293,6 @@ func cloneGroups(groups map[consensus.GroupID]*memoryGroup) map[consensus.GroupI
 	return cloned
 }
 
-// Fail behaves as a disk whose sync failed: every later call gets an error.
-func (l *MemoryLog) Fail(cause error) {
-	_ = l.stop(fmt.Errorf("%w: %w", ErrUnusable, cause))
-}
-
 func (l *MemoryLog) stop(err error) error {
 	l.stopped.CompareAndSwap(nil, &err)
 	return l.Err()

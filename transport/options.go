@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,20 +11,12 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// Channel says who a frame is for. The numbers are on the wire: add, never renumber.
+// Channel says who a frame is for. The numbers are on the wire, and belong to the packages whose frames they are: replica and
+// gateway.
 type Channel uint8
 
-// The channels. Channel 0 is the transport's own.
-const (
-	channelControl   Channel = 0
-	ChannelConsensus Channel = 1
-	ChannelLiveness  Channel = 2
-	ChannelRequest   Channel = 3
-	ChannelResponse  Channel = 4
-	ChannelIdentity  Channel = 5
-	ChannelMarks     Channel = 6
-	ChannelMarked    Channel = 7
-)
+// channelControl is the transport's own channel.
+const channelControl Channel = 0
 
 // PeerInfo is what a peer said about itself when it was connected to.
 type PeerInfo struct {
@@ -139,27 +132,20 @@ const (
 
 // WithDefaults returns a copy with every zero field set.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.MinFormatVersion, 1)
-	setDefault(&o.MaxFormatVersion, max(1, o.MinFormatVersion))
-	setDefault(&o.MaxFrameBytes, 32<<20)
-	setDefault(&o.MaxBufferBytes, 64<<20)
-	setDefault(&o.MaxStreams, 8)
-	setDefault(&o.MaxCallers, 128)
-	setDefault(&o.StreamTimeout, 5*time.Second)
-	setDefault(&o.DialTimeout, time.Second)
-	setDefault(&o.HandshakeTimeout, 5*time.Second)
-	setDefault(&o.BackoffMin, 50*time.Millisecond)
-	setDefault(&o.BackoffMax, time.Second)
-	setDefault(&o.DeadAfter, 4*time.Second)
-	setDefault(&o.IdentityProbe, time.Second)
+	o.MinFormatVersion = cmp.Or(o.MinFormatVersion, 1)
+	o.MaxFormatVersion = cmp.Or(o.MaxFormatVersion, max(1, o.MinFormatVersion))
+	o.MaxFrameBytes = cmp.Or(o.MaxFrameBytes, 32<<20)
+	o.MaxBufferBytes = cmp.Or(o.MaxBufferBytes, 64<<20)
+	o.MaxStreams = cmp.Or(o.MaxStreams, 8)
+	o.MaxCallers = cmp.Or(o.MaxCallers, 128)
+	o.StreamTimeout = cmp.Or(o.StreamTimeout, 5*time.Second)
+	o.DialTimeout = cmp.Or(o.DialTimeout, time.Second)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 5*time.Second)
+	o.BackoffMin = cmp.Or(o.BackoffMin, 50*time.Millisecond)
+	o.BackoffMax = cmp.Or(o.BackoffMax, time.Second)
+	o.DeadAfter = cmp.Or(o.DeadAfter, 4*time.Second)
+	o.IdentityProbe = cmp.Or(o.IdentityProbe, time.Second)
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options, after WithDefaults.

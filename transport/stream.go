@@ -138,10 +138,6 @@ func (s *Stream) Close() error {
 	return s.err
 }
 
-// Abort breaks the stream off: the receiver's reader fails with io.ErrUnexpectedEOF. After Close it
-// does nothing, so that it may be deferred.
-func (s *Stream) Abort() { s.end() }
-
 func (s *Stream) end() {
 	s.stop()
 	s.t.release(s.d.conn)

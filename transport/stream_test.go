@@ -74,7 +74,7 @@ func TestStreamRejected(t *testing.T) {
 		if err == nil {
 			err = s.Close()
 		} else {
-			s.Abort()
+			s.end()
 		}
 		if !errors.Is(err, ErrStreamRejected) || !strings.Contains(err.Error(), "no space left on the device") {
 			t.Fatalf("%s: got %v", name, err)
@@ -93,7 +93,7 @@ func TestStreamLeftover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Abort()
+	defer s.end()
 	if _, err := s.Write([]byte("four")); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestStreamBrokenOff(t *testing.T) {
 	if _, err := s.Write(make([]byte, 2*maxChunkBytes)); err != nil {
 		t.Fatal(err)
 	}
-	s.Abort()
+	s.end()
 	if err := <-result; err == nil {
 		t.Fatal("the receiver saw an end")
 	}
@@ -131,7 +131,7 @@ func TestStreamBrokenOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Abort()
+	defer s.end()
 	b.proxy.Cut()
 	if err := <-result; !errors.Is(err, io.ErrUnexpectedEOF) && !strings.Contains(err.Error(), "reset") {
 		t.Fatalf("the receiver saw %v", err)
@@ -169,7 +169,7 @@ func TestStreamCanceled(t *testing.T) {
 	if err := <-blocked; !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	s.Abort()
+	s.end()
 	close(release)
 	if _, err := a.OpenStream(ctx, 2, "s"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
@@ -230,6 +230,6 @@ func TestStreamDoesNotDelayFrames(t *testing.T) {
 	b.await(t, "the frame", func() bool { return len(b.payloads(1)) == 1 })
 	cancel()
 	<-stopped
-	s.Abort()
+	s.end()
 	close(release)
 }

@@ -131,15 +131,6 @@ func (t *Transport) keepAlive() net.KeepAliveConfig {
 	}
 }
 
-// Addrs are the addresses listened on, in the order of Options.ListenAddrs.
-func (t *Transport) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, l := range t.listeners {
-		addrs = append(addrs, l.Addr())
-	}
-	return addrs
-}
-
 // Append puts a frame into the buffer of a peer; Flush or Kick send it. encode appends the payload
 // to what it gets; it must be quick and not call the transport. False means that the frame will
 // certainly not be sent: the peer is unknown or not connected, its buffer is full, or the frame
@@ -166,12 +157,6 @@ func (t *Transport) Kick(to kv.NodeID) {
 	if p := t.peers[to]; p != nil {
 		p.kickWriter()
 	}
-}
-
-// Connected tells whether there is a connection for frames to the node.
-func (t *Transport) Connected(node kv.NodeID) bool {
-	p := t.peers[node]
-	return p != nil && p.status().Connected
 }
 
 // Metrics returns the counters and a picture of each peer.

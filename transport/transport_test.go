@@ -20,6 +20,14 @@ import (
 	"github.com/quoratedb/quorate/transport/tcpproxy"
 )
 
+// Channels as they are used between nodes.
+const (
+	ChannelConsensus Channel = 1
+	ChannelLiveness  Channel = 2
+	ChannelRequest   Channel = 3
+	ChannelResponse  Channel = 4
+)
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testCluster = kv.ClusterID(0xc1)
@@ -620,7 +628,7 @@ func TestCloseWhileBusy(t *testing.T) {
 				break
 			}
 		}
-		s.Abort()
+		s.end()
 	})
 	for range 1000 {
 		a.Append(2, ChannelRequest, text("x"))
@@ -632,4 +640,13 @@ func TestCloseWhileBusy(t *testing.T) {
 	if a.Append(2, ChannelRequest, text("x")) {
 		t.Fatal("a closed transport took a frame")
 	}
+}
+
+// Addrs are the addresses listened on, in the order of Options.ListenAddrs.
+func (t *Transport) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, l := range t.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
 }

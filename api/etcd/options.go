@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -66,27 +67,20 @@ type Listener struct {
 
 // WithDefaults returns a copy with defaults for what is not set.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.Protocol, "unknown")
-	setDefault(&o.Version, "unknown")
-	setDefault(&o.MaxRequestBytes, 3<<19) // 1.5 MiB
-	setDefault(&o.MaxTxnOps, 128)
-	setDefault(&o.MaxConcurrentStreams, 1<<16)
-	setDefault(&o.KeepAlivesInFlight, 128)
-	setDefault(&o.LeaderCheckInterval, time.Second)
-	setDefault(&o.PingMinInterval, 5*time.Second)
-	setDefault(&o.PingInterval, 2*time.Hour)
-	setDefault(&o.PingTimeout, 20*time.Second)
+	o.Protocol = cmp.Or(o.Protocol, "unknown")
+	o.Version = cmp.Or(o.Version, "unknown")
+	o.MaxRequestBytes = cmp.Or(o.MaxRequestBytes, 3<<19) // 1.5 MiB
+	o.MaxTxnOps = cmp.Or(o.MaxTxnOps, 128)
+	o.MaxConcurrentStreams = cmp.Or(o.MaxConcurrentStreams, 1<<16)
+	o.KeepAlivesInFlight = cmp.Or(o.KeepAlivesInFlight, 128)
+	o.LeaderCheckInterval = cmp.Or(o.LeaderCheckInterval, time.Second)
+	o.PingMinInterval = cmp.Or(o.PingMinInterval, 5*time.Second)
+	o.PingInterval = cmp.Or(o.PingInterval, 2*time.Hour)
+	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
 	if o.Listener.StreamFailed == nil {
 		o.Listener.StreamFailed = func(string, error) {}
 	}
 	return o
-}
-
-func setDefault[T comparable](value *T, standard T) {
-	var zero T
-	if *value == zero {
-		*value = standard
-	}
 }
 
 // Validate tells what is wrong with the options, defaults filled in.

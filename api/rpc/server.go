@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,20 +49,13 @@ type Options struct {
 // WithDefaults returns a copy with defaults for what is not set.
 func (o Options) WithDefaults() Options {
 	o.Wire = o.Wire.WithDefaults()
-	setDefault(&o.PrefaceTimeout, 10*time.Second)
-	setDefault(&o.WriteTimeout, time.Minute)
-	setDefault(&o.MessageTimeout, 2*time.Minute)
-	setDefault(&o.StallTimeout, time.Minute)
-	setDefault(&o.PingInterval, 2*time.Hour)
-	setDefault(&o.PingTimeout, 20*time.Second)
+	o.PrefaceTimeout = cmp.Or(o.PrefaceTimeout, 10*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Minute)
+	o.MessageTimeout = cmp.Or(o.MessageTimeout, 2*time.Minute)
+	o.StallTimeout = cmp.Or(o.StallTimeout, time.Minute)
+	o.PingInterval = cmp.Or(o.PingInterval, 2*time.Hour)
+	o.PingTimeout = cmp.Or(o.PingTimeout, 20*time.Second)
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options.

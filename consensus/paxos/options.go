@@ -1,6 +1,7 @@
 package paxos
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 
@@ -51,21 +52,15 @@ type Options struct {
 
 // WithDefaults returns a copy in which every zero limit has its default.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.ElectionTicks, 10)
-	setDefault(&o.HeartbeatTicks, 1)
-	setDefault(&o.MaxMessageBytes, 1<<20)
-	setDefault(&o.MaxInflightMessages, 256)
-	setDefault(&o.MaxInflightBytes, max(64<<20, o.MaxMessageBytes))
-	setDefault(&o.MaxUncommittedBytes, 256<<20)
-	setDefault(&o.MaxApplyBytes, 16<<20)
-	setDefault(&o.MaxWindowSlots, 1<<16)
+	o.ElectionTicks = cmp.Or(o.ElectionTicks, 10)
+	o.HeartbeatTicks = cmp.Or(o.HeartbeatTicks, 1)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 1<<20)
+	o.MaxInflightMessages = cmp.Or(o.MaxInflightMessages, 256)
+	o.MaxInflightBytes = cmp.Or(o.MaxInflightBytes, max(64<<20, o.MaxMessageBytes))
+	o.MaxUncommittedBytes = cmp.Or(o.MaxUncommittedBytes, 256<<20)
+	o.MaxApplyBytes = cmp.Or(o.MaxApplyBytes, 16<<20)
+	o.MaxWindowSlots = cmp.Or(o.MaxWindowSlots, 1<<16)
 	return o
-}
-
-func setDefault(v *int, d int) {
-	if *v == 0 {
-		*v = d
-	}
 }
 
 // Validate tells what is wrong with the options, defaults filled in.

@@ -61,12 +61,12 @@ const minProgressInterval = 100 * time.Millisecond
 
 // WithDefaults returns a copy with defaults for what is not set.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.StreamBytes, 4<<20)
-	setDefault(&o.RingBytes, 8<<20)
-	setDefault(&o.ChunkBytes, 256<<10)
-	setDefault(&o.BatchBytes, 512<<10)
-	setDefault(&o.MaxControl, 1024)
-	setDefault(&o.MaxWatches, 1_000_000)
+	o.StreamBytes = cmp.Or(o.StreamBytes, 4<<20)
+	o.RingBytes = cmp.Or(o.RingBytes, 8<<20)
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, 256<<10)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 512<<10)
+	o.MaxControl = cmp.Or(o.MaxControl, 1024)
+	o.MaxWatches = cmp.Or(o.MaxWatches, 1_000_000)
 	if o.ProgressInterval == 0 {
 		o.ProgressInterval = 10 * time.Minute
 	}
@@ -81,12 +81,6 @@ func (o Options) WithDefaults() Options {
 		o.Listener.Gap = func(kv.Revision, kv.Revision) {}
 	}
 	return o
-}
-
-func setDefault(value *int, standard int) {
-	if *value == 0 {
-		*value = standard
-	}
 }
 
 // Validate tells what is wrong with the options.

@@ -92,9 +92,6 @@ func (s *Stream) Close() {
 	s.progress.future, s.progress.notify = nil, nil
 }
 
-// Revision is the store's revision, for headers.
-func (s *Stream) Revision() kv.Revision { return s.hub.options.Source.Revision() }
-
 // Create adds a watch. The answer, or the refusal, comes as a batch; the returned ID is NoID when the watch was
 // refused. It waits while too many answers are unsent.
 func (s *Stream) Create(ctx context.Context, request CreateRequest) (ID, error) {

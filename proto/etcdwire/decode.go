@@ -28,12 +28,6 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// DecodeRange reads an etcdserverpb.RangeRequest.
-func DecodeRange(in []byte, out *kv.RangeRequest) error {
-	*out = kv.RangeRequest{}
-	return mergeRange(in, out)
-}
-
 func mergeRange(in []byte, out *kv.RangeRequest) error {
 	c := cursor{b: in}
 	for c.more() {
@@ -71,12 +65,6 @@ func mergeRange(in []byte, out *kv.RangeRequest) error {
 	return c.result()
 }
 
-// DecodePut reads an etcdserverpb.PutRequest.
-func DecodePut(in []byte, out *kv.PutRequest) error {
-	*out = kv.PutRequest{}
-	return mergePut(in, out)
-}
-
 func mergePut(in []byte, out *kv.PutRequest) error {
 	c := cursor{b: in}
 	for c.more() {
@@ -98,12 +86,6 @@ func mergePut(in []byte, out *kv.PutRequest) error {
 		}
 	}
 	return c.result()
-}
-
-// DecodeDeleteRange reads an etcdserverpb.DeleteRangeRequest.
-func DecodeDeleteRange(in []byte, out *kv.DeleteRangeRequest) error {
-	*out = kv.DeleteRangeRequest{}
-	return mergeDeleteRange(in, out)
 }
 
 func mergeDeleteRange(in []byte, out *kv.DeleteRangeRequest) error {

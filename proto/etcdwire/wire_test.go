@@ -342,7 +342,7 @@ func TestUnknownKinds(t *testing.T) {
 func TestDecodedSlicesAreClipped(t *testing.T) {
 	in := AppendPut(nil, &kv.PutRequest{Key: []byte("key"), Value: []byte("value")})
 	var put kv.PutRequest
-	if err := DecodePut(in, &put); err != nil {
+	if err := mergePut(in, &put); err != nil {
 		t.Fatal(err)
 	}
 	_ = append(put.Key, "overwritten?"...)

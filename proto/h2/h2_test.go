@@ -98,10 +98,10 @@ func (s *shell) events(t testing.TB) {
 		case EventOpened:
 			s.open = append(s.open, e.Stream)
 			e.Stream.OnSent = func() {
-				if s.sent[e.Stream.ID()] {
-					t.Fatalf("stream %d is sent twice", e.Stream.ID())
+				if s.sent[e.Stream.id] {
+					t.Fatalf("stream %d is sent twice", e.Stream.id)
 				}
-				s.sent[e.Stream.ID()] = true
+				s.sent[e.Stream.id] = true
 			}
 		}
 	}

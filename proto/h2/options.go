@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"time"
@@ -36,20 +37,13 @@ type Options struct {
 
 // WithDefaults returns a copy with defaults for what is not set.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.MaxMessageBytes, 2<<20)
-	setDefault(&o.MaxStreams, 1<<16)
-	setDefault(&o.MaxHeaderBytes, 64<<10)
-	setDefault(&o.StreamWindow, 64<<10)
-	setDefault(&o.ConnectionWindow, 1<<20)
-	setDefault(&o.PingMinInterval, 5*time.Second)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 2<<20)
+	o.MaxStreams = cmp.Or(o.MaxStreams, 1<<16)
+	o.MaxHeaderBytes = cmp.Or(o.MaxHeaderBytes, 64<<10)
+	o.StreamWindow = cmp.Or(o.StreamWindow, 64<<10)
+	o.ConnectionWindow = cmp.Or(o.ConnectionWindow, 1<<20)
+	o.PingMinInterval = cmp.Or(o.PingMinInterval, 5*time.Second)
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options.

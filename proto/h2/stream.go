@@ -51,9 +51,6 @@ type lease struct {
 	bytes  int64
 }
 
-// ID is the number of the stream.
-func (s *Stream) ID() uint32 { return s.id }
-
 // Method is the path of the call: "/service/method".
 func (s *Stream) Method() string { return s.method }
 
@@ -87,9 +84,6 @@ func (s *Stream) Release(n int64) {
 	s.memory.bytes -= n
 	s.memory.memory.Release(n)
 }
-
-// Canceled tells whether the client does not wait any more.
-func (s *Stream) Canceled() bool { return s.canceled }
 
 // Take moves out the next message. Its memory stays reserved until Release. ended: there is none, and none will come.
 func (s *Stream) Take() (message []byte, ok, ended bool) {

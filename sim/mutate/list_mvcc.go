@@ -46,8 +46,8 @@ var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/deletion-not-cached", Breaks: "a deletion does not reach the cache of newest versions",
 		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 100,
-		Old: "\ts.cache.put(key, m)\n}\n\n// Warm",
-		New: "\tif !m.Deleted() {\n\t\ts.cache.put(key, m)\n\t}\n}\n\n// Warm",
+		Old: "\t})\n\ts.cache.put(key, m)\n}\n",
+		New: "\t})\n\tif !m.Deleted() {\n\t\ts.cache.put(key, m)\n\t}\n}\n",
 	},
 	{
 		Name: "mvcc/count-overwrites", Breaks: "overwriting a live key counts as a new key",

@@ -165,9 +165,6 @@ func (e *Engine) err() error {
 	return e.failure.err()
 }
 
-// Err is what stopped the engine; nil while it works.
-func (e *Engine) Err() error { return e.err() }
-
 // Get implements storage.Reader.
 func (e *Engine) Get(key, dst []byte) ([]byte, bool, error) {
 	if err := e.err(); err != nil {

@@ -129,7 +129,7 @@ func BenchmarkDisk(b *testing.B) {
 			keys[i] = benchKey(random.IntN(n))
 			m, _, err := s.Reader.Meta(keys[i])
 			fail(err)
-			s.Warm(keys[i], m)
+			s.cache.put(string(keys[i]), m)
 		}
 		b.ResetTimer()
 		for i := range b.N {
@@ -154,13 +154,13 @@ func BenchmarkDisk(b *testing.B) {
 	})
 	b.Run("count", func(b *testing.B) {
 		for range b.N {
-			_, err := s.Count(kv.Span{Start: benchKey(random.IntN(n / 2)), End: benchKey(n/2 + random.IntN(n/2))})
+			_, err := s.countAt(kv.Span{Start: benchKey(random.IntN(n / 2)), End: benchKey(n/2 + random.IntN(n/2))}, 0, nil)
 			fail(err)
 		}
 	})
 	b.Run("count/10000-revisions-ago", func(b *testing.B) {
 		for range b.N {
-			_, err := s.CountAt(benchSpan, s.Revision()-10_000)
+			_, err := s.countAt(benchSpan, s.Revision()-10_000, nil)
 			fail(err)
 		}
 	})

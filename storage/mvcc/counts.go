@@ -17,14 +17,7 @@ type indexer struct {
 	oversize []string // buckets that should be split
 }
 
-// Count returns the number of live keys in the span now.
-func (r *Reader) Count(span kv.Span) (int64, error) { return r.CountAt(span, 0) }
-
-// CountAt returns the number of live keys in the span at a revision; 0 means the newest.
-func (r *Reader) CountAt(span kv.Span, at kv.Revision) (int64, error) {
-	return r.countAt(span, at, nil)
-}
-
+// countAt returns the number of live keys in the span at a revision; 0 means the newest.
 func (r *Reader) countAt(span kv.Span, at kv.Revision, tally *kv.Tally) (int64, error) {
 	at, err := r.readRevision(at)
 	if err != nil || span.Empty() {

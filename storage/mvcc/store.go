@@ -103,13 +103,6 @@ func (s *Store) apply(b storage.Batch, e *Effect) {
 	s.cache.put(key, m)
 }
 
-// Warm puts what Meta just returned for the key into the cache. Exclusive.
-func (s *Store) Warm(key []byte, m Meta) {
-	if _, ok := s.cache.get(key); !ok {
-		s.cache.put(string(key), m)
-	}
-}
-
 // View freezes the current state. It costs a few allocations and an engine snapshot.
 // The caller closes the view. Exclusive.
 func (s *Store) View() *View {

@@ -62,7 +62,7 @@ func TestViewsWhileWriting(t *testing.T) {
 				if want := min(i+1, 100); err != nil || len(r.KVs) != want || r.Count != int64(want) {
 					t.Errorf("view %d has %d keys: %v", i, len(r.KVs), err)
 				}
-				count, err := v.CountAt(everything, v.Compacted())
+				count, err := v.countAt(everything, v.Compacted(), nil)
 				if err != nil || count > int64(len(r.KVs)) {
 					t.Errorf("view %d counts %d keys before: %v", i, count, err)
 				}

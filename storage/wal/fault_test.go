@@ -127,7 +127,10 @@ func failOnce(t *testing.T, fs *vfs.MemFS, o Options, random *rand.Rand, injecte
 			break
 		}
 	}
-	if failed := l.Err(); failed != nil {
+	l.mu.Lock()
+	failed := l.failed
+	l.mu.Unlock()
+	if failed != nil {
 		if !errors.Is(failed, broken) || !errors.Is(failed, storage.ErrUnusable) {
 			t.Fatal(failed)
 		}

@@ -78,13 +78,6 @@ func Open(o Options) (*Log, error) {
 // Recovery tells what Open found.
 func (l *Log) Recovery() Recovery { return l.recovery }
 
-// Err is what stopped the log; nil while it works.
-func (l *Log) Err() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failed
-}
-
 // fail makes the log unusable for good.
 func (l *Log) fail(err error) error {
 	if l.failed == nil {

@@ -124,13 +124,6 @@ func (p *Proxy) Resume() error {
 	return nil
 }
 
-// Accepted counts the connections so far.
-func (p *Proxy) Accepted() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.accepted
-}
-
 // Close ends everything and waits.
 func (p *Proxy) Close() {
 	p.update(func() { p.closed = true })
@@ -228,15 +221,6 @@ func (p *Proxy) gate(d Direction) bool {
 		p.changed.Broadcast()
 	}
 	return !p.swallow[d]
-}
-
-// await waits for a condition on the counters.
-func (p *Proxy) await(condition func() bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for !condition() {
-		p.changed.Wait()
-	}
 }
 
 func closeWrite(conn net.Conn) {

@@ -114,3 +114,19 @@ func TestMisbehaviour(t *testing.T) {
 		t.Fatalf("%d connections were counted", p.Accepted())
 	}
 }
+
+// await waits for a condition on the counters.
+func (p *Proxy) await(condition func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !condition() {
+		p.changed.Wait()
+	}
+}
+
+// Accepted counts the connections so far.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}

@@ -369,32 +369,6 @@ func TestEditDistance(t *testing.T) {
 	}
 }
 
-// TestOperationsDocument keeps docs/operations.md equal to the code.
-// Rewrite it with: go test ./cmd/quorate/serveflags -update
-func TestOperationsDocument(t *testing.T) {
-	const path = "../../../docs/operations.md"
-	const begin, end = "<!-- flags: begin (generated from cmd/quorate/serveflags) -->\n", "<!-- flags: end -->"
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found1 := strings.Cut(string(content), begin)
-	_, after, found2 := strings.Cut(rest, end)
-	if !found1 || !found2 {
-		t.Fatalf("%s has no flags section between %q and %q", path, begin, end)
-	}
-	want := before + begin + "\n" + Markdown() + "\n" + end + after
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if string(content) != want {
-		t.Errorf("%s differs from the flags in the code; run go test ./cmd/quorate/serveflags -update", path)
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add("--name=a\n--data-dir\nx", "ETCD_NAME=b")
 	f.Add("--initial-cluster=a=http://x:1,b=http://y:2\n--name=a", "")

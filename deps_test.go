@@ -63,7 +63,8 @@ e2e/cluster           : transport/freeport; go.etcd.io/etcd/client/v3 google.gol
 e2e/chaos             :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
 sim/campaign          : sim
-sim/mutate            : sim
+docs/markdown         :
+sim/mutate            : sim docs/markdown
 sim/mutate/worker     : sim
 `
 

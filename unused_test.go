@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -62,7 +63,21 @@ type sourcePackage struct {
 	types *types.Package
 }
 
+// loadProgram type-checks the module, once for all tests.
 func loadProgram(t *testing.T) *program {
+	loaded.once.Do(func() { loaded.program = checkModule(t) })
+	if loaded.program == nil {
+		t.Fatal("the module could not be loaded")
+	}
+	return loaded.program
+}
+
+var loaded struct {
+	once    sync.Once
+	program *program
+}
+
+func checkModule(t *testing.T) *program {
 	p := &program{files: token.NewFileSet(), packages: make(map[string]*sourcePackage), used: make(map[token.Pos]bool)}
 	foreign := make(map[string]bool)
 	for _, listed := range goList[*sourcePackage](t, "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Imports,TestImports,XTestImports", "./...") {

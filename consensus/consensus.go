@@ -168,7 +168,7 @@ type Ready struct {
 // A Core keeps no reference to slices the driver gave it beyond the call, except
 // the Data of entries and proposals, which nobody may change afterwards.
 type Core interface {
-	// Tick tells that Options.TickInterval has passed. The driver need not tick a
+	// Tick tells that a tick has passed, the unit in which the options of protocols count. The driver need not tick a
 	// follower whose leader it knows to be alive by other means.
 	Tick()
 	// Step takes a message from another replica. A message that makes no sense is

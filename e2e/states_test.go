@@ -71,7 +71,7 @@ type stateRow struct {
 	metric    string            // a line
 }
 
-// tableOfStates reads the table.
+// tableOfStates reads the tables between the marks: one of the probes, one of everything else.
 func tableOfStates(t *testing.T) map[string]stateRow {
 	t.Helper()
 	text := string(try(os.ReadFile("../docs/operations.md"))(t))
@@ -81,16 +81,18 @@ func tableOfStates(t *testing.T) map[string]stateRow {
 		t.Fatal("docs/operations.md has no table of states")
 	}
 	rows := map[string]stateRow{}
-	for i, line := range strings.Split(strings.TrimSpace(table), "\n") {
-		cells := strings.Split(strings.Trim(line, "| "), " | ")
-		if i < 2 || len(cells) != 9 {
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(line, "| \n"), " | ")
+		row := rows[cells[0]]
+		switch len(cells) {
+		case 5: // the table of the probes
+			row.probes = map[string]string{"/health": cells[1], "/health?serializable=true": cells[2], "/livez": cells[3], "/readyz": cells[4]}
+		case 4:
+			row.status, row.exitCodes, row.metric = cells[1], cells[2], strings.Trim(cells[3], "`")
+		default:
 			continue
 		}
-		name, _, _ := strings.Cut(cells[0], ":")
-		rows[name] = stateRow{
-			probes: map[string]string{"/health": cells[1], "/health?serializable=true": cells[2], "/livez": cells[3], "/readyz": cells[4]},
-			status: cells[5], exitCodes: cells[6], metric: strings.Trim(cells[7], "`"),
-		}
+		rows[cells[0]] = row
 	}
 	return rows
 }

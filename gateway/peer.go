@@ -173,8 +173,8 @@ func (g *Gateway) answer(to kv.NodeID, instance, id uint64, resp *kv.Response, a
 	}
 	sent := send(resp, applied, err)
 	if !sent && err == nil && applied > 0 {
-		// The answer may be larger than a frame: previous values of many keys. That it cannot be told is told, so that nobody waits for it
-		// until the deadline.
+		// The answer may be larger than a frame: previous values of many keys. "Outcome unknown" goes instead, so that the caller need
+		// not wait for its deadline.
 		sent = send(nil, 0, kv.ErrOutcomeUnknown)
 	}
 	if !sent {

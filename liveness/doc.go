@@ -24,8 +24,8 @@
 //
 //	DriftMargin >= P * 2r/(1+r)
 //
-// With a margin of a twentieth of P (the default: P = 300 ms and a margin of 15 ms with heartbeats each 100 ms), that holds for r up to
-// 2.5 %; clocks of real machines stay under 0.1 %. Only rates matter, never the
+// With a margin of a twentieth of P (in a node with the default flags: heartbeats each 100 ms, P = 300 ms, a margin of 15 ms), that holds for r
+// up to 2.5 %; clocks of real machines stay under 0.1 %. Only rates matter, never the
 // readings: no clock is compared with another.
 //
 // The argument needs these, and nothing else:
@@ -60,12 +60,8 @@
 // moment after the epoch began. Then S has voted in no higher term before that moment, and
 // was bound from then on without interruption.
 //
-// A rule that gives L this knowledge without a message more: when Support reports an epoch
-// of S that is new, note per led group the index that its next entry will
-// get; S counts in the group from when S's acknowledged index reaches it. (The
-// entry was made after the epoch was known, and S acknowledged it in term T.) For a new
-// leader the barrier entry of its term serves, if the epoch was known before it was
-// proposed.
+// How L comes to know is its driver's business: in package replica each frame of S says which leader S follows in which term, under a promise
+// of which epoch.
 //
 // S, for its part, must go by the last leader it followed in the group, even when
 // the core has forgotten it because a stray message of a higher term came in. It

@@ -47,7 +47,7 @@ func (r *Replica) manage() (more bool) {
 	return r.changeMembership() || unknown
 }
 
-// claim is what a node asks for that has lost a replica.
+// claim is the request of a node that lost its replica.
 type claim struct {
 	disk     uint64
 	replaces consensus.ReplicaID

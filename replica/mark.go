@@ -31,7 +31,8 @@ type mark struct {
 	processes []process // ascending, the present one last; at most maxProcesses
 }
 
-// maxProcesses is how many a disk remembers. Of whom knew only older ones, none may have begun where the disk was seen.
+// maxProcesses is how many a disk remembers. A peer that remembers only forgotten processes accepts us if all
+// remembered ones began after the position it saw.
 const maxProcesses = 8
 
 func (m *mark) present() process {

@@ -101,8 +101,8 @@ func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
 	})
 }
 
-// shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. A core that has
-// not asked for one in this term does not mind; it could not have, see sendSnapshot.
+// shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. That is
+// safe in a later term: a core ignores it unless it asked, and it cannot ask while one is in transit (see sendSnapshot).
 func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
 	s := r.store
 	delete(r.shipping, m.To)
@@ -315,7 +315,7 @@ func (r *Replica) install(meta consensus.SnapshotMeta) error {
 	if err := r.placed(); err != nil {
 		return err
 	}
-	// Whether what was proposed here is in the snapshot, it does not say.
+	// A snapshot does not tell which of our proposals it contains.
 	r.fateUnknown()
 	r.opened()
 	r.announceSnapshot(subscribers)

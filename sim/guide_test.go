@@ -2,7 +2,6 @@ package sim
 
 import (
 	"flag"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -12,11 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/quoratedb/quorate/docs/markdown"
 )
 
 const guidePath = "../docs/simulator.md"
 
-var update = flag.Bool("update", false, "rewrite the tables of faults and workloads in "+guidePath)
+var update = flag.Bool("update", false, "rewrite the lists of faults and workloads in "+guidePath)
 
 // TestGuide: the guide lists every kind of fault and every workload, with the first sentence of its comment in the source.
 //
@@ -59,7 +60,7 @@ func (d declared) sentence(t *testing.T, beginning string) string {
 		t.Errorf("the comment of %s does not begin with %q: %q", d.identifier, beginning, d.comment)
 	}
 	meaning, _, _ = strings.Cut(strings.TrimSuffix(meaning, "."), ". ")
-	return strings.ReplaceAll(meaning, "|", `\|`)
+	return meaning
 }
 
 func faultTable(t *testing.T) string {
@@ -80,7 +81,6 @@ func faultTable(t *testing.T) string {
 	}
 	identifiers := regexp.MustCompile(`\bFault[A-Z]\w*`)
 	var b strings.Builder
-	b.WriteString("| fault | what it does |\n|---|---|\n")
 	for _, c := range constants {
 		meaning := c.sentence(t, c.identifier+" ")
 		if FaultKind(c.name).plotted() {
@@ -92,7 +92,7 @@ func faultTable(t *testing.T) string {
 			}
 			return "`" + kinds[other] + "`"
 		})
-		fmt.Fprintf(&b, "| `%s` | %s |\n", c.name, meaning)
+		b.WriteString(markdown.Item("`"+c.name+"`", meaning))
 	}
 	return b.String()
 }
@@ -103,13 +103,12 @@ func workloadTable(t *testing.T) string {
 		variables[v.name] = v
 	}
 	var b strings.Builder
-	b.WriteString("| workload | what its clients do |\n|---|---|\n")
 	for _, w := range Workloads() {
 		v, ok := variables[w.Name]
 		if !ok {
 			t.Errorf("no variable was found for the workload %q", w.Name)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s |\n", w.Name, v.sentence(t, v.identifier+": "))
+		b.WriteString(markdown.Item("`"+w.Name+"`", v.sentence(t, v.identifier+": ")))
 	}
 	return b.String()
 }

@@ -26,7 +26,7 @@ func NewReaderScrub(r Reader, sizeBytes int64) Scrub {
 type readerScrub struct {
 	reader Reader
 	size   int64
-	next   []byte // not in front of the next row
+	next   []byte // lower bound of what is still to be read
 }
 
 func (s *readerScrub) SizeBytes() int64 { return s.size }

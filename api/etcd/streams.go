@@ -134,8 +134,8 @@ func (s *Service) withStream(method string, transport grpc.ServerStream, serve f
 	return answer
 }
 
-// clientsFault tells whether a stream ended because of what the client asked for. Whoever watches the server needs not
-// hear of that, and a client must not be able to fill its log.
+// clientsFault tells whether a stream ended because of what the client asked for. Operators need not
+// see these, and a client must not be able to fill their log.
 func clientsFault(err, answer error) bool {
 	switch status.Code(answer) {
 	case codes.InvalidArgument, codes.OutOfRange, codes.NotFound, codes.Unimplemented, codes.FailedPrecondition,

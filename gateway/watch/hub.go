@@ -234,7 +234,7 @@ func (h *Hub) run() {
 	}
 }
 
-// Dispatch hands out what is new, a bounded piece, and tells whether there may be more. It is for who set Options.Wake.
+// Dispatch hands out what is new, a bounded piece, and tells whether there may be more. Call it only if you set Options.Wake.
 func (h *Hub) Dispatch() (more bool) { return h.dispatch() }
 
 // dispatchRecords is how many records are handed out under one hold of the lock.

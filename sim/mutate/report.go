@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/quoratedb/quorate/docs/markdown"
 )
 
 // problemWidth is how much of a problem a table shows.
@@ -66,19 +68,17 @@ const markdownHead = `# Broken variants, and where the simulator finds them
 
 Written by ` + "`go run ./sim/mutate --markdown`" + `; do not edit.
 
-A simulator that reports nothing has found nothing, or sees nothing. Each row is Quorate with one deliberate mistake. All run on the same seeds,
-1, 2, 3, ..., of the same simulator that tests Quorate itself; "seed 3 of 40" says that the third seed showed the mistake and that a
-survivor of 40 would have counted as a defect of the simulator. What none of the first seeds shows names the one that does ("seed 771003877 alone").
-The code as it is passes the same seeds (last rows).
+A simulator that reports nothing has found nothing, or sees nothing. Each row is Quorate with one deliberate mistake: what is wrong, where and how
+the simulator saw it, and the beginning of what it said. All run on the same seeds, 1, 2, 3, ..., of the same simulator that tests Quorate itself;
+"seed 3 of 40" says that the third seed showed the mistake and that a survivor of 40 would have counted as a defect of the simulator. What none of
+the first seeds shows names the one that does ("seed 771003877 alone"). The code as it is passes the same seeds (last rows).
 
-| name | what is wrong | found | verdict | what the simulator said |
-|---|---|---|---|---|
 `
 
 const markdownFoot = `
-` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft" or "paxos" at the end of a sentence says that its seeds are run with that
-protocol. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped without a fault that explains it; *liveness*, after
-everything was well the cluster did not serve; *hang*, the run itself did not end.
+` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft" or "paxos" at the end of a sentence says that its seeds
+are run with that protocol. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped
+without a fault that explains it; *liveness*, after everything was well the cluster did not serve; *hang*, the run itself did not end.
 `
 
 const markdownUnseen = `
@@ -87,28 +87,31 @@ const markdownUnseen = `
 These are mistakes too, and the simulator does not find them, or so rarely that it proves nothing. They are tried only by name, so that whoever sharpens the
 simulator has something to aim at.
 
-| name | what is wrong | why, as far as we know |
-|---|---|---|
 `
 
-// writeMarkdown writes the table into the repository.
+// writeMarkdown writes the list into the repository.
 func writeMarkdown(root string, rows []Row) error {
 	var b strings.Builder
 	b.WriteString(markdownHead)
-	cell := func(s string) string { return strings.NewReplacer("|", "\\|", "<", "&lt;").Replace(s) }
+	plain := strings.NewReplacer("<", "&lt;").Replace
 	for i := range rows {
 		r := &rows[i]
 		name := "`" + r.Name + "`"
 		if r.Layer == "control" {
 			name = "no change"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, cell(r.what()), r.place(), r.Verdict, cell(r.shortProblem()))
+		b.WriteString(markdown.Item(name, plain(r.what())))
+		outcome := r.place()
+		if r.Verdict != "" {
+			outcome += ", " + string(r.Verdict) + ": " + plain(r.shortProblem())
+		}
+		b.WriteString(markdown.Wrap(outcome, "  * ", "    "))
 	}
 	b.WriteString(markdownFoot)
 	head := markdownUnseen
 	for _, m := range mutations() {
 		if m.Unseen != "" {
-			fmt.Fprintf(&b, "%s| `%s` | %s | %s |\n", head, m.Name, cell(m.Breaks), cell(m.Unseen))
+			b.WriteString(head + markdown.Item("`"+m.Name+"`", plain(m.Breaks)) + markdown.Wrap("why, as far as we know: "+plain(m.Unseen), "  * ", "    "))
 			head = ""
 		}
 	}

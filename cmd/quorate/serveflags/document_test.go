@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/quoratedb/quorate/docs/markdown"
 )
 
 // TestOperationsDocument keeps docs/operations.md equal to the code.
@@ -21,7 +23,7 @@ func TestOperationsDocument(t *testing.T) {
 	if !found1 || !found2 {
 		t.Fatalf("%s has no flags section between %q and %q", path, begin, end)
 	}
-	want := before + begin + "\n" + markdown() + "\n" + end + after
+	want := before + begin + "\n" + flagsSection() + "\n" + end + after
 	if *update {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -33,20 +35,27 @@ func TestOperationsDocument(t *testing.T) {
 	}
 }
 
-// markdown is the flags section of docs/operations.md.
-func markdown() string {
+// flagsSection is the flags section of docs/operations.md.
+func flagsSection() string {
 	var text strings.Builder
 	for _, group := range Groups() {
-		fmt.Fprintf(&text, "### %s\n\n| flag | meaning | default | values |\n|---|---|---|---|\n", group)
+		fmt.Fprintf(&text, "### %s\n\n", group)
 		for _, f := range appliedIn(group) {
-			fmt.Fprintf(&text, "| `--%s` | %s | %s | %s |\n", f.Name, f.Usage, code(f.Default), f.Limits)
+			about := f.Usage
+			if f.Default != "" {
+				about += " Default: `" + f.Default + "`."
+			}
+			if f.Limits != "" {
+				about += " Values: " + f.Limits + "."
+			}
+			text.WriteString(markdown.Item("`--"+f.Name+"`", about))
 		}
 		text.WriteString("\n")
 	}
 	section := func(title, intro string, treatment Treatment) {
-		fmt.Fprintf(&text, "### %s\n\n%s\n\n| flags | why |\n|---|---|\n", title, intro)
+		fmt.Fprintf(&text, "### %s\n\n%s\n\n", title, intro)
 		for _, row := range byReason(treatment) {
-			fmt.Fprintf(&text, "| `--%s` | %s |\n", strings.Join(row.names, "` `--"), row.because)
+			text.WriteString(markdown.Wrap("`--"+strings.Join(row.names, "` `--")+"`: "+row.because, "* ", "  "))
 		}
 		text.WriteString("\n")
 	}
@@ -78,11 +87,4 @@ func byReason(treatment Treatment) []*reason {
 		row.names = append(row.names, f.Name)
 	}
 	return rows
-}
-
-func code(text string) string {
-	if text == "" {
-		return ""
-	}
-	return "`" + text + "`"
 }

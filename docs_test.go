@@ -1,0 +1,255 @@
+package quorate
+
+import (
+	"fmt"
+	"go/constant"
+	"go/types"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/quoratedb/quorate/api/rpc"
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/proto/h2"
+	"github.com/quoratedb/quorate/server"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/transport"
+)
+
+// maxLine is what a line of the documents stays below, tables included: longer ones cannot be read or compared.
+const maxLine = 160
+
+// documents are all Markdown files of the project, by path.
+func documents(t *testing.T) map[string]string {
+	found := make(map[string]string)
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != "." && strings.HasPrefix(entry.Name(), "."):
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".md":
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		found[path] = string(content)
+		return err
+	})
+	if err != nil || found["README.md"] == "" {
+		t.Fatal("no documents found: ", err)
+	}
+	return found
+}
+
+func TestLinesOfDocuments(t *testing.T) {
+	for path, text := range documents(t) {
+		for i, line := range strings.Split(text, "\n") {
+			if length := utf8.RuneCountInString(line); length >= maxLine {
+				t.Errorf("%s:%d has %d characters; they stay below %d: break the line, or make the table a list", path, i+1, length, maxLine)
+			}
+		}
+	}
+}
+
+func TestLinksOfDocuments(t *testing.T) {
+	all := documents(t)
+	for path, text := range all {
+		for _, target := range links(text) {
+			if problem := linkProblem(all, path, target); problem != "" {
+				t.Errorf("%s links to %s: %s", path, target, problem)
+			}
+		}
+	}
+}
+
+var (
+	fenced   = regexp.MustCompile("(?ms)^ *```.*?^ *```")
+	codeSpan = regexp.MustCompile("`[^`]*`")
+	link     = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	heading  = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+	markup   = regexp.MustCompile(`[^\p{L}\p{N}\- _]`)
+)
+
+// links are the targets of a document's links.
+func links(text string) []string {
+	var targets []string
+	for _, found := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(fenced.ReplaceAllString(text, ""), "code"), -1) {
+		targets = append(targets, found[1])
+	}
+	return targets
+}
+
+// anchors are what a link may name after the # of a document: its headings, as they are made into names.
+func anchors(text string) map[string]bool {
+	names := make(map[string]bool)
+	for _, found := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+		name := strings.ReplaceAll(strings.ToLower(markup.ReplaceAllString(found[1], "")), " ", "-")
+		for unique, n := name, 1; ; n++ {
+			if !names[unique] {
+				names[unique] = true
+				break
+			}
+			unique = fmt.Sprintf("%s-%d", name, n)
+		}
+	}
+	return names
+}
+
+// linkProblem tells why a link leads nowhere; "" if it does not.
+func linkProblem(all map[string]string, from, target string) string {
+	if strings.Contains(target, "://") {
+		return "" // somebody else's
+	}
+	file, anchor, _ := strings.Cut(target, "#")
+	to := from
+	if file != "" {
+		to = filepath.Join(filepath.Dir(from), file)
+		if _, err := os.Stat(to); err != nil {
+			return "there is no such file"
+		}
+	}
+	if anchor != "" && !anchors(all[to])[anchor] {
+		return "there is no such heading"
+	}
+	return ""
+}
+
+func TestBrokenLinksAreFound(t *testing.T) {
+	all := map[string]string{"docs/a.md": "# One *two*, `three`!\n## One\n## One\n```\n# no heading\n```\n"}
+	for target, want := range map[string]string{
+		"https://example.com/x": "", "#one-two-three": "", "#one-1": "", "../README.md": "", "../docs": "",
+		"#no-heading": "there is no such heading", "#one-2": "there is no such heading", "b.md": "there is no such file",
+	} {
+		if got := linkProblem(all, "docs/a.md", target); got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+	if got := links("[a](b) `[c](d)`\n```\n[e](f)\n```\n[g\nh](i#j)"); fmt.Sprint(got) != "[b i#j]" {
+		t.Errorf("links: %q", got)
+	}
+}
+
+// figure is a place of a document that tells what the code holds.
+type figure struct {
+	document string
+	sentence string // with a verb for each value; line breaks do not matter
+	values   []any  // of the code, in the document's spelling
+}
+
+// TestFiguresOfDocuments holds sentences of the documents against the constants and defaults that they tell.
+func TestFiguresOfDocuments(t *testing.T) {
+	p := loadProgram(t)
+	of := func(name string) int64 { return p.constant(t, name) }
+	bytesOf := func(name string) string { return size(of(name)) }
+	duration := func(name string) string { return brief(time.Duration(of(name))) }
+
+	wire, edge := h2.Options{}.WithDefaults(), rpc.Options{}.WithDefaults()
+	route, hub := gateway.Options{}.WithDefaults(), watch.Options{}.WithDefaults()
+	machine, store, peers := shard.Options{}.WithDefaults(), mvcc.Options{}.WithDefaults(), transport.Options{}.WithDefaults()
+	promises := liveness.Options{PromiseDuration: 3 * server.DefaultHeartbeatInterval}.WithDefaults()
+
+	const guide = "docs/operations.md"
+	all := documents(t)
+	for _, f := range []figure{
+		{guide, "bound: %s (`--max-request-bytes`, at most %s) * beyond it: `request is too large`; from %s above it on",
+			[]any{size(server.DefaultMaxRequestBytes), size(server.MaxMaxRequestBytes), bytesOf("api/etcd.requestOverheadBytes")}},
+		{guide, "bound: %d (`--max-txn-ops`)", []any{server.DefaultMaxTxnOps}},
+		{guide, "**nesting of transactions** * bound: %d", []any{of("proto/etcdwire.DefaultTxnDepth")}},
+		{guide, "**effects of one request** * bound: %s", []any{size(machine.MaxRequestEffectBytes)}},
+		{guide, "**calls in flight at a node, lists that are being sent among them** * bound: %s", []any{number(route.Limits.MaxCalls)}},
+		{guide, "bound: %s (`--max-client-connections`)", []any{number(server.DefaultMaxClientConnections)}},
+		{guide, "**connections to the port for metrics** * bound: %d to %d", []any{of("connlimit.minMetrics"), of("connlimit.maxMetrics")}},
+		{guide, "idle * bound: %[1]s; %[1]s, 60 s", []any{duration("server.prefaceTimeout")}},
+		{guide, "**HTTP/1 on the client port** * bound: %d at a time, a head of %s, %s of a body, %s",
+			[]any{of("api/etcd.maxAnswers"), bytesOf("api/etcd.maxRequestHead"), bytesOf("api/etcd.maxRequestIgnore"), duration("api/etcd.answerPatience")}},
+		{guide, "bound: %s (`--max-client-memory-bytes`), %s of one connection", []any{size(server.DefaultMaxClientMemoryBytes), size(server.DefaultMaxConnectionMemoryBytes)}},
+		{guide, "**headers of a call** * bound: %s", []any{size(int64(wire.MaxHeaderBytes))}},
+		{guide, "**what a client takes nothing of** * bound: %s", []any{brief(edge.WriteTimeout)}},
+		{guide, "has begun to come** * bound: %s until its end", []any{brief(edge.MessageTimeout)}},
+		{guide, "**a client that reads nothing of a list by key** * bound: %s", []any{brief(edge.StallTimeout)}},
+		{guide, "**requests on the way from a node to the leader** * bound: %s", []any{size(route.Limits.MaxForwardedBytes)}},
+		{guide, "**requests of one other node in flight at the leader** * bound: %s and %s", []any{number(route.Limits.MaxCalls), size(route.Limits.MaxForwardedBytes)}},
+		{guide, "**the answer of a write that another node forwarded** * bound: %s", []any{size(route.Limits.MaxAnswerBytes)}},
+		{guide, "**leaders that evaluate a write** * bound: %d if it looks at up to %d keys", []any{of("gateway.maxEvaluations"), of("gateway.cheapKeys")}},
+		{guide, "whatever its length** * bound: %s at first, then %s at a time; %s while memory is scarce",
+			[]any{bytesOf("api/etcd.firstPortionBytes"), bytesOf("api/etcd.portionBytes"), bytesOf("api/etcd.surePortionBytes")}},
+		{guide, "**watches of a node** * bound: %s", []any{number(hub.MaxWatches)}},
+		{guide, "**what waits for one slow watch stream** * bound: %s and one step of %s", []any{size(hub.StreamBytes), size(hub.ChunkBytes)}},
+		{guide, "**hashes of compactions that a node keeps for HashKV** * bound: %d", []any{of("server.keepHashes")}},
+		{guide, "**recent changes held for watches, per node** * bound: %s", []any{size(hub.RingBytes)}},
+		{guide, "**TTL of a lease** * bound: %d s", []any{machine.MinLeaseTTLSeconds}},
+		{guide, "when it expires** * bound: %s", []any{number(machine.MaxKeysPerExpiry)}},
+		{guide, "**leases expired in one tick** * bound: %d leases or %s keys", []any{machine.MaxRevokesPerTick, number(machine.MaxRevokeKeysPerTick)}},
+		{guide, "* bound: 1 to %s a second", []any{bytesOf("replica.mostScrubBytes")}},
+		{guide, "**a frame between nodes; what waits for one node** * bound: %s; %s", []any{bytesOf("server.maxFrameBytes"), size(2 * of("server.maxFrameBytes"))}},
+		{guide, "**snapshots received at the same time** * bound: %d; one whose sender brings nothing for %s ends", []any{peers.MaxStreams, brief(peers.StreamTimeout)}},
+		{guide, "who it is** * bound: %d, for %s each", []any{peers.MaxCallers, brief(peers.HandshakeTimeout)}},
+		{guide, "%s newest metadata, 2 x %s dirty keys", []any{size(int64(store.CacheBytes)), size(int64(store.MaxDirtyBytes))}},
+		{guide, "requests of up to %s on connections", []any{bytesOf("budget.SmallBytes")}},
+		{guide, "The first %s of a stream are free", []any{bytesOf("gateway/watch.freeBytes")}},
+		{guide, "is given up after %s", []any{brief(peers.DeadAfter)}},
+		{guide, "ends after 5 s + 2 election timeouts (%s)", []any{brief(route.RequestTimeout)}},
+		{"ARCHITECTURE.md", "for %d ms after each heartbeat", []any{promises.PromiseDuration.Milliseconds()}},
+	} {
+		text := strings.Join(strings.Fields(all[f.document]), " ")
+		if want := fmt.Sprintf(f.sentence, f.values...); !strings.Contains(text, want) {
+			t.Errorf("%s does not say %q, which is what the code has", f.document, want)
+		}
+	}
+}
+
+// constant is the value of package.Name, exported or not.
+func (p *program) constant(t *testing.T, name string) int64 {
+	t.Helper()
+	dot := strings.LastIndexByte(name, '.')
+	if s := p.packages[module+"/"+name[:dot]]; s != nil {
+		if c, ok := s.types.Scope().Lookup(name[dot+1:]).(*types.Const); ok {
+			if value, exact := constant.Int64Val(c.Val()); exact {
+				return value
+			}
+		}
+	}
+	t.Errorf("there is no whole constant %s", name)
+	return 0
+}
+
+// size spells a number of bytes.
+func size[T int | int64](n T) string {
+	for _, unit := range []struct {
+		bytes T
+		name  string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= unit.bytes {
+			return fmt.Sprintf("%g %s", float64(n)/float64(unit.bytes), unit.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// number spells a number with commas.
+func number(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// brief spells a duration.
+func brief(d time.Duration) string {
+	switch {
+	case d == time.Minute:
+		return "1 minute"
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return fmt.Sprintf("%g s", d.Seconds())
+}

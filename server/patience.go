@@ -5,6 +5,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/quoratedb/quorate/datadir"
 )
 
 // A node must be able to start at once after its process was killed, and the kernel takes a while, some hundredths of a second if it used
@@ -19,7 +21,7 @@ const (
 func patiently[T any](attempt func() (T, error)) (got T, err error) {
 	for range patienceAttempts {
 		got, err = attempt()
-		if !errors.Is(err, ErrDirectoryInUse) && !errors.Is(err, syscall.EADDRINUSE) {
+		if !errors.Is(err, datadir.ErrInUse) && !errors.Is(err, syscall.EADDRINUSE) {
 			return got, err
 		}
 		time.Sleep(patiencePause)

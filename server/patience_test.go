@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"testing"
+
+	"github.com/quoratedb/quorate/datadir"
 )
 
 // TestPatience: what a killed process still holds is waited for, and nothing else is tried twice.
 func TestPatience(t *testing.T) {
-	for _, inUse := range []error{fmt.Errorf("lock: %w", ErrDirectoryInUse), addressInUse(t)} {
+	for _, inUse := range []error{fmt.Errorf("lock: %w", datadir.ErrInUse), addressInUse(t)} {
 		attempts := 0
 		got, err := patiently(func() (int, error) {
 			if attempts++; attempts < 3 {
@@ -22,7 +24,7 @@ func TestPatience(t *testing.T) {
 		}
 	}
 	attempts := 0
-	if _, err := patiently(func() (int, error) { attempts++; return 0, ErrNotWritable }); !errors.Is(err, ErrNotWritable) || attempts != 1 {
+	if _, err := patiently(func() (int, error) { attempts++; return 0, datadir.ErrNotWritable }); !errors.Is(err, datadir.ErrNotWritable) || attempts != 1 {
 		t.Errorf("%v after %d attempts", err, attempts)
 	}
 }

@@ -1,6 +1,10 @@
 package server
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/quoratedb/quorate/datadir"
+)
 
 // Quorums are the sizes of Multi-Paxos' quorums: how many nodes must promise before one leads, and how many must have a write
 // on disk before it is acknowledged. 0 stands for a majority. Any two of different phases must meet
@@ -53,25 +57,13 @@ func (q Quorums) validate(protocol Consensus, nodes int) error {
 	return nil
 }
 
-// describe names the protocol with its quorums, unless they are majorities. Nodes compare these texts.
-func describe(protocol Consensus, q Quorums) string {
-	if q == (Quorums{}) {
-		return string(protocol)
-	}
-	size := func(n int) string {
-		if n == 0 {
-			return "majority"
-		}
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s (phase-1 quorum %s, phase-2 quorum %s)", protocol, size(q.Phase1), size(q.Phase2))
+// protocol is the consensus protocol with its quorums.
+func (c ClusterOptions) protocol() datadir.Protocol {
+	return datadir.Protocol{Name: string(c.Consensus), Phase1: c.Quorums.Phase1, Phase2: c.Quorums.Phase2}
 }
 
 // Protocol names the consensus protocol, with its quorums if they are not majorities.
-func (c ClusterOptions) Protocol() string { return describe(c.Consensus, c.Quorums) }
-
-// Protocol names the consensus protocol of the directory's log, with its quorums if they are not majorities.
-func (i Identity) Protocol() string { return describe(i.Consensus, i.Quorums) }
+func (c ClusterOptions) Protocol() string { return c.protocol().String() }
 
 // judgePeer tells why a node that runs the other protocol must be kept away: two nodes that count different
 // quorums would lose what one of them acknowledged.

@@ -1,8 +1,8 @@
 // Package server puts the parts of one node together, starts them in order and ends them in order. It
 // is the only place in production that names concrete implementations; two nodes fit into one process.
 //
-// options.go holds what a node can be told, members.go who the cluster consists of, identity.go what a data
-// directory says about whom it belongs to, storage.go how its content is opened, damage.go what is done about damage.
+// options.go holds what a node can be told, members.go who the cluster consists of, storage.go how the
+// content of the data directory is opened, damage.go what is done about damage.
 package server
 
 import (
@@ -27,6 +27,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -43,7 +44,7 @@ type Server struct {
 	logger  *slog.Logger
 	clock   func() time.Duration
 
-	dir       *DataDir
+	dir       *datadir.Dir
 	engine    *lsm.Engine
 	log       storage.Log
 	transport *transport.Transport
@@ -209,7 +210,7 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
-		StagingDir:  filepath.Join(s.dir.Path, stagingDirectory),
+		StagingDir:  filepath.Join(s.dir.Path, datadir.Staging),
 
 		MaxQueuedBytes:    max(64<<20, 4*int64(s.options.Cluster.MaxRequestBytes)),
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,

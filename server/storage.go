@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
@@ -15,7 +16,7 @@ import (
 
 // openDirectory makes the data directory this process' own.
 func (s *Server) openDirectory() (err error) {
-	if s.dir, err = OpenDataDir(s.options, time.Now()); err != nil {
+	if s.dir, err = patiently(func() (*datadir.Dir, error) { return datadir.Open(s.options.directory(), time.Now()) }); err != nil {
 		return err
 	}
 	if s.dir.SetAside != "" {
@@ -25,10 +26,21 @@ func (s *Server) openDirectory() (err error) {
 	return nil
 }
 
+// directory says whose data directory it has to be.
+func (o Options) directory() datadir.Options {
+	return datadir.Options{
+		Path:     o.Node.DataDir,
+		Owner:    datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol()},
+		Existing: o.Node.InitialClusterState == ClusterExisting,
+		Repair:   o.repairs(),
+		NewDisk:  randomID(),
+	}
+}
+
 // openStorage opens the log and the state engine.
 func (s *Server) openStorage() error {
 	// Snapshots that were being put together or received when the process ended are worthless.
-	staging := filepath.Join(s.dir.Path, stagingDirectory)
+	staging := filepath.Join(s.dir.Path, datadir.Staging)
 	if err := os.RemoveAll(staging); err != nil {
 		return fmt.Errorf("clear %s: %w", staging, err)
 	}
@@ -44,12 +56,12 @@ func (s *Server) openStorage() error {
 	}
 	s.lookAtSize()
 	// The entries of the three directories must survive a power loss as their content does.
-	return syncDirectory(s.dir.Path)
+	return datadir.SyncDirectory(s.dir.Path)
 }
 
 // openLog opens the log, and says what it had to repair.
 func (s *Server) openLog() error {
-	path := filepath.Join(s.dir.Path, logDirectory)
+	path := filepath.Join(s.dir.Path, datadir.Log)
 	if err := s.refuseLostLog(path); err != nil {
 		return err
 	}
@@ -73,7 +85,7 @@ func (s *Server) openLog() error {
 // refuseLostLog looks for state without a log. Then votes and acknowledged entries are lost; going on could
 // lose what the cluster has acknowledged.
 func (s *Server) refuseLostLog(path string) error {
-	state, err := filepath.Glob(filepath.Join(s.dir.Path, stateDirectory, "MANIFEST-*"))
+	state, err := filepath.Glob(filepath.Join(s.dir.Path, datadir.State, "MANIFEST-*"))
 	if err != nil {
 		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
 	}
@@ -90,7 +102,7 @@ func (s *Server) refuseLostLog(path string) error {
 
 // refuseLostState looks for a log without state. Which replica this is stands in the state.
 func (s *Server) refuseLostState() error {
-	state, err := filepath.Glob(filepath.Join(s.dir.Path, stateDirectory, "MANIFEST-*"))
+	state, err := filepath.Glob(filepath.Join(s.dir.Path, datadir.State, "MANIFEST-*"))
 	if err != nil {
 		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
 	}
@@ -98,7 +110,7 @@ func (s *Server) refuseLostState() error {
 		return nil
 	}
 	return fmt.Errorf("%w: the data directory %s has a log but no state in %s; put the state back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md",
-		storage.ErrCorrupt, s.dir.Path, filepath.Join(s.dir.Path, stateDirectory))
+		storage.ErrCorrupt, s.dir.Path, filepath.Join(s.dir.Path, datadir.State))
 }
 
 // openState opens the state engine.
@@ -106,7 +118,7 @@ func (s *Server) openState() (err error) {
 	if err := s.refuseLostState(); err != nil {
 		return err
 	}
-	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, stateDirectory), FS: s.files(), MaxOpenFiles: s.plan.State, Listener: lsm.Listener{
+	s.engine, err = lsm.Open(lsm.Options{Dir: filepath.Join(s.dir.Path, datadir.State), FS: s.files(), MaxOpenFiles: s.plan.State, Listener: lsm.Listener{
 		Failed:  func(err error) { s.fail(fmt.Errorf("the state engine stopped: %w", err)) },
 		Corrupt: func(err error) { s.fail(fmt.Errorf("a read found damaged data: %w", err)) },
 		Stalled: func(reason string, waited time.Duration) {

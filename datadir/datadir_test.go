@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"bytes"
@@ -7,38 +7,37 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 var created = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
-func optionsIn(t *testing.T, directory string) Options {
-	t.Helper()
-	members, err := ParseMembers("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380")
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := Options{
-		Node:    NodeOptions{Name: "a", DataDir: directory, AdvertisePeerURLs: members[0].PeerURLs},
-		Cluster: ClusterOptions{Members: members},
-	}.WithDefaults()
-	if err := options.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	return options
+// disks are the random numbers of this test.
+var disks atomic.Uint64
+
+func optionsIn(path string) Options {
+	owner := Identity{Cluster: 0xabc, Node: 0xdef, Name: "a", Protocol: Protocol{Name: "raft"}}
+	return Options{Path: path, Owner: owner, Repair: true}
 }
 
-func mustOpen(t *testing.T, options Options) *DataDir {
+func mustOpen(t *testing.T, options Options) *Dir {
 	t.Helper()
-	dir, err := OpenDataDir(options, created)
+	dir, err := Open(renewed(options), created)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-func mustClose(t *testing.T, dir *DataDir) {
+// renewed has a new random number.
+func renewed(options Options) Options {
+	options.NewDisk = disks.Add(1)
+	return options
+}
+
+func mustClose(t *testing.T, dir *Dir) {
 	t.Helper()
 	if err := dir.Close(); err != nil {
 		t.Fatal(err)
@@ -47,7 +46,7 @@ func mustClose(t *testing.T, dir *DataDir) {
 
 func wantRefusal(t *testing.T, options Options, want error, texts ...string) {
 	t.Helper()
-	dir, err := OpenDataDir(options, created)
+	dir, err := Open(renewed(options), created)
 	if err == nil {
 		dir.Close()
 		t.Errorf("opened; want %v", want)
@@ -58,51 +57,50 @@ func wantRefusal(t *testing.T, options Options, want error, texts ...string) {
 			t.Errorf("got %v; want %v with %q", err, want, text)
 		}
 	}
-	if !strings.Contains(err.Error(), options.Node.DataDir) {
+	if !strings.Contains(err.Error(), options.Path) {
 		t.Errorf("the error does not name the directory: %v", err)
 	}
 }
 
 func TestDataDirLife(t *testing.T) {
-	options := optionsIn(t, filepath.Join(t.TempDir(), "deep", "dir"))
+	options := optionsIn(filepath.Join(t.TempDir(), "deep", "dir"))
 	dir := mustOpen(t, options)
-	if !dir.Fresh || dir.Identity.Node != options.NodeID() || dir.Identity.Cluster != options.Cluster.ID() {
+	if !dir.Fresh || dir.Identity.Node != options.Owner.Node || dir.Identity.Cluster != options.Owner.Cluster {
 		t.Errorf("first start: %+v", dir)
 	}
-	wantRefusal(t, options, ErrDirectoryInUse, "another process")
+	wantRefusal(t, options, ErrInUse, "another process")
 	mustClose(t, dir)
 
 	// "existing" matters only for an empty directory.
-	options.Node.InitialClusterState = ClusterExisting
+	options.Existing = true
 	dir = mustOpen(t, options)
 	if dir.Fresh || !dir.Identity.Created.Equal(created.Truncate(time.Second)) {
 		t.Errorf("second start: %+v", dir)
 	}
 	mustClose(t, dir)
-	if _, err := os.Stat(filepath.Join(options.Node.DataDir, identityNewFile)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(options.Path, identityNewFile)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the temporary file is still there: %v", err)
 	}
 }
 
 func TestDataDirOfOthers(t *testing.T) {
-	options := optionsIn(t, t.TempDir())
+	options := optionsIn(t.TempDir())
 	mustClose(t, mustOpen(t, options))
 
 	other := options
-	other.Cluster.Token = "another"
-	wantRefusal(t, other, ErrOtherCluster, `node "a" of cluster `+options.Cluster.ID().String())
+	other.Owner.Cluster++
+	wantRefusal(t, other, ErrOtherCluster, `node "a" of cluster `+options.Owner.Cluster.String())
 
 	other = options
-	other.Node.Name = "b"
+	other.Owner.Node, other.Owner.Name = 0x123, "b"
 	wantRefusal(t, other, ErrOtherNode, `it holds node "a"`)
 
 	other = options
-	other.Cluster.Members = cloneMembers(options.Cluster.Members)
-	other.Cluster.Members[0].Name, other.Node.Name = "renamed", "renamed"
+	other.Owner.Name = "renamed"
 	wantRefusal(t, other, ErrOtherNode, "a node keeps its name")
 
 	other = options
-	other.Cluster.Consensus = ConsensusPaxos
+	other.Owner.Protocol.Name = "paxos"
 	wantRefusal(t, other, ErrOtherConsensus, "--consensus=raft")
 
 	mustClose(t, mustOpen(t, options)) // refusals did no harm
@@ -110,69 +108,69 @@ func TestDataDirOfOthers(t *testing.T) {
 
 // TestDataDirOfOtherQuorums: quorums are the cluster's for ever, as its protocol is.
 func TestDataDirOfOtherQuorums(t *testing.T) {
-	options := optionsIn(t, t.TempDir())
-	options.Cluster.Consensus, options.Cluster.Quorums = ConsensusPaxos, Quorums{Phase1: 2, Phase2: 1}
+	options := optionsIn(t.TempDir())
+	options.Owner.Protocol = Protocol{"paxos", 2, 1}
 	dir := mustOpen(t, options)
-	if got := dir.Identity.Protocol(); got != "paxos (phase-1 quorum 2, phase-2 quorum 1)" {
+	if got := dir.Identity.Protocol.String(); got != "paxos (phase-1 quorum 2, phase-2 quorum 1)" {
 		t.Errorf("the identity is of %s", got)
 	}
 	mustClose(t, dir)
 	other := options
-	other.Cluster.Quorums = Quorums{}
+	other.Owner.Protocol = Protocol{Name: "paxos"}
 	wantRefusal(t, other, ErrOtherQuorums, "a cluster keeps its quorums")
-	other.Cluster.Quorums = Quorums{Phase1: 1, Phase2: 2}
+	other.Owner.Protocol = Protocol{"paxos", 1, 2}
 	wantRefusal(t, other, ErrOtherQuorums, "created with paxos (phase-1 quorum 2, phase-2 quorum 1)")
 	mustClose(t, mustOpen(t, options))
 }
 
 func TestDataDirForeign(t *testing.T) {
-	empty := optionsIn(t, t.TempDir())
-	empty.Node.InitialClusterState = ClusterExisting
+	empty := optionsIn(t.TempDir())
+	empty.Existing = true
 	existing := mustOpen(t, empty)
 	if !existing.Fresh || !existing.Identity.Lost {
 		t.Errorf("a node of an existing cluster, with nothing: %+v", existing.Identity)
 	}
 	mustClose(t, existing)
 
-	etcd := optionsIn(t, t.TempDir())
-	if err := os.MkdirAll(filepath.Join(etcd.Node.DataDir, "member", "wal"), 0o700); err != nil {
+	etcd := optionsIn(t.TempDir())
+	if err := os.MkdirAll(filepath.Join(etcd.Path, "member", "wal"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	wantRefusal(t, etcd, ErrForeignDirectory, "data directory of etcd")
-	if entries, err := os.ReadDir(etcd.Node.DataDir); err != nil || len(entries) != 1 {
+	wantRefusal(t, etcd, ErrForeign, "data directory of etcd")
+	if entries, err := os.ReadDir(etcd.Path); err != nil || len(entries) != 1 {
 		t.Errorf("a foreign directory was touched: %v, %v", entries, err)
 	}
 
-	home := optionsIn(t, t.TempDir())
-	if err := os.WriteFile(filepath.Join(home.Node.DataDir, "thesis.tex"), nil, 0o600); err != nil {
+	home := optionsIn(t.TempDir())
+	if err := os.WriteFile(filepath.Join(home.Path, "thesis.tex"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantRefusal(t, home, ErrForeignDirectory, "thesis.tex")
+	wantRefusal(t, home, ErrForeign, "thesis.tex")
 
 	// Data of ours, and the file that says whose it is was deleted.
-	nameless := optionsIn(t, t.TempDir())
+	nameless := optionsIn(t.TempDir())
 	dir := mustOpen(t, nameless)
 	fillData(t, dir, "good")
 	mustClose(t, dir)
-	if err := os.Remove(filepath.Join(nameless.Node.DataDir, identityFile)); err != nil {
+	if err := os.Remove(filepath.Join(nameless.Path, identityFile)); err != nil {
 		t.Fatal(err)
 	}
 	wantRefusal(t, nameless, ErrNoIdentity, "put it back if there is a copy of it", "--initial-cluster-state=existing", "gets the data", "A node that lost its data")
-	if !exists(t, nameless.Node.DataDir, logDirectory, "file") || exists(t, nameless.Node.DataDir, identityFile) {
+	if !exists(t, nameless.Path, Log, "file") || exists(t, nameless.Path, identityFile) {
 		t.Error("a directory without its identity file was touched")
 	}
 
-	file := optionsIn(t, filepath.Join(home.Node.DataDir, "thesis.tex"))
+	file := optionsIn(filepath.Join(home.Path, "thesis.tex"))
 	wantRefusal(t, file, ErrNotWritable, "create the data directory")
 
 	// What a first start leaves behind when it is killed before the rename.
-	interrupted := optionsIn(t, t.TempDir())
+	interrupted := optionsIn(t.TempDir())
 	for _, name := range []string{lockFile, identityNewFile} {
-		if err := os.WriteFile(filepath.Join(interrupted.Node.DataDir, name), []byte("{"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(interrupted.Path, name), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(interrupted.Node.DataDir, "lost+found"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(interrupted.Path, "lost+found"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	dir = mustOpen(t, interrupted)
@@ -183,9 +181,9 @@ func TestDataDirForeign(t *testing.T) {
 }
 
 func TestDataDirNotWritable(t *testing.T) {
-	options := optionsIn(t, t.TempDir())
+	options := optionsIn(t.TempDir())
 	// A directory in the lock file's place fails for root too.
-	if err := os.Mkdir(filepath.Join(options.Node.DataDir, lockFile), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(options.Path, lockFile), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	wantRefusal(t, options, ErrNotWritable, lockFile)
@@ -194,18 +192,18 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: DataFormat, Cluster: 0xabc, Node: 0xdef, Name: "n1", Consensus: ConsensusPaxos, Quorums: Quorums{4, 2}, Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
-	content, err := EncodeIdentity(want)
+	want := Identity{Format: Format, Cluster: 0xabc, Node: 0xdef, Name: "n1", Protocol: Protocol{"paxos", 4, 2}, Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
+	content, err := encodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := DecodeIdentity(content); err != nil || got != want {
+	if got, err := decodeIdentity(content); err != nil || got != want {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	tried := 0
 	try := func(damaged []byte) {
 		tried++
-		got, err := DecodeIdentity(damaged)
+		got, err := decodeIdentity(damaged)
 		switch {
 		case err == nil && got != want:
 			t.Errorf("%q was read as %+v", damaged, got)
@@ -240,11 +238,11 @@ func TestIdentityFileOnDisk(t *testing.T) {
 		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			options := optionsIn(t, t.TempDir())
-			if err := os.WriteFile(filepath.Join(options.Node.DataDir, identityFile), []byte(c.content), 0o600); err != nil {
+			options := optionsIn(t.TempDir())
+			if err := os.WriteFile(filepath.Join(options.Path, identityFile), []byte(c.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			options.Node.RefuseDamaged = true
+			options.Repair = false
 			wantRefusal(t, options, c.want, c.text)
 		})
 	}
@@ -252,7 +250,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 
 // TestReformattedIdentity: people may look at the file with tools that rewrite it.
 func TestReformattedIdentity(t *testing.T) {
-	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "ä", Consensus: ConsensusRaft, Created: created})
+	content, err := encodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "ä", Protocol: Protocol{Name: "raft"}, Created: created})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,31 +258,31 @@ func TestReformattedIdentity(t *testing.T) {
 	if err := json.Compact(&compact, content); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := DecodeIdentity(compact.Bytes()); err != nil || got.Name != "ä" {
+	if got, err := decodeIdentity(compact.Bytes()); err != nil || got.Name != "ä" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
 func FuzzDecodeIdentity(f *testing.F) {
-	content, err := EncodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "a", Consensus: ConsensusRaft, Created: created})
+	content, err := encodeIdentity(Identity{Format: 1, Cluster: 1, Node: 2, Name: "a", Protocol: Protocol{Name: "raft"}, Created: created})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(content)
 	f.Add([]byte(`{"format":9}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		identity, err := DecodeIdentity(content)
+		identity, err := decodeIdentity(content)
 		if err != nil {
 			if !errors.Is(err, ErrCorruptIdentity) && !errors.Is(err, ErrNewerFormat) {
 				t.Fatalf("unclassified: %v", err)
 			}
 			return
 		}
-		again, err := EncodeIdentity(identity)
+		again, err := encodeIdentity(identity)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if second, err := DecodeIdentity(again); err != nil || second != identity {
+		if second, err := decodeIdentity(again); err != nil || second != identity {
 			t.Fatalf("%+v reads back as %+v, %v", identity, second, err)
 		}
 	})

@@ -1,6 +1,6 @@
 //go:build unix
 
-package server
+package datadir
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func lockDirectory(path string) (*os.File, error) {
 	}
 	file.Close()
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: end that process first, or give another --data-dir", ErrDirectoryInUse)
+		return nil, fmt.Errorf("%w: end that process first, or give another --data-dir", ErrInUse)
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }

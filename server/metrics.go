@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/transport"
 )
 
 // metricsServer serves /metrics and answers to probes over HTTP.
@@ -76,67 +77,53 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	counter := func(name, help string, v float64) {
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.CounterValue, v)
-	}
-	gauge := func(name, help string, v float64) {
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), prometheus.GaugeValue, v)
+	show := func(name, help string, v float64) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), kindOf(name), v)
 	}
 	s := c.s
-	driver := s.store.Metrics()
-	counter("driver_rounds_total", "Rounds of the driver.", float64(driver.Rounds))
-	counter("driver_syncs_total", "Syncs of the log.", float64(driver.Syncs))
-	counter("driver_proposals_total", "Log entries proposed by this node.", float64(driver.Proposals))
-	counter("driver_entries_applied_total", "Log entries applied.", float64(driver.EntriesApplied))
-	counter("driver_messages_refused_total", "Messages of peers that made no sense.", float64(driver.MessagesRefused))
-	counter("driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected.", float64(driver.FramesDropped))
-	counter("scrub_passes_total", "Times that everything on disk was read again.", float64(driver.ScrubPasses))
-	counter("scrub_bytes_total", "Bytes read again to find damage.", float64(driver.ScrubBytes))
-	counter("scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read.", float64(driver.ScrubFailures))
-	gauge("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
-	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
-	gauge("driver_requests_queued", "Requests that are not answered.", float64(driver.RequestsQueued))
-	gauge("driver_requests_queued_bytes", "Their sizes.", float64(driver.RequestBytes))
-	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
-		float64(s.gateway.Metrics().RefusedCalls))
-
-	clients := s.clients.Metrics()
-	gauge("client_connections", "Connections of clients.", float64(clients.Open))
-	gauge("client_connections_limit", "How many connections of clients there may be.", float64(clients.Limit))
-	counter("client_connections_refused_total", "Connections of clients that were closed at once because there were as many as there may be.", float64(clients.Refused))
-	counter("client_connections_silent_total", "Connections of clients that were closed because they said nothing.", float64(clients.Silent))
-
-	memory := s.memory.Metrics()
-	gauge("client_memory_bytes", "What clients make the node hold.", float64(memory.UsedBytes))
-	gauge("client_memory_limit_bytes", "How much that may be.", float64(memory.LimitBytes))
-	counter("client_memory_mistakes_total", "Mistakes in counting client memory. Always 0, or there is a bug: please report it.", float64(memory.Mistakes))
-	counter("client_memory_refused_total", "Calls, or parts of them, for which there was no memory.", float64(memory.Refused))
-
+	showAll(show, s.store.Metrics(), driverFigures)
+	show("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
+	calls := s.gateway.Metrics()
+	showAll(show, calls, gatewayFigures)
+	showAll(show, calls.Watch, watchFigures)
+	showAll(show, s.clients.Metrics(), clientFigures)
+	showAll(show, s.memory.Metrics(), memoryFigures)
 	peers := s.transport.Metrics()
-	gauge("peer_callers", "Connections on the port for nodes whose caller has not said yet who it is.", float64(peers.Callers))
-	counter("peer_callers_dropped_total", "Such connections that were cut off because there were too many.", float64(peers.CallersDropped))
-
-	engine := *s.size.Load()
-	gauge("state_disk_bytes", "Size of the state engine's files.", float64(engine.DiskBytes))
-	gauge("state_live_bytes", "Estimate of the live data in the state engine.", float64(engine.LiveBytes))
-	gauge("state_memory_bytes", "Memory of the state engine's memtables and cache.", float64(engine.MemoryBytes))
-	counter("state_write_stalls_total", "Times that writes had to wait for the state engine.", float64(engine.WriteStalls))
+	showAll(show, peers, peerFigures)
+	showPeers(out, s.options.Cluster, peers.Peers)
+	size := s.size.Load()
+	showAll(show, size.state, engineFigures)
+	showAll(show, size.log, logFigures)
 
 	alarms := map[kv.AlarmType]int{}
 	for _, alarm := range s.shard.Alarms() {
 		alarms[alarm.Type]++
 	}
-	gauge("alarms_nospace", "Nodes with the alarm NOSPACE.", float64(alarms[kv.AlarmNoSpace]))
-	gauge("alarms_corrupt", "Nodes with the alarm CORRUPT.", float64(alarms[kv.AlarmCorrupt]))
-	gauge("is_member", "1 if this node is a full member of its group; 0 while it is lost or joins.", boolean(!s.shard.Outside()))
+	show("alarms_nospace", "Nodes with the alarm NOSPACE.", float64(alarms[kv.AlarmNoSpace]))
+	show("alarms_corrupt", "Nodes with the alarm CORRUPT.", float64(alarms[kv.AlarmCorrupt]))
+	show("is_member", "1 if this node is a full member of its group; 0 while it is lost or joins.", boolean(!s.shard.Outside()))
 	leader, term := s.shard.Leader()
-	gauge("revision", "Revision of the applied state.", float64(s.shard.Revision()))
-	gauge("compacted_revision", "Revision below which history is forgotten.", float64(s.shard.Compacted()))
-	gauge("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
-	gauge("term", "Consensus term.", float64(term))
-	gauge("has_leader", "1 if a leader is known.", boolean(leader != 0))
-	gauge("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
-	gauge("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
+	show("revision", "Revision of the applied state.", float64(s.shard.Revision()))
+	show("compacted_revision", "Revision below which history is forgotten.", float64(s.shard.Compacted()))
+	show("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
+	show("term", "Consensus term.", float64(term))
+	show("has_leader", "1 if a leader is known.", boolean(leader != 0))
+	show("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
+	show("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
+}
+
+// showPeers shows each other node by its name.
+func showPeers(out chan<- prometheus.Metric, cluster ClusterOptions, peers []transport.PeerStatus) {
+	names := make(map[kv.NodeID]string)
+	for _, m := range cluster.Members {
+		names[m.ID(cluster.Token)] = m.Name
+	}
+	connected := prometheus.NewDesc("quorate_peer_connected", "1 if there is a connection to the other node.", []string{"peer"}, nil)
+	buffered := prometheus.NewDesc("quorate_peer_buffer_bytes", "What waits to be sent to the other node.", []string{"peer"}, nil)
+	for _, p := range peers {
+		out <- prometheus.MustNewConstMetric(connected, prometheus.GaugeValue, boolean(p.Connected), names[p.Node])
+		out <- prometheus.MustNewConstMetric(buffered, prometheus.GaugeValue, float64(p.BufferBytes), names[p.Node])
+	}
 }
 
 func boolean(b bool) float64 {

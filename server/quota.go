@@ -84,13 +84,21 @@ func (q *spaceQuota) answer(closed bool) {
 // files soon. Without the latter a quota below the size of a memtable would be overshot several times.
 func stateBytes(m storage.Metrics) int64 { return m.DiskBytes + m.UnflushedBytes }
 
-// lookAtSize tells the quota, the status and the metrics the size of the state. These two must not wait for the engine.
+// sizes are what the engine and the log tell about themselves.
+type sizes struct {
+	state storage.Metrics
+	log   storage.LogMetrics
+}
+
+// lookAtSize tells the quota, the status and the metrics the sizes. The latter two must not wait for the engine or the log.
 func (s *Server) lookAtSize() {
+	var now sizes
 	s.quota.look(func() int64 {
-		m := s.engine.Metrics()
-		s.size.Store(&m)
-		return stateBytes(m)
+		now.state = s.engine.Metrics()
+		return stateBytes(now.state)
 	})
+	now.log = s.log.Metrics()
+	s.size.Store(&now)
 }
 
 // quotaInterval is how often the size is looked at.

@@ -58,8 +58,8 @@ type Server struct {
 	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics   *metricsServer
 
-	memory       *budget.Budget                  // of what clients make the node hold
-	size         atomic.Pointer[storage.Metrics] // of the state, as it was looked at last
+	memory       *budget.Budget        // of what clients make the node hold
+	size         atomic.Pointer[sizes] // as they were looked at last
 	quota        *spaceQuota
 	reclamations reclamations
 

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"reflect"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// figure says how a field of a part's Metrics is shown. Its kind follows from the name: what ends with _total is counted.
+type figure struct{ field, name, help string }
+
+// The figures of each part. TestEveryFigureIsShown fails for a field that has none.
+var (
+	driverFigures = []figure{
+		{"Rounds", "driver_rounds_total", "Rounds of the driver."},
+		{"Syncs", "driver_syncs_total", "Syncs of the log."},
+		{"Proposals", "driver_proposals_total", "Log entries proposed by this node."},
+		{"EntriesApplied", "driver_entries_applied_total", "Log entries applied."},
+		{"MessagesRefused", "driver_messages_refused_total", "Messages of peers that made no sense."},
+		{"FramesDropped", "driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected."},
+		{"RequestsUnwanted", "driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more."},
+		{"RequestsQueued", "driver_requests_queued", "Requests that are not answered."},
+		{"RequestBytes", "driver_requests_queued_bytes", "Their sizes."},
+		{"ScrubPasses", "scrub_passes_total", "Times that everything on disk was read again."},
+		{"ScrubBytes", "scrub_bytes_total", "Bytes read again to find damage."},
+		{"ScrubFailures", "scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read."},
+	}
+	gatewayFigures = []figure{
+		{"CallsInFlight", "calls_in_flight", "Calls that are not answered, and lists that are being sent."},
+		{"ForwardedBytes", "forwarded_bytes", "Sizes of the requests on the way to the leader, or waiting for one."},
+		{"QueuedCalls", "calls_without_leader", "Calls that wait for a leader."},
+		{"SentCalls", "calls_at_leader", "Calls that wait for the answer of the leader on another node."},
+		{"LocalReads", "reads_local_total", "Reads answered from this node's state."},
+		{"LocalWrites", "writes_local_total", "Writes given to this node's replica."},
+		{"ForwardedCalls", "forwarded_requests_total", "Requests sent to a leader on another node."},
+		{"ServedCalls", "forwarded_requests_served_total", "Requests answered for other nodes."},
+		{"RefusedCalls", "forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards."},
+		{"LostAnswers", "forwarded_answers_lost_total", "Answers to other nodes that found no connection, or a full buffer."},
+		{"BarrierCount", "read_barriers_total", "Times that a leader was asked what a read has to wait for."},
+		{"RetryCount", "calls_repeated_total", "Calls that a node refused because it does not lead, and that were tried again."},
+		{"UnknownOutcomes", "calls_outcome_unknown_total", "Writes that ended without a word whether they took effect."},
+		{"Timeouts", "calls_timed_out_total", "Calls that ended at their time limit."},
+	}
+	watchFigures = []figure{
+		{"Streams", "watch_streams", "Watch streams of clients."},
+		{"Watches", "watches", "Watches of clients."},
+		{"Groups", "watch_groups", "Groups of equal watches that get changes as they come; the others catch up."},
+		{"DispatchedRevision", "watch_revision", "Revision up to which changes were handed out."},
+		{"EventCount", "watch_changes_total", "Changes looked at while somebody watched."},
+		{"DeliveryCount", "watch_deliveries_total", "Changes handed out, once for each group."},
+		{"LaggingCount", "watch_lagging_total", "Times that a group fell behind because its stream was full."},
+		{"GapCount", "watch_gaps_total", "Times that the changes were interrupted, by a snapshot for example, so that all watches caught up."},
+		{"HistoryReadCount", "watch_history_reads_total", "Steps of catching up that were read from the state."},
+		{"RingReadCount", "watch_ring_reads_total", "Steps of catching up that were read from memory."},
+		{"RingBytes", "watch_ring_bytes", "Recent changes held in memory."},
+		{"WalkCount", "watch_walks_total", "Watches, groups and streams looked at one by one: what watching costs beside the changes."},
+	}
+	peerFigures = []figure{
+		{"FramesSent", "peer_frames_sent_total", "Frames put into the buffers of other nodes."},
+		{"BytesSent", "peer_sent_bytes_total", "Their sizes, with headers."},
+		{"FramesReceived", "peer_frames_received_total", "Frames received from other nodes."},
+		{"BytesReceived", "peer_received_bytes_total", "Their sizes, with headers."},
+		{"FramesRefused", "peer_frames_refused_total", "Frames that found no connection, or a full buffer."},
+		{"BytesDropped", "peer_dropped_bytes_total", "Bytes that were in a buffer when its connection broke."},
+		{"Flushes", "peer_flushes_total", "Writes to connections by the driver."},
+		{"FlushesPartial", "peer_flushes_partial_total", "Such writes that the connection did not take as a whole."},
+		{"Connects", "peer_connects_total", "Connections made to other nodes."},
+		{"StreamsSent", "peer_streams_sent_total", "Snapshots sent to other nodes."},
+		{"StreamsReceived", "peer_streams_received_total", "Snapshots received from other nodes."},
+		{"Callers", "peer_callers", "Connections on the port for nodes whose caller has not said yet who it is."},
+		{"CallersDropped", "peer_callers_dropped_total", "Such connections that were cut off because there were too many."},
+	}
+	clientFigures = []figure{
+		{"Open", "client_connections", "Connections of clients."},
+		{"Limit", "client_connections_limit", "How many connections of clients there may be."},
+		{"Refused", "client_connections_refused_total", "Connections of clients that were closed at once because there were as many as there may be."},
+		{"Silent", "client_connections_silent_total", "Connections of clients that were closed because they said nothing."},
+	}
+	memoryFigures = []figure{
+		{"UsedBytes", "client_memory_bytes", "What clients make the node hold."},
+		{"LimitBytes", "client_memory_limit_bytes", "How much that may be."},
+		{"Mistakes", "client_memory_mistakes_total", "Mistakes in counting client memory. Always 0, or there is a bug: please report it."},
+		{"Refused", "client_memory_refused_total", "Calls, or parts of them, for which there was no memory."},
+	}
+	engineFigures = []figure{
+		{"DiskBytes", "state_disk_bytes", "Size of the state engine's files."},
+		{"UnflushedBytes", "state_unflushed_bytes", "What is in the state engine and in no file yet, uncompressed."},
+		{"LiveBytes", "state_live_bytes", "Estimate of the live data in the state engine."},
+		{"MemoryBytes", "state_memory_bytes", "Memory of the state engine's memtables and cache."},
+		{"FlushCount", "state_flushes_total", "Memtables of the state engine that were written to files."},
+		{"CompactionCount", "state_merges_total", "Times that the state engine merged files."},
+		{"WriteStalls", "state_write_stalls_total", "Times that writes had to wait for the state engine."},
+		{"ReadAmplification", "state_read_amplification", "How many files of the state engine a read may have to look into."},
+		{"CompactionDebtSize", "state_merge_debt_bytes", "Estimate of what the state engine has to merge until its files are in order."},
+	}
+	logFigures = []figure{
+		{"SegmentCount", "log_segments", "Segments of the log, those for later use among them."},
+		{"SizeBytes", "log_disk_bytes", "Their size."},
+		{"PinnedBytes", "log_pinned_bytes", "Size of the segments that hold entries that are still needed."},
+		{"WriteCount", "log_writes_total", "Writes to the log."},
+		{"WriteBytes", "log_written_bytes_total", "Bytes written to the log."},
+		{"SyncCount", "log_syncs_total", "Syncs that the log asked the disk for."},
+		{"OldestPinning", "log_oldest_group", "The group whose entries keep the oldest segment; 0 if there is none."},
+	}
+)
+
+// kindOf tells whether a name is of something that is counted.
+func kindOf(name string) prometheus.ValueType {
+	const counted = "_total"
+	if len(name) > len(counted) && name[len(name)-len(counted):] == counted {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
+}
+
+// showAll shows the fields of a part's Metrics.
+func showAll(show func(name, help string, v float64), metrics any, figures []figure) {
+	of := reflect.ValueOf(metrics)
+	for _, f := range figures {
+		show(f.name, f.help, of.FieldByName(f.field).Convert(reflect.TypeFor[float64]()).Float())
+	}
+}

@@ -137,6 +137,46 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
+// TestDocumentsNameWhatIsThere: files of the project that a document names exist, and declare what it names behind them: "`file.go`, `Type.Method`". What
+// tells the past is left alone.
+func TestDocumentsNameWhatIsThere(t *testing.T) {
+	p := loadProgram(t)
+	named := 0
+	for path, text := range documents(t) {
+		if path == "CHANGELOG.md" || path == filepath.Join("docs", "bugs.md") || strings.HasPrefix(path, filepath.Join("docs", "decisions")) {
+			continue
+		}
+		for _, found := range sourceName.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+			file, symbol := found[1], found[2]
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s names %s: there is no such file", path, file)
+			} else if symbol != "" && !p.declares(file, symbol) {
+				t.Errorf("%s names %s in %s: it is not declared there", path, symbol, file)
+			}
+			named++
+		}
+	}
+	if named < 60 {
+		t.Errorf("only %d files are named", named)
+	}
+}
+
+var sourceName = regexp.MustCompile("`([a-z0-9_/]+/[a-z0-9_]+\\.go)`(?:,\\s+`([A-Za-z.]+)`)?")
+
+// declares reports whether the file declares Name, or the method Type.Name.
+func (p *program) declares(file, symbol string) bool {
+	s := p.packages[module+"/"+filepath.ToSlash(filepath.Dir(file))]
+	if s == nil {
+		return false
+	}
+	first, method, _ := strings.Cut(symbol, ".")
+	object := s.types.Scope().Lookup(first)
+	if object != nil && method != "" {
+		object, _, _ = types.LookupFieldOrMethod(object.Type(), true, s.types, method)
+	}
+	return object != nil && strings.HasSuffix(filepath.ToSlash(p.files.Position(object.Pos()).Filename), "/"+file)
+}
+
 // figure is a place of a document that tells what the code holds.
 type figure struct {
 	document string

@@ -11,7 +11,7 @@ import (
 // What a message may claim. Whoever reaches the port for nodes can say anything, so what one message says must not undo a replica: what it claims
 // about its sender is judged before anything in it is acted upon, and what it claims about this node has to agree with what this node knows
 // itself. Disk IDs are random and told to the other nodes only, on connections to the addresses that this node has for them; so who does not know
-// the ID of a sender's disk is not that sender. Terms and indexes the cores judge, see consensus.Judge.
+// the ID of a sender's disk is not that sender. Terms and indexes the cores judge, see consensus.Known.Judge.
 
 // judgeSender tells why nothing of a message is acted upon, by the form in which it names its sender. version is the one of the frames that are
 // spoken with the node; 0 if this node was never connected to it.

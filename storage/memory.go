@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -64,21 +62,11 @@ type Memory struct {
 	flushes   int64
 }
 
-// memoryState is the content after a batch. It does not change while it has readers.
-type memoryState struct {
-	sequence uint64 // number of batches applied so far
-	tree     *btree.BTreeG[memoryItem]
-	bytes    int64
-	readers  int
-}
-
 // memoryChanges is the batch with a number.
 type memoryChanges struct {
 	sequence uint64
 	changes  []change
 }
-
-type memoryItem struct{ key, value []byte }
 
 type pendingFlush struct {
 	state *memoryState
@@ -98,11 +86,6 @@ func newMemoryAt(o MemoryOptions, s *memoryState) *Memory {
 	return &Memory{options: o, current: s.copy(), durable: s, oldest: s}
 }
 
-// copy returns a state that can change while s stays as it is.
-func (s *memoryState) copy() *memoryState {
-	return &memoryState{sequence: s.sequence, tree: s.tree.IsoCopy(), bytes: s.bytes}
-}
-
 // read returns the current state, which stays as it is until it is released.
 func (m *Memory) read() *memoryState {
 	m.mu.Lock()
@@ -110,22 +93,6 @@ func (m *Memory) read() *memoryState {
 	m.current.readers++
 	return m.current
 }
-
-// readAgain adds a reader to a state that has one.
-func (m *Memory) readAgain(s *memoryState) *memoryState {
-	m.mu.Lock()
-	s.readers++
-	m.mu.Unlock()
-	return s
-}
-
-func (m *Memory) release(s *memoryState) {
-	m.mu.Lock()
-	s.readers--
-	m.mu.Unlock()
-}
-
-func lessItem(a, b memoryItem) bool { return bytes.Compare(a.key, b.key) < 0 }
 
 // Get implements Reader.
 func (m *Memory) Get(key, dst []byte) ([]byte, bool, error) {
@@ -136,11 +103,6 @@ func (m *Memory) Get(key, dst []byte) ([]byte, bool, error) {
 	defer m.mu.Unlock()
 	value, found := m.current.get(key, dst)
 	return value, found, nil
-}
-
-func (s *memoryState) get(key, dst []byte) ([]byte, bool) {
-	item, found := s.tree.Get(memoryItem{key: key})
-	return append(dst, item.value...), found
 }
 
 // NewIterator implements Reader.
@@ -200,50 +162,6 @@ func (m *Memory) frozen() *memoryState {
 	return m.current.copy()
 }
 
-// apply changes the state.
-func (s *memoryState) apply(changes []change) {
-	s.sequence++
-	for _, c := range changes {
-		switch c.kind {
-		case changeSet:
-			s.set(c.key, c.value)
-		case changeDelete:
-			s.delete(c.key)
-		case changeDeleteRange:
-			s.deleteRange(c.key, c.value)
-		}
-	}
-}
-
-func (s *memoryState) set(key, value []byte) {
-	if old, replaced := s.tree.Set(memoryItem{key, value}); replaced {
-		s.bytes -= old.sizeBytes()
-	}
-	s.bytes += int64(len(key) + len(value))
-}
-
-func (s *memoryState) delete(key []byte) {
-	if old, found := s.tree.Delete(memoryItem{key: key}); found {
-		s.bytes -= old.sizeBytes()
-	}
-}
-
-func (s *memoryState) deleteRange(lower, upper []byte) {
-	var keys [][]byte
-	s.tree.Ascend(memoryItem{key: lower}, func(item memoryItem) bool {
-		if bytes.Compare(item.key, upper) >= 0 {
-			return false
-		}
-		keys = append(keys, item.key)
-		return true
-	})
-	for _, key := range keys {
-		s.delete(key)
-	}
-}
-
-func (i memoryItem) sizeBytes() int64 { return int64(len(i.key) + len(i.value)) }
-
 // Flush implements Engine.
 func (m *Memory) Flush(done func(error)) {
 	if err := m.Err(); err != nil {
@@ -271,21 +189,6 @@ func (m *Memory) CompleteFlush() bool {
 	m.makeDurable(flush.state)
 	flush.done(nil)
 	return true
-}
-
-// makeDurable never goes back: a later Ingest may have made more durable already.
-func (m *Memory) makeDurable(s *memoryState) {
-	if s.sequence <= m.durable.sequence {
-		return
-	}
-	m.durable = s
-	if m.oldest.sequence <= s.sequence {
-		m.oldest = s
-	}
-	for len(m.recent) > 0 && m.recent[0].sequence <= s.sequence {
-		m.recent[0] = memoryChanges{}
-		m.recent = m.recent[1:]
-	}
 }
 
 func (m *Memory) stop(err error) {
@@ -373,123 +276,6 @@ func (m *Memory) Close() error {
 	m.stop(fmt.Errorf("%w: the memory engine", ErrClosed))
 	if n := m.snapshots.Load(); n > 0 {
 		return fmt.Errorf("storage: memory engine closed while %d snapshots are open", n)
-	}
-	return nil
-}
-
-type memorySnapshot struct {
-	engine *Memory
-	state  *memoryState
-	closed bool
-}
-
-func (s *memorySnapshot) Get(key, dst []byte) ([]byte, bool, error) {
-	if s.closed {
-		return dst, false, fmt.Errorf("%w: the snapshot", ErrClosed)
-	}
-	if err := s.engine.Err(); err != nil {
-		return dst, false, err
-	}
-	value, found := s.state.get(key, dst)
-	return value, found, nil
-}
-
-func (s *memorySnapshot) NewIterator(lower, upper []byte) Iterator {
-	return newMemoryIterator(s.engine, s.engine.readAgain(s.state), lower, upper)
-}
-
-func (s *memorySnapshot) Close() error {
-	if !s.closed {
-		s.closed = true
-		s.engine.release(s.state)
-		s.engine.snapshots.Add(-1)
-	}
-	return nil
-}
-
-// Export implements Engine.
-func (m *Memory) Export(ctx context.Context, s Snapshot, spans []Span, dir string, progress func(int64)) ([]string, error) {
-	if err := m.Err(); err != nil {
-		return nil, err
-	}
-	snapshot, ok := s.(*memorySnapshot)
-	if !ok || snapshot.closed {
-		return nil, fmt.Errorf("storage: export needs an open snapshot of the memory engine, got %T", s)
-	}
-	if err := ValidateSpans(spans); err != nil {
-		return nil, err
-	}
-	w := memoryExport{ctx: ctx, files: m.options.Files, dir: dir, limit: m.options.ExportFileBytes, progress: progress}
-	if err := w.writeAll(snapshot, spans); err != nil {
-		w.removeAll()
-		return nil, err
-	}
-	return w.names, nil
-}
-
-// Inspect implements Engine.
-func (m *Memory) Inspect(ctx context.Context, files []string, spans []Span, key []byte) (value []byte, found bool, err error) {
-	if err := ValidateSpans(spans); err != nil {
-		return nil, false, err
-	}
-	for _, name := range files {
-		if err := ctx.Err(); err != nil {
-			return nil, false, fmt.Errorf("storage: inspect: %w", err)
-		}
-		sets, err := readMemoryFile(m.options.Files, name, spans)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, c := range sets {
-			if bytes.Equal(c.key, key) {
-				value, found = bytes.Clone(c.value), true
-			}
-		}
-	}
-	return value, found, nil
-}
-
-// Ingest implements Engine.
-func (m *Memory) Ingest(ctx context.Context, files []string, spans []Span) error {
-	if err := m.Err(); err != nil {
-		return err
-	}
-	if err := ValidateSpans(spans); err != nil {
-		return err
-	}
-	var changes []change
-	for _, span := range spans {
-		changes = append(changes, change{changeDeleteRange, span.Lower, span.Upper})
-	}
-	for _, name := range files {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("storage: ingest: %w", err)
-		}
-		sets, err := readMemoryFile(m.options.Files, name, spans)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, sets...)
-	}
-	m.apply(changes)
-	m.makeDurable(m.frozen())
-	for _, name := range files {
-		if err := m.options.Files.Remove(name); err != nil {
-			return fmt.Errorf("storage: ingest: remove %s after it was ingested: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// ValidateSpans tells whether the spans are what Export and Ingest take: not empty, ascending and disjoint.
-func ValidateSpans(spans []Span) error {
-	for i, s := range spans {
-		if bytes.Compare(s.Lower, s.Upper) >= 0 {
-			return fmt.Errorf("storage: span %d is empty: [%x, %x)", i, s.Lower, s.Upper)
-		}
-		if i > 0 && bytes.Compare(spans[i-1].Upper, s.Lower) > 0 {
-			return fmt.Errorf("storage: span %d, [%x, %x), is not after the one before, which ends at %x", i, s.Lower, s.Upper, spans[i-1].Upper)
-		}
 	}
 	return nil
 }

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/quoratedb/quorate/api/etcd"
+	"github.com/quoratedb/quorate/budget"
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// openGateway makes what stands between clients and the driver, here and on other nodes.
+func (s *Server) openGateway(instance uint64) (err error) {
+	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
+	s.gateway, err = gateway.New(gateway.Options{
+		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
+		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Space:           s.quota,
+		GuestMemory:     s.guestMemory(),
+		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
+		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
+		DriverFlushes:   true, Instance: instance, Clock: s.clock,
+		Listener: gateway.Listener{
+			LeaderLost: func(node kv.NodeID, writes int) {
+				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)
+			},
+			BadMessage: func(from kv.NodeID, err error) {
+				if s.quiet.allows("bad message", from.String(), s.clock()) {
+					s.logger.Warn("bad message", "from", from, "error", err)
+				}
+			},
+		},
+		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
+	})
+	return err
+}
+
+// guestMemory gives each other node an account of the memory that clients may take: it is their requests that the node brings.
+func (s *Server) guestMemory() func(kv.NodeID) kv.Memory {
+	accounts := map[kv.NodeID]*budget.Account{}
+	for _, record := range s.nodeRecords() {
+		accounts[record.ID] = s.memory.NewAccount()
+	}
+	stranger := s.memory.NewAccount()
+	return func(node kv.NodeID) kv.Memory {
+		if account, known := accounts[node]; known {
+			return account
+		}
+		return stranger
+	}
+}
+
+// listenForClients comes before the data is read: whoever connects meanwhile is served as soon as there is somebody to serve. A client that is
+// refused waits before it tries again, gRPC's a second, and after the next refusal longer.
+func (s *Server) listenForClients() error {
+	for _, url := range s.options.Node.ListenClientURLs {
+		l, err := listen(url)
+		if err != nil {
+			return fmt.Errorf("listen for clients on %s (--listen-client-urls); is another process using the port? %w", url.HostPort(), err)
+		}
+		s.listeners = append(s.listeners, s.clients.Wrap(l))
+	}
+	return nil
+}
+
+// openClients serves clients.
+func (s *Server) openClients() (err error) {
+	node := s.options.Node
+	s.api, err = etcd.NewServer(etcd.Options{
+		Gateway: s.gateway, Node: localNode{s},
+		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
+		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
+		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
+		MaxConcurrentStreams: node.MaxConcurrentStreams,
+		Memory:               s.memory,
+		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
+		PingMinInterval:      orNever(node.KeepAlive.MinTime, time.Nanosecond),
+		PingInterval:         orNever(node.KeepAlive.Interval, math.MaxInt64),
+		PingTimeout:          orNever(node.KeepAlive.Timeout, math.MaxInt64),
+		Listener: etcd.Listener{StreamFailed: func(method string, err error) {
+			s.logger.Warn("a stream ended", "method", method, "error", err)
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range s.listeners {
+		s.workers.Go(func() {
+			if err := s.api.Serve(l); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	s.metrics, err = s.serveMetrics()
+	return err
+}
+
+// orNever replaces a negative duration, which means "never", by the one that has that effect.
+func orNever(d, never time.Duration) time.Duration {
+	if d < 0 {
+		return never
+	}
+	return d
+}

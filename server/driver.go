@@ -1,0 +1,136 @@
+package server
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/datadir"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// openDriver opens the replicas. They do nothing before the driver is started.
+func (s *Server) openDriver(instance uint64) (err error) {
+	if s.store, err = replica.Open(s.replicaOptions(instance), s.clock); err != nil {
+		return err
+	}
+	s.shard = s.store.Replica(consensus.GroupID(kv.SystemShard))
+	return nil
+}
+
+// keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
+const keepHashes = 10
+
+func (s *Server) replicaOptions(instance uint64) replica.Options {
+	nodes, config := s.nodes()
+	return replica.Options{
+		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
+		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
+		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
+		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
+		StagingDir:  filepath.Join(s.dir.Path, datadir.Staging),
+
+		MaxQueuedBytes:    max(64<<20, 4*int64(s.options.Cluster.MaxRequestBytes)),
+		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
+		ElectionTimeout:   s.options.Cluster.ElectionTimeout,
+		ReadSafety:        readSafety(s.options.Cluster.ReadSafety),
+		RetainLogEntries:  s.options.Node.SnapshotCount,
+		FlushLogEntries:   s.options.Node.SnapshotCount,
+		KeepHashes:        keepHashes,
+		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
+		Rand:              newRand(),
+		Listener:          s.driverListener(),
+	}
+}
+
+// driverListener writes what the driver tells into the log of the node.
+func (s *Server) driverListener() replica.Listener {
+	return replica.Listener{
+		RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
+			s.logger.Info("role", "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)
+			if s.gateway != nil {
+				s.gateway.LeaderChanged()
+			}
+		},
+		NodeLost: func(node kv.NodeID) { s.logger.Warn("a node does not answer any more", "node", node) },
+		SnapshotSent: func(_ consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, bytes int64, err error) {
+			if err != nil {
+				s.logger.Warn("sending a snapshot failed", "to", to, "index", uint64(meta.Index), "error", err)
+				return
+			}
+			s.logger.Info("sent a snapshot", "to", to, "index", uint64(meta.Index), "bytes", bytes)
+		},
+		SnapshotInstalled: func(_ consensus.GroupID, meta consensus.SnapshotMeta) {
+			s.logger.Info("installed a snapshot", "index", uint64(meta.Index))
+		},
+		SlowSync: func(took time.Duration) { s.logger.Warn("the log's disk is slow", "sync_took", took) },
+		MessageRefused: func(_ consensus.GroupID, from kv.NodeID, err error) {
+			if s.quiet.allows("message", from.String(), s.clock()) {
+				s.logger.Warn("a message of another node was refused", "from", from, "reason", err)
+			}
+		},
+		Lost: func(_ consensus.GroupID, lost consensus.ReplicaID) {
+			s.logger.Warn("the data directory is empty but the cluster knows this node: what it had is lost, and it joins as a new replica", "lost_replica", uint64(lost))
+		},
+		Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
+			s.logger.Info("takes part", "replica", uint64(own))
+		},
+		Unwitnessed: s.unwitnessed,
+		ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
+			s.logger.Info("the membership changed", "members", config.String())
+		},
+		Scrubbed: func(pass replica.ScrubPass) {
+			s.logger.Info("everything on disk was read again, and is as it was written", "bytes", pass.Bytes, "took", pass.Took)
+		},
+		ScrubFailed: func(err error) {
+			s.logger.Error("a part of what is on disk cannot be read", "error", err)
+		},
+		Failed: s.fail,
+	}
+}
+
+// nodes are the nodes of the cluster in the order of their IDs, and the membership of the first
+// shard: replica i lives on the i-th node, counted from 1.
+func (s *Server) nodes() (nodes []kv.NodeID, config consensus.Config) {
+	for i, record := range s.nodeRecords() {
+		nodes = append(nodes, record.ID)
+		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
+	}
+	return nodes, config
+}
+
+func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
+	if s.options.Cluster.Consensus == ConsensusPaxos {
+		return paxos.New(paxos.Options{
+			Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: newRand(),
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+			Phase1Quorum: s.options.Cluster.Quorums.Phase1, Phase2Quorum: s.options.Cluster.Quorums.Phase2,
+		}, o.Log)
+	}
+	return raft.New(raft.Options{
+		Replica: o.Replica, ElectionTicks: o.ElectionTicks,
+		HardState: o.HardState, Applied: o.Applied, Config: o.Config,
+	}, o.Log)
+}
+
+func (s *Server) openMachine(group consensus.GroupID, config consensus.Config) (replica.Machine, error) {
+	return replica.OpenMachine(replica.MachineOptions{
+		Engine: s.engine,
+		Shard: shard.Options{
+			Shard: kv.ShardID(group), Rand: newRand(),
+			MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
+		},
+		Bootstrap: config, Nodes: s.nodeRecords(),
+	})
+}
+
+func readSafety(r ReadSafety) replica.ReadSafety {
+	if r == ReadQuorum {
+		return replica.ReadQuorum
+	}
+	return replica.ReadLease
+}

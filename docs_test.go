@@ -18,9 +18,11 @@ import (
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/proto/h2"
+	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/server"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/storage/wal"
 	"github.com/quoratedb/quorate/transport"
 )
 
@@ -194,9 +196,10 @@ func TestFiguresOfDocuments(t *testing.T) {
 	wire, edge := h2.Options{}.WithDefaults(), rpc.Options{}.WithDefaults()
 	route, hub := gateway.Options{}.WithDefaults(), watch.Options{}.WithDefaults()
 	machine, store, peers := shard.Options{}.WithDefaults(), mvcc.Options{}.WithDefaults(), transport.Options{}.WithDefaults()
+	segments, driver := wal.Options{}.WithDefaults(), replica.Options{}.WithDefaults()
 	promises := liveness.Options{PromiseDuration: 3 * server.DefaultHeartbeatInterval}.WithDefaults()
 
-	const guide = "docs/operations.md"
+	const guide, peerFrames = "docs/operations.md", "docs/protocols/peer.md"
 	all := documents(t)
 	for _, f := range []figure{
 		{guide, "bound: %s (`--max-request-bytes`, at most %s) * beyond it: `request is too large`; from %s above it on",
@@ -237,6 +240,28 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "The first %s of a stream are free", []any{bytesOf("gateway/watch.freeBytes")}},
 		{guide, "is given up after %s", []any{brief(peers.DeadAfter)}},
 		{guide, "ends after 5 s + 2 election timeouts (%s)", []any{brief(route.RequestTimeout)}},
+		{guide, "in segments of %s (the first ones smaller", []any{size(segments.SegmentBytes)}},
+		{"replica/DESIGN.md", "for a second after one that took more than %d ms", []any{of("replica.slowSync") / int64(time.Millisecond)}},
+		{"shard/DESIGN.md", "`MaxKeysPerExpiry` (%s) keys, or with more bytes of them than `MaxExpiryBytes` (%s)", []any{number(machine.MaxKeysPerExpiry), size(machine.MaxExpiryBytes)}},
+		{"shard/DESIGN.md", "`MaxRequestEffectBytes` (%s;", []any{size(machine.MaxRequestEffectBytes)}},
+		{"storage/mvcc/DESIGN.md", "one bucket per ~%d keys", []any{store.BucketRows}},
+		{peerFrames, "of the body, at most %s;", []any{bytesOf("transport.maxEnvelopeBytes")}},
+		{peerFrames, "is held for %s at most, with a buffer of %s; of more than %d the one", []any{brief(peers.HandshakeTimeout), bytesOf("transport.greetingBufferBytes"), peers.MaxCallers}},
+		{peerFrames, "of the payload, at most %s;", []any{bytesOf("server.maxFrameBytes")}},
+		{peerFrames, "sent bytes stay unacknowledged for %s", []any{brief(peers.DeadAfter)}},
+		{peerFrames, "in growing intervals from %d ms to %s.", []any{peers.BackoffMin.Milliseconds(), brief(peers.BackoffMax)}},
+		{peerFrames, "at most %s; 0 ends the stream", []any{bytesOf("transport.maxChunkBytes")}},
+		{peerFrames, "when a chunk takes longer than %s.", []any{brief(peers.StreamTimeout)}},
+		{peerFrames, "promises 3 heartbeat intervals (%d ms) from now", []any{promises.PromiseDuration.Milliseconds()}},
+		{peerFrames, "minus a twentieth (%d ms)", []any{promises.DriftMargin.Milliseconds()}},
+		{peerFrames, "silent for %s and the promise", []any{brief(promises.SuspectAfter)}},
+		{peerFrames, "this process slept (%d ms between", []any{promises.PauseThreshold.Milliseconds()}},
+		{guide, "or %s are kept for nodes that fell behind", []any{size(driver.RetainLogBytes)}},
+		{guide, "was not flushed (%s of log", []any{size(driver.FlushLogBytes)}},
+		{guide, "bound: %s, and %s or four times `--max-request-bytes`", []any{number(driver.MaxQueued), size(driver.MaxQueuedBytes)}},
+		{"storage/wal/DESIGN.md", "the rest have %s.", []any{size(segments.SegmentBytes)}},
+		{"storage/wal/DESIGN.md", "in pieces of %s, each with its own sync", []any{size(segments.FillBytes)}},
+		{"consensus/paxos/DESIGN.md", "one response names at most %d slots above a gap", []any{of("consensus/paxos.maxExtras")}},
 		{"ARCHITECTURE.md", "for %d ms after each heartbeat", []any{promises.PromiseDuration.Milliseconds()}},
 	} {
 		text := strings.Join(strings.Fields(all[f.document]), " ")

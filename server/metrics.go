@@ -91,9 +91,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	peers := s.transport.Metrics()
 	showAll(show, peers, peerFigures)
 	showPeers(out, s.options.Cluster, peers.Peers)
-	size := s.size.Load()
-	showAll(show, size.state, engineFigures)
-	showAll(show, size.log, logFigures)
+	showAll(show, *s.size.Load(), engineFigures)
+	showAll(show, *s.logSize.Load(), logFigures)
 
 	alarms := map[kv.AlarmType]int{}
 	for _, alarm := range s.shard.Alarms() {

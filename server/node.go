@@ -15,7 +15,7 @@ func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
 
 func (n localNode) Status() etcd.Status {
 	leader, term := n.s.shard.Leader()
-	size := n.s.size.Load().state
+	size := *n.s.size.Load()
 	status := etcd.Status{
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
 		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),

@@ -84,21 +84,16 @@ func (q *spaceQuota) answer(closed bool) {
 // files soon. Without the latter a quota below the size of a memtable would be overshot several times.
 func stateBytes(m storage.Metrics) int64 { return m.DiskBytes + m.UnflushedBytes }
 
-// sizes are what the engine and the log tell about themselves.
-type sizes struct {
-	state storage.Metrics
-	log   storage.LogMetrics
-}
-
-// lookAtSize tells the quota, the status and the metrics the sizes. The latter two must not wait for the engine or the log.
+// lookAtSize tells the quota, the status and the metrics the sizes of state and log. The latter two must not wait for the engine or the log; and
+// the log, which may be in the middle of a slow write, comes last.
 func (s *Server) lookAtSize() {
-	var now sizes
 	s.quota.look(func() int64 {
-		now.state = s.engine.Metrics()
-		return stateBytes(now.state)
+		m := s.engine.Metrics()
+		s.size.Store(&m)
+		return stateBytes(m)
 	})
-	now.log = s.log.Metrics()
-	s.size.Store(&now)
+	m := s.log.Metrics()
+	s.logSize.Store(&m)
 }
 
 // quotaInterval is how often the size is looked at.

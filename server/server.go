@@ -51,8 +51,10 @@ type Server struct {
 	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics   *metricsServer
 
-	memory       *budget.Budget        // of what clients make the node hold
-	size         atomic.Pointer[sizes] // as they were looked at last
+	memory *budget.Budget // of what clients make the node hold
+	// As they were looked at last.
+	size         atomic.Pointer[storage.Metrics] // of the state
+	logSize      atomic.Pointer[storage.LogMetrics]
 	quota        *spaceQuota
 	reclamations reclamations
 

@@ -345,8 +345,8 @@ func (r *Replica) send(messages []consensus.Message) {
 	if len(messages) == 0 {
 		return
 	}
-	status := r.core.Status()
-	if status.LeaseForbidden {
+	brief := r.core.Brief()
+	if brief.LeaseForbidden {
 		r.lease.Store(nil) // before the message that may make somebody else the leader leaves
 	}
 	for i := range messages {
@@ -360,7 +360,7 @@ func (r *Replica) send(messages []consensus.Message) {
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term && r.mayLead(m.To)
+			vouched := node == r.followed && brief.Leader == m.To && brief.Term == m.Term && r.mayLead(m.To)
 			if vouched {
 				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
 			}
@@ -460,7 +460,7 @@ func (r *Replica) settle(now time.Duration) {
 	case consensus.RoleLeader:
 		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
 		// superfluous while every replica has everything and its node holds still for this one.
-		r.store.setTicking(r, !(r.core.Status().Quiet && r.leading && r.fullySupported(now)))
+		r.store.setTicking(r, !(r.leading && r.core.Quiet() && r.fullySupported(now)))
 	default:
 		r.store.setTicking(r, true)
 	}

@@ -308,8 +308,8 @@ func (c *fakeCore) Brief() consensus.Brief {
 	s := &c.status
 	return consensus.Brief{RoleChange: consensus.RoleChange{Role: s.Role, Term: s.Term, Leader: s.Leader}, LeaseForbidden: s.LeaseForbidden}
 }
-func (c *fakeCore) HasReady() bool           { return false }
-func (c *fakeCore) Failed() error            { return nil }
+func (c *fakeCore) HasReady() bool { return false }
+func (c *fakeCore) Failed() error  { return nil }
 func (c *fakeCore) ReadBarrier(id consensus.ReadID) error {
 	c.barriers = append(c.barriers, id)
 	return nil

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"testing"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -182,7 +181,7 @@ func (t *Trio) pump(m *trioMember) {
 	}
 }
 
-// send puts messages into the inboxes of their receivers. A notice waits for the next message to the same replica.
+// send puts messages into the inboxes of their receivers. A notice waits for the next message to the same replica, or is dropped for it.
 func (t *Trio) send(from *trioMember, messages []consensus.Message) {
 	if len(messages) == 0 {
 		return
@@ -198,7 +197,9 @@ func (t *Trio) send(from *trioMember, messages []consensus.Message) {
 		}
 		for k := range from.notices {
 			if n := &from.notices[k]; n.To == m.To {
-				t.deliver(from.notices[k : k+1])
+				if !m.Replaces(n) {
+					t.deliver(from.notices[k : k+1])
+				}
 				from.notices = append(from.notices[:k], from.notices[k+1:]...)
 				break
 			}
@@ -270,50 +271,4 @@ func (l *trioLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Ent
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-// BenchmarkCommit measures entries through three cores: the whole as ns/op and allocs/op, the leader alone beside it.
-func BenchmarkCommit(b *testing.B, factory Factory) {
-	for _, proposals := range []int{1, 8} {
-		b.Run(fmt.Sprint("proposals=", proposals), func(b *testing.B) {
-			data := Proposals(proposals, 256)
-			t, err := NewTrio(factory)
-			if err != nil {
-				b.Fatal(err)
-			}
-			commit := func() {
-				if err := t.Commit(data); err != nil {
-					b.Fatal(err)
-				}
-			}
-			for range 4 * trioLogEntries {
-				commit()
-			}
-			t.Measure(MeasureTime)
-			b.ReportAllocs()
-			for b.Loop() {
-				commit()
-			}
-			b.StopTimer()
-			b.ReportMetric(float64(t.LeaderTime.Nanoseconds())/float64(b.N), "leader-ns/op")
-			const measured = 500
-			t.Measure(MeasureMallocs)
-			for range measured {
-				commit()
-			}
-			b.ReportMetric(float64(t.LeaderMallocs)/measured, "leader-allocs/op")
-			if err := t.Settle(); err != nil {
-				b.Fatal(err)
-			}
-		})
-	}
-}
-
-// Proposals returns different data of the given size.
-func Proposals(count, sizeBytes int) [][]byte {
-	data := make([][]byte, count)
-	for i := range data {
-		data[i] = fmt.Appendf(nil, "%0*d", sizeBytes, i)
-	}
-	return data
 }

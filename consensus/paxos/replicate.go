@@ -152,7 +152,7 @@ func (c *core) pack(slots []consensus.Index) (n int, entries []consensus.Entry) 
 
 func (c *core) sendAccept(p *peer, entries []consensus.Entry) {
 	p.told = max(p.told, c.decided)
-	c.send(consensus.Message{To: p.id, Kind: KindAccept, Term: c.promised, Entries: entries, Commit: c.decided})
+	c.send(consensus.Message{To: p.id, Kind: KindAccept, Term: c.promised, Entries: entries, Commit: c.decided, News: true})
 }
 
 // flushLeader sends what is due: new slots, the decided mark, heartbeats.
@@ -181,7 +181,7 @@ func (c *core) flushLeader() {
 // sendHeartbeat sends the number of the last heartbeat that was due, or, again, as a notice of what is decided.
 func (c *core) sendHeartbeat(p *peer, notice bool) {
 	p.told = c.decided
-	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat, Notice: notice})
+	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat, Notice: notice, News: notice})
 }
 
 // sendNew sends slots for the first time, as far as flow control allows. Those that have left the window

@@ -127,7 +127,8 @@ func (c *core) fromMessage(pb *raftpb.Message) consensus.Message {
 		m.Context = transferMarker
 	}
 	m.Class = classOf(m.Kind, m.Context)
-	m.Notice = m.Kind == KindAppend && len(m.Entries) == 0
+	m.News = m.Kind == KindAppend
+	m.Notice = m.News && len(m.Entries) == 0
 	return m
 }
 

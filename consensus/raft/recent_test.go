@@ -134,6 +134,6 @@ func equal(t *testing.T, what string, got, want []consensus.Entry) {
 		return a.Index == b.Index && a.Term == b.Term && a.Kind == b.Kind && bytes.Equal(a.Data, b.Data)
 	}
 	if !slices.EqualFunc(got, want, same) {
-		t.Fatalf("%s: %v instead of %v", what, got, want)
+		t.Fatalf("%s: %d entries %.200v instead of %d entries %.200v", what, len(got), fmt.Sprint(got), len(want), fmt.Sprint(want))
 	}
 }

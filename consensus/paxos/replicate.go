@@ -136,6 +136,7 @@ func (c *core) onHeartbeatResponse(m *consensus.Message) {
 // pack collects entries of as many of the slots as fit into a message.
 func (c *core) pack(slots []consensus.Index) (n int, entries []consensus.Entry) {
 	size := 0
+	entries = make([]consensus.Entry, 0, len(slots))
 	for _, i := range slots {
 		s := c.window.at(i)
 		if s == nil || !c.load(s) {
@@ -190,12 +191,13 @@ func (c *core) sendNew(p *peer) {
 	p.next = max(p.next, c.window.base+1)
 	last := min(c.lead.last, c.reach(p))
 	for p.next <= last && p.inflightCount < c.opts.MaxInflightMessages && p.inflightBytes < c.opts.MaxInflightBytes {
-		var slots []consensus.Index
+		slots := again(c.sending)
 		room := c.opts.MaxMessageBytes
 		for i := p.next; i <= last && (room > 0 || len(slots) == 0); i++ {
 			slots = append(slots, i)
 			room -= c.window.at(i).size
 		}
+		c.sending = slots
 		n, entries := c.pack(slots)
 		if n == 0 {
 			return

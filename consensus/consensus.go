@@ -156,6 +156,10 @@ type RoleChange struct {
 
 // Ready is work for the driver. The driver need not finish one before it asks
 // for the next; acknowledgements may come later, in order.
+//
+// Ownership: a Ready belongs to the driver, for as long as it likes, with one restriction. Entries, wherever they are (in messages, in Append,
+// in Committed), are shared: the same slice of them may be in several places, here and in the core, so nobody changes them or
+// appends in place, neither they nor their Data. A core does not change them either.
 type Ready struct {
 	Messages  []Message // may leave at once, before Append is durable
 	Append    Append
@@ -165,7 +169,7 @@ type Ready struct {
 }
 
 // Core is one member of one replicated log. It is not safe for concurrent use.
-// A Core keeps no reference to slices the driver gave it beyond the call, except
+// Ownership: a Core keeps no reference to slices the driver gave it beyond the call, except
 // the Data of entries and proposals, which nobody may change afterwards.
 type Core interface {
 	// Tick tells that a tick has passed, the unit in which the options of protocols count. The driver need not tick a
@@ -211,7 +215,11 @@ type Core interface {
 	// Compact tells that the log up to and including the index is no longer available
 	// from the LogReader. Replicas that need it get a snapshot.
 	Compact(Index)
+	// Status tells everything. It makes lists, so it is not for what is asked with every message: that are Brief and Quiet.
 	Status() Status
+	Brief() Brief
+	// Quiet is Status().Quiet.
+	Quiet() bool
 	// Failed says why this replica can not go on: its log could not be read, or holds what must not be. From then on
 	// it does nothing, and the driver must stop it. nil while it works.
 	Failed() error
@@ -241,6 +249,12 @@ type Replication struct {
 	Learner bool
 	// Snapshotting: a snapshot is on its way. Active: it answered since the last check.
 	Snapshotting, Active bool
+}
+
+// Brief is the part of Status that a driver looks at all the time.
+type Brief struct {
+	RoleChange
+	LeaseForbidden bool
 }
 
 // Status is a picture of the core. Replicas is set on a leader only.

@@ -32,6 +32,12 @@ type Message struct {
 	Entries  []Entry
 	Snapshot *SnapshotMeta
 	// Notice says that the message only tells what is committed, so that it may wait a moment for another one to the
-	// same replica. It is for the sender's driver, and not on the wire.
-	Notice bool
+	// same replica. News says that it tells so at least among other things. Both are for the sender's driver, and not on the wire.
+	Notice, News bool
+}
+
+// Replaces tells whether the receiver learns from the message whatever the notice would tell it, so that a notice that still waits at the
+// sender need not be sent. Both are messages of one group.
+func (m *Message) Replaces(notice *Message) bool {
+	return m.News && notice.Notice && m.To == notice.To && m.Term == notice.Term && m.Commit >= notice.Commit
 }

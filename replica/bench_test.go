@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -84,8 +85,26 @@ func (m *idleMachine) Row(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
 func (m *idleMachine) StateSpans() []storage.Span { return nil }
 func (m *idleMachine) Check() error               { return nil }
 
-// idleCluster is three nodes with many groups, in the simulated world.
+// idleCluster is three nodes with many groups that keep nothing, in the simulated world.
 func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
+	return benchCluster(b, groups, quorums, func(_ consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
+		return &idleMachine{applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
+	})
+}
+
+// realCluster is three nodes with one group of the real state machine, in memory.
+func realCluster(b testing.TB, quorums *paxosQuorums) *world {
+	return benchCluster(b, 1, quorums, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+		return OpenMachine(MachineOptions{
+			Engine: engine, Bootstrap: config, Shard: shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))},
+		})
+	})
+}
+
+// openBenchMachine makes the state machine of a group.
+type openBenchMachine func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error)
+
+func benchCluster(b testing.TB, groups int, quorums *paxosQuorums, open openBenchMachine) *world {
 	w := newWorld(b, worldOptions{seed: 1, nodes: 3, paxos: quorums})
 	ids, config := w.nodes[0].nodeIDs()
 	var list []consensus.GroupID
@@ -96,9 +115,11 @@ func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
 		n.incarnation++
 		n.transport = &simTransport{node: n}
 		var err error
+		engine := storage.NewMemory(storage.MemoryOptions{})
 		n.store, err = Open(Options{
-			Self: n.id, Nodes: ids, Log: storage.NewMemoryLog(), Engine: storage.NewMemory(storage.MemoryOptions{}), Transport: n.transport,
+			Self: n.id, Nodes: ids, Log: storage.NewMemoryLog(), Engine: engine, Transport: n.transport,
 			Instance: uint64(n.id), Rand: rand.New(rand.NewPCG(uint64(n.id), 2)), Groups: list, FlushLogBytes: 1 << 40,
+			Wake: func() { n.woken.Store(true) },
 			NewCore: func(o CoreOptions) (consensus.Core, error) {
 				if quorums != nil {
 					return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config,
@@ -106,9 +127,7 @@ func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
 				}
 				return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 			},
-			OpenMachine: func(consensus.GroupID) (Machine, error) {
-				return &idleMachine{applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
-			},
+			OpenMachine: func(group consensus.GroupID) (Machine, error) { return open(group, engine, config) },
 		}, n.clock)
 		if err != nil {
 			b.Fatal(err)
@@ -209,6 +228,56 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/1000/float64(b.N), "cpu-us/put")
 		})
 	}
+}
+
+// BenchmarkPuts measures a put among others at the same time, with the real state machine: what three nodes use of the CPU, and what they allocate.
+// Engine, log and network are in memory.
+func BenchmarkPuts(b *testing.B) {
+	for _, c := range []struct {
+		protocol string
+		quorums  *paxosQuorums
+	}{{"raft", nil}, {"paxos", &paxosQuorums{}}} {
+		for _, atOnce := range []int{1, 64, 256} {
+			b.Run(fmt.Sprintf("%s/at-once=%d", c.protocol, atOnce), func(b *testing.B) { benchmarkPuts(b, realCluster(b, c.quorums), atOnce) })
+		}
+	}
+}
+
+func benchmarkPuts(b *testing.B, w *world, atOnce int) {
+	w.net.jitter = 1
+	leader := w.leader()
+	requests := make([]*kv.Request, 4096)
+	for i := range requests {
+		requests[i] = &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: fmt.Appendf(nil, "key/%08d", i), Value: make([]byte, 256)}}
+	}
+	waiting, next := 0, 0
+	answered := func(_ *kv.Response, _ uint64, err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		waiting--
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := cpuTime()
+	for b.Loop() {
+		for range atOnce {
+			waiting++
+			leader.replica.Propose(requests[next%len(requests)], nil, answered)
+			next++
+		}
+		for waiting > 0 {
+			w.now += 10 * time.Microsecond
+			w.net.deliver()
+			for _, n := range w.nodes {
+				n.run()
+			}
+		}
+	}
+	runtime.ReadMemStats(&after)
+	puts := float64(b.N * atOnce)
+	b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/1000/puts, "cpu-us/put")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/puts, "allocs/put")
 }
 
 // TestIdleGroupsAreSilent: nothing but the heartbeats of the nodes passes between idle groups.

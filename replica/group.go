@@ -345,8 +345,8 @@ func (r *Replica) send(messages []consensus.Message) {
 	if len(messages) == 0 {
 		return
 	}
-	status := r.core.Status()
-	if status.LeaseForbidden {
+	brief := r.core.Brief()
+	if brief.LeaseForbidden {
 		r.lease.Store(nil) // before the message that may make somebody else the leader leaves
 	}
 	for i := range messages {
@@ -360,7 +360,7 @@ func (r *Replica) send(messages []consensus.Message) {
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term && r.mayLead(m.To)
+			vouched := node == r.followed && brief.Leader == m.To && brief.Term == m.Term && r.mayLead(m.To)
 			if vouched {
 				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
 			}
@@ -373,12 +373,32 @@ func (r *Replica) send(messages []consensus.Message) {
 func (s *Store) put(node kv.NodeID, m outMessage) {
 	for i := range s.out {
 		if s.out[i].node == node {
-			s.out[i].messages = append(s.out[i].messages, m)
-			if m.message.Notice {
-				s.out[i].notices++
+			s.out[i].put(m)
+			return
+		}
+	}
+}
+
+// put adds a message, in place of a notice that it makes superfluous. Under load every entry would be preceded by the news of the one before,
+// which it tells too, and each costs the receiver a step and often an answer, which costs the sender another.
+func (p *peerOut) put(m outMessage) {
+	if p.notices > 0 && m.message.News {
+		if at, ok := p.noticeOf[m.group]; ok && m.message.Replaces(&p.messages[at].message) {
+			p.messages[at] = m
+			if !m.message.Notice {
+				p.notices--
+				delete(p.noticeOf, m.group)
 			}
 			return
 		}
+	}
+	p.messages = append(p.messages, m)
+	if m.message.Notice {
+		p.notices++
+		if p.noticeOf == nil {
+			p.noticeOf = make(map[consensus.GroupID]int)
+		}
+		p.noticeOf[m.group] = len(p.messages) - 1
 	}
 }
 
@@ -460,7 +480,7 @@ func (r *Replica) settle(now time.Duration) {
 	case consensus.RoleLeader:
 		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
 		// superfluous while every replica has everything and its node holds still for this one.
-		r.store.setTicking(r, !(r.core.Status().Quiet && r.leading && r.fullySupported(now)))
+		r.store.setTicking(r, !(r.leading && r.core.Quiet() && r.fullySupported(now)))
 	default:
 		r.store.setTicking(r, true)
 	}

@@ -30,7 +30,8 @@ func (r *frameRecorder) Append(_ kv.NodeID, _ byte, encode func([]byte) []byte) 
 	return true
 }
 
-// TestNoticesWait: the news of what is committed leaves with the next message, in order, after a moment, or when somebody waits for it.
+// TestNoticesWait: the news of what is committed leaves with the next message, in order, after a moment, or when somebody waits for it. It does not
+// leave at all if that message tells the same.
 func TestNoticesWait(t *testing.T) {
 	now := time.Second
 	live, err := liveness.New(liveness.Options{Self: 1, Peers: []kv.NodeID{2}, Instance: 1, HeartbeatInterval: time.Hour,
@@ -43,8 +44,17 @@ func TestNoticesWait(t *testing.T) {
 	sent := &frameRecorder{t: t}
 	s := &Store{opts: Options{Transport: sent}, live: live, clock: func() time.Duration { return now },
 		out: []peerOut{{node: 2}}, wake: make(chan struct{}, 1), nextTick: time.Hour}
-	put := func(index consensus.Index, notice bool) {
-		s.put(2, outMessage{group: 1, message: consensus.Message{From: 1, To: 2, Kind: 1, Term: 1, Index: index, Notice: notice}})
+	message := func(index consensus.Index, notice bool) outMessage {
+		return outMessage{group: 1, message: consensus.Message{From: 1, To: 2, Kind: 1, Term: 1, Index: index, Notice: notice, News: notice}}
+	}
+	put := func(index consensus.Index, notice bool) { s.put(2, message(index, notice)) }
+	news := func(index, commit consensus.Index, change func(*outMessage)) {
+		m := message(index, false)
+		m.message.News, m.message.Commit = true, commit
+		if change != nil {
+			change(&m)
+		}
+		s.put(2, m)
 	}
 	expect := func(when string, want ...[]consensus.Index) {
 		t.Helper()
@@ -67,7 +77,7 @@ func TestNoticesWait(t *testing.T) {
 	put(4, true)
 	expect("two of them")
 	now += noticeDelay / 2
-	expect("after the delay of the first", []consensus.Index{3, 4})
+	expect("after the delay of the first: the second tells what both do", []consensus.Index{4})
 	put(5, true)
 	expect("one more")
 	s.tellCommitted()
@@ -80,4 +90,23 @@ func TestNoticesWait(t *testing.T) {
 	expect("when somebody waited before", []consensus.Index{6})
 	put(7, true)
 	expect("nobody waits any more")
+	put(8, false)
+	news(9, 0, nil)
+	news(10, 0, nil)
+	expect("in the place of the notice, once", []consensus.Index{9, 8, 10})
+	for what, change := range map[string]func(*outMessage){
+		"of another group":   func(m *outMessage) { m.group = 2 },
+		"of another term":    func(m *outMessage) { m.message.Term = 2 },
+		"to another replica": func(m *outMessage) { m.message.To = 3 },
+		"of other things":    func(m *outMessage) { m.message.News = false },
+	} {
+		put(11, true)
+		news(12, 9, change)
+		expect("news "+what, []consensus.Index{11, 12})
+	}
+	notice := message(13, true)
+	notice.message.Commit = 7
+	s.put(2, notice)
+	news(14, 6, nil)
+	expect("news of less", []consensus.Index{13, 14})
 }

@@ -77,8 +77,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 		r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
 		return nil
 	}
-	status := r.core.Status()
-	if status.Role != consensus.RoleLeader || status.Term != r.role.Term {
+	if brief := r.core.Brief(); brief.Role != consensus.RoleLeader || brief.Term != r.role.Term {
 		return nil // the core has moved on; its Ready will say so
 	}
 	if r.refused.seq != 0 {

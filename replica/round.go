@@ -276,6 +276,7 @@ func (s *Store) sendFrames() {
 			from = to
 		}
 		clear(p.messages)
+		clear(p.noticeOf)
 		p.messages = p.messages[:0]
 	}
 	if !held {

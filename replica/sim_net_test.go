@@ -21,7 +21,8 @@ type network struct {
 	loss    float64 // share of frames that a full buffer refuses
 	// Frames of consensus sent so far, and their payloads.
 	counted, countedBytes int
-	reorder               float64 // share of frames that arrive late, after younger ones
+	sent                  func(payload []byte) // if set, sees each of them
+	reorder               float64              // share of frames that arrive late, after younger ones
 }
 
 type link struct {
@@ -75,6 +76,9 @@ func (n *network) send(from, to int, channel byte, payload []byte) {
 	if channel == ChannelMarked {
 		n.counted++
 		n.countedBytes += len(payload)
+		if n.sent != nil {
+			n.sent(payload)
+		}
 	}
 	due := n.w.now + n.w.nodes[from].stall + l.delay + time.Duration(n.w.random.Int64N(int64(n.jitter)))
 	if n.w.random.Float64() < n.reorder {

@@ -93,8 +93,9 @@ type finished struct {
 type peerOut struct {
 	node     kv.NodeID
 	messages []outMessage
-	notices  int           // of the messages
-	until    time.Duration // when notices that wait must leave; 0: none wait
+	notices  int                       // of the messages
+	noticeOf map[consensus.GroupID]int // where in messages the last notice of a group is
+	until    time.Duration             // when notices that wait must leave; 0: none wait
 }
 
 // outMessage is a message of a group. vouched: when it was sent, this replica followed the receiver in the

@@ -303,8 +303,13 @@ func (c *fakeCore) SnapshotDone(to consensus.ReplicaID, _ bool) {
 	c.shipped = append(c.shipped, to)
 }
 func (c *fakeCore) Status() consensus.Status { return c.status }
-func (c *fakeCore) HasReady() bool           { return false }
-func (c *fakeCore) Failed() error            { return nil }
+func (c *fakeCore) Quiet() bool              { return c.status.Quiet }
+func (c *fakeCore) Brief() consensus.Brief {
+	s := &c.status
+	return consensus.Brief{RoleChange: consensus.RoleChange{Role: s.Role, Term: s.Term, Leader: s.Leader}, LeaseForbidden: s.LeaseForbidden}
+}
+func (c *fakeCore) HasReady() bool { return false }
+func (c *fakeCore) Failed() error  { return nil }
 func (c *fakeCore) ReadBarrier(id consensus.ReadID) error {
 	c.barriers = append(c.barriers, id)
 	return nil

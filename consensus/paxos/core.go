@@ -32,6 +32,7 @@ type core struct {
 	handed        consensus.Index // last entry handed out in Ready.Committed
 	applied       position
 	applying      []applying // handed out and not acknowledged, oldest first
+	applyingRoom  []applying // the whole array of applying, empty
 	applyingBytes int
 	installing    int // snapshots handed out in Ready.Append and not durable
 
@@ -54,6 +55,7 @@ type core struct {
 	messages  []consensus.Message
 	after     []consensus.Message // wait for everything that is written by now
 	toWrite   []consensus.Index   // slots of the window
+	sending   []consensus.Index   // see sendNew
 	cutFrom   consensus.Index     // if not 0, the log is to be cut from here, and all slots of the window to be written again
 	install   *consensus.SnapshotMeta
 	ackDue    bool // what was accepted from the leader is to be acknowledged

@@ -48,7 +48,7 @@ func (c *core) Ready() consensus.Ready {
 	rd.Reads, c.reads = c.reads, nil
 	if role := c.roleChange(); role != c.reported {
 		c.reported = role
-		rd.Role = &role
+		rd.Role = new(role)
 	}
 	if c.failed() {
 		return consensus.Ready{}
@@ -70,18 +70,21 @@ func (c *core) takeAppend(a *consensus.Append) {
 	a.Sync = len(c.toWrite) > 0 || a.Snapshot != nil || hard.Term != c.hard.Term
 	if hard != c.hard {
 		c.hard = hard
-		a.HardState = &hard
+		a.HardState = new(hard)
 	}
 	c.marked = consensus.Mark{Term: c.promised, Seq: c.marked.Seq + 1}
 	a.Mark = c.marked
 	slices.Sort(c.toWrite)
 	c.toWrite = slices.Compact(c.toWrite)
+	if len(c.toWrite) > 0 {
+		a.Entries = make([]consensus.Entry, 0, len(c.toWrite))
+	}
 	for _, i := range c.toWrite {
 		s := c.window.at(i)
 		s.write = c.marked.Seq
 		a.Entries = append(a.Entries, toRecord(s.entry, s.ballot))
 	}
-	c.toWrite = nil
+	c.toWrite = again(c.toWrite)
 	if a.Snapshot != nil {
 		c.installing++
 	}
@@ -136,12 +139,27 @@ func (c *core) takeCommitted() (entries []consensus.Entry) {
 			}
 			one.config = target
 		}
+		if entries == nil {
+			entries = make([]consensus.Entry, 0, min(c.decided-s.entry.Index+1, 64))
+		}
 		entries = append(entries, s.entry)
-		c.applying = append(c.applying, one)
+		c.handedOut(one)
 		c.applyingBytes += s.size
 		c.window.advance(c.handed)
 	}
 	return entries
+}
+
+// handedOut notes that an entry was handed out. As in the window, the array is filled from its beginning again when it was empty.
+func (c *core) handedOut(one applying) {
+	if len(c.applying) == 0 {
+		c.applying = c.applyingRoom
+	}
+	full := len(c.applying) == cap(c.applying)
+	c.applying = append(c.applying, one)
+	if full {
+		c.applyingRoom = again(c.applying)
+	}
 }
 
 // AckAppend implements consensus.Core.
@@ -160,8 +178,7 @@ func (c *core) AckAppend(mark consensus.Mark) {
 	c.acked, c.ackedTerm = mark.Seq, max(c.ackedTerm, mark.Term)
 	for len(c.writes) > 0 && !mark.Less(c.writes[0].mark) {
 		done := c.writes[0]
-		c.writes[0] = write{}
-		c.writes = c.writes[1:]
+		c.writes = slices.Delete(c.writes, 0, 1)
 		if done.snapshot != nil {
 			c.installed(done.snapshot)
 		}
@@ -193,6 +210,7 @@ func (c *core) AckApplied(index consensus.Index) {
 	c.touched = true
 	for len(c.applying) > 0 && c.applying[0].index <= index && !c.failed() {
 		done := c.applying[0]
+		c.applying[0] = applying{}
 		c.applying = c.applying[1:]
 		c.applyingBytes -= done.size
 		if c.lead != nil && done.term == c.promised {

@@ -136,6 +136,7 @@ func (c *core) onHeartbeatResponse(m *consensus.Message) {
 // pack collects entries of as many of the slots as fit into a message.
 func (c *core) pack(slots []consensus.Index) (n int, entries []consensus.Entry) {
 	size := 0
+	entries = make([]consensus.Entry, 0, len(slots))
 	for _, i := range slots {
 		s := c.window.at(i)
 		if s == nil || !c.load(s) {
@@ -152,7 +153,7 @@ func (c *core) pack(slots []consensus.Index) (n int, entries []consensus.Entry) 
 
 func (c *core) sendAccept(p *peer, entries []consensus.Entry) {
 	p.told = max(p.told, c.decided)
-	c.send(consensus.Message{To: p.id, Kind: KindAccept, Term: c.promised, Entries: entries, Commit: c.decided})
+	c.send(consensus.Message{To: p.id, Kind: KindAccept, Term: c.promised, Entries: entries, Commit: c.decided, News: true})
 }
 
 // flushLeader sends what is due: new slots, the decided mark, heartbeats.
@@ -181,7 +182,7 @@ func (c *core) flushLeader() {
 // sendHeartbeat sends the number of the last heartbeat that was due, or, again, as a notice of what is decided.
 func (c *core) sendHeartbeat(p *peer, notice bool) {
 	p.told = c.decided
-	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat, Notice: notice})
+	c.send(consensus.Message{To: p.id, Kind: KindHeartbeat, Term: c.promised, Commit: c.decided, Context: c.lead.beat, Notice: notice, News: notice})
 }
 
 // sendNew sends slots for the first time, as far as flow control allows. Those that have left the window
@@ -190,12 +191,13 @@ func (c *core) sendNew(p *peer) {
 	p.next = max(p.next, c.window.base+1)
 	last := min(c.lead.last, c.reach(p))
 	for p.next <= last && p.inflightCount < c.opts.MaxInflightMessages && p.inflightBytes < c.opts.MaxInflightBytes {
-		var slots []consensus.Index
+		slots := again(c.sending)
 		room := c.opts.MaxMessageBytes
 		for i := p.next; i <= last && (room > 0 || len(slots) == 0); i++ {
 			slots = append(slots, i)
 			room -= c.window.at(i).size
 		}
+		c.sending = slots
 		n, entries := c.pack(slots)
 		if n == 0 {
 			return

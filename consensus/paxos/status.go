@@ -23,17 +23,38 @@ func (c *core) Status() consensus.Status {
 	}
 	s.Last = max(l.last, c.decided)
 	s.BarrierIndex = l.barrier
-	s.LeaseForbidden = l.transferred || l.changing
+	s.LeaseForbidden = c.Brief().LeaseForbidden
 	s.LeaseVoters = c.quorums.confirm(len(c.config().Voters))
-	s.Quiet = c.calm()
+	s.Quiet = c.Quiet()
 	s.Replicas = make([]consensus.Replication, 0, len(l.peers))
 	for _, p := range l.peers {
 		s.Replicas = append(s.Replicas, consensus.Replication{
 			Replica: p.id, Match: p.match, Next: p.next, Learner: p.learner, Snapshotting: c.shipping[p.id], Active: p.active,
 		})
-		s.Quiet = s.Quiet && p.active && p.match >= s.Last && p.decided >= s.Last && !c.shipping[p.id]
 	}
 	return s
+}
+
+// Brief implements consensus.Core.
+func (c *core) Brief() consensus.Brief {
+	b := consensus.Brief{RoleChange: c.roleChange()}
+	if l := c.lead; l != nil {
+		b.LeaseForbidden = l.transferred || l.changing
+	}
+	return b
+}
+
+// Quiet implements consensus.Core.
+func (c *core) Quiet() bool {
+	if c.lead == nil || !c.calm() {
+		return false
+	}
+	for _, p := range c.lead.peers {
+		if !p.active || p.match < c.lead.last || p.decided < c.lead.last || c.shipping[p.id] {
+			return false
+		}
+	}
+	return true
 }
 
 // calm tells whether nothing is in flight at the leader itself. What the others must have for Status.Quiet is

@@ -23,6 +23,18 @@ const unwritten = ^uint64(0)
 type window struct {
 	base  consensus.Index
 	slots []slot
+	room  []slot // the whole array of slots, empty; see advance
+}
+
+// keptRoom is how many elements an array may have that is used again. Larger ones are from times of trouble.
+const keptRoom = 256
+
+// again returns the slice without elements, to be filled again.
+func again[E any](s []E) []E {
+	if cap(s) > keptRoom {
+		return nil
+	}
+	return s[:0]
 }
 
 // last is the highest index with a place in the window.
@@ -43,18 +55,23 @@ func (w *window) at(i consensus.Index) *slot {
 func (w *window) put(s slot) *slot {
 	i := s.entry.Index
 	for w.last() < i {
+		if len(w.slots) < cap(w.slots) {
+			w.slots = append(w.slots, slot{})
+			continue
+		}
 		w.slots = append(w.slots, slot{})
+		w.room = again(w.slots)
 	}
 	w.slots[i-w.base-1] = s
 	return &w.slots[i-w.base-1]
 }
 
-// advance forgets everything up to the index.
+// advance forgets everything up to the index. When nothing is left, the array is filled from its beginning again.
 func (w *window) advance(to consensus.Index) {
 	n := min(int(to-w.base), len(w.slots))
 	clear(w.slots[:n])
 	w.slots = w.slots[n:]
 	if w.base = to; len(w.slots) == 0 {
-		w.slots = nil
+		w.slots = w.room
 	}
 }

@@ -68,25 +68,25 @@ func classOf(kind consensus.MessageKind, context uint64) consensus.Class {
 	return consensus.ClassNormal
 }
 
-// messageBox holds a message of the library together with everything it points to: one allocation.
-type messageBox struct {
-	message                                            raftpb.Message
-	kind                                               raftpb.MessageType
-	to, from, term, logTerm, index, commit, vote, hint uint64
-	reject                                             bool
-	context                                            [8]byte
-}
-
-// toMessage converts a message that Step has validated.
-func toMessage(m *consensus.Message) *raftpb.Message {
-	box := &messageBox{
-		kind: kinds[m.Kind], to: uint64(m.To), from: uint64(m.From), term: uint64(m.Term), logTerm: uint64(m.LogTerm),
-		index: uint64(m.Index), commit: uint64(m.Commit), vote: uint64(m.Vote), hint: uint64(m.Hint), reject: m.Reject,
+// toMessage converts a message that Step has validated. Of appends and of answers the library keeps nothing but the entries and,
+// in its own answer, the pointer to the sender's number: these are converted in one place, again and again, with a pointer that stays.
+func (c *core) toMessage(m *consensus.Message) *raftpb.Message {
+	box, kept := &c.given, true
+	switch m.Kind {
+	case KindAppend, KindAppendResponse, KindHeartbeatResponse:
+		kept = false
+	default:
+		box = &messageBox{}
+		box.point()
 	}
 	pb := &box.message
-	pb.Type, pb.To, pb.From, pb.Term = &box.kind, &box.to, &box.from, &box.term
-	pb.LogTerm, pb.Index, pb.Commit, pb.Vote = &box.logTerm, &box.index, &box.commit, &box.vote
-	pb.RejectHint, pb.Reject = &box.hint, &box.reject
+	box.kind, box.to, box.term, box.logTerm = kinds[m.Kind], uint64(m.To), uint64(m.Term), uint64(m.LogTerm)
+	box.index, box.commit, box.vote, box.hint, box.reject = uint64(m.Index), uint64(m.Commit), uint64(m.Vote), uint64(m.Hint), m.Reject
+	if kept {
+		box.from = uint64(m.From)
+	} else {
+		pb.From = c.sender(m.From)
+	}
 	pb.Entries = toEntries(m.Entries)
 	if m.Snapshot != nil {
 		pb.Snapshot = toSnapshot(m.Snapshot)
@@ -109,7 +109,7 @@ func (c *core) fromMessage(pb *raftpb.Message) consensus.Message {
 		From: consensus.ReplicaID(pb.GetFrom()), To: consensus.ReplicaID(pb.GetTo()), Kind: kindOf(pb.GetType()),
 		Reject: pb.GetReject(), Term: consensus.Term(pb.GetTerm()), LogTerm: consensus.Term(pb.GetLogTerm()),
 		Index: consensus.Index(pb.GetIndex()), Commit: consensus.Index(pb.GetCommit()),
-		Hint: consensus.Index(pb.GetRejectHint()), Entries: c.shareEntries(pb.GetEntries()),
+		Hint: consensus.Index(pb.GetRejectHint()), Entries: c.fromEntries(pb.GetEntries()),
 	}
 	if m.Kind == KindAppendResponse || m.Kind == KindHeartbeatResponse {
 		m.Commit = c.hard.Commit
@@ -127,7 +127,8 @@ func (c *core) fromMessage(pb *raftpb.Message) consensus.Message {
 		m.Context = transferMarker
 	}
 	m.Class = classOf(m.Kind, m.Context)
-	m.Notice = m.Kind == KindAppend && len(m.Entries) == 0
+	m.News = m.Kind == KindAppend
+	m.Notice = m.News && len(m.Entries) == 0
 	return m
 }
 
@@ -138,40 +139,48 @@ type entryBox struct {
 	term, index uint64
 }
 
-// toEntries converts entries, in two allocations however many they are. The data is shared.
+// fill puts an entry into the box and returns it in the library's form. The data is shared.
+func (box *entryBox) fill(e *consensus.Entry) *raftpb.Entry {
+	box.term, box.index = uint64(e.Term), uint64(e.Index)
+	box.entry.Type, box.entry.Term, box.entry.Index = &box.kind, &box.term, &box.index
+	box.entry.Data = e.Data
+	if e.Kind == consensus.EntryConfig {
+		box.kind = raftpb.EntryConfChangeV2
+		box.entry.Data = wrapChange(e.Data)
+	}
+	return &box.entry
+}
+
+// toEntries converts entries: one allocation for one entry, two for any other number. The library keeps the result.
 func toEntries(entries []consensus.Entry) []*raftpb.Entry {
-	if len(entries) == 0 {
+	switch len(entries) {
+	case 0:
 		return nil
+	case 1:
+		var single struct {
+			box     entryBox
+			pointer [1]*raftpb.Entry
+		}
+		single.pointer[0] = single.box.fill(&entries[0])
+		return single.pointer[:]
 	}
 	boxes := make([]entryBox, len(entries))
 	pointers := make([]*raftpb.Entry, len(entries))
 	for i := range entries {
-		e, box := &entries[i], &boxes[i]
-		box.term, box.index = uint64(e.Term), uint64(e.Index)
-		box.entry.Type, box.entry.Term, box.entry.Index = &box.kind, &box.term, &box.index
-		box.entry.Data = e.Data
-		if e.Kind == consensus.EntryConfig {
-			box.kind = raftpb.EntryConfChangeV2
-			box.entry.Data = wrapChange(e.Data)
-		}
-		pointers[i] = &box.entry
+		pointers[i] = boxes[i].fill(&entries[i])
 	}
 	return pointers
 }
 
-// shareEntries converts entries. A leader sends the same entries to every follower and to its own
-// log, so the last conversion is kept and used again.
-func (c *core) shareEntries(pb []*raftpb.Entry) []consensus.Entry {
+// fromEntries converts entries. Mostly they are recent ones: a leader sends the same to every follower, and every
+// replica applies what it wrote.
+func (c *core) fromEntries(pb []*raftpb.Entry) []consensus.Entry {
 	if len(pb) == 0 {
 		return nil
 	}
-	if n := len(pb); n != len(c.sharedFrom) || pb[0] != c.sharedFrom[0] || pb[n-1] != c.sharedFrom[n-1] {
-		c.sharedFrom, c.shared = pb, fromEntries(pb)
+	if entries, ok := c.recent.converted(pb); ok {
+		return entries
 	}
-	return c.shared
-}
-
-func fromEntries(pb []*raftpb.Entry) []consensus.Entry {
 	entries := make([]consensus.Entry, len(pb))
 	for i, e := range pb {
 		entries[i] = fromEntry(e)

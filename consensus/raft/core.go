@@ -45,13 +45,13 @@ type core struct {
 	failedReads []consensus.ReadState
 	outbox      []consensus.Message // responses whose condition has come true
 	queue       []consensus.Ready   // collected ahead of the driver's asking
-	maybeReady  bool                // false: certainly nothing new since HasReady last looked
-	basic       etcdraft.BasicStatus
-	basicValid  bool
-	sharedFrom  []*raftpb.Entry // see shareEntries
-	shared      []consensus.Entry
-	misuse      error          // the first mistake of the driver, for Check
-	seenTerm    consensus.Term // by Check
+	view        view
+	recent      recent
+	given       messageBox      // what the library is given and keeps nothing of
+	proposed    []*raftpb.Entry // see proposals
+	senders     []*uint64       // see sender
+	misuse      error           // the first mistake of the driver, for Check
+	seenTerm    consensus.Term  // by Check
 	seenCommit  consensus.Index
 }
 
@@ -106,9 +106,11 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 		hard.Term, hard.Vote = lastTerm, 0
 	}
 	c := &core{
-		self: opts.Replica, active: opts.Config, hard: hard, last: last, floor: last, committed: opts.Applied, maybeReady: true,
+		self: opts.Replica, active: opts.Config, hard: hard, last: last, floor: last, committed: opts.Applied,
 		storage: logStorage{log: log, hardState: hard, applied: position{index: opts.Applied, term: appliedTerm, config: opts.Config}},
 	}
+	c.storage.recent = &c.recent
+	c.given.point()
 	c.node, err = etcdraft.NewRawNode(&etcdraft.Config{
 		ID:                        uint64(opts.Replica),
 		ElectionTick:              opts.ElectionTicks,
@@ -134,26 +136,18 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 	return c, c.storage.failed
 }
 
-// touched notes that the library was given something: what is cached of it may be stale.
-func (c *core) touched() { c.basicValid, c.maybeReady = false, true }
+func (c *core) failed() bool       { return c.storage.failed != nil }
+func (c *core) applied() *position { return &c.storage.applied }
 
-// state returns the library's basic status.
-func (c *core) state() *etcdraft.BasicStatus {
-	if !c.basicValid {
-		c.basic, c.basicValid = c.node.BasicStatus(), true
-	}
-	return &c.basic
-}
-
-func (c *core) term() consensus.Term { return consensus.Term(c.state().GetTerm()) }
-func (c *core) isLeader() bool       { return c.state().RaftState == etcdraft.StateLeader }
-func (c *core) failed() bool         { return c.storage.failed != nil }
-func (c *core) applied() *position   { return &c.storage.applied }
-func (c *core) transferring() bool   { return c.state().LeadTransferee != 0 }
 func (c *core) ownStep(m *raftpb.Message) {
 	// Errors say only that the sender, this replica, is no longer a member.
 	_ = c.node.Step(m)
-	c.touched()
+	switch m.GetType() {
+	case raftpb.MsgAppResp, raftpb.MsgStorageAppendResp, raftpb.MsgStorageApplyResp:
+		c.moved()
+	default: // its own votes, above all
+		c.touched()
+	}
 }
 
 // leading returns what is known of the own leadership, or nil when this replica does not lead.
@@ -185,16 +179,16 @@ func (c *core) Propose(data [][]byte) error {
 	if err := c.mayPropose(); err != nil {
 		return err
 	}
-	entries := make([]*raftpb.Entry, len(data))
 	for i := range data {
 		if len(data[i]) == 0 {
 			return fmt.Errorf("%w: proposal %d of %d is empty", ErrInvalidProposal, i+1, len(data))
 		}
-		entries[i] = &raftpb.Entry{Data: data[i]}
 	}
-	if len(entries) == 0 {
+	if len(data) == 0 {
 		return nil
 	}
+	entries := c.proposals(data)
+	defer clearData(entries)
 	return c.stepProposal(entries)
 }
 
@@ -212,10 +206,14 @@ func (c *core) mayPropose() error {
 }
 
 func (c *core) stepProposal(entries []*raftpb.Entry) error {
-	err := c.node.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(c.self)), Entries: entries})
-	c.touched()
-	if errors.Is(err, etcdraft.ErrProposalDropped) {
+	err := c.node.Step(c.library(raftpb.MsgProp, c.self, entries))
+	c.spoil()
+	c.moved()
+	switch {
+	case errors.Is(err, etcdraft.ErrProposalDropped):
 		return consensus.ErrOverloaded // every other reason was excluded before
+	case err == nil:
+		c.view.work = workWaits // the entries
 	}
 	return err
 }
@@ -229,7 +227,7 @@ func (c *core) ReadBarrier(id consensus.ReadID) error {
 	if l == nil {
 		return consensus.ErrNotLeader
 	}
-	if l.barrier == 0 || consensus.Index(c.state().GetCommit()) < l.barrier {
+	if l.barrier == 0 || c.commit() < l.barrier {
 		return consensus.ErrNotReady
 	}
 	l.reads = append(l.reads, id)
@@ -278,12 +276,12 @@ var restartMarker = []byte{1}
 // library do that without a change of term is a word from the leader, so one is made up, empty,
 // and the answer to it is dropped.
 func (c *core) LeaderLost() {
-	if c.failed() || c.state().RaftState != etcdraft.StateFollower || c.state().Lead == 0 {
+	if c.failed() || c.state().state != etcdraft.StateFollower || c.state().lead == 0 {
 		return
 	}
 	c.ownStep(&raftpb.Message{
-		Type: raftpb.MsgHeartbeat.Enum(), From: new(c.state().Lead), To: new(uint64(c.self)),
-		Term: new(c.state().GetTerm()), Context: restartMarker,
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(c.state().lead), To: new(uint64(c.self)),
+		Term: new(c.state().term), Context: restartMarker,
 	})
 	_ = c.node.ForgetLeader() // it never fails
 	c.touched()

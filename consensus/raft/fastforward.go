@@ -26,8 +26,8 @@ func (c *core) tellCommit(m *consensus.Message) {
 // learnCommit takes the commit position out of a refusal, if this replica has no better source. Like
 // LeaderLost it makes up a heartbeat, the library's only way to hear of a commit index.
 func (c *core) learnCommit(m *consensus.Message) {
-	news := m.Reject && m.LogTerm != 0 && uint64(m.Commit) > c.state().GetCommit()
-	if !news || c.isLeader() || c.state().Lead != 0 || c.term() == 0 {
+	news := m.Reject && m.LogTerm != 0 && m.Commit > c.commit()
+	if !news || c.isLeader() || c.state().lead != 0 || c.term() == 0 {
 		return
 	}
 	c.collectAhead()
@@ -39,9 +39,9 @@ func (c *core) learnCommit(m *consensus.Message) {
 	}
 	c.ownStep(&raftpb.Message{
 		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(m.From)), To: new(uint64(c.self)),
-		Term: new(c.state().GetTerm()), Commit: new(uint64(m.Commit)), Context: restartMarker,
+		Term: new(c.state().term), Commit: new(uint64(m.Commit)), Context: restartMarker,
 	})
-	if c.state().RaftState == etcdraft.StateFollower {
+	if c.state().state == etcdraft.StateFollower {
 		_ = c.node.ForgetLeader() // it never fails
 		c.touched()
 	}

@@ -18,10 +18,7 @@ func (c *core) HasReady() bool {
 	if len(c.queue) > 0 || len(c.outbox) > 0 || len(c.failedReads) > 0 {
 		return true
 	}
-	if c.maybeReady {
-		c.maybeReady = c.node.HasReady() || c.role() != c.reported
-	}
-	return c.maybeReady
+	return c.workWaiting()
 }
 
 // Ready implements consensus.Core.
@@ -33,7 +30,7 @@ func (c *core) Ready() consensus.Ready {
 	if len(c.queue) > 0 {
 		rd = c.queue[0]
 		c.queue = slices.Delete(c.queue, 0, 1)
-	} else if c.maybeReady {
+	} else if c.view.work != workNone {
 		rd = c.collect()
 	}
 	rd.Messages = append(rd.Messages, c.outbox...)
@@ -61,6 +58,7 @@ func (c *core) collect() consensus.Ready {
 	if rd.HardState != nil {
 		c.hard = fromHardState(rd.HardState)
 	}
+	c.collected()
 	c.noteLeadership(rd.Entries)
 	c.takeReads(&out, rd.ReadStates)
 	c.takeAppend(&out.Append, &rd, before)
@@ -74,10 +72,9 @@ func (c *core) collect() consensus.Ready {
 	}
 	if role := c.role(); role != c.reported && len(toSelf) == 0 {
 		c.reported = role
-		out.Role = &role
+		out.Role = new(role)
 	}
 	c.floor = c.last
-	c.sharedFrom, c.shared = nil, nil
 	return out
 }
 
@@ -134,9 +131,10 @@ func (c *core) takeAppend(a *consensus.Append, rd *etcdraft.Ready, before consen
 	if !etcdraft.IsEmptySnap(rd.Snapshot) {
 		a.Snapshot = fromSnapshot(rd.Snapshot)
 		c.last = a.Snapshot.Index
+		c.recent = recent{}
 	}
 	if len(rd.Entries) > 0 {
-		a.Entries = c.shareEntries(rd.Entries)
+		a.Entries = c.recent.add(rd.Entries)
 		if first := a.Entries[0].Index; first <= c.last {
 			a.TruncateFrom = first
 		}
@@ -157,17 +155,12 @@ func (c *core) takeAppend(a *consensus.Append, rd *etcdraft.Ready, before consen
 // sync of its own: it waits for the writes in flight, and if there are none it leaves at once.
 func (c *core) takeMessages(out *consensus.Ready, messages []*raftpb.Message) (toSelf []*raftpb.Message) {
 	var after []consensus.Message
+	out.Messages = room(messages, func(m *raftpb.Message) bool { return kindOf(m.GetType()) != 0 })
 	for _, m := range messages {
 		switch m.GetType() {
 		case raftpb.MsgStorageApply: // takeCommitted reads the same entries from the Ready
 		case raftpb.MsgStorageAppend:
-			for _, r := range m.GetResponses() {
-				if consensus.ReplicaID(r.GetTo()) == c.self {
-					toSelf = append(toSelf, r)
-				} else {
-					after = append(after, c.fromMessage(r))
-				}
-			}
+			toSelf, after = c.takeResponses(m.GetResponses())
 		case raftpb.MsgHeartbeatResp:
 			if len(m.GetContext()) == len(restartMarker) {
 				continue // nobody asked, see LeaderLost
@@ -194,23 +187,65 @@ func (c *core) takeMessages(out *consensus.Ready, messages []*raftpb.Message) (t
 	return toSelf
 }
 
+// takeResponses tells what is to be told when a write is done: to this replica itself, and to others. The responses are ours; those to this
+// replica stay in their slice.
+func (c *core) takeResponses(responses []*raftpb.Message) (toSelf []*raftpb.Message, after []consensus.Message) {
+	after = room(responses, func(r *raftpb.Message) bool { return consensus.ReplicaID(r.GetTo()) != c.self })
+	toSelf = responses[:0]
+	for _, r := range responses {
+		if consensus.ReplicaID(r.GetTo()) == c.self {
+			toSelf = append(toSelf, r)
+		} else {
+			after = append(after, c.fromMessage(r))
+		}
+	}
+	clear(responses[len(toSelf):])
+	return toSelf, after
+}
+
+// room returns an empty slice for the messages that count, nil if there are none.
+func room(messages []*raftpb.Message, counts func(*raftpb.Message) bool) []consensus.Message {
+	n := 0
+	for _, m := range messages {
+		if counts(m) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return make([]consensus.Message, 0, n)
+}
+
 // takeCommitted hands out committed entries. A config entry leaves with the membership that results
 // from it; the core itself follows when the entry is applied.
 func (c *core) takeCommitted(pb []*raftpb.Entry) []consensus.Entry {
 	if len(pb) == 0 {
 		return nil
 	}
-	entries := make([]consensus.Entry, len(pb))
-	for i, e := range pb {
-		entries[i] = fromEntry(e)
+	entries := c.fromEntries(pb)
+	if slices.ContainsFunc(entries, func(e consensus.Entry) bool { return e.Kind == consensus.EntryConfig }) {
+		entries = c.planChanges(entries)
+	}
+	if len(c.applying) == 0 {
+		c.applying = slices.Clip(pb) // the library's; appending makes a copy
+	} else {
+		c.applying = append(c.applying, pb...)
+	}
+	c.committed = entries[len(entries)-1].Index
+	return entries
+}
+
+// planChanges returns the entries with the resulting membership in each config entry.
+func (c *core) planChanges(entries []consensus.Entry) []consensus.Entry {
+	entries = slices.Clone(entries)
+	for i := range entries {
 		if entries[i].Kind == consensus.EntryConfig {
 			planned := planChange(c.plannedConfig(), entries[i])
 			c.changes = append(c.changes, planned)
 			entries[i].Data = consensus.AppendConfig(nil, planned.config)
 		}
 	}
-	c.applying = append(c.applying, pb...)
-	c.committed = entries[len(entries)-1].Index
 	return entries
 }
 
@@ -237,8 +272,7 @@ func (c *core) AckAppend(mark consensus.Mark) {
 	}
 	for len(c.appends) > 0 && !mark.Less(c.appends[0].mark) {
 		done := c.appends[0]
-		c.appends[0] = pendingAppend{}
-		c.appends = c.appends[1:]
+		c.appends = slices.Delete(c.appends, 0, 1)
 		if done.snapshot != nil {
 			c.installed(done.snapshot)
 		}
@@ -271,6 +305,7 @@ func (c *core) AckApplied(index consensus.Index) {
 	for len(c.applying) > 0 && consensus.Index(c.applying[0].GetIndex()) <= index {
 		c.ackUpToChange(index)
 	}
+	c.recent.forget(index)
 }
 
 // ackUpToChange acknowledges entries up to the index, but not beyond the next config entry, which
@@ -298,8 +333,11 @@ func (c *core) ackApplying(n int) {
 	if len(c.applying) == 0 {
 		c.applying = nil
 	}
-	c.ownStep(&raftpb.Message{
-		Type: raftpb.MsgStorageApplyResp.Enum(), From: new(uint64(etcdraft.LocalApplyThread)), To: new(uint64(c.self)),
-		Term: new(uint64(0)), Entries: done,
-	})
+	// With nothing left to hand out the library has nothing to do either, except to leave a joint membership.
+	idle := c.view.work == workNone && c.committed == c.hard.Commit && !c.active.Joint()
+	c.ownStep(c.library(raftpb.MsgStorageApplyResp, consensus.ReplicaID(etcdraft.LocalApplyThread), done))
+	c.spoil()
+	if idle {
+		c.collected()
+	}
 }

@@ -13,11 +13,11 @@ import (
 // role returns what this replica is at the moment.
 func (c *core) role() consensus.RoleChange {
 	s := c.state()
-	change := consensus.RoleChange{Term: consensus.Term(s.GetTerm()), Leader: consensus.ReplicaID(s.Lead)}
+	change := consensus.RoleChange{Term: consensus.Term(s.term), Leader: consensus.ReplicaID(s.lead)}
 	switch {
-	case s.RaftState == etcdraft.StateLeader:
+	case s.state == etcdraft.StateLeader:
 		change.Role = consensus.RoleLeader
-	case s.RaftState != etcdraft.StateFollower:
+	case s.state != etcdraft.StateFollower:
 		change.Role = consensus.RoleCandidate
 	case slices.Contains(c.active.Learners, c.self) && !c.active.Votes(c.self):
 		change.Role = consensus.RoleLearner
@@ -31,26 +31,46 @@ func (c *core) Status() consensus.Status {
 	role := c.role()
 	s := consensus.Status{
 		Replica: c.self, Role: role.Role, Term: role.Term, Leader: role.Leader,
-		Commit: consensus.Index(c.state().GetCommit()), Applied: c.applied().index, Last: c.last, Config: c.applied().config,
+		Commit: c.commit(), Applied: c.applied().index, Last: c.last, Config: c.applied().config,
 	}
 	if role.Role != consensus.RoleLeader {
 		return s
 	}
+	s.LeaseForbidden = c.Brief().LeaseForbidden
 	if c.lead.term == role.Term {
-		s.BarrierIndex, s.LeaseForbidden = c.lead.barrier, c.lead.transferred
+		s.BarrierIndex = c.lead.barrier
 	}
-	s.Quiet = c.calm(&s)
+	s.Quiet = c.Quiet()
 	s.Replicas = make([]consensus.Replication, 0, len(c.active.Voters)+len(c.active.Learners)-1)
 	c.node.WithProgress(func(id uint64, _ etcdraft.ProgressType, p tracker.Progress) {
-		replica := consensus.ReplicaID(id)
-		if replica == c.self {
-			return
+		if replica := consensus.ReplicaID(id); replica != c.self {
+			s.Replicas = append(s.Replicas, replication(replica, &p))
 		}
-		s.Replicas = append(s.Replicas, replication(replica, &p))
-		s.Quiet = s.Quiet && p.State == tracker.StateReplicate && p.RecentActive &&
-			consensus.Index(p.Match) == s.Last && c.lead.commits[replica] >= s.Commit
 	})
 	return s
+}
+
+// Brief implements consensus.Core.
+func (c *core) Brief() consensus.Brief {
+	b := consensus.Brief{RoleChange: c.role()}
+	if b.Role == consensus.RoleLeader && c.lead.term == b.Term {
+		b.LeaseForbidden = c.lead.transferred
+	}
+	return b
+}
+
+// Quiet implements consensus.Core.
+func (c *core) Quiet() bool {
+	if !c.calm() {
+		return false
+	}
+	quiet := true
+	c.node.WithProgress(func(id uint64, _ etcdraft.ProgressType, p tracker.Progress) {
+		replica := consensus.ReplicaID(id)
+		quiet = quiet && (replica == c.self || p.State == tracker.StateReplicate && p.RecentActive &&
+			consensus.Index(p.Match) == c.last && c.lead.commits[replica] >= c.hard.Commit)
+	})
+	return quiet
 }
 
 func replication(id consensus.ReplicaID, p *tracker.Progress) consensus.Replication {
@@ -60,17 +80,19 @@ func replication(id consensus.ReplicaID, p *tracker.Progress) consensus.Replicat
 	}
 }
 
-// calm tells whether nothing is in flight at the leader itself. What the others must have for Status.Quiet is
+// calm tells whether this replica leads and nothing is in flight here. What the others must have for Status.Quiet is
 // all entries, and to have said that they know the commit index: a group that falls quiet while somebody
 // misses the last commit notice would leave it behind for as long as nobody writes.
-func (c *core) calm(s *consensus.Status) bool {
-	return s.BarrierIndex != 0 && s.Applied >= s.BarrierIndex && s.Applied == s.Last && s.Commit == s.Last &&
-		!c.active.Joint() && !c.transferring() && len(c.lead.reads) == 0 && len(c.appends) == 0 && !c.HasReady()
+func (c *core) calm() bool {
+	barrier, applied := c.lead.barrier, c.applied().index
+	return barrier != 0 && applied >= barrier && applied == c.last && c.hard.Commit == c.last &&
+		len(c.lead.reads) == 0 && len(c.appends) == 0 && c.isLeader() && c.lead.term == c.term() &&
+		!c.active.Joint() && !c.transferring() && !c.HasReady()
 }
 
 // Check implements consensus.Core.
 func (c *core) Check() error {
-	for _, check := range []func() error{c.checkHealth, c.checkProgress, c.checkMarks, c.checkRole, c.checkConfig} {
+	for _, check := range []func() error{c.checkHealth, c.checkProgress, c.checkMarks, c.checkRole, c.checkConfig, c.checkView} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -94,7 +116,7 @@ func (c *core) checkHealth() error {
 
 // checkProgress: applied <= committed <= commit <= last, and neither term nor commit ever goes back.
 func (c *core) checkProgress() error {
-	term, commit, applied := c.term(), consensus.Index(c.state().GetCommit()), c.applied().index
+	term, commit, applied := c.term(), c.commit(), c.applied().index
 	before, seen := c.seenTerm, c.seenCommit
 	c.seenTerm, c.seenCommit = term, commit
 	switch {

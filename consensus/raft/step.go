@@ -21,8 +21,14 @@ func (c *core) Step(m consensus.Message) error {
 	if m.Kind == KindAppend && len(m.Entries) > 0 {
 		c.floor = min(c.floor, m.Index+consensus.Index(len(m.Entries)))
 	}
-	err := c.node.Step(toMessage(&m))
-	c.touched()
+	routine := c.routine(&m)
+	err := c.node.Step(c.toMessage(&m))
+	c.spoil()
+	if routine {
+		c.moved()
+	} else {
+		c.touched()
+	}
 	switch {
 	case errors.Is(err, etcdraft.ErrStepPeerNotFound):
 		return invalid(&m, "replica %d is not a member", m.From)
@@ -104,7 +110,7 @@ func (c *core) validateLeader(m *consensus.Message) error {
 	if known := &c.reported; known.Term == m.Term && known.Leader != 0 && known.Leader != m.From {
 		return invalid(m, "replica %d leads", known.Leader)
 	}
-	if m.Kind == KindTimeoutNow && m.Term >= c.term() && (m.Term > c.term() || consensus.ReplicaID(c.state().Lead) != m.From) {
+	if m.Kind == KindTimeoutNow && m.Term >= c.term() && (m.Term > c.term() || consensus.ReplicaID(c.state().lead) != m.From) {
 		return invalid(m, "this replica does not follow it")
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 // nothing from then on: a made-up answer never leaves it.
 type logStorage struct {
 	log       consensus.LogReader
+	recent    *recent
 	hardState consensus.HardState // as restored
 	// applied is the state machine's position; a snapshot is always offered there.
 	applied position
@@ -52,6 +53,9 @@ func (s *logStorage) Term(i uint64) (uint64, error) {
 }
 
 func (s *logStorage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	if found := s.recent.slice(consensus.Index(lo), consensus.Index(hi), int(min(maxSize, 1<<62))); len(found) > 0 {
+		return found, nil
+	}
 	entries, err := s.log.Entries(consensus.Index(lo), consensus.Index(hi), int(min(maxSize, 1<<62)))
 	if errors.Is(err, consensus.ErrCompacted) {
 		return nil, etcdraft.ErrCompacted

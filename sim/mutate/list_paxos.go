@@ -102,7 +102,7 @@ var paxosMutations = []Mutation{
 	{
 		Name: "paxos/lease-after-transfer", Breaks: "a leader that hands over reads from memory until it hears of its successor, which was elected in spite of all promises",
 		File: "consensus/paxos/status.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
-		Old: "s.LeaseForbidden = l.transferred || l.changing",
-		New: "s.LeaseForbidden = l.changing",
+		Old: "b.LeaseForbidden = l.transferred || l.changing",
+		New: "b.LeaseForbidden = l.changing",
 	},
 }

@@ -66,7 +66,7 @@ var raftMutations = []Mutation{
 	{
 		Name: "raft/lease-after-transfer", Breaks: "a leader that hands over reads from memory until it hears of its successor, which was elected in spite of all promises",
 		File: "consensus/raft/status.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 400,
-		Old: "s.BarrierIndex, s.LeaseForbidden = c.lead.barrier, c.lead.transferred",
-		New: "s.BarrierIndex = c.lead.barrier",
+		Old: "b.LeaseForbidden = c.lead.transferred",
+		New: "b.LeaseForbidden = false",
 	},
 }

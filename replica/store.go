@@ -89,23 +89,6 @@ type finished struct {
 	applied consensus.Index
 }
 
-// peerOut is the frame for one peer that a round puts together.
-type peerOut struct {
-	node     kv.NodeID
-	messages []outMessage
-	notices  int                       // of the messages
-	noticeOf map[consensus.GroupID]int // where in messages the last notice of a group is
-	until    time.Duration             // when notices that wait must leave; 0: none wait
-}
-
-// outMessage is a message of a group. vouched: when it was sent, this replica followed the receiver in the
-// message's term; see Replica.acknowledged.
-type outMessage struct {
-	group   consensus.GroupID
-	vouched bool
-	message consensus.Message
-}
-
 // Open restores every replica of the node from the log and the engine. Nothing moves until Round
 // is called, or Start.
 func Open(opts Options, clock func() time.Duration) (*Store, error) {

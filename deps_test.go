@@ -24,6 +24,7 @@ consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
 consensus/explore     : consensus consensus/consensustest
 liveness         core : kv
+leadership       core : kv consensus
 storage          core : consensus; github.com/tidwall/btree
 storage/mvcc     core : kv storage; github.com/cespare/xxhash
 storage/storagetest   : storage consensus
@@ -34,7 +35,7 @@ shard/model      core : kv; github.com/tidwall/btree
 proto/etcdwire   core : kv
 proto/h2         core : ; golang.org/x/net/http2
 budget                :
-replica               : kv consensus liveness storage storage/mvcc shard
+replica               : kv consensus liveness leadership storage storage/mvcc shard
 transport             : kv; golang.org/x/sys
 connlimit        core :
 connlimit/listener    : connlimit

@@ -81,7 +81,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	if result.Config != nil {
 		r.settledAt, r.configAt = result.Index, result.Index
 		r.noteStanding()
-		r.publishLease()
+		r.reckonLease()
 		r.unsettle()
 		if r.store.opts.Listener.ConfigChanged != nil {
 			r.store.opts.Listener.ConfigChanged(r.group, *result.Config)

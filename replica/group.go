@@ -9,6 +9,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -24,14 +25,14 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease     atomic.Pointer[lease] // nil: never valid
+	lease     atomic.Pointer[leadership.Lease] // nil: never valid
 	applied   atomic.Uint64
 	committed atomic.Uint64
 	// full: as many rounds are in flight as may be, so that a new request can only wait for one of them
 	// to be applied, and need not wake the driver.
 	full       atomic.Bool
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
-	leader     atomic.Pointer[leadership]
+	leader     atomic.Pointer[knownLeader]
 	serving    atomic.Bool // leads, and has applied its barrier
 	published  published
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
@@ -58,8 +59,7 @@ type Replica struct {
 	followed  kv.NodeID // node of the leader last followed, until its promise has ended
 	// followedInstance is the process there that led; 0 if nobody knows, and then a promise to any process of the node binds.
 	followedInstance uint64
-	acks             map[consensus.ReplicaID]uint64
-	claim            *lease // what the acknowledgements amount to while this replica leads
+	leadership       *leadership.Core
 	queue            requestQueue
 	round            []request                      // evaluated in this round: decided by the next proposal
 	rounds           queue[proposedRound]           // proposed, not yet applied
@@ -93,8 +93,8 @@ type Replica struct {
 	inflight             int // own rounds proposed and not yet applied
 }
 
-// leadership is who leads as far as this node knows.
-type leadership struct {
+// knownLeader is who leads as far as this node knows.
+type knownLeader struct {
 	node kv.NodeID
 	term consensus.Term
 }
@@ -127,7 +127,7 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
 	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
 	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
-	r.acks, r.shipping = make(map[consensus.ReplicaID]uint64), make(map[consensus.ReplicaID]bool)
+	r.shipping = make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err
 	}
@@ -137,10 +137,13 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	if err := r.openCore(); err != nil {
 		return nil, err
 	}
+	if r.leadership, err = leadership.New(leadershipOptions(&s.opts)); err != nil {
+		return nil, err
+	}
 	r.opened()
 	r.publishApplied()
 	r.noteStanding()
-	r.leader.Store(&leadership{})
+	r.leader.Store(&knownLeader{})
 	return r, nil
 }
 
@@ -347,7 +350,8 @@ func (r *Replica) send(messages []consensus.Message) {
 	}
 	status := r.core.Status()
 	if status.LeaseForbidden {
-		r.lease.Store(nil) // before the message that may make somebody else the leader leaves
+		r.leadership.ForbidLease() // before the message that may make somebody else the leader leaves
+		r.publishLease()
 	}
 	for i := range messages {
 		m := &messages[i]
@@ -385,11 +389,9 @@ func (s *Store) put(node kv.NodeID, m outMessage) {
 // roleChanged takes note of a new role, term or leader.
 func (r *Replica) roleChanged(change consensus.RoleChange) {
 	s := r.store
+	r.leadership.RoleChanged(change)
 	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
 		r.stepDown()
-	}
-	if change.Term != r.role.Term {
-		clear(r.acks)
 	}
 	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 && change.Term == r.role.Term {
 		// No quorum answered, and nobody else has begun a later term. The others may hear this node all the same, and hold still for it: asking for
@@ -402,7 +404,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 		r.followed, r.followedInstance = node, s.heardInstance(node)
 		r.campaignAt = 0
 	}
-	r.leader.Store(&leadership{node: node, term: change.Term})
+	r.leader.Store(&knownLeader{node: node, term: change.Term})
 	s.setTicking(r, true)
 	if s.opts.Listener.RoleChanged != nil {
 		s.opts.Listener.RoleChanged(r.group, change, node)
@@ -423,6 +425,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.full.Store(false)
 	r.store.markWorking(r)
 	r.serving.Store(true)
+	r.leadership.Lead(r.electorate())
 	r.publishLease()
 	r.settledAt = r.machine.AppliedIndex()
 	clear(r.claims)
@@ -440,7 +443,6 @@ func (r *Replica) stepDown() {
 		r.store.kick()
 	}
 	r.lease.Store(nil)
-	r.claim = nil
 	if r.leading {
 		r.leading = false
 		r.mu.Lock()
@@ -460,23 +462,8 @@ func (r *Replica) settle(now time.Duration) {
 	case consensus.RoleLeader:
 		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
 		// superfluous while every replica has everything and its node holds still for this one.
-		r.store.setTicking(r, !(r.core.Status().Quiet && r.leading && r.fullySupported(now)))
+		r.store.setTicking(r, !(r.core.Status().Quiet && r.leadership.Undisputed(r.store.support, now)))
 	default:
 		r.store.setTicking(r, true)
 	}
-}
-
-// fullySupported tells whether every other replica acknowledged this leader under a promise in force.
-func (r *Replica) fullySupported(now time.Duration) bool {
-	if r.claim == nil {
-		return false
-	}
-	for _, set := range r.claim.voters {
-		for _, v := range set.voters {
-			if v.node != r.claim.self && !r.store.support.holds(v, now) {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -60,9 +60,9 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/lease-without-quorum", Breaks: "a leader needs nobody's promise for its lease",
-		File: "replica/lease.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tif holding < set.need {\n",
-		New: "\t\tif holding < min(set.need, 1) {\n",
+		File: "leadership/lease.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tif holding < set.Need {\n",
+		New: "\t\tif holding < min(set.Need, 1) {\n",
 	},
 	{
 		Name: "replica/lease-ignores-unapplied", Breaks: "a leader reads under its lease although followers may show what it has not applied yet",

@@ -1,0 +1,28 @@
+package leadership
+
+import (
+	"fmt"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// Check verifies the invariants of the core.
+func (c *Core) Check() error {
+	if c.claim == nil {
+		return nil
+	}
+	if c.role.Role != consensus.RoleLeader {
+		return fmt.Errorf("leadership: a %v of term %d claims a lease", c.role.Role, c.role.Term)
+	}
+	for _, set := range c.claim.Sets {
+		for _, v := range set.Voters {
+			if v.Generation != 0 && v.Node < 0 {
+				return fmt.Errorf("leadership: a voter on no node of the cluster counts for the lease of term %d", c.role.Term)
+			}
+		}
+		if len(set.Voters) > 0 && set.Need < 1 {
+			return fmt.Errorf("leadership: the lease of term %d needs %d of %d voters", c.role.Term, set.Need, len(set.Voters))
+		}
+	}
+	return nil
+}

@@ -8,6 +8,16 @@ import (
 
 // Check verifies the invariants of the core.
 func (c *Core) Check() error {
+	if f := c.following; f.leader.Node == 0 && (f.orphanedAt != 0 || f.freeAt != 0) {
+		return fmt.Errorf("leadership: nobody is followed, and yet what was promised is waited out since %v until %v", f.orphanedAt, f.freeAt)
+	}
+	if c.ready.Campaign && c.role.Role == consensus.RoleLeader {
+		return fmt.Errorf("leadership: the leader of term %d is to campaign", c.role.Term)
+	}
+	return c.checkClaim()
+}
+
+func (c *Core) checkClaim() error {
 	if c.claim == nil {
 		return nil
 	}

@@ -5,6 +5,9 @@
 // # What it decides
 //
 //   - Of a leader: when it may serve a read from memory, without asking anybody (lease.go).
+//   - Of a follower: which leader it holds still for, and until when. Meanwhile it lets no candidate near its consensus core and does not
+//     tick it, because a tick may end in a campaign, and a campaign is a vote for itself (follow.go).
+//   - Of everybody: who campaigns, and when, so that votes are not split (campaign.go).
 //
 // # The invariant
 //
@@ -15,15 +18,25 @@
 //   - A voter that is bound neither votes for anybody else nor campaigns.
 //
 // A voter is bound while its node's promise to the leader's node is in force (package liveness), provided that the voter said,
-// under the same epoch of that promise, that it follows this leader in this term. Had it voted in a later term before, it could not have
-// said so; and it has been bound since without interruption.
+// under the same epoch of that promise, that it follows this leader in this term (Vouch). Had it voted in a later term before, it could
+// not have said so; and it has been bound since without interruption.
+//
+// # When a follower is free
+//
+//   - The promise has ended (NodeLost, or Holding becomes false).
+//   - The leader asks for votes itself, in a later term: it has stepped down.
+//   - The consensus core has lost its leader for an election timeout although the leader's node lives, or the leader has no vote any more. Then
+//     the promise is withdrawn, and the replica is free when what was promised so far has ended. Whatever it vouches for meanwhile makes
+//     the withdrawal void.
 //
 // # What it relies on
 //
-//   - Package liveness for promises, and its argument about clocks.
-//   - The consensus core for Status.LeaseVoters, Status.LeaseForbidden and for doing nothing on its own while the driver
+//   - Package liveness for promises, and its argument about clocks. The core asks it (Promises) instead of being told: an answer from
+//     before might be out of date.
+//   - The consensus core for Status.LeaseVoters, Status.LeaseForbidden, and for neither voting nor campaigning on its own while the driver
 //     neither ticks it nor lets candidates near it.
-//   - The driver reads its clock before it calls.
+//   - The driver: it reads its clock before it calls, carries out Ready after each call and before it steps the message that the call was
+//     about, and sends a message with a vow only if Vouch says so at that moment.
 //
 // # Where it comes from
 //

@@ -138,8 +138,3 @@ func (c *Core) Lease() *Lease {
 	}
 	return c.claim
 }
-
-// Undisputed tells whether this replica leads, and every other voter is bound to it: then nobody needs its heartbeats.
-func (c *Core) Undisputed(promised Promised, now time.Duration) bool {
-	return c.claim != nil && c.claim.byAll(promised, now)
-}

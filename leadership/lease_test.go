@@ -61,7 +61,7 @@ func TestLeaseAgainstElections(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	valid := 0
 	for range 20_000 {
-		c, err := New(Options{Self: 1, Nodes: []kv.NodeID{1, 2, 3, 4, 5, 6, 7}})
+		c, err := New(options(7), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestLeaseAgainstElections(t *testing.T) {
 		for i := range held {
 			held[i] = promise{uint64(random.IntN(3)), time.Duration(random.IntN(4))}
 		}
-		c.RoleChanged(consensus.RoleChange{Role: consensus.RoleLeader, Term: 2, Leader: 1})
+		c.RoleChanged(0, consensus.RoleChange{Role: consensus.RoleLeader, Term: 2, Leader: 1}, Process{Node: 1})
 		free := map[kv.NodeID]bool{}
 		for node := kv.NodeID(2); node <= 7; node++ {
 			generation := uint64(random.IntN(3))
@@ -103,7 +103,7 @@ func TestLeaseAgainstElections(t *testing.T) {
 		if c.Lease() != nil {
 			t.Fatal("a lease that was forbidden is given out")
 		}
-		if c.RoleChanged(consensus.RoleChange{Term: 3}); c.Lease() != nil {
+		if c.RoleChanged(0, consensus.RoleChange{Term: 3}, Process{}); c.Lease() != nil {
 			t.Fatal("a follower has a lease")
 		}
 	}
@@ -135,14 +135,14 @@ func canElect(voters []Member, free map[kv.NodeID]bool, elect int) bool {
 
 // TestLeaseIsOfOneTerm: what was acknowledged in one term says nothing in the next.
 func TestLeaseIsOfOneTerm(t *testing.T) {
-	c, err := New(Options{Self: 1, Nodes: []kv.NodeID{1, 2, 3}})
+	c, err := New(options(3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	held := promises{{}, {1, 100}, {1, 100}}
 	three := Electorate{Voters: []Member{{1, 1}, {2, 2}, {3, 3}}}
 	for term := consensus.Term(2); term < 4; term++ {
-		c.RoleChanged(consensus.RoleChange{Role: consensus.RoleLeader, Term: term, Leader: 1})
+		c.RoleChanged(0, consensus.RoleChange{Role: consensus.RoleLeader, Term: term, Leader: 1}, Process{Node: 1})
 		if c.Reckon(three); c.Lease() != nil {
 			t.Fatal("a leader that has not applied its barrier has a lease")
 		}
@@ -155,11 +155,11 @@ func TestLeaseIsOfOneTerm(t *testing.T) {
 		if c.Reckon(three); !c.Lease().Valid(held, 99) || c.Lease().Valid(held, 100) {
 			t.Fatal("the lease does not end with the promise")
 		}
-		if c.Undisputed(held, 0) {
+		if c.Idle(0, held) {
 			t.Fatal("undisputed, though replica 3 has said nothing")
 		}
 		c.Acknowledge(3, 1)
-		if c.Reckon(three); !c.Undisputed(held, 0) {
+		if c.Reckon(three); !c.Idle(0, held) {
 			t.Fatal("disputed, though all are bound")
 		}
 	}

@@ -80,6 +80,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
 		r.settledAt, r.configAt = result.Index, result.Index
+		r.membershipApplied()
 		r.noteStanding()
 		r.reckonLease()
 		r.unsettle()

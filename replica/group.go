@@ -42,49 +42,42 @@ type Replica struct {
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
 	// driver
-	identity  identity
-	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
-	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
-	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
-	loss      lossClaim                         // of a leader, about this replica
-	gone      map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
-	assigning bool                              // the leader has proposed a placement
-	unsettled bool
-	configAt  consensus.Index // of the last change of membership that was applied
-	settledAt consensus.Index // applied when the membership changed last, or when this replica began to lead
-	core      consensus.Core
-	log       storage.GroupLog
-	role      consensus.RoleChange
-	leading   bool      // as serving
-	followed  kv.NodeID // node of the leader last followed, until its promise has ended
-	// followedInstance is the process there that led; 0 if nobody knows, and then a promise to any process of the node binds.
-	followedInstance uint64
-	leadership       *leadership.Core
-	queue            requestQueue
-	round            []request                      // evaluated in this round: decided by the next proposal
-	rounds           queue[proposedRound]           // proposed, not yet applied
-	depends          queue[dependent]               // without effects of their own, on top of what is not yet applied
-	barriers         []barrier                      // read barriers asked for
-	confirm          []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
-	confirmID        consensus.ReadID
-	physical         []request // compactions that are to be answered when their rows are deleted
-	waits            waitHeap
-	toApply          []consensus.Entry
-	staged           []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
-	shipping         map[consensus.ReplicaID]bool
-	flush            flushState
-	compact          compactState
-	hashes           hashes
+	identity   identity
+	learned    map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
+	seen       map[kv.NodeID]uint64              // disks of first replicas that are not in the table
+	claims     map[kv.NodeID]claim               // of nodes that have lost their replica
+	loss       lossClaim                         // of a leader, about this replica
+	gone       map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
+	assigning  bool                              // the leader has proposed a placement
+	unsettled  bool
+	configAt   consensus.Index // of the last change of membership that was applied
+	settledAt  consensus.Index // applied when the membership changed last, or when this replica began to lead
+	core       consensus.Core
+	log        storage.GroupLog
+	role       consensus.RoleChange
+	leading    bool // as serving
+	leadership *leadership.Core
+	queue      requestQueue
+	round      []request                      // evaluated in this round: decided by the next proposal
+	rounds     queue[proposedRound]           // proposed, not yet applied
+	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
+	barriers   []barrier                      // read barriers asked for
+	confirm    []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
+	confirmID  consensus.ReadID
+	physical   []request // compactions that are to be answered when their rows are deleted
+	waits      waitHeap
+	toApply    []consensus.Entry
+	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	shipping   map[consensus.ReplicaID]bool
+	flush      flushState
+	compact    compactState
+	hashes     hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
 	refused refusedProposal
 
-	campaignAt           time.Duration
-	campaigns            int           // since the leader was lost
-	orphanedAt           time.Duration // since when the core has no leader although a promise binds
-	freeAt               time.Duration // when the withdrawn promise has ended; 0 as soon as anything is vouched for again
-	leaseWork            bool          // the machine wants ticks
+	leaseWork            bool // the machine wants ticks
 	dirty                bool
 	working              bool
 	ticking              bool
@@ -137,9 +130,10 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	if err := r.openCore(); err != nil {
 		return nil, err
 	}
-	if r.leadership, err = leadership.New(leadershipOptions(&s.opts)); err != nil {
+	if r.leadership, err = leadership.New(leadershipOptions(group, &s.opts), s.live); err != nil {
 		return nil, err
 	}
+	r.membershipApplied()
 	r.opened()
 	r.publishApplied()
 	r.noteStanding()
@@ -250,7 +244,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 	switch class := m.message.Class; {
 	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.loss.pending(now, patience):
 		return
-	case class == consensus.ClassElection && !r.mayHearCandidate(now, from, m.message.Term):
+	case class == consensus.ClassElection && !r.hearCandidate(now, from, m.message.Term):
 		return
 	}
 	if m.staged != nil {
@@ -349,6 +343,7 @@ func (r *Replica) send(messages []consensus.Message) {
 		return
 	}
 	status := r.core.Status()
+	view := leadership.View{Term: status.Term, Leader: status.Leader}
 	if status.LeaseForbidden {
 		r.leadership.ForbidLease() // before the message that may make somebody else the leader leaves
 		r.publishLease()
@@ -360,14 +355,11 @@ func (r *Replica) send(messages []consensus.Message) {
 		case !ok:
 		case m.Class == consensus.ClassSnapshot:
 			r.sendSnapshot(node, *m)
-		case m.Class == consensus.ClassElection && r.supporting(r.store.clock()):
+		case m.Class == consensus.ClassElection && r.leadership.Holding(r.store.clock()):
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			vouched := node == r.followed && status.Leader == m.To && status.Term == m.Term && r.mayLead(m.To)
-			if vouched {
-				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
-			}
+			vouched := r.leadership.Vouch(leadership.Member{Replica: m.To, Node: node}, m.Term, view)
 			r.store.put(node, outMessage{group: r.group, message: *m, vouched: vouched})
 		}
 	}
@@ -389,21 +381,13 @@ func (s *Store) put(node kv.NodeID, m outMessage) {
 // roleChanged takes note of a new role, term or leader.
 func (r *Replica) roleChanged(change consensus.RoleChange) {
 	s := r.store
-	r.leadership.RoleChanged(change)
+	node, _ := r.nodeOf(change.Leader)
+	r.leadership.RoleChanged(s.clock(), change, leadership.Process{Node: node, Instance: s.heardInstance(node)})
+	r.carryOut()
 	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
 		r.stepDown()
 	}
-	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 && change.Term == r.role.Term {
-		// No quorum answered, and nobody else has begun a later term. The others may hear this node all the same, and hold still for it: asking for
-		// votes tells them that it has stepped down.
-		r.campaignAfter(s.clock(), 0)
-	}
 	r.role = change
-	node, _ := r.nodeOf(change.Leader)
-	if node != 0 {
-		r.followed, r.followedInstance = node, s.heardInstance(node)
-		r.campaignAt = 0
-	}
 	r.leader.Store(&knownLeader{node: node, term: change.Term})
 	s.setTicking(r, true)
 	if s.opts.Listener.RoleChanged != nil {
@@ -456,14 +440,9 @@ func (r *Replica) stepDown() {
 
 // settle looks whether the group still needs ticks.
 func (r *Replica) settle(now time.Duration) {
-	switch r.role.Role {
-	case consensus.RoleFollower, consensus.RoleLearner:
-		r.store.setTicking(r, !r.supporting(now) || !r.mayLead(r.role.Leader))
-	case consensus.RoleLeader:
-		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
-		// superfluous while every replica has everything and its node holds still for this one.
-		r.store.setTicking(r, !(r.core.Status().Quiet && r.leadership.Undisputed(r.store.support, now)))
-	default:
-		r.store.setTicking(r, true)
+	idle := r.leadership.Idle(now, r.store.support)
+	if r.role.Role == consensus.RoleLeader {
+		idle = idle && r.core.Status().Quiet
 	}
+	r.store.setTicking(r, !idle)
 }

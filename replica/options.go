@@ -163,8 +163,9 @@ func (o Options) Validate() error {
 }
 
 // leadershipOptions are for the core of leadership of a group.
-func leadershipOptions(o *Options) leadership.Options {
-	return leadership.Options{Self: o.Self, Nodes: o.Nodes, ReadQuorum: o.ReadSafety == ReadQuorum}
+func leadershipOptions(group consensus.GroupID, o *Options) leadership.Options {
+	return leadership.Options{Group: group, Self: o.Self, Nodes: o.Nodes, HeartbeatInterval: o.HeartbeatInterval, PromiseDuration: promiseDuration(*o),
+		ElectionTimeout: o.ElectionTimeout, ReadQuorum: o.ReadSafety == ReadQuorum, Rand: o.Rand}
 }
 
 // Listener is told what happens. Every field may be nil. The functions are called from the

@@ -332,14 +332,14 @@ type bench struct {
 
 func newBench(outcomes ...shard.Outcome) *bench {
 	b := &bench{core: &fakeCore{status: consensus.Status{Role: consensus.RoleLeader, Term: 3}}, machine: &fakeMachine{outcomes: outcomes, applied: 1}}
-	s := &Store{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
+	s := &Store{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1, Rand: rand.New(rand.NewPCG(1, 1))}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
 	b.Replica = &Replica{store: s, group: 1, self: 1, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
 	b.Replica.machine = b.machine
 	var err error
-	if b.Replica.leadership, err = leadership.New(leadershipOptions(&s.opts)); err != nil {
+	if b.Replica.leadership, err = leadership.New(leadershipOptions(1, &s.opts), nil); err != nil {
 		panic(err)
 	}
-	b.Replica.leadership.RoleChanged(b.role)
+	b.Replica.leadership.RoleChanged(0, b.role, leadership.Process{})
 	for i := range outcomes {
 		b.answers = append(b.answers, errOpen)
 		s.queued.Add(1)

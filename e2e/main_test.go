@@ -105,6 +105,7 @@ func TestExclusive(t *testing.T) {
 func TestFaults(t *testing.T) {
 	runAlone(t, faulty, []alone{
 		{"SerializableReadNeedsNoQuorum", testSerializableReadNeedsNoQuorum},
+		{"StopHandsOver", testStopHandsOver},
 		{"RequireLeader", testRequireLeader},
 		{"ElectionOverAKill", testElectionOverAKill},
 		{"WatchAtANodeThatWasAway", testWatchAtANodeThatWasAway},

@@ -1,9 +1,11 @@
 package leadership
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
 )
 
 // campaigns are the elections that this replica means to begin.
@@ -38,26 +40,24 @@ func (c *Core) campaignDelay() time.Duration {
 
 // rank is how many nodes that are alive come before this one in the group's own order of nodes.
 func (c *Core) rank() (rank int) {
-	nodes := c.options.Nodes
-	for i := range nodes {
-		node := nodes[(uint64(c.options.Group)+uint64(i))%uint64(len(nodes))]
-		if node == c.options.Self {
-			break
-		}
-		if c.promises.Alive(node) {
+	for _, node := range c.options.Nodes {
+		if c.place(node) < c.place(c.options.Self) && c.promises.Alive(node) {
 			rank++
 		}
 	}
 	return rank
 }
 
-// Due is when Advance has something to do; 0: never.
-func (c *Core) Due() time.Duration { return c.campaigns.at }
+// place is a node's position in the group's own order of nodes, counted from 0.
+func (c *Core) place(node kv.NodeID) int {
+	count := uint64(len(c.options.Nodes))
+	index := uint64(slices.Index(c.options.Nodes, node))
+	return int((index + count - uint64(c.options.Group)%count) % count)
+}
 
-// Advance lets the time pass: a campaign falls due, and again and again while nobody leads.
-func (c *Core) Advance(now time.Duration) {
+// campaign begins the campaign that is due, and plans the next one.
+func (c *Core) campaign(now time.Duration) {
 	switch {
-	case c.campaigns.at == 0 || now < c.campaigns.at: // before it is due, role may still name the leader that was just lost
 	case c.role.Leader != 0 || c.role.Role == consensus.RoleLeader || c.Holding(now):
 		c.campaigns.at = 0
 	case !c.mayVote(now):

@@ -11,6 +11,9 @@ func (c *Core) Check() error {
 	if f := c.following; f.leader.Node == 0 && (f.orphanedAt != 0 || f.freeAt != 0) {
 		return fmt.Errorf("leadership: nobody is followed, and yet what was promised is waited out since %v until %v", f.orphanedAt, f.freeAt)
 	}
+	if t := c.transfer; (t.to.Replica != 0) != (t.until != 0) || t.to.Replica != 0 && t.to.Replica == c.self {
+		return fmt.Errorf("leadership: a hand-over from replica %d to replica %d, until %v", c.self, t.to.Replica, t.until)
+	}
 	if c.ready.Campaign && c.role.Role == consensus.RoleLeader {
 		return fmt.Errorf("leadership: the leader of term %d is to campaign", c.role.Term)
 	}

@@ -1,6 +1,7 @@
 package leadership
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -20,6 +21,7 @@ type Core struct {
 
 	following following
 	campaigns campaigns
+	transfer  transfer
 
 	// Of a leader.
 
@@ -62,6 +64,10 @@ type Ready struct {
 	LeaderLost bool
 	// Campaign: the consensus core must begin an election.
 	Campaign bool
+	// Transfer: the consensus core must hand over to this replica; if it does not, TransferRefused follows.
+	Transfer consensus.ReplicaID
+	// Transferred: a hand-over that was asked for is over.
+	Transferred *Transferred
 }
 
 // New returns the core of a replica that has just been opened. Configure follows, and Start when it may take part.
@@ -111,11 +117,34 @@ func (c *Core) RoleChanged(now time.Duration, change consensus.RoleChange, leade
 		c.follow(leader)
 		c.campaigns.at = 0
 	}
+	c.judgeTransfer()
+}
+
+// Due is when Advance has something to do; 0: never.
+func (c *Core) Due() time.Duration {
+	if until := c.transfer.until; until != 0 && (c.campaigns.at == 0 || until < c.campaigns.at) {
+		return until
+	}
+	return c.campaigns.at
+}
+
+// Advance lets the time pass: a campaign falls due, and again and again while nobody leads; a hand-over takes too long. Before a campaign is due nothing is
+// done about it: role may still name the leader that was just lost.
+func (c *Core) Advance(now time.Duration) {
+	if at := c.campaigns.at; at != 0 && now >= at {
+		c.campaign(now)
+	}
+	if until := c.transfer.until; until != 0 && now >= until {
+		c.transferEnds(fmt.Errorf("%w: node %v does not lead", kv.ErrTransferTimeout, c.transfer.to.Node))
+	}
 }
 
 // Idle tells whether the consensus core can do without ticks, as far as promises go. A leader's may only if it is quiet, too: its ticks send
 // heartbeats and find out whether it still has a quorum, which is superfluous while every other voter is bound to it.
 func (c *Core) Idle(now time.Duration, promised Promised) bool {
+	if c.Transferring() {
+		return false // until it is over, or has taken too long
+	}
 	switch c.role.Role {
 	case consensus.RoleFollower, consensus.RoleLearner:
 		return c.Holding(now) && c.mayLead(c.role.Leader)

@@ -2,6 +2,7 @@ package leadership
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ import (
 //	promise node=2 generation=1 until=ms         another node promised this
 //	acknowledge from=2 generation=1              a replica vouched under that promise
 //	lease at=ms                                  does it hold, and can the consensus core do without ticks?
+//	transfer to=2 at=ms                          leadership is to be handed over; refused: the consensus core does not do it
+//	successor 2/90 3/100[/silent][/snapshot]     who should lead next, with what is known of them
 //	forbid                                       a message leaves that may make somebody else the leader
 type script struct {
 	core     *Core
@@ -143,10 +146,36 @@ func (s *script) lead(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("holds: %s, without ticks: %v\n", text, s.core.Idle(s.now, s.promised))
 	case "forbid":
 		s.core.ForbidLease()
+	case "transfer":
+		to := number(t, d, "to")
+		if err := s.core.Transfer(s.now, Member{consensus.ReplicaID(to), kv.NodeID(to)}); err != nil {
+			return err.Error() + "\n"
+		}
+	case "refused":
+		s.core.TransferRefused(consensus.ErrConfigPending)
+	case "successor":
+		to, ok := s.core.Successor(prospects(t, d))
+		return fmt.Sprintf("%d %v\n", to.Replica, ok)
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 	}
 	return ""
+}
+
+func prospects(t *testing.T, d *datadriven.TestData) (all []Prospect) {
+	for _, arg := range d.CmdArgs {
+		parts := strings.Split(arg.Key, "/")
+		p := Prospect{Replication: consensus.Replication{Active: !slices.Contains(parts, "silent"), Snapshotting: slices.Contains(parts, "snapshot")}}
+		if _, err := fmt.Sscan(parts[0], &p.Replica); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscan(parts[1], &p.Match); err != nil {
+			t.Fatal(err)
+		}
+		p.Node = kv.NodeID(p.Replica)
+		all = append(all, p)
+	}
+	return all
 }
 
 func (s *script) electorate() Electorate {
@@ -222,7 +251,13 @@ func (s *script) carryOut() string {
 	if ready.Campaign {
 		fmt.Fprintf(&b, "%d: campaign\n", s.now.Milliseconds())
 	}
-	if ready != (Ready{}) {
+	if ready.Transfer != 0 {
+		fmt.Fprintf(&b, "%d: hand over to replica %d\n", s.now.Milliseconds(), ready.Transfer)
+	}
+	if done := ready.Transferred; done != nil {
+		fmt.Fprintf(&b, "%d: the hand-over to replica %d is over: %v\n", s.now.Milliseconds(), done.To.Replica, done.Err)
+	}
+	if ready.LeaderLost || ready.Campaign {
 		if due := s.core.Due(); due != 0 {
 			fmt.Fprintf(&b, "next campaign at %d\n", due.Milliseconds())
 		}

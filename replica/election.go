@@ -24,6 +24,12 @@ func (r *Replica) carryOut() {
 	if ready.LeaderLost || ready.Campaign {
 		s.markDirty(r)
 	}
+	if ready.Transfer != 0 {
+		r.beginTransfer(ready.Transfer)
+	}
+	if ready.Transferred != nil {
+		r.transferEnded(ready.Transferred.Err)
+	}
 	if due := r.leadership.Due(); due != 0 && (s.nextDue == 0 || due < s.nextDue) {
 		s.nextDue = due
 	}

@@ -57,6 +57,7 @@ type Replica struct {
 	role       consensus.RoleChange
 	leading    bool // as serving
 	leadership *leadership.Core
+	transfers  []func(error) // waiting for the end of a hand-over
 	queue      requestQueue
 	round      []request                      // evaluated in this round: decided by the next proposal
 	rounds     queue[proposedRound]           // proposed, not yet applied

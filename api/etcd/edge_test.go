@@ -40,7 +40,8 @@ var etcdErrors = map[error]error{
 	kv.ErrTimeout: rpctypes.ErrGRPCTimeout, kv.ErrOutcomeUnknown: rpctypes.ErrGRPCTimeoutDueToLeaderFail,
 	kv.ErrStopped: rpctypes.ErrGRPCStopped, kv.ErrUnhealthy: rpctypes.ErrGRPCUnhealthy, kv.ErrCorrupt: rpctypes.ErrGRPCCorrupt,
 	kv.ErrPermissionDenied: rpctypes.ErrGRPCPermissionDenied, kv.ErrMemberNotFound: rpctypes.ErrGRPCMemberNotFound,
-	kv.ErrCanceled:           rpctypes.ErrGRPCCanceled,
+	kv.ErrCanceled: rpctypes.ErrGRPCCanceled, kv.ErrBadTransferee: rpctypes.ErrGRPCBadLeaderTransferee,
+	kv.ErrTransferTimeout:    status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long"),
 	kv.ErrInvalidRequest:     status.Error(codes.InvalidArgument, "put: invalid request"),
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/quoratedb/quorate/e2e/cluster"
@@ -31,6 +32,25 @@ func testStopHandsOver(t *testing.T, cl *cluster.Cluster) {
 		t.Logf("%d writes, the longest took %v", w.count, w.longest)
 		must(t, leader.WaitLog("handed over leadership before the stop"))
 		must(t, leader.Restart())
+	}
+}
+
+// testMoveLeader: an operator names the next leader.
+func testMoveLeader(t *testing.T, cl *cluster.Cluster) {
+	leader := try(cl.Leader())(t)
+	for _, next := range try(cl.Followers())(t) {
+		id := func(n *cluster.Node) uint64 { return try(n.Status(within(t)))(t).Header.MemberId }
+		_, err := next.Client(t).MoveLeader(within(t), id(next))
+		refused(t, "a follower that is asked", err, rpctypes.ErrNotLeader)
+		_, err = leader.Client(t).MoveLeader(within(t), 1)
+		refused(t, "a member that is not there", err, rpctypes.ErrBadLeaderTransferee)
+		try(leader.Client(t).MoveLeader(within(t), id(leader)))(t)
+		try(leader.Client(t).MoveLeader(within(t), id(next)))(t)
+		if got := try(cl.Leader())(t); got != next {
+			t.Fatalf("%s leads, wanted is %s", got.Name, next.Name)
+		}
+		try(leader.Client(t).Put(within(t), "moved", next.Name))(t)
+		leader = next
 	}
 }
 

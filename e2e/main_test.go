@@ -106,6 +106,7 @@ func TestFaults(t *testing.T) {
 	runAlone(t, faulty, []alone{
 		{"SerializableReadNeedsNoQuorum", testSerializableReadNeedsNoQuorum},
 		{"StopHandsOver", testStopHandsOver},
+		{"MoveLeader", testMoveLeader},
 		{"RequireLeader", testRequireLeader},
 		{"ElectionOverAKill", testElectionOverAKill},
 		{"WatchAtANodeThatWasAway", testWatchAtANodeThatWasAway},

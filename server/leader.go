@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/quoratedb/quorate/kv"
 )
 
 // handOverPatience bounds how long a stop waits for somebody to take over: a node that stops has to be gone within 5 s. A hand-over takes a few round trips, unless
@@ -35,4 +38,13 @@ func waitFor(ctx context.Context, begin func(done func(error))) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// MoveLeader hands leadership over to another node. It answers when that one leads, or cannot be told to.
+func (n localNode) MoveLeader(ctx context.Context, to kv.NodeID) error {
+	err := waitFor(ctx, func(done func(error)) { n.s.shard.Transfer(to, done) })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return kv.ErrTransferTimeout // as etcd
+	}
+	return err
 }

@@ -87,7 +87,7 @@ func TestEveryMethodAnswers(t *testing.T) {
 	for method := range unaryKinds {
 		served[method] = true
 	}
-	for _, m := range []string{"Status", "HashKV", "Hash", "Defragment"} {
+	for _, m := range []string{"Status", "HashKV", "Hash", "Defragment", "MoveLeader"} {
 		served["/etcdserverpb.Maintenance/"+m] = true
 	}
 	served["/etcdserverpb.Auth/AuthStatus"], served["/etcdserverpb.Auth/Authenticate"] = true, true

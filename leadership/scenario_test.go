@@ -28,6 +28,7 @@ import (
 //	candidate node=2 [process=7] term=3 at=ms    may the request reach the consensus core?
 //	vouch to=2 term=2                            does a message say that this replica follows?
 //	members voters=(1,3) [learners=(2)]          it has applied a membership
+//	proposed voters=(1,3) [learners=(2)]         the consensus core knows one that is newer
 //	lead [need=2] [outgoing=(1,2,3)] at=ms       the barrier is applied; or the voters have changed
 //	promise node=2 generation=1 until=ms         another node promised this
 //	acknowledge from=2 generation=1              a replica vouched under that promise
@@ -40,7 +41,8 @@ type script struct {
 	live     *liveness.Core
 	now      time.Duration
 	beats    uint64
-	config   consensus.Config
+	config   consensus.Config // applied
+	newest   consensus.Config
 	outgoing []consensus.ReplicaID
 	need     int
 	promised promises
@@ -84,6 +86,7 @@ func newScript(t *testing.T, d *datadriven.TestData) *script {
 		t.Fatal(err)
 	}
 	s.core.Configure(1, s.config)
+	s.newest = s.config
 	s.promised = make(promises, nodes)
 	return s
 }
@@ -120,6 +123,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "members":
 		s.config = consensus.Config{Voters: replicas(t, d, "voters"), Learners: replicas(t, d, "learners")}
 		s.core.Configure(1, s.config)
+		s.newest = s.config
+	case "proposed":
+		s.newest = consensus.Config{Voters: replicas(t, d, "voters"), Learners: replicas(t, d, "learners")}
 	default:
 		return s.lead(t, d)
 	}
@@ -148,13 +154,13 @@ func (s *script) lead(t *testing.T, d *datadriven.TestData) string {
 		s.core.ForbidLease()
 	case "transfer":
 		to := number(t, d, "to")
-		if err := s.core.Transfer(s.now, Member{consensus.ReplicaID(to), kv.NodeID(to)}); err != nil {
+		if err := s.core.Transfer(s.now, Member{consensus.ReplicaID(to), kv.NodeID(to)}, s.newest); err != nil {
 			return err.Error() + "\n"
 		}
 	case "refused":
 		s.core.TransferRefused(consensus.ErrConfigPending)
 	case "successor":
-		to, ok := s.core.Successor(prospects(t, d))
+		to, ok := s.core.Successor(s.newest, prospects(t, d))
 		return fmt.Sprintf("%d %v\n", to.Replica, ok)
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)

@@ -34,8 +34,9 @@ type Prospect struct {
 }
 
 // Transfer hands leadership over; Ready says how it ends. Asking again for the same while it is under way changes nothing. An error means that nothing was
-// begun: kv.ErrNotLeader, kv.ErrBadTransferee, or kv.ErrTooManyRequests while leadership is being handed to somebody else.
-func (c *Core) Transfer(now time.Duration, to Member) error {
+// begun: kv.ErrNotLeader, kv.ErrBadTransferee, or kv.ErrTooManyRequests while leadership is being handed to somebody else. newest is the membership as the consensus core knows it: whoever loses its vote there, and
+// led, could not even ask for votes to say that it has stepped down.
+func (c *Core) Transfer(now time.Duration, to Member, newest consensus.Config) error {
 	switch t := &c.transfer; {
 	case c.claim == nil:
 		return kv.ErrNotLeader
@@ -48,7 +49,7 @@ func (c *Core) Transfer(now time.Duration, to Member) error {
 	case to.Replica == c.self:
 		c.ready.Transferred = &Transferred{To: to}
 		return nil
-	case !c.config.Votes(to.Replica):
+	case !c.stays(to.Replica, newest):
 		return fmt.Errorf("%w: the replica of that node is no voter of the group", kv.ErrBadTransferee)
 	case !c.promises.Alive(to.Node):
 		return fmt.Errorf("%w: node %v does not answer", kv.ErrBadTransferee, to.Node)
@@ -95,9 +96,9 @@ func (c *Core) transferEnds(err error) {
 // Successor chooses who should lead next, when this node is about to stop: a voter whose node is heard, one that answers, and of those the one that
 // needs the fewest entries, so that writes wait no longer than they must. Among equals the group's own order of nodes decides, so that one node does not
 // get all the leaders. False: nobody.
-func (c *Core) Successor(prospects []Prospect) (Member, bool) {
+func (c *Core) Successor(newest consensus.Config, prospects []Prospect) (Member, bool) {
 	fit := slices.DeleteFunc(slices.Clone(prospects), func(p Prospect) bool {
-		return p.Replica == c.self || !c.config.Votes(p.Replica) || p.Snapshotting || !c.promises.Alive(p.Node)
+		return p.Replica == c.self || !c.stays(p.Replica, newest) || p.Snapshotting || !c.promises.Alive(p.Node)
 	})
 	if len(fit) == 0 {
 		return Member{}, false
@@ -106,6 +107,11 @@ func (c *Core) Successor(prospects []Prospect) (Member, bool) {
 		return cmp.Or(compare(a.Active, b.Active), cmp.Compare(a.Match, b.Match), cmp.Compare(c.place(b.Node), c.place(a.Node)))
 	})
 	return Member{Replica: best.Replica, Node: best.Node}, true
+}
+
+// stays tells whether a replica has a vote, and keeps it in the newest membership.
+func (c *Core) stays(id consensus.ReplicaID, newest consensus.Config) bool {
+	return c.config.Votes(id) && slices.Contains(newest.Voters, id)
 }
 
 // compare puts false before true.

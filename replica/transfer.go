@@ -17,7 +17,7 @@ func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
 
 // transfer is Transfer in the driver's goroutine.
 func (r *Replica) transfer(to kv.NodeID, done func(error)) {
-	if err := r.leadership.Transfer(r.store.clock(), leadership.Member{Replica: r.newest(to), Node: to}); err != nil {
+	if err := r.leadership.Transfer(r.store.clock(), leadership.Member{Replica: r.newest(to), Node: to}, r.core.Status().Config); err != nil {
 		done(err)
 		return
 	}
@@ -75,11 +75,12 @@ func (r *Replica) successor() (kv.NodeID, bool) {
 		return 0, false
 	}
 	var prospects []leadership.Prospect
-	for _, replication := range r.core.Status().Replicas {
+	status := r.core.Status()
+	for _, replication := range status.Replicas {
 		if node, ok := r.nodeOf(replication.Replica); ok {
 			prospects = append(prospects, leadership.Prospect{Node: node, Replication: replication})
 		}
 	}
-	to, ok := r.leadership.Successor(prospects)
+	to, ok := r.leadership.Successor(status.Config, prospects)
 	return to.Node, ok
 }

@@ -296,7 +296,8 @@ func (c *cluster) observe() {
 			continue
 		}
 		if c.figures.leases++; m.term < c.elected || holder != 0 {
-			c.t.Fatalf("at %v: node %v holds a lease in term %d, and so does node %v (0: nobody); somebody was elected in term %d", c.now, m.id, m.term, holder, c.elected)
+			c.t.Fatalf("at %v: node %v holds a lease in term %d, and so does node %v (0: nobody); somebody was elected in term %d",
+				c.now, m.id, m.term, holder, c.elected)
 		}
 		holder = m.id
 	}

@@ -18,7 +18,8 @@ const (
 
 // options of node 1 of so many.
 func options(nodes int) Options {
-	o := Options{Group: 1, Self: 1, HeartbeatInterval: heartbeat, PromiseDuration: promiseDuration, ElectionTimeout: electionTimeout, Rand: rand.New(rand.NewPCG(1, 1))}
+	o := Options{Group: 1, Self: 1, Rand: rand.New(rand.NewPCG(1, 1)),
+		HeartbeatInterval: heartbeat, PromiseDuration: promiseDuration, ElectionTimeout: electionTimeout}
 	for i := range nodes {
 		o.Nodes = append(o.Nodes, kv.NodeID(i+1))
 	}

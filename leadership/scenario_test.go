@@ -68,7 +68,8 @@ func TestScenarios(t *testing.T) {
 }
 
 func newScript(t *testing.T, d *datadriven.TestData) *script {
-	s := &script{now: max(milliseconds(t, d, "at"), 500*time.Millisecond), config: consensus.Config{Voters: replicas(t, d, "voters"), Learners: replicas(t, d, "learners")}}
+	s := &script{now: max(milliseconds(t, d, "at"), 500*time.Millisecond)}
+	s.config = consensus.Config{Voters: replicas(t, d, "voters"), Learners: replicas(t, d, "learners")}
 	nodes := int(number(t, d, "nodes"))
 	if len(s.config.Voters) == 0 {
 		s.config = voters(nodes)
@@ -116,7 +117,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return "not heard\n"
 	case "vouch":
 		to, role := number(t, d, "to"), s.core.Role()
-		if s.core.Vouch(Member{Replica: consensus.ReplicaID(to), Node: kv.NodeID(to)}, consensus.Term(number(t, d, "term")), View{Term: role.Term, Leader: role.Leader}) {
+		view := View{Term: role.Term, Leader: role.Leader}
+		if s.core.Vouch(Member{consensus.ReplicaID(to), kv.NodeID(to)}, consensus.Term(number(t, d, "term")), view) {
 			return "it does\n"
 		}
 		return "it does not\n"

@@ -34,8 +34,8 @@ type Prospect struct {
 }
 
 // Transfer hands leadership over; Ready says how it ends. Asking again for the same while it is under way changes nothing. An error means that nothing was
-// begun: kv.ErrNotLeader, kv.ErrBadTransferee, or kv.ErrTooManyRequests while leadership is being handed to somebody else. newest is the membership as the consensus core knows it: whoever loses its vote there, and
-// led, could not even ask for votes to say that it has stepped down.
+// begun: kv.ErrNotLeader, kv.ErrBadTransferee, or kv.ErrTooManyRequests while leadership is being handed to somebody else. newest is the membership as the
+// consensus core knows it: whoever loses its vote there, and led, could not even ask for votes to say that it has stepped down.
 func (c *Core) Transfer(now time.Duration, to Member, newest consensus.Config) error {
 	switch t := &c.transfer; {
 	case c.claim == nil:

@@ -8,8 +8,8 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// handOverPatience bounds how long a stop waits for somebody to take over: a node that stops has to be gone within 5 s. A hand-over takes a few round trips, unless
-// nobody can take over, or the driver's disk stands still.
+// handOverPatience bounds how long a stop waits for somebody to take over: a node that stops has to be gone within 5 s. A hand-over takes a few
+// round trips, unless nobody can take over, or the driver's disk stands still.
 const handOverPatience = 2 * time.Second
 
 // handOver moves the leadership elsewhere while clients are still served, so that nobody has to find out that this node is gone.

@@ -107,12 +107,6 @@ var replicaMutations = []Mutation{
 		New: "if c.options.ReadQuorum {",
 	},
 	{
-		Name: "leadership/vouches-in-any-term", Breaks: "a replica says that it follows a leader in a term in which it no longer does",
-		File: "leadership/follow.go", Verdicts: noticed, Seeds: 2000,
-		Old: "if to.Node != c.following.leader.Node || view.Leader != to.Replica || view.Term != term || !c.mayLead(to.Replica) {",
-		New: "if to.Node != c.following.leader.Node || !c.mayLead(to.Replica) {",
-	},
-	{
 		Name: "replica/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
 		File: "replica/lease.go", Verdicts: noticed, Seeds: 300,
 		Old: "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",

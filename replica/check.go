@@ -45,6 +45,8 @@ func (r *Replica) checkLeadership() error {
 		return fmt.Errorf("leadership was told of replica %d in %v, and this is replica %d in %v", self, config, r.self, r.machine.Config())
 	case r.store.stopped() == nil && r.lease.Load() != r.leadership.Lease():
 		return errors.New("the lease that readers see is not the one of leadership")
+	case r.store.stopped() == nil && (len(r.transfers) > 0) != r.leadership.Transferring():
+		return fmt.Errorf("%d wait for the end of a hand-over, under way: %v", len(r.transfers), r.leadership.Transferring())
 	}
 	return r.leadership.Check()
 }

@@ -31,6 +31,7 @@ consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
 consensus/explore     : consensus consensus/consensustest
 liveness         core : kv
+leadership       core : kv consensus
 storage          core : consensus; github.com/tidwall/btree
 storage/mvcc     core : kv storage; github.com/cespare/xxhash/v2
 storage/storagetest   : storage consensus
@@ -42,7 +43,7 @@ proto/etcdwire   core : kv
 proto/h2         core : ; golang.org/x/net/http2
 budget                :
 datadir               : kv
-replica               : kv consensus liveness storage storage/mvcc shard
+replica               : kv consensus liveness leadership storage storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
 connlimit/listener    : connlimit

@@ -105,6 +105,8 @@ func TestExclusive(t *testing.T) {
 func TestFaults(t *testing.T) {
 	runAlone(t, faulty, []alone{
 		{"SerializableReadNeedsNoQuorum", testSerializableReadNeedsNoQuorum},
+		{"StopHandsOver", testStopHandsOver},
+		{"MoveLeader", testMoveLeader},
 		{"RequireLeader", testRequireLeader},
 		{"ElectionOverAKill", testElectionOverAKill},
 		{"WatchAtANodeThatWasAway", testWatchAtANodeThatWasAway},

@@ -237,7 +237,6 @@ func TestUnimplemented(t *testing.T) {
 		"Promote":      func() error { _, err := c.MemberPromote(ctx, 1); return err },
 		"UserAdd":      func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
 		"AuthEnable":   func() error { _, err := c.AuthEnable(ctx); return err },
-		"MoveLeader":   func() error { _, err := c.MoveLeader(ctx, 1); return err },
 		"Snapshot": func() error {
 			_, err := c.SnapshotWithVersion(ctx)
 			return err

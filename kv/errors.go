@@ -59,6 +59,8 @@ var (
 	ErrUnknownCompareType = sentinel(26, "unknown compare target or result")
 	ErrMemberNotFound     = sentinel(27, "member not found")
 	ErrCanceled           = sentinel(28, "request canceled")
+	ErrBadTransferee      = sentinel(29, "leadership cannot be moved there")
+	ErrTransferTimeout    = sentinel(30, "leadership was not moved in time")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

@@ -80,8 +80,9 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
 		r.settledAt, r.configAt = result.Index, result.Index
+		r.membershipApplied()
 		r.noteStanding()
-		r.publishLease()
+		r.reckonLease()
 		r.unsettle()
 		if r.store.opts.Listener.ConfigChanged != nil {
 			r.store.opts.Listener.ConfigChanged(r.group, *result.Config)

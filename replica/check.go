@@ -13,6 +13,9 @@ func (r *Replica) check() error {
 			own++
 		}
 	}
+	if err := r.checkLeadership(); err != nil {
+		return err
+	}
 	switch {
 	case r.leading && (own != r.inflight || r.inflight > max(1, r.store.opts.MaxInflight)):
 		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
@@ -30,4 +33,20 @@ func (r *Replica) check() error {
 		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
 	}
 	return nil
+}
+
+// checkLeadership verifies the core of leadership, and that it was told what it goes by.
+func (r *Replica) checkLeadership() error {
+	self, config := r.leadership.Membership()
+	switch {
+	case r.leadership.Role() != r.role:
+		return fmt.Errorf("leadership was told of %+v, and the replica is %+v", r.leadership.Role(), r.role)
+	case self != r.self || !config.Equal(r.machine.Config()):
+		return fmt.Errorf("leadership was told of replica %d in %v, and this is replica %d in %v", self, config, r.self, r.machine.Config())
+	case r.store.stopped() == nil && r.lease.Load() != r.leadership.Lease():
+		return errors.New("the lease that readers see is not the one of leadership")
+	case r.store.stopped() == nil && (len(r.transfers) > 0) != r.leadership.Transferring():
+		return fmt.Errorf("%d wait for the end of a hand-over, under way: %v", len(r.transfers), r.leadership.Transferring())
+	}
+	return r.leadership.Check()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -24,14 +25,14 @@ type Replica struct {
 	mu      sync.RWMutex
 	machine Machine
 
-	lease     atomic.Pointer[lease] // nil: never valid
+	lease     atomic.Pointer[leadership.Lease] // nil: never valid
 	applied   atomic.Uint64
 	committed atomic.Uint64
 	// full: as many rounds are in flight as may be, so that a new request can only wait for one of them
 	// to be applied, and need not wake the driver.
 	full       atomic.Bool
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
-	leader     atomic.Pointer[leadership]
+	leader     atomic.Pointer[knownLeader]
 	serving    atomic.Bool // leads, and has applied its barrier
 	published  published
 	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
@@ -41,50 +42,43 @@ type Replica struct {
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
 	// driver
-	identity  identity
-	learned   map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
-	seen      map[kv.NodeID]uint64              // disks of first replicas that are not in the table
-	claims    map[kv.NodeID]claim               // of nodes that have lost their replica
-	loss      lossClaim                         // of a leader, about this replica
-	gone      map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
-	assigning bool                              // the leader has proposed a placement
-	unsettled bool
-	configAt  consensus.Index // of the last change of membership that was applied
-	settledAt consensus.Index // applied when the membership changed last, or when this replica began to lead
-	core      consensus.Core
-	log       storage.GroupLog
-	role      consensus.RoleChange
-	leading   bool      // as serving
-	followed  kv.NodeID // node of the leader last followed, until its promise has ended
-	// followedInstance is the process there that led; 0 if nobody knows, and then a promise to any process of the node binds.
-	followedInstance uint64
-	acks             map[consensus.ReplicaID]uint64
-	claim            *lease // what the acknowledgements amount to while this replica leads
-	queue            requestQueue
-	round            []request                      // evaluated in this round: decided by the next proposal
-	rounds           queue[proposedRound]           // proposed, not yet applied
-	depends          queue[dependent]               // without effects of their own, on top of what is not yet applied
-	barriers         []barrier                      // read barriers asked for
-	confirm          []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
-	confirmID        consensus.ReadID
-	physical         []request // compactions that are to be answered when their rows are deleted
-	waits            waitHeap
-	toApply          []consensus.Entry
-	staged           []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
-	shipping         map[consensus.ReplicaID]bool
-	flush            flushState
-	compact          compactState
-	hashes           hashes
+	identity   identity
+	learned    map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
+	seen       map[kv.NodeID]uint64              // disks of first replicas that are not in the table
+	claims     map[kv.NodeID]claim               // of nodes that have lost their replica
+	loss       lossClaim                         // of a leader, about this replica
+	gone       map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
+	assigning  bool                              // the leader has proposed a placement
+	unsettled  bool
+	configAt   consensus.Index // of the last change of membership that was applied
+	settledAt  consensus.Index // applied when the membership changed last, or when this replica began to lead
+	core       consensus.Core
+	log        storage.GroupLog
+	role       consensus.RoleChange
+	leading    bool // as serving
+	leadership *leadership.Core
+	transfers  []func(error) // waiting for the end of a hand-over
+	queue      requestQueue
+	round      []request                      // evaluated in this round: decided by the next proposal
+	rounds     queue[proposedRound]           // proposed, not yet applied
+	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
+	barriers   []barrier                      // read barriers asked for
+	confirm    []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
+	confirmID  consensus.ReadID
+	physical   []request // compactions that are to be answered when their rows are deleted
+	waits      waitHeap
+	toApply    []consensus.Entry
+	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	shipping   map[consensus.ReplicaID]bool
+	flush      flushState
+	compact    compactState
+	hashes     hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
 	refused refusedProposal
 
-	campaignAt           time.Duration
-	campaigns            int           // since the leader was lost
-	orphanedAt           time.Duration // since when the core has no leader although a promise binds
-	freeAt               time.Duration // when the withdrawn promise has ended; 0 as soon as anything is vouched for again
-	leaseWork            bool          // the machine wants ticks
+	leaseWork            bool // the machine wants ticks
 	dirty                bool
 	working              bool
 	ticking              bool
@@ -93,8 +87,8 @@ type Replica struct {
 	inflight             int // own rounds proposed and not yet applied
 }
 
-// leadership is who leads as far as this node knows.
-type leadership struct {
+// knownLeader is who leads as far as this node knows.
+type knownLeader struct {
 	node kv.NodeID
 	term consensus.Term
 }
@@ -127,7 +121,7 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
 	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
 	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
-	r.acks, r.shipping = make(map[consensus.ReplicaID]uint64), make(map[consensus.ReplicaID]bool)
+	r.shipping = make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err
 	}
@@ -137,10 +131,14 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	if err := r.openCore(); err != nil {
 		return nil, err
 	}
+	if r.leadership, err = leadership.New(leadershipOptions(group, &s.opts), s.live); err != nil {
+		return nil, err
+	}
+	r.membershipApplied()
 	r.opened()
 	r.publishApplied()
 	r.noteStanding()
-	r.leader.Store(&leadership{})
+	r.leader.Store(&knownLeader{})
 	return r, nil
 }
 
@@ -247,7 +245,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 	switch class := m.message.Class; {
 	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.loss.pending(now, patience):
 		return
-	case class == consensus.ClassElection && !r.mayHearCandidate(now, from, m.message.Term):
+	case class == consensus.ClassElection && !r.hearCandidate(now, from, m.message.Term):
 		return
 	}
 	if m.staged != nil {
@@ -346,8 +344,10 @@ func (r *Replica) send(messages []consensus.Message) {
 		return
 	}
 	brief := r.core.Brief()
+	view := leadership.View{Term: brief.Term, Leader: brief.Leader}
 	if brief.LeaseForbidden {
-		r.lease.Store(nil) // before the message that may make somebody else the leader leaves
+		r.leadership.ForbidLease() // before the message that may make somebody else the leader leaves
+		r.publishLease()
 	}
 	for i := range messages {
 		m := &messages[i]
@@ -356,14 +356,11 @@ func (r *Replica) send(messages []consensus.Message) {
 		case !ok:
 		case m.Class == consensus.ClassSnapshot:
 			r.sendSnapshot(node, *m)
-		case m.Class == consensus.ClassElection && r.supporting(r.store.clock()):
+		case m.Class == consensus.ClassElection && r.leadership.Holding(r.store.clock()):
 			// The core's own election timer does not know of promises: while this node holds still for a
 			// leader, nobody hears of its candidacy.
 		default:
-			vouched := node == r.followed && brief.Leader == m.To && brief.Term == m.Term && r.mayLead(m.To)
-			if vouched {
-				r.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before
-			}
+			vouched := r.leadership.Vouch(leadership.Member{Replica: m.To, Node: node}, m.Term, view)
 			r.store.put(node, outMessage{group: r.group, message: *m, vouched: vouched})
 		}
 	}
@@ -372,24 +369,14 @@ func (r *Replica) send(messages []consensus.Message) {
 // roleChanged takes note of a new role, term or leader.
 func (r *Replica) roleChanged(change consensus.RoleChange) {
 	s := r.store
+	node, _ := r.nodeOf(change.Leader)
+	r.leadership.RoleChanged(s.clock(), change, leadership.Process{Node: node, Instance: s.heardInstance(node)})
+	r.carryOut()
 	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
 		r.stepDown()
 	}
-	if change.Term != r.role.Term {
-		clear(r.acks)
-	}
-	if r.role.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 && change.Term == r.role.Term {
-		// No quorum answered, and nobody else has begun a later term. The others may hear this node all the same, and hold still for it: asking for
-		// votes tells them that it has stepped down.
-		r.campaignAfter(s.clock(), 0)
-	}
 	r.role = change
-	node, _ := r.nodeOf(change.Leader)
-	if node != 0 {
-		r.followed, r.followedInstance = node, s.heardInstance(node)
-		r.campaignAt = 0
-	}
-	r.leader.Store(&leadership{node: node, term: change.Term})
+	r.leader.Store(&knownLeader{node: node, term: change.Term})
 	s.setTicking(r, true)
 	if s.opts.Listener.RoleChanged != nil {
 		s.opts.Listener.RoleChanged(r.group, change, node)
@@ -410,6 +397,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.full.Store(false)
 	r.store.markWorking(r)
 	r.serving.Store(true)
+	r.leadership.Lead(r.electorate())
 	r.publishLease()
 	r.settledAt = r.machine.AppliedIndex()
 	clear(r.claims)
@@ -427,7 +415,6 @@ func (r *Replica) stepDown() {
 		r.store.kick()
 	}
 	r.lease.Store(nil)
-	r.claim = nil
 	if r.leading {
 		r.leading = false
 		r.mu.Lock()
@@ -441,29 +428,10 @@ func (r *Replica) stepDown() {
 
 // settle looks whether the group still needs ticks.
 func (r *Replica) settle(now time.Duration) {
-	switch r.role.Role {
-	case consensus.RoleFollower, consensus.RoleLearner:
-		r.store.setTicking(r, !r.supporting(now) || !r.mayLead(r.role.Leader))
-	case consensus.RoleLeader:
-		// A leader's ticks send heartbeats and find out whether it still has a quorum. Both is
-		// superfluous while every replica has everything and its node holds still for this one.
-		r.store.setTicking(r, !(r.leading && r.core.Quiet() && r.fullySupported(now)))
-	default:
-		r.store.setTicking(r, true)
+	idle := r.leadership.Idle(now, r.store.support)
+	if r.role.Role == consensus.RoleLeader {
+		// Its ticks send heartbeats and find out whether it still has a quorum. Both is superfluous while every replica has everything.
+		idle = idle && r.core.Quiet()
 	}
-}
-
-// fullySupported tells whether every other replica acknowledged this leader under a promise in force.
-func (r *Replica) fullySupported(now time.Duration) bool {
-	if r.claim == nil {
-		return false
-	}
-	for _, set := range r.claim.voters {
-		for _, v := range set.voters {
-			if v.node != r.claim.self && !r.store.support.holds(v, now) {
-				return false
-			}
-		}
-	}
-	return true
+	r.store.setTicking(r, !idle)
 }

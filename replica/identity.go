@@ -190,9 +190,8 @@ func (r *Replica) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
 		return
 	}
 	r.gone[node] = id
-	if now := r.store.clock(); r.followed == node && !r.supporting(now) {
-		r.followedIsGone(now)
-	}
+	r.leadership.NodeLost(r.store.clock(), node, false)
+	r.carryOut()
 }
 
 // answerIdentity says who has the place of the node that asks. That nobody has it, only a leader can say for
@@ -370,7 +369,8 @@ func (r *Replica) identitySaved(id consensus.ReplicaID, err error) {
 	}
 	r.noteStanding()
 	s.markDirty(r)
-	r.firstCampaign(s.opened)
+	r.membershipApplied()
+	r.takePart()
 	if s.opts.Listener.Joined != nil {
 		s.opts.Listener.Joined(r.group, id)
 	}

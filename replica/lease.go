@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/liveness"
 )
 
@@ -57,105 +58,48 @@ func (s *support) generation(node kv.NodeID, epoch liveness.Epoch) uint64 {
 	return p.generation.Load()
 }
 
-// lease is a leader's claim to serve reads without asking anybody: of each voter set so many that nobody can be
-// elected without one of them have acknowledged this leadership under a promise (identified by its epoch)
-// that is still in force. It is immutable; the driver publishes a new one when an acknowledgement changes.
-type lease struct {
-	self   int
-	voters [2]leaseVoters // Voters and, in a joint change, Outgoing
-}
-
-// leaseVoters is a set of voters of whom every quorum that can elect contains at least one of any `need`.
-type leaseVoters struct {
-	need   int
-	voters []leaseVoter
-}
-
-type leaseVoter struct {
-	node       int    // index into support.peers
-	generation uint64 // of the promise under which it acknowledged; 0: it has not
-}
-
-// valid tells whether the lease holds at now.
-func (l *lease) valid(s *support, now time.Duration) bool {
-	for _, set := range l.voters {
-		holding := 0
-		for _, v := range set.voters {
-			if v.node == l.self || s.holds(v, now) {
-				holding++
-			}
-		}
-		if holding < set.need {
-			return false
-		}
-	}
-	return len(l.voters[0].voters) > 0
-}
-
-// holds tells whether the voter acknowledged under a promise that is in force at now.
-func (s *support) holds(v leaseVoter, now time.Duration) bool {
-	if v.generation == 0 {
+// Holds implements leadership.Promised. Safe for concurrent use.
+func (s *support) Holds(node int, generation uint64, now time.Duration) bool {
+	if generation == 0 {
 		return false
 	}
-	p := &s.peers[v.node]
+	p := &s.peers[node]
 	until := p.until.Load()
-	return p.generation.Load() == v.generation && now < time.Duration(until)
+	return p.generation.Load() == generation && now < time.Duration(until)
 }
 
-// acknowledged notes that the replica vouched, while its node was bound by the promise of the given
-// generation, that it follows this leader in this term. It has then voted in no higher term before, and
-// the promise keeps it from doing so since; see package liveness, "Epochs".
+// acknowledged has the lease reckoned again when a replica has vouched under another promise than before.
 func (r *Replica) acknowledged(from consensus.ReplicaID, generation uint64) {
-	if generation == 0 || r.acks[from] == generation {
-		return
+	if r.leadership.Acknowledge(from, generation) {
+		r.reckonLease()
 	}
-	r.acks[from] = generation
+}
+
+// reckonLease makes the lease that follows from the acknowledgements and the membership visible to readers.
+func (r *Replica) reckonLease() {
+	r.leadership.Reckon(r.electorate())
 	r.publishLease()
 }
 
-// publishLease makes the lease that follows from the current acknowledgements visible to readers.
-// There is none unless this replica leads and has applied its barrier.
+// publishLease makes visible to readers what the core of leadership says of the lease.
 func (r *Replica) publishLease() {
-	if !r.leading {
-		r.claim = nil
-		r.lease.Store(nil)
-		return
+	if r.store.Err() == nil {
+		r.lease.Store(r.leadership.Lease())
 	}
-	status := r.core.Status()
-	l := &lease{self: r.store.support.index[r.store.opts.Self]}
-	l.voters[0] = r.leaseVoters(status.Config.Voters)
-	l.voters[1] = r.leaseVoters(status.Config.Outgoing)
-	if status.LeaseVoters != 0 {
-		l.voters[0].need = status.LeaseVoters
-	}
-	r.claim = l
-	if r.store.opts.ReadSafety == ReadQuorum || status.LeaseForbidden {
-		r.lease.Store(nil)
-		return
-	}
-	r.lease.Store(l)
 }
 
-// leaseVoters gives the replicas with their acknowledgements; a majority of them is needed.
-func (r *Replica) leaseVoters(replicas []consensus.ReplicaID) leaseVoters {
-	if len(replicas) == 0 {
-		return leaseVoters{}
-	}
-	voters := make([]leaseVoter, 0, len(replicas))
+// electorate is who a leader here needs for a lease.
+func (r *Replica) electorate() leadership.Electorate {
+	status := r.core.Status()
+	return leadership.Electorate{Voters: r.members(status.Config.Voters), Outgoing: r.members(status.Config.Outgoing),
+		Need: status.LeaseVoters, Forbidden: status.LeaseForbidden}
+}
+
+func (r *Replica) members(replicas []consensus.ReplicaID) []leadership.Member {
+	members := make([]leadership.Member, 0, len(replicas))
 	for _, id := range replicas {
-		node, ok := r.nodeOf(id)
-		if !ok {
-			node = 0
-		}
-		index, known := r.store.support.index[node]
-		if !known {
-			index = -1
-		}
-		v := leaseVoter{node: index}
-		if known {
-			v.generation = r.acks[id]
-		}
-		voters = append(voters, v)
+		node, _ := r.nodeOf(id)
+		members = append(members, leadership.Member{Replica: id, Node: node})
 	}
-	return leaseVoters{need: len(replicas)/2 + 1, voters: voters}
+	return members
 }

@@ -96,7 +96,7 @@ func (r *Replica) changeMembership() (more bool) {
 	}
 	target, change := m.next()
 	if change && r.core.ProposeConfig(target) == nil { // otherwise it is tried again: another change is not finished, or the core knows better
-		r.publishLease() // a core may not allow leases during a change
+		r.reckonLease() // a core may not allow leases during a change
 		r.store.markDirty(r)
 		r.store.setTicking(r, true)
 	}

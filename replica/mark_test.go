@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"reflect"
 	"testing"
+
+	"github.com/quoratedb/quorate/kv"
 )
 
 // What one mark says about another. Each process of a disk begins above everything that was heard of those before, unless the disk went back.
@@ -63,4 +65,17 @@ func FuzzDecodeMarks(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTwoVersionsInOneRound: a process that does not say who it is speaks, and one that does takes its place in the same round. Nobody knows which of
+// the two a word of a leader came from.
+func TestTwoVersionsInOneRound(t *testing.T) {
+	k := marks{heard: map[kv.NodeID]uint64{}}
+	k.hears(2, 0)
+	k.hears(2, 8)
+	k.hears(3, 9)
+	k.hears(3, 9)
+	if k.heard[2] != 0 || k.heard[3] != 9 {
+		t.Fatalf("taken for the leader: process %d of node 2, process %d of node 3", k.heard[2], k.heard[3])
+	}
 }

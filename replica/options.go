@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -159,6 +160,12 @@ func (o Options) Validate() error {
 		}
 	}
 	return fmt.Errorf("replica: node %v is not among the nodes of the cluster %v", o.Self, o.Nodes)
+}
+
+// leadershipOptions are for the core of leadership of a group.
+func leadershipOptions(group consensus.GroupID, o *Options) leadership.Options {
+	return leadership.Options{Group: group, Self: o.Self, Nodes: o.Nodes, HeartbeatInterval: o.HeartbeatInterval, PromiseDuration: promiseDuration(*o),
+		ElectionTimeout: o.ElectionTimeout, ReadQuorum: o.ReadSafety == ReadQuorum, Rand: o.Rand}
 }
 
 // Listener is told what happens. Every field may be nil. The functions are called from the

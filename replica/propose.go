@@ -85,6 +85,9 @@ func (r *Replica) evaluate(now time.Duration) error {
 			return err
 		}
 	}
+	if r.leadership.Transferring() {
+		return nil // what is not evaluated here may surely be evaluated by the next leader
+	}
 	if r.inflight >= r.store.opts.MaxInflight {
 		r.full.Store(true)
 		return nil
@@ -306,5 +309,6 @@ func (r *Replica) failAll(err error) {
 	r.fateUnknown()
 	r.refuseDependents(err)
 	r.failBarriers(err)
+	r.transferEnded(err)
 	r.waits.reached(^consensus.Index(0), err)
 }

@@ -36,7 +36,7 @@ func (r *Replica) LeaseValid() bool {
 // leaseHolds tells whether no other leader can exist.
 func (r *Replica) leaseHolds() bool {
 	l := r.lease.Load()
-	return l != nil && l.valid(r.store.support, r.store.clock())
+	return l != nil && l.Valid(r.store.support, r.store.clock())
 }
 
 // ReadIndex finds an index such that a read of any replica that has applied it is linearizable for

@@ -401,7 +401,7 @@ func (s *Store) stepHeartbeats(now time.Duration, frames []nodeFrame) {
 	if len(frames) > 0 {
 		s.takePromises()
 	}
-	s.campaign(now)
+	s.advanceLeadership(now)
 }
 
 // takePromises publishes what the other nodes promised. A promise of a new epoch has not been

@@ -88,8 +88,8 @@ func (s *Store) roundHere() {
 // NextRound is when Round is due even if nothing arrives.
 func (s *Store) NextRound() time.Duration {
 	next := min(s.nextTick, s.live.Next())
-	if s.nextCampaign != 0 {
-		next = min(next, s.nextCampaign)
+	if s.nextDue != 0 {
+		next = min(next, s.nextDue)
 	}
 	for i := range s.out {
 		if until := s.out[i].until; until != 0 {

@@ -26,7 +26,8 @@ import (
 //	wipe | lose NODE                      crashes and has empty disks from now on; lose: and knows that it had something
 //	cut-log NODE N                        takes the last entries from the log of a node that is down
 //	lose-log NODE                         empties the log of a node that is down, and leaves its state
-//	transfer NODE                         the leader hands over
+//	transfer NODE                         the leader hands over to it; "answers" says how that ended
+//	hand-over NODE                        it is about to stop, and hands over what it leads
 //	image NODE                            remembers its disks as they are; put-back NODE: crashes and has them so from now on
 //	members                               the membership as the leader knows it
 //	standing                              what every node says of its own part
@@ -215,11 +216,10 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return s.check(text)
 	case "transfer":
-		leader := s.w.leader()
-		if err := leader.replica.core.TransferLeader(s.node(args[0]).replica.self); err != nil {
-			return err.Error()
-		}
-		leader.store.markDirty(leader.replica)
+		to := kv.NodeID(s.number(args[0]))
+		s.w.leader().replica.Transfer(to, func(err error) { s.outcome(fmt.Sprintf("transfer to %d", to), err) })
+	case "hand-over":
+		s.node(args[0]).store.HandOver(func(err error) { s.outcome("hand-over by "+args[0], err) })
 	case "image":
 		n := s.node(args[0])
 		disks := n.disks.(*memoryDisks)
@@ -288,6 +288,22 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
 	return s.check("")
+}
+
+// number is that of a node, which need not exist.
+func (s *scenario) number(name string) (n uint64) {
+	if _, err := fmt.Sscan(name, &n); err != nil {
+		s.t.Fatalf("no node %q", name)
+	}
+	return n
+}
+
+func (s *scenario) outcome(of string, err error) {
+	text := "done"
+	if err != nil {
+		text = err.Error()
+	}
+	s.answers = append(s.answers, of+": "+text)
 }
 
 func (s *scenario) answer(name string, resp *kv.Response, err error) {

@@ -312,6 +312,7 @@ func (r *Replica) install(meta consensus.SnapshotMeta) error {
 	}
 	r.publishApplied()
 	r.configAt = 0
+	r.membershipApplied()
 	if err := r.placed(); err != nil {
 		return err
 	}

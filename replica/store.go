@@ -59,20 +59,20 @@ type Store struct {
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
 	evaluateUntil time.Duration
 	evaluated     bool
-	// nextCampaign is not later than any campaign that is due; 0 if none is.
-	nextCampaign time.Duration
-	out          []peerOut // frames under construction, one a peer
-	appends      []storage.GroupAppend
-	unsynced     []pendingAck  // written, and waiting for the next sync
-	syncing      []pendingAck  // waiting for the sync in flight
-	finished     []finished    // to be answered at the end of the round
-	slowUntil    time.Duration // a sync was slow: use the goroutine until then
-	lastRead     consensus.ReadID
-	scrubber     scrubber
-	metrics      counters
-	marks        marks
-	witnesses    witnesses
-	formats      map[kv.NodeID]uint16 // of the last connection to each node
+	// nextDue is not later than anything that a core of leadership has due; 0 if there is nothing.
+	nextDue   time.Duration
+	out       []peerOut // frames under construction, one a peer
+	appends   []storage.GroupAppend
+	unsynced  []pendingAck  // written, and waiting for the next sync
+	syncing   []pendingAck  // waiting for the sync in flight
+	finished  []finished    // to be answered at the end of the round
+	slowUntil time.Duration // a sync was slow: use the goroutine until then
+	lastRead  consensus.ReadID
+	scrubber  scrubber
+	metrics   counters
+	marks     marks
+	witnesses witnesses
+	formats   map[kv.NodeID]uint16 // of the last connection to each node
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
@@ -138,7 +138,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		s.setTicking(r, true)
 		s.markDirty(r)
 		if !r.held() {
-			r.firstCampaign(s.opened)
+			r.takePart()
 		}
 	}
 	s.join(s.opened)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
@@ -142,55 +143,21 @@ func TestSupport(t *testing.T) {
 		t.Fatal("an epoch is new exactly once")
 	}
 	generation := s.generation(20, first)
-	voter := leaseVoter{node: 1, generation: generation}
 	for _, c := range []struct {
-		voter leaseVoter
-		now   time.Duration
-		want  bool
-	}{{voter, 119, true}, {voter, 120, false}, {leaseVoter{node: 1}, 0, false}, {leaseVoter{node: -1}, 0, false}, {leaseVoter{node: 2, generation: generation}, 0, false}} {
-		if s.holds(c.voter, c.now) != c.want {
-			t.Errorf("%+v at %v: %v", c.voter, c.now, !c.want)
+		node       int
+		generation uint64
+		now        time.Duration
+		want       bool
+	}{{1, generation, 119, true}, {1, generation, 120, false}, {1, 0, 0, false}, {-1, 0, 0, false}, {2, generation, 0, false}} {
+		if s.Holds(c.node, c.generation, c.now) != c.want {
+			t.Errorf("%+v: %v", c, !c.want)
 		}
 	}
 	if s.generation(20, second) != 0 {
 		t.Fatal("an acknowledgement under an epoch that is not known yet counts")
 	}
-	if !s.set(20, second, 500) || s.holds(voter, 110) || s.generation(20, first) != 0 {
+	if !s.set(20, second, 500) || s.Holds(1, generation, 110) || s.generation(20, first) != 0 {
 		t.Fatal("an acknowledgement under an older promise counts under a newer one")
-	}
-}
-
-func TestLeaseNeedsQuorums(t *testing.T) {
-	s := newSupport([]kv.NodeID{1, 2, 3, 4, 5})
-	var v [5]leaseVoter
-	for i := range v {
-		s.set(kv.NodeID(i+1), liveness.Epoch{Instance: 1, Number: 1}, time.Duration(100*i))
-		v[i] = leaseVoter{node: i, generation: 1}
-	}
-	silent := v[1]
-	silent.generation = 0
-	all := func(voters ...leaseVoter) []leaseVoter { return voters }
-	for name, c := range map[string]struct {
-		l    lease
-		now  time.Duration
-		want bool
-	}{
-		"nobody":                       {lease{self: 0}, 0, false},
-		"alone":                        {lease{voters: [2]leaseVoters{{1, all(v[0])}}}, 1000, true},
-		"two of three":                 {lease{voters: [2]leaseVoters{{2, all(v[0], silent, v[2])}}}, 199, true},
-		"too late":                     {lease{voters: [2]leaseVoters{{2, all(v[0], silent, v[2])}}}, 200, false},
-		"one of two":                   {lease{voters: [2]leaseVoters{{2, all(v[0], silent)}}}, 0, false},
-		"joint, one side only":         {lease{voters: [2]leaseVoters{{2, all(v[0], v[2], v[3])}, {2, all(silent, v[1], v[4])}}}, 250, false},
-		"joint, both sides":            {lease{voters: [2]leaseVoters{{2, all(v[0], v[2], v[3])}, {2, all(v[0], v[1], v[4])}}}, 250, true},
-		"leader not a voter":           {lease{voters: [2]leaseVoters{{2, all(v[1], v[2], v[3])}}}, 150, true},
-		"two of four is nothing":       {lease{voters: [2]leaseVoters{{3, all(v[0], v[3], silent, silent)}}}, 0, false},
-		"every four contain one":       {lease{voters: [2]leaseVoters{{2, all(v[0], silent, silent, silent, v[4])}}}, 399, true},
-		"and none of one":              {lease{voters: [2]leaseVoters{{2, all(v[0], silent, silent, silent, v[4])}}}, 400, false},
-		"two may be without any bound": {lease{voters: [2]leaseVoters{{4, all(v[0], silent, silent, v[3], v[4])}}}, 250, false},
-	} {
-		if c.l.valid(s, c.now) != c.want {
-			t.Errorf("%s: %v", name, !c.want)
-		}
 	}
 }
 
@@ -370,9 +337,14 @@ type bench struct {
 
 func newBench(outcomes ...shard.Outcome) *bench {
 	b := &bench{core: &fakeCore{status: consensus.Status{Role: consensus.RoleLeader, Term: 3}}, machine: &fakeMachine{outcomes: outcomes, applied: 1}}
-	s := &Store{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
+	s := &Store{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1, Rand: rand.New(rand.NewPCG(1, 1))}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
 	b.Replica = &Replica{store: s, group: 1, self: 1, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
 	b.Replica.machine = b.machine
+	var err error
+	if b.Replica.leadership, err = leadership.New(leadershipOptions(1, &s.opts), nil); err != nil {
+		panic(err)
+	}
+	b.Replica.leadership.RoleChanged(0, b.role, leadership.Process{})
 	for i := range outcomes {
 		b.answers = append(b.answers, errOpen)
 		s.queued.Add(1)
@@ -402,7 +374,7 @@ func (b *bench) expect(t *testing.T, when string, want ...error) {
 func (b *bench) hold(valid bool) {
 	b.lease.Store(nil)
 	if valid {
-		b.lease.Store(&lease{self: 0, voters: [2]leaseVoters{{1, []leaseVoter{{node: 0}}}}})
+		b.lease.Store(&leadership.Lease{Sets: [2]leadership.VoterSet{{Need: 1, Voters: []leadership.Voter{{}}}}})
 	}
 }
 

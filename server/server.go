@@ -175,7 +175,7 @@ func (s *Server) tick() {
 	}
 }
 
-// Close ends the node in order: clients first, then peers, then the disk. What was acknowledged is
+// Close ends the node in order: what it leads first, then clients, then peers, then the disk. What was acknowledged is
 // durable before Close is called; Close only shortens the next start.
 func (s *Server) Close(ctx context.Context) error {
 	var err error
@@ -185,6 +185,7 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) shutdown(ctx context.Context) error {
 	var errs []error
+	s.handOver(ctx)
 	s.stopping.Lock()
 	s.stop()
 	s.stopping.Unlock()

@@ -14,7 +14,7 @@ const (
 	// two at a time; below 0.5 they stay as learners. The driver takes them in again. They are never the leader, nor become it meanwhile:
 	// drivers plan no changes that take out who leads.
 	FaultChurn FaultKind = "churn"
-	// FaultTransfer has the leader hand over to another voter.
+	// FaultTransfer has the leader hand over to another voter: its driver, or only its core, which the driver then does not know.
 	FaultTransfer FaultKind = "transfer"
 )
 
@@ -26,6 +26,16 @@ func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
 		w.atLeader(20, func(leader *node) bool {
 			to := w.others(leader, 0)[random.IntN(len(w.nodes)-1)]
 			if to.leaving || !to.up || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
+				return true
+			}
+			if random.IntN(2) == 0 { // as an operator asks for it
+				leader.enter(func() {
+					leader.replica.Transfer(to.id, func(err error) {
+						if err == nil {
+							w.mark("leadership handed over by the driver")
+						}
+					})
+				})
 				return true
 			}
 			done := leader.core.TransferLeader(to.core.Status().Replica) == nil
@@ -54,6 +64,15 @@ func (w *world) atLeader(attempts int, ask func(leader *node) bool) {
 	leader.enter(func() { leader.store.PeerDown(w.others(leader, 0)[0].id, false) })
 }
 
+// followed tells whether somebody takes the node for the leader. Who loses its vote cannot ask for votes to tell that it leads no more, and who follows it
+// waits as long as its process lives. In production whoever loses its vote has lost its process.
+func (w *world) followed(n *node) bool {
+	return slices.ContainsFunc(w.nodes, func(other *node) bool {
+		leader, _ := other.replica.Leader()
+		return other != n && other.up && leader == n.id
+	})
+}
+
 // churn changes the membership. Who is out of it counts as lost until the cluster is whole again: what may be lost beside it is as much as if its
 // data were gone.
 func (w *world) churn(leader *node, amount float64, random *rand.Rand) bool {
@@ -66,7 +85,7 @@ func (w *world) churn(leader *node, amount float64, random *rand.Rand) bool {
 	own := slices.Index(out, leader)
 	out = slices.Delete(out, own, own+1)[:count]
 	w.lookWhole()
-	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() {
+	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() || slices.ContainsFunc(out, w.followed) {
 		return true // not now
 	}
 	target := leader.core.Status().Config.Clone()

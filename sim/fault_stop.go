@@ -16,18 +16,28 @@ func (w *world) injectStop(f *Fault, n *node, random *rand.Rand) bool {
 	return true
 }
 
+// patienceToHandOver is how long a process that stops waits until somebody else leads.
+const patienceToHandOver = 200 * time.Millisecond
+
 // patienceToStop is how long a process may take to come to an end, as its supervisor sees it. Then it is killed.
 const patienceToStop = 500 * time.Millisecond
 
 func (w *world) stopInOrder(f *Fault, n *node, random *rand.Rand) {
 	life, until := n.life, w.now+patienceToStop
+	asked, handedOver := false, false
 	var attempt func()
 	attempt = func() {
 		switch {
 		case w.ended || !n.up || n.life != life:
 		case w.now >= until:
 			w.power(f, n, random)
-		case w.now < n.frozenUntil || n.driving || len(n.jobs) > 0: // server.Server waits for its goroutines
+		case w.now < n.frozenUntil || n.driving:
+			w.after(time.Millisecond, attempt)
+		case !asked:
+			asked = true
+			n.handOver(func() { handedOver = true })
+			w.after(time.Millisecond, attempt)
+		case !handedOver && w.now < until-patienceToStop+patienceToHandOver, len(n.jobs) > 0: // server.Server waits for its goroutines
 			w.after(time.Millisecond, attempt)
 		default:
 			n.shutdown(f.Duration)
@@ -36,7 +46,19 @@ func (w *world) stopInOrder(f *Fault, n *node, random *rand.Rand) {
 	attempt()
 }
 
-// shutdown does what server.Server.shutdown does: clients first, then the driver, then the disk.
+// handOver does what server.Server.handOver does.
+func (n *node) handOver(over func()) {
+	leads := n.replica.IsLeader()
+	n.enter(func() {
+		n.store.HandOver(func(err error) {
+			if over(); leads && err == nil {
+				n.w.mark("leadership handed over before a stop")
+			}
+		})
+	})
+}
+
+// shutdown does the rest of what server.Server.shutdown does: clients first, then the driver, then the disk.
 func (n *node) shutdown(down time.Duration) {
 	n.w.mark("stopped in order")
 	if n.w.reading() {

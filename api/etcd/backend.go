@@ -36,6 +36,9 @@ type Node interface {
 	Status() Status
 	// Defragment returns once there is nothing left to reclaim, or that happens by itself.
 	Defragment(ctx context.Context) error
+	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and
+	// kv.ErrTooManyRequests mean that nothing was begun, kv.ErrTransferTimeout that the other one did not take over.
+	MoveLeader(ctx context.Context, to kv.NodeID) error
 }
 
 // Status is what a node tells about itself.

@@ -40,7 +40,8 @@ var etcdErrors = map[error]error{
 	kv.ErrTimeout: rpctypes.ErrGRPCTimeout, kv.ErrOutcomeUnknown: rpctypes.ErrGRPCTimeoutDueToLeaderFail,
 	kv.ErrStopped: rpctypes.ErrGRPCStopped, kv.ErrUnhealthy: rpctypes.ErrGRPCUnhealthy, kv.ErrCorrupt: rpctypes.ErrGRPCCorrupt,
 	kv.ErrPermissionDenied: rpctypes.ErrGRPCPermissionDenied, kv.ErrMemberNotFound: rpctypes.ErrGRPCMemberNotFound,
-	kv.ErrCanceled:           rpctypes.ErrGRPCCanceled,
+	kv.ErrCanceled: rpctypes.ErrGRPCCanceled, kv.ErrBadTransferee: rpctypes.ErrGRPCBadLeaderTransferee,
+	kv.ErrTransferTimeout:    status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long"),
 	kv.ErrInvalidRequest:     status.Error(codes.InvalidArgument, "put: invalid request"),
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),
 }
@@ -86,7 +87,7 @@ func TestEveryMethodAnswers(t *testing.T) {
 	for method := range unaryKinds {
 		served[method] = true
 	}
-	for _, m := range []string{"Status", "HashKV", "Hash", "Defragment"} {
+	for _, m := range []string{"Status", "HashKV", "Hash", "Defragment", "MoveLeader"} {
 		served["/etcdserverpb.Maintenance/"+m] = true
 	}
 	served["/etcdserverpb.Auth/AuthStatus"], served["/etcdserverpb.Auth/Authenticate"] = true, true

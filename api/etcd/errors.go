@@ -53,6 +53,9 @@ var mappings = []mapping{
 	{sentinel: kv.ErrUnknownCompareType, code: codes.InvalidArgument},
 	{sentinel: kv.ErrMemberNotFound, grpc: rpctypes.ErrGRPCMemberNotFound},
 	{sentinel: kv.ErrCanceled, grpc: rpctypes.ErrGRPCCanceled},
+	{sentinel: kv.ErrBadTransferee, grpc: rpctypes.ErrGRPCBadLeaderTransferee},
+	// etcd's own error of this text is in no table: its code is that of errors nobody knows.
+	{sentinel: kv.ErrTransferTimeout, grpc: status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

@@ -3,6 +3,7 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,18 @@ func (f *fake) Status() Status {
 }
 
 func (f *fake) Defragment(context.Context) error { return nil }
+
+// MoveLeader knows nodes 1 and 2; node 3 never takes over.
+func (f *fake) MoveLeader(_ context.Context, to kv.NodeID) error {
+	switch to {
+	case 1, 2:
+		f.leader.Store(uint64(to))
+		return nil
+	case 3:
+		return fmt.Errorf("%w: node 3 does not lead", kv.ErrTransferTimeout)
+	}
+	return fmt.Errorf("%w: %v is no node of the cluster", kv.ErrBadTransferee, to)
+}
 
 func (f *fake) NewWatchStream(_ string, memory watch.Memory) (*watch.Stream, error) {
 	return f.hub.NewStream(nil, memory)

@@ -80,6 +80,17 @@ func (s *Service) defragment(ctx context.Context, _ *etcdserverpb.DefragmentRequ
 	return &etcdserverpb.DefragmentResponse{}, nil // without a header, as etcd's
 }
 
+// moveLeader hands leadership over. As with etcd, only the leader's node does that.
+func (s *Service) moveLeader(ctx context.Context, r *etcdserverpb.MoveLeaderRequest) (*etcdserverpb.MoveLeaderResponse, error) {
+	if leader, _ := s.options.Node.Leader(); leader != s.options.MemberID {
+		return nil, kv.ErrNotLeader
+	}
+	if err := s.options.Node.MoveLeader(ctx, kv.NodeID(r.TargetID)); err != nil {
+		return nil, err
+	}
+	return &etcdserverpb.MoveLeaderResponse{}, nil // without a header, as etcd's
+}
+
 // authStatus says what is true: authentication is off, and nothing about it was ever changed (revision 1).
 func (s *Service) authStatus(context.Context, *etcdserverpb.AuthStatusRequest) (*etcdserverpb.AuthStatusResponse, error) {
 	return &etcdserverpb.AuthStatusResponse{Header: s.pbHeader(s.options.Node.Revision()), AuthRevision: 1}, nil

@@ -28,16 +28,15 @@ var unaryKinds = map[string]kv.Kind{
 
 // Why methods are not served; a whole service where the method has no line of its own.
 var absent = map[string]string{
-	"/etcdserverpb.Cluster/MemberAdd":      membersAreFixed,
-	"/etcdserverpb.Cluster/MemberRemove":   membersAreFixed,
-	"/etcdserverpb.Cluster/MemberUpdate":   membersAreFixed,
-	"/etcdserverpb.Cluster/MemberPromote":  membersAreFixed,
-	"/etcdserverpb.Maintenance/Snapshot":   "snapshots for clients are not available in this version of Quorate",
-	"/etcdserverpb.Maintenance/MoveLeader": "moving the leader is not available in this version of Quorate",
-	"/etcdserverpb.Maintenance/Downgrade":  "Quorate has no etcd version to downgrade to",
-	"/etcdserverpb.Auth":                   "users, roles and authentication are not available in this version of Quorate; connect without a user",
-	"/v3lockpb.Lock":                       locksAreInClients,
-	"/v3electionpb.Election":               locksAreInClients,
+	"/etcdserverpb.Cluster/MemberAdd":     membersAreFixed,
+	"/etcdserverpb.Cluster/MemberRemove":  membersAreFixed,
+	"/etcdserverpb.Cluster/MemberUpdate":  membersAreFixed,
+	"/etcdserverpb.Cluster/MemberPromote": membersAreFixed,
+	"/etcdserverpb.Maintenance/Snapshot":  "snapshots for clients are not available in this version of Quorate",
+	"/etcdserverpb.Maintenance/Downgrade": "Quorate has no etcd version to downgrade to",
+	"/etcdserverpb.Auth":                  "users, roles and authentication are not available in this version of Quorate; connect without a user",
+	"/v3lockpb.Lock":                      locksAreInClients,
+	"/v3electionpb.Election":              locksAreInClients,
 }
 
 const (
@@ -75,6 +74,7 @@ func (s *Service) services() []grpc.ServiceDesc {
 		"/etcdserverpb.Maintenance/HashKV":     typed(s, s.hashKV),
 		"/etcdserverpb.Maintenance/Hash":       typed(s, s.hash),
 		"/etcdserverpb.Maintenance/Defragment": typed(s, s.defragment),
+		"/etcdserverpb.Maintenance/MoveLeader": typed(s, s.moveLeader),
 		"/etcdserverpb.Auth/AuthStatus":        typed(s, s.authStatus),
 		"/etcdserverpb.Auth/Authenticate":      typed(s, s.authenticate),
 	}

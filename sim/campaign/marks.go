@@ -22,6 +22,8 @@ var knownMarks = []string{
 	"hole in the log",
 	"leader elected",
 	"leadership handed over",
+	"leadership handed over before a stop",
+	"leadership handed over by the driver",
 	"lease renewed",
 	"left behind",
 	"listed",

@@ -60,9 +60,9 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/lease-without-quorum", Breaks: "a leader needs nobody's promise for its lease",
-		File: "replica/lease.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tif holding < set.need {\n",
-		New: "\t\tif holding < min(set.need, 1) {\n",
+		File: "leadership/lease.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tif holding < set.Need {\n",
+		New: "\t\tif holding < min(set.Need, 1) {\n",
 	},
 	{
 		Name: "replica/lease-ignores-unapplied", Breaks: "a leader reads under its lease although followers may show what it has not applied yet",
@@ -84,21 +84,27 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/promises-not-honoured", Breaks: "a replica votes and campaigns although its node is bound by a promise",
-		File: "replica/election.go", Verdicts: noticed, Seeds: 100,
-		Old: "return r.followed != 0 && r.store.live.Supporting(now, r.followed, r.followedInstance)",
-		New: "return false",
+		File: "leadership/follow.go", Verdicts: noticed, Seeds: 100,
+		Old: "return leader.Node != 0 && c.promises.Supporting(now, leader.Node, leader.Instance)",
+		New: "return leader.Node != 0 && false",
 	},
 	{
 		Name: "replica/former-process-guessed", Breaks: "a leader that does not say which process it is counts as gone when a promise to an earlier process of its node ends",
-		File: "replica/election.go", Verdicts: noticed, At: 771003877,
-		Old: "\t\t\tr.doubtFollowed(now)\n",
-		New: "\t\t\tr.followedIsGone(now)\n",
+		File: "leadership/follow.go", Verdicts: noticed, At: 771003877,
+		Old: "\t\tc.doubtLeader(now)\n",
+		New: "\t\tc.leaderGone(now)\n",
 	},
 	{
 		Name: "replica/withdrawal-kept", Breaks: "a promise that was withdrawn, and then made again to a leader that came back, does not bind",
-		File: "replica/group.go", Verdicts: noticed, Seeds: 4000,
-		Old: "\t\t\t\tr.orphanedAt, r.freeAt = 0, 0 // the leader counts on what is promised now, whatever was withdrawn before\n",
-		New: "",
+		File: "leadership/follow.go", Verdicts: noticed, Seeds: 4000,
+		Old: "\tc.following.orphanedAt, c.following.freeAt = 0, 0\n\treturn true\n",
+		New: "\treturn true\n",
+	},
+	{
+		Name: "leadership/lease-while-handing-over", Breaks: "a leader that hands over keeps its lease for reads, although somebody may be elected in spite of the promises",
+		File: "leadership/lease.go", Verdicts: noticed, Seeds: 400,
+		Old: "if c.forbidden || c.options.ReadQuorum {",
+		New: "if c.options.ReadQuorum {",
 	},
 	{
 		Name: "replica/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
@@ -108,8 +114,8 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/votes-after-restart", Breaks: "a restarted node votes at once, though its earlier process may have promised not to",
-		File: "replica/election.go", Verdicts: noticed, Seeds: 400,
-		Old: "return r.store.live.MayVote(now) || r.alone()",
+		File: "leadership/follow.go", Verdicts: noticed, Seeds: 400,
+		Old: "return c.promises.MayVote(now) || c.alone()",
 		New: "return true",
 	},
 	{

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// handOverPatience bounds how long a stop waits for somebody to take over: a node that stops has to be gone within 5 s. A hand-over takes a few
+// round trips, unless nobody can take over, or the driver's disk stands still.
+const handOverPatience = 2 * time.Second
+
+// handOver moves the leadership elsewhere while clients are still served, so that nobody has to find out that this node is gone.
+func (s *Server) handOver(ctx context.Context) {
+	if s.store == nil || s.shard == nil || !s.shard.IsLeader() || s.store.Err() != nil {
+		return
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
+	defer cancel()
+	if err := waitFor(ctx, s.store.HandOver); err != nil {
+		s.logger.Warn("leadership was not handed over before the stop; the others elect a leader when they miss this one", "reason", err)
+		return
+	}
+	leader, _ := s.shard.Leader()
+	s.logger.Info("handed over leadership before the stop", "leader", leader, "took", time.Since(began))
+}
+
+// waitFor begins something and waits until it is done.
+func waitFor(ctx context.Context, begin func(done func(error))) error {
+	result := make(chan error, 1)
+	begin(func(err error) { result <- err })
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// MoveLeader hands leadership over to another node. It answers when that one leads, or cannot be told to.
+func (n localNode) MoveLeader(ctx context.Context, to kv.NodeID) error {
+	err := waitFor(ctx, func(done func(error)) { n.s.shard.Transfer(to, done) })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return kv.ErrTransferTimeout // as etcd
+	}
+	return err
+}

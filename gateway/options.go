@@ -42,6 +42,9 @@ type Shard interface {
 	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
+	// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. The answer is right if LeaseValid says yes
+	// before the call and after it.
+	Renew(req *kv.LeaseKeepAliveRequest) (resp *kv.Response, renewed bool)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
 	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.

@@ -97,8 +97,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more.", float64(driver.RequestsUnwanted))
 	gauge("driver_requests_queued", "Requests that are not answered.", float64(driver.RequestsQueued))
 	gauge("driver_requests_queued_bytes", "Their sizes.", float64(driver.RequestBytes))
+	calls := s.gateway.Metrics()
+	counter("lease_renewals_in_memory_total", "Keep-alives of leases that this node answered as the leader without an entry in the log.", float64(calls.LocalRenewals))
 	counter("forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit, or none that a node forwards.",
-		float64(s.gateway.Metrics().RefusedCalls))
+		float64(calls.RefusedCalls))
 
 	clients := s.clients.Metrics()
 	gauge("client_connections", "Connections of clients.", float64(clients.Open))

@@ -39,7 +39,7 @@ func (u *user) leaseLife(life int) {
 	for i := range u.Rand().IntN(4) {
 		u.attach(id, i)
 	}
-	if u.one(3) {
+	if u.one(2) {
 		u.renewLate(id, time.Duration(granted.LeaseGrant.TTLSeconds)*time.Second)
 		return
 	}
@@ -67,7 +67,7 @@ func (u *user) renewLate(id kv.LeaseID, ttl time.Duration) {
 		late := u.one(2)
 		at := since + u.between(ttl/10, ttl*7/10)
 		if late {
-			at = since + ttl + u.between(-300*time.Millisecond, 200*time.Millisecond)
+			at = since + ttl + u.between(-250*time.Millisecond, 350*time.Millisecond)
 		}
 		if u.Ended() || u.Sleep(max(0, at-u.Now())) != nil {
 			return

@@ -49,7 +49,8 @@ var loads = []load{
 	{name: "watch-1", title: "events to 1 watcher", spec: workSpec{Clients: 64, Connections: 16, Watchers: 1}},
 	{name: "watch-100", title: "events to 100 watchers", spec: workSpec{Clients: 16, Connections: 16, Watchers: 100}},
 	{name: "watch-1000", title: "events to 1,000 watchers", spec: workSpec{Clients: 16, Connections: 16, Watchers: 1000}},
-	{name: "keepalive", title: "lease keep-alive, 256 streams", spec: workSpec{Clients: 256, Connections: 16}, leaderOnly: true},
+	{name: "keepalive", title: "lease keep-alive, 256 streams, leader", spec: workSpec{Clients: 256, Connections: 16}, leaderOnly: true},
+	{name: "keepalive-all", title: "lease keep-alive, 256 streams, all members", spec: workSpec{Clients: 256, Connections: 16}},
 }
 
 func loadNames() []string {

@@ -63,7 +63,7 @@ func (w *worker) run() (result, error) {
 		return w.fill(ctx)
 	case "watch-1", "watch-100", "watch-1000":
 		return w.watch(ctx)
-	case "keepalive":
+	case "keepalive", "keepalive-all":
 		return w.keepAlive(ctx)
 	}
 	op, ok := w.operations()[w.spec.Load]

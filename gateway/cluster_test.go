@@ -297,6 +297,12 @@ func (n *node) LeaseValid() bool {
 	return lease && n.IsLeader()
 }
 
+func (n *node) Renew(req *kv.LeaseKeepAliveRequest) (*kv.Response, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.machine.Renew(req, 0)
+}
+
 func (n *node) WaitApplied(index uint64, done func(error)) {
 	n.mu.Lock()
 	if uint64(n.machine.AppliedIndex()) < index {

@@ -133,6 +133,7 @@ func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration,
 		done(nil, 0, kv.ErrNotLeader)
 	case leaderOnly(req):
 		g.serveRead(req, done)
+	case g.serveRenewal(req, done):
 	default:
 		expires := g.now.Load() + int64(left)
 		g.shard.Propose(req, func() bool { return g.now.Load() < expires }, done)
@@ -170,6 +171,15 @@ func forwardable(from kv.NodeID, req *kv.Request) error {
 		return fmt.Errorf("a read is answered by the node that takes it: %w", kv.ErrInvalidRequest)
 	}
 	return nil
+}
+
+// serveRenewal answers a keep-alive that needs nothing of the log.
+func (g *Gateway) serveRenewal(req *kv.Request, done func(*kv.Response, uint64, error)) bool {
+	resp, ok := g.renewed(req)
+	if ok {
+		done(resp, g.shard.Applied(), nil) // the other node may not have applied the revision of the answer yet
+	}
+	return ok
 }
 
 // serveRead answers a read that only the leader can answer.

@@ -40,7 +40,7 @@ type Gateway struct {
 }
 
 type counters struct {
-	localReads, localWrites, forwarded, served, refused, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
+	localReads, localWrites, localRenewals, forwarded, served, refused, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
 }
 
 // Metrics are figures about a gateway.
@@ -51,6 +51,7 @@ type Metrics struct {
 	SentCalls       int   // waiting for the leader's answer
 	LocalReads      int64 // answered from the local state
 	LocalWrites     int64 // given to the local replica
+	LocalRenewals   int64 // keep-alives of leases answered without the log, those of other nodes included
 	ForwardedCalls  int64 // sent to a leader
 	ServedCalls     int64 // answered for other nodes
 	RefusedCalls    int64 // of other nodes: beyond a limit, or no request that a node forwards
@@ -230,7 +231,7 @@ func (g *Gateway) Metrics() Metrics {
 	return Metrics{
 		CallsInFlight: g.calls.Load(), ForwardedBytes: g.forward.sizeBytes,
 		QueuedCalls: g.forward.queued(), SentCalls: len(g.forward.sent),
-		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), ForwardedCalls: m.forwarded.Load(),
+		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), LocalRenewals: m.localRenewals.Load(), ForwardedCalls: m.forwarded.Load(),
 		ServedCalls: m.served.Load(), RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
 		Watch: g.hub.Metrics(),

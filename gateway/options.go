@@ -40,8 +40,13 @@ type Shard interface {
 	// the applied state is linearizable if the answer was yes before it and is yes after it.
 	LeaseValid() bool
 	WaitApplied(index uint64, done func(error))
+	// Applied is the last index applied here.
+	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
+	// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. The answer is right if LeaseValid says yes
+	// before the call and after it.
+	Renew(req *kv.LeaseKeepAliveRequest) (resp *kv.Response, renewed bool)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
 	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.

@@ -44,7 +44,10 @@ func (m *idleMachine) TakeProposal(time.Duration) ([]byte, uint64) {
 func (m *idleMachine) HasProposal() bool        { return m.pending > 0 }
 func (m *idleMachine) PendingBytes() int        { return m.pending }
 func (m *idleMachine) Tick(time.Duration) error { return nil }
-func (m *idleMachine) WantsTicks() bool         { return false }
+func (m *idleMachine) Renew(*kv.LeaseKeepAliveRequest, time.Duration) (*kv.Response, bool) {
+	return nil, false
+}
+func (m *idleMachine) WantsTicks() bool { return false }
 func (m *idleMachine) Apply(e consensus.Entry, _ storage.Batch) (shard.Applied, error) {
 	if e.Index != m.applied+1 {
 		return shard.Applied{}, fmt.Errorf("entry %d after %d", e.Index, m.applied)

@@ -175,6 +175,15 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 	return machine.Read(view, now, req)
 }
 
+// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. As with Read, the answer is right if LeaseValid says yes
+// before the call and after it.
+func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest) (*kv.Response, bool) {
+	now := r.store.clock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.Renew(req, now)
+}
+
 // scans tells whether a read may take long, so that it must not hold up the driver.
 func scans(req *kv.Request) bool {
 	switch req.Kind {

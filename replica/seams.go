@@ -40,6 +40,8 @@ type Machine interface {
 	Lead(term consensus.Term, now time.Duration) error
 	Follow()
 	Evaluate(*kv.Request) shard.Outcome
+	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
+	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
 	HasProposal() bool
 	PendingBytes() int

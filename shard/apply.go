@@ -156,7 +156,11 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opGrant:
 		m.leases.grant(p.lease, p.ttl, deadlineAfter(m.applied.LeaseClock, p.ttl))
 	case opRenew:
-		m.leases.renew(p.lease, m.applied.LeaseClock)
+		if l := m.leases.byID[p.lease]; l != nil {
+			m.leases.extend(p.lease, m.applied.LeaseClock, l.ttl*1000)
+		}
+	case opExtend:
+		m.leases.extend(p.lease, m.applied.LeaseClock, p.millis)
 	case opRevoke:
 		m.leases.revoke(p.lease)
 	case opCompact:

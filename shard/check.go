@@ -84,7 +84,7 @@ func (o *overlay) checkOps() error {
 	leases, alarms := map[kv.LeaseID]int64{}, map[kv.AlarmType]int{}
 	for at := o.ops.start; at < o.ops.end(); at++ {
 		switch p := o.ops.at(at); p.kind {
-		case opGrant, opRenew, opRevoke:
+		case opGrant, opExtend, opRevoke:
 			leases[p.lease] = at
 		case opAlarmRaise:
 			alarms[p.alarm.Type]++

@@ -167,6 +167,9 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = binary.AppendUvarint(buf, uint64(p.ttl))
 	case opRenew, opRevoke:
 		buf = binary.AppendVarint(buf, int64(p.lease))
+	case opExtend:
+		buf = binary.AppendVarint(buf, int64(p.lease))
+		buf = binary.AppendUvarint(buf, uint64(p.millis))
 	case opCompact:
 		buf = binary.AppendUvarint(buf, uint64(p.revision))
 	case opAlarmRaise, opAlarmClear:
@@ -354,6 +357,9 @@ func (d *decoder) revisionBefore(rev kv.Revision) kv.Revision {
 	return rev - kv.Revision(distance)
 }
 
+// maxExtensionMillis is the most that a renewal of the longest lease writes.
+const maxExtensionMillis = 2 * 1000 * MaxLeaseTTLSeconds
+
 func (d *decoder) op(p *op) {
 	p.kind = opKind(d.byte())
 	switch p.kind {
@@ -364,6 +370,11 @@ func (d *decoder) op(p *op) {
 		}
 	case opRenew, opRevoke:
 		p.lease = kv.LeaseID(d.varint())
+	case opExtend:
+		p.lease, p.millis = kv.LeaseID(d.varint()), d.positive()
+		if p.millis > maxExtensionMillis {
+			d.fail("a lease that ends too late")
+		}
 	case opCompact:
 		p.revision = kv.Revision(d.positive())
 	case opAlarmRaise, opAlarmClear:

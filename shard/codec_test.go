@@ -57,12 +57,14 @@ func randomBytes(random *rand.Rand, least int) []byte {
 
 func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
-		p := op{kind: opKind(1 + random.IntN(int(opReplica)))}
+		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
 		switch p.kind {
 		case opGrant:
 			p.lease, p.ttl = kv.LeaseID(random.Uint64()), random.Int64N(MaxLeaseTTLSeconds)
 		case opRenew, opRevoke:
 			p.lease = kv.LeaseID(random.Uint64())
+		case opExtend:
+			p.lease, p.millis = kv.LeaseID(random.Uint64()), random.Int64N(maxExtensionMillis+1)
 		case opCompact:
 			p.revision = kv.Revision(random.Int64())
 		case opAlarmRaise, opAlarmClear:

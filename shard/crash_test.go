@@ -126,7 +126,7 @@ func sameDump(want string, r *replica) error {
 func dumpState(r *replica) (string, error) {
 	s := r.applied
 	text := fmt.Sprintf("%d/%d chain %d/%d rev %d compacted %d clock %d alarms %v nodes %v\n", s.Index, s.Term, s.ChainTerm, s.ChainSeq, s.Revision, s.Compacted, s.LeaseClock, r.Alarms(), r.Nodes())
-	for _, id := range byTimeLeft(r.leases.ends()) {
+	for _, id := range sortedLeases(byTimeLeft(r.leases.ends(r.leaderSince()))) {
 		l := r.leases.byID[id]
 		keys, err := r.attached(id, nil)
 		if err != nil {

@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -24,10 +25,20 @@ func (m *Machine) leaseEvaluated(id kv.LeaseID) (ttl int64, exists bool) {
 	return 0, false
 }
 
+// leaderSince is the lease clock when this leadership began. A replica that does not lead takes itself for a leader from now on.
+func (m *Machine) leaderSince() int64 {
+	if m.lead != nil {
+		return m.lead.clockBase
+	}
+	return m.applied.LeaseClock
+}
+
 // expired tells whether a lease has run out and nothing in flight renews or revokes it.
 func (m *Machine) expired(l *lease) bool {
-	_, pending := m.lead.overlay.leases[l.id]
-	return !pending && l.deadline <= m.lead.clock()
+	if p, pending := m.lead.overlay.leases[l.id]; pending {
+		return p.ended
+	}
+	return l.end(m.lead.clockBase) <= m.lead.clock()
 }
 
 // leaseIDsEvaluated lists the leases of the overlaid state by the time that is left. What is in flight counts from now.
@@ -36,10 +47,10 @@ func (m *Machine) leaseIDsEvaluated() ([]kv.LeaseID, error) {
 	if err := payForLeaseIDs(m.leases.size()+len(pending), &m.lead.tally); err != nil {
 		return nil, err
 	}
-	ends := slices.DeleteFunc(m.leases.ends(), func(e leaseEnd) bool { _, changed := pending[e.id]; return changed })
+	ends := slices.DeleteFunc(m.leases.ends(m.lead.clockBase), func(e leaseEnd) bool { _, changed := pending[e.id]; return changed })
 	for id, p := range pending { // sorted below
 		if p.exists {
-			ends = append(ends, leaseEnd{id, deadlineAfter(m.lead.clock(), p.ttl)})
+			ends = append(ends, leaseEnd{id, deadlineAfter(m.lead.clock(), p.secondsLeft())})
 		}
 	}
 	return byTimeLeft(ends), nil
@@ -84,34 +95,68 @@ func (m *Machine) revokeRequest(r *kv.LeaseRevokeRequest) (*kv.Response, error) 
 	return &kv.Response{Kind: kv.KindLeaseRevoke}, nil
 }
 
-// keepAliveRequest renews a lease. For one that has expired it does what expiry was about to do, so that the
-// answer "no such lease" is true when it is given; etcd waits for the revocation too.
+// secondsLeft counts from now, since nobody knows yet what the lease clock of the entry will be.
+func (p pendingLease) secondsLeft() int64 {
+	if p.ended {
+		return 0
+	}
+	return p.ttl
+}
+
+// Renew answers a keep-alive that needs nothing of the log: the deadline that is replicated lies far enough off, so that every
+// later leader keeps what is promised here. It is right if nobody else led at the moment of the call, which the caller finds out
+// afterwards. No: Evaluate knows. Exclusive.
+func (m *Machine) Renew(r *kv.LeaseKeepAliveRequest, at time.Duration) (*kv.Response, bool) {
+	if m.lead == nil {
+		return nil, false
+	}
+	m.lead.advance(at, m.options.MaxClockStep)
+	l, now := m.leases.byID[r.ID], m.lead.clock()
+	if _, pending := m.lead.overlay.leases[r.ID]; pending || l == nil || l.end(m.lead.clockBase) <= now || !l.covers(now) {
+		return nil, false
+	}
+	l.promise(now)
+	return keepAliveAnswer(r.ID, l.ttl, m.applied.Revision), true
+}
+
+// keepAliveAnswer makes an answer in one allocation.
+func keepAliveAnswer(id kv.LeaseID, ttl int64, revision kv.Revision) *kv.Response {
+	answer := &struct {
+		response kv.Response
+		body     kv.LeaseKeepAliveResponse
+	}{body: kv.LeaseKeepAliveResponse{ID: id, TTLSeconds: ttl}}
+	answer.response = kv.Response{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &answer.body, Revision: revision}
+	return &answer.response
+}
+
+// keepAliveRequest renews a lease in the log, for longer than it promises, so that Renew can answer the next ones. For one that has
+// expired it does what expiry was about to do, so that the answer "no such lease" is true when it is given; etcd waits for the revocation too.
 func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, error) {
-	body := &kv.LeaseKeepAliveResponse{ID: r.ID}
-	answer := &kv.Response{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: body, Revision: m.lead.revision}
 	ttl, exists := m.leaseEvaluated(r.ID)
 	if !exists {
-		return answer, nil
+		return keepAliveAnswer(r.ID, 0, m.lead.revision), nil
 	}
-	if l := m.leases.byID[r.ID]; l != nil && m.expired(l) {
+	l, revision := m.leases.byID[r.ID], m.lead.revision
+	if l != nil && m.expired(l) {
 		if m.alarmed(kv.AlarmCorrupt) {
 			return nil, kv.ErrCorrupt
 		}
 		_, err := m.revokeExpired(l)
-		return answer, err
+		return keepAliveAnswer(r.ID, 0, revision), err
 	}
-	m.lead.overlay.addOp(op{kind: opRenew, lease: r.ID, ttl: ttl})
-	body.TTLSeconds = ttl
-	return answer, nil
+	m.lead.overlay.addOp(op{kind: opExtend, lease: r.ID, ttl: ttl, millis: ttl*1000 + aheadMillis(ttl)})
+	return keepAliveAnswer(r.ID, ttl, revision), nil
 }
 
 // timeToLiveEvaluated answers from the overlaid state. What is in flight counts from now.
 func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Response, error) {
 	body := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: -1}
 	if ttl, exists := m.leaseEvaluated(r.ID); exists {
-		body.TTLSeconds, body.GrantedTTLSeconds = ttl, ttl
-		if _, pending := m.lead.overlay.leases[r.ID]; !pending {
-			body.TTLSeconds = m.leases.byID[r.ID].remainingSeconds(m.lead.clock())
+		body.GrantedTTLSeconds = ttl
+		if p, pending := m.lead.overlay.leases[r.ID]; pending {
+			body.TTLSeconds = p.secondsLeft()
+		} else {
+			body.TTLSeconds = m.leases.byID[r.ID].remainingSeconds(m.lead.clockBase, m.lead.clock())
 		}
 		if r.Keys {
 			var err error
@@ -193,8 +238,8 @@ func (m *Machine) expire() error {
 		if l == nil || l.key > now || revoked == m.options.MaxRevokesPerTick || keys >= m.options.MaxRevokeKeysPerTick {
 			return nil
 		}
-		if l.deadline > now {
-			m.leases.postpone(l, l.deadline)
+		if end := l.end(m.lead.clockBase); end > now {
+			m.leases.postpone(l, end)
 			continue
 		}
 		if !m.expired(l) {
@@ -224,6 +269,7 @@ func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
 	}
 	deleted = int(m.lead.overlay.changes.end() - before)
 	if left > 0 {
+		m.endForAll(l)
 		m.leases.postpone(l, m.lead.clock()+1)
 		return deleted, nil
 	}
@@ -231,6 +277,14 @@ func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
 	m.lead.overlay.addOp(op{kind: opRevoke, lease: l.id})
 	m.metrics.ExpiredLeases++
 	return deleted, nil
+}
+
+// endForAll has all replicas know that a lease has ended whose keys are being deleted: another leader goes by the deadline, and must not
+// go on with a part of the keys.
+func (m *Machine) endForAll(l *lease) {
+	if l.deadline > m.lead.clock() {
+		m.lead.overlay.addOp(op{kind: opExtend, lease: l.id, ttl: l.ttl})
+	}
 }
 
 // checkpointClock logs the lease clock when leases exist and no entry has carried it for a while.

@@ -125,7 +125,7 @@ func (m *Machine) Follow() {
 	m.lead.overlay.eachOp(func(p *op) {
 		// A revocation that may be lost is due again at once.
 		if l := m.leases.byID[p.lease]; p.kind == opRevoke && l != nil {
-			m.leases.postpone(l, l.deadline)
+			m.leases.postpone(l, l.promised)
 		}
 	})
 	m.lead = nil

@@ -32,13 +32,15 @@ const (
 	opNode
 	opClock   // nothing but the lease clock, which every entry carries
 	opReplica // which replica a node's disk holds
+	opExtend  // when a lease ends at the latest; opRenew is what earlier versions wrote
 )
 
 // op is a change of something else than keys.
 type op struct {
 	kind     opKind
 	lease    kv.LeaseID
-	ttl      int64 // seconds
+	ttl      int64 // seconds; of an opExtend it is not in the log
+	millis   int64 // opExtend: from the entry's lease clock to the deadline
 	revision kv.Revision
 	alarm    kv.Alarm
 	node     *kv.NodeRecord
@@ -50,6 +52,8 @@ type pendingLease struct {
 	last   int64 // position of the last op about it
 	exists bool
 	ttl    int64
+	// ended: it has run out and is being emptied.
+	ended bool
 }
 
 // overlay holds what a leader has evaluated and what is not applied yet. Changes and ops are queues,
@@ -195,8 +199,8 @@ func (o *overlay) addOp(p op) {
 	switch p.kind {
 	case opGrant:
 		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl}
-	case opRenew:
-		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl}
+	case opExtend:
+		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl, ended: p.millis == 0}
 	case opRevoke:
 		o.leases[p.lease] = pendingLease{last: at}
 	case opCompact:
@@ -263,7 +267,7 @@ func (o *overlay) dropFirstTouch(id kv.LeaseID) {
 func (o *overlay) dropFirstOp() {
 	at := o.ops.start
 	switch p := o.ops.first(); p.kind {
-	case opGrant, opRenew, opRevoke:
+	case opGrant, opExtend, opRevoke:
 		if o.leases[p.lease].last == at {
 			delete(o.leases, p.lease)
 		}

@@ -54,7 +54,7 @@ func (m *Machine) leaseIDs(tally *kv.Tally) (*kv.LeaseLeasesResponse, error) {
 	if err := payForLeaseIDs(m.leases.size(), tally); err != nil {
 		return nil, err
 	}
-	return &kv.LeaseLeasesResponse{IDs: byTimeLeft(m.leases.ends())}, nil
+	return &kv.LeaseLeasesResponse{IDs: byTimeLeft(m.leases.ends(m.leaderSince()))}, nil
 }
 
 func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration, tally *kv.Tally) (*kv.LeaseTimeToLiveResponse, error) {
@@ -66,7 +66,7 @@ func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration, ta
 	if m.lead != nil {
 		clock = max(clock, m.lead.clockAt(now))
 	}
-	answer := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: l.remainingSeconds(clock), GrantedTTLSeconds: l.ttl}
+	answer := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: l.remainingSeconds(m.leaderSince(), clock), GrantedTTLSeconds: l.ttl}
 	if r.Keys {
 		var err error
 		if answer.Keys, err = m.attached(r.ID, tally); err != nil {

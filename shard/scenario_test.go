@@ -32,6 +32,7 @@ import (
 //	apply                   everything in the log, on the leader
 //	wait DURATION           and tick
 //	pass DURATION           without a tick
+//	renew ID                a keep-alive that the leader may answer without the log
 //	elect                   the same replica leads the next term
 //	lose N                  the last N entries, which are not applied, disappear
 //	hole N                  entry N becomes a barrier of the next term
@@ -98,6 +99,12 @@ func (s *scenario) run(lines []string, inFlight bool) string {
 		g.now += d
 		g.leader.lead.advance(g.now, g.leader.options.MaxClockStep)
 		return "ok"
+	case "renew":
+		answer, renewed := g.leader.Renew(parseRequest([]string{"keepalive " + words[1]}).LeaseKeepAlive, g.now)
+		if !renewed {
+			return "the log must do it"
+		}
+		return answerText(answer, nil)
 	case "elect":
 		g.leader.Follow()
 		s.term++

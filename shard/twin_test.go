@@ -315,7 +315,7 @@ func (t *twin) compareState(r *replica) error {
 		}
 	}
 	var leases []model.Lease
-	for _, id := range sortedLeases(byTimeLeft(r.leases.ends())) {
+	for _, id := range sortedLeases(byTimeLeft(r.leases.ends(r.leaderSince()))) {
 		leases = append(leases, model.Lease{ID: id, TTLSeconds: r.leases.byID[id].ttl})
 		keys, err := r.attached(id, nil)
 		if err != nil {

@@ -234,7 +234,7 @@ func (n *node) count() {
 		name  string
 		count int64
 	}{
-		{"barrier asked", g.BarrierCount}, {"call forwarded", g.ForwardedCalls}, {"call tried again", g.RetryCount}, {"call timed out", g.Timeouts},
+		{"barrier asked", g.BarrierCount}, {"call forwarded", g.ForwardedCalls}, {"call tried again", g.RetryCount}, {"renewed without the log", g.LocalRenewals}, {"call timed out", g.Timeouts},
 		{"answer lost", g.LostAnswers}, {"watch caught up from history", g.Watch.HistoryReadCount}, {"watch caught up from memory", g.Watch.RingReadCount},
 		{"frame refused", int64(s.FramesDropped)}, {"sync", int64(s.Syncs)},
 	} {

@@ -11,6 +11,7 @@ import (
 var hopWorkload = Workload{Name: "hop", Client: func(c Client) {
 	h := &hopper{user: newUser(c, "hop")}
 	rarely := [...]int{1, 1, 8}[h.Rand().IntN(3)] // so that a deposed leader may have no write under way, for which reads would wait
+	h.ask(&kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: h.lease(), TTLSeconds: 8}}, time.Second)
 	h.loop(2*time.Millisecond, func() {
 		if h.Number()%2 == 0 && h.one(rarely) {
 			h.write()
@@ -32,6 +33,9 @@ type hopper struct {
 	avoids     int // where the last that failed was sent
 	avoidUntil time.Duration
 }
+
+// lease is the hopper's own.
+func (h *hopper) lease() kv.LeaseID { return kv.LeaseID(900_000_000 + h.Number()) }
 
 func (h *hopper) key() []byte { return hopKeys[h.Rand().IntN(len(hopKeys))] }
 
@@ -67,14 +71,17 @@ func (h *hopper) observe() {
 	h.ask(r, 10*time.Millisecond)
 }
 
-// read is a linearizable read: a plain one, or what comes to the same, a comparison that fails and changes nothing.
+// read is a linearizable read: a plain one, or what comes to the same, a comparison that fails and changes nothing, or a renewal that a leader
+// answers by itself.
 func (h *hopper) read() *kv.Request {
 	key := h.key()
-	switch h.Rand().IntN(5) {
+	switch h.Rand().IntN(6) {
 	case 0: // nobody has granted that lease
 		return &kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: kv.LeaseID(h.Number())}}
 	case 1, 2:
 		return txn([]kv.Compare{{Span: single(key), Target: kv.CompareVersion, Integer: -1}}, []kv.Op{opPut(key, h.value())}, []kv.Op{opGet(single(key))})
+	case 3:
+		return &kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: h.lease()}}
 	}
 	return get(single(key))
 }

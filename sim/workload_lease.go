@@ -8,7 +8,8 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// leaseWorkload: leases are granted, get keys, are renewed, asked about, revoked, or forgotten. The oracle judges when they end.
+// leaseWorkload: leases are granted, get keys, are renewed, also at the last moment, asked about, revoked, or forgotten. The oracle judges when
+// they end.
 var leaseWorkload = Workload{
 	Name: "lease",
 	Client: func(c Client) {
@@ -38,6 +39,10 @@ func (u *user) leaseLife(life int) {
 	for i := range u.Rand().IntN(4) {
 		u.attach(id, i)
 	}
+	if u.one(2) {
+		u.renewLate(id, time.Duration(granted.LeaseGrant.TTLSeconds)*time.Second)
+		return
+	}
 	for range u.Rand().IntN(6) {
 		if u.Ended() {
 			return
@@ -51,6 +56,36 @@ func (u *user) leaseLife(life int) {
 	}
 	if u.one(2) {
 		_, _ = u.do(&kv.Request{Kind: kv.KindLeaseRevoke, LeaseRevoke: &kv.LeaseRevokeRequest{ID: id}})
+	}
+}
+
+// renewLate keeps a lease alive, now and then so late that the renewal meets the end of the lease on its way. Between those it renews early, so that
+// the leader has promised more than the log says, or the log more than anybody was promised.
+func (u *user) renewLate(id kv.LeaseID, ttl time.Duration) {
+	since := u.Now()
+	for range 2 + u.Rand().IntN(5) {
+		late := u.one(2)
+		at := since + u.between(ttl/10, ttl*7/10)
+		if late {
+			at = since + ttl + u.between(-250*time.Millisecond, 350*time.Millisecond)
+		}
+		if u.Ended() || u.Sleep(max(0, at-u.Now())) != nil {
+			return
+		}
+		since = u.Now()
+		answer, err := u.do(&kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: id}})
+		switch {
+		case err != nil:
+		case answer.LeaseKeepAlive.TTLSeconds == 0:
+			if late {
+				u.Mark("lease renewed too late")
+			}
+			return
+		case late:
+			u.Mark("lease renewed late")
+		default:
+			u.Mark("lease renewed")
+		}
 	}
 }
 

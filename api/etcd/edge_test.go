@@ -317,6 +317,43 @@ func TestKeepAlivesArePipelined(t *testing.T) {
 	}
 }
 
+// TestKeepAlivesKeepTheirOrder: those that are answered at once, by whoever receives them, do not overtake those that wait.
+func TestKeepAlivesKeepTheirOrder(t *testing.T) {
+	w := start(t)
+	submitted := make(chan *gateway.Call, 100)
+	waits := func(id kv.LeaseID) bool { return id%5 == 3 }
+	w.store.intercept = func(c *gateway.Call) bool {
+		if id := c.Req.LeaseKeepAlive.ID; waits(id) {
+			submitted <- c
+		} else {
+			c.Done(&kv.Response{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveResponse{ID: id, TTLSeconds: 100}}, nil)
+		}
+		return true
+	}
+	stream := must[etcdserverpb.Lease_LeaseKeepAliveClient](t)(etcdserverpb.NewLeaseClient(w.client().ActiveConnection()).LeaseKeepAlive(w.ctx))
+	const count = 40
+	for id := range count {
+		if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := range int64(count) {
+		if waits(kv.LeaseID(id)) {
+			c := <-submitted
+			c.Done(&kv.Response{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveResponse{ID: c.Req.LeaseKeepAlive.ID, TTLSeconds: 100}}, nil)
+		}
+		if r := must[*etcdserverpb.LeaseKeepAliveResponse](t)(stream.Recv()); r.ID != id || r.TTL != 100 {
+			t.Fatalf("answer %d is %v", id, r)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err == nil || err.Error() != "EOF" {
+		t.Fatalf("at the end: %v", err)
+	}
+}
+
 func TestStopEndsStreamsAndWaitsForCalls(t *testing.T) {
 	w := start(t)
 	c := w.client()

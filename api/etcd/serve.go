@@ -225,6 +225,18 @@ func (s *serverStream) QueueMsg(message any) error {
 // FlushMsgs sends what is queued.
 func (s *serverStream) FlushMsgs() { s.call.Flush() }
 
+// Arrivals has messages offered where they arrive.
+func (s *serverStream) Arrivals(take func(message []byte) bool) { s.call.Arrivals(take) }
+
+// TrySend is QueueMsg that does not wait, for who handles arrivals. It tells whether the client takes too little.
+func (s *serverStream) TrySend(message any) (full bool, err error) {
+	m, err := marshal(message)
+	if err != nil {
+		return false, err
+	}
+	return s.call.TrySend(m), nil
+}
+
 // queued is a stream of messages that are sent together.
 type queued interface {
 	QueueMsg(any) error

@@ -31,6 +31,11 @@ type Call struct {
 	cancel             context.CancelCauseFunc
 	stop               context.CancelFunc
 	readable, writable chan struct{} // capacity 1
+	// arrival, if set, is offered each message by the connection's goroutine. Guarded by the connection's lock, as the next three.
+	arrival  func(message []byte) (taken bool)
+	offering bool   // arrival has a message
+	declined bool   // arrival has left messages to Receive, which has not dealt with all of them
+	handed   []byte // one of these
 
 	// Guarded by the connection's lock.
 	started  bool   // Method.Unary was called
@@ -83,7 +88,7 @@ func (c *conn) deal(events []h2.Event) {
 			}
 		case h2.EventReadable:
 			if call.method.Stream != nil {
-				signal(call.readable)
+				call.offer()
 			} else {
 				call.serveUnary()
 			}
@@ -127,6 +132,60 @@ func (call *Call) serveUnary() {
 	case ended:
 		call.Fail(errNoRequest)
 	}
+}
+
+// Arrivals has a function called with each message where it arrives: in the goroutine that reads the connection, so that it must not wait, and what it
+// sends is written together with what else came at the same time. What it does not take is for Receive, and so is all that comes until Receive
+// is called again and finds nothing.
+func (call *Call) Arrivals(take func(message []byte) (taken bool)) {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call.arrival, call.declined = take, true // there may be messages already
+}
+
+// offer gives a message that has come to who waits for it.
+func (call *Call) offer() {
+	c := call.conn
+	c.mu.Lock()
+	var message []byte
+	ok := false
+	if call.arrival != nil && !call.declined && !call.canceled {
+		message, ok, _ = call.stream.Take()
+		call.offering = ok
+	}
+	c.mu.Unlock()
+	if !ok {
+		signal(call.readable)
+		return
+	}
+	taken := call.arrival(message)
+	c.mu.Lock()
+	call.offering = false
+	if taken {
+		call.stream.Release(h2.MessageBytes(len(message)))
+	} else {
+		call.handed, call.declined = message, true
+	}
+	wake := !taken || call.stream.Ended()
+	c.mu.Unlock()
+	if wake {
+		signal(call.readable)
+	}
+}
+
+// next takes a message for Receive. The lock is held.
+func (call *Call) next() (message []byte, ok, ended bool) {
+	if call.handed != nil {
+		message, call.handed = call.handed, nil
+		return message, true, false
+	}
+	if call.arrival != nil && !call.declined {
+		return nil, false, call.stream.Ended() && !call.offering // what is there is about to be offered
+	}
+	message, ok, ended = call.stream.Take()
+	call.declined = ok
+	return message, ok, ended
 }
 
 // end tells the call that the client does not wait any more.
@@ -258,7 +317,7 @@ func (call *Call) Receive() ([]byte, error) {
 	c := call.conn
 	for {
 		c.mu.Lock()
-		message, ok, ended := call.stream.Take()
+		message, ok, ended := call.next()
 		c.mu.Unlock()
 		if ok {
 			c.flush(false) // the client may send more now
@@ -302,6 +361,15 @@ func (call *Call) Last(m h2.Message) {
 
 // Flush sends what is queued.
 func (call *Call) Flush() { call.conn.flush(false) }
+
+// TrySend queues a message of a stream, and does not wait. It tells whether too much is queued now; then EventWritable is for Queue to wait for.
+func (call *Call) TrySend(m h2.Message) (full bool) {
+	c := call.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.core.Send(call.stream, m)
+	return call.stream.Full()
+}
 
 // Queue has a message of a stream sent with the next Flush, and waits while too much is queued.
 func (call *Call) Queue(m h2.Message) error { return call.HandOver(m, func() {}) }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func statusOf(err error) h2.Status {
 
 // fixture is a server with some methods.
 type fixture struct {
+	atOnce atomic.Int64 // messages of /t/Arrivals
 	*Server
 	t       *testing.T
 	budget  *budget.Budget
@@ -138,6 +140,30 @@ func (f *fixture) lookup(path string) Method {
 		return Method{Unary: func(c *Call) { c.GoSending(func() error { return f.sendParts(c) }) }}
 	case "/t/Both":
 		return Method{Stream: func(c *Call) error {
+			for {
+				message, err := c.Receive()
+				if errors.Is(err, io.EOF) {
+					return status.Error(codes.Aborted, "that was all")
+				}
+				if err != nil {
+					return err
+				}
+				if err := c.Send(h2.Message{Bytes: message}); err != nil {
+					return err
+				}
+				c.Done(message)
+			}
+		}}
+	case "/t/Arrivals": // echoes at once what begins with an a
+		return Method{Stream: func(c *Call) error {
+			c.Arrivals(func(message []byte) bool {
+				if message[0] != 'a' {
+					return false
+				}
+				f.atOnce.Add(1)
+				c.TrySend(h2.Message{Bytes: message})
+				return true
+			})
 			for {
 				message, err := c.Receive()
 				if errors.Is(err, io.EOF) {
@@ -329,6 +355,55 @@ func TestStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.returned("after the stream")
+}
+
+// TestArrivals: some messages are dealt with where they arrive, the others by who waits for them; none overtakes another.
+func TestArrivals(t *testing.T) {
+	f := start(t, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	stream := f.stream(ctx, f.dial(), "/t/Arrivals")
+	random := rand.New(rand.NewPCG(1, 1))
+	sent, received := 0, 0
+	send := func() {
+		t.Helper()
+		in := fmt.Appendf(nil, "%c%d", "aaab"[random.IntN(4)], sent)
+		sent++
+		if err := stream.SendMsg(&in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := func() {
+		t.Helper()
+		var out []byte
+		if err := stream.RecvMsg(&out); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprint(received); string(out[1:]) != want {
+			t.Fatalf("message %s came as number %s", out, want)
+		}
+		received++
+	}
+	for f.atOnce.Load() < 100 { // the context ends this
+		for range 1 + random.IntN(20) {
+			send()
+		}
+		for received < sent {
+			receive()
+		}
+	}
+	if f.atOnce.Load() == int64(sent) {
+		t.Error("nothing was left to who waits")
+	}
+	send()
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	receive()
+	var out []byte
+	if err := stream.RecvMsg(&out); status.Code(err) != codes.Aborted {
+		t.Fatalf("at the end: %v", err)
+	}
 }
 
 // TestUnreadStream: who does not read its answers does not make the server hold more than a window of them.

@@ -97,6 +97,9 @@ func (s *Stream) Take() (message []byte, ok, ended bool) {
 	return message, true, false
 }
 
+// Ended tells whether Take has nothing and never will.
+func (s *Stream) Ended() bool { return s.ended && len(s.messages) == 0 }
+
 // headers begins a stream, or ends what the client says on one.
 func (c *Conn) headers(f *http2.MetaHeadersFrame) error {
 	id := f.StreamID

@@ -50,6 +50,12 @@ var gatewayMutations = []Mutation{
 		New: "\tc.answered.Store(true)\n",
 	},
 	{
+		Name: "gateway/stale-leader-renews", Breaks: "a node that takes itself for the leader renews leases",
+		File: "gateway/route.go", Verdicts: noticed, Seeds: 300,
+		Old: "if req.Kind != kv.KindLeaseKeepAlive || !g.shard.LeaseValid() {\n\t\treturn nil, false\n\t}\n\tresp, renewed := g.shard.Renew(req.LeaseKeepAlive)\n\tif !renewed || !g.shard.LeaseValid() {\n",
+		New: "if req.Kind != kv.KindLeaseKeepAlive {\n\t\treturn nil, false\n\t}\n\tresp, renewed := g.shard.Renew(req.LeaseKeepAlive)\n\tif !renewed {\n",
+	},
+	{
 		Name: "gateway/stale-leader-tells-ttl", Breaks: "a deposed leader answers what is left of a lease",
 		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 300,
 		Old: "\tif g.shard.LeaseValid() {\n\t\tresp, err := g.shard.Read(req)\n\t\tif g.shard.LeaseValid() {\n",

@@ -24,7 +24,7 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/renewal-lost", Breaks: "keeping a lease alive is answered and has no effect",
 		File: "shard/lease.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tl.deadline = deadlineAfter(now, l.ttl)\n",
+		Old: "\tl.deadline = now + millis\n",
 		New: "",
 	},
 	{
@@ -36,8 +36,32 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/leases-never-end", Breaks: "leases do not expire",
 		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 100,
-		Old: "return !pending && l.deadline <= m.lead.clock()",
-		New: "return !pending && l.deadline <= 0",
+		Old: "return l.end(m.lead.clockBase) <= m.lead.clock()",
+		New: "return l.end(m.lead.clockBase) <= 0",
+	},
+	{
+		Name: "shard/promise-without-log", Breaks: "a leader renews a lease by itself as long as it lives, whatever later leaders will know",
+		File: "shard/lease.go", Verdicts: noticed, Seeds: 200,
+		Old: "return deadlineAfter(now, l.ttl) <= l.deadline }",
+		New: "return now <= l.deadline }",
+	},
+	{
+		Name: "shard/promise-forgotten", Breaks: "a leader does not remember the renewals that it answered without the log",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tl.promise(now)\n\treturn keepAliveAnswer(r.ID, l.ttl, m.applied.Revision), true\n",
+		New: "\treturn keepAliveAnswer(r.ID, l.ttl, m.applied.Revision), true\n",
+	},
+	{
+		Name: "shard/promise-from-last-tick", Breaks: "a leader that renews a lease without the log counts from the moment of its last tick",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 300,
+		Old: "\tm.lead.advance(at, m.options.MaxClockStep)\n",
+		New: "\t_ = at\n",
+	},
+	{
+		Name: "shard/promise-of-others-forgotten", Breaks: "a new leader ends leases by what it read in the log, not by what the one before may have promised",
+		File: "shard/lease.go", Verdicts: noticed, Seeds: 300,
+		Old: "return max(l.promised, min(l.deadline, deadlineAfter(leaderSince, l.ttl)))",
+		New: "return max(l.promised, min(l.deadline, leaderSince))",
 	},
 	{
 		Name: "shard/revision-reused", Breaks: "a new leader gives out the last revision again",

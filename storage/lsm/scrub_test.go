@@ -15,6 +15,7 @@ import (
 
 // filled is an engine with some tables, too few to be compacted, and nothing in memory.
 func filled(t *testing.T, fs vfs.FS) *Engine {
+	t.Helper()
 	e := mustOpen(t, tiny(fs, "db"))
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 3 {
@@ -33,6 +34,10 @@ func filled(t *testing.T, fs vfs.FS) *Engine {
 		if err := storagetest.Flush(e); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// No compaction of its own shall replace tables while a test looks at them.
+	if err := e.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+		t.Fatal(err)
 	}
 	return e
 }

@@ -33,17 +33,18 @@ consensus/explore     : consensus consensus/consensustest
 liveness         core : kv
 leadership       core : kv consensus
 storage          core : consensus; github.com/tidwall/btree
-storage/mvcc     core : kv storage; github.com/cespare/xxhash/v2
+storage/keys     core : kv storage
+storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2
 storage/storagetest   : storage consensus
 storage/lsm           : storage; github.com/cockroachdb/pebble/v2
 storage/wal           : storage consensus; github.com/cockroachdb/pebble/v2/vfs
-shard            core : kv consensus storage storage/mvcc; github.com/tidwall/btree
+shard            core : kv consensus storage storage/keys storage/mvcc; github.com/tidwall/btree
 shard/model      core : kv
 proto/etcdwire   core : kv
 proto/h2         core : ; golang.org/x/net/http2
 budget                :
 datadir               : kv
-replica               : kv consensus liveness leadership storage storage/mvcc shard
+replica               : kv consensus liveness leadership storage storage/keys storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
 connlimit/listener    : connlimit

@@ -233,7 +233,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 		text    string
 	}{
 		"empty":        {"", ErrCorruptIdentity, "not JSON"},
-		"other format": {`{"format": 3, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
+		"other format": {`{"format": 4, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
 		"huge":         {strings.Repeat(" ", maxIdentityBytes+1), ErrCorruptIdentity, "larger than"},
 		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
 	} {

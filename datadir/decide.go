@@ -76,11 +76,13 @@ func decide(found contents, options Options, now time.Time) (plan, error) {
 			return plan{}, err
 		}
 		identity.Lost = true
-	case found.data && identity.Disk != 0:
+	case found.data && identity.Format < Format:
+		return plan{}, fmt.Errorf("%w: format %d, and this version reads %d; start it with the version that wrote it. To go on with this one, start a new cluster "+
+			"on other directories beside the old one, and copy the keys over: etcdctl make-mirror does", ErrOlderFormat, identity.Format, Format)
+	case found.data:
 		return plan{identity: identity}, nil
 	}
-	// There is no data under the disk ID it has: it is being set aside, somebody deleted it, or the first start was interrupted. Or
-	// it is data of the first format, which had no ID.
+	// There is no data under the disk ID it has: it is being set aside, somebody deleted it, or the first start was interrupted.
 	identity.Disk, identity.Format = options.NewDisk, Format
 	p.identity, p.write = identity, true
 	return p, nil

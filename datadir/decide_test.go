@@ -19,7 +19,7 @@ func TestDecide(t *testing.T) {
 		}
 		return content
 	}
-	good, torn := identity(2, 5, false), identity(2, 5, false)[:20]
+	good, torn := identity(Format, 5, false), identity(Format, 5, false)[:20]
 	note := []byte("damaged-1\nrot\n")
 	for _, c := range []struct {
 		name     string
@@ -33,9 +33,12 @@ func TestDecide(t *testing.T) {
 		{"a note without an identity is not read", contents{note: note}, false, true, "fresh, written: disk 9, lost false"},
 		{"data", contents{identity: good, data: true}, false, true, "left: disk 5, lost false"},
 		{"data, in a cluster that exists", contents{identity: good, data: true}, true, true, "left: disk 5, lost false"},
-		{"data of a node that lost what it had", contents{identity: identity(2, 5, true), data: true}, false, true, "left: disk 5, lost true"},
+		{"data of a node that lost what it had", contents{identity: identity(Format, 5, true), data: true}, false, true, "left: disk 5, lost true"},
 		{"no data any more", contents{identity: good}, false, true, "written: disk 9, lost false"},
-		{"the first format", contents{identity: identity(1, 0, false), data: true}, false, true, "written: disk 9, lost false"},
+		{"the first format", contents{identity: identity(1, 0, false), data: true}, false, true, ErrOlderFormat.Error()},
+		{"the format before", contents{identity: identity(2, 5, false), data: true}, false, true, ErrOlderFormat.Error()},
+		{"the format before, without data", contents{identity: identity(2, 5, false)}, false, true, "written: disk 9, lost false"},
+		{"the format before, damaged", contents{identity: identity(2, 5, false), data: true, note: note}, false, true, "aside damaged-1 (rot), written: disk 9, lost true"},
 		{"noted damage", contents{identity: good, data: true, note: note}, false, true, "aside damaged-1 (rot), written: disk 9, lost true"},
 		{"noted damage is set aside in any case", contents{identity: good, note: note}, false, false, "aside damaged-1 (rot), written: disk 9, lost true"},
 		{"a note that says nothing", contents{identity: good, note: []byte("x")}, false, true, "does not say where"},

@@ -20,17 +20,17 @@ var (
 	ErrOtherConsensus  = errors.New("the data belongs to another consensus protocol")
 	ErrOtherQuorums    = errors.New("the data belongs to a cluster with other quorums")
 	ErrNewerFormat     = errors.New("the data was written by a newer version")
+	ErrOlderFormat     = errors.New("the data was written by an older version")
 	ErrCorruptIdentity = errors.New("the identity file is damaged")
 	ErrNoIdentity      = errors.New("the identity file is missing beside data of this program")
 	ErrInUse           = errors.New("another process uses the directory")
 	ErrNotWritable     = errors.New("the directory cannot be written")
 )
 
-// Format is the version of everything in a data directory. A program reads
-// its own format and older ones.
+// Format is the version of everything in a data directory. A program reads identities of its own format and older ones, and data of its own only.
 //
-// Format 1 had no disk ID.
-const Format = 2
+// Format 1 had no disk ID. Up to format 2 keys in the state said nothing of shards.
+const Format = 3
 
 // Names of the folders that others open.
 const (

@@ -54,7 +54,6 @@ type node struct {
 
 	mu          sync.RWMutex
 	engine      *storage.Memory
-	store       *mvcc.Store
 	machine     *shard.Machine
 	pending     []pending
 	waits       []wait
@@ -84,15 +83,12 @@ func newCluster(t testing.TB, options Options) *cluster {
 	for id := kv.NodeID(1); id <= 3; id++ {
 		n := &node{id: id, cluster: c, engine: storage.NewMemory(storage.MemoryOptions{})}
 		var err error
-		if n.store, err = mvcc.Open(n.engine, mvcc.Options{}); err != nil {
-			t.Fatal(err)
-		}
-		if n.machine, err = shard.Open(n.store, n.engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 1))}); err != nil {
+		if n.machine, err = shard.Open(n.engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 1))}); err != nil {
 			t.Fatal(err)
 		}
 		c.nodes[id] = n
 		o := options
-		o.Self, o.Shard, o.Sender, o.Rows = id, n, n, n.store.Row
+		o.Self, o.Shard, o.Sender, o.Replaced = id, n, n, n.machine.Replaced
 		if o.ValidateRequest == nil {
 			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
 		}
@@ -339,7 +335,7 @@ func (n *node) View() *mvcc.View {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.store.View()
+	return n.machine.View()
 }
 
 func (n *node) Revision() kv.Revision {
@@ -351,7 +347,7 @@ func (n *node) Revision() kv.Revision {
 func (n *node) Compacted() kv.Revision {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.store.Compacted()
+	return n.machine.Compacted()
 }
 
 func (n *node) Subscribe(fn func(*shard.Applied)) kv.Revision {

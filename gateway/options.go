@@ -113,9 +113,8 @@ type Limits struct {
 type Options struct {
 	Self  kv.NodeID
 	Shard Shard
-	// Rows reads one version without a lock, for previous versions in watches: (*mvcc.Store).Row. Nil:
-	// views of Shard are used, which is slower.
-	Rows       func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	// Replaced reads one version that is not the newest of its key, without a lock, for previous versions in watches: (*mvcc.Store).Replaced.
+	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
@@ -195,7 +194,7 @@ func (o Options) WithDefaults() Options {
 		o.Listener.BadMessage = func(kv.NodeID, error) {}
 	}
 	if o.Watch.Source == nil && o.Shard != nil {
-		o.Watch.Source = source{shard: o.Shard, rows: o.Rows}
+		o.Watch.Source = source{shard: o.Shard, replaced: o.Replaced}
 	}
 	if o.Watch.Encode == nil {
 		o.Watch.Encode = etcdwire.AppendEvent
@@ -222,8 +221,8 @@ func (o Options) Validate() error {
 
 // source reads history and previous versions for the watch hub.
 type source struct {
-	shard Shard
-	rows  func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
+	shard    Shard
+	replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
 }
 
 func (s source) Revision() kv.Revision  { return s.shard.Revision() }
@@ -232,13 +231,7 @@ func (s source) View() (watch.View, error) {
 	return s.shard.View(), nil
 }
 
-func (s source) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
-	if s.rows != nil {
-		row, _, found, err := s.rows(at)
-		return row, found, err
-	}
-	view := s.shard.View()
-	defer view.Close()
-	row, _, found, err := view.Row(at)
+func (s source) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
+	row, _, found, err := s.replaced(at)
 	return row, found, err
 }

@@ -68,9 +68,9 @@ func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
 func (m *idleMachine) NeedsFlush() bool              { return false }
 func (m *idleMachine) Freeze() bool                  { return true }
-func (m *idleMachine) FlushChunk(storage.Batch, int) bool {
+func (m *idleMachine) FlushChunk(storage.Batch, int) (bool, error) {
 	m.flushed = m.applied
-	return true
+	return true, nil
 }
 func (m *idleMachine) FlushDone() consensus.Index  { return m.flushed }
 func (m *idleMachine) MarkDurable(consensus.Index) {}
@@ -82,7 +82,7 @@ func (m *idleMachine) View() *mvcc.View { return nil }
 func (m *idleMachine) Read(*mvcc.View, time.Duration, *kv.Request) (*kv.Response, error) {
 	return &kv.Response{}, nil
 }
-func (m *idleMachine) Row(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+func (m *idleMachine) Replaced(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
 	return kv.KeyValue{}, mvcc.Locator{}, false, nil
 }
 func (m *idleMachine) StateSpans() []storage.Span { return nil }
@@ -98,9 +98,7 @@ func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
 // realCluster is three nodes with one group of the real state machine, in memory.
 func realCluster(b testing.TB, quorums *paxosQuorums) *world {
 	return benchCluster(b, 1, quorums, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
-		return OpenMachine(MachineOptions{
-			Engine: engine, Bootstrap: config, Shard: shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))},
-		})
+		return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
 	})
 }
 
@@ -130,7 +128,7 @@ func benchCluster(b testing.TB, groups int, quorums *paxosQuorums, open openBenc
 				}
 				return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 			},
-			OpenMachine: func(group consensus.GroupID) (Machine, error) { return open(group, engine, config) },
+			OpenMachine: func(group consensus.GroupID, _ consensus.Index) (Machine, error) { return open(group, engine, config) },
 		}, n.clock)
 		if err != nil {
 			b.Fatal(err)

@@ -52,8 +52,8 @@ func TestCloseDuringRoundHere(t *testing.T) {
 			NewCore: func(o CoreOptions) (consensus.Core, error) {
 				return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 			},
-			OpenMachine: func(consensus.GroupID) (Machine, error) {
-				return OpenMachine(MachineOptions{Engine: engine, Shard: shard.Options{Rand: rand.New(rand.NewPCG(1, 2))}, Bootstrap: config})
+			OpenMachine: func(_ consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+				return OpenMachine(engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 2)), LogEnd: logEnd}, Founding{Members: config})
 			},
 		}, func() time.Duration { return time.Since(began) })
 		if err != nil {

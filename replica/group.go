@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Replica is this node's copy of one shard. The exported methods are safe for concurrent use.
@@ -114,11 +115,12 @@ type barrier struct {
 }
 
 func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
-	machine, err := s.opts.OpenMachine(group)
+	log := s.opts.Log.Group(group)
+	machine, err := s.opts.OpenMachine(group, log.Last())
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
+	r := &Replica{store: s, group: group, machine: machine, log: log}
 	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
 	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
 	r.shipping = make(map[consensus.ReplicaID]bool)
@@ -205,7 +207,7 @@ func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
 	if r.log.HardState() != (consensus.HardState{}) {
 		return nil
 	}
-	_, known, err := r.store.opts.Engine.Get(identityKey(r.group), nil)
+	_, known, err := r.store.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
 	if err != nil {
 		return fmt.Errorf("read which replica this is: %w", err)
 	}

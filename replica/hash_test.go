@@ -13,7 +13,6 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // alone starts the only node of a cluster, which leads when alone returns.
@@ -26,8 +25,8 @@ func alone(t *testing.T, change func(*Options)) *Replica {
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 		},
-		OpenMachine: func(consensus.GroupID) (Machine, error) {
-			return OpenMachine(MachineOptions{Engine: engine, Shard: shard.Options{Rand: rand.New(rand.NewPCG(1, 2))}, Bootstrap: config, Store: mvcc.Options{}})
+		OpenMachine: func(_ consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			return OpenMachine(engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 2)), LogEnd: logEnd}, Founding{Members: config})
 		},
 	}
 	change(&options)

@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Who a replica is. A node that finds its disk empty cannot know whether it is new or has lost what it had: it asks the
@@ -59,14 +60,6 @@ type heard struct {
 	new bool
 }
 
-const identityPrefix = 'i'
-
-// identityKey is the row that says which replica is on this disk: its ID, the disk, and then node and disk of those that were new
-// together with it. All are varints. It is not part of the shard's state.
-func identityKey(group consensus.GroupID) []byte {
-	return binary.BigEndian.AppendUint64([]byte{identityPrefix}, uint64(group))
-}
-
 // openIdentity finds out as much as the disk tells.
 func (r *Replica) openIdentity() error {
 	s := r.store
@@ -75,7 +68,7 @@ func (r *Replica) openIdentity() error {
 	if s.opts.Disk == 0 {
 		return nil
 	}
-	row, found, err := s.opts.Engine.Get(identityKey(r.group), nil)
+	row, found, err := s.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
 	if err != nil {
 		return fmt.Errorf("read which replica this is: %w", err)
 	}
@@ -326,7 +319,8 @@ func (r *Replica) saveIdentity(id consensus.ReplicaID) {
 	}
 }
 
-// writeIdentity writes the row that says which replica this is, and gives the engine's flush to whoever wants to
+// writeIdentity writes the row that says which replica this is: its ID, the disk, and then node and disk of those that were new together with it, all
+// of them varints. It gives the engine's flush to whoever wants to
 // know when it is durable.
 func (r *Replica) writeIdentity(id consensus.ReplicaID, durable func(flush func(func(error))) error) error {
 	engine := r.store.opts.Engine
@@ -338,7 +332,7 @@ func (r *Replica) writeIdentity(id consensus.ReplicaID, durable func(flush func(
 	}
 	batch := engine.NewBatch()
 	defer batch.Close()
-	batch.Set(identityKey(r.group), row)
+	batch.Set(keys.Identity(uint64(r.group)), row)
 	err := engine.Apply(batch)
 	if err == nil {
 		err = durable(engine.Flush)

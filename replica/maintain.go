@@ -153,7 +153,9 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	defer batch.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	done = r.machine.FlushChunk(batch, rows)
+	if done, err = r.machine.FlushChunk(batch, rows); err != nil {
+		return false, 0, err
+	}
 	if err := engine.Apply(batch); err != nil {
 		return false, 0, err
 	}

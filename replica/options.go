@@ -42,8 +42,8 @@ type Options struct {
 	// OutOfOrderLog: the protocol accepts entries out of order and on their own (Multi-Paxos), so that what the log holds above the
 	// state counts whatever it holds, or lacks, at the state's end.
 	OutOfOrderLog bool
-	// OpenMachine opens the state machine of a group from the engine.
-	OpenMachine func(consensus.GroupID) (Machine, error)
+	// OpenMachine opens the state machine of a group from the engine. logEnd is the last entry of its log; see shard.Options.LogEnd.
+	OpenMachine func(group consensus.GroupID, logEnd consensus.Index) (Machine, error)
 	// Groups are the groups this node has a replica of; shard 1 if empty.
 	Groups []consensus.GroupID
 	// StagingDir is where snapshots are put together, in Files.

@@ -195,12 +195,12 @@ func scans(req *kv.Request) bool {
 	return false
 }
 
-// Row reads one version, for previous values in watches.
-func (r *Replica) Row(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+// Replaced reads one version that is not the newest of its key, for previous values in watches.
+func (r *Replica) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
 	r.mu.RLock()
 	machine := r.machine
 	r.mu.RUnlock()
-	return machine.Row(at)
+	return machine.Replaced(at)
 }
 
 // Subscribe has fn called with every entry that is applied from now on, in order, from the driver's

@@ -34,7 +34,7 @@ type Stream interface {
 	Close() error
 }
 
-// Machine is the state machine of one group. NewMachine makes the real one. The driver is its only
+// Machine is the state machine of one group; shard.Machine is the real one. The driver is its only
 // writer; it holds the group's exclusive lock for everything that is not marked as shared.
 type Machine interface {
 	Lead(term consensus.Term, now time.Duration) error
@@ -61,7 +61,7 @@ type Machine interface {
 
 	NeedsFlush() bool
 	Freeze() bool
-	FlushChunk(b storage.Batch, maxRows int) (done bool)
+	FlushChunk(b storage.Batch, maxRows int) (done bool, err error)
 	FlushDone() consensus.Index
 	MarkDurable(consensus.Index)
 	CompactReady() bool
@@ -70,8 +70,8 @@ type Machine interface {
 	View() *mvcc.View
 	// Read answers a request without effects from the view, or from the newest state if there is none. Shared.
 	Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error)
-	// Row reads one version; it needs no lock.
-	Row(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	// Replaced reads one version that is not the newest of its key; it needs no lock.
+	Replaced(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	StateSpans() []storage.Span
 	Check() error
 }

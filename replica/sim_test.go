@@ -224,13 +224,11 @@ func (n *simNode) start() error {
 			}
 			return core, err
 		},
-		OpenMachine: func(group consensus.GroupID) (Machine, error) {
-			return OpenMachine(MachineOptions{
-				Engine:    engine,
-				Shard:     shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 3)), MinLeaseTTLSeconds: 1},
-				Store:     mvcc.Options{MaxDirtyKeys: 12, BucketRows: 4},
-				Bootstrap: config,
-			})
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			return OpenMachine(engine, shard.Options{
+				Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 3)), MinLeaseTTLSeconds: 1, LogEnd: logEnd,
+				Versions: mvcc.Options{MaxDirtyKeys: 12, BucketRows: 4},
+			}, Founding{Members: config})
 		},
 		Spawn: func(run func()) {
 			n.w.figures.AsyncSyncs++
@@ -375,14 +373,9 @@ func (w *world) observe() {
 	}
 }
 
-// checkMachine checks the state machine. After a crash the compacted revision is ahead of the applied index until
-// the replay has caught up, which shard.Machine.Check takes for a contradiction.
 func (n *simNode) checkMachine() error {
-	m := n.replica.machine.(*shardMachine)
-	if m.versions.Compacted() != n.w.oracle.compactedAt(m.AppliedIndex()) {
-		return m.versions.Check()
-	}
-	return errors.Join(m.Machine.Check(), m.versions.Check())
+	m := n.replica.machine.(*shard.Machine)
+	return errors.Join(m.Check(), m.CheckVersions())
 }
 
 // run lets the time pass in small steps until it is over or the condition holds.

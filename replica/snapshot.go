@@ -13,10 +13,11 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // snapshotStream names the streams that carry snapshots.
-const snapshotStream = "snapshot/1"
+const snapshotStream = "snapshot/2"
 
 // A snapshot on the wire:
 //
@@ -221,7 +222,7 @@ func (s *Store) compareSnapshot(group consensus.GroupID, announced *consensus.Sn
 		return fmt.Errorf("this node has no group %d", group)
 	}
 	id := kv.ShardID(group)
-	row, found, err := s.opts.Engine.Inspect(s.context, files, shard.StateSpans(id), shard.StateKey(id))
+	row, found, err := s.opts.Engine.Inspect(s.context, files, keys.Spans(id), keys.State(id))
 	if err != nil {
 		return err
 	}
@@ -334,7 +335,7 @@ func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string) ([]f
 	if err := s.opts.Engine.Ingest(context.Background(), files, r.machine.StateSpans()); err != nil {
 		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
-	machine, err := s.opts.OpenMachine(r.group)
+	machine, err := s.opts.OpenMachine(r.group, 0)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // A snapshot that does not hold what it announces is refused before anything is done with it: the sender is told, and the node goes on
@@ -29,6 +30,12 @@ func TestSnapshotIsCompared(t *testing.T) {
 	}
 	m := leader.replica.machine
 	honest := consensus.SnapshotMeta{Index: m.AppliedIndex(), Term: m.AppliedTerm(), Config: m.Config()}
+	neighbour := leader.store.opts.Engine.NewBatch()
+	neighbour.Set(keys.State(2), []byte("the state of another shard"))
+	if err := leader.store.opts.Engine.Apply(neighbour); err != nil {
+		t.Fatal(err)
+	}
+	neighbour.Close()
 	files := leader.store.opts.Files
 	export := func(spans []storage.Span) []string {
 		state := leader.store.opts.Engine.NewSnapshot()
@@ -59,13 +66,19 @@ func TestSnapshotIsCompared(t *testing.T) {
 	early.Term++
 	others.Config = consensus.Config{Voters: []consensus.ReplicaID{1, 2}}
 	for what, try := range map[string]func() error{
-		"no files":           func() error { return send(1, honest, nil) },
-		"a part of the keys": func() error { return send(1, honest, export(spans[:1])) },
-		"keys of others":     func() error { return send(1, honest, export([]storage.Span{{Lower: []byte("i"), Upper: []byte("z")}})) },
-		"another index":      func() error { return send(1, later, export(spans)) },
-		"another term":       func() error { return send(1, early, export(spans)) },
-		"other members":      func() error { return send(1, others, export(spans)) },
-		"another group":      func() error { return send(7, honest, export(spans)) },
+		"no files": func() error { return send(1, honest, nil) },
+		"a part of the keys": func() error {
+			return send(1, honest, export([]storage.Span{{Lower: spans[0].Lower, Upper: keys.State(1)}}))
+		},
+		"another shard": func() error { return send(1, honest, export(keys.Spans(2))) },
+		"keys of others": func() error {
+			return send(1, honest, export([]storage.Span{{Lower: spans[0].Lower, Upper: keys.Spans(2)[0].Upper}}))
+		},
+		"keys of the node": func() error { return send(1, honest, export([]storage.Span{{Upper: spans[0].Upper}})) },
+		"another index":    func() error { return send(1, later, export(spans)) },
+		"another term":     func() error { return send(1, early, export(spans)) },
+		"other members":    func() error { return send(1, others, export(spans)) },
+		"another group":    func() error { return send(7, honest, export(spans)) },
 	} {
 		before := to.store.Metrics().MessagesRefused
 		err := try()

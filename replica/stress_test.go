@@ -101,8 +101,8 @@ func (n *realNode) start(t testing.TB) {
 		NewCore: func(o CoreOptions) (consensus.Core, error) {
 			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
 		},
-		OpenMachine: func(group consensus.GroupID) (Machine, error) {
-			return OpenMachine(MachineOptions{Engine: n.engine, Shard: shard.Options{Rand: rand.New(rand.NewPCG(instance, 2))}, Bootstrap: config})
+		OpenMachine: func(_ consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			return OpenMachine(n.engine, shard.Options{Rand: rand.New(rand.NewPCG(instance, 2)), LogEnd: logEnd}, Founding{Members: config})
 		},
 		Listener: Listener{
 			SnapshotInstalled: func(consensus.GroupID, consensus.SnapshotMeta) { n.snapshots.Add(1) },

@@ -17,7 +17,7 @@ import (
 func (s *Server) openGateway(instance uint64) (err error) {
 	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
 	s.gateway, err = gateway.New(gateway.Options{
-		Self: s.options.NodeID(), Shard: s.shard, Rows: s.shard.Row, Sender: frames{s.transport},
+		Self: s.options.NodeID(), Shard: s.shard, Replaced: s.shard.Replaced, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
 		GuestMemory:     s.guestMemory(),

@@ -31,8 +31,10 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
-		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) { return s.openMachine(group, config) },
-		StagingDir:  filepath.Join(s.dir.Path, datadir.Staging),
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
+			return s.openMachine(group, logEnd, config)
+		},
+		StagingDir: filepath.Join(s.dir.Path, datadir.Staging),
 
 		MaxQueuedBytes:    max(64<<20, 4*int64(s.options.Cluster.MaxRequestBytes)),
 		HeartbeatInterval: s.options.Cluster.HeartbeatInterval,
@@ -117,15 +119,11 @@ func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
 	}, o.Log)
 }
 
-func (s *Server) openMachine(group consensus.GroupID, config consensus.Config) (replica.Machine, error) {
-	return replica.OpenMachine(replica.MachineOptions{
-		Engine: s.engine,
-		Shard: shard.Options{
-			Shard: kv.ShardID(group), Rand: newRand(),
-			MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
-		},
-		Bootstrap: config, Nodes: s.nodeRecords(),
-	})
+func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, config consensus.Config) (replica.Machine, error) {
+	return replica.OpenMachine(s.engine, shard.Options{
+		Shard: kv.ShardID(group), Rand: newRand(), LogEnd: logEnd,
+		MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
+	}, replica.Founding{Members: config, Nodes: s.nodeRecords()})
 }
 
 func readSafety(r ReadSafety) replica.ReadSafety {

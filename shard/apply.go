@@ -7,6 +7,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -23,9 +24,9 @@ func (m *Machine) Bootstrap(start consensus.SnapshotMeta, nodes []kv.NodeRecord,
 	for i := range nodes {
 		node := nodes[i]
 		m.nodes[node.ID] = &node
-		b.Set(nodeKey(node.ID), appendNode(nil, &node))
+		b.Set(keys.AppendNode(nil, m.options.Shard, node.ID), appendNode(nil, &node))
 	}
-	b.Set(stateKey(m.options.Shard), appendState(nil, &m.applied))
+	b.Set(keys.State(m.options.Shard), appendState(nil, &m.applied))
 	return nil
 }
 
@@ -42,6 +43,9 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 		return Applied{}, m.broken
 	}
 	m.applied.Index, m.applied.Term = e.Index, e.Term
+	if e.Index == m.options.LogEnd {
+		m.store.Replayed()
+	}
 	m.changed = true
 	m.metrics.AppliedEntries++
 	m.metrics.AppliedEffects += uint64(len(done.Effects))
@@ -142,11 +146,11 @@ func (m *Machine) applyEffects(e *entry, b storage.Batch) {
 // applyAttachment moves a key from the lease it had to the lease it has.
 func (m *Machine) applyAttachment(e *mvcc.Effect, b storage.Batch) {
 	if e.PrevLease != 0 {
-		m.scratch = appendAttachmentKey(m.scratch[:0], e.PrevLease, e.Key)
+		m.scratch = keys.AppendAttachment(m.scratch[:0], m.rows.Home, e.PrevLease, e.Key)
 		b.Delete(m.scratch)
 	}
 	if e.Lease != 0 {
-		m.scratch = appendAttachmentKey(m.scratch[:0], e.Lease, e.Key)
+		m.scratch = keys.AppendAttachment(m.scratch[:0], m.rows.Home, e.Lease, e.Key)
 		b.Set(m.scratch, nil)
 	}
 }
@@ -173,7 +177,7 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		done.Alarms = true
 	case opNode:
 		m.nodes[p.node.ID] = p.node
-		b.Set(nodeKey(p.node.ID), appendNode(nil, p.node))
+		b.Set(keys.AppendNode(nil, m.options.Shard, p.node.ID), appendNode(nil, p.node))
 	case opReplica:
 		m.applied.place(p.replica)
 		done.Placed = true

@@ -8,7 +8,6 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // nullEngine keeps nothing, so that what is measured is the machine.
@@ -28,16 +27,14 @@ const benchmarkRound = 256
 
 func benchmarkGroup(b *testing.B) (*group, []*kv.Request) {
 	engine := nullEngine{storage.NewMemory(storage.MemoryOptions{})}
-	store, err := mvcc.Open(engine, mvcc.Options{CacheBytes: 256 << 20})
-	if err != nil {
-		b.Fatal(err)
-	}
-	m, err := Open(store, engine, testOptions(1))
+	options := testOptions(1)
+	options.Versions.CacheBytes = 256 << 20
+	m, err := Open(engine, options)
 	if err != nil {
 		b.Fatal(err)
 	}
 	g := &group{}
-	if err := g.elect(&replica{Machine: m, engine: engine.Engine.(*storage.Memory), store: store}, 1); err != nil {
+	if err := g.elect(&replica{Machine: m, engine: engine.Engine.(*storage.Memory), store: m.store}, 1); err != nil {
 		b.Fatal(err)
 	}
 	requests := make([]*kv.Request, 64*benchmarkRound)

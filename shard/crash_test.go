@@ -9,7 +9,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Whatever prefix of the batches a crash leaves, replay from the durable applied index gives the same state,
@@ -84,7 +84,9 @@ func crashTwice(w *twin, r *replica) (replayed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	first, err := openReplica(r.engine.Crash(w.random), r.options)
+	options := r.options
+	options.LogEnd = r.AppliedIndex()
+	first, err := openReplica(r.engine.Crash(w.random), options)
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +103,7 @@ func crashTwice(w *twin, r *replica) (replayed int, err error) {
 			return 0, err
 		}
 	}
-	second, err := openReplica(first.engine.Crash(w.random), r.options)
+	second, err := openReplica(first.engine.Crash(w.random), options)
 	if err != nil {
 		return 0, err
 	}
@@ -185,7 +187,7 @@ func TestSnapshotIsAState(t *testing.T) {
 		}
 	}
 	receiver := other.follower.engine
-	if err := receiver.Ingest(t.Context(), names, StateSpans(kv.SystemShard)); err != nil {
+	if err := receiver.Ingest(t.Context(), names, keys.Spans(kv.SystemShard)); err != nil {
 		t.Fatal(err)
 	}
 	again, err := openReplica(receiver, w.follower.options)
@@ -219,17 +221,13 @@ func TestManyLeases(t *testing.T) {
 		table.grant(kv.LeaseID(random.Int64()), 60+int64(i%60), int64(random.IntN(60_000)))
 	}
 	granted := time.Since(start)
-	m := &Machine{leases: table}
+	m := &Machine{options: Options{Shard: kv.SystemShard}, leases: table}
 	m.flushLeases(b, table.takeDirty())
 	if err := engine.Apply(b); err != nil {
 		t.Fatal(err)
 	}
-	store, err := mvcc.Open(engine, mvcc.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	start = time.Now()
-	opened, err := Open(store, engine, testOptions(1))
+	opened, err := Open(engine, testOptions(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +236,7 @@ func TestManyLeases(t *testing.T) {
 		t.Fatalf("%d leases", opened.leases.size())
 	}
 	g := &group{log: []consensus.Entry{}}
-	r := &replica{Machine: opened, engine: engine, store: store}
+	r := &replica{Machine: opened, engine: engine, store: opened.store}
 	start = time.Now()
 	if err := g.elect(r, 1); err != nil {
 		t.Fatal(err)

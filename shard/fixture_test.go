@@ -16,7 +16,8 @@ type replica struct {
 	*Machine
 	engine  *storage.Memory
 	store   *mvcc.Store
-	applies int // batches applied to the engine
+	applies int             // batches applied to the engine
+	reached consensus.Index // the last entry ever applied
 	options Options
 }
 
@@ -25,7 +26,7 @@ func testOptions(seed uint64) Options {
 }
 
 func openReplica(engine *storage.Memory, options Options) (*replica, error) {
-	r := &replica{engine: engine, options: options}
+	r := &replica{engine: engine, options: options, reached: options.LogEnd}
 	return r, r.reopen()
 }
 
@@ -40,16 +41,14 @@ func mustOpenSharing(files storage.Files, options Options) *replica {
 }
 
 func (r *replica) reopen() error {
-	state, err := LoadState(r.engine, kv.SystemShard)
-	if err != nil {
-		return err
-	}
+	options := r.options
+	options.LogEnd = r.reached
 	// Small limits, so that every path is taken.
-	r.store, err = mvcc.Open(r.engine, mvcc.Options{Revision: state.Revision, Compacted: state.Compacted, MaxDirtyKeys: 8, CacheBytes: 2 << 10, BucketRows: 4, ChunkKeys: 3})
-	if err != nil {
-		return err
+	options.Versions = mvcc.Options{MaxDirtyKeys: 8, CacheBytes: 2 << 10, BucketRows: 4, ChunkKeys: 3}
+	machine, err := Open(r.engine, options)
+	if err == nil {
+		r.Machine, r.store = machine, machine.store
 	}
-	r.Machine, err = Open(r.store, r.engine, r.options)
 	return err
 }
 
@@ -71,6 +70,7 @@ func (r *replica) apply(e consensus.Entry) (done Applied, err error) {
 		done, err = r.Machine.Apply(e, b)
 		return err
 	})
+	r.reached = max(r.reached, e.Index)
 	return done, err
 }
 
@@ -80,7 +80,7 @@ func (r *replica) flushSome(rows int) (finished bool, err error) {
 		return true, nil
 	}
 	done := false
-	err = r.batch(func(b storage.Batch) error { done = r.FlushChunk(b, rows); return nil })
+	err = r.batch(func(b storage.Batch) error { done, err = r.FlushChunk(b, rows); return err })
 	if err != nil || !done {
 		return false, err
 	}

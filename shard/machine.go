@@ -7,6 +7,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -14,6 +15,7 @@ import (
 // leader, the effects in flight on top of it.
 type Machine struct {
 	options Options
+	rows    keys.Rows
 	store   *mvcc.Store
 	reader  storage.Reader
 
@@ -79,21 +81,33 @@ type Metrics struct {
 	LeaseClock        time.Duration
 }
 
-// Open loads the shard's state rows from r. The store must have been opened at the revision
-// and the compacted revision of the same state (LoadState). After a snapshot was ingested, open again.
-func Open(store *mvcc.Store, r storage.Reader, options Options) (*Machine, error) {
+// Open reads the shard from the engine, as it was after the last flush that ended: the entries of the log from AppliedIndex on are to
+// be applied again. It reads every latest row, for counts, and every lease. After a snapshot was ingested, open again.
+func Open(engine storage.Engine, options Options) (*Machine, error) {
 	options = options.WithDefaults()
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{options: options, store: store, reader: r}
-	if err := m.loadState(); err != nil {
-		return nil, fmt.Errorf("load the state of shard %d: %w", options.Shard, err)
-	}
-	if rev := store.Revision(); rev != m.applied.Revision {
-		return nil, fmt.Errorf("open shard %d: the store is at revision %d, the state row at %d: %w", options.Shard, rev, m.applied.Revision, ErrInconsistent)
+	m, err := open(engine, options)
+	if err != nil {
+		return nil, fmt.Errorf("open shard %d: %w", options.Shard, err)
 	}
 	return m, nil
+}
+
+func open(engine storage.Engine, options Options) (*Machine, error) {
+	state, err := LoadState(engine, options.Shard)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{options: options, rows: keys.RowsOf(options.Shard), reader: engine}
+	versions := options.Versions
+	versions.Rows, versions.Revision, versions.Compacted, versions.Flush = m.rows, state.Revision, state.Compacted, state.Flush
+	versions.Replaying = state.Index < options.LogEnd
+	if m.store, err = mvcc.Open(engine, versions); err != nil {
+		return nil, err
+	}
+	return m, m.loadState(state)
 }
 
 // Lead starts leadership of the term. The term's barrier must be the last thing applied. now is the
@@ -183,8 +197,27 @@ func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
 // Revision is the revision of the applied state.
 func (m *Machine) Revision() kv.Revision { return m.applied.Revision }
 
-// Config is the membership as of the applied index; nil if the log never said.
-func (m *Machine) Config() *consensus.Config { return m.applied.Config }
+// Compacted is the compacted revision of the applied state.
+func (m *Machine) Compacted() kv.Revision { return m.store.Compacted() }
+
+// Config is the membership as of the applied index; without members if the log never said.
+func (m *Machine) Config() consensus.Config {
+	if m.applied.Config == nil {
+		return consensus.Config{}
+	}
+	return *m.applied.Config
+}
+
+// WantsTicks tells whether something in the state depends on time.
+func (m *Machine) WantsTicks() bool { return m.leases.size() > 0 }
+
+// View freezes the versions of the applied state. The caller closes it. Exclusive.
+func (m *Machine) View() *mvcc.View { return m.store.View() }
+
+// Replaced reads one version that is not the newest of its key; see mvcc.Store. It needs no lock.
+func (m *Machine) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+	return m.store.Replaced(at)
+}
 
 // Metrics returns figures. Driver.
 func (m *Machine) Metrics() Metrics {

@@ -2,10 +2,14 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/keys"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // MaxLeaseTTLSeconds is the longest time to live of a lease, as in etcd.
@@ -15,6 +19,11 @@ const MaxLeaseTTLSeconds = 9_000_000_000
 // for the sake of users; the outcome of an evaluation is in the log.
 type Options struct {
 	Shard kv.ShardID // default: kv.SystemShard
+	// Versions has the limits of the versions. What they are opened at is read from the engine.
+	Versions mvcc.Options
+	// LogEnd is the last entry of the log when the shard is opened: what was applied before a crash is not after it. 0: the engine was not written to
+	// since its state row was.
+	LogEnd consensus.Index
 	// Rand chooses lease IDs. Required: a core has no randomness of its own.
 	Rand *rand.Rand
 	// MinLeaseTTLSeconds lengthens shorter leases. etcd derives it from the election
@@ -76,6 +85,8 @@ func (o Options) WithDefaults() Options {
 // Validate checks options that have their defaults.
 func (o Options) Validate() error {
 	switch {
+	case o.Shard > keys.MaxShard:
+		return fmt.Errorf("shard: shard %d is above %d, the last that rows can be kept of", o.Shard, keys.MaxShard)
 	case o.Rand == nil:
 		return errors.New("shard: Options.Rand is required: it chooses lease IDs")
 	case o.MinLeaseTTLSeconds < 1 || o.MinLeaseTTLSeconds > MaxLeaseTTLSeconds:

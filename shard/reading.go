@@ -2,7 +2,6 @@ package shard
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -82,11 +81,8 @@ func stored(r *mvcc.Reader, key []byte, value bool, tally *kv.Tally) (kv.KeyValu
 	if err := tally.Add(rowBytes(key, meta)); err != nil {
 		return kv.KeyValue{}, false, err
 	}
-	row, _, ok, err := r.Row(meta.At)
-	if err == nil && !ok {
-		err = fmt.Errorf("the newest version of key %q, %d.%d, has no row: %w", key, meta.At.Rev, meta.At.Sub, ErrInconsistent)
-	}
-	return row, ok, err
+	row, err := r.Newest(key, meta)
+	return row, err == nil, err
 }
 
 func keyValueOfMeta(key []byte, meta mvcc.Meta) kv.KeyValue {

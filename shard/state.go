@@ -4,12 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // State is what a replica must know besides keys, leases and nodes: a function of the log up to Index. It is
@@ -24,70 +23,29 @@ type State struct {
 	Compacted kv.Revision
 	// LeaseClock is the replicated clock of leases, in milliseconds. It never goes back.
 	LeaseClock int64
-	Alarms     []kv.Alarm        // by type and node
-	Config     *consensus.Config // nil if no entry ever set one
-	config     []byte            // as the entry encoded it
+	// Flush is the number of the flush that wrote this (mvcc.Store.FlushNumber). What bears a higher one was written by a flush that did not end.
+	Flush  uint64
+	Alarms []kv.Alarm        // by type and node
+	Config *consensus.Config // nil if no entry ever set one
+	config []byte            // as the entry encoded it
 	// Placements are the replicas of nodes whose disks are known, by node. Never changed in place.
 	Placements []Placement
 	// NextReplica is above every replica ID that was ever assigned; 0 before the first.
 	NextReplica consensus.ReplicaID
 }
 
-// stateFormat 1 had no placements.
-const stateFormat = 2
-
-// Prefixes of this package's rows; those of mvcc are 'r', 'k' and one row of 'm', that of package replica is 'i'.
-const (
-	leasePrefix      = 'l'
-	attachmentPrefix = 'a'
-	statePrefix      = 'm'
-	nodePrefix       = 'n'
-)
-
-func stateKey(shard kv.ShardID) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{statePrefix}, uint64(shard)), "state"...)
-}
-
-func appendLeaseKey(buf []byte, id kv.LeaseID) []byte {
-	return binary.BigEndian.AppendUint64(append(buf, leasePrefix), uint64(id))
-}
-
-func appendAttachmentKey(buf []byte, id kv.LeaseID, key []byte) []byte {
-	return append(binary.BigEndian.AppendUint64(append(buf, attachmentPrefix), uint64(id)), key...)
-}
-
-func nodeKey(id kv.NodeID) []byte {
-	return binary.BigEndian.AppendUint64([]byte{nodePrefix}, uint64(id))
-}
-
-const idKeySize = 1 + 8
-
-// StateSpans are the engine intervals that hold this shard's rows, ascending: what a snapshot must carry,
-// all of one moment.
-func StateSpans(shard kv.ShardID) []storage.Span {
-	spans := mvcc.Spans(shard)
-	state := stateKey(shard)
-	spans = append(spans, storage.Span{Lower: state, Upper: append(stateKey(shard), 0)})
-	for _, prefix := range []byte{leasePrefix, attachmentPrefix, nodePrefix} {
-		spans = append(spans, storage.Span{Lower: []byte{prefix}, Upper: []byte{prefix + 1}})
-	}
-	slices.SortFunc(spans, func(a, b storage.Span) int { return strings.Compare(string(a.Lower), string(b.Lower)) })
-	return spans
-}
+// stateFormat is that of storage format 3; what came before had other keys, too.
+const stateFormat = 3
 
 // StateSpans are the engine intervals that make up this shard's snapshot.
-func (m *Machine) StateSpans() []storage.Span { return StateSpans(m.options.Shard) }
-
-// StateKey is the row that DecodeState reads.
-func StateKey(shard kv.ShardID) []byte { return stateKey(shard) }
+func (m *Machine) StateSpans() []storage.Span { return keys.Spans(m.options.Shard) }
 
 // DecodeState reads the state row of a shard: in a snapshot that is not installed, it says what is in it.
 func DecodeState(row []byte) (State, error) { return decodeState(row) }
 
-// LoadState reads the state row, so that the mvcc.Store can be opened at its Revision and Compacted. A
-// shard that has none is empty, at revision 1.
+// LoadState reads the state row. A shard that has none is empty, at revision 1.
 func LoadState(r storage.Reader, shard kv.ShardID) (State, error) {
-	row, found, err := r.Get(stateKey(shard), nil)
+	row, found, err := r.Get(keys.State(shard), nil)
 	if err != nil {
 		return State{}, fmt.Errorf("read the state row of shard %d: %w", shard, err)
 	}
@@ -103,7 +61,7 @@ func LoadState(r storage.Reader, shard kv.ShardID) (State, error) {
 
 func appendState(buf []byte, s *State) []byte {
 	buf = append(buf, stateFormat)
-	for _, v := range []uint64{uint64(s.Index), uint64(s.Term), uint64(s.ChainTerm), s.ChainSeq, uint64(s.Revision), uint64(s.Compacted), uint64(s.LeaseClock)} {
+	for _, v := range []uint64{uint64(s.Index), uint64(s.Term), uint64(s.ChainTerm), s.ChainSeq, uint64(s.Revision), uint64(s.Compacted), uint64(s.LeaseClock), s.Flush} {
 		buf = binary.AppendUvarint(buf, v)
 	}
 	buf = binary.AppendUvarint(buf, uint64(len(s.Alarms)))
@@ -122,11 +80,12 @@ func appendState(buf []byte, s *State) []byte {
 func decodeState(row []byte) (State, error) {
 	d := &decoder{data: row}
 	format := d.byte()
-	if d.err == nil && (format < 1 || format > stateFormat) {
-		return State{}, fmt.Errorf("state format %d, this version knows %d: %w", format, stateFormat, ErrMalformed)
+	if d.err == nil && format != stateFormat {
+		return State{}, fmt.Errorf("state format %d, this version reads %d: %w", format, stateFormat, ErrMalformed)
 	}
 	s := State{Index: consensus.Index(d.uvarint()), Term: consensus.Term(d.uvarint()), ChainTerm: consensus.Term(d.uvarint()), ChainSeq: d.uvarint()}
 	s.Revision, s.Compacted, s.LeaseClock = kv.Revision(d.positive()), kv.Revision(d.positive()), d.positive()
+	s.Flush = d.uvarint()
 	if n := d.count(2); n > 0 {
 		s.Alarms = make([]kv.Alarm, n)
 	}
@@ -134,9 +93,7 @@ func decodeState(row []byte) (State, error) {
 		s.Alarms[i] = kv.Alarm{Node: kv.NodeID(d.uvarint()), Type: kv.AlarmType(d.byte())}
 	}
 	s.config = slices.Clone(d.bytes())
-	if format > 1 {
-		d.placements(&s)
-	}
+	d.placements(&s)
 	if err := d.end(); err != nil {
 		return State{}, err
 	}
@@ -154,11 +111,7 @@ func decodeState(row []byte) (State, error) {
 }
 
 // loadState reads everything a machine keeps in memory.
-func (m *Machine) loadState() error {
-	state, err := LoadState(m.reader, m.options.Shard)
-	if err != nil {
-		return err
-	}
+func (m *Machine) loadState(state State) error {
 	m.applied, m.durable, m.flushed = state, state, state
 	m.alarms = newAlarmTable(state.Alarms)
 	if err := m.loadLeases(); err != nil {
@@ -169,13 +122,18 @@ func (m *Machine) loadState() error {
 
 func (m *Machine) loadLeases() error {
 	m.leases = newLeaseTable()
-	err := eachRow(m.reader, leasePrefix, func(key, value []byte) error {
+	lower, upper := keys.Leases(m.options.Shard)
+	err := eachRow(m.reader, lower, upper, func(key, value []byte) error {
+		id, err := keys.ParseLease(key)
+		if err != nil {
+			return err
+		}
 		d := &decoder{data: value}
 		ttl, deadline := d.positive(), d.positive()
-		if err := d.end(); err != nil || len(key) != idKeySize {
-			return fmt.Errorf("lease row %x: %w", key, ErrMalformed)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("lease row %x: %w", key, err)
 		}
-		m.leases.load(kv.LeaseID(binary.BigEndian.Uint64(key[1:])), ttl, deadline)
+		m.leases.load(id, ttl, deadline)
 		return nil
 	})
 	m.leases.heapify()
@@ -184,7 +142,8 @@ func (m *Machine) loadLeases() error {
 
 func (m *Machine) loadNodes() error {
 	m.nodes = make(map[kv.NodeID]*kv.NodeRecord)
-	return eachRow(m.reader, nodePrefix, func(key, value []byte) error {
+	lower, upper := keys.Nodes(m.options.Shard)
+	return eachRow(m.reader, lower, upper, func(key, value []byte) error {
 		d := &decoder{data: value}
 		node := d.node()
 		if err := d.end(); err != nil {
@@ -195,8 +154,8 @@ func (m *Machine) loadNodes() error {
 	})
 }
 
-func eachRow(r storage.Reader, prefix byte, fn func(key, value []byte) error) error {
-	it := r.NewIterator([]byte{prefix}, []byte{prefix + 1})
+func eachRow(r storage.Reader, lower, upper []byte, fn func(key, value []byte) error) error {
+	it := r.NewIterator(lower, upper)
 	for ok := it.First(); ok; ok = it.Next() {
 		if err := fn(it.Key(), it.Value()); err != nil {
 			it.Close()
@@ -211,128 +170,17 @@ func eachRow(r storage.Reader, prefix byte, fn func(key, value []byte) error) er
 }
 
 // attached lists the keys of a lease in the applied state, in order.
-func (m *Machine) attached(id kv.LeaseID, tally *kv.Tally) (keys [][]byte, err error) {
-	prefix := appendAttachmentKey(nil, id, nil)
-	it := m.reader.NewIterator(prefix, prefixEnd(prefix))
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		key := it.Key()[idKeySize:]
-		if err = tally.Add(attachedBytes + int64(len(key))); err == nil {
-			keys = append(keys, slices.Clone(key))
+func (m *Machine) attached(id kv.LeaseID, tally *kv.Tally) (attached [][]byte, err error) {
+	lower, upper := keys.Attachments(m.rows.Home, id)
+	err = eachRow(m.reader, lower, upper, func(row, _ []byte) error {
+		key := keys.AttachedKey(row)
+		if !m.rows.Has(key) {
+			return nil
 		}
-	}
-	if err == nil {
-		err = it.Error()
-	}
-	if closeErr := it.Close(); err == nil {
-		err = closeErr
-	}
-	return keys, err
-}
-
-// prefixEnd is the first key after all that start with the prefix, whose first byte is not 0xff.
-func prefixEnd(prefix []byte) []byte {
-	end := slices.Clone(prefix)
-	for end[len(end)-1] == 0xff {
-		end = end[:len(end)-1]
-	}
-	end[len(end)-1]++
-	return end
-}
-
-// flush is a flush under way.
-type flush struct {
-	state    State
-	rowsDone bool // mvcc has written all of its rows
-	leases   []kv.LeaseID
-}
-
-// NeedsFlush tells whether much is only in memory and in the log. Shared.
-func (m *Machine) NeedsFlush() bool {
-	return m.store.NeedsFlush() || len(m.leases.dirty) >= maxDirtyLeases
-}
-
-// maxDirtyLeases bounds, softly, what one flush writes and what replay has to repeat.
-const maxDirtyLeases = 100_000
-
-// Freeze starts a flush of the state as of now. It returns false if one is under way or if nothing was
-// applied since the last. Exclusive.
-func (m *Machine) Freeze() bool {
-	if m.flush != nil || !m.changed || !m.store.Freeze() {
-		return false
-	}
-	m.changed = false
-	m.flush = &flush{state: m.applied, leases: m.leases.takeDirty()}
-	m.flush.state.Alarms = m.Alarms()
-	return true
-}
-
-// FlushChunk writes at most about maxRows rows of the flush to the batch. With the last ones, when done is
-// true, comes the applied index. The caller applies each batch before it releases the lock. Exclusive.
-func (m *Machine) FlushChunk(b storage.Batch, maxRows int) (done bool) {
-	f := m.flush
-	if f == nil {
-		return true
-	}
-	if !f.rowsDone {
-		f.rowsDone = m.store.FlushChunk(b, maxRows)
-		return false
-	}
-	if len(f.leases) > 0 {
-		n := min(maxRows, len(f.leases))
-		m.flushLeases(b, f.leases[:n])
-		f.leases = f.leases[n:]
-		return false
-	}
-	b.Set(stateKey(m.options.Shard), appendState(nil, &f.state))
-	return true
-}
-
-// flushLeases writes lease rows as of now, which may be later than the applied index of the flush: ops on leases
-// set them absolutely, so that replay comes to the same end.
-func (m *Machine) flushLeases(b storage.Batch, ids []kv.LeaseID) {
-	var key, value []byte
-	for _, id := range ids {
-		key = appendLeaseKey(key[:0], id)
-		if l := m.leases.byID[id]; l != nil {
-			value = binary.AppendUvarint(value[:0], uint64(l.ttl))
-			value = binary.AppendUvarint(value, uint64(l.deadline))
-			b.Set(key, value)
-		} else {
-			b.Delete(key)
-		}
-	}
-}
-
-// FlushDone ends the flush after its last chunk was applied. It returns the index up to which the log is
-// not needed any more once the engine made that durable: the caller flushes the engine and then calls
-// MarkDurable with it. Exclusive.
-func (m *Machine) FlushDone() consensus.Index {
-	if m.flush != nil {
-		m.store.FlushDone()
-		m.flushed, m.flush = m.flush.state, nil
-	}
-	return m.flushed.Index
-}
-
-// MarkDurable tells that the engine was flushed after the flush that FlushDone returned the index of. Exclusive.
-func (m *Machine) MarkDurable(index consensus.Index) {
-	if index == m.flushed.Index && index > m.durable.Index {
-		m.durable = m.flushed
-	}
-}
-
-// CompactReady tells whether mvcc.Store.CompactStep may be called: the last compaction is durable with the
-// applied index, so that no replay writes a row of its interval again. Shared.
-func (m *Machine) CompactReady() bool { return m.durable.Compacted == m.applied.Compacted }
-
-func (t *leaseTable) takeDirty() []kv.LeaseID {
-	ids := make([]kv.LeaseID, 0, len(t.dirty))
-	for id := range t.dirty { // sorted below
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	t.dirty = make(map[kv.LeaseID]struct{})
-	return ids
+		attached = append(attached, slices.Clone(key))
+		return tally.Add(attachedBytes + int64(len(key)))
+	})
+	return attached, err
 }
 
 func sortNodes(list []kv.NodeRecord) {

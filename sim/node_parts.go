@@ -59,12 +59,11 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 			n.core = shy{core, n}
 			return n.core, err
 		}, OutOfOrderLog: p.Protocol == Paxos,
-		OpenMachine: func(group consensus.GroupID) (replica.Machine, error) {
-			m, err := replica.OpenMachine(replica.MachineOptions{
-				Engine: engine,
-				Shard:  shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1},
-				Store:  mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4}, Bootstrap: config,
-			})
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
+			m, err := replica.OpenMachine(engine, shard.Options{
+				Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1, LogEnd: logEnd,
+				Versions: mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4},
+			}, replica.Founding{Members: config})
 			n.machine = m
 			return m, err
 		},
@@ -134,7 +133,7 @@ func (n *node) gatewayOptions() gateway.Options {
 	seed := n.random.Uint64()
 	jitter := rand.New(rand.NewPCG(seed, 4))
 	return gateway.Options{
-		Self: n.id, Shard: n.replica, Rows: n.replica.Row, Sender: n.transport,
+		Self: n.id, Shard: n.replica, Replaced: n.replica.Replaced, Sender: n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
 		RequestTimeout:  3 * time.Second, DriverFlushes: true, Instance: seed | 1, Spawn: n.spawn, Clock: n.now,
 		Listener: gateway.Listener{

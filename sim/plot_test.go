@@ -14,7 +14,7 @@ func TestPlots(t *testing.T) {
 	for kind, least := range map[FaultKind]map[string]int{
 		FaultAmnesia:     {"crash before a sync ended": seeds},
 		FaultUnnoticed:   {"clients come back to a deposed leader": seeds / 2},
-		FaultRival:       {"turn ended as planned": 3 * seeds},
+		FaultRival:       {"turn ended as planned": 5 * seeds / 2},
 		FaultFigureEight: {"turn ended as planned": 5 * seeds / 2},
 		FaultSuccession:  {"turn ended as planned": seeds},
 		FaultLeftBehind:  {"turn ended as planned": seeds},

@@ -140,6 +140,9 @@ func (n *node) pollStreams() {
 		for s.window > 0 && !s.failed && !s.client.broken {
 			batch, err := s.stream.Poll()
 			if err != nil {
+				if damaged(err) && n.damage.why == "" {
+					n.w.fail(Correctness, "node %d ends a stream of watches: %v", n.id, err)
+				}
 				s.failed = true
 				s.client.breakSoon()
 				break

@@ -406,7 +406,7 @@ func (f *fakeSource) Compacted() kv.Revision {
 	return f.compacted
 }
 
-func (f *fakeSource) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
+func (f *fakeSource) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range f.history {

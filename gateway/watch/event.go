@@ -130,7 +130,7 @@ func (e *Event) loadPrev() error {
 		if !e.effect.PrevLive || e.effect.At.Rev <= e.hub.options.Source.Compacted() {
 			return
 		}
-		row, found, err := e.hub.options.Source.Row(e.effect.Prev)
+		row, found, err := e.hub.options.Source.Replaced(e.effect.Prev)
 		if err != nil {
 			e.prevErr = err
 			return

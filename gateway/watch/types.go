@@ -105,8 +105,8 @@ type Source interface {
 	Compacted() kv.Revision
 	// View freezes the applied state.
 	View() (View, error)
-	// Row returns the version at the locator; found is false when it is compacted.
-	Row(mvcc.Locator) (row kv.KeyValue, found bool, err error)
+	// Replaced returns the version at the locator, which is not the newest of its key; found is false when it is compacted.
+	Replaced(mvcc.Locator) (row kv.KeyValue, found bool, err error)
 }
 
 // View is a frozen applied state.

@@ -85,9 +85,9 @@ func (w *world) View() (View, error) {
 	return w.store.View(), nil
 }
 
-func (w *world) Row(at mvcc.Locator) (kv.KeyValue, bool, error) {
+func (w *world) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
 	w.rows.Add(1)
-	row, _, found, err := w.store.Row(at)
+	row, _, found, err := w.store.Replaced(at)
 	return row, found, err
 }
 
@@ -162,7 +162,10 @@ func (w *world) compact(revision kv.Revision) {
 	if w.store.Freeze() {
 		for done := false; !done; {
 			b := w.engine.NewBatch()
-			done = w.store.FlushChunk(b, 100)
+			var err error
+			if done, err = w.store.FlushChunk(b, 100); err != nil {
+				w.t.Fatal(err)
+			}
 			w.apply(b)
 		}
 		w.store.FlushDone()

@@ -34,8 +34,8 @@ var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/dirty-row-lost", Breaks: "the last row of each piece of a flush is not written",
 		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\ts.flushCopy(b, &e.value)\n",
-		New: "\t\tif rows+1 < maxRows {\n\t\t\tb.Set(s.keyBuffer, s.rowBuffer)\n\t\t}\n\t\ts.flushCopy(b, &e.value)\n",
+		Old: "\t\tif err := run.write(e.key, &e.value, e.weight); err != nil {\n",
+		New: "\t\tvar err error\n\t\tif rows+1 < maxRows {\n\t\t\terr = run.write(e.key, &e.value, e.weight)\n\t\t}\n\t\tif err != nil {\n",
 	},
 	{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
@@ -46,8 +46,26 @@ var mvccMutations = []Mutation{
 	{
 		Name: "mvcc/deletion-not-cached", Breaks: "a deletion does not reach the cache of newest versions",
 		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t})\n\ts.cache.put(key, m)\n}\n",
-		New: "\t})\n\tif !m.Deleted() {\n\t\ts.cache.put(key, m)\n\t}\n}\n",
+		Old: "\t}\n\ts.cache.put(key, m)\n}\n",
+		New: "\t}\n\tif !m.Deleted() {\n\t\ts.cache.put(key, m)\n\t}\n}\n",
+	},
+	{
+		Name: "mvcc/value-not-moved", Breaks: "a flush that replaces a value by key does not keep it behind its version",
+		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif err != nil || !found || !of.Less(newest) {\n",
+		New: "\tif err != nil || found || !of.Less(newest) {\n",
+	},
+	{
+		Name: "mvcc/replaced-value-lost", Breaks: "a value that is replaced before any flush wrote it is not kept behind its version",
+		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif old.byKey {\n\t\ts.keyBuffer = s.appendVersionValueKey(",
+		New: "\tif old.byKey && old.Deleted() {\n\t\ts.keyBuffer = s.appendVersionValueKey(",
+	},
+	{
+		Name: "mvcc/flush-number-not-checked", Breaks: "latest rows that an interrupted flush left count as if it had ended",
+		File: "storage/mvcc/counts.go", Verdicts: noticed, Seeds: 3000,
+		Old: "func (f flushes) has(flush uint64) bool { return flush > f.after && flush <= f.upTo }",
+		New: "func (f flushes) has(flush uint64) bool { return flush > f.after && flush <= f.upTo && f.after > f.upTo }",
 	},
 	{
 		Name: "mvcc/count-overwrites", Breaks: "overwriting a live key counts as a new key",

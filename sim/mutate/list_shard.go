@@ -77,9 +77,9 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/applied-twice", Breaks: "the state remembers one applied entry less than it contains, so that a restart applies that one again",
-		File: "shard/state.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tb.Set(stateKey(m.options.Shard), appendState(nil, &f.state))\n\treturn true\n",
-		New: "\tf.state.Index--\n\tb.Set(stateKey(m.options.Shard), appendState(nil, &f.state))\n\treturn true\n",
+		File: "shard/flush.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tb.Set(keys.State(m.options.Shard), appendState(nil, &f.state))\n\treturn true, nil\n",
+		New: "\tf.state.Index--\n\tb.Set(keys.State(m.options.Shard), appendState(nil, &f.state))\n\treturn true, nil\n",
 	},
 	{
 		Name: "shard/version-not-reset", Breaks: "a key that was deleted comes back at version 2",

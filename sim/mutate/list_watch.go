@@ -58,8 +58,8 @@ var watchMutations = []Mutation{
 	{
 		Name: "watch/wrong-previous", Breaks: "the previous version in an event is the new one",
 		File: "gateway/watch/event.go", Verdicts: noticed, Seeds: 100,
-		Old: "Source.Row(e.effect.Prev)",
-		New: "Source.Row(e.effect.At)",
+		Old: "Source.Replaced(e.effect.Prev)",
+		New: "Source.Replaced(e.effect.At)",
 	},
 	{
 		Name: "watch/filter-swapped", Breaks: "the filter against deletions drops puts",

@@ -73,7 +73,11 @@ func benchStore(b *testing.B, n int) (*Store, func()) {
 	flush := func() {
 		s.Freeze()
 		for done := false; !done; {
-			commit(func(batch storage.Batch) { done = s.FlushChunk(batch, 1000) })
+			commit(func(batch storage.Batch) {
+				if done, err = s.FlushChunk(batch, 1000); err != nil {
+					b.Fatal(err)
+				}
+			})
 		}
 		s.FlushDone()
 	}
@@ -110,10 +114,13 @@ func BenchmarkDisk(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.Run("fill", func(b *testing.B) { b.ReportMetric(float64(s.base.count), "buckets") })
+	b.Run("fill", func(b *testing.B) {
+		b.ReportMetric(float64(s.base.count), "buckets")
+		b.ReportMetric(float64(s.engine.Metrics().DiskBytes)/(1<<20), "MiB")
+	})
 	b.Run("open", func(b *testing.B) {
 		for range b.N {
-			_, err := Open(s.engine, Options{Revision: s.Revision()})
+			_, err := Open(s.engine, Options{Revision: s.Revision(), Flush: s.FlushNumber()})
 			fail(err)
 		}
 	})

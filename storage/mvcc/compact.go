@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // progress is how far the physical compaction has come. Invariant: every row that is
@@ -16,12 +17,6 @@ type progress struct {
 	cursor Locator
 }
 
-// Names of state rows.
-const (
-	progressName  = "progress"
-	compactedName = "compacted"
-)
-
 // SetCompacted makes reads below rev fail from now on; rows disappear later, by
 // CompactStep. The compacted revision, as of its applied index, is for the caller to persist
 // (Options.Compacted). Exclusive.
@@ -29,15 +24,15 @@ func (s *Store) SetCompacted(b storage.Batch, rev kv.Revision) {
 	if rev > s.revision {
 		panic(fmt.Sprintf("mvcc: compaction at revision %d beyond revision %d", rev, s.revision))
 	}
-	s.compacted = max(s.compacted, rev)
-	b.Set(stateKey(s.options.Shard, compactedName), binary.AppendUvarint(nil, uint64(s.compacted)))
+	s.compacted, s.logCompacted = max(s.compacted, rev), rev
+	b.Set(keys.Compacted(s.options.Rows.Shard), binary.AppendUvarint(nil, uint64(s.compacted)))
 }
 
 // loadCompaction reads the state rows. The compacted revision in the engine may be from after the applied
 // index, as version rows may. It counts at once, as far as there are
 // revisions: versions written after a compaction need not lead to those before it.
 func (s *Store) loadCompaction() error {
-	row, found, err := s.source.Get(stateKey(s.options.Shard, compactedName), nil)
+	row, found, err := s.source.Get(keys.Compacted(s.options.Rows.Shard), nil)
 	if err != nil {
 		return err
 	}
@@ -48,7 +43,7 @@ func (s *Store) loadCompaction() error {
 			return fmt.Errorf("row of the compacted revision is malformed: %w", storage.ErrCorrupt)
 		}
 	}
-	row, found, err = s.source.Get(stateKey(s.options.Shard, progressName), nil)
+	row, found, err = s.source.Get(keys.Progress(s.options.Rows.Shard), nil)
 	if err != nil || !found {
 		return err
 	}
@@ -69,7 +64,7 @@ func (s *Store) saveProgress(b storage.Batch) {
 	row := binary.AppendUvarint(nil, uint64(s.progress.done))
 	row = binary.AppendUvarint(row, uint64(s.progress.target))
 	row = binary.AppendUvarint(row, uint64(s.progress.cursor.Rev))
-	b.Set(stateKey(s.options.Shard, progressName), binary.AppendUvarint(row, uint64(s.progress.cursor.Sub)))
+	b.Set(keys.Progress(s.options.Rows.Shard), binary.AppendUvarint(row, uint64(s.progress.cursor.Sub)))
 }
 
 // CompactStep deletes obsolete rows: it walks up to maxRows version rows of the interval
@@ -90,7 +85,7 @@ func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 		p.target, p.cursor = s.flushedCompacted, Locator{Rev: p.done}
 	}
 	walked, end := 0, Locator{Rev: p.target + 1}
-	err = s.visitVersions(p.cursor, end, func(v *version) (bool, error) {
+	err = s.visitVersions(p.cursor, end, false, func(v *version) (bool, error) {
 		if walked++; walked > maxRows {
 			p.cursor = v.at
 			return false, nil
@@ -112,22 +107,37 @@ func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 func (s *Store) compactRow(b storage.Batch, v *version) error {
 	p := &s.progress
 	if v.prev.Rev > 0 && v.prev.Rev < p.target {
-		s.keyBuffer = appendVersionKey(s.keyBuffer[:0], v.prev)
+		s.keyBuffer = s.appendVersionKey(s.keyBuffer[:0], v.prev)
 		b.Delete(s.keyBuffer)
+		if v.prevLive {
+			s.keyBuffer = s.appendVersionValueKey(s.keyBuffer[:0], v.prev)
+			b.Delete(s.keyBuffer) // if there is one
+		}
 	}
 	if v.number != 0 || v.at.Rev >= p.target {
 		return nil
 	}
-	s.keyBuffer = appendVersionKey(s.keyBuffer[:0], v.at)
+	s.keyBuffer = s.appendVersionKey(s.keyBuffer[:0], v.at)
 	b.Delete(s.keyBuffer)
 	m, found, err := s.Reader.Meta(v.key)
 	if err != nil || !found || m.At != v.at {
 		return err
 	}
-	s.keyBuffer = appendLatestKey(s.keyBuffer[:0], v.key)
+	s.keyBuffer = keys.AppendRow(s.keyBuffer[:0], s.options.Rows.Home, keys.Latest, v.key)
 	b.Delete(s.keyBuffer)
-	s.keyBuffer = appendCopyKey(s.keyBuffer[:0], v.key) // a crash may have left one
+	keys.SetKind(s.keyBuffer, keys.Value) // a crash may have left one
 	b.Delete(s.keyBuffer)
 	s.dropRow(text(v.key))
+	s.forgetDirty(v.key)
 	return nil
+}
+
+// forgetDirty is called when the rows of a tombstone are deleted: if it is dirty, put there by Open, it is not to be written again.
+func (s *Store) forgetDirty(key []byte) {
+	for _, t := range [...]*tree[dirtyMeta]{&s.active, &s.frozen} {
+		if _, ok := t.get(text(key)); ok {
+			t.set(key, 0, func(old dirtyMeta, _ bool) dirtyMeta { return dirtyMeta{latest: latest{base: old.base}, fresh: true} })
+			return
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // bucket is an interval of the latest rows in the engine, from its key in the tree to the next
@@ -55,7 +56,7 @@ func (r *Reader) count(lower, upper []byte, at kv.Revision, tally *kv.Tally) (in
 		return now, err
 	}
 	budget := 2*now + 4096 // rows in sequence are cheaper than keys that need their previous version
-	if int64(r.revision-at) <= budget {
+	if int64(r.revision-at) <= budget && !r.replaying {
 		net, complete, err := r.netCreations(lower, upper, at, budget)
 		if err != nil || complete {
 			return now - net, err
@@ -74,7 +75,7 @@ func (r *Reader) count(lower, upper []byte, at kv.Revision, tally *kv.Tally) (in
 // netCreations is the number of keys that appeared in the interval after a revision, less those
 // that disappeared. complete is false if it took more than budget rows.
 func (r *Reader) netCreations(lower, upper []byte, after kv.Revision, budget int64) (net int64, complete bool, err error) {
-	err = r.visitVersions(Locator{Rev: after + 1}, Locator{Rev: r.revision + 1}, func(v *version) (bool, error) {
+	err = r.visitVersions(Locator{Rev: after + 1}, Locator{Rev: r.revision + 1}, false, func(v *version) (bool, error) {
 		if string(v.key) >= string(lower) && (upper == nil || string(v.key) < string(upper)) {
 			net += v.netCreation()
 		}
@@ -151,16 +152,14 @@ func (r *Reader) countBase(lower, upper []byte) (int64, error) {
 // scanBase counts the live keys among the latest rows of an interval, as of their base revision.
 // fn, if any, is told each row.
 func (r *Reader) scanBase(lower, upper []byte, fn func(key []byte, live bool)) (count int64, err error) {
-	if upper != nil && string(lower) >= string(upper) {
-		return 0, nil
-	}
-	it := r.source.NewIterator(bounds(latestPrefix, lower, upper))
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		key := it.Key()[1:]
-		live, err := r.liveInBase(key, it.Value())
-		if err != nil {
-			return 0, err
+	err = r.eachLatest(lower, upper, func(key []byte, m latest, flush uint64) error {
+		live := !m.Deleted()
+		if r.stale.has(flush) {
+			before, err := r.before(&m)
+			if err != nil {
+				return err
+			}
+			live = !before.Deleted()
 		}
 		if live {
 			count++
@@ -168,31 +167,76 @@ func (r *Reader) scanBase(lower, upper []byte, fn func(key []byte, live bool)) (
 		if fn != nil {
 			fn(key, live)
 		}
-	}
-	return count, it.Error()
+		return nil
+	})
+	return count, err
 }
 
-func (r *Reader) liveInBase(key, row []byte) (bool, error) {
-	m, err := parseLatestRow(key, row)
-	if err != nil {
-		return false, err
+// eachLatest gives the latest rows of an interval, as they are in the engine, and the flushes that wrote them to fn.
+func (r *Reader) eachLatest(lower, upper []byte, fn func(key []byte, m latest, flush uint64) error) error {
+	if upper != nil && string(lower) >= string(upper) {
+		return nil
 	}
-	at := r.baseRevision(key)
-	if m.At.Rev <= at {
-		return !m.Deleted(), nil
+	it := r.source.NewIterator(r.bounds(keys.Latest, lower, upper))
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		key := keys.UserKey(it.Key())
+		m, flush, err := parseLatestRow(key, it.Value())
+		if err != nil {
+			return err
+		}
+		if err := fn(key, m, flush); err != nil {
+			return err
+		}
 	}
-	v, found, err := r.resolve(m.base, at) // left by a flush that a crash interrupted
-	return found && v.number != 0, err
+	return it.Error()
 }
 
-// buildIndex counts the latest rows of the engine.
+// buildIndex counts the latest rows of the engine, and puts those right that an interrupted flush has left: what was the newest version before it goes into
+// memory, and from there, with the next flush, into the row. So whoever reads need not know that such rows exist.
 func (s *Store) buildIndex() error {
 	s.base = tree[bucket]{}
 	s.setBucket("", 0, 0)
 	var f bucketFiller
-	_, err := s.scanBase(nil, nil, func(key []byte, live bool) { f.add(s, key, live) })
+	s.flush = s.options.Flush
+	s.stale = flushes{after: s.options.Flush, upTo: 1<<64 - 1}
+	err := s.eachLatest(nil, nil, func(key []byte, m latest, flush uint64) error {
+		s.flush = max(s.flush, flush)
+		newest := m.Meta
+		if s.stale.has(flush) {
+			before, err := s.before(&m)
+			if err != nil {
+				return err
+			}
+			newest = before
+			s.active.set(key, 0, func(dirtyMeta, bool) dirtyMeta { return dirtyMeta{latest: latest{before, m.base}} })
+		}
+		f.add(s, key, !newest.Deleted())
+		return nil
+	})
 	f.close(s)
+	s.stale.upTo = s.flush
 	return err
+}
+
+// flushes are those whose latest rows a crash left although they did not end.
+type flushes struct{ after, upTo uint64 }
+
+func (f flushes) has(flush uint64) bool { return flush > f.after && flush <= f.upTo }
+
+// before is the version that was the newest one before the flush that wrote the row; without a locator if there was none.
+func (r *Reader) before(m *latest) (Meta, error) {
+	if m.base.Rev == 0 {
+		return Meta{}, nil
+	}
+	v, found, err := r.version(m.base)
+	if err != nil {
+		return Meta{}, err
+	}
+	if !found {
+		return Meta{}, r.dangling(m.base)
+	}
+	return v.meta(), nil
 }
 
 // setBucket adds to the weight and the rows of the bucket at a key, which it creates if necessary.
@@ -243,6 +287,12 @@ func (t *bucketTally) add(key string, live int64, fresh bool) {
 	if fresh {
 		t.rows++
 	}
+}
+
+// drop notes that a row is deleted which was counted as that of a key that does not live.
+func (t *bucketTally) drop(key string) {
+	t.add(key, 0, false)
+	t.rows--
 }
 
 func (t *bucketTally) close() {

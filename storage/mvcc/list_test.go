@@ -128,7 +128,7 @@ func (w *world) checkRefusal(l *List, what string) []kv.KeyValue {
 // storeOf makes a store of n keys with values of so many bytes in memory; copies says up to which size values are kept in key order.
 func storeOf(t testing.TB, n, valueBytes, copies int) *Store {
 	engine := storage.NewMemory(storage.MemoryOptions{})
-	s, err := Open(engine, Options{CopyBytes: copies})
+	s, err := Open(engine, Options{ByKeyBytes: copies})
 	if err != nil {
 		t.Fatal(err)
 	}

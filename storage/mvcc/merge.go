@@ -1,6 +1,9 @@
 package mvcc
 
-import "github.com/quoratedb/quorate/storage"
+import (
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
 
 // merge walks the newest metas of an interval of keys, in key order, over all layers.
 type merge struct {
@@ -11,25 +14,24 @@ type merge struct {
 	upper          []byte
 	key            []byte     // of the current row; valid until next
 	dirty          *dirtyMeta // the current row, if it is not from the engine
-	copies         storage.Iterator
-	copiesBegun    bool
+	values         *valueCursor
 	keyBuffer      []byte
 }
 
 func (r *Reader) newMerge(lower, upper []byte, values bool) *merge {
 	m := &merge{active: r.active.seek(text(lower)), frozen: r.frozen.seek(text(lower)), upper: upper}
-	m.engine = r.source.NewIterator(bounds(latestPrefix, lower, upper))
+	m.engine = r.source.NewIterator(r.bounds(keys.Latest, lower, upper))
 	m.engineValid = m.engine.First()
-	if values && r.options.CopyBytes >= 0 {
-		m.copies = r.source.NewIterator(bounds(copyPrefix, lower, upper))
+	if values {
+		m.values = newValueCursor(r, lower, upper)
 	}
 	return m
 }
 
 func (m *merge) close() {
 	m.engine.Close()
-	if m.copies != nil {
-		m.copies.Close()
+	if m.values != nil {
+		m.values.close()
 	}
 }
 
@@ -54,10 +56,10 @@ func (m *merge) next() (row latest, ok bool, err error) {
 		least = frozen
 	}
 	if m.engineValid {
-		key := m.engine.Key()[1:]
+		key := keys.UserKey(m.engine.Key())
 		if !inActive && !inFrozen || text(key) < least {
 			m.key, m.enginePassed = key, true
-			row, err = parseLatestRow(key, m.engine.Value())
+			row, _, err = parseLatestRow(key, m.engine.Value())
 			return row, err == nil, err
 		}
 		m.enginePassed = text(key) == least
@@ -77,20 +79,15 @@ func (m *merge) next() (row latest, ok bool, err error) {
 	return m.dirty.latest, true, nil
 }
 
-// value returns the value of the version that next returned, if there is a copy of it in key order. It is valid until next.
-func (m *merge) value(at Locator) (value []byte, ok bool, err error) {
+// value returns the value of the version that next returned, if it is kept by key, or empty. It is valid until next.
+func (m *merge) value(row *latest) (value []byte, ok bool, err error) {
 	switch {
+	case row.ValueLen == 0:
+		return nil, true, nil
 	case m.dirty != nil:
-		return m.dirty.value, m.dirty.copied, nil
-	case m.copies == nil:
+		return m.dirty.value, m.dirty.byKey, nil
+	case m.values == nil:
 		return nil, false, nil
 	}
-	m.keyBuffer = appendCopyKey(m.keyBuffer[:0], m.key)
-	found := seekForward(m.copies, m.keyBuffer, !m.copiesBegun)
-	m.copiesBegun = true
-	if !found {
-		return nil, false, m.copies.Error()
-	}
-	of, value, err := parseCopyRow(m.key, m.copies.Value())
-	return value, err == nil && of == at, err
+	return m.values.value(m.key, row.At)
 }

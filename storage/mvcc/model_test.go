@@ -12,24 +12,33 @@ import (
 // model is the stupid twin of a Store: every version of every key, in a list, and
 // every question answered by looking at all of them. It never forgets; who asks says what
 // the revision and the compacted revision are.
-type model struct{ versions map[string][]Effect }
+type model struct{ versions map[string][]logged }
 
-// moment is the state a question is asked at.
-type moment struct{ revision, compacted kv.Revision }
+// logged is an effect and which entry of the log it is in.
+type logged struct {
+	Effect
+	entry int
+}
 
-func (m *model) apply(effects []Effect) {
+// moment is the state a question is asked at: so many entries of the log are applied. Up to the closed revision nothing is to come.
+type moment struct {
+	applied                     int
+	revision, compacted, closed kv.Revision
+}
+
+func (m *model) apply(effects []Effect, entry int) {
 	for _, e := range effects {
-		m.versions[string(e.Key)] = append(m.versions[string(e.Key)], e)
+		m.versions[string(e.Key)] = append(m.versions[string(e.Key)], logged{e, entry})
 	}
 }
 
 // at returns the version of the key that is current at a revision, a tombstone included.
-func (m *model) at(key string, at kv.Revision) (Effect, bool) {
+func (m *model) at(now moment, key string, at kv.Revision) (Effect, bool) {
 	var found Effect
 	ok := false
 	for _, e := range m.versions[key] {
-		if e.At.Rev <= at {
-			found, ok = e, true
+		if e.At.Rev <= at && e.entry < now.applied {
+			found, ok = e.Effect, true
 		}
 	}
 	return found, ok
@@ -44,10 +53,10 @@ func (m *model) keys() []string {
 	return keys
 }
 
-func (m *model) live(span kv.Span, at kv.Revision) []kv.KeyValue {
+func (m *model) live(now moment, span kv.Span, at kv.Revision) []kv.KeyValue {
 	var kvs []kv.KeyValue
 	for _, key := range m.keys() {
-		if e, ok := m.at(key, at); ok && e.Version > 0 && span.Contains([]byte(key)) {
+		if e, ok := m.at(now, key, at); ok && e.Version > 0 && span.Contains([]byte(key)) {
 			kvs = append(kvs, keyValueOf(e))
 		}
 	}
@@ -78,7 +87,7 @@ func (m *model) rangeOf(now moment, q *kv.RangeRequest) (*kv.RangeResponse, erro
 	if err != nil {
 		return nil, err
 	}
-	kvs := m.live(q.Span, at)
+	kvs := m.live(now, q.Span, at)
 	response := &kv.RangeResponse{Count: int64(len(kvs))}
 	if q.CountOnly {
 		return response, nil
@@ -130,7 +139,7 @@ func (m *model) history(from, to kv.Revision) []Effect {
 	for _, versions := range m.versions {
 		for _, e := range versions {
 			if e.At.Rev >= from && e.At.Rev <= to {
-				found = append(found, e)
+				found = append(found, e.Effect)
 			}
 		}
 	}
@@ -147,11 +156,11 @@ func (m *model) history(from, to kv.Revision) []Effect {
 func (m *model) hash(now moment, at kv.Revision) uint32 {
 	h, sum := hasher{}, uint64(0)
 	for key, versions := range m.versions {
-		current, ok := m.at(key, now.compacted)
+		current, ok := m.at(now, key, now.compacted)
 		for _, e := range versions {
 			keep := e.At.Rev > now.compacted || ok && e.At == current.At && e.Version > 0
 			if keep && e.At.Rev <= at {
-				sum += h.hash(&version{at: e.At, create: e.Create, number: e.Version, lease: e.Lease, key: e.Key, value: e.Value})
+				sum += h.meta(&version{at: e.At, create: e.Create, number: e.Version, lease: e.Lease, key: e.Key}) + h.value(e.At, e.Value)
 			}
 		}
 	}

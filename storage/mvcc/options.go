@@ -4,22 +4,28 @@ import (
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Options configure a Store.
 type Options struct {
-	// Shard owns the store's rows; it is part of the key of the store's own state row. Default: the system shard.
-	Shard kv.ShardID
-	// Revision is the last applied one, as it is durable in the engine together with the applied
-	// index. Whatever the engine holds of later revisions is treated as not yet existing; the
+	// Rows tell where the shard's rows are. Default: those of the system shard.
+	Rows keys.Rows
+	// Revision is the greatest one applied, as it is durable in the engine together with the applied
+	// index. Whatever the engine holds of what was applied later is treated as not yet existing; the
 	// replay of the log writes it again. Default: 1, the revision of an empty store.
 	Revision kv.Revision
 	// Compacted is the compacted revision at that same moment. 0: never compacted.
 	Compacted kv.Revision
+	// Flush is the number of the flush that ended at that moment (Store.FlushNumber). 0: none ever did.
+	Flush uint64
+	// Replaying: the log has entries that were not applied at that moment. They may have been before a crash, so that the engine may hold versions that are
+	// to be applied again. See Store.Replayed.
+	Replaying bool
 
-	// CopyBytes is up to which size a value is written a second time, in key order. Lists read it there instead of looking the
-	// version up. Default: 1 KiB. Negative: no copies.
-	CopyBytes int
+	// ByKeyBytes is up to which size the value of a newest version is kept in key order, where lists read it. Larger ones stay where their version
+	// is. Default: 1 KiB. Negative: none is kept by key. It may be another one at every start.
+	ByKeyBytes int
 	// NeedsFlush says yes when the dirty map holds as many keys or bytes. Defaults: 32,768 keys, 16 MiB.
 	MaxDirtyKeys  int
 	MaxDirtyBytes int64
@@ -36,9 +42,11 @@ type Options struct {
 
 // WithDefaults returns a copy in which every zero field has its default.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.Shard, kv.SystemShard)
+	if len(o.Rows.Segments) == 0 {
+		o.Rows = keys.RowsOf(kv.SystemShard)
+	}
 	setDefault(&o.Revision, 1)
-	setDefault(&o.CopyBytes, 1<<10)
+	setDefault(&o.ByKeyBytes, 1<<10)
 	setDefault(&o.MaxDirtyKeys, 32<<10)
 	setDefault(&o.MaxDirtyBytes, 16<<20)
 	setDefault(&o.CacheBytes, 32<<20)
@@ -57,6 +65,9 @@ func setDefault[T comparable](field *T, value T) {
 
 // Validate checks options that have their defaults.
 func (o Options) Validate() error {
+	if err := o.Rows.Validate(); err != nil {
+		return fmt.Errorf("mvcc options: %w", err)
+	}
 	switch {
 	case o.Revision < 1:
 		return fmt.Errorf("mvcc options: revision %d is below 1, the revision of an empty store", o.Revision)

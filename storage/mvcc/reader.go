@@ -1,10 +1,12 @@
 package mvcc
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Reader is everything that can be read of a store's state. Store embeds the current
@@ -22,24 +24,26 @@ type Reader struct {
 	// active, frozen, latest row in the engine.
 	active, frozen tree[dirtyMeta]
 
-	// base counts the latest rows in the engine, as of baseRevision.
-	base tree[bucket]
-	// flushed is the revision that the latest rows were complete at before the flush
-	// in progress. During a flush, keys up to flushedTo have reached frozenAt already.
-	flushed, frozenAt kv.Revision
-	flushing          bool
-	flushedTo         string // "" when no key was flushed yet; no key is empty
+	// base counts the latest rows in the engine: as of the last flush that ended, and up to flushedTo as of the one in progress.
+	base      tree[bucket]
+	flushing  bool
+	flushedTo string // "" when no key was flushed yet; no key is empty
+	// stale are the flushes before Open that did not end. Their latest rows count for what was there before.
+	stale flushes
+
+	// replaying: the engine may hold versions that are not applied yet, at whichever revision.
+	replaying bool
 
 	progress progress
 }
 
-// dirtyMeta is the newest version of a key whose latest row is not yet written. Its
-// weight in the tree is by how much the key changes the number of live keys in what lies beneath.
+// dirtyMeta is the newest version of a key whose latest row is not yet written; without a locator there is none, whatever the engine's row
+// says. Its weight in the tree is by how much the key changes the number of live keys in what lies beneath.
 type dirtyMeta struct {
 	latest
-	fresh  bool   // the engine has no latest row of the key, as far as the effects tell
-	copied bool   // value is the version's; large ones are left where they are
-	value  []byte // see Store.values
+	fresh bool   // the engine has no latest row of the key, and no value row
+	byKey bool   // value is the version's, and nowhere else; larger ones are in their version's row
+	value []byte // see Store.values
 }
 
 // Revision is the newest revision of the state.
@@ -70,21 +74,17 @@ func (r *Reader) Meta(key []byte) (m Meta, found bool, err error) {
 		}
 	}
 	if e, ok := r.active.get(text(key)); ok {
-		return e.value.Meta, true, nil
+		return e.value.Meta, e.value.At.Rev > 0, nil
 	}
 	if e, ok := r.frozen.get(text(key)); ok {
-		return e.value.Meta, true, nil
+		return e.value.Meta, e.value.At.Rev > 0, nil
 	}
-	row, found, err := r.source.Get(appendLatestKey(make([]byte, 0, 1+len(key)), key), nil)
+	row, found, err := r.source.Get(keys.AppendRow(make([]byte, 0, 8+len(key)), r.options.Rows.Home, keys.Latest, key), nil)
 	if err != nil || !found {
 		return Meta{}, false, err
 	}
-	l, err := parseLatestRow(key, row)
-	if err != nil || l.At.Rev <= r.revision {
-		return l.Meta, err == nil, err
-	}
-	v, found, err := r.resolve(l.base, r.revision)
-	return v.meta(), found, err
+	l, _, err := parseLatestRow(key, row)
+	return l.Meta, err == nil, err
 }
 
 // Get returns the live version of the key at a revision; 0 means the newest.
@@ -97,35 +97,55 @@ func (r *Reader) Get(key []byte, at kv.Revision) (kv.KeyValue, bool, error) {
 	if err != nil || !found {
 		return kv.KeyValue{}, false, err
 	}
-	return r.get(m, at)
+	return r.get(key, m, at)
 }
 
-func (r *Reader) get(m Meta, at kv.Revision) (kv.KeyValue, bool, error) {
-	if m.At.Rev <= at && m.Deleted() {
-		return kv.KeyValue{}, false, nil
+func (r *Reader) get(key []byte, m Meta, at kv.Revision) (kv.KeyValue, bool, error) {
+	if m.At.Rev <= at {
+		if m.Deleted() {
+			return kv.KeyValue{}, false, nil
+		}
+		found, err := r.Newest(key, m)
+		return found, err == nil, err
 	}
 	v, found, err := r.resolve(m.At, at)
 	if err != nil || !found || v.number == 0 {
 		return kv.KeyValue{}, false, err
 	}
-	return v.keyValue(), true, nil
+	err = r.fill(&v)
+	return v.keyValue(), err == nil, err
 }
 
-// Row returns one version and the locator of the one before. ok is false when there is
-// no such row, most likely because it is compacted. It reads the engine only: on a
-// Store it needs no lock.
-//
-// When a version that nobody may read any more really disappears differs between replicas. Who
-// shows prev_kv to clients asks for it only if At.Rev-1 of the event is not below
-// the compacted revision.
-func (r *Reader) Row(at Locator) (row kv.KeyValue, prev Locator, ok bool, err error) {
-	v, ok, err := r.version(at)
-	return v.keyValue(), v.prev, ok, err
+// Newest returns the live version that Meta returned for the key, with its value.
+func (r *Reader) Newest(key []byte, m Meta) (kv.KeyValue, error) {
+	found := kv.KeyValue{Key: bytes.Clone(key), CreateRevision: m.Create, ModRevision: m.At.Rev, Version: m.Version, Lease: m.Lease}
+	if m.ValueLen == 0 {
+		return found, nil
+	}
+	if int64(m.ValueLen) <= int64(r.options.ByKeyBytes) { // it was a larger limit that made it a value by key, perhaps
+		value, ok, err := r.newestValue(key, m.At)
+		if err != nil {
+			return kv.KeyValue{}, err
+		}
+		if ok && len(value) == int(m.ValueLen) {
+			found.Value = value
+			return found, nil
+		}
+	}
+	v, ok, err := r.version(m.At)
+	if err == nil && !ok {
+		err = missing(m.At, key)
+	}
+	if err == nil {
+		err = r.fill(&v)
+	}
+	found.Value = v.value
+	return found, err
 }
 
-// version reads one version row into memory of its own.
+// version reads one version row into memory of its own, without the value if that is not there.
 func (r *Reader) version(at Locator) (version, bool, error) {
-	row, found, err := r.source.Get(appendVersionKey(make([]byte, 0, versionKeySize), at), nil)
+	row, found, err := r.source.Get(r.appendVersionKey(nil, at), nil)
 	if err != nil || !found {
 		return version{}, false, err
 	}
@@ -144,7 +164,7 @@ func (r *Reader) resolve(from Locator, at kv.Revision) (version, bool, error) {
 			return version{}, false, r.dangling(from)
 		}
 		if from.Rev <= at {
-			return v, true, nil
+			return v, true, nil // without its value
 		}
 		from = v.prev
 	}
@@ -160,12 +180,4 @@ func (r *Reader) dangling(at Locator) error {
 	}
 	return fmt.Errorf("version %d.%d is missing although only revisions below %d are compacted: %w",
 		at.Rev, at.Sub, r.compacted, storage.ErrCorrupt)
-}
-
-// baseRevision is the revision at which base counts the key.
-func (r *Reader) baseRevision(key []byte) kv.Revision {
-	if r.flushing && string(key) <= r.flushedTo {
-		return r.frozenAt
-	}
-	return r.flushed
 }

@@ -6,50 +6,14 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
-// Prefixes of this package's rows in the engine.
+// The flags of a version row.
 const (
-	versionPrefix = 'r'
-	latestPrefix  = 'k'
-	statePrefix   = 'm'
-	copyPrefix    = 'v'
+	flagPrevLive   = 1 << iota // the version before is live
+	flagValueByKey             // the value is not here; see valueOf
 )
-
-const versionKeySize = 1 + 8 + 4
-
-// flagPrevLive marks a version that replaced a live one.
-const flagPrevLive = 1
-
-func appendVersionKey(dst []byte, at Locator) []byte {
-	dst = append(dst, versionPrefix)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(at.Rev))
-	return binary.BigEndian.AppendUint32(dst, at.Sub)
-}
-
-func parseVersionKey(key []byte) (Locator, error) {
-	if len(key) != versionKeySize || key[0] != versionPrefix {
-		return Locator{}, fmt.Errorf("version row has a malformed key %x: %w", key, storage.ErrCorrupt)
-	}
-	return Locator{kv.Revision(binary.BigEndian.Uint64(key[1:])), binary.BigEndian.Uint32(key[9:])}, nil
-}
-
-func appendLatestKey(dst, key []byte) []byte {
-	return append(append(dst, latestPrefix), key...)
-}
-
-func appendCopyKey(dst, key []byte) []byte {
-	return append(append(dst, copyPrefix), key...)
-}
-
-// bounds translates an interval of keys into one of engine keys with a prefix.
-func bounds(prefix byte, lower, upper []byte) ([]byte, []byte) {
-	from := append(append(make([]byte, 0, 1+len(lower)), prefix), lower...)
-	if upper == nil {
-		return from, []byte{prefix + 1}
-	}
-	return from, append(append(make([]byte, 0, 1+len(upper)), prefix), upper...)
-}
 
 // version is a decoded version row. Its slices alias what it was decoded from.
 type version struct {
@@ -59,11 +23,13 @@ type version struct {
 	lease      kv.LeaseID
 	prev       Locator
 	prevLive   bool
+	byKey      bool // the row has no value: it is in the row by key, or behind the version row
+	valueLen   uint32
 	key, value []byte
 }
 
 func (v *version) meta() Meta {
-	return Meta{Create: v.create, At: v.at, Version: v.number, Lease: v.lease, ValueLen: uint32(len(v.value))}
+	return Meta{Create: v.create, At: v.at, Version: v.number, Lease: v.lease, ValueLen: v.valueLen}
 }
 
 func (v *version) keyValue() kv.KeyValue {
@@ -83,19 +49,40 @@ func liveDelta(live, before bool) int64 {
 	return 0
 }
 
-func appendVersionRow(dst []byte, e *Effect) []byte {
+// appendVersionRow writes the row of an effect: without its value if that is kept by key.
+func appendVersionRow(dst []byte, e *Effect, byKey bool) []byte {
 	flags := byte(0)
 	if e.PrevLive {
 		flags |= flagPrevLive
 	}
+	if byKey {
+		flags |= flagValueByKey
+	}
 	dst = append(dst, flags)
-	dst = binary.AppendUvarint(dst, uint64(e.Create))
 	dst = binary.AppendUvarint(dst, uint64(e.Version))
+	if e.Version != 0 {
+		dst = binary.AppendUvarint(dst, uint64(e.At.Rev-e.Create))
+	}
 	dst = binary.AppendUvarint(dst, uint64(e.Lease))
-	dst = binary.AppendUvarint(dst, uint64(e.Prev.Rev))
-	dst = binary.AppendUvarint(dst, uint64(e.Prev.Sub))
+	dst = appendBefore(dst, e.At, e.Prev)
+	if byKey {
+		dst = binary.AppendUvarint(dst, uint64(len(e.Value)))
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Key)))
-	return append(append(dst, e.Key...), e.Value...)
+	dst = append(dst, e.Key...)
+	if !byKey {
+		dst = append(dst, e.Value...)
+	}
+	return dst
+}
+
+// appendBefore writes a locator that is not after another one: how many revisions it lies before that, and one more; 0 if there is none.
+func appendBefore(dst []byte, at, before Locator) []byte {
+	if before.Rev == 0 {
+		return append(dst, 0)
+	}
+	dst = binary.AppendUvarint(dst, uint64(at.Rev-before.Rev)+1)
+	return binary.AppendUvarint(dst, uint64(before.Sub))
 }
 
 // fields reads uvarints one after the other; after the first bad one all are bad.
@@ -122,24 +109,61 @@ func (f *fields) next32() uint32 {
 	return uint32(v)
 }
 
+// revision reads a number that is none of a revision if it is too large.
+func (f *fields) revision() kv.Revision {
+	v := f.next()
+	if v > 1<<63-1 {
+		f.bad = true
+	}
+	return kv.Revision(v)
+}
+
+// before reads what appendBefore wrote.
+func (f *fields) before(at Locator) Locator {
+	distance := f.next()
+	if distance == 0 {
+		return Locator{}
+	}
+	if distance-1 >= uint64(at.Rev) {
+		f.bad = true
+		return Locator{}
+	}
+	return Locator{at.Rev - kv.Revision(distance-1), f.next32()}
+}
+
+// created reads how long before a revision a key was created.
+func (f *fields) created(at kv.Revision) kv.Revision {
+	age := f.next()
+	if age >= uint64(at) {
+		f.bad = true
+		return 0
+	}
+	return at - kv.Revision(age)
+}
+
 func parseVersionRow(at Locator, row []byte) (version, error) {
-	if len(row) == 0 || row[0]&^flagPrevLive != 0 {
+	if len(row) == 0 || row[0]&^(flagPrevLive|flagValueByKey) != 0 || at.Rev <= 0 {
 		return version{}, corruptVersion(at)
 	}
 	f := fields{rest: row[1:]}
-	v := version{
-		at:       at,
-		prevLive: row[0]&flagPrevLive != 0,
-		create:   kv.Revision(f.next()),
-		number:   int64(f.next()),
-		lease:    kv.LeaseID(f.next()),
-		prev:     Locator{kv.Revision(f.next()), f.next32()},
+	v := version{at: at, prevLive: row[0]&flagPrevLive != 0, byKey: row[0]&flagValueByKey != 0}
+	if v.number = int64(f.revision()); v.number != 0 {
+		v.create = f.created(at.Rev)
+	}
+	v.lease = kv.LeaseID(f.next())
+	v.prev = f.before(at)
+	if v.byKey {
+		v.valueLen = f.next32()
 	}
 	size := f.next()
-	if f.bad || size > uint64(len(f.rest)) || v.create < 0 || v.number < 0 || v.prev.Rev < 0 {
+	if f.bad || size > uint64(len(f.rest)) || v.byKey && (size != uint64(len(f.rest)) || v.valueLen == 0 || v.number == 0) {
 		return version{}, corruptVersion(at)
 	}
-	v.key, v.value = f.rest[:size:size], f.rest[size:]
+	v.key = f.rest[:size:size]
+	if !v.byKey {
+		v.value = f.rest[size:]
+		v.valueLen = uint32(len(v.value))
+	}
 	return v, nil
 }
 
@@ -148,8 +172,7 @@ func corruptVersion(at Locator) error {
 }
 
 // latest is a decoded latest row. base is the version that was the newest before the flush that
-// wrote the row began: what holds if a crash interrupted that flush, and the row's own version does not
-// exist (yet). The prev pointers would not always lead there: the leader that made a
+// wrote the row began: what holds if a crash interrupted that flush. The prev pointers would not always lead there: the leader that made a
 // version may have forgotten a tombstone that the compaction took, which this
 // replica, after the crash, has not come to yet.
 type latest struct {
@@ -157,64 +180,68 @@ type latest struct {
 	base Locator
 }
 
-func appendLatestRow(dst []byte, m latest) []byte {
-	dst = binary.AppendUvarint(dst, uint64(m.Create))
+// appendLatestRow writes the row, with the number of the flush that writes it.
+func appendLatestRow(dst []byte, m latest, flush uint64) []byte {
+	dst = binary.AppendUvarint(dst, flush)
 	dst = binary.AppendUvarint(dst, uint64(m.At.Rev))
 	dst = binary.AppendUvarint(dst, uint64(m.At.Sub))
 	dst = binary.AppendUvarint(dst, uint64(m.Version))
+	if m.Version != 0 {
+		dst = binary.AppendUvarint(dst, uint64(m.At.Rev-m.Create))
+	}
 	dst = binary.AppendUvarint(dst, uint64(m.Lease))
 	dst = binary.AppendUvarint(dst, uint64(m.ValueLen))
-	dst = binary.AppendUvarint(dst, uint64(m.base.Rev))
-	return binary.AppendUvarint(dst, uint64(m.base.Sub))
+	return appendBefore(dst, m.At, m.base)
 }
 
-func parseLatestRow(key, row []byte) (latest, error) {
+func parseLatestRow(key, row []byte) (m latest, flush uint64, err error) {
 	f := fields{rest: row}
-	m := latest{Meta: Meta{
-		Create:   kv.Revision(f.next()),
-		At:       Locator{kv.Revision(f.next()), f.next32()},
-		Version:  int64(f.next()),
-		Lease:    kv.LeaseID(f.next()),
-		ValueLen: f.next32(),
-	}}
-	m.base = Locator{kv.Revision(f.next()), f.next32()}
-	if f.bad || len(f.rest) != 0 || m.Create < 0 || m.At.Rev <= 0 || m.Version < 0 || m.base.Rev < 0 {
-		return latest{}, fmt.Errorf("latest row of key %q is malformed: %w", key, storage.ErrCorrupt)
+	flush = f.next()
+	m.At = Locator{f.revision(), f.next32()}
+	if m.Version = int64(f.revision()); m.Version != 0 {
+		m.Create = f.created(m.At.Rev)
 	}
-	return m, nil
+	m.Lease = kv.LeaseID(f.next())
+	m.ValueLen = f.next32()
+	m.base = f.before(m.At)
+	if f.bad || len(f.rest) != 0 || m.At.Rev <= 0 {
+		return latest{}, 0, fmt.Errorf("latest row of key %q is malformed: %w", key, storage.ErrCorrupt)
+	}
+	return m, flush, nil
 }
 
-// A copy row has the value of a key's newest version a second time, in key order, for lists. It names the version, and
-// counts only for it: what a crash, or a version without a copy, left behind is not wrong, but of no use.
-func appendCopyRow(dst []byte, at Locator, value []byte) []byte {
+// A value row has the value of a key's newest version, in key order. It names the version, and counts only for it: what a crash, or a version
+// that keeps its value itself, left behind is not wrong, but of no use.
+func appendValueRow(dst []byte, at Locator, value []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(at.Rev))
 	dst = binary.AppendUvarint(dst, uint64(at.Sub))
 	return append(dst, value...)
 }
 
-func parseCopyRow(key, row []byte) (at Locator, value []byte, err error) {
+func parseValueRow(key, row []byte) (at Locator, value []byte, err error) {
 	f := fields{rest: row}
-	at = Locator{kv.Revision(f.next()), f.next32()}
+	at = Locator{f.revision(), f.next32()}
 	if f.bad || at.Rev <= 0 {
-		return Locator{}, nil, fmt.Errorf("copy row of key %q is malformed: %w", key, storage.ErrCorrupt)
+		return Locator{}, nil, fmt.Errorf("value row of key %q is malformed: %w", key, storage.ErrCorrupt)
 	}
 	return at, f.rest, nil
 }
 
-// stateKey is the key of one of the store's own state rows.
-func stateKey(shard kv.ShardID, name string) []byte {
-	key := binary.BigEndian.AppendUint64([]byte{statePrefix}, uint64(shard))
-	return append(append(key, "mvcc."...), name...)
+// appendVersionKey appends the key of a version's row.
+func (r *Reader) appendVersionKey(dst []byte, at Locator) []byte {
+	return keys.AppendVersion(dst, r.options.Rows.LineageAt(at.Rev), at.Rev, at.Sub)
 }
 
-// Spans are the engine intervals that hold the store's rows of a shard. A snapshot of
-// the shard must carry all of them, of one moment: the progress of the physical
-// compaction belongs to the rows it has worked on.
-func Spans(shard kv.ShardID) []storage.Span {
-	return []storage.Span{
-		{Lower: []byte{latestPrefix}, Upper: []byte{latestPrefix + 1}},
-		{Lower: stateKey(shard, ""), Upper: stateKey(shard, "~")},
-		{Lower: []byte{versionPrefix}, Upper: []byte{versionPrefix + 1}},
-		{Lower: []byte{copyPrefix}, Upper: []byte{copyPrefix + 1}},
+// appendVersionValueKey appends the key of the value behind a version's row.
+func (r *Reader) appendVersionValueKey(dst []byte, at Locator) []byte {
+	return keys.AppendVersionValue(dst, r.options.Rows.LineageAt(at.Rev), at.Rev, at.Sub)
+}
+
+// bounds are those of the rows by key of an interval of keys.
+func (r *Reader) bounds(kind keys.Kind, lower, upper []byte) (from, to []byte) {
+	lower, upper = r.options.Rows.Clip(lower, upper)
+	if upper != nil && text(lower) >= text(upper) {
+		upper = lower // nothing
 	}
+	return keys.RowBounds(r.options.Rows.Home, kind, lower, upper)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // FuzzRows decodes anything without panic; what it accepts it writes the same way, up to
@@ -16,34 +17,37 @@ func FuzzRows(f *testing.F) {
 		Key: []byte("key"), Value: []byte("value"), At: Locator{7, 1}, Create: 5, Version: 3, Lease: -9,
 		Prev: Locator{6, 0}, PrevLive: true,
 	}
-	f.Add(appendVersionRow(nil, &e), appendVersionKey(nil, e.At))
-	f.Add(appendLatestRow(nil, latest{e.Meta(), e.Prev}), appendLatestKey(nil, e.Key))
-	f.Add(appendCopyRow(nil, e.At, e.Value), appendCopyKey(nil, e.Key))
-	f.Add([]byte{0, 1, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, []byte{versionPrefix})
+	at := keys.AppendVersion(nil, 1, e.At.Rev, e.At.Sub)
+	f.Add(appendVersionRow(nil, &e, false), at)
+	f.Add(appendVersionRow(nil, &e, true), keys.AppendVersionValue(nil, 1, e.At.Rev, e.At.Sub))
+	f.Add(appendLatestRow(nil, latest{e.Meta(), e.Prev}, 7), at)
+	f.Add(appendValueRow(nil, e.At, e.Value), at)
+	f.Add([]byte{0, 1, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, at[:5])
 	f.Fuzz(func(t *testing.T, row, key []byte) {
-		at, err := parseVersionKey(key)
-		if err == nil && !bytes.Equal(appendVersionKey(nil, at), key) {
-			t.Fatalf("key %x changed", key)
-		}
+		at, _, err := parseVersionKey(key)
 		checkCorrupt(t, err)
 		v, err := parseVersionRow(at, row)
 		if checkCorrupt(t, err); err == nil {
-			again, err := parseVersionRow(at, appendVersionRow(nil, v.effect()))
-			if err != nil || !sameEffect(*again.effect(), *v.effect()) {
+			e := v.effect()
+			if v.byKey {
+				e.Value = make([]byte, min(v.valueLen, 1<<20))
+			}
+			again, err := parseVersionRow(at, appendVersionRow(nil, e, v.byKey))
+			if err != nil || !sameEffect(*again.effect(), *v.effect()) || again.byKey != v.byKey || v.valueLen < 1<<20 && again.valueLen != v.valueLen {
 				t.Fatalf("version %+v became %+v: %v", v, again, err)
 			}
 		}
-		l, err := parseLatestRow(key, row)
+		l, flush, err := parseLatestRow(key, row)
 		if checkCorrupt(t, err); err == nil {
-			if again, err := parseLatestRow(key, appendLatestRow(nil, l)); err != nil || again != l {
+			if again, number, err := parseLatestRow(key, appendLatestRow(nil, l, flush)); err != nil || again != l || number != flush {
 				t.Fatalf("latest row %+v became %+v: %v", l, again, err)
 			}
 		}
-		of, value, err := parseCopyRow(key, row)
+		of, value, err := parseValueRow(key, row)
 		if checkCorrupt(t, err); err == nil {
-			again, value2, err := parseCopyRow(key, appendCopyRow(nil, of, value))
+			again, value2, err := parseValueRow(key, appendValueRow(nil, of, value))
 			if err != nil || again != of || !bytes.Equal(value, value2) {
-				t.Fatalf("copy row %+v %x became %+v %x: %v", of, value, again, value2, err)
+				t.Fatalf("value row %+v %x became %+v %x: %v", of, value, again, value2, err)
 			}
 		}
 		_, err = parseProgress(row)
@@ -61,13 +65,13 @@ func checkCorrupt(t *testing.T, err error) {
 // TestMissingVersion: a row that must be there and is not is an error, not an absent key.
 func TestMissingVersion(t *testing.T) {
 	engine := storage.NewMemory(storage.MemoryOptions{})
-	s, err := Open(engine, Options{CopyBytes: -1}) // lists do not look at versions of which there are copies
+	s, err := Open(engine, Options{ByKeyBytes: -1}) // lists do not look at versions whose values are by key
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := engine.NewBatch()
 	s.Apply(b, []Effect{{Key: []byte("a"), Value: []byte("1"), At: Locator{Rev: 2}, Create: 2, Version: 1}}, 2)
-	b.Delete(appendVersionKey(nil, Locator{Rev: 2}))
+	b.Delete(keys.AppendVersion(nil, 1, 2, 0))
 	if err := engine.Apply(b); err != nil {
 		t.Fatal(err)
 	}
@@ -86,25 +90,29 @@ func TestMissingVersion(t *testing.T) {
 
 // TestApplyRefusesThePast: a revision that was seen never changes.
 func TestApplyRefusesThePast(t *testing.T) {
-	put := func(rev kv.Revision, sub uint32) Effect {
-		return Effect{Key: []byte("a"), At: Locator{rev, sub}, Create: rev, Version: 1}
+	put := func(key string, rev kv.Revision, sub uint32) Effect {
+		return Effect{Key: []byte(key), At: Locator{rev, sub}, Create: rev, Version: 1}
 	}
+	after := put("a", 7, 0)
+	after.Prev = Locator{8, 0}
 	for name, try := range map[string]struct {
 		effects []Effect
 		rev     kv.Revision
 	}{
-		"old revision":     {nil, 4},
-		"old effect":       {[]Effect{put(5, 0)}, 6},
-		"effect beyond":    {[]Effect{put(7, 0)}, 6},
-		"effects unsorted": {[]Effect{put(6, 1), put(6, 0)}, 6},
-		"effect twice":     {[]Effect{put(6, 0), put(6, 0)}, 6},
+		"older than the newest": {[]Effect{put("a", 4, 0)}, 6},
+		"the newest again":      {[]Effect{put("a", 5, 0)}, 6},
+		"effect beyond":         {[]Effect{put("a", 7, 0)}, 6},
+		"effects unsorted":      {[]Effect{put("b", 6, 1), put("c", 6, 0)}, 6},
+		"effect twice":          {[]Effect{put("b", 6, 0), put("c", 6, 0)}, 6},
+		"before the one before": {[]Effect{after}, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			engine := storage.NewMemory(storage.MemoryOptions{})
-			s, err := Open(engine, Options{Revision: 5})
+			s, err := Open(engine, Options{Revision: 4})
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.Apply(engine.NewBatch(), []Effect{put("a", 5, 0)}, 5)
 			defer func() {
 				if recover() == nil {
 					t.Fatal("accepted")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // item is a live key found by a scan.
@@ -124,16 +125,12 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 		it := item{meta: row.Meta}
 		from, held := Locator{}, itemBytes+int64(len(m.key))
 		switch {
-		case row.At.Rev > r.revision: // left by a flush that a crash interrupted
-			if from = row.base; from.Rev == 0 {
-				continue
-			}
 		case row.At.Rev > at:
 			from = row.At
 		case row.Deleted():
 			continue
 		case limits.values:
-			value, ok, err := m.value(row.At)
+			value, ok, err := m.value(&row)
 			if err != nil {
 				return nil, false, err
 			}
@@ -188,7 +185,7 @@ func (r *Reader) resolveItems(items []item, pending []reference, at kv.Revision,
 	read := int64(0)
 	for len(pending) > 0 {
 		var next []reference
-		err := r.visitRows(pending, func(ref reference, v *version) error {
+		err := r.visitRows(pending, limits.values, func(ref reference, v *version) error {
 			it := &items[ref.index]
 			switch {
 			case v == nil:
@@ -259,11 +256,14 @@ func (r *Reader) load(items []item, tally *kv.Tally) error {
 		if err == nil && !ok {
 			err = missing(wanted[0].at, it.key)
 		}
+		if err == nil {
+			err = r.fill(&v)
+		}
 		it.value, it.loaded = v.value, true
 		return err
 	}
 	var a arena
-	return r.visitRows(wanted, func(ref reference, v *version) error {
+	return r.visitRows(wanted, true, func(ref reference, v *version) error {
 		it := &items[ref.index]
 		if v == nil {
 			return missing(ref.at, it.key)
@@ -303,8 +303,8 @@ const (
 )
 
 // visitRows reads the referenced rows with one iterator, in row order (it sorts
-// references). fn gets nil for a row that is not there; what it gets is valid only during the call.
-func (r *Reader) visitRows(references []reference, fn func(reference, *version) error) error {
+// references); with values, rows whose value is by key come later. fn gets nil for a row that is not there; what it gets is valid only during the call.
+func (r *Reader) visitRows(references []reference, values bool, fn func(reference, *version) error) error {
 	if len(references) == 0 {
 		return nil
 	}
@@ -317,26 +317,68 @@ func (r *Reader) visitRows(references []reference, fn func(reference, *version) 
 		}
 		return a.index - b.index
 	})
+	pending := pendingValues{reader: r}
+	for len(references) > 0 {
+		n := r.sameLineage(references)
+		if err := r.visitRowsOfOne(references[:n], values, &pending, fn); err != nil {
+			return err
+		}
+		references = references[n:]
+	}
+	return pending.resolve(fn)
+}
+
+// sameLineage tells how many of the first references are in the lineage of the first one.
+func (r *Reader) sameLineage(references []reference) int {
+	rows := &r.options.Rows
+	if len(rows.Segments) == 1 {
+		return len(references)
+	}
+	lineage := rows.LineageAt(references[0].at.Rev)
+	n := slices.IndexFunc(references, func(ref reference) bool { return rows.LineageAt(ref.at.Rev) != lineage })
+	if n < 0 {
+		n = len(references)
+	}
+	return n
+}
+
+// visitRowsOfOne is visitRows for sorted references to one lineage.
+func (r *Reader) visitRowsOfOne(references []reference, values bool, pending *pendingValues, fn func(reference, *version) error) error {
 	last := references[len(references)-1].at
-	it := r.source.NewIterator(appendVersionKey(nil, references[0].at), append(appendVersionKey(nil, last), 0))
+	it := r.source.NewIterator(r.appendVersionKey(nil, references[0].at), append(r.appendVersionValueKey(nil, last), 0))
 	defer it.Close()
-	var key [versionKeySize]byte
+	var target, scratch []byte
 	for n, ref := range references {
-		target := appendVersionKey(key[:0], ref.at)
+		target = r.appendVersionKey(target[:0], ref.at)
 		far := n == 0 || ref.at.Rev-references[n-1].at.Rev > farRevisions
 		found := seekForward(it, target, far)
 		if err := it.Error(); err != nil {
 			return err
 		}
-		var v *version
-		if found {
-			row, err := parseVersionRow(ref.at, it.Value())
-			if err != nil {
+		if !found {
+			if err := fn(ref, nil); err != nil {
 				return err
 			}
-			v = &row
+			continue
 		}
-		if err := fn(ref, v); err != nil {
+		v, err := parseVersionRow(ref.at, it.Value())
+		if err != nil {
+			return err
+		}
+		if values && v.byKey {
+			scratch = append(scratch[:0], v.key...)
+			v.key = scratch
+			it.Next()
+			if took, err := v.takeBehind(it); err != nil {
+				return err
+			} else if !took {
+				if err := pending.add(&v, ref, fn); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if err := fn(ref, &v); err != nil {
 			return err
 		}
 	}
@@ -364,27 +406,86 @@ func seekForward(it storage.Iterator, key []byte, far bool) bool {
 }
 
 // visitVersions gives the version rows of [from, to) to fn, in order, until it returns
-// false. What it gives is valid only during the call.
-func (r *Reader) visitVersions(from, to Locator, fn func(*version) (bool, error)) error {
-	if !from.Less(to) {
-		return nil
-	}
-	it := r.source.NewIterator(appendVersionKey(nil, from), appendVersionKey(nil, to))
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		at, err := parseVersionKey(it.Key())
-		if err != nil {
+// false. With values, those are set that are in the row or behind it; the others are by key. What it gives is valid only during the call.
+func (r *Reader) visitVersions(from, to Locator, values bool, fn func(*version) (bool, error)) error {
+	segments := r.options.Rows.Segments
+	for i, s := range segments {
+		lower, upper := from, to
+		if start := (Locator{Rev: s.From}); lower.Less(start) {
+			lower = start
+		}
+		if i+1 < len(segments) {
+			if end := (Locator{Rev: segments[i+1].From}); end.Less(upper) {
+				upper = end
+			}
+		}
+		if !lower.Less(upper) {
+			continue
+		}
+		if proceed, err := r.visitLineage(s.Lineage, lower, upper, values, fn); err != nil || !proceed {
 			return err
+		}
+	}
+	return nil
+}
+
+// visitLineage is visitVersions within one lineage, whose versions may be of other shards' keys, too.
+func (r *Reader) visitLineage(lineage keys.Lineage, from, to Locator, values bool, fn func(*version) (bool, error)) (proceed bool, err error) {
+	it := r.source.NewIterator(keys.AppendVersion(nil, lineage, from.Rev, from.Sub), keys.AppendVersion(nil, lineage, to.Rev, to.Sub))
+	defer it.Close()
+	shared := !r.options.Rows.Alone()
+	var scratch []byte
+	for ok := it.First(); ok; {
+		at, value, err := parseVersionKey(it.Key())
+		if err != nil {
+			return false, err
+		}
+		if value { // of a version that did not want it
+			ok = it.Next()
+			continue
 		}
 		v, err := parseVersionRow(at, it.Value())
 		if err != nil {
-			return err
+			return false, err
+		}
+		if shared && !r.options.Rows.Has(v.key) {
+			ok = it.Next()
+			continue
+		}
+		passed := true // the iterator is at a row that is dealt with
+		if values && v.byKey {
+			scratch = append(scratch[:0], v.key...)
+			v.key, ok = scratch, it.Next()
+			if passed, err = v.takeBehind(it); err != nil {
+				return false, err
+			}
 		}
 		if proceed, err := fn(&v); err != nil || !proceed {
-			return err
+			return false, err
+		}
+		if passed {
+			ok = it.Next()
 		}
 	}
-	return it.Error()
+	return true, it.Error()
+}
+
+// takeBehind sets the value if the iterator, moved on from the version's row, is at the row with it.
+func (v *version) takeBehind(it storage.Iterator) (took bool, err error) {
+	if !it.Valid() {
+		return false, it.Error()
+	}
+	at, value, err := parseVersionKey(it.Key())
+	if err != nil || !value || at != v.at {
+		return false, err
+	}
+	return true, v.filled(it.Value(), true, nil)
+}
+
+// parseVersionKey takes the key of a version row, or of the value behind one, apart.
+func parseVersionKey(row []byte) (at Locator, value bool, err error) {
+	at.Rev, at.Sub, value, err = keys.ParseVersion(row)
+	return at, value, err
 }
 
 // Scan gives the metas of the live keys in a span at a revision (0: the newest) to
@@ -424,7 +525,7 @@ func (r *Reader) Load(locators []Locator, tally *kv.Tally) ([]kv.KeyValue, error
 	}
 	var a arena
 	found := make([]kv.KeyValue, len(locators))
-	err := r.visitRows(references, func(ref reference, v *version) error {
+	err := r.visitRows(references, true, func(ref reference, v *version) error {
 		if v == nil {
 			return nil
 		}

@@ -12,7 +12,7 @@ const dirtyEntryBytes = 128
 
 // Store is the versioned state of a shard over an engine. The caller holds a
 // readers-writer lock: every method says whether it needs it exclusively or shared.
-// Methods promoted from Reader need it shared, Row excepted, which needs none.
+// Methods promoted from Reader need it shared.
 type Store struct {
 	Reader
 	engine     storage.Engine
@@ -20,11 +20,12 @@ type Store struct {
 	dirtyBytes int64
 	values     arena // of dirty keys
 	index      indexer
-	// flushedCompacted is the compacted revision as of the last finished flush,
-	// frozenCompacted as of the one in progress.
-	flushedCompacted, frozenCompacted kv.Revision
-	rowBuffer                         []byte
-	keyBuffer                         []byte
+	flush      uint64 // see FlushNumber
+	// logCompacted is the compacted revision as of what is applied; that of the Reader may be from later, after a crash. flushedCompacted is
+	// it as of the last finished flush, frozenCompacted as of the one in progress.
+	logCompacted, flushedCompacted, frozenCompacted kv.Revision
+	rowBuffer                                       []byte
+	keyBuffer                                       []byte
 }
 
 // Open reads what the store needs in memory: one scan of the latest rows.
@@ -42,11 +43,11 @@ func (s *Store) Reset(options Options) error {
 	}
 	s.Reader = Reader{
 		source: s.engine, options: options,
-		revision: options.Revision, compacted: options.Compacted, flushed: options.Revision,
+		revision: options.Revision, compacted: options.Compacted, replaying: options.Replaying,
 	}
 	s.cache, s.dirtyBytes, s.values, s.index = newCache(options.CacheBytes), 0, arena{}, indexer{}
 	s.cached = &s.cache
-	s.flushedCompacted = options.Compacted
+	s.logCompacted, s.flushedCompacted = options.Compacted, options.Compacted
 	if err := s.loadCompaction(); err != nil {
 		return fmt.Errorf("open versions: %w", err)
 	}
@@ -56,17 +57,14 @@ func (s *Store) Reset(options Options) error {
 	return nil
 }
 
-// Apply adds effects of the revisions after Revision() up to and including rev: version rows to
+// Apply adds effects of revisions up to and including rev: version rows to
 // b, metas to memory. The caller applies b before it releases the lock. Effects
-// are in the order of their locators. Exclusive.
+// are in the order of their locators. Revisions ascend per key; of different keys the later ones may be applied first. Exclusive.
 //
-// It panics if an effect is not newer than everything applied: that would break the promise
+// It panics if an effect is not newer than the version of its key that it replaces: that would break the promise
 // that a revision, once seen, never changes.
 func (s *Store) Apply(b storage.Batch, effects []Effect, rev kv.Revision) {
-	if rev < s.revision {
-		panic(fmt.Sprintf("mvcc: apply of revision %d after revision %d", rev, s.revision))
-	}
-	last := Locator{s.revision, 1<<32 - 1}
+	last := Locator{}
 	for i := range effects {
 		e := &effects[i]
 		if !last.Less(e.At) || e.At.Rev > rev || !e.Prev.Less(e.At) {
@@ -76,31 +74,92 @@ func (s *Store) Apply(b storage.Batch, effects []Effect, rev kv.Revision) {
 		last = e.At
 		s.apply(b, e)
 	}
-	s.revision = rev
+	s.revision = max(s.revision, rev)
 }
 
 func (s *Store) apply(b storage.Batch, e *Effect) {
-	s.keyBuffer = appendVersionKey(s.keyBuffer[:0], e.At)
-	s.rowBuffer = appendVersionRow(s.rowBuffer[:0], e)
+	m, byKey := e.Meta(), s.options.keepsByKey(e)
+	s.keyBuffer = s.appendVersionKey(s.keyBuffer[:0], e.At)
+	s.rowBuffer = appendVersionRow(s.rowBuffer[:0], e, byKey)
 	b.Set(s.keyBuffer, s.rowBuffer)
-	m := e.Meta()
+	if s.replaying && byKey {
+		// It was replaced before the crash, perhaps, and its value moved. Now it is where a newest version's is, and nowhere else.
+		s.keyBuffer = s.appendVersionValueKey(s.keyBuffer[:0], e.At)
+		b.Delete(s.keyBuffer)
+	}
 	var value []byte
-	copied := e.Version != 0 && len(e.Value) <= s.options.CopyBytes
-	if copied {
-		// Overwritten copies count too: they may keep the memory that they share with others.
+	if byKey {
+		// Overwritten ones count too: they may keep the memory that they share with others.
 		s.dirtyBytes += int64(len(e.Value))
 		value = s.values.copy(e.Value)
 	}
+	replacesDirty := false
 	key := s.active.set(e.Key, liveDelta(e.Version != 0, e.PrevLive), func(old dirtyMeta, exists bool) dirtyMeta {
 		if exists {
-			old.Meta, old.copied, old.value = m, copied, value
+			replacesDirty = true
+			s.replace(b, &old, e)
+			old.Meta, old.byKey, old.value = m, byKey, value
 			return old
 		}
 		s.dirtyBytes += dirtyEntryBytes + int64(len(e.Key))
 		fresh := e.Prev.Rev == 0 || !e.PrevLive && e.Prev.Rev < s.compacted
-		return dirtyMeta{latest: latest{m, e.Prev}, fresh: fresh, copied: copied, value: value}
+		return dirtyMeta{latest: latest{m, e.Prev}, fresh: fresh, byKey: byKey, value: value}
 	})
+	if s.flushing && !replacesDirty && string(e.Key) > s.flushedTo {
+		if old, ok := s.frozen.get(text(e.Key)); ok { // it is not written yet, and Replaced must find it
+			s.replace(b, &old.value, e)
+		}
+	}
 	s.cache.put(key, m)
+}
+
+// replace is called when a version that is not written by key yet is not the newest any more.
+func (s *Store) replace(b storage.Batch, old *dirtyMeta, e *Effect) {
+	if !old.At.Less(e.At) {
+		panic(fmt.Sprintf("mvcc: effect at %d.%d of key %q applied after %d.%d", e.At.Rev, e.At.Sub, e.Key, old.At.Rev, old.At.Sub))
+	}
+	if old.byKey {
+		s.keyBuffer = s.appendVersionValueKey(s.keyBuffer[:0], old.At)
+		b.Set(s.keyBuffer, old.value)
+	}
+}
+
+// Replaced returns a version that is not the newest of its key any more, and the locator of the one before. ok is false when there is
+// no such row, most likely because it is compacted. It reads the engine only and needs no lock.
+//
+// When a version that nobody may read any more really disappears differs between replicas. Who
+// shows prev_kv to clients asks for it only if At.Rev-1 of the event is not below
+// the compacted revision.
+func (s *Store) Replaced(at Locator) (row kv.KeyValue, prev Locator, ok bool, err error) {
+	v, ok, err := s.version(at)
+	if err != nil || !ok {
+		return kv.KeyValue{}, Locator{}, false, err
+	}
+	// The value moves from the row by key behind the version, at a moment between two looks, perhaps, and may be compacted after that.
+	for look := 0; v.byKey && look < 2; look++ {
+		if err := s.lookForReplaced(&v); err != nil {
+			return kv.KeyValue{}, Locator{}, false, err
+		}
+	}
+	if v.byKey {
+		_, ok, err := s.version(at)
+		if ok && err == nil {
+			err = v.filled(nil, false, nil)
+		}
+		return kv.KeyValue{}, Locator{}, false, err
+	}
+	return v.keyValue(), v.prev, true, nil
+}
+
+func (s *Store) lookForReplaced(v *version) error {
+	value, ok, err := s.movedValue(v.at)
+	if err == nil && !ok {
+		value, ok, err = s.valueByKey(v.key, v.at)
+	}
+	if err != nil || !ok {
+		return err
+	}
+	return v.filled(value, true, nil)
 }
 
 // View freezes the current state. It costs a few allocations and an engine snapshot.
@@ -109,6 +168,7 @@ func (s *Store) View() *View {
 	v := &View{Reader: s.Reader, snapshot: s.engine.NewSnapshot()}
 	v.source, v.cached = v.snapshot, nil
 	v.active = s.active.clone()
+	v.frozen = s.frozen.clone()
 	v.base = s.base.clone()
 	return v
 }

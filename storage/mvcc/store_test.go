@@ -8,7 +8,7 @@ import (
 // TestStoreAgainstModel lets random worlds run against the naive model.
 func TestStoreAgainstModel(t *testing.T) {
 	total := map[string]int{}
-	for seed := range uint64(80) {
+	for seed := range uint64(200) {
 		w := newWorld(t, newMemoryEngine(), randomInput(seed, 2000))
 		w.run()
 		for name, n := range w.counts {

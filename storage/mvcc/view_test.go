@@ -40,7 +40,12 @@ func TestViewsWhileWriting(t *testing.T) {
 			s.Freeze()
 		case 4, 5, 6:
 			done := false
-			commit(func(b storage.Batch) { done = s.FlushChunk(b, 5) })
+			commit(func(b storage.Batch) {
+				var err error
+				if done, err = s.FlushChunk(b, 5); err != nil {
+					t.Error(err)
+				}
+			})
 			if done {
 				s.FlushDone()
 			}

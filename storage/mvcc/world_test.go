@@ -12,6 +12,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // logEntry is what the world's log holds: effects, or a compaction.
@@ -31,14 +32,18 @@ type world struct {
 	store  *Store
 	opts   Options
 
-	log     []logEntry
-	applied int // entries of the log in the store
-	frozen  int // applied at the last Freeze
-	model   model
-	views   []worldView
-	backup  []string // exported files, if any
-	counts  map[string]int
-	live    LiveHash // of the last compaction
+	log []logEntry
+	// replayTo is how long the log was when the store was opened.
+	replayTo int
+	applied  int // entries of the log in the store
+	frozen   int // applied at the last Freeze
+	model    model
+	issued   kv.Revision // revisions given out so far
+	late     []lateEntry // in the order of their revisions
+	views    []worldView
+	backup   []string // exported files, if any
+	counts   map[string]int
+	live     LiveHash // of the last compaction
 }
 
 type worldView struct {
@@ -65,13 +70,13 @@ func newMemoryEngine() worldEngine {
 	return memoryEngine{storage.NewMemory(storage.MemoryOptions{ManualFlush: true})}
 }
 
-var worldStateKey = []byte{statePrefix, 'w'}
+var worldStateKey = keys.State(kv.SystemShard)
 
 func newWorld(t testing.TB, engine worldEngine, input []byte) *world {
-	w := &world{t: t, input: input, engine: engine, model: model{versions: map[string][]Effect{}}, counts: map[string]int{}}
+	w := &world{t: t, input: input, engine: engine, model: model{versions: map[string][]logged{}}, counts: map[string]int{}, issued: 1}
 	w.opts = Options{
 		BucketRows: 1 + int(w.byte()%6), ChunkKeys: 1 + int(w.byte()%9), ChunkBytes: 1 + int64(w.byte()),
-		CacheBytes: int64(w.byte()) * 8, MaxDirtyKeys: 1 + int(w.byte()%8), CopyBytes: int(w.byte()%6) - 1,
+		CacheBytes: int64(w.byte()) * 8, MaxDirtyKeys: 1 + int(w.byte()%8), ByKeyBytes: int(w.byte()%40) - 1,
 	}
 	if w.opts.CacheBytes == 0 {
 		w.opts.CacheBytes = -1
@@ -97,22 +102,24 @@ func (w *world) must(err error) {
 }
 
 // state is what a shard keeps beside the versions: written by the last chunk of each flush.
-func (w *world) stateRow(applied int) []byte {
+func (w *world) stateRow(applied int, flush uint64) []byte {
 	m := w.momentAt(applied)
 	row := binary.AppendUvarint(nil, uint64(applied))
 	row = binary.AppendUvarint(row, uint64(m.revision))
-	return binary.AppendUvarint(row, uint64(m.compacted))
+	row = binary.AppendUvarint(row, uint64(m.compacted))
+	return binary.AppendUvarint(row, flush)
 }
 
 func (w *world) open() {
 	o := w.opts
-	w.applied = 0
+	w.applied, w.replayTo = 0, len(w.log)
 	row, found, err := w.engine.Get(worldStateKey, nil)
 	w.must(err)
 	if found {
 		f := fields{rest: row}
-		w.applied, o.Revision, o.Compacted = int(f.next()), kv.Revision(f.next()), kv.Revision(f.next())
+		w.applied, o.Revision, o.Compacted, o.Flush = int(f.next()), kv.Revision(f.next()), kv.Revision(f.next()), f.next()
 	}
+	o.Replaying = w.applied < w.replayTo
 	if w.store != nil && w.store.engine == storage.Engine(w.engine) {
 		w.must(w.store.Reset(o))
 		return
@@ -122,15 +129,25 @@ func (w *world) open() {
 }
 
 func (w *world) momentAt(applied int) moment {
-	m := moment{revision: 1}
+	m := moment{applied: applied, revision: 1}
 	for _, e := range w.log[:applied] {
 		m.revision = max(m.revision, e.rev)
 		m.compacted = max(m.compacted, e.compact)
 	}
+	m.closed = m.revision
+	for _, l := range w.late {
+		if l.entry < 0 || l.entry >= applied {
+			m.closed = min(m.closed, l.rev-1)
+		}
+	}
 	return m
 }
 
-func (w *world) now() moment { return moment{w.store.Revision(), w.store.Compacted()} }
+func (w *world) now() moment {
+	now := w.momentAt(w.applied)
+	now.revision, now.compacted = w.store.Revision(), w.store.Compacted()
+	return now
+}
 
 func (w *world) commit(fn func(b storage.Batch)) {
 	b := w.engine.NewBatch()
@@ -143,6 +160,9 @@ func (w *world) commit(fn func(b storage.Batch)) {
 func (w *world) run() {
 	for len(w.input) > 0 {
 		w.step()
+	}
+	if w.openLate() != nil {
+		w.appendLate()
 	}
 	for w.applied < len(w.log) {
 		w.applyNext()
@@ -242,9 +262,19 @@ func (w *world) key() []byte {
 }
 
 func (w *world) appendWrite() {
-	rev := w.momentAt(len(w.log)).revision + 1
+	if n := len(w.late); n > 0 && w.late[n-1].entry < 0 && w.byte()%4 == 0 {
+		w.appendLate()
+		return
+	}
 	n := 1 + int(w.byte()%4)
 	written := map[string]bool{}
+	w.issued++
+	rev := w.issued
+	if w.openLate() != nil {
+		for _, e := range w.openLate().effects {
+			written[string(e.Key)] = true // locked
+		}
+	}
 	var effects []Effect
 	for range n {
 		key := w.key()
@@ -260,14 +290,40 @@ func (w *world) appendWrite() {
 		}
 	}
 	if effects = slices.DeleteFunc(effects, func(e Effect) bool { return e.At.Rev == 0 }); len(effects) == 0 {
+		w.issued--
 		return
 	}
-	w.model.apply(effects)
+	if w.openLate() == nil && w.byte()%6 == 0 {
+		w.late = append(w.late, lateEntry{logEntry: logEntry{effects: effects, rev: rev}, entry: -1})
+		return
+	}
+	w.model.apply(effects, len(w.log))
 	w.log = append(w.log, logEntry{effects: effects, rev: rev})
 }
 
+// lateEntry is a transaction that got its revision before others, and comes into the log after them.
+type lateEntry struct {
+	logEntry
+	entry int // in the log; -1: not yet
+}
+
+// openLate is the one that is not in the log yet.
+func (w *world) openLate() *lateEntry {
+	if n := len(w.late); n > 0 && w.late[n-1].entry < 0 {
+		return &w.late[n-1]
+	}
+	return nil
+}
+
+func (w *world) appendLate() {
+	l := w.openLate()
+	l.entry = len(w.log)
+	w.model.apply(l.effects, l.entry)
+	w.log = append(w.log, l.logEntry)
+}
+
 func (w *world) effect(key []byte, at Locator) Effect {
-	before, exists := w.model.at(string(key), at.Rev)
+	before, exists := w.model.at(w.momentAt(len(w.log)), string(key), at.Rev)
 	e := Effect{Key: key, At: at, Create: at.Rev, Version: 1}
 	if exists {
 		e.Prev, e.PrevLive, e.PrevLease = before.At, before.Version > 0, before.Lease
@@ -289,10 +345,10 @@ func (w *world) effect(key []byte, at Locator) Effect {
 
 func (w *world) appendCompaction() {
 	m := w.momentAt(len(w.log))
-	if m.compacted == m.revision {
+	if m.compacted >= m.closed {
 		return
 	}
-	w.log = append(w.log, logEntry{rev: m.revision, compact: m.compacted + 1 + kv.Revision(w.byte())%(m.revision-m.compacted)})
+	w.log = append(w.log, logEntry{rev: m.revision, compact: m.compacted + 1 + kv.Revision(w.byte())%(m.closed-m.compacted)})
 }
 
 func (w *world) applyNext() {
@@ -306,7 +362,9 @@ func (w *world) applyNext() {
 			w.store.SetCompacted(b, e.compact)
 		}
 	})
-	w.applied++
+	if w.applied++; w.applied == w.replayTo {
+		w.store.Replayed()
+	}
 	if e.compact > 0 {
 		w.checkCompactionHash(before, e.compact)
 	}
@@ -340,8 +398,11 @@ func (w *world) flushChunk() {
 	}
 	done := false
 	w.commit(func(b storage.Batch) {
-		if done = w.store.FlushChunk(b, 1+int(w.byte()%5)); done {
-			b.Set(worldStateKey, w.stateRow(w.frozen))
+		var err error
+		done, err = w.store.FlushChunk(b, 1+int(w.byte()%5))
+		w.must(err)
+		if done {
+			b.Set(worldStateKey, w.stateRow(w.frozen, w.store.FlushNumber()))
 		}
 	})
 	if done {
@@ -358,8 +419,7 @@ func (w *world) compactStep() {
 
 // exportOrIngest makes a snapshot, or throws the state away for one made earlier.
 func (w *world) exportOrIngest() {
-	spans := append(Spans(kv.SystemShard), storage.Span{Lower: worldStateKey, Upper: append(slices.Clone(worldStateKey), 0)})
-	slices.SortFunc(spans, func(a, b storage.Span) int { return bytes.Compare(a.Lower, b.Lower) })
+	spans := keys.Spans(kv.SystemShard)
 	ctx := context.Background()
 	if w.backup == nil {
 		s := w.engine.NewSnapshot()
@@ -407,9 +467,9 @@ func (w *world) settle() {
 // checkPhysical looks for garbage: after all work is done the engine holds exactly what may still be read.
 func (w *world) checkPhysical() {
 	now := w.now()
-	var want, wantKeys, got, gotKeys []string
+	var want, wantKeys, got, gotKeys, values []string
 	for key, versions := range w.model.versions {
-		current, _ := w.model.at(key, now.compacted)
+		current, _ := w.model.at(now, key, now.compacted)
 		for _, e := range versions {
 			if e.At.Rev >= now.compacted || e.At == current.At && e.Version > 0 {
 				want = append(want, fmt.Sprint(e.At))
@@ -422,17 +482,33 @@ func (w *world) checkPhysical() {
 	it := w.engine.NewIterator(nil, nil)
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		switch it.Key()[0] {
-		case versionPrefix:
-			at, err := parseVersionKey(it.Key())
+		switch keys.Kind(it.Key()[4]) {
+		case keys.Version:
+			at, value, err := parseVersionKey(it.Key())
 			w.must(err)
-			got = append(got, fmt.Sprint(at))
-		case latestPrefix:
-			gotKeys = append(gotKeys, string(it.Key()[1:]))
+			if value {
+				values = append(values, fmt.Sprint(at))
+			} else {
+				got = append(got, fmt.Sprint(at))
+			}
+		case keys.Latest:
+			gotKeys = append(gotKeys, string(keys.UserKey(it.Key())))
+		case keys.Value:
+			key := keys.UserKey(it.Key())
+			of, _, err := parseValueRow(key, it.Value())
+			w.must(err)
+			if m, found, err := w.store.Reader.Meta(key); err != nil || !found || m.At != of || m.Deleted() {
+				w.t.Fatalf("at %+v the engine holds a value of key %q by key, of version %v; the newest is %+v, %v, %v", now, key, of, m, found, err)
+			}
 		}
 	}
 	for _, list := range [][]string{want, wantKeys, got, gotKeys} {
 		slices.Sort(list)
+	}
+	for _, at := range values {
+		if !slices.Contains(want, at) {
+			w.t.Fatalf("at %+v (%+v) the engine holds a value behind version %s, which is gone", now, w.store.progress, at)
+		}
 	}
 	if !slices.Equal(want, got) || !slices.Equal(wantKeys, gotKeys) {
 		w.t.Fatalf("at %+v (%+v) the engine holds versions\n%v\nwant\n%v\nkeys\n%q\nwant\n%q", now, w.store.progress, got, want, gotKeys, wantKeys)
@@ -454,12 +530,15 @@ func (w *world) checkDeep(r *Reader, now moment) {
 	w.t.Helper()
 	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
 	for at := max(now.compacted, 1); at <= now.revision; at++ {
-		want := w.model.live(everything, at)
+		want := w.model.live(now, everything, at)
 		got, err := r.Range(&kv.RangeRequest{Span: everything, Revision: at}, nil)
 		w.must(err)
 		w.sameKVs(fmt.Sprintf("all keys at %d of %+v", at, now), got.KVs, want)
 		if got.Count != int64(len(want)) {
 			w.t.Fatalf("count at %d is %d, want %d", at, got.Count, len(want))
+		}
+		if at > now.closed {
+			continue
 		}
 		hash, err := r.Hash(at)
 		w.must(err)
@@ -470,15 +549,39 @@ func (w *world) checkDeep(r *Reader, now moment) {
 	w.checkHistory(r, now)
 	for _, versions := range w.model.versions {
 		for _, e := range versions {
-			if e.At.Rev < max(now.compacted, 1) || e.At.Rev > now.revision {
+			if e.At.Rev < max(now.compacted, 1) || e.At.Rev > now.closed {
 				continue
 			}
-			row, prev, ok, err := r.Row(e.At)
+			v, ok, err := r.version(e.At)
+			w.must(err)
+			if ok {
+				w.must(r.fill(&v))
+			}
+			if !ok || v.prev != e.Prev {
+				w.t.Fatalf("version %v: found %v, prev %v, want %v", e.At, ok, v.prev, e.Prev)
+			}
+			w.sameKVs("version", []kv.KeyValue{v.keyValue()}, []kv.KeyValue{keyValueOf(e.Effect)})
+		}
+	}
+	if r == &w.store.Reader {
+		w.checkReplaced(now)
+	}
+}
+
+// checkReplaced: whatever is not the newest version of its key is found without looking at what is in memory.
+func (w *world) checkReplaced(now moment) {
+	w.t.Helper()
+	for _, versions := range w.model.versions {
+		for i, e := range versions {
+			if i+1 == len(versions) || versions[i+1].At.Rev > now.closed || e.At.Rev < max(now.compacted, 1) {
+				continue
+			}
+			row, prev, ok, err := w.store.Replaced(e.At)
 			w.must(err)
 			if !ok || prev != e.Prev {
-				w.t.Fatalf("row %v: found %v, prev %v, want %v", e.At, ok, prev, e.Prev)
+				w.t.Fatalf("replaced version %v: found %v, prev %v, want %v", e.At, ok, prev, e.Prev)
 			}
-			w.sameKVs("row", []kv.KeyValue{row}, []kv.KeyValue{keyValueOf(e)})
+			w.sameKVs("replaced version", []kv.KeyValue{row}, []kv.KeyValue{keyValueOf(e.Effect)})
 		}
 	}
 }
@@ -493,11 +596,11 @@ func (w *world) checkHistory(r *Reader, now moment) {
 	}
 	var got []Effect
 	limit := int64(w.byte())
-	for next := from; next <= now.revision; {
+	for next := from; next <= now.closed; {
 		chunk := 0
 		var err error
 		before := next
-		next, err = r.History(next, now.revision, limit, func(e *Effect) error {
+		next, err = r.History(next, now.closed, limit, func(e *Effect) error {
 			got = append(got, *e)
 			chunk++
 			return nil
@@ -506,11 +609,11 @@ func (w *world) checkHistory(r *Reader, now moment) {
 		if next <= before {
 			w.t.Fatalf("history from %d went on at %d", before, next)
 		}
-		if chunk > 0 && next <= now.revision && got[len(got)-1].At.Rev >= next {
+		if chunk > 0 && next <= now.closed && got[len(got)-1].At.Rev >= next {
 			w.t.Fatalf("history split revision %d", next)
 		}
 	}
-	want := w.model.history(from, now.revision)
+	want := w.model.history(from, now.closed)
 	if len(got) != len(want) {
 		w.t.Fatalf("history has %d changes, want %d", len(got), len(want))
 	}
@@ -532,10 +635,10 @@ func (w *world) checkMeta() {
 	w.t.Helper()
 	now := w.now()
 	key := w.key()
-	want, exists := w.model.at(string(key), now.revision)
+	want, exists := w.model.at(now, string(key), now.revision)
 	m, found, err := w.store.Meta(key)
 	w.must(err)
-	forgotten := !found && want.Version == 0 && want.At.Rev < now.compacted
+	forgotten := !found && want.Version == 0 && want.At.Rev <= now.compacted
 	if found && (!exists || m != want.Meta()) || !found && exists && !forgotten {
 		w.t.Fatalf("meta of %q is %+v %v, want %+v %v", key, m, found, want.Meta(), exists)
 	}
@@ -548,7 +651,7 @@ func (w *world) checkMeta() {
 	if err != nil {
 		return
 	}
-	want, exists = w.model.at(string(key), resolved)
+	want, exists = w.model.at(now, string(key), resolved)
 	if live != (exists && want.Version > 0) {
 		w.t.Fatalf("get %q at %d of %+v: live %v, want %+v", key, at, now, live, want)
 	}

@@ -1,0 +1,25 @@
+// Package keys says what every key of a node's state engine is. Nobody else puts one together or takes one apart.
+//
+// A key begins with the number of a lineage, four bytes, and the kind of the row, one byte; numbers are big-endian, so that rows of one
+// kind lie in their natural order. A lineage is what one shard began to write, and has the shard's number. The node's own rows
+// are lineage 0, which no shard has.
+//
+//	lineage  kind  then                          row
+//	0        'i'   group (8)                     which replica of the group is on this disk
+//
+//	shard    's'                                 state of the shard at its last flush
+//	shard    'c'                                 revision that history was compacted at
+//	shard    'p'                                 how far deleting compacted rows has come
+//	shard    'l'   lease (8)                     a lease
+//	shard    'n'   node (8)                      a node of the cluster; in the system shard
+//
+//	lineage  'k'   key                           where the newest version of the key is, and its metadata
+//	lineage  'v'   key                           the value of that version, if it is small
+//	lineage  'r'   revision (8), position (4)    a version: what changed at the revision, in the order of the changes
+//	lineage  'r'   the same, then 'v'            the value of that version, if it was small, and is not the newest of its key any more
+//	lineage  'a'   lease (8), key                a key that the lease holds
+//
+// What a shard writes all has its own number, so the rows of a shard that was never split are one interval: it is exported, replaced and dropped as
+// that. The rows of the last block carry a lineage, and not the shard, for the sake of shards that are split: the child goes on where
+// its parent's rows are (Rows), and none moves.
+package keys

@@ -1,0 +1,160 @@
+package keys
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// Lineage numbers the rows that one shard began to write. It is the number of that shard.
+type Lineage uint32
+
+// node is the lineage of the node's own rows.
+const node Lineage = 0
+
+// Kind of a row, the fifth byte of its key. The values are on disk: add, never change.
+type Kind byte
+
+// The kinds of rows; see the package comment.
+const (
+	kindIdentity   Kind = 'i'
+	kindState      Kind = 's'
+	kindCompacted  Kind = 'c'
+	kindProgress   Kind = 'p'
+	kindLease      Kind = 'l'
+	kindNode       Kind = 'n'
+	kindAttachment Kind = 'a'
+	Latest         Kind = 'k'
+	Value          Kind = 'v'
+	Version        Kind = 'r'
+)
+
+const (
+	headerSize  = 4 + 1
+	idKeySize   = headerSize + 8
+	versionSize = headerSize + 8 + 4
+	// valueSuffix makes the key of a version row that of the version's value, right behind it.
+	valueSuffix = 'v'
+)
+
+// MaxShard is the greatest number of a shard whose rows have keys.
+const MaxShard kv.ShardID = 1<<32 - 2
+
+// Of is the lineage of what the shard writes.
+func Of(shard kv.ShardID) Lineage {
+	if shard == 0 || shard > MaxShard {
+		panic(fmt.Sprintf("keys: shard %d is not between 1 and %d", shard, MaxShard))
+	}
+	return Lineage(shard)
+}
+
+func appendHeader(dst []byte, l Lineage, kind Kind) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, uint32(l)), byte(kind))
+}
+
+func appendID(dst []byte, l Lineage, kind Kind, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendHeader(dst, l, kind), id)
+}
+
+// AppendRow appends the key of the row about a user's key: Latest or Value.
+func AppendRow(dst []byte, l Lineage, kind Kind, key []byte) []byte {
+	return append(appendHeader(dst, l, kind), key...)
+}
+
+// SetKind makes the key of one row that AppendRow made that of the other.
+func SetKind(row []byte, kind Kind) { row[headerSize-1] = byte(kind) }
+
+// UserKey is the user's key in the key of a row by key.
+func UserKey(row []byte) []byte { return row[headerSize:] }
+
+// RowBounds are the bounds of the rows about user's keys from lower on, and below upper unless that is nil.
+func RowBounds(l Lineage, kind Kind, lower, upper []byte) (from, to []byte) {
+	from = AppendRow(make([]byte, 0, headerSize+len(lower)), l, kind, lower)
+	if upper == nil {
+		return from, appendHeader(nil, l, kind+1)
+	}
+	return from, AppendRow(make([]byte, 0, headerSize+len(upper)), l, kind, upper)
+}
+
+// AppendVersion appends the key of a version row: the change at a position of a revision.
+func AppendVersion(dst []byte, l Lineage, rev kv.Revision, position uint32) []byte {
+	return binary.BigEndian.AppendUint32(appendID(dst, l, Version, uint64(rev)), position)
+}
+
+// AppendVersionValue appends the key of the row with the value of a version.
+func AppendVersionValue(dst []byte, l Lineage, rev kv.Revision, position uint32) []byte {
+	return append(AppendVersion(dst, l, rev, position), valueSuffix)
+}
+
+// ParseVersion takes the key of a version row apart. value: it is that of the version's value.
+func ParseVersion(row []byte) (rev kv.Revision, position uint32, value bool, err error) {
+	value = len(row) == versionSize+1 && row[versionSize] == valueSuffix
+	if len(row) != versionSize && !value || Kind(row[headerSize-1]) != Version {
+		return 0, 0, false, fmt.Errorf("version row has a malformed key %x: %w", row, storage.ErrCorrupt)
+	}
+	return kv.Revision(binary.BigEndian.Uint64(row[headerSize:])), binary.BigEndian.Uint32(row[headerSize+8:]), value, nil
+}
+
+// State is the key of a shard's state.
+func State(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), kindState) }
+
+// Compacted is the key of the revision that a shard's history was compacted at.
+func Compacted(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), kindCompacted) }
+
+// Progress is the key of how far deleting compacted rows of a shard has come.
+func Progress(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), kindProgress) }
+
+// AppendLease appends the key of a lease of the shard.
+func AppendLease(dst []byte, shard kv.ShardID, id kv.LeaseID) []byte {
+	return appendID(dst, Of(shard), kindLease, uint64(id))
+}
+
+// Leases are the bounds of the leases of a shard.
+func Leases(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindLease) }
+
+// ParseLease takes the key of a lease apart.
+func ParseLease(row []byte) (kv.LeaseID, error) {
+	id, err := parseID(row)
+	return kv.LeaseID(id), err
+}
+
+// AppendNode appends the key of a node of the cluster.
+func AppendNode(dst []byte, shard kv.ShardID, id kv.NodeID) []byte {
+	return appendID(dst, Of(shard), kindNode, uint64(id))
+}
+
+// Nodes are the bounds of the nodes of the cluster.
+func Nodes(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindNode) }
+
+// AppendAttachment appends the key of the row that says that a lease holds a user's key.
+func AppendAttachment(dst []byte, l Lineage, id kv.LeaseID, key []byte) []byte {
+	return append(appendID(dst, l, kindAttachment, uint64(id)), key...)
+}
+
+// Attachments are the bounds of the keys that a lease holds.
+func Attachments(l Lineage, id kv.LeaseID) (from, to []byte) {
+	from = AppendAttachment(nil, l, id, nil)
+	if uint64(id) == 1<<64-1 {
+		return from, appendHeader(nil, l, kindAttachment+1)
+	}
+	return from, AppendAttachment(nil, l, id+1, nil)
+}
+
+// AttachedKey is the user's key in the key of an attachment.
+func AttachedKey(row []byte) []byte { return row[idKeySize:] }
+
+// Identity is the key of the row that says which replica of a group is on this disk. It is the node's own.
+func Identity(group uint64) []byte { return appendID(nil, node, kindIdentity, group) }
+
+func all(l Lineage, kind Kind) (from, to []byte) {
+	return appendHeader(nil, l, kind), appendHeader(nil, l, kind+1)
+}
+
+func parseID(row []byte) (uint64, error) {
+	if len(row) != idKeySize {
+		return 0, fmt.Errorf("row of a number has a malformed key %x: %w", row, storage.ErrCorrupt)
+	}
+	return binary.BigEndian.Uint64(row[headerSize:]), nil
+}

@@ -25,6 +25,8 @@ var knownMarks = []string{
 	"leadership handed over before a stop",
 	"leadership handed over by the driver",
 	"lease renewed",
+	"lease renewed late",
+	"lease renewed too late",
 	"left behind",
 	"listed",
 	"listing compacted",

@@ -26,6 +26,15 @@ func (s *Server) handOver(ctx context.Context) {
 	}
 	leader, _ := s.shard.Leader()
 	s.logger.Info("handed over leadership before the stop", "leader", leader, "took", time.Since(began))
+	s.linger(ctx)
+}
+
+// linger keeps the node for two heartbeats. By then the others have heard from the new leader; what they still sent here is told that this node does not
+// lead, and goes there. If the connections ended at once, nobody could tell what became of it.
+func (s *Server) linger(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.options.Cluster.HeartbeatInterval)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // waitFor begins something and waits until it is done.

@@ -37,7 +37,5 @@ func found(engine storage.Engine, m *shard.Machine, founding Founding) error {
 	if err := engine.Apply(batch); err != nil {
 		return err
 	}
-	durable := make(chan error, 1)
-	engine.Flush(func(err error) { durable <- err })
-	return <-durable
+	return await(engine.Flush)
 }

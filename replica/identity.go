@@ -85,11 +85,7 @@ func (r *Replica) openIdentity() error {
 	case s.opts.Lost:
 		r.identity.standing = standingLost
 	case len(s.opts.Nodes) == 1: // there is nobody to ask
-		return r.writeIdentity(r.self, func(flush func(func(error))) error {
-			done := make(chan error, 1)
-			flush(func(err error) { done <- err })
-			return <-done
-		})
+		return r.writeIdentity(r.self, await)
 	default:
 		r.identity.standing = standingNew
 	}

@@ -238,8 +238,13 @@ func (s *Store) Flush() error {
 			return err
 		}
 	}
+	return await(s.opts.Engine.Flush)
+}
+
+// await has an engine flush, and waits for it.
+func await(flush func(func(error))) error {
 	done := make(chan error, 1)
-	s.opts.Engine.Flush(func(err error) { done <- err })
+	flush(func(err error) { done <- err })
 	return <-done
 }
 

@@ -92,15 +92,12 @@ func (s *Server) reclaimNow() error {
 		}
 	}
 	for _, step := range []func(func(error)){s.engine.Flush, s.engine.Reclaim} {
-		done := make(chan error, 1)
-		step(func(err error) { done <- err })
-		select {
-		case err := <-done:
-			if err != nil {
-				return errors.Join(kv.ErrUnhealthy, fmt.Errorf("give space back: %w", err))
-			}
-		case <-s.context.Done(): // the engine is closed later, and ends the work
+		err := waitFor(s.context, step)
+		switch {
+		case errors.Is(err, context.Canceled): // the engine is closed later, and ends the work
 			return kv.ErrStopped
+		case err != nil:
+			return errors.Join(kv.ErrUnhealthy, fmt.Errorf("give space back: %w", err))
 		}
 	}
 	s.lookAtSize()

@@ -29,12 +29,28 @@ const (
 	tallyStepBytes  = 64 << 10
 )
 
-// Tally reserves memory for something that grows. It is for one goroutine. In a nil Tally everything fits, and nothing is counted.
+// Tally reserves memory for something that grows, and bounds how much is looked at for it. It is for one goroutine. In a nil Tally everything
+// fits, and nothing is counted.
 type Tally struct {
 	memory   Memory
 	ahead    int64 // may be added without reserving more
 	reserved int64
+
+	looked int64
+	limits Looks
 }
+
+// Looks bounds what a Tally lets be looked at. It counts rows, whether they end up in an answer or not, and one more for each KiB of a
+// value that is read.
+type Looks struct {
+	Limit   int64 // 0: none
+	Refused error // what Look returns beyond the limit
+	// Stop (nil: never) is asked now and then; if it says so, Look returns ErrTimeout.
+	Stop func() bool
+}
+
+// lookStep is after how many rows Stop is asked: they take about a millisecond.
+const lookStep = 1 << 10
 
 // NewTally returns a tally of nothing. Without a memory (nil) everything fits.
 func NewTally(memory Memory) Tally { return Tally{memory: memory, ahead: tallyFreeBytes} }
@@ -59,6 +75,39 @@ func (t *Tally) Add(bytes int64) error {
 	t.ahead += more
 	t.reserved += more
 	return nil
+}
+
+// Bound has the looks from now on counted and bounded.
+func (t *Tally) Bound(limits Looks) { t.looked, t.limits = 0, limits }
+
+// StopIf has stop asked now and then, and leaves the other bounds.
+func (t *Tally) StopIf(stop func() bool) { t.limits.Stop = stop }
+
+// Look is called when so many rows were looked at. An error means that the caller should end.
+func (t *Tally) Look(rows int64) error {
+	if t == nil {
+		return nil
+	}
+	before := t.looked
+	t.looked += rows
+	if t.limits.Limit > 0 && t.looked > t.limits.Limit {
+		return t.limits.Refused
+	}
+	if t.limits.Stop != nil && before/lookStep != t.looked/lookStep && t.limits.Stop() {
+		return ErrTimeout
+	}
+	return nil
+}
+
+// LookAt is Look for one row with a value of so many bytes that is read.
+func (t *Tally) LookAt(valueBytes int) error { return t.Look(1 + int64(valueBytes)>>10) }
+
+// Looked is how much was looked at since Bound.
+func (t *Tally) Looked() int64 {
+	if t == nil {
+		return 0
+	}
+	return t.looked
 }
 
 // Forget takes note that a part of what was added is not held any more. What was reserved for it serves for what is added next; what is much

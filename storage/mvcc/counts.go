@@ -51,13 +51,13 @@ func (r *Reader) metaAt(key []byte, at kv.Revision) (Meta, bool, error) {
 // count counts now, and takes back what happened after the revision. If that takes
 // longer than looking at every key, it does the latter; the tally counts what that reads ahead.
 func (r *Reader) count(lower, upper []byte, at kv.Revision, tally *kv.Tally) (int64, error) {
-	now, err := r.countNow(lower, upper)
+	now, err := r.countNow(lower, upper, tally)
 	if err != nil || at == r.revision {
 		return now, err
 	}
 	budget := 2*now + 4096 // rows in sequence are cheaper than keys that need their previous version
 	if int64(r.revision-at) <= budget && !r.replaying {
-		net, complete, err := r.netCreations(lower, upper, at, budget)
+		net, complete, err := r.netCreations(lower, upper, at, budget, tally)
 		if err != nil || complete {
 			return now - net, err
 		}
@@ -74,13 +74,13 @@ func (r *Reader) count(lower, upper []byte, at kv.Revision, tally *kv.Tally) (in
 
 // netCreations is the number of keys that appeared in the interval after a revision, less those
 // that disappeared. complete is false if it took more than budget rows.
-func (r *Reader) netCreations(lower, upper []byte, after kv.Revision, budget int64) (net int64, complete bool, err error) {
+func (r *Reader) netCreations(lower, upper []byte, after kv.Revision, budget int64, tally *kv.Tally) (net int64, complete bool, err error) {
 	err = r.visitVersions(Locator{Rev: after + 1}, Locator{Rev: r.revision + 1}, false, func(v *version) (bool, error) {
 		if string(v.key) >= string(lower) && (upper == nil || string(v.key) < string(upper)) {
 			net += v.netCreation()
 		}
 		budget--
-		return budget > 0, nil
+		return budget > 0, tally.Look(1)
 	})
 	return net, budget > 0, err
 }
@@ -98,8 +98,8 @@ func (r *Reader) flushedWeight() int64 {
 }
 
 // countNow adds the counts of the layers: engine, frozen, active.
-func (r *Reader) countNow(lower, upper []byte) (int64, error) {
-	count, err := r.countBase(lower, upper)
+func (r *Reader) countNow(lower, upper []byte, tally *kv.Tally) (int64, error) {
+	count, err := r.countBase(lower, upper, tally)
 	if err != nil {
 		return 0, err
 	}
@@ -126,7 +126,7 @@ func weightBetween(t *tree[dirtyMeta], lower string, upper []byte) int64 {
 }
 
 // countBase counts latest rows: whole buckets from the index, what sticks out by a scan.
-func (r *Reader) countBase(lower, upper []byte) (int64, error) {
+func (r *Reader) countBase(lower, upper []byte, tally *kv.Tally) (int64, error) {
 	first, ok := r.base.floor(text(lower))
 	if !ok {
 		return 0, nil
@@ -135,24 +135,27 @@ func (r *Reader) countBase(lower, upper []byte) (int64, error) {
 	if upper != nil {
 		last, _ = r.base.floor(text(upper))
 		if last.key == first.key {
-			return r.scanBase(lower, upper, nil)
+			return r.scanBase(lower, upper, tally, nil)
 		}
 	}
-	before, err := r.scanBase([]byte(first.key), lower, nil)
+	before, err := r.scanBase([]byte(first.key), lower, tally, nil)
 	if err != nil {
 		return 0, err
 	}
 	if upper == nil {
 		return r.base.sum - r.base.rank(first.key) - before, nil
 	}
-	sticksOut, err := r.scanBase([]byte(last.key), upper, nil)
+	sticksOut, err := r.scanBase([]byte(last.key), upper, tally, nil)
 	return r.base.rank(last.key) - r.base.rank(first.key) - before + sticksOut, err
 }
 
 // scanBase counts the live keys among the latest rows of an interval, as of their base revision.
 // fn, if any, is told each row.
-func (r *Reader) scanBase(lower, upper []byte, fn func(key []byte, live bool)) (count int64, err error) {
+func (r *Reader) scanBase(lower, upper []byte, tally *kv.Tally, fn func(key []byte, live bool)) (count int64, err error) {
 	err = r.eachLatest(lower, upper, func(key []byte, m latest, flush uint64) error {
+		if err := tally.Look(1); err != nil {
+			return err
+		}
 		live := !m.Deleted()
 		if r.stale.has(flush) {
 			before, err := r.before(&m)
@@ -330,7 +333,7 @@ func (s *Store) splitBuckets(maxRows int) {
 
 func (s *Store) splitBucket(b entry[bucket]) error {
 	parts, sizes := []bucketFiller{{key: b.key}}, int64(s.options.BucketRows)
-	_, err := s.scanBase([]byte(b.key), upperBound(s.nextBucket(b.key)), func(key []byte, live bool) {
+	_, err := s.scanBase([]byte(b.key), upperBound(s.nextBucket(b.key)), nil, func(key []byte, live bool) {
 		part := &parts[len(parts)-1]
 		if part.rows >= sizes {
 			parts = append(parts, bucketFiller{key: string(key)})
@@ -389,7 +392,7 @@ func (s *Store) mergeBuckets() {
 func (s *Store) Check() error {
 	for c := s.base.seek(""); c.valid(); c.next() {
 		e := c.entry()
-		live, err := s.scanBase([]byte(e.key), upperBound(s.nextBucket(e.key)), nil)
+		live, err := s.scanBase([]byte(e.key), upperBound(s.nextBucket(e.key)), nil, nil)
 		if err != nil {
 			return err
 		}

@@ -132,7 +132,7 @@ func needsValues(q *kv.RangeRequest) bool {
 
 // room makes room for a list that turns out to be long, so that it is not copied as it grows.
 func (r *Reader) room(from, upper []byte, found int, tally *kv.Tally) ([]item, error) {
-	rest, err := r.countNow(from, upper)
+	rest, err := r.countNow(from, upper, tally)
 	if err != nil {
 		return nil, err
 	}

@@ -122,6 +122,9 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 			items, err = r.resolveItems(items, older, at, limits)
 			return items, false, err
 		}
+		if err := limits.tally.Look(1); err != nil {
+			return nil, false, err
+		}
 		it := item{meta: row.Meta}
 		from, held := Locator{}, itemBytes+int64(len(m.key))
 		switch {
@@ -137,6 +140,9 @@ func (r *Reader) scanChunk(m *merge, at kv.Revision, limits scanLimits) (items [
 			if it.loaded = ok; ok {
 				it.value = value
 				held += int64(len(value))
+				if err := limits.tally.LookAt(len(value)); err != nil {
+					return nil, false, err
+				}
 			}
 		}
 		if from.Rev > 0 {
@@ -187,6 +193,9 @@ func (r *Reader) resolveItems(items []item, pending []reference, at kv.Revision,
 		var next []reference
 		err := r.visitRows(pending, limits.values, func(ref reference, v *version) error {
 			it := &items[ref.index]
+			if err := limits.tally.Look(1); err != nil {
+				return err
+			}
 			switch {
 			case v == nil:
 				it.meta = Meta{}
@@ -215,6 +224,9 @@ func (r *Reader) resolveItems(items []item, pending []reference, at kv.Revision,
 // load gives the item a copy of its value.
 func (i *item) load(a *arena, value []byte, tally *kv.Tally) error {
 	if err := tally.Add(int64(len(value))); err != nil {
+		return err
+	}
+	if err := tally.LookAt(len(value)); err != nil {
 		return err
 	}
 	i.value, i.loaded = a.copy(value), true
@@ -269,7 +281,7 @@ func (r *Reader) load(items []item, tally *kv.Tally) error {
 			return missing(ref.at, it.key)
 		}
 		it.value, it.loaded = a.copy(v.value), true
-		return nil
+		return tally.LookAt(len(v.value))
 	})
 }
 
@@ -528,6 +540,9 @@ func (r *Reader) Load(locators []Locator, tally *kv.Tally) ([]kv.KeyValue, error
 	err := r.visitRows(references, true, func(ref reference, v *version) error {
 		if v == nil {
 			return nil
+		}
+		if err := tally.LookAt(len(v.value)); err != nil {
+			return err
 		}
 		if err := tally.Add(int64(len(v.key) + len(v.value))); err != nil {
 			return err

@@ -165,8 +165,9 @@ func (s *Store) lookForReplaced(v *version) error {
 // View freezes the current state. It costs a few allocations and an engine snapshot.
 // The caller closes the view. Exclusive.
 func (s *Store) View() *View {
-	v := &View{Reader: s.Reader, snapshot: s.engine.NewSnapshot()}
-	v.source, v.cached = v.snapshot, nil
+	snapshot := s.engine.NewSnapshot()
+	v := &View{Reader: s.Reader, close: snapshot.Close}
+	v.source, v.cached = snapshot, nil
 	v.active = s.active.clone()
 	v.frozen = s.frozen.clone()
 	v.base = s.base.clone()
@@ -176,11 +177,14 @@ func (s *Store) View() *View {
 // View is a frozen state. All its methods may be used from any goroutine, without a lock.
 type View struct {
 	Reader
-	snapshot storage.Snapshot
+	close func() error
 }
 
+// Sharing returns another view of the same state, for whose end close is called. This one must stay open until then.
+func (v *View) Sharing(close func() error) *View { return &View{Reader: v.Reader, close: close} }
+
 // Close releases the engine snapshot. The view must not be used any more.
-func (v *View) Close() error { return v.snapshot.Close() }
+func (v *View) Close() error { return v.close() }
 
 // Metrics are figures about a store.
 type Metrics struct {

@@ -38,7 +38,8 @@ storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2
 storage/storagetest   : storage consensus
 storage/lsm           : storage; github.com/cockroachdb/pebble/v2
 storage/wal           : storage consensus; github.com/cockroachdb/pebble/v2/vfs
-shard            core : kv consensus storage storage/keys storage/mvcc; github.com/tidwall/btree
+shard            core : kv consensus storage storage/keys storage/mvcc shard/latch; github.com/tidwall/btree
+shard/latch      core : kv
 shard/model      core : kv
 proto/etcdwire   core : kv
 proto/h2         core : ; golang.org/x/net/http2

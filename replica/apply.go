@@ -12,7 +12,7 @@ import (
 // apply applies the committed entries that takeReady collected: effects and metadata become visible in
 // one step, then the core hears of it, then those who wait.
 func (r *Replica) apply(now time.Duration) error {
-	if len(r.toApply) == 0 {
+	if len(r.toApply) == 0 || r.installing != nil {
 		return nil
 	}
 	entries := r.toApply

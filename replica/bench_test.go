@@ -66,6 +66,7 @@ func (m *idleMachine) Placements() []shard.Placement { return nil }
 func (m *idleMachine) Revision() kv.Revision         { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
+func (m *idleMachine) DirtyRows() int                { return 0 }
 func (m *idleMachine) NeedsFlush() bool              { return false }
 func (m *idleMachine) Freeze() bool                  { return true }
 func (m *idleMachine) FlushChunk(storage.Batch, int) (bool, error) {
@@ -78,7 +79,9 @@ func (m *idleMachine) CompactReady() bool          { return true }
 func (m *idleMachine) CompactStep(storage.Batch, int) (bool, error) {
 	return false, nil
 }
-func (m *idleMachine) View() *mvcc.View { return nil }
+func (m *idleMachine) NextBeside() *shard.Beside                      { return nil }
+func (m *idleMachine) FinishBeside(*shard.Beside) (out shard.Outcome) { return out }
+func (m *idleMachine) View() *mvcc.View                               { return nil }
 func (m *idleMachine) Read(*mvcc.View, time.Duration, *kv.Request) (*kv.Response, error) {
 	return &kv.Response{}, nil
 }

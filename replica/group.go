@@ -25,6 +25,8 @@ type Replica struct {
 	// the exclusive lock to apply, and needs none to read.
 	mu      sync.RWMutex
 	machine Machine
+	// replaced is what is read while a snapshot is installed; nil: the machine's state.
+	replaced *sharedView
 
 	lease     atomic.Pointer[leadership.Lease] // nil: never valid
 	applied   atomic.Uint64
@@ -60,6 +62,7 @@ type Replica struct {
 	leadership *leadership.Core
 	transfers  []func(error) // waiting for the end of a hand-over
 	queue      requestQueue
+	beside     beside
 	round      []request                      // evaluated in this round: decided by the next proposal
 	rounds     queue[proposedRound]           // proposed, not yet applied
 	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
@@ -70,7 +73,9 @@ type Replica struct {
 	waits      waitHeap
 	toApply    []consensus.Entry
 	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
-	shipping   map[consensus.ReplicaID]bool
+	installing *installation
+	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
+	outgoing   []outgoingSnapshot
 	flush      flushState
 	compact    compactState
 	hashes     hashes
@@ -274,6 +279,11 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 // write, committed entries to the list that apply takes.
 func (r *Replica) takeReady() error {
 	s := r.store
+	if r.installing != nil {
+		if done, err := r.finishInstall(); err != nil || !done {
+			return err
+		}
+	}
 	if !r.core.HasReady() {
 		return r.failed()
 	}
@@ -316,11 +326,11 @@ func (r *Replica) failed() error {
 
 func (r *Replica) takeAppend(a *consensus.Append) error {
 	s := r.store
+	if a.Snapshot != nil && r.installing == nil {
+		return r.beginInstall(*a)
+	}
 	write := storage.GroupAppend{Group: r.group, TruncateFrom: a.TruncateFrom, Entries: a.Entries, HardState: a.HardState}
 	if a.Snapshot != nil {
-		if err := r.install(*a.Snapshot); err != nil {
-			return err
-		}
 		write.Reset = &storage.LogPosition{Index: a.Snapshot.Index, Term: a.Snapshot.Term}
 	}
 	if a.Snapshot != nil || a.TruncateFrom != 0 || len(a.Entries) > 0 || a.HardState != nil {
@@ -424,6 +434,7 @@ func (r *Replica) stepDown() {
 		r.mu.Unlock()
 	}
 	r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
 	r.refuseDependents(kv.ErrLeaderChanged)
 	r.failBarriers(kv.ErrLeaderChanged)
 }

@@ -16,6 +16,7 @@ type request struct {
 	done    func(resp *kv.Response, applied uint64, err error)
 	resp    *kv.Response
 	err     error
+	begun   bool // a part of what it wants is proposed, and may take effect
 	// sizeBytes is what the request was let in for; see Options.MaxQueuedBytes.
 	sizeBytes int
 }

@@ -85,7 +85,16 @@ func (r *Replica) sampleLogBytes() int64 {
 
 // maintain starts or continues a flush and a compaction, and tells whether it wants another round.
 func (r *Replica) maintain() (more bool, err error) {
-	if !r.flush.running && r.flush.syncing == 0 && r.wantsFlush() {
+	if r.installing != nil {
+		return false, nil // of another state; opened begins anew
+	}
+	flush := false
+	if !r.flush.running {
+		if flush, err = r.shipWhenFlushed(); err != nil {
+			return false, err
+		}
+	}
+	if !r.flush.running && (flush || r.flush.syncing == 0 && r.wantsFlush()) {
 		r.mu.Lock()
 		r.flush.running = r.machine.Freeze()
 		r.mu.Unlock()
@@ -112,7 +121,7 @@ func (r *Replica) maintain() (more bool, err error) {
 		r.finishPhysical()
 		r.store.kick()
 	}
-	return r.flush.running || r.compact.running && hashed, nil
+	return r.flush.running || len(r.outgoing) > 0 || r.compact.running && hashed, nil
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.
@@ -172,8 +181,8 @@ func (r *Replica) flushed(machine Machine, index consensus.Index, err error) {
 		r.store.fail(fmt.Errorf("group %d: the state engine could not flush: %w", r.group, err))
 		return
 	}
-	if machine != r.machine {
-		return // a snapshot took its place
+	if machine != r.machine || r.installing != nil {
+		return // a snapshot takes its place
 	}
 	r.flush.syncing--
 	r.flush.durable = max(r.flush.durable, index)

@@ -1,13 +1,17 @@
 package replica
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // counters are what the driver counts.
 type counters struct {
 	rounds, syncs, proposals, entriesApplied atomic.Uint64
 	messagesRefused, framesDropped           atomic.Uint64
 	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
-	requestsUnwanted                         atomic.Uint64
+	longestRound                             atomic.Int64 // nanoseconds
+	requestsUnwanted, requestsBeside         atomic.Uint64
 }
 
 // Metrics are figures about the driver since its start.
@@ -22,6 +26,10 @@ type Metrics struct {
 	RequestBytes    int64 // of the requests queued
 	// RequestsUnwanted were not evaluated, because nobody waited for them any more when it was their turn.
 	RequestsUnwanted uint64
+	// LongestRound is how long heartbeats and others had to wait for the driver at most.
+	LongestRound time.Duration
+	// RequestsBeside were evaluated beside the rounds, because they looked at more than a round may.
+	RequestsBeside uint64
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
 	ScrubPasses, ScrubBytes, ScrubFailures uint64
 }
@@ -32,6 +40,7 @@ func (s *Store) Metrics() Metrics {
 		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
 		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
 		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestBytes: s.queuedBytes.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
+		RequestsBeside: s.metrics.requestsBeside.Load(), LongestRound: time.Duration(s.metrics.longestRound.Load()),
 		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
 	}
 }

@@ -80,6 +80,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 	if brief := r.core.Brief(); brief.Role != consensus.RoleLeader || brief.Term != r.role.Term {
 		return nil // the core has moved on; its Ready will say so
 	}
+	r.startBeside()
 	if r.refused.seq != 0 {
 		if err := r.propose(r.refused.data, r.refused.seq); err != nil || r.refused.seq != 0 {
 			return err
@@ -94,6 +95,10 @@ func (r *Replica) evaluate(now time.Duration) error {
 	}
 	r.mu.Lock()
 	r.queue.beginRound()
+	if err := r.finishBeside(); err != nil {
+		r.mu.Unlock()
+		return err
+	}
 	for !r.store.outOfTime() {
 		q, ok := r.queue.take(r.machine.PendingBytes() < r.store.opts.MaxRoundBytes)
 		if !ok {
@@ -135,9 +140,18 @@ func (r *Replica) evaluateOne(q request) error {
 		r.finish(q, 0)
 		return nil
 	}
-	out := r.machine.Evaluate(q.req)
+	return r.decide(q, r.machine.Evaluate(q.req))
+}
+
+// decide does with a request what its evaluation says.
+func (r *Replica) decide(q request, out shard.Outcome) error {
 	q.resp, q.err = out.Response, out.Err
 	switch {
+	case out.Beside != nil:
+		r.beside.jobs = append(r.beside.jobs, &besideJob{replica: r, of: out.Beside, request: q})
+	case out.Blocked:
+		q.begun = q.begun || out.Begun
+		r.beside.block(q, out)
 	case out.Fatal != nil:
 		q.resp, q.err = nil, kv.ErrUnhealthy
 		r.finish(q, 0)
@@ -154,6 +168,9 @@ func (r *Replica) evaluateOne(q request) error {
 
 // finish has the request answered in this round.
 func (r *Replica) finish(q request, applied consensus.Index) {
+	if q.begun && q.err != nil {
+		q.err = kv.ErrOutcomeUnknown // a part of it may have taken effect
+	}
 	r.store.finished = append(r.store.finished, finished{request: q, applied: applied})
 }
 
@@ -305,7 +322,9 @@ func (r *Replica) finishPhysical() {
 // failAll fails everything that waits.
 func (r *Replica) failAll(err error) {
 	r.finishPhysical()
+	r.abandonInstall()
 	r.refuseQueued(err, err)
+	r.refuseBeside(err, err)
 	r.fateUnknown()
 	r.refuseDependents(err)
 	r.failBarriers(err)

@@ -146,6 +146,14 @@ func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
 func (r *Replica) View() *mvcc.View {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.viewLocked()
+}
+
+// viewLocked: while a snapshot is installed, the engine does not hold the state of the machine any more.
+func (r *Replica) viewLocked() *mvcc.View {
+	if r.replaced != nil {
+		return r.replaced.share()
+	}
 	return r.machine.View()
 }
 
@@ -166,10 +174,13 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 	if !scans(req) {
 		r.mu.RLock()
 		defer r.mu.RUnlock()
+		if r.replaced != nil {
+			return r.machine.Read(r.replaced.view, now, req)
+		}
 		return r.machine.Read(nil, now, req)
 	}
 	r.mu.Lock()
-	machine, view := r.machine, r.machine.View()
+	machine, view := r.machine, r.viewLocked()
 	r.mu.Unlock()
 	defer view.Close()
 	return machine.Read(view, now, req)

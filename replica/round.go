@@ -23,10 +23,15 @@ func (s *Store) Round() (again bool) {
 		return false
 	}
 	s.inRound.Store(true)
+	began := s.clock()
 	in := s.inbox.take()
 	s.round(&in)
 	s.inRound.Store(false)
-	s.beat.Store(int64(s.clock()))
+	ended := s.clock()
+	s.beat.Store(int64(ended))
+	if took := int64(ended - began); took > s.metrics.longestRound.Load() {
+		s.metrics.longestRound.Store(took) // rounds are the only writer
+	}
 	if s.Err() != nil {
 		s.abandon(kv.ErrUnhealthy) // what was queued after the failure
 		return false
@@ -323,7 +328,7 @@ func (s *Store) evaluate(now time.Duration) {
 			s.fail(err)
 			return
 		}
-		r.working = r.queue.len() > 0 || r.leaseWork || r.refused.seq != 0
+		r.working = r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0
 		if r.working {
 			kept = append(kept, r)
 		}

@@ -40,6 +40,9 @@ type Machine interface {
 	Lead(term consensus.Term, now time.Duration) error
 	Follow()
 	Evaluate(*kv.Request) shard.Outcome
+	// NextBeside and FinishBeside: requests that take too long for a round, see shard.Beside.
+	NextBeside() *shard.Beside
+	FinishBeside(*shard.Beside) shard.Outcome
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
@@ -60,6 +63,8 @@ type Machine interface {
 	Alarms() []kv.Alarm     // shared
 
 	NeedsFlush() bool
+	// DirtyRows is about how many rows a flush would write.
+	DirtyRows() int
 	Freeze() bool
 	FlushChunk(b storage.Batch, maxRows int) (done bool, err error)
 	FlushDone() consensus.Index

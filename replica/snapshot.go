@@ -2,7 +2,6 @@ package replica
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -87,14 +86,51 @@ func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
 		s.markDirty(r)
 		return
 	}
-	if err := r.flushNow(); err != nil {
-		s.fail(err)
-		return
+	r.shipping[m.To] = true
+	r.outgoing = append(r.outgoing, outgoingSnapshot{to: to, message: m})
+	s.needsMaintenance(r)
+}
+
+// outgoingSnapshot waits until little is only in memory.
+type outgoingSnapshot struct {
+	to      kv.NodeID
+	message consensus.Message
+	flushes int // that were begun for it
+}
+
+const (
+	// shipRows is how many rows a round may write for a snapshot that is to leave.
+	shipRows = 1024
+	// maxShipFlushes: when so much is written that there are always more rows, the snapshot does not wait any longer.
+	maxShipFlushes = 4
+)
+
+// shipWhenFlushed sends the snapshots that wait, if little is only in memory: that little is written now, so that the engine holds the state as it
+// is. Otherwise it tells that a flush is wanted. No flush is under way.
+func (r *Replica) shipWhenFlushed() (wantsFlush bool, err error) {
+	if len(r.outgoing) == 0 {
+		return false, nil
 	}
+	if first := &r.outgoing[0]; r.machine.DirtyRows() > shipRows && first.flushes < maxShipFlushes {
+		first.flushes++
+		return true, nil
+	}
+	if err := r.flushNow(); err != nil {
+		return false, err
+	}
+	for _, o := range r.outgoing {
+		r.ship(o.to, o.message)
+	}
+	r.outgoing = nil
+	return false, nil
+}
+
+// ship sends what the engine holds.
+func (r *Replica) ship(to kv.NodeID, m consensus.Message) {
+	s := r.store
 	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
 	state := s.opts.Engine.NewSnapshot()
 	spans := r.machine.StateSpans()
-	r.shipping[m.To] = true
 	s.spawn(func() {
 		bytes, err := s.shipSnapshot(r.group, to, m, state, spans)
 		state.Close()
@@ -298,54 +334,4 @@ func readFile(in *bufio.Reader, to Files, name string) error {
 		return fmt.Errorf("%w: checksum of file %s differs", storage.ErrCorrupt, filepath.Base(name))
 	}
 	return f.Sync()
-}
-
-// install replaces the state of the group by the staged snapshot, in one durable step.
-func (r *Replica) install(meta consensus.SnapshotMeta) error {
-	staged := r.takeStaged(meta)
-	if staged == nil {
-		return fmt.Errorf("group %d: a snapshot at index %d is to be installed but none was received", r.group, meta.Index)
-	}
-	defer staged.discard()
-	subscribers, err := r.replaceState(meta, staged.files)
-	if err != nil {
-		return err
-	}
-	r.publishApplied()
-	r.configAt = 0
-	r.membershipApplied()
-	if err := r.placed(); err != nil {
-		return err
-	}
-	// A snapshot does not tell which of our proposals it contains.
-	r.fateUnknown()
-	r.opened()
-	r.announceSnapshot(subscribers)
-	r.waits.reached(meta.Index, nil)
-	if r.store.opts.Listener.SnapshotInstalled != nil {
-		r.store.opts.Listener.SnapshotInstalled(r.group, meta)
-	}
-	return nil
-}
-
-func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string) ([]func(*shard.Applied), error) {
-	s := r.store
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := s.opts.Engine.Ingest(context.Background(), files, r.machine.StateSpans()); err != nil {
-		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
-	}
-	machine, err := s.opts.OpenMachine(r.group, 0)
-	if err != nil {
-		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
-	}
-	if machine.AppliedIndex() != meta.Index || machine.AppliedTerm() != meta.Term {
-		return nil, fmt.Errorf("%w: group %d: the snapshot holds the state at index %d of term %d, not at %d of %d as announced",
-			storage.ErrCorrupt, r.group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
-	}
-	r.machine = machine
-	r.publishState(true)
-	clear(r.toApply)
-	r.toApply = r.toApply[:0]
-	return r.subscribers, nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"reflect"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -19,6 +20,8 @@ var (
 		{"MessagesRefused", "driver_messages_refused_total", "Messages of peers that made no sense."},
 		{"FramesDropped", "driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected."},
 		{"RequestsUnwanted", "driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more."},
+		{"RequestsBeside", "driver_requests_beside_total", "Requests that were evaluated beside the rounds, because they looked at more than a round may."},
+		{"LongestRound", "driver_longest_round_seconds", "Longest round of the driver since the start: how long heartbeats had to wait."},
 		{"RequestsQueued", "driver_requests_queued", "Requests that are not answered."},
 		{"RequestBytes", "driver_requests_queued_bytes", "Their sizes."},
 		{"ScrubPasses", "scrub_passes_total", "Times that everything on disk was read again."},
@@ -118,6 +121,10 @@ func kindOf(name string) prometheus.ValueType {
 func showAll(show func(name, help string, v float64), metrics any, figures []figure) {
 	of := reflect.ValueOf(metrics)
 	for _, f := range figures {
-		show(f.name, f.help, of.FieldByName(f.field).Convert(reflect.TypeFor[float64]()).Float())
+		value := of.FieldByName(f.field)
+		if took, ok := value.Interface().(time.Duration); ok {
+			value = reflect.ValueOf(took.Seconds())
+		}
+		show(f.name, f.help, value.Convert(reflect.TypeFor[float64]()).Float())
 	}
 }

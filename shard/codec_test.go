@@ -89,7 +89,7 @@ func encodeEntry(e *entry) []byte {
 		o.addOp(e.ops[i])
 	}
 	m := &Machine{}
-	return m.encodeProposal(&leadership{term: e.term, seq: e.seq, proposed: e.leaseClock, revision: e.base, overlay: o})
+	return m.encodeProposal(&leadership{term: e.term, seq: e.seq, proposed: e.leaseClock, evaluation: evaluation{revision: e.base, overlay: o}})
 }
 
 func TestEntryRoundTrip(t *testing.T) {

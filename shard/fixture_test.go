@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -149,9 +150,32 @@ func (g *group) propose() uint64 {
 	return seq
 }
 
-// do evaluates, proposes and applies one request.
-func (g *group) do(r *kv.Request) (*kv.Response, error) {
+// decide evaluates a request, beside the rounds if it takes long. Then nothing may be in flight.
+func (g *group) decide(r *kv.Request) Outcome {
 	out := g.leader.Evaluate(r)
+	if out.Beside == nil {
+		return out
+	}
+	job := g.leader.NextBeside()
+	if job != out.Beside {
+		return Outcome{Fatal: errors.New("nothing is in flight, and the request may not be decided beside the rounds")}
+	}
+	job.Run(func() bool { return false })
+	return g.leader.FinishBeside(job)
+}
+
+// do evaluates, proposes and applies one request, in as many parts as it takes, and beside the rounds if it takes long.
+func (g *group) do(r *kv.Request) (*kv.Response, error) {
+	out := g.decide(r)
+	for out.Begun {
+		if g.propose() == 0 {
+			return nil, errors.New("a part of the request is said to be done, and there is no proposal")
+		}
+		if err := g.catchUp(g.leader, consensus.Index(len(g.log))); err != nil {
+			return nil, err
+		}
+		out = g.decide(r)
+	}
 	if out.Fatal != nil {
 		return nil, fmt.Errorf("fatal: %w", out.Fatal)
 	}

@@ -22,6 +22,9 @@ func (m *Machine) NeedsFlush() bool {
 	return m.store.NeedsFlush() || len(m.leases.dirty) >= maxDirtyLeases
 }
 
+// DirtyRows is about how many rows a flush that begins now would write. Driver.
+func (m *Machine) DirtyRows() int { return m.store.Metrics().DirtyKeys + len(m.leases.dirty) }
+
 // maxDirtyLeases bounds, softly, what one flush writes and what replay has to repeat.
 const maxDirtyLeases = 100_000
 

@@ -2,10 +2,12 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/latch"
 )
 
 // expiryRetryMillis is how long after a revocation was proposed it is looked at again, in case the
@@ -23,6 +25,11 @@ func (m *Machine) leaseEvaluated(id kv.LeaseID) (ttl int64, exists bool) {
 		return l.ttl, true
 	}
 	return 0, false
+}
+
+func (m *Machine) leaseExists(id kv.LeaseID) bool {
+	_, exists := m.leaseEvaluated(id)
+	return exists
 }
 
 // leaderSince is the lease clock when this leadership began. A replica that does not lead takes itself for a leader from now on.
@@ -80,16 +87,18 @@ func (m *Machine) chooseLeaseID() kv.LeaseID {
 	}
 }
 
+// revokeRequest revokes a lease, if it does not have too many keys: then it ends for all, loses some keys, and there is no answer yet.
 func (m *Machine) revokeRequest(r *kv.LeaseRevokeRequest) (*kv.Response, error) {
 	if _, exists := m.leaseEvaluated(r.ID); !exists {
 		return nil, kv.ErrLeaseNotFound
 	}
-	before := m.lead.overlay.changes.end()
-	if _, err := m.deleteAttached(r.ID, 0, 0); err != nil {
+	more, err := m.deleteAttached(r.ID)
+	if err != nil {
 		return nil, err
 	}
-	if m.lead.overlay.bytesSince(before) > m.options.MaxRequestEffectBytes {
-		return nil, kv.ErrRequestTooLarge
+	if more {
+		m.endForAll(r.ID)
+		return nil, nil
 	}
 	m.lead.overlay.addOp(op{kind: opRevoke, lease: r.ID})
 	return &kv.Response{Kind: kv.KindLeaseRevoke}, nil
@@ -160,7 +169,7 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 		}
 		if r.Keys {
 			var err error
-			if body.Keys, err = m.attachedEvaluated(r.ID); err != nil {
+			if body.Keys, err = m.attachedEvaluated(r.ID, 0); err != nil {
 				return nil, err
 			}
 		}
@@ -168,14 +177,16 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 	return &kv.Response{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: body}, nil
 }
 
-// attachedEvaluated lists the keys of a lease in the overlaid state, in order.
-func (m *Machine) attachedEvaluated(id kv.LeaseID) ([][]byte, error) {
-	tally := &m.lead.tally
-	keys, err := m.attached(id, tally)
+// attachedEvaluated lists the keys of a lease in the overlaid state, in order: all (limit 0), or at least so many if there are so many.
+func (m *Machine) attachedEvaluated(id kv.LeaseID, limit int) ([][]byte, error) {
+	tally, touched := &m.lead.tally, m.lead.overlay.byLease[id]
+	if limit > 0 {
+		limit += len(touched) // these may be detached by now
+	}
+	keys, err := m.attached(id, limit, tally)
 	if err != nil {
 		return nil, err
 	}
-	touched := m.lead.overlay.byLease[id]
 	if len(touched) == 0 {
 		return keys, nil
 	}
@@ -193,32 +204,38 @@ func (m *Machine) attachedEvaluated(id kv.LeaseID) ([][]byte, error) {
 	}), nil
 }
 
-// deleteAttached deletes keys of a lease in key order at the revision under evaluation, up to so many and so many bytes
-// of effects (0: all), but at least one, and tells how many are left.
-func (m *Machine) deleteAttached(id kv.LeaseID, limit, limitBytes int) (left int, err error) {
-	keys, err := m.attachedEvaluated(id)
+// errLatched refuses what has to wait for a request that is decided beside the rounds.
+var errLatched = errors.New("a key is latched")
+
+// deleteAttached deletes keys of a lease at the revision under evaluation, at least one, and up to MaxKeysPerExpiry of them and MaxExpiryBytes of
+// effects. It tells whether there are more.
+func (m *Machine) deleteAttached(id kv.LeaseID) (more bool, err error) {
+	keys, err := m.attachedEvaluated(id, m.options.MaxKeysPerExpiry+1)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	if limit > 0 && len(keys) > limit {
-		keys, left = keys[:limit], len(keys)-limit
+	if len(keys) > m.options.MaxKeysPerExpiry {
+		keys, more = keys[:m.options.MaxKeysPerExpiry], true
 	}
 	size := 0
 	for i, key := range keys {
-		if size += len(key) + effectOverheadBytes; limitBytes > 0 && i > 0 && size > limitBytes {
-			return left + len(keys) - i, nil
+		if size += len(key) + effectOverheadBytes; i > 0 && size > m.options.MaxExpiryBytes {
+			return true, nil
 		}
-		meta, found, err := m.newest(key)
+		if m.lead.latches.Conflicts(latch.Access{Span: kv.Span{Start: key}, Writes: true}) {
+			return false, errLatched
+		}
+		meta, found, err := m.lead.newest(key)
 		if err != nil {
-			return 0, err
+			return false, err
 		}
 		if found && !meta.Deleted() && meta.Lease == id {
-			if err := m.remove(key, meta); err != nil {
-				return 0, err
+			if err := m.lead.remove(key, meta); err != nil {
+				return false, err
 			}
 		}
 	}
-	return left, nil
+	return more, nil
 }
 
 // expire revokes leases that have run out, each at a revision of its own.
@@ -247,6 +264,10 @@ func (m *Machine) expire() error {
 			continue
 		}
 		deleted, err := m.revokeExpired(l)
+		if errors.Is(err, errLatched) {
+			m.leases.postpone(l, now+1)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -261,15 +282,15 @@ func (m *Machine) expire() error {
 // MaxKeysPerExpiry or MaxExpiryBytes of them and lives on until the next tick.
 func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
 	before := m.lead.overlay.changes.end()
-	left, err := m.deleteAttached(l.id, m.options.MaxKeysPerExpiry, m.options.MaxExpiryBytes)
+	more, err := m.deleteAttached(l.id)
 	if err != nil {
 		m.lead.overlay.rollback(before)
 		m.lead.nextSub = 0
 		return 0, err
 	}
 	deleted = int(m.lead.overlay.changes.end() - before)
-	if left > 0 {
-		m.endForAll(l)
+	if more {
+		m.endForAll(l.id)
 		m.leases.postpone(l, m.lead.clock()+1)
 		return deleted, nil
 	}
@@ -281,9 +302,12 @@ func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
 
 // endForAll has all replicas know that a lease has ended whose keys are being deleted: another leader goes by the deadline, and must not
 // go on with a part of the keys.
-func (m *Machine) endForAll(l *lease) {
-	if l.deadline > m.lead.clock() {
-		m.lead.overlay.addOp(op{kind: opExtend, lease: l.id, ttl: l.ttl})
+func (m *Machine) endForAll(id kv.LeaseID) {
+	ttl, _ := m.leaseEvaluated(id)
+	p, pending := m.lead.overlay.leases[id]
+	l := m.leases.byID[id]
+	if pending && !p.ended || !pending && l.deadline > m.lead.clock() {
+		m.lead.overlay.addOp(op{kind: opExtend, lease: id, ttl: ttl})
 	}
 }
 

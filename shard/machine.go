@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/latch"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -39,19 +40,17 @@ type Machine struct {
 
 // leadership is what a leader adds to the applied state.
 type leadership struct {
-	term     consensus.Term
-	overlay  *overlay
-	revision kv.Revision // of the applied state overlaid with everything in flight
-	seq      uint64      // of the last proposal taken
+	term consensus.Term
+	seq  uint64 // of the last proposal taken
+	evaluation
+	// Requests that are decided beside the rounds have latches until they take effect. besides are those that are not under way yet.
+	latches latch.Table
+	besides []*Beside
 	// The lease clock: clockBase at the moment startedAt, both from the call of Lead.
 	clockBase int64
 	startedAt time.Duration
 	now       time.Duration // the latest moment the caller told
 	proposed  int64         // lease clock of the last proposal
-	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
-	nextSub uint32
-	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
-	tally kv.Tally
 }
 
 // Outcome is what an evaluation decided.
@@ -61,6 +60,13 @@ type Outcome struct {
 	// Effects: the request changes something. The answer may be given once proposal WaitFor, which
 	// the next TakeProposal returns, is applied.
 	Effects bool
+	// Beside: the request is to be decided beside the rounds. Nothing has happened yet.
+	Beside *Beside
+	// Blocked: the request waits for one that is decided beside the rounds. It is to be evaluated again when one of those has ended. Nothing has
+	// happened yet, but for Begun.
+	Blocked bool
+	// Begun: a part of what the request wants is done. It is to be evaluated again when proposal WaitFor is applied.
+	Begun bool
 	// WaitFor is the sequence number of the last proposal that the evaluation looked at: the answer
 	// may be given once it is applied. 0: at once.
 	WaitFor uint64
@@ -77,6 +83,8 @@ type Metrics struct {
 	AppliedEntries    uint64
 	AppliedEffects    uint64
 	VoidEntries       uint64
+	Beside            uint64 // requests that took too long for a round
+	LongestLooks      int64  // of a request that was evaluated in a round
 	ExpiredLeases     uint64 // whose revocation this replica proposed
 	LeaseClock        time.Duration
 }
@@ -119,9 +127,15 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 	}
 	m.Follow()
 	m.lead = &leadership{
-		term:      term,
-		overlay:   newOverlay(),
-		revision:  m.applied.Revision,
+		term: term,
+		evaluation: evaluation{
+			base:        &m.store.Reader,
+			overlay:     newOverlay(),
+			revision:    m.applied.Revision,
+			leaseExists: m.leaseExists,
+
+			maxEffectBytes: m.options.MaxRequestEffectBytes,
+		},
 		clockBase: m.applied.LeaseClock,
 		startedAt: now,
 		now:       now,

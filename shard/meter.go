@@ -24,8 +24,8 @@ const (
 const opAnswerBytes = responseBytes + 64
 
 // payForChange makes room for a change with so many bytes of key and value.
-func (m *Machine) payForChange(bytes int) error {
-	return m.lead.tally.Add(changeRowBytes + int64(bytes))
+func (ev *evaluation) payForChange(bytes int) error {
+	return ev.tally.Add(changeRowBytes + int64(bytes))
 }
 
 // payForLeaseIDs makes room for a list of so many leases, and for what sorting it takes.

@@ -71,8 +71,7 @@ func TestAnswersAreReserved(t *testing.T) {
 	}
 	mebibyte := kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("key/"), End: []byte("key/000256")}}}
 	for _, inFlight := range []bool{false, true} {
-		options := testOptions(1)
-		g := newGroup(t, options)
+		g := newGroup(t, inRounds(1<<40))
 		g.fill(t, storeBytes/(4<<10), 4<<10, !inFlight)
 		for name, r := range map[string]*kv.Request{
 			"100 ranges of 20 MB":     txnOf(repeated(wholeList, 100)...),
@@ -152,9 +151,9 @@ func TestRefusedAnywhere(t *testing.T) {
 		"large one deleted":    {Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: []byte("large")}, PrevKV: true}},
 	}
 	for name, r := range requests {
-		for _, inFlight := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/in flight %v", name, inFlight), func(t *testing.T) {
-				g := newGroup(t, testOptions(1))
+		for where, options := range map[string]Options{"in flight": inRounds(1 << 40), "applied": inRounds(1 << 40), "beside": inRounds(n / 4)} {
+			t.Run(name+"/"+where, func(t *testing.T) {
+				g := newGroup(t, options)
 				for lease := range 3000 {
 					g.leader.Evaluate(&kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: kv.LeaseID(lease + 1), TTLSeconds: 100}})
 				}
@@ -163,7 +162,7 @@ func TestRefusedAnywhere(t *testing.T) {
 					g.leader.Evaluate(&kv.Request{Kind: kv.KindPut, Put: put})
 				}
 				g.leader.Evaluate(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("large"), Value: make([]byte, 1<<20)}})
-				if !inFlight {
+				if where != "in flight" {
 					g.propose()
 					if _, err := g.leader.apply(g.log[len(g.log)-1]); err != nil {
 						t.Fatal(err)
@@ -175,6 +174,13 @@ func TestRefusedAnywhere(t *testing.T) {
 	}
 }
 
+// inRounds are options with which a request may look at so many keys in a round.
+func inRounds(looks int64) Options {
+	options := testOptions(1)
+	options.RoundLooks = looks
+	return options
+}
+
 func (g *group) refusedEverywhere(t *testing.T, r *kv.Request) {
 	defer func() { r.Memory = nil }()
 	o := g.leader.lead.overlay
@@ -182,7 +188,7 @@ func (g *group) refusedEverywhere(t *testing.T, r *kv.Request) {
 	for refuseAt := 1; ; refuseAt++ {
 		memory := &room{limit: 1 << 30, refuseAt: refuseAt}
 		r.Memory = memory
-		out := g.leader.Evaluate(r)
+		out := g.decide(r)
 		if memory.asked < refuseAt {
 			if out.Err != nil || refuseAt == 1 {
 				t.Fatalf("with room: %v, %d reservations", out.Err, memory.asked)
@@ -208,7 +214,7 @@ func TestChangesAreReserved(t *testing.T) {
 	for i := range ops {
 		ops[i].Put = &kv.PutRequest{Key: fmt.Appendf(nil, "%06d", i)}
 	}
-	g := newGroup(t, testOptions(1))
+	g := newGroup(t, inRounds(1<<40))
 	r := txnOf(ops...)
 	memory := &room{limit: 1 << 30}
 	r.Memory = memory
@@ -256,7 +262,7 @@ func TestSmallRequestsReserveNothing(t *testing.T) {
 // What a compare reads is gone when it has been compared, and a deletion's list of keys when its changes have them: many of them need the room of one.
 func TestWhatWasNeededOnTheWayIsForgotten(t *testing.T) {
 	const n, value = 5000, 1 << 10
-	g := newGroup(t, testOptions(1))
+	g := newGroup(t, inRounds(1<<40))
 	g.fill(t, n, value, true)
 	compare := kv.Compare{Span: allKeys, Target: kv.CompareValue, Result: kv.CompareNotEqual}
 	counting := kv.Op{Range: &kv.RangeRequest{Span: allKeys, CountOnly: true, Revision: 10}}

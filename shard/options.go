@@ -36,15 +36,22 @@ type Options struct {
 	// leases exist and nothing else is proposed, the lease clock is logged that often. Default 3 s.
 	LeaseCheckpointInterval time.Duration
 	// MaxRevokesPerTick and MaxRevokeKeysPerTick bound the work of one Tick, as MaxExpiryBytes does. Default 500 and
-	// 10,000. The second may be exceeded by one lease.
+	// 1,000. The second may be exceeded by one lease.
 	MaxRevokesPerTick    int
 	MaxRevokeKeysPerTick int
-	// MaxKeysPerExpiry is how many keys of an expired lease are deleted at one revision. A
-	// lease with more keys is emptied over several ticks and revisions. Default 100,000.
+	// MaxKeysPerExpiry is how many keys of a lease that expired or is revoked are deleted at one revision. A
+	// lease with more keys is emptied over several ticks, or rounds, and revisions. Default 1,000.
 	MaxKeysPerExpiry int
 	// MaxExpiryBytes is how many bytes of effects expiry leaves to be proposed, and takes from one lease at one revision; a
 	// single key may exceed it. So what one proposal adds to it still fits. Default: a tenth of MaxRequestEffectBytes.
 	MaxExpiryBytes int
+	// RoundLooks is how many keys the evaluation of a request in a round may look at, and how many KiB of values it may read; what looks at more
+	// is decided beside the rounds. Default 2,048: a few milliseconds.
+	RoundLooks int64
+	// MaxLooks is how many any request may look at; beyond it the answer is kv.ErrRequestTooLarge. Default 20 million.
+	MaxLooks int64
+	// MaxBeside is how many requests may be decided beside the rounds, or wait for that; beyond it the answer is kv.ErrTooManyRequests. Default 64.
+	MaxBeside int
 	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
 	// beyond it the answer is kv.ErrRequestTooLarge. Default 40 MiB.
 	MaxRequestEffectBytes int
@@ -68,10 +75,19 @@ func (o Options) WithDefaults() Options {
 		o.MaxRevokesPerTick = 500
 	}
 	if o.MaxRevokeKeysPerTick == 0 {
-		o.MaxRevokeKeysPerTick = 10_000
+		o.MaxRevokeKeysPerTick = 1000
 	}
 	if o.MaxKeysPerExpiry == 0 {
-		o.MaxKeysPerExpiry = 100_000
+		o.MaxKeysPerExpiry = 1000
+	}
+	if o.RoundLooks == 0 {
+		o.RoundLooks = 2048
+	}
+	if o.MaxLooks == 0 {
+		o.MaxLooks = 20_000_000
+	}
+	if o.MaxBeside == 0 {
+		o.MaxBeside = 64
 	}
 	if o.MaxRequestEffectBytes == 0 {
 		o.MaxRequestEffectBytes = 40 << 20 // a log entry with it fits into one frame between nodes
@@ -92,7 +108,8 @@ func (o Options) Validate() error {
 	case o.MinLeaseTTLSeconds < 1 || o.MinLeaseTTLSeconds > MaxLeaseTTLSeconds:
 		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
 	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
-		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0:
+		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0,
+		o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
 		return errors.New("shard: options must not be negative")
 	}
 	return nil

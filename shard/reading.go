@@ -16,6 +16,8 @@ type reading interface {
 	compactedAt() kv.Revision
 	// get returns the newest version; its value may be missing unless asked for.
 	get(key []byte, value bool) (kv.KeyValue, bool, error)
+	// each gives the live keys of a span to fn, in order, until it returns false. The key is valid only during the call.
+	each(span kv.Span, fn func(key []byte, meta mvcc.Meta) bool) error
 	// scan answers a range with all its options.
 	scan(r *kv.RangeRequest) (*kv.RangeResponse, error)
 	counted() *kv.Tally
@@ -36,37 +38,40 @@ func (a appliedReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
 	return stored(a.Reader, key, value, a.tally)
 }
 
+func (a appliedReading) each(span kv.Span, fn func(key []byte, meta mvcc.Meta) bool) error {
+	return a.Scan(span, 0, a.tally, fn)
+}
+
 func (a appliedReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 	return a.Range(r, a.tally)
 }
 
-// overlaidReading reads the applied state overlaid with what is in flight, including what
-// the request under evaluation has already written.
-type overlaidReading struct{ m *Machine }
-
-func (o overlaidReading) now() kv.Revision {
-	if o.m.lead.nextSub > 0 {
-		return o.m.lead.revision + 1
+func (ev *evaluation) now() kv.Revision {
+	if ev.nextSub > 0 {
+		return ev.revision + 1
 	}
-	return o.m.lead.revision
+	return ev.revision
 }
 
-func (o overlaidReading) compactedAt() kv.Revision {
-	return max(o.m.applied.Compacted, o.m.lead.overlay.compacted)
+func (ev *evaluation) compactedAt() kv.Revision {
+	return max(ev.base.Compacted(), ev.overlay.compacted)
 }
 
-func (o overlaidReading) counted() *kv.Tally { return &o.m.lead.tally }
+func (ev *evaluation) counted() *kv.Tally { return &ev.tally }
 
-func (o overlaidReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
-	if c := o.m.lead.overlay.find(key); c != nil {
+func (ev *evaluation) get(key []byte, value bool) (kv.KeyValue, bool, error) {
+	if err := ev.tally.Look(1); err != nil {
+		return kv.KeyValue{}, false, err
+	}
+	if c := ev.overlay.find(key); c != nil {
 		if value {
-			if err := o.counted().Add(effectBytes(&c.Effect)); err != nil {
+			if err := ev.counted().Add(effectBytes(&c.Effect)); err != nil {
 				return kv.KeyValue{}, false, err
 			}
 		}
 		return keyValueOf(&c.Effect), c.Version > 0, nil
 	}
-	return stored(&o.m.store.Reader, key, value, o.counted())
+	return stored(ev.base, key, value, ev.counted())
 }
 
 // stored returns the newest version of a key in the applied state.
@@ -81,6 +86,9 @@ func stored(r *mvcc.Reader, key []byte, value bool, tally *kv.Tally) (kv.KeyValu
 	if err := tally.Add(rowBytes(key, meta)); err != nil {
 		return kv.KeyValue{}, false, err
 	}
+	if err := tally.LookAt(int(meta.ValueLen)); err != nil {
+		return kv.KeyValue{}, false, err
+	}
 	row, err := r.Newest(key, meta)
 	return row, err == nil, err
 }
@@ -89,8 +97,12 @@ func keyValueOfMeta(key []byte, meta mvcc.Meta) kv.KeyValue {
 	return kv.KeyValue{Key: key, CreateRevision: meta.Create, ModRevision: meta.At.Rev, Version: meta.Version, Lease: meta.Lease}
 }
 
-func (o overlaidReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
-	now := o.now()
+func (ev *evaluation) each(span kv.Span, fn func(key []byte, meta mvcc.Meta) bool) error {
+	return ev.eachLive(span, func(k liveKey) (bool, error) { return fn(k.key, k.meta), nil })
+}
+
+func (ev *evaluation) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
+	now := ev.now()
 	at := r.Revision
 	switch {
 	case at > now:
@@ -98,17 +110,17 @@ func (o overlaidReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 	case at <= 0:
 		at = now
 	}
-	if at < o.compactedAt() {
+	if at < ev.compactedAt() {
 		return nil, kv.ErrCompacted
 	}
 	if r.Span.Single() && at == now && !r.CountOnly && !hasRevisionFilters(r) && !r.KeysOnly {
-		return o.scanSingle(r.Span.Start)
+		return ev.scanSingle(r.Span.Start)
 	}
-	return o.merge(r, at)
+	return ev.merge(r, at)
 }
 
-func (o overlaidReading) scanSingle(key []byte) (*kv.RangeResponse, error) {
-	found, ok, err := o.get(key, true)
+func (ev *evaluation) scanSingle(key []byte) (*kv.RangeResponse, error) {
+	found, ok, err := ev.get(key, true)
 	if err != nil || !ok {
 		return &kv.RangeResponse{}, err
 	}
@@ -123,14 +135,14 @@ type overlaid struct {
 }
 
 // merge answers from the applied state and the changes in flight at the revision.
-func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
-	tally := o.counted()
+func (ev *evaluation) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeResponse, error) {
+	tally := ev.counted()
 	before := tally.HeldBytes()
-	over, err := o.overlaidKeys(r.Span, at)
+	over, err := ev.overlaidKeys(r.Span, at)
 	if err != nil {
 		return nil, err
 	}
-	store := o.m.store
+	store := ev.base
 	if len(over) == 0 {
 		request := *r
 		request.Revision = min(at, store.Revision())
@@ -158,7 +170,7 @@ func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRes
 			return nil, err
 		}
 		response.KVs = mergeKeys(base.KVs, over)
-		if err := o.finish(response, r); err != nil {
+		if err := ev.finish(response, r); err != nil {
 			return nil, err
 		}
 	}
@@ -170,8 +182,8 @@ func (o overlaidReading) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRes
 
 // finish filters, sorts and limits. If it drops most of the keys, what is left moves to memory of its own: keys and values share blocks, and a few
 // that stay could keep all of them.
-func (o overlaidReading) finish(response *kv.RangeResponse, r *kv.RangeRequest) error {
-	tally, before := o.counted(), len(response.KVs)
+func (ev *evaluation) finish(response *kv.RangeResponse, r *kv.RangeRequest) error {
+	tally, before := ev.counted(), len(response.KVs)
 	finishRange(response, r)
 	if !tally.Counts() || 2*len(response.KVs) >= before {
 		return nil
@@ -189,8 +201,8 @@ func (o overlaidReading) finish(response *kv.RangeResponse, r *kv.RangeRequest) 
 
 // overlaidKeys lists the keys of the span that changed in flight at or before the revision. A key
 // that changed only later is left to the applied state.
-func (o overlaidReading) overlaidKeys(span kv.Span, at kv.Revision) ([]overlaid, error) {
-	overlay := o.m.lead.overlay
+func (ev *evaluation) overlaidKeys(span kv.Span, at kv.Revision) ([]overlaid, error) {
+	overlay := ev.overlay
 	var list []overlaid
 	add := func(newest *change) error {
 		c := newest
@@ -200,7 +212,10 @@ func (o overlaidReading) overlaidKeys(span kv.Span, at kv.Revision) ([]overlaid,
 		if c == nil {
 			return nil
 		}
-		if err := o.counted().Add(overlaidBytes); err != nil {
+		if err := ev.tally.Look(1); err != nil {
+			return err
+		}
+		if err := ev.tally.Add(overlaidBytes); err != nil {
 			return err
 		}
 		oldest := c

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -169,8 +170,11 @@ func eachRow(r storage.Reader, lower, upper []byte, fn func(key, value []byte) e
 	return err
 }
 
-// attached lists the keys of a lease in the applied state, in order.
-func (m *Machine) attached(id kv.LeaseID, tally *kv.Tally) (attached [][]byte, err error) {
+// errEnough ends a walk over rows.
+var errEnough = errors.New("enough rows")
+
+// attached lists keys of a lease in the applied state, in order: all (limit 0), or the first ones.
+func (m *Machine) attached(id kv.LeaseID, limit int, tally *kv.Tally) (attached [][]byte, err error) {
 	lower, upper := keys.Attachments(m.rows.Home, id)
 	err = eachRow(m.reader, lower, upper, func(row, _ []byte) error {
 		key := keys.AttachedKey(row)
@@ -178,8 +182,14 @@ func (m *Machine) attached(id kv.LeaseID, tally *kv.Tally) (attached [][]byte, e
 			return nil
 		}
 		attached = append(attached, slices.Clone(key))
+		if len(attached) == limit {
+			return errEnough
+		}
 		return tally.Add(attachedBytes + int64(len(key)))
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return attached, err
 }
 

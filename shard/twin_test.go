@@ -28,20 +28,25 @@ type twin struct {
 	voids int
 	// refused counts requests that had no room at first.
 	refused int
+	besides besideTwin
 }
 
 func newTwin(seed uint64) (*twin, error) {
 	random := rand.New(rand.NewPCG(seed, 0))
+	options := testOptions(seed)
+	if random.IntN(2) == 0 {
+		options.RoundLooks = 1 + random.Int64N(6)
+	}
 	t := &twin{
 		random:    random,
 		generator: model.Generator{Rand: random, Keys: 2 + random.IntN(12), Leases: 1 + random.IntN(4)},
-		follower:  mustOpen(testOptions(seed)),
+		follower:  mustOpen(options),
 		model:     model.New(),
 		saved:     map[consensus.Index]*model.Store{},
 		term:      1,
 	}
 	t.saved[0] = t.model.Clone()
-	leader := mustOpen(testOptions(seed))
+	leader := mustOpen(options)
 	if err := t.group.elect(leader, t.term); err != nil {
 		return nil, err
 	}
@@ -51,8 +56,10 @@ func newTwin(seed uint64) (*twin, error) {
 
 func (t *twin) step() error {
 	switch n := t.random.IntN(100); {
-	case n < 60:
+	case n < 48:
 		return t.evaluate()
+	case n < 60:
+		return t.stepBeside()
 	case n < 70:
 		t.propose()
 		return nil
@@ -93,6 +100,9 @@ func (t *twin) evaluate() error {
 	out, err := t.evaluateCounted(r)
 	if err != nil {
 		return err
+	}
+	if out.Beside != nil || out.Blocked {
+		return t.takeBeside(r, out)
 	}
 	if errors.Is(out.Err, kv.ErrCorrupt) && r.Kind == kv.KindLeaseKeepAlive {
 		return t.sameRevision() // expired, but nothing may be deleted
@@ -222,6 +232,7 @@ func (t *twin) crash(r **replica) error {
 func (t *twin) changeLeader() error {
 	old := t.group.leader
 	old.Follow()
+	t.besides.drop()
 	applied := max(old.AppliedIndex(), t.follower.AppliedIndex())
 	keep := int(applied) + t.random.IntN(len(t.group.log)-int(applied)+1)
 	t.group.log = t.group.log[:keep]
@@ -317,7 +328,7 @@ func (t *twin) compareState(r *replica) error {
 	var leases []model.Lease
 	for _, id := range sortedLeases(byTimeLeft(r.leases.ends(r.leaderSince()))) {
 		leases = append(leases, model.Lease{ID: id, TTLSeconds: r.leases.byID[id].ttl})
-		keys, err := r.attached(id, nil)
+		keys, err := r.attached(id, 0, nil)
 		if err != nil {
 			return err
 		}
@@ -398,6 +409,7 @@ func TestTwin(t *testing.T) {
 		seeds = 10
 	}
 	revisions, terms, refused := kv.Revision(0), consensus.Term(0), 0
+	var besides besideTwin
 	for seed := range seeds {
 		w, err := runTwin(seed, 600)
 		if err != nil {
@@ -406,6 +418,11 @@ func TestTwin(t *testing.T) {
 		revisions += w.model.Revision()
 		terms += w.term
 		refused += w.refused
+		besides.add(&w.besides)
+	}
+	t.Logf("beside the rounds: %+v", besides)
+	if besides.effects == 0 || besides.answers == 0 || besides.blocked == 0 || besides.failed == 0 || besides.dropped == 0 {
+		t.Error("something never happened to requests beside the rounds")
 	}
 	if t.Logf("%d revisions in %d terms, %d requests were refused at first", revisions, terms, refused); refused == 0 {
 		t.Error("no request was refused for want of room")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // path is which branch a transaction and its nested transactions take. etcd decides all of it on the
@@ -67,12 +68,15 @@ func compareHolds(state reading, c *kv.Compare) (bool, error) {
 	if c.Span.Empty() {
 		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
 	}
-	all, err := state.scan(&kv.RangeRequest{Span: c.Span, KeysOnly: c.Target != kv.CompareValue})
+	if c.Target != kv.CompareValue {
+		return compareMetas(state, c)
+	}
+	all, err := state.scan(&kv.RangeRequest{Span: c.Span})
 	if err != nil {
 		return false, err
 	}
 	if len(all.KVs) == 0 {
-		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+		return false, nil
 	}
 	for i := range all.KVs {
 		if !relationHolds(c, &all.KVs[i]) {
@@ -80,6 +84,20 @@ func compareHolds(state reading, c *kv.Compare) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// compareMetas compares what every key has beside its value.
+func compareMetas(state reading, c *kv.Compare) (bool, error) {
+	found, holds := false, true
+	err := state.each(c.Span, func(key []byte, meta mvcc.Meta) bool {
+		e := keyValueOfMeta(key, meta)
+		found, holds = true, relationHolds(c, &e)
+		return holds
+	})
+	if err == nil && !found {
+		holds = relationHolds(c, &kv.KeyValue{})
+	}
+	return holds, err
 }
 
 func relationHolds(c *kv.Compare, e *kv.KeyValue) bool {
@@ -124,32 +142,32 @@ func checkRangeRevision(state reading, r *kv.RangeRequest) error {
 
 // txnRequest evaluates a transaction: decide the path and check everything on the state before it,
 // then run its operations, which see each other's writes.
-func (m *Machine) txnRequest(t *kv.TxnRequest) (*kv.Response, error) {
-	p, err := decide(overlaidReading{m}, t)
+func (ev *evaluation) txnRequest(t *kv.TxnRequest) (*kv.Response, error) {
+	p, err := decide(ev, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkPath(&p); err != nil {
+	if err := ev.checkPath(&p); err != nil {
 		return nil, err
 	}
 	body := &kv.TxnResponse{}
-	if err := m.run(&p, body); err != nil {
+	if err := ev.run(&p, body); err != nil {
 		return nil, err
 	}
-	return &kv.Response{Kind: kv.KindTxn, Txn: body, Revision: overlaidReading{m}.now()}, nil
+	return &kv.Response{Kind: kv.KindTxn, Txn: body, Revision: ev.now()}, nil
 }
 
-func (m *Machine) checkPath(p *path) error {
+func (ev *evaluation) checkPath(p *path) error {
 	nested := p.nested
 	for i := range p.ops {
 		var err error
 		switch o := &p.ops[i]; {
 		case o.Range != nil:
-			err = checkRangeRevision(overlaidReading{m}, o.Range)
+			err = checkRangeRevision(ev, o.Range)
 		case o.Put != nil:
-			err = m.checkPut(o.Put)
+			err = ev.checkPut(o.Put)
 		case o.Txn != nil:
-			err = m.checkPath(&nested[0])
+			err = ev.checkPath(&nested[0])
 			nested = nested[1:]
 		}
 		if err != nil {
@@ -159,23 +177,23 @@ func (m *Machine) checkPath(p *path) error {
 	return nil
 }
 
-func (m *Machine) checkPut(r *kv.PutRequest) error {
-	if err := m.checkPutLease(r); err != nil {
+func (ev *evaluation) checkPut(r *kv.PutRequest) error {
+	if err := ev.checkPutLease(r); err != nil {
 		return err
 	}
 	if !r.IgnoreValue && !r.IgnoreLease {
 		return nil
 	}
-	meta, found, err := m.newest(r.Key)
+	meta, found, err := ev.newest(r.Key)
 	if err == nil && (!found || meta.Deleted()) {
 		return kv.ErrKeyNotFound
 	}
 	return err
 }
 
-func (m *Machine) run(p *path, body *kv.TxnResponse) error {
+func (ev *evaluation) run(p *path, body *kv.TxnResponse) error {
 	body.Succeeded = p.taken
-	if err := m.lead.tally.Add(int64(len(p.ops)) * opAnswerBytes); err != nil {
+	if err := ev.tally.Add(int64(len(p.ops)) * opAnswerBytes); err != nil {
 		return err
 	}
 	body.Responses = make([]kv.OpResponse, len(p.ops))
@@ -185,23 +203,23 @@ func (m *Machine) run(p *path, body *kv.TxnResponse) error {
 		var err error
 		switch {
 		case o.Range != nil:
-			answer.Range, err = overlaidReading{m}.scan(o.Range)
+			answer.Range, err = ev.scan(o.Range)
 		case o.Put != nil:
 			answer.Put = &kv.PutResponse{}
-			err = m.put(o.Put, answer.Put)
+			err = ev.put(o.Put, answer.Put)
 		case o.DeleteRange != nil:
 			answer.DeleteRange = &kv.DeleteRangeResponse{}
-			err = m.deleteRange(o.DeleteRange, answer.DeleteRange)
+			err = ev.deleteRange(o.DeleteRange, answer.DeleteRange)
 		case o.Txn != nil:
 			answer.Txn = &kv.TxnResponse{}
-			err = m.run(&nested[0], answer.Txn)
+			err = ev.run(&nested[0], answer.Txn)
 			nested = nested[1:]
 		}
 		if err != nil {
 			return err
 		}
 		if o.Txn == nil { // etcd leaves the header of a nested transaction empty
-			answer.Revision = overlaidReading{m}.now()
+			answer.Revision = ev.now()
 		}
 	}
 	return nil

@@ -186,6 +186,9 @@ func (e *simEngine) Apply(b storage.Batch) error {
 }
 
 func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.Span) error {
+	if e.node.inRound() {
+		e.node.w.fail(Liveness, "node %d installs a snapshot within a round: it may take seconds, and nobody hears of the node meanwhile", e.node.id)
+	}
 	e.node.effect()
 	err := e.Engine.Ingest(ctx, files, spans)
 	e.node.effect()

@@ -236,7 +236,7 @@ func (n *node) count() {
 	}{
 		{"barrier asked", g.BarrierCount}, {"call forwarded", g.ForwardedCalls}, {"call tried again", g.RetryCount}, {"renewed without the log", g.LocalRenewals}, {"call timed out", g.Timeouts},
 		{"answer lost", g.LostAnswers}, {"watch caught up from history", g.Watch.HistoryReadCount}, {"watch caught up from memory", g.Watch.RingReadCount},
-		{"frame refused", int64(s.FramesDropped)}, {"sync", int64(s.Syncs)},
+		{"frame refused", int64(s.FramesDropped)}, {"sync", int64(s.Syncs)}, {"decided beside the rounds", int64(s.RequestsBeside)},
 	} {
 		if m.count > 0 {
 			n.w.marks[m.name] += int(m.count)

@@ -66,6 +66,9 @@ func (n *node) roundLatency() time.Duration {
 	return 10*time.Microsecond + time.Duration(n.random.Int64N(int64(n.w.plan.wakeLatency())))
 }
 
+// inRound tells whether the driver's goroutine is what runs.
+func (n *node) inRound() bool { return n.current != nil && n.current == n.driver }
+
 func (n *node) planRound(at time.Duration) {
 	if n.roundAt == 0 || at < n.roundAt {
 		n.roundAt = at

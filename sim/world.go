@@ -64,6 +64,7 @@ const (
 	sourceAim
 	sourcePlot
 	sourceScene
+	sourceRounds
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -148,4 +148,16 @@ var replicaMutations = []Mutation{
 		Old: "channel, marked := ChannelConsensus, s.speaks(node) >= formatMarks",
 		New: "channel, marked := ChannelConsensus, s.formats[node] > 0",
 	},
+	{
+		Name: "replica/install-within-a-round", Breaks: "a snapshot is installed within a round",
+		File: "replica/install.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tr.store.spawn(func() {\n\t\tinstalling.machine",
+		New: "\tfunc(install func()) { install() }(func() {\n\t\tinstalling.machine",
+	},
+	{
+		Name: "replica/blocked-forgotten", Breaks: "requests that waited for one beside the rounds are not evaluated when it has ended",
+		File: "replica/beside.go", Verdicts: noticed, Seeds: 100,
+		Old: "if len(decided) > 0 {\n\t\tfor i",
+		New: "if len(decided) > 1 {\n\t\tfor i",
+	},
 }

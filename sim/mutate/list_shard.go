@@ -66,8 +66,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/revision-reused", Breaks: "a new leader gives out the last revision again",
 		File: "shard/machine.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\trevision:  m.applied.Revision,\n",
-		New: "\t\trevision:  m.applied.Revision - 1,\n",
+		Old: "\t\t\trevision:    m.applied.Revision,\n",
+		New: "\t\t\trevision:    m.applied.Revision - 1,\n",
 	},
 	{
 		Name: "shard/chain-not-checked", Breaks: "an entry applies although the one that it was evaluated on top of was lost",
@@ -83,19 +83,19 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/version-not-reset", Breaks: "a key that was deleted comes back at version 2",
-		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif found {\n\t\te.Prev = meta.At\n\t}\n",
 		New: "\tif found {\n\t\te.Prev = meta.At\n\t\te.Version = 2\n\t}\n",
 	},
 	{
 		Name: "shard/create-revision-moves", Breaks: "every put moves a key's create revision",
-		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 100,
 		Old: "e.Create, e.Version, e.PrevLive, e.PrevLease = meta.Create, ",
 		New: "e.Create, e.Version, e.PrevLive, e.PrevLease = at.Rev, ",
 	},
 	{
 		Name: "shard/ignore-value-drops-value", Breaks: "a put that is to keep the value writes an empty one",
-		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\t\tvalue = previous.Value\n",
 		New: "\t\t\tvalue = nil\n",
 	},
@@ -108,14 +108,14 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/txn-on-stale-state", Breaks: "transactions compare with the applied state and do not see what is in flight",
 		File: "shard/txn.go", Verdicts: noticed, Seeds: 100,
-		Old: "p, err := decide(overlaidReading{m}, t)",
-		New: "p, err := decide(appliedReading{&m.store.Reader, &m.lead.tally}, t)",
+		Old: "p, err := decide(ev, t)",
+		New: "p, err := decide(appliedReading{ev.base, &ev.tally}, t)",
 	},
 	{
 		Name: "shard/delete-range-misses", Breaks: "deleting a range misses keys that are in flight after the last applied one",
-		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tfor len(over) > 0 {\n\t\taddOver()\n\t}\n\treturn list, err\n",
-		New: "\treturn list, err\n",
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tfor len(over) > 0 {\n\t\tgiveOver()\n\t}\n\treturn err\n",
+		New: "\treturn err\n",
 	},
 	{
 		Name: "shard/count-ignores-in-flight", Breaks: "the count of a range in a transaction ignores deletions in flight",
@@ -134,5 +134,35 @@ var shardMutations = []Mutation{
 		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tm.endRevision()\n\t\tif response.Revision == 0 {\n\t\t\tresponse.Revision = l.revision\n\t\t}\n",
 		New: "\t\tif response.Revision == 0 {\n\t\t\tresponse.Revision = l.revision\n\t\t}\n\t\tm.endRevision()\n",
+	},
+	{
+		Name: "shard/latches-ignored", Breaks: "requests for keys of one that is decided beside the rounds go on",
+		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		Old: "if l.latches.Len() > 0 && l.conflicts(r) {",
+		New: "if false && l.conflicts(r) {",
+	},
+	{
+		Name: "shard/beside-what-is-in-flight", Breaks: "a request is decided beside the rounds on a view that lacks what was in flight before",
+		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
+		Old: "if b.granted && l.appliedSeq() >= b.after {",
+		New: "if b.granted {",
+	},
+	{
+		Name: "shard/latches-kept", Breaks: "a request that was decided beside the rounds keeps its latches",
+		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
+		Old: "if err := m.lead.latches.Remove(b.latches); err != nil {",
+		New: "if b.latches == 0 {\n\t\tvar err error",
+	},
+	{
+		Name: "shard/revision-of-the-view", Breaks: "what a request beside the rounds wrote is reported at the revision after its view",
+		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tshift.response(b.response)\n",
+		New: "",
+	},
+	{
+		Name: "shard/looks-not-bounded", Breaks: "a request may look at any number of keys in a round",
+		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif aboutKeys(r.Kind) {\n\t\tl.tally.Bound",
+		New: "\tif false {\n\t\tl.tally.Bound",
 	},
 }

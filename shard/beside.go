@@ -1,0 +1,315 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/latch"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// errLong ends an evaluation that looks at more than one in a round may.
+var errLong = errors.New("the request takes longer than a round may")
+
+// Beside is a request that takes longer to decide than a round of the driver may. It is decided beside the rounds, on a view of the applied state,
+// and takes effect in a later round. From Evaluate until then its latches keep others from the keys that it names, so that what it read
+// still holds; requests for other keys go on.
+//
+// Machine.Evaluate returns it, Machine.NextBeside says when it may Run, and Machine.FinishBeside ends it.
+type Beside struct {
+	request *kv.Request
+	lead    *leadership // of the machine when it was evaluated
+	latches latch.ID
+	granted bool
+	after   uint64 // the last proposal that may have changed one of its keys; known once it is granted
+
+	view     *mvcc.View
+	state    evaluation // on the view
+	response *kv.Response
+	err      error
+}
+
+// beside takes latches for a request that turned out to be long.
+func (m *Machine) beside(r *kv.Request) Outcome {
+	l := m.lead
+	if l.latches.Len() >= m.options.MaxBeside {
+		return Outcome{Err: fmt.Errorf("%d requests that take long are under way: %w", l.latches.Len(), kv.ErrTooManyRequests)}
+	}
+	var accesses []latch.Access
+	eachAccess(r, func(a latch.Access) bool {
+		accesses = append(accesses, a)
+		return true
+	})
+	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses))}
+	l.besides = append(l.besides, b)
+	m.metrics.Beside++
+	return Outcome{Beside: b}
+}
+
+// NextBeside returns the next request that may Run: it has its latches, and everything that was in flight before is applied. nil: there is none
+// now. Exclusive.
+func (m *Machine) NextBeside() *Beside {
+	if m.lead == nil {
+		return nil
+	}
+	l := m.lead
+	for i, b := range l.besides {
+		if !b.granted && l.latches.Granted(b.latches) {
+			b.granted, b.after = true, l.waitFor()
+		}
+		if b.granted && l.appliedSeq() >= b.after {
+			l.besides = slices.Delete(l.besides, i, i+1)
+			b.begin(m)
+			return b
+		}
+	}
+	return nil
+}
+
+// appliedSeq is the last proposal that is applied.
+func (l *leadership) appliedSeq() uint64 { return l.seq - uint64(l.overlay.proposals.size()) }
+
+func (b *Beside) begin(m *Machine) {
+	b.view = m.store.View()
+	leases := make(map[kv.LeaseID]bool)
+	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil })
+	b.state = evaluation{
+		base: &b.view.Reader, overlay: newOverlay(), revision: b.view.Revision(), maxEffectBytes: m.options.MaxRequestEffectBytes,
+		tally:       kv.NewTally(b.request.Memory),
+		leaseExists: func(id kv.LeaseID) bool { return leases[id] },
+	}
+	b.state.tally.Bound(kv.Looks{Limit: m.options.MaxLooks, Refused: refusedLooks(m.options.MaxLooks)})
+}
+
+func refusedLooks(limit int64) error {
+	return fmt.Errorf("it would have to look at more than %d keys: %w", limit, kv.ErrRequestTooLarge)
+}
+
+// Run decides the request. It needs no lock, and may be called from any goroutine, once. stop is asked every millisecond or so; once it says yes,
+// the answer is kv.ErrTimeout.
+func (b *Beside) Run(stop func() bool) {
+	b.state.tally.StopIf(stop)
+	b.response, b.err = b.state.answer(b.request)
+	if err := b.view.Close(); b.err == nil {
+		b.err = err
+	}
+	b.view = nil
+}
+
+// Drop ends a request that another leadership was asked for, after Run or instead of it.
+func (b *Beside) Drop() {
+	if b.view != nil {
+		b.view.Close()
+	}
+	b.state.tally.Release()
+}
+
+// FinishBeside gives the latches back and lets the request take effect, on top of everything in flight: none of that touched its keys.
+// Outcome.Blocked: it is to be evaluated again. Driver.
+func (m *Machine) FinishBeside(b *Beside) Outcome {
+	if m.lead == nil || m.lead != b.lead {
+		b.Drop()
+		return Outcome{Err: kv.ErrNotLeader}
+	}
+	if err := m.lead.latches.Remove(b.latches); err != nil {
+		return Outcome{Fatal: err}
+	}
+	err := b.err
+	if err == nil {
+		err = m.checkAlarms(b.request)
+	}
+	if err == nil {
+		err = m.leasesStillThere(b)
+	}
+	if err != nil {
+		b.Drop()
+		return failed(err)
+	}
+	effects := b.state.overlay.changes.size() > 0
+	shift := rebase{from: b.state.revision + 1, to: m.lead.revision + 1}
+	if effects && shift.matters(b.request) {
+		b.Drop()
+		return Outcome{Blocked: true}
+	}
+	outcome := Outcome{Response: b.response, Effects: effects}
+	if b.response.Revision == 0 {
+		b.response.Revision = b.state.now()
+	}
+	if effects {
+		m.adopt(b, shift)
+		shift.response(b.response)
+		outcome.WaitFor = m.lead.waitFor()
+	}
+	return outcome
+}
+
+// leasesStillThere refuses puts with a lease that ended meanwhile.
+func (m *Machine) leasesStillThere(b *Beside) error {
+	changes := &b.state.overlay.changes
+	for at := changes.start; at < changes.end(); at++ {
+		if id := changes.at(at).Lease; id != 0 && !m.leaseExists(id) {
+			return kv.ErrLeaseNotFound
+		}
+	}
+	return nil
+}
+
+// adopt puts the effects in flight, at the next revision.
+func (m *Machine) adopt(b *Beside, shift rebase) {
+	changes := &b.state.overlay.changes
+	for at := changes.start; at < changes.end(); at++ {
+		e := changes.at(at).Effect
+		e.At.Rev, e.Prev.Rev, e.Create = shift.revision(e.At.Rev), shift.revision(e.Prev.Rev), shift.revision(e.Create)
+		m.lead.overlay.add(&e)
+	}
+	m.lead.revision++
+}
+
+// rebase replaces the revision that a request was evaluated at by the one that it gets.
+type rebase struct{ from, to kv.Revision }
+
+func (s rebase) revision(r kv.Revision) kv.Revision {
+	if r == s.from {
+		return s.to
+	}
+	return r
+}
+
+// header replaces what an operation says about the store's revision: before the first write of its transaction it is the one before.
+func (s rebase) header(r kv.Revision) kv.Revision {
+	if r == s.from-1 {
+		return s.to - 1
+	}
+	return s.revision(r)
+}
+
+func (s rebase) response(r *kv.Response) {
+	if s.from == s.to {
+		return
+	}
+	r.Revision = s.revision(r.Revision)
+	switch {
+	case r.Txn != nil:
+		s.txn(r.Txn)
+	case r.DeleteRange != nil:
+		s.keyValues(r.DeleteRange.Prev)
+	}
+}
+
+func (s rebase) txn(t *kv.TxnResponse) {
+	for i := range t.Responses {
+		o := &t.Responses[i]
+		o.Revision = s.header(o.Revision)
+		switch {
+		case o.Range != nil:
+			s.keyValues(o.Range.KVs)
+		case o.Put != nil && o.Put.Prev != nil:
+			s.keyValue(o.Put.Prev)
+		case o.DeleteRange != nil:
+			s.keyValues(o.DeleteRange.Prev)
+		case o.Txn != nil:
+			s.txn(o.Txn)
+		}
+	}
+}
+
+func (s rebase) keyValues(list []kv.KeyValue) {
+	for i := range list {
+		s.keyValue(&list[i])
+	}
+}
+
+func (s rebase) keyValue(e *kv.KeyValue) {
+	e.ModRevision, e.CreateRevision = s.revision(e.ModRevision), s.revision(e.CreateRevision)
+}
+
+// matters tells whether a range of the transaction may tell the two revisions apart: it is filtered by a number from the one to the other.
+func (s rebase) matters(r *kv.Request) bool { return r.Kind == kv.KindTxn && s.mattersTo(r.Txn) }
+
+func (s rebase) mattersTo(t *kv.TxnRequest) bool {
+	between := func(bound kv.Revision) bool { return bound >= s.from && bound <= s.to }
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			q := ops[i].Range
+			if q != nil && (between(q.MinMod) || between(q.MaxMod) || between(q.MinCreate) || between(q.MaxCreate)) {
+				return true
+			}
+			if ops[i].Txn != nil && s.mattersTo(ops[i].Txn) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// conflicts tells whether a request names a key that is latched.
+func (l *leadership) conflicts(r *kv.Request) bool {
+	return !eachAccess(r, func(a latch.Access) bool { return !l.latches.Conflicts(a) })
+}
+
+// eachAccess calls fn with what a request reads and writes, in whichever branch, until it returns false; eachAccess returns that.
+func eachAccess(r *kv.Request, fn func(latch.Access) bool) bool {
+	switch r.Kind {
+	case kv.KindRange:
+		return fn(latch.Access{Span: r.Range.Span})
+	case kv.KindPut:
+		return fn(latch.Access{Span: kv.Span{Start: r.Put.Key}, Writes: true})
+	case kv.KindDeleteRange:
+		return fn(latch.Access{Span: r.DeleteRange.Span, Writes: true})
+	case kv.KindTxn:
+		return eachAccessOf(r.Txn, fn)
+	}
+	return true
+}
+
+func eachAccessOf(t *kv.TxnRequest, fn func(latch.Access) bool) bool {
+	for i := range t.Compare {
+		if !fn(latch.Access{Span: t.Compare[i].Span}) {
+			return false
+		}
+	}
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			proceed := true
+			switch o := &ops[i]; {
+			case o.Range != nil:
+				proceed = fn(latch.Access{Span: o.Range.Span})
+			case o.Put != nil:
+				proceed = fn(latch.Access{Span: kv.Span{Start: o.Put.Key}, Writes: true})
+			case o.DeleteRange != nil:
+				proceed = fn(latch.Access{Span: o.DeleteRange.Span, Writes: true})
+			case o.Txn != nil:
+				proceed = eachAccessOf(o.Txn, fn)
+			}
+			if !proceed {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// eachLease calls fn with the leases that a request's puts name.
+func eachLease(r *kv.Request, fn func(kv.LeaseID)) {
+	switch r.Kind {
+	case kv.KindPut:
+		fn(r.Put.Lease)
+	case kv.KindTxn:
+		eachLeaseOf(r.Txn, fn)
+	}
+}
+
+func eachLeaseOf(t *kv.TxnRequest, fn func(kv.LeaseID)) {
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			switch o := &ops[i]; {
+			case o.Put != nil && o.Put.Lease != 0:
+				fn(o.Put.Lease)
+			case o.Txn != nil:
+				eachLeaseOf(o.Txn, fn)
+			}
+		}
+	}
+}

@@ -58,7 +58,7 @@ func loadNames() []string {
 	for _, l := range loads {
 		names = append(names, l.name)
 	}
-	return append(names, "failover", "fill")
+	return append(names, "failover", "fill", "long")
 }
 
 func checkLoads(wanted []string) error {

@@ -72,7 +72,7 @@ func parseFlags(args []string) (config, error) {
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
 	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all. "+strings.Join(loadNames(), " "))
 	fs.StringVar(&systems, "systems", strings.Join(systemNames(), ","), "systems to compare; quorate is with Raft, also called quorate-raft")
-	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load")
+	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load, and of the largest deletion of the load long")
 	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
 	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
 	fs.StringVar(&cfg.JSON, "json", "", "file for the results as JSON")
@@ -133,6 +133,7 @@ func run(ctx context.Context, cfg config) error {
 		{!cfg.Flexible, measureLoads},
 		{!cfg.Flexible && cfg.wants("failover"), measureFailover},
 		{!cfg.Flexible && cfg.wants("fill"), measureFill},
+		{!cfg.Flexible && cfg.wants("long"), measureLong},
 		{cfg.Flexible || cfg.Smoke, measureFlexible},
 	} {
 		if !part.wanted {

@@ -22,7 +22,8 @@ type report struct {
 	Loads    map[string]map[string][]result
 	Failover map[string][]failoverResult
 	Fill     map[string]fillResult
-	Flexible []flexibleResult `json:",omitempty"`
+	Long     map[string][]longResult `json:",omitempty"`
+	Flexible []flexibleResult        `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -32,7 +33,8 @@ type failoverResult struct {
 
 func newReport(cfg config) *report {
 	return &report{Machine: machine(), When: time.Now().UTC().Truncate(time.Second), Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(),
-		Loads: make(map[string]map[string][]result), Failover: make(map[string][]failoverResult), Fill: make(map[string]fillResult)}
+		Loads: make(map[string]map[string][]result), Failover: make(map[string][]failoverResult), Fill: make(map[string]fillResult),
+		Long: make(map[string][]longResult)}
 }
 
 // machine describes the processor, the memory and the Go version.
@@ -121,6 +123,7 @@ func (r *report) print(w io.Writer) {
 	}
 	r.printFailover(w)
 	r.printFill(w)
+	r.printLong(w)
 	r.printFlexible(w)
 }
 

@@ -88,7 +88,10 @@ func newCluster(t testing.TB, options Options) *cluster {
 		}
 		c.nodes[id] = n
 		o := options
-		o.Self, o.Shard, o.Sender, o.Replaced = id, n, n, n.machine.Replaced
+		o.Self, o.Shard, o.Sender = id, n, n
+		o.Replaced = func(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+			return n.machine.Replaced(at, n.machine.UnderBulk())
+		}
 		if o.ValidateRequest == nil {
 			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
 		}

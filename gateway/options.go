@@ -113,7 +113,7 @@ type Limits struct {
 type Options struct {
 	Self  kv.NodeID
 	Shard Shard
-	// Replaced reads one version that is not the newest of its key, without a lock, for previous versions in watches: (*mvcc.Store).Replaced.
+	// Replaced reads one version that is not the newest of its key, without a lock, for previous versions in watches: (*replica.Replica).Replaced.
 	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer

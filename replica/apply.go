@@ -33,7 +33,7 @@ func (r *Replica) apply(now time.Duration) error {
 	clear(entries)
 	r.toApply = entries[:0]
 	r.store.markDirty(r)
-	if r.wantsFlush() {
+	if _, pending := r.machine.Bulk(); pending > 0 || len(r.outgoing) > 0 || r.wantsFlush() {
 		r.store.needsMaintenance(r)
 	}
 	return nil

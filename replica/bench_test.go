@@ -81,11 +81,17 @@ func (m *idleMachine) CompactStep(storage.Batch, int) (bool, error) {
 }
 func (m *idleMachine) NextBeside() *shard.Beside                      { return nil }
 func (m *idleMachine) FinishBeside(*shard.Beside) (out shard.Outcome) { return out }
+func (m *idleMachine) StepBulk() (*shard.Beside, shard.Outcome)       { return nil, shard.Outcome{} }
+func (m *idleMachine) AbandonBulk(*shard.Beside) error                { return nil }
+func (m *idleMachine) Sealed() bool                                   { return false }
+func (m *idleMachine) Bulk() (staged, pending int)                    { return 0, 0 }
+func (m *idleMachine) ApplyBulk(storage.Batch, int) bool              { return false }
 func (m *idleMachine) View() *mvcc.View                               { return nil }
 func (m *idleMachine) Read(*mvcc.View, time.Duration, *kv.Request) (*kv.Response, error) {
 	return &kv.Response{}, nil
 }
-func (m *idleMachine) Replaced(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+func (m *idleMachine) UnderBulk() *mvcc.UnderBulk { return nil }
+func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc.Locator, bool, error) {
 	return kv.KeyValue{}, mvcc.Locator{}, false, nil
 }
 func (m *idleMachine) StateSpans() []storage.Span { return nil }

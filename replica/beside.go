@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 )
 
@@ -19,6 +20,10 @@ type beside struct {
 	decided []*besideJob // to be finished in the next round
 	blocked []request    // they wait for one of those above to end
 	partly  []partlyDone
+	staged  []*besideJob // decided, and being put into the log bit by bit
+	taking  int          // of those, how many take effect with a proposal that is not applied
+	// released: one of them has ended.
+	released bool
 }
 
 // partlyDone is a request whose next part is evaluated when the one before is applied: others have their turn in between.
@@ -37,7 +42,14 @@ type besideJob struct {
 }
 
 // unfinished tells whether a round has something to do for them.
-func (b *beside) unfinished() bool { return b.waiting() > 0 || len(b.decided) > 0 || len(b.partly) > 0 }
+func (b *beside) unfinished() bool {
+	return b.waiting() > 0 || len(b.decided) > 0 || len(b.partly) > 0 || len(b.staged) > 0 || b.released
+}
+
+// underWay tells whether there is anything that others may wait for.
+func (b *beside) underWay() bool {
+	return len(b.jobs)+len(b.decided)+len(b.staged)+b.taking > 0 || b.released
+}
 
 // waiting is how many are not under way yet.
 func (b *beside) waiting() int { return len(b.jobs) - b.running }
@@ -73,6 +85,10 @@ func (r *Replica) startBeside() {
 // stop tells whether nobody waits for the answer. It is asked often, and lets others have the processor.
 func (j *besideJob) stop() bool {
 	runtime.Gosched()
+	return j.unwanted()
+}
+
+func (j *besideJob) unwanted() bool {
 	return j.ended.Load() || j.replica.store.context.Err() != nil || j.request.wanted != nil && !j.request.wanted()
 }
 
@@ -95,11 +111,21 @@ func (r *Replica) finishBeside() error {
 	decided := b.decided
 	b.decided = nil
 	for _, job := range decided {
-		if err := r.decide(job.request, r.machine.FinishBeside(job.of)); err != nil {
+		out := r.machine.FinishBeside(job.of)
+		if out.Staged {
+			b.staged = append(b.staged, job)
+			continue
+		}
+		b.released = true
+		if err := r.decide(job.request, out); err != nil {
 			return fmt.Errorf("finish a request that took long: %w", err)
 		}
 	}
-	if len(decided) > 0 {
+	if err := r.stepBulk(); err != nil {
+		return fmt.Errorf("stage the effects of a request: %w", err)
+	}
+	if b.released {
+		b.released = false
 		for i := range b.blocked {
 			r.queue.push(b.blocked[i])
 		}
@@ -113,6 +139,42 @@ func (r *Replica) finishBeside() error {
 		return applied
 	})
 	return nil
+}
+
+// stepBulk goes on with effects that are put into the log bit by bit. The latches of the request are given back when they are in force.
+func (r *Replica) stepBulk() error {
+	b := &r.beside
+	for i := 0; i < len(b.staged); {
+		job := b.staged[i]
+		if !job.unwanted() {
+			i++
+			continue
+		}
+		b.staged, b.released = slices.Delete(b.staged, i, i+1), true
+		if err := r.machine.AbandonBulk(job.of); err != nil {
+			return err
+		}
+		job.of.Drop()
+		q := job.request
+		q.err = kv.ErrTimeout
+		r.finish(q, 0)
+	}
+	if len(b.staged) == 0 {
+		return nil
+	}
+	of, out := r.machine.StepBulk()
+	if of == nil {
+		return nil
+	}
+	i := slices.IndexFunc(b.staged, func(j *besideJob) bool { return j.of == of })
+	q := b.staged[i].request
+	b.staged = slices.Delete(b.staged, i, i+1)
+	if q.bulk = out.Effects; q.bulk {
+		b.taking++
+	} else {
+		b.released = true
+	}
+	return r.decide(q, out)
 }
 
 // refuseBeside fails all of them: with another error those whose evaluation has begun, so that no other leader begins with them, too. Those that
@@ -129,6 +191,10 @@ func (r *Replica) refuseBeside(err, evaluated error) {
 		refuse(job.request, evaluated)
 	}
 	for _, job := range b.decided {
+		job.of.Drop()
+		refuse(job.request, evaluated)
+	}
+	for _, job := range b.staged {
 		job.of.Drop()
 		refuse(job.request, evaluated)
 	}

@@ -33,7 +33,7 @@ func (r *Replica) check() error {
 		return errors.New("a snapshot is installed but nobody looks")
 	case r.beside.unfinished() && !r.working:
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
-	case len(r.beside.blocked) > 0 && len(r.beside.jobs)+len(r.beside.decided) == 0:
+	case len(r.beside.blocked) > 0 && !r.beside.underWay():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
 	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
 		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())

@@ -17,6 +17,7 @@ type request struct {
 	resp    *kv.Response
 	err     error
 	begun   bool // a part of what it wants is proposed, and may take effect
+	bulk    bool // its effects were put into the log bit by bit
 	// sizeBytes is what the request was let in for; see Options.MaxQueuedBytes.
 	sizeBytes int
 }

@@ -88,8 +88,11 @@ func (r *Replica) maintain() (more bool, err error) {
 	if r.installing != nil {
 		return false, nil // of another state; opened begins anew
 	}
-	flush := false
-	if !r.flush.running {
+	if err := r.applyBulk(); err != nil {
+		return false, err
+	}
+	flush, staged, pending := false, 0, 0
+	if staged, pending = r.machine.Bulk(); !r.flush.running && staged+pending == 0 {
 		if flush, err = r.shipWhenFlushed(); err != nil {
 			return false, err
 		}
@@ -121,7 +124,22 @@ func (r *Replica) maintain() (more bool, err error) {
 		r.finishPhysical()
 		r.store.kick()
 	}
-	return r.flush.running || len(r.outgoing) > 0 || r.compact.running && hashed, nil
+	// What waits for the rest of a bulk is looked at again when an entry is applied.
+	return r.flush.running || pending > 0 || staged == 0 && len(r.outgoing) > 0 || r.compact.running && hashed, nil
+}
+
+// applyBulk writes some of the effects of a bulk that is in force.
+func (r *Replica) applyBulk() error {
+	if _, pending := r.machine.Bulk(); pending == 0 {
+		return nil
+	}
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.machine.ApplyBulk(batch, r.store.opts.FlushChunkRows)
+	return engine.Apply(batch)
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.

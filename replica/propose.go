@@ -99,7 +99,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 		r.mu.Unlock()
 		return err
 	}
-	for !r.store.outOfTime() {
+	for sealed := r.machine.Sealed(); !sealed && !r.store.outOfTime(); {
 		q, ok := r.queue.take(r.machine.PendingBytes() < r.store.opts.MaxRoundBytes)
 		if !ok {
 			break
@@ -267,6 +267,11 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			}
 		}
 		for _, q := range proposed.requests {
+			if q.bulk && proposed.term == r.role.Term { // what waited for its latches can be evaluated
+				r.beside.taking--
+				r.beside.released = true
+				r.store.markWorking(r)
+			}
 			if applied && physical(q.req) {
 				r.physical = append(r.physical, q)
 				continue

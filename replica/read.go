@@ -209,9 +209,9 @@ func scans(req *kv.Request) bool {
 // Replaced reads one version that is not the newest of its key, for previous values in watches.
 func (r *Replica) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
 	r.mu.RLock()
-	machine := r.machine
+	machine, under := r.machine, r.machine.UnderBulk()
 	r.mu.RUnlock()
-	return machine.Replaced(at)
+	return machine.Replaced(at, under)
 }
 
 // Subscribe has fn called with every entry that is applied from now on, in order, from the driver's

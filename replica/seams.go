@@ -43,6 +43,12 @@ type Machine interface {
 	// NextBeside and FinishBeside: requests that take too long for a round, see shard.Beside.
 	NextBeside() *shard.Beside
 	FinishBeside(*shard.Beside) shard.Outcome
+	// StepBulk, AbandonBulk, Sealed, Bulk and ApplyBulk: effects that are too many for a round, see shard.Machine.
+	StepBulk() (*shard.Beside, shard.Outcome)
+	AbandonBulk(*shard.Beside) error
+	Sealed() bool
+	Bulk() (staged, pending int) // shared
+	ApplyBulk(b storage.Batch, maxEffects int) (more bool)
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
@@ -75,8 +81,9 @@ type Machine interface {
 	View() *mvcc.View
 	// Read answers a request without effects from the view, or from the newest state if there is none. Shared.
 	Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error)
-	// Replaced reads one version that is not the newest of its key; it needs no lock.
-	Replaced(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
+	UnderBulk() *mvcc.UnderBulk
+	Replaced(mvcc.Locator, *mvcc.UnderBulk) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	StateSpans() []storage.Span
 	Check() error
 }

@@ -301,6 +301,8 @@ type fakeMachine struct {
 	onEvaluate func()
 }
 
+func (m *fakeMachine) Sealed() bool { return false }
+
 func (m *fakeMachine) Evaluate(*kv.Request) shard.Outcome {
 	if m.onEvaluate != nil {
 		m.onEvaluate()

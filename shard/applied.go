@@ -6,8 +6,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// Applied says what one log entry did. Its slices belong to the receiver; the bytes of
-// keys and values are shared and must not be changed.
+// Applied says what one log entry did. Nothing in it may be changed.
 type Applied struct {
 	Index    consensus.Index
 	Term     consensus.Term
@@ -18,6 +17,8 @@ type Applied struct {
 	Compacted kv.Revision
 	// CompactedBefore is the compacted revision that the log had before such an entry. After a crash that of the store may be higher already.
 	CompactedBefore kv.Revision
+	// Bulk: the effects came in parts, in earlier entries. They are written to the engine bit by bit from now on.
+	Bulk bool
 	// Void: the entry had no effect, because its predecessor was lost with an older leadership.
 	Void bool
 	// Jump: a snapshot replaced the state. There are no effects; what happened between the

@@ -72,6 +72,7 @@ func (m *Machine) apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 // applyBarrier starts the chain of a term. A barrier of an older term is a filled hole and changes nothing.
 func (m *Machine) applyBarrier(term consensus.Term) {
 	if term > m.applied.ChainTerm {
+		m.unstage()
 		m.applied.ChainTerm, m.applied.ChainSeq = term, 0
 	}
 }
@@ -107,12 +108,12 @@ func (m *Machine) applyCommand(data []byte, b storage.Batch) (Applied, error) {
 	}
 	m.applied.ChainSeq, m.applied.LeaseClock = e.seq, e.leaseClock
 	m.applyEffects(e, b)
+	done.Effects = e.effects
 	for i := range e.ops {
 		if err := m.applyOp(&e.ops[i], b, &done); err != nil {
 			return Applied{}, err
 		}
 	}
-	done.Effects = e.effects
 	return done, nil
 }
 
@@ -134,17 +135,23 @@ func (m *Machine) applyEffects(e *entry, b storage.Batch) {
 	if len(e.effects) == 0 {
 		return
 	}
+	if m.store.Pending() > 0 {
+		for i := range e.effects {
+			m.applyPending(e.effects[i].Key, b)
+		}
+	}
 	m.store.Apply(b, e.effects, e.revision)
 	m.applied.Revision = e.revision
 	for i := range e.effects {
-		if c := &e.effects[i]; c.Lease != c.PrevLease {
-			m.applyAttachment(c, b)
-		}
+		m.attach(&e.effects[i], b)
 	}
 }
 
-// applyAttachment moves a key from the lease it had to the lease it has.
-func (m *Machine) applyAttachment(e *mvcc.Effect, b storage.Batch) {
+// attach moves a key from the lease it had to the lease it has.
+func (m *Machine) attach(e *mvcc.Effect, b storage.Batch) {
+	if e.Lease == e.PrevLease {
+		return
+	}
 	if e.PrevLease != 0 {
 		m.scratch = keys.AppendAttachment(m.scratch[:0], m.rows.Home, e.PrevLease, e.Key)
 		b.Delete(m.scratch)
@@ -181,6 +188,12 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opReplica:
 		m.applied.place(p.replica)
 		done.Placed = true
+	case opStage:
+		m.applyPart(p.part)
+	case opUnstage:
+		m.unstage()
+	case opBulk:
+		return m.commitBulk(p.revision, b, done)
 	}
 	return nil
 }

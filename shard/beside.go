@@ -25,10 +25,16 @@ type Beside struct {
 	granted bool
 	after   uint64 // the last proposal that may have changed one of its keys; known once it is granted
 
-	view     *mvcc.View
-	state    evaluation // on the view
-	response *kv.Response
-	err      error
+	view      *mvcc.View
+	compacted kv.Revision // of the view
+	state     evaluation  // on the view
+	response  *kv.Response
+	err       error
+	effects   bool
+	leases    []kv.LeaseID // of its puts
+	// parts are the effects, if they are too many to take effect in one round.
+	parts     []*bulkPart
+	partBytes int
 }
 
 // beside takes latches for a request that turned out to be long.
@@ -42,7 +48,7 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 		accesses = append(accesses, a)
 		return true
 	})
-	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses))}
+	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
 	l.besides = append(l.besides, b)
 	m.metrics.Beside++
 	return Outcome{Beside: b}
@@ -73,6 +79,7 @@ func (l *leadership) appliedSeq() uint64 { return l.seq - uint64(l.overlay.propo
 
 func (b *Beside) begin(m *Machine) {
 	b.view = m.store.View()
+	b.compacted = b.view.Compacted()
 	leases := make(map[kv.LeaseID]bool)
 	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil })
 	b.state = evaluation{
@@ -87,15 +94,60 @@ func refusedLooks(limit int64) error {
 	return fmt.Errorf("it would have to look at more than %d keys: %w", limit, kv.ErrRequestTooLarge)
 }
 
+func tooLarge(limit int) error {
+	return fmt.Errorf("its effects take more than %d bytes: %w", limit, kv.ErrRequestTooLarge)
+}
+
 // Run decides the request. It needs no lock, and may be called from any goroutine, once. stop is asked every millisecond or so; once it says yes,
 // the answer is kv.ErrTimeout.
 func (b *Beside) Run(stop func() bool) {
 	b.state.tally.StopIf(stop)
-	b.response, b.err = b.state.answer(b.request)
+	if d := b.request.DeleteRange; d != nil && !d.PrevKV {
+		b.response, b.err = b.deleteRange(d)
+	} else if b.response, b.err = b.state.answer(b.request); b.err == nil {
+		b.divide()
+	}
 	if err := b.view.Close(); b.err == nil {
 		b.err = err
 	}
 	b.view = nil
+}
+
+// deleteRange encodes the effects as it finds them: there may be very many, and nothing else of the request reads them.
+func (b *Beside) deleteRange(r *kv.DeleteRangeRequest) (*kv.Response, error) {
+	w, ev := bulkWriter{maxBytes: b.partBytes}, &b.state
+	size := 0
+	err := ev.eachLive(r.Span, func(k liveKey) (bool, error) {
+		if size += len(k.key) + effectOverheadBytes; size > ev.maxEffectBytes {
+			return false, tooLarge(ev.maxEffectBytes)
+		}
+		e := mvcc.Effect{Key: k.key, At: ev.nextLocator(), Prev: k.meta.At, PrevLive: true, PrevLease: k.meta.Lease}
+		return true, ev.tally.Add(int64(w.add(&e)))
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.parts, b.effects = w.finish(), w.effects > 0
+	return &kv.Response{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeResponse{Deleted: int64(w.effects)}}, nil
+}
+
+// divide puts effects that are more than a round may let take effect into parts.
+func (b *Beside) divide() {
+	changes := &b.state.overlay.changes
+	b.effects = changes.size() > 0
+	for at := changes.start; at < changes.end(); at++ {
+		if id := changes.at(at).Lease; id != 0 {
+			b.leases = append(b.leases, id)
+		}
+	}
+	if b.state.overlay.bytesSince(changes.start) <= b.partBytes {
+		return
+	}
+	w := bulkWriter{maxBytes: b.partBytes}
+	for at := changes.start; at < changes.end(); at++ {
+		w.add(&changes.at(at).Effect)
+	}
+	b.parts, b.state.overlay = w.finish(), nil
 }
 
 // Drop ends a request that another leadership was asked for, after Run or instead of it.
@@ -106,54 +158,82 @@ func (b *Beside) Drop() {
 	b.state.tally.Release()
 }
 
-// FinishBeside gives the latches back and lets the request take effect, on top of everything in flight: none of that touched its keys.
-// Outcome.Blocked: it is to be evaluated again. Driver.
+// FinishBeside lets the request take effect, on top of everything in flight: none of that touched its keys. The latches are given back, unless
+// the effects are many (Outcome.Staged). Outcome.Blocked: the request is to be evaluated again. Driver.
 func (m *Machine) FinishBeside(b *Beside) Outcome {
 	if m.lead == nil || m.lead != b.lead {
 		b.Drop()
 		return Outcome{Err: kv.ErrNotLeader}
 	}
+	if b.err == nil && len(b.parts) > 0 {
+		m.lead.bulks = append(m.lead.bulks, &bulkOnTheWay{beside: b})
+		return Outcome{Staged: true}
+	}
 	if err := m.lead.latches.Remove(b.latches); err != nil {
 		return Outcome{Fatal: err}
 	}
-	err := b.err
-	if err == nil {
-		err = m.checkAlarms(b.request)
-	}
-	if err == nil {
-		err = m.leasesStillThere(b)
-	}
+	shift, err := m.mayTakeEffect(b)
 	if err != nil {
 		b.Drop()
 		return failed(err)
 	}
-	effects := b.state.overlay.changes.size() > 0
-	shift := rebase{from: b.state.revision + 1, to: m.lead.revision + 1}
-	if effects && shift.matters(b.request) {
-		b.Drop()
-		return Outcome{Blocked: true}
+	if !b.effects {
+		shift = rebase{}
 	}
-	outcome := Outcome{Response: b.response, Effects: effects}
-	if b.response.Revision == 0 {
-		b.response.Revision = b.state.now()
-	}
-	if effects {
+	outcome := Outcome{Response: m.besideResponse(b, shift), Effects: b.effects}
+	if b.effects {
 		m.adopt(b, shift)
-		shift.response(b.response)
 		outcome.WaitFor = m.lead.waitFor()
 	}
 	return outcome
 }
 
-// leasesStillThere refuses puts with a lease that ended meanwhile.
-func (m *Machine) leasesStillThere(b *Beside) error {
-	changes := &b.state.overlay.changes
-	for at := changes.start; at < changes.end(); at++ {
-		if id := changes.at(at).Lease; id != 0 && !m.leaseExists(id) {
-			return kv.ErrLeaseNotFound
+// mayTakeEffect tells which revision a request that was decided gets instead of the one it was evaluated at, or why it must not take effect: errOutdated if
+// it is to be evaluated again, otherwise its answer.
+func (m *Machine) mayTakeEffect(b *Beside) (rebase, error) {
+	shift := rebase{from: b.state.revision + 1, to: m.lead.revision + 1}
+	if b.err != nil {
+		return shift, b.err
+	}
+	if err := m.checkAlarms(b.request); err != nil {
+		return shift, err
+	}
+	if b.effects && (shift.matters(b.request) || m.lead.compactedAt() > b.compacted && readsBelow(b.request.Txn, m.lead.compactedAt())) {
+		return shift, errOutdated
+	}
+	for _, id := range b.leases {
+		if !m.leaseExists(id) {
+			return shift, kv.ErrLeaseNotFound // it ended meanwhile
 		}
 	}
-	return nil
+	return shift, nil
+}
+
+// errOutdated: a request with effects may have another answer now, although nobody touched its keys.
+var errOutdated = errors.New("the request has to be evaluated again")
+
+// readsBelow tells whether a range of a transaction (nil: none) may read below a revision.
+func readsBelow(t *kv.TxnRequest, rev kv.Revision) bool {
+	if t == nil {
+		return false
+	}
+	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
+		for i := range ops {
+			if q := ops[i].Range; q != nil && q.Revision > 0 && q.Revision < rev || readsBelow(ops[i].Txn, rev) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// besideResponse is what the request is answered at the revision that it gets.
+func (m *Machine) besideResponse(b *Beside, shift rebase) *kv.Response {
+	if b.response.Revision == 0 {
+		b.response.Revision = b.state.now()
+	}
+	shift.response(b.response)
+	return b.response
 }
 
 // adopt puts the effects in flight, at the next revision.

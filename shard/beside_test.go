@@ -7,14 +7,16 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/model"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // besideTwin holds what a twin decides beside the rounds, and counts what happened to it.
 type besideTwin struct {
 	waiting []*Beside
 	decided []besideInTwin
+	staged  []besideInTwin // in the order in which they came
 
-	effects, answers, failed, blocked, again, dropped int
+	effects, answers, failed, blocked, again, dropped, bulks, abandoned int
 }
 
 // besideInTwin is a request that was decided, with the model as it was then: without what was in flight.
@@ -30,18 +32,20 @@ func (b *besideTwin) add(o *besideTwin) {
 	b.blocked += o.blocked
 	b.again += o.again
 	b.dropped += o.dropped
+	b.bulks += o.bulks
+	b.abandoned += o.abandoned
 }
 
 // drop is called when leadership ends.
 func (b *besideTwin) drop() {
-	b.dropped += len(b.waiting) + len(b.decided)
+	b.dropped += len(b.waiting) + len(b.decided) + len(b.staged)
 	for _, job := range b.waiting {
 		job.Drop()
 	}
-	for _, d := range b.decided {
+	for _, d := range append(b.decided, b.staged...) {
 		d.job.Drop()
 	}
-	b.waiting, b.decided = nil, nil
+	b.waiting, b.decided, b.staged = nil, nil, nil
 }
 
 // takeBeside takes note of a request that is not decided yet: nothing has happened.
@@ -51,7 +55,7 @@ func (t *twin) takeBeside(r *kv.Request, out Outcome) error {
 		return fmt.Errorf("%s: not decided, and yet %+v", describe(r), out)
 	case out.Beside != nil:
 		t.besides.waiting = append(t.besides.waiting, out.Beside)
-	case len(t.besides.waiting)+len(t.besides.decided) == 0:
+	case len(t.besides.waiting)+len(t.besides.decided)+len(t.besides.staged) == 0 && !t.group.leader.lead.bulkInFlight():
 		return fmt.Errorf("%s waits for nothing", describe(r))
 	default:
 		t.besides.blocked++
@@ -62,6 +66,9 @@ func (t *twin) takeBeside(r *kv.Request, out Outcome) error {
 // stepBeside decides a request, or finishes one.
 func (t *twin) stepBeside() error {
 	b, m := &t.besides, t.group.leader
+	if len(b.staged) > 0 && t.random.IntN(4) > 0 {
+		return t.stepBulk()
+	}
 	if n := len(b.decided); n > 0 && t.random.IntN(2) == 0 {
 		i := t.random.IntN(n)
 		d := b.decided[i]
@@ -78,11 +85,56 @@ func (t *twin) stepBeside() error {
 	return t.sameRevision()
 }
 
+// stepBulk goes on with a bulk, or gives one up. What takes effect is proposed before anything else is evaluated.
+func (t *twin) stepBulk() error {
+	b, m := &t.besides, t.group.leader
+	if t.random.IntN(40) == 0 {
+		i := t.random.IntN(len(b.staged))
+		d := b.staged[i]
+		b.staged = slices.Delete(b.staged, i, i+1)
+		b.abandoned++
+		err := m.AbandonBulk(d.job)
+		d.job.Drop()
+		return errors.Join(err, t.sameRevision())
+	}
+	job, out := m.StepBulk()
+	if job == nil {
+		_, err := m.flushSome(4) // it may wait for that
+		return errors.Join(err, t.applyBulk(m), t.sameRevision())
+	}
+	i := slices.IndexFunc(b.staged, func(d besideInTwin) bool { return d.job == job })
+	d := b.staged[i]
+	b.staged = slices.Delete(b.staged, i, i+1)
+	if err := t.endBeside(d, out); err != nil {
+		return err
+	}
+	if out.Effects {
+		b.bulks++
+		t.propose()
+	}
+	return t.sameRevision()
+}
+
+// applyBulk applies some of what is pending on a replica.
+func (t *twin) applyBulk(r *replica) error {
+	if _, pending := r.Bulk(); pending == 0 {
+		return nil
+	}
+	return r.batch(func(b storage.Batch) error { r.ApplyBulk(b, 1+t.random.IntN(3)); return nil })
+}
+
 // finishBeside: an answer with effects is the one of now; one without may be of the moment of the view, too.
 func (t *twin) finishBeside(d besideInTwin) error {
-	r := d.job.request
 	out := t.group.leader.FinishBeside(d.job)
-	b := &t.besides
+	if out.Staged {
+		t.besides.staged = append(t.besides.staged, d)
+		return t.sameRevision()
+	}
+	return t.endBeside(d, out)
+}
+
+func (t *twin) endBeside(d besideInTwin, out Outcome) error {
+	r, b := d.job.request, &t.besides
 	switch {
 	case out.Fatal != nil:
 		return out.Fatal

@@ -71,7 +71,9 @@ type entry struct {
 func (m *Machine) encodeProposal(l *leadership) []byte {
 	o := l.overlay
 	h := header{term: l.term, seq: l.seq, leaseClock: l.proposed, base: l.revision}
-	if o.takenChanges < o.changes.end() {
+	if o.sealed {
+		h.base--
+	} else if o.takenChanges < o.changes.end() {
 		h.base = o.changes.at(o.takenChanges).At.Rev - 1
 	}
 	buf := make([]byte, 0, o.untakenBytes+o.nodeBytes()+64)
@@ -179,8 +181,21 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = appendNode(buf, p.node)
 	case opReplica:
 		buf = appendPlacement(buf, &p.replica)
+	case opStage:
+		buf = appendPart(buf, p.part)
+	case opBulk:
+		buf = binary.AppendUvarint(buf, uint64(p.revision))
 	}
 	return buf
+}
+
+// appendPart writes how many effects the whole bulk has, the revision that those of the part are encoded at, the position of the first one and how many
+// there are, all of them uvarints; then the effects. Only the first of the bulk has flagNext.
+func appendPart(buf []byte, p *bulkPart) []byte {
+	for _, n := range [...]uint64{uint64(p.expected), uint64(p.from), uint64(p.firstSub), uint64(p.count)} {
+		buf = binary.AppendUvarint(buf, n)
+	}
+	return append(buf, p.encoded...)
 }
 
 // decoder reads varints and byte strings. After the first failure it returns zeros; the caller asks for err
@@ -383,10 +398,40 @@ func (d *decoder) op(p *op) {
 		p.node = d.node()
 	case opReplica:
 		p.replica = d.placement()
-	case opClock:
+	case opStage:
+		p.part = d.part()
+	case opBulk:
+		p.revision = kv.Revision(d.positive())
+	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))
 	}
+}
+
+// maxBulkEffects bounds how many effects a bulk is said to have, for which replicas make room: an entry may be damaged.
+const maxBulkEffects = 1 << 22
+
+func (d *decoder) part() *bulkPart {
+	p := &bulkPart{expected: int(d.uvarint()), from: kv.Revision(d.positive()), firstSub: uint32(d.uvarint())}
+	if p.expected < 0 || p.expected > maxBulkEffects || p.from < 1 || p.from > maxRevision {
+		d.fail("a part of a bulk that makes no sense")
+	}
+	at := mvcc.Locator{Rev: p.from, Sub: p.firstSub - 1}
+	if p.firstSub == 0 {
+		at = mvcc.Locator{Rev: p.from - 1}
+	}
+	p.count = d.count(2)
+	p.effects = make([]mvcc.Effect, p.count)
+	for i := range p.effects {
+		d.effect(&p.effects[i], &at, i == 0 && p.firstSub == 0)
+		if at.Rev != p.from {
+			d.fail("a part of a bulk with more than one revision")
+		}
+	}
+	if p.count == 0 {
+		d.fail("a part of a bulk without effects")
+	}
+	return p
 }
 
 func appendBytes(buf, b []byte) []byte {

@@ -21,6 +21,9 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if !complete(r) {
 		return Outcome{Err: fmt.Errorf("the request has no body for its kind %d: %w", r.Kind, kv.ErrInvalidRequest)}
 	}
+	if l.overlay.sealed {
+		return Outcome{Fatal: fmt.Errorf("something is evaluated before the proposal of a bulk was taken: %w", ErrInconsistent)}
+	}
 	if l.latches.Len() > 0 && l.conflicts(r) {
 		return Outcome{Blocked: true}
 	}
@@ -75,6 +78,9 @@ func aboutKeys(kind kv.Kind) bool {
 
 // failed is the outcome of a request that changes nothing.
 func failed(err error) Outcome {
+	if errors.Is(err, errOutdated) {
+		return Outcome{Blocked: true}
+	}
 	if kv.CodeOf(err) == 0 {
 		return Outcome{Fatal: fmt.Errorf("evaluate: %w", err)}
 	}

@@ -37,7 +37,7 @@ func (ev *evaluation) answer(r *kv.Request) (response *kv.Response, err error) {
 		response = &kv.Response{Kind: kv.KindRange, Range: body}
 	}
 	if err == nil && ev.overlay.bytesSince(before) > ev.maxEffectBytes {
-		err = kv.ErrRequestTooLarge
+		err = tooLarge(ev.maxEffectBytes)
 	}
 	return response, err
 }

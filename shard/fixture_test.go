@@ -161,7 +161,26 @@ func (g *group) decide(r *kv.Request) Outcome {
 		return Outcome{Fatal: errors.New("nothing is in flight, and the request may not be decided beside the rounds")}
 	}
 	job.Run(func() bool { return false })
-	return g.leader.FinishBeside(job)
+	out = g.leader.FinishBeside(job)
+	for out.Staged {
+		of, ended := g.leader.StepBulk()
+		if of != nil {
+			return ended
+		}
+		if err := g.makeRoomForBulk(); err != nil {
+			return Outcome{Fatal: err}
+		}
+	}
+	return out
+}
+
+// makeRoomForBulk does what the next part of a bulk waits for.
+func (g *group) makeRoomForBulk() error {
+	if g.propose() != 0 {
+		return g.catchUp(g.leader, consensus.Index(len(g.log)))
+	}
+	err := g.leader.batch(func(b storage.Batch) error { g.leader.ApplyBulk(b, 1<<30); return nil })
+	return errors.Join(err, g.leader.flushAll())
 }
 
 // do evaluates, proposes and applies one request, in as many parts as it takes, and beside the rounds if it takes long.

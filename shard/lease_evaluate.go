@@ -179,6 +179,9 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 
 // attachedEvaluated lists the keys of a lease in the overlaid state, in order: all (limit 0), or at least so many if there are so many.
 func (m *Machine) attachedEvaluated(id kv.LeaseID, limit int) ([][]byte, error) {
+	if m.lead.bulkInFlight() {
+		return nil, errLatched // its effects are not among those that are in flight
+	}
 	tally, touched := &m.lead.tally, m.lead.overlay.byLease[id]
 	if limit > 0 {
 		limit += len(touched) // these may be detached by now

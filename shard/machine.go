@@ -29,6 +29,8 @@ type Machine struct {
 	// Leader side; nil lead means that this replica evaluates nothing.
 	lead *leadership
 
+	stagedPuts [][]byte // keys that the staged bulk puts with a lease
+
 	flush   *flush // the flush under way, from Freeze to FlushDone
 	changed bool   // something was applied since the last Freeze
 	durable State  // what the engine is known to keep through a crash
@@ -46,6 +48,9 @@ type leadership struct {
 	// Requests that are decided beside the rounds have latches until they take effect. besides are those that are not under way yet.
 	latches latch.Table
 	besides []*Beside
+	bulks   []*bulkOnTheWay
+	// unstaged is the last proposal that ended a bulk.
+	unstaged uint64
 	// The lease clock: clockBase at the moment startedAt, both from the call of Lead.
 	clockBase int64
 	startedAt time.Duration
@@ -65,6 +70,8 @@ type Outcome struct {
 	// Blocked: the request waits for one that is decided beside the rounds. It is to be evaluated again when one of those has ended. Nothing has
 	// happened yet, but for Begun.
 	Blocked bool
+	// Staged: the effects are put into the log bit by bit; see Machine.StepBulk.
+	Staged bool
 	// Begun: a part of what the request wants is done. It is to be evaluated again when proposal WaitFor is applied.
 	Begun bool
 	// WaitFor is the sequence number of the last proposal that the evaluation looked at: the answer
@@ -228,9 +235,12 @@ func (m *Machine) WantsTicks() bool { return m.leases.size() > 0 }
 // View freezes the versions of the applied state. The caller closes it. Exclusive.
 func (m *Machine) View() *mvcc.View { return m.store.View() }
 
+// UnderBulk returns what Replaced needs. Shared.
+func (m *Machine) UnderBulk() *mvcc.UnderBulk { return m.store.UnderBulk() }
+
 // Replaced reads one version that is not the newest of its key; see mvcc.Store. It needs no lock.
-func (m *Machine) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
-	return m.store.Replaced(at)
+func (m *Machine) Replaced(at mvcc.Locator, under *mvcc.UnderBulk) (kv.KeyValue, mvcc.Locator, bool, error) {
+	return m.store.Replaced(at, under)
 }
 
 // Metrics returns figures. Driver.

@@ -43,7 +43,7 @@ type Options struct {
 	// lease with more keys is emptied over several ticks, or rounds, and revisions. Default 1,000.
 	MaxKeysPerExpiry int
 	// MaxExpiryBytes is how many bytes of effects expiry leaves to be proposed, and takes from one lease at one revision; a
-	// single key may exceed it. So what one proposal adds to it still fits. Default: a tenth of MaxRequestEffectBytes.
+	// single key may exceed it. So what one proposal adds to it still fits into a log entry. Default: 4 MiB, and not above MaxRequestEffectBytes.
 	MaxExpiryBytes int
 	// RoundLooks is how many keys the evaluation of a request in a round may look at, and how many KiB of values it may read; what looks at more
 	// is decided beside the rounds. Default 2,048: a few milliseconds.
@@ -52,8 +52,11 @@ type Options struct {
 	MaxLooks int64
 	// MaxBeside is how many requests may be decided beside the rounds, or wait for that; beyond it the answer is kv.ErrTooManyRequests. Default 64.
 	MaxBeside int
+	// PartBytes is how many bytes of effects of a request that is decided beside the rounds one log entry has, and take effect in one round; what has
+	// more comes in parts. Default 64 KiB: about 2,000 keys that are deleted.
+	PartBytes int
 	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
-	// beyond it the answer is kv.ErrRequestTooLarge. Default 40 MiB.
+	// beyond it the answer is kv.ErrRequestTooLarge. Default 128 MiB: about two million keys that are deleted.
 	MaxRequestEffectBytes int
 }
 
@@ -90,10 +93,13 @@ func (o Options) WithDefaults() Options {
 		o.MaxBeside = 64
 	}
 	if o.MaxRequestEffectBytes == 0 {
-		o.MaxRequestEffectBytes = 40 << 20 // a log entry with it fits into one frame between nodes
+		o.MaxRequestEffectBytes = 128 << 20
+	}
+	if o.PartBytes == 0 {
+		o.PartBytes = 64 << 10
 	}
 	if o.MaxExpiryBytes == 0 {
-		o.MaxExpiryBytes = o.MaxRequestEffectBytes / 10
+		o.MaxExpiryBytes = min(4<<20, o.MaxRequestEffectBytes)
 	}
 	return o
 }
@@ -109,7 +115,7 @@ func (o Options) Validate() error {
 		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
 	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
 		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0,
-		o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
+		o.PartBytes < 0, o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
 		return errors.New("shard: options must not be negative")
 	}
 	return nil

@@ -33,6 +33,9 @@ const (
 	opClock   // nothing but the lease clock, which every entry carries
 	opReplica // which replica a node's disk holds
 	opExtend  // when a lease ends at the latest; opRenew is what earlier versions wrote
+	opStage   // effects of a bulk, which are not in force yet
+	opUnstage // what is staged never will be
+	opBulk    // what is staged takes effect at a revision: before everything else that is in the entry
 )
 
 // op is a change of something else than keys.
@@ -45,6 +48,7 @@ type op struct {
 	alarm    kv.Alarm
 	node     *kv.NodeRecord
 	replica  Placement
+	part     *bulkPart
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -81,6 +85,7 @@ type overlay struct {
 	// takenChanges and takenOps are the positions up to which everything is in a proposal.
 	takenChanges, takenOps int64
 	untakenBytes           int
+	sealed                 bool // a bulk takes effect with the next proposal, which has nothing else
 }
 
 // proposal is a log entry that was handed out.
@@ -213,12 +218,16 @@ func (o *overlay) addOp(p op) {
 		o.alarms[p.alarm.Type]--
 	case opNode, opReplica:
 		o.otherOps++
+	case opStage:
+		o.untakenBytes += len(p.part.encoded)
+	case opBulk:
+		o.sealed = true
 	}
 }
 
 // take ends the current proposal.
 func (o *overlay) take(seq uint64, revision kv.Revision) {
-	o.takenChanges, o.takenOps, o.untakenBytes = o.changes.end(), o.ops.end(), 0
+	o.takenChanges, o.takenOps, o.untakenBytes, o.sealed = o.changes.end(), o.ops.end(), 0, false
 	*o.proposals.push() = proposal{seq, o.takenChanges, o.takenOps, revision}
 }
 

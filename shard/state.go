@@ -181,6 +181,11 @@ func (m *Machine) attached(id kv.LeaseID, limit int, tally *kv.Tally) (attached 
 		if !m.rows.Has(key) {
 			return nil
 		}
+		if m.store.Pending() > 0 { // the row may be one of those that a bulk has still to take away
+			if meta, _, err := m.store.Meta(key); err != nil || meta.Lease != id {
+				return err
+			}
+		}
 		attached = append(attached, slices.Clone(key))
 		if len(attached) == limit {
 			return errEnough

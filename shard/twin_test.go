@@ -36,6 +36,7 @@ func newTwin(seed uint64) (*twin, error) {
 	options := testOptions(seed)
 	if random.IntN(2) == 0 {
 		options.RoundLooks = 1 + random.Int64N(6)
+		options.PartBytes = 1 + random.IntN(60)
 	}
 	t := &twin{
 		random:    random,
@@ -55,7 +56,11 @@ func newTwin(seed uint64) (*twin, error) {
 }
 
 func (t *twin) step() error {
-	switch n := t.random.IntN(100); {
+	n := t.random.IntN(100)
+	if len(t.besides.staged) > 0 && t.random.IntN(2) == 0 {
+		n = 48 + t.random.IntN(42) // what moves it on
+	}
+	switch {
 	case n < 48:
 		return t.evaluate()
 	case n < 60:
@@ -69,6 +74,8 @@ func (t *twin) step() error {
 		return t.applyOne(t.follower)
 	case n < 91:
 		return t.tick()
+	case n < 92:
+		return errors.Join(t.applyBulk(t.group.leader), t.applyBulk(t.follower))
 	case n < 93:
 		_, err := t.group.leader.flushSome(1 + t.random.IntN(4))
 		return err
@@ -217,7 +224,9 @@ func (t *twin) tick() error {
 // crash loses some of what the engine of a follower had not made durable, and replays the log.
 func (t *twin) crash(r **replica) error {
 	applied := (*r).AppliedIndex()
-	again, err := openReplica((*r).engine.Crash(t.random), (*r).options)
+	options := (*r).options
+	options.LogEnd = (*r).reached
+	again, err := openReplica((*r).engine.Crash(t.random), options)
 	if err != nil {
 		return err
 	}
@@ -421,7 +430,7 @@ func TestTwin(t *testing.T) {
 		besides.add(&w.besides)
 	}
 	t.Logf("beside the rounds: %+v", besides)
-	if besides.effects == 0 || besides.answers == 0 || besides.blocked == 0 || besides.failed == 0 || besides.dropped == 0 {
+	if besides.effects == 0 || besides.answers == 0 || besides.blocked == 0 || besides.failed == 0 || besides.dropped == 0 || besides.bulks == 0 || besides.abandoned == 0 {
 		t.Error("something never happened to requests beside the rounds")
 	}
 	if t.Logf("%d revisions in %d terms, %d requests were refused at first", revisions, terms, refused); refused == 0 {

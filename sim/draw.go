@@ -37,7 +37,9 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Nodes, o.Nodes)
 	override(&p.Duration, o.Duration)
 	p.Limits = drawLimits(random, p.ReadQuorum)
-	p.Limits.RoundLooks = pick(rand.New(rand.NewPCG(seed, sourceRounds)), int64(0), 1, 4)
+	rounds := rand.New(rand.NewPCG(seed, sourceRounds))
+	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
+	p.Limits.PartBytes = pick(rounds, 0, 1, 64)
 	p.Clients = drawClients(random, o.Workloads)
 	kinds, conspired := o.Faults, false
 	if kinds == nil {

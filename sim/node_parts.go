@@ -62,8 +62,8 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
 			m, err := replica.OpenMachine(engine, shard.Options{
 				Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1, LogEnd: logEnd,
-				RoundLooks: p.Limits.RoundLooks,
-				Versions:   mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4},
+				RoundLooks: p.Limits.RoundLooks, PartBytes: p.Limits.PartBytes,
+				Versions: mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4},
 			}, replica.Founding{Members: config})
 			n.machine = m
 			return m, err

@@ -60,6 +60,7 @@ type Limits struct {
 	// MaxUncommittedBytes: a core takes in no more than that beyond what it has applied.
 	MaxUncommittedBytes int           `json:"max_uncommitted_bytes"`
 	WatchRingRecords    int           `json:"watch_ring_records"`
+	PartBytes           int           `json:"part_bytes"`  // effects that take effect in a round; 0: as many as in production
 	RoundLooks          int64         `json:"round_looks"` // keys that a request may look at in a round; 0: as many as in production
 	ClockDrift          float64       `json:"clock_drift"` // clocks run at 1-drift to 1+drift
 	Heartbeat           time.Duration `json:"heartbeat"`

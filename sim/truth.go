@@ -45,6 +45,9 @@ func (t *truth) applied(n *node, a *shard.Applied) {
 		n.next = a.Index + 1
 		return
 	}
+	if a.Bulk {
+		t.w.mark("bulk in force")
+	}
 	if a.Index != n.next {
 		t.w.fail(Correctness, "node %d announced entry %d, %d was next", n.id, a.Index, n.next)
 	}

@@ -87,7 +87,7 @@ func (w *world) View() (View, error) {
 
 func (w *world) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
 	w.rows.Add(1)
-	row, _, found, err := w.store.Replaced(at)
+	row, _, found, err := w.store.Replaced(at, nil)
 	return row, found, err
 }
 

@@ -242,7 +242,7 @@ func (s *Store) refusedByAlarm(r *kv.Request) error {
 
 func readOnly(t *kv.TxnRequest) bool {
 	for _, o := range append(slices.Clone(t.Success), t.Failure...) {
-		if o.Range == nil {
+		if o.Range == nil && (o.Txn == nil || !readOnly(o.Txn)) {
 			return false
 		}
 	}

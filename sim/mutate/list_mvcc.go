@@ -41,7 +41,7 @@ var mvccMutations = []Mutation{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
 		File: "storage/mvcc/merge.go", Verdicts: noticed, Seeds: 400,
 		Old: "\t\tm.dirty = &m.active.entry().value\n",
-		New: "\t\tif !inFrozen || frozen != least {\n\t\t\tm.dirty = &m.active.entry().value\n\t\t}\n",
+		New: "\t\tif m.dirty == nil {\n\t\t\tm.dirty = &m.active.entry().value\n\t\t}\n",
 	},
 	{
 		Name: "mvcc/deletion-not-cached", Breaks: "a deletion does not reach the cache of newest versions",
@@ -78,5 +78,41 @@ var mvccMutations = []Mutation{
 		File: "storage/mvcc/ranges.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tcount = limit + after\n",
 		New: "\t\tcount = min(limit, limit+after)\n",
+	},
+	{
+		Name: "mvcc/flush-of-half-a-bulk", Breaks: "a flush may begin while a bulk is staged or pending",
+		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 1000,
+		Old: "if s.flushing || s.Staged() > 0 || s.Pending() > 0 {",
+		New: "if s.flushing {",
+	},
+	{
+		Name: "mvcc/bulk-not-seen", Breaks: "the newest version of a key is not looked for in a bulk that is pending",
+		File: "storage/mvcc/reader.go", Verdicts: noticed, Seeds: 1000,
+		Old: "if e := r.bulk.pending(key); e != nil {",
+		New: "if e := r.bulk.pending(key); e != nil && false {",
+	},
+	{
+		Name: "mvcc/bulk-not-listed", Breaks: "lists do not know what is pending of a bulk",
+		File: "storage/mvcc/merge.go", Verdicts: noticed, Seeds: 1000,
+		Old: "if r.bulk.committed {",
+		New: "if false {",
+	},
+	{
+		Name: "mvcc/bulk-not-counted", Breaks: "counts do not know what is pending of a bulk",
+		File: "storage/mvcc/counts.go", Verdicts: noticed, Seeds: 1000,
+		Old: " + weightBetween(&r.bulk.keys, text(lower), upper)",
+		New: "",
+	},
+	{
+		Name: "mvcc/bulk-not-in-history", Breaks: "history has only what is written of a bulk",
+		File: "storage/mvcc/visit.go", Verdicts: noticed, Seeds: 1000,
+		Old: "if !r.bulk.committed || !first.Less(to) || !from.Less(next) {",
+		New: "if true {",
+	},
+	{
+		Name: "mvcc/value-under-a-bulk", Breaks: "a watch does not find the value that a bulk replaced",
+		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 1000,
+		Old: "\t\tvalue, ok = under.value(v.key, v.at)\n",
+		New: "",
 	},
 }

@@ -157,7 +157,7 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/blocked-forgotten", Breaks: "requests that waited for one beside the rounds are not evaluated when it has ended",
 		File: "replica/beside.go", Verdicts: noticed, Seeds: 100,
-		Old: "if len(decided) > 0 {\n\t\tfor i",
-		New: "if len(decided) > 1 {\n\t\tfor i",
+		Old: "\t\t\tr.queue.push(b.blocked[i])\n",
+		New: "\t\t\t_ = i\n",
 	},
 }

@@ -30,8 +30,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/keys-outlive-lease", Breaks: "a new key is not attached to its lease, and stays when the lease ends",
 		File: "shard/apply.go", Verdicts: noticed, Seeds: 100,
-		Old: "c.Lease != c.PrevLease {",
-		New: "c.PrevLive && c.Lease != c.PrevLease {",
+		Old: "if e.Lease == e.PrevLease {",
+		New: "if e.Lease == e.PrevLease || !e.PrevLive {",
 	},
 	{
 		Name: "shard/leases-never-end", Breaks: "leases do not expire",
@@ -156,7 +156,7 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/revision-of-the-view", Breaks: "what a request beside the rounds wrote is reported at the revision after its view",
 		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tshift.response(b.response)\n",
+		Old: "\tshift.response(b.response)\n",
 		New: "",
 	},
 	{
@@ -164,5 +164,23 @@ var shardMutations = []Mutation{
 		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif aboutKeys(r.Kind) {\n\t\tl.tally.Bound",
 		New: "\tif false {\n\t\tl.tally.Bound",
+	},
+	{
+		Name: "shard/bulk-kept-by-the-next-leader", Breaks: "what one leader staged of a bulk is not forgotten when another one begins",
+		File: "shard/apply.go", Verdicts: noticed, Seeds: 1000,
+		Old: "\t\tm.unstage()\n\t\tm.applied.ChainTerm",
+		New: "\t\tm.applied.ChainTerm",
+	},
+	{
+		Name: "shard/bulk-unlatched", Breaks: "a bulk gives its latches back when it is evaluated, not when it is applied",
+		File: "shard/bulk.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tl.revision++\n",
+		New: "\tm.lead.latches.Remove(b.latches)\n\tb.latches = l.latches.Add(nil)\n\tl.revision++\n",
+	},
+	{
+		Name: "shard/bulk-under-a-newer-write", Breaks: "a write to a key does not apply first what is pending of a bulk",
+		File: "shard/apply.go", Verdicts: noticed, Seeds: 1000,
+		Old: "if m.store.Pending() > 0 {",
+		New: "if false {",
 	},
 }

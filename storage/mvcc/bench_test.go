@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
@@ -194,4 +195,53 @@ func BenchmarkDisk(b *testing.B) {
 			fail(err)
 		}
 	})
+}
+
+// BenchmarkBulk deletes many keys at one revision: what each step costs, a key.
+func BenchmarkBulk(b *testing.B) {
+	const keys = 200_000
+	for b.Loop() {
+		engine := newDiskEngine(b)
+		s, err := Open(engine, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		effects := make([]Effect, keys)
+		var puts time.Duration
+		for i := 0; i < keys; i += 1000 {
+			batch := engine.NewBatch()
+			part := make([]Effect, 1000)
+			for j := range part {
+				part[j] = Effect{Key: fmt.Appendf(nil, "many/%07d", i+j), At: Locator{2 + kv.Revision(i/1000), uint32(j)}, Create: 2 + kv.Revision(i/1000), Version: 1}
+				effects[i+j] = Effect{Key: part[j].Key, At: Locator{keys, uint32(i + j)}, Prev: part[j].At, PrevLive: true}
+			}
+			began := time.Now()
+			s.Apply(batch, part, part[0].At.Rev)
+			if err := engine.Apply(batch); err != nil {
+				b.Fatal(err)
+			}
+			puts += time.Since(began)
+		}
+		began := time.Now()
+		for i := 0; i < keys; i += 2000 {
+			s.Stage(effects[i:i+2000], keys)
+		}
+		staged := time.Since(began)
+		began = time.Now()
+		s.CommitBulk(keys)
+		committed := time.Since(began)
+		began = time.Now()
+		for s.Pending() > 0 {
+			batch := engine.NewBatch()
+			s.ApplyBulk(batch, 512, func(*Effect) {})
+			if err := engine.Apply(batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Close()
+		}
+		applied := time.Since(began)
+		for name, took := range map[string]time.Duration{"put": puts, "stage": staged, "commit": committed, "apply": applied} {
+			b.ReportMetric(float64(took.Nanoseconds())/keys, name+"-ns/key")
+		}
+	}
 }

@@ -86,7 +86,7 @@ func (r *Reader) netCreations(lower, upper []byte, after kv.Revision, budget int
 }
 
 func (r *Reader) liveKeys() int64 {
-	return r.base.sum + r.active.sum + r.frozen.sum - r.flushedWeight()
+	return r.base.sum + r.active.sum + r.bulk.keys.sum + r.frozen.sum - r.flushedWeight()
 }
 
 // flushedWeight is what of frozen's weight is in base already.
@@ -97,13 +97,13 @@ func (r *Reader) flushedWeight() int64 {
 	return r.frozen.rank(r.flushedTo + "\x00")
 }
 
-// countNow adds the counts of the layers: engine, frozen, active.
+// countNow adds the counts of the layers: engine, frozen, active, and what covers them.
 func (r *Reader) countNow(lower, upper []byte, tally *kv.Tally) (int64, error) {
 	count, err := r.countBase(lower, upper, tally)
 	if err != nil {
 		return 0, err
 	}
-	count += weightBetween(&r.active, text(lower), upper)
+	count += weightBetween(&r.active, text(lower), upper) + weightBetween(&r.bulk.keys, text(lower), upper)
 	from := text(lower)
 	if r.flushedTo != "" {
 		from = max(from, r.flushedTo+"\x00")
@@ -114,7 +114,7 @@ func (r *Reader) countNow(lower, upper []byte, tally *kv.Tally) (int64, error) {
 	return count, nil
 }
 
-func weightBetween(t *tree[dirtyMeta], lower string, upper []byte) int64 {
+func weightBetween[V any](t *tree[V], lower string, upper []byte) int64 {
 	if t.root == nil {
 		return 0
 	}

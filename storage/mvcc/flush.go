@@ -13,13 +13,15 @@ func (s *Store) NeedsFlush() bool {
 }
 
 // Freeze begins a flush: what is dirty now will be written by FlushChunk, new effects
-// gather in a new map. It returns false while another flush is in progress. The caller
+// gather in a new map. It returns false while another flush is in progress, or a bulk is staged or pending: after a crash it must come again as a
+// whole. The caller
 // notes its applied index, Revision(), Compacted() and FlushNumber() now and writes them with the last chunk; it freezes
 // an empty dirty map too when that index is to move. Exclusive.
 func (s *Store) Freeze() bool {
-	if s.flushing {
+	if s.flushing || s.Staged() > 0 || s.Pending() > 0 {
 		return false
 	}
+	s.under = nil
 	s.flush++
 	s.flushing, s.flushedTo, s.frozenCompacted = true, "", s.logCompacted
 	s.frozen, s.active, s.dirtyBytes, s.values = s.active, tree[dirtyMeta]{}, 0, arena{}

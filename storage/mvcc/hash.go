@@ -118,7 +118,7 @@ func (h *hashing) add(from, to Locator, fn func(*version) error) (live, tombston
 func (h *hashing) byKey(from, to Locator) (sum uint64, err error) {
 	r := h.reader
 	add := func(at Locator, value []byte) {
-		if !at.Less(from) && at.Less(to) {
+		if r.bulk.at(at) == nil && !at.Less(from) && at.Less(to) {
 			sum += h.hasher.value(at, value)
 		}
 	}

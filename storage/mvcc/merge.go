@@ -8,6 +8,9 @@ import (
 // merge walks the newest metas of an interval of keys, in key order, over all layers.
 type merge struct {
 	active, frozen cursor[dirtyMeta]
+	bulk           cursor[bulkKey]
+	effects        []Effect  // of the bulk
+	pending        dirtyMeta // made of an effect
 	engine         storage.Iterator
 	engineValid    bool
 	enginePassed   bool // what the engine's iterator is at was returned, or is hidden by what was
@@ -20,6 +23,9 @@ type merge struct {
 
 func (r *Reader) newMerge(lower, upper []byte, values bool) *merge {
 	m := &merge{active: r.active.seek(text(lower)), frozen: r.frozen.seek(text(lower)), upper: upper}
+	if r.bulk.committed {
+		m.bulk, m.effects = r.bulk.keys.seek(text(lower)), r.bulk.effects
+	}
 	m.engine = r.source.NewIterator(r.bounds(keys.Latest, lower, upper))
 	m.engineValid = m.engine.First()
 	if values {
@@ -35,7 +41,8 @@ func (m *merge) close() {
 	}
 }
 
-func (m *merge) head(c *cursor[dirtyMeta]) (string, bool) {
+// head returns the key that a cursor is at, if it is in the interval.
+func head[V any](m *merge, c *cursor[V]) (string, bool) {
 	if !c.valid() {
 		return "", false
 	}
@@ -49,34 +56,54 @@ func (m *merge) next() (row latest, ok bool, err error) {
 		m.engineValid, m.enginePassed = m.engine.Next(), false
 	}
 	m.dirty = nil
-	active, inActive := m.head(&m.active)
-	frozen, inFrozen := m.head(&m.frozen)
-	least := active
-	if !inActive || inFrozen && frozen < least {
-		least = frozen
+	for m.bulk.valid() && m.bulk.entry().value.applied {
+		m.bulk.next()
 	}
+	least, dirty := m.least()
 	if m.engineValid {
 		key := keys.UserKey(m.engine.Key())
-		if !inActive && !inFrozen || text(key) < least {
+		if !dirty || text(key) < least {
 			m.key, m.enginePassed = key, true
 			row, _, err = parseLatestRow(key, m.engine.Value())
 			return row, err == nil, err
 		}
 		m.enginePassed = text(key) == least
-	} else if err := m.engine.Error(); err != nil || !inActive && !inFrozen {
+	} else if err := m.engine.Error(); err != nil || !dirty {
 		return latest{}, false, err
 	}
 	m.keyBuffer = append(m.keyBuffer[:0], least...)
 	m.key = m.keyBuffer
-	if inFrozen && frozen == least {
+	m.pass(least)
+	return m.dirty.latest, true, nil
+}
+
+// least is the least key that is in memory.
+func (m *merge) least() (least string, found bool) {
+	least, found = head(m, &m.active)
+	if key, in := head(m, &m.frozen); in && (!found || key < least) {
+		least, found = key, true
+	}
+	if key, in := head(m, &m.bulk); in && (!found || key < least) {
+		least, found = key, true
+	}
+	return least, found
+}
+
+// pass moves what is at the key, and sets dirty to what counts.
+func (m *merge) pass(least string) {
+	if key, in := head(m, &m.frozen); in && key == least {
 		m.dirty = &m.frozen.entry().value
 		m.frozen.next()
 	}
-	if inActive && active == least {
+	if key, in := head(m, &m.active); in && key == least {
 		m.dirty = &m.active.entry().value
 		m.active.next()
 	}
-	return m.dirty.latest, true, nil
+	if key, in := head(m, &m.bulk); in && key == least {
+		m.pending = m.effects[m.bulk.entry().value.last].asDirty()
+		m.dirty = &m.pending
+		m.bulk.next()
+	}
 }
 
 // value returns the value of the version that next returned, if it is kept by key, or empty. It is valid until next.

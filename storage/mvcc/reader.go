@@ -24,6 +24,9 @@ type Reader struct {
 	// active, frozen, latest row in the engine.
 	active, frozen tree[dirtyMeta]
 
+	// bulk has what covers all of these, if anything does.
+	bulk bulk
+
 	// base counts the latest rows in the engine: as of the last flush that ended, and up to flushedTo as of the one in progress.
 	base      tree[bucket]
 	flushing  bool
@@ -68,6 +71,9 @@ func (r *Reader) readRevision(at kv.Revision) (kv.Revision, error) {
 // Meta returns the newest version of the key, which may be a tombstone. found is false if there
 // is none; a tombstone may also be missing, once it is compacted.
 func (r *Reader) Meta(key []byte) (m Meta, found bool, err error) {
+	if e := r.bulk.pending(key); e != nil {
+		return e.Meta(), true, nil
+	}
 	if r.cached != nil {
 		if m, found = r.cached.get(key); found {
 			return m, true, nil
@@ -143,8 +149,15 @@ func (r *Reader) Newest(key []byte, m Meta) (kv.KeyValue, error) {
 	return found, err
 }
 
-// version reads one version row into memory of its own, without the value if that is not there.
+// version reads one version into memory of its own, without the value if that is not with it.
 func (r *Reader) version(at Locator) (version, bool, error) {
+	if e := r.bulk.at(at); e != nil {
+		return e.asVersion(), true, nil
+	}
+	return r.versionRow(at)
+}
+
+func (r *Reader) versionRow(at Locator) (version, bool, error) {
 	row, found, err := r.source.Get(r.appendVersionKey(nil, at), nil)
 	if err != nil || !found {
 		return version{}, false, err

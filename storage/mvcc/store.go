@@ -20,6 +20,8 @@ type Store struct {
 	dirtyBytes int64
 	values     arena // of dirty keys
 	index      indexer
+	staged     bulk // not in force yet
+	under      *UnderBulk
 	flush      uint64 // see FlushNumber
 	// logCompacted is the compacted revision as of what is applied; that of the Reader may be from later, after a crash. flushedCompacted is
 	// it as of the last finished flush, frozenCompacted as of the one in progress.
@@ -46,7 +48,8 @@ func (s *Store) Reset(options Options) error {
 		revision: options.Revision, compacted: options.Compacted, replaying: options.Replaying,
 	}
 	s.cache, s.dirtyBytes, s.values, s.index = newCache(options.CacheBytes), 0, arena{}, indexer{}
-	s.cached = &s.cache
+	s.cached, s.staged = &s.cache, bulk{}
+	s.under = nil
 	s.logCompacted, s.flushedCompacted = options.Compacted, options.Compacted
 	if err := s.loadCompaction(); err != nil {
 		return fmt.Errorf("open versions: %w", err)
@@ -70,6 +73,9 @@ func (s *Store) Apply(b storage.Batch, effects []Effect, rev kv.Revision) {
 		if !last.Less(e.At) || e.At.Rev > rev || !e.Prev.Less(e.At) {
 			panic(fmt.Sprintf("mvcc: effect at %d.%d with previous version %d.%d applied after %d.%d, up to revision %d",
 				e.At.Rev, e.At.Sub, e.Prev.Rev, e.Prev.Sub, last.Rev, last.Sub, rev))
+		}
+		if s.bulk.pending(e.Key) != nil {
+			panic(fmt.Sprintf("mvcc: effect at %d.%d of key %q applied before one of a bulk that is pending", e.At.Rev, e.At.Sub, e.Key))
 		}
 		last = e.At
 		s.apply(b, e)
@@ -125,24 +131,27 @@ func (s *Store) replace(b storage.Batch, old *dirtyMeta, e *Effect) {
 }
 
 // Replaced returns a version that is not the newest of its key any more, and the locator of the one before. ok is false when there is
-// no such row, most likely because it is compacted. It reads the engine only and needs no lock.
+// no such row, most likely because it is compacted. It needs no lock: it reads the engine, and what UnderBulk returned when the version was replaced already.
 //
 // When a version that nobody may read any more really disappears differs between replicas. Who
 // shows prev_kv to clients asks for it only if At.Rev-1 of the event is not below
 // the compacted revision.
-func (s *Store) Replaced(at Locator) (row kv.KeyValue, prev Locator, ok bool, err error) {
-	v, ok, err := s.version(at)
+func (s *Store) Replaced(at Locator, under *UnderBulk) (row kv.KeyValue, prev Locator, ok bool, err error) {
+	if v, ok := under.version(at); ok {
+		return v.keyValue(), v.prev, true, nil
+	}
+	v, ok, err := s.versionRow(at)
 	if err != nil || !ok {
 		return kv.KeyValue{}, Locator{}, false, err
 	}
 	// The value moves from the row by key behind the version, at a moment between two looks, perhaps, and may be compacted after that.
 	for look := 0; v.byKey && look < 2; look++ {
-		if err := s.lookForReplaced(&v); err != nil {
+		if err := s.lookForReplaced(&v, under); err != nil {
 			return kv.KeyValue{}, Locator{}, false, err
 		}
 	}
 	if v.byKey {
-		_, ok, err := s.version(at)
+		_, ok, err := s.versionRow(at)
 		if ok && err == nil {
 			err = v.filled(nil, false, nil)
 		}
@@ -151,10 +160,13 @@ func (s *Store) Replaced(at Locator) (row kv.KeyValue, prev Locator, ok bool, er
 	return v.keyValue(), v.prev, true, nil
 }
 
-func (s *Store) lookForReplaced(v *version) error {
+func (s *Store) lookForReplaced(v *version, under *UnderBulk) error {
 	value, ok, err := s.movedValue(v.at)
 	if err == nil && !ok {
 		value, ok, err = s.valueByKey(v.key, v.at)
+	}
+	if err == nil && !ok {
+		value, ok = under.value(v.key, v.at)
 	}
 	if err != nil || !ok {
 		return err
@@ -170,6 +182,7 @@ func (s *Store) View() *View {
 	v.source, v.cached = snapshot, nil
 	v.active = s.active.clone()
 	v.frozen = s.frozen.clone()
+	v.bulk.keys = s.bulk.keys.clone()
 	v.base = s.base.clone()
 	return v
 }
@@ -201,7 +214,7 @@ type Metrics struct {
 func (s *Store) Metrics() Metrics {
 	return Metrics{
 		Keys:                s.liveKeys(),
-		DirtyKeys:           s.active.count + s.frozen.count,
+		DirtyKeys:           s.active.count + s.frozen.count + s.Pending(),
 		DirtyBytes:          s.dirtyBytes,
 		CacheEntries:        s.cache.len(),
 		IndexBuckets:        s.base.count,

@@ -19,6 +19,11 @@ func TestStoreAgainstModel(t *testing.T) {
 		}
 	}
 	t.Logf("steps: %v", total)
+	for _, name := range []string{"apply of a bulk", "applied early"} {
+		if total[name] == 0 {
+			t.Errorf("never: %s", name)
+		}
+	}
 }
 
 func randomInput(seed uint64, size int) []byte {

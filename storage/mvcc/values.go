@@ -20,7 +20,11 @@ func (o *Options) keepsByKey(e *Effect) bool {
 
 // dirtyValue returns the value of a version that is in memory.
 func (r *Reader) dirtyValue(key []byte, at Locator) ([]byte, bool) {
-	for _, t := range [...]*tree[dirtyMeta]{&r.active, &r.frozen} {
+	return dirtyValue(key, at, &r.active, &r.frozen)
+}
+
+func dirtyValue(key []byte, at Locator, active, frozen *tree[dirtyMeta]) ([]byte, bool) {
+	for _, t := range [...]*tree[dirtyMeta]{active, frozen} {
 		if e, ok := t.get(text(key)); ok && e.value.byKey && e.value.At == at {
 			return e.value.value, true
 		}

@@ -161,7 +161,7 @@ func TestReplacedWhileTheValueMoves(t *testing.T) {
 			b.flush()
 		}
 	}
-	row, _, ok, err := b.store.Replaced(Locator{Rev: 2})
+	row, _, ok, err := b.store.Replaced(Locator{Rev: 2}, nil)
 	if err != nil || !ok || string(row.Value) != "old" {
 		t.Errorf("found %+v, %v, %v", row, ok, err)
 	}

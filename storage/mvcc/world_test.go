@@ -20,6 +20,9 @@ type logEntry struct {
 	effects []Effect
 	rev     kv.Revision // after the entry
 	compact kv.Revision // 0: none
+	// stage are effects of a bulk, at the revision before it got its own; bulk: effects are what was staged, in force from here; unstage: nothing of it is.
+	stage         []Effect
+	bulk, unstage bool
 }
 
 // world drives a Store as a shard does: entries are applied in log order, flushes carry the applied index,
@@ -40,6 +43,7 @@ type world struct {
 	model    model
 	issued   kv.Revision // revisions given out so far
 	late     []lateEntry // in the order of their revisions
+	openBulk []Effect    // of the bulk that is staged and not in force, in the log
 	views    []worldView
 	backup   []string // exported files, if any
 	counts   map[string]int
@@ -164,6 +168,9 @@ func (w *world) run() {
 	if w.openLate() != nil {
 		w.appendLate()
 	}
+	if w.openBulk != nil {
+		w.appendBulk()
+	}
 	for w.applied < len(w.log) {
 		w.applyNext()
 	}
@@ -239,6 +246,12 @@ func (w *world) step() {
 	case op < 25:
 		name = "export or ingest"
 		w.exportOrIngest()
+	case op < 27:
+		name = "apply of a bulk"
+		if w.store.Pending() == 0 {
+			name = "no bulk"
+		}
+		w.applyBulk(1 + int(w.byte()%4))
 	default:
 		name = "read"
 		w.checkRange(&w.store.Reader, w.now())
@@ -266,8 +279,15 @@ func (w *world) appendWrite() {
 		w.appendLate()
 		return
 	}
+	if w.byte()%5 == 0 {
+		w.appendBulk()
+		return
+	}
 	n := 1 + int(w.byte()%4)
 	written := map[string]bool{}
+	for _, e := range w.openBulk {
+		written[string(e.Key)] = true // latched
+	}
 	w.issued++
 	rev := w.issued
 	if w.openLate() != nil {
@@ -299,6 +319,77 @@ func (w *world) appendWrite() {
 	}
 	w.model.apply(effects, len(w.log))
 	w.log = append(w.log, logEntry{effects: effects, rev: rev})
+}
+
+// appendBulk stages one, in parts, or ends the one that is staged.
+func (w *world) appendBulk() {
+	if w.openBulk != nil {
+		if w.byte()%4 == 0 {
+			w.log = append(w.log, logEntry{unstage: true})
+			w.openBulk = nil
+			return
+		}
+		w.issued++
+		effects := slices.Clone(w.openBulk)
+		for i := range effects {
+			effects[i].move(effects[i].At.Rev, w.issued)
+		}
+		w.model.apply(effects, len(w.log))
+		w.log = append(w.log, logEntry{bulk: true, effects: effects, rev: w.issued})
+		w.openBulk = nil
+		return
+	}
+	if w.openLate() != nil {
+		return
+	}
+	written := map[string]bool{}
+	var effects []Effect
+	for range 3 + int(w.byte()%12) {
+		key := w.key()
+		if written[string(key)] {
+			continue
+		}
+		written[string(key)] = true
+		e := w.effect(key, Locator{w.issued + 1, uint32(len(effects))})
+		effects = append(effects, e)
+		if e.Version > 0 && w.byte()%4 == 0 {
+			effects = append(effects, Effect{Key: key, At: Locator{e.At.Rev, uint32(len(effects))}, Prev: e.At, PrevLive: true, PrevLease: e.Lease})
+		}
+	}
+	for rest := effects; len(rest) > 0; {
+		n := min(len(rest), 1+int(w.byte()%5))
+		w.log = append(w.log, logEntry{stage: rest[:n:n]})
+		rest = rest[n:]
+	}
+	w.openBulk = effects
+}
+
+// applyBulk applies some of what is pending.
+func (w *world) applyBulk(max int) {
+	w.commit(func(b storage.Batch) { w.store.ApplyBulk(b, max, func(*Effect) {}) })
+}
+
+// applyToStore does what an entry says.
+func (w *world) applyToStore(b storage.Batch, e *logEntry) {
+	switch {
+	case e.stage != nil:
+		w.store.Stage(slices.Clone(e.stage), 3)
+	case e.unstage:
+		w.store.Unstage()
+	case e.bulk:
+		w.store.ApplyBulk(b, 1<<30, func(*Effect) {})
+		got := w.store.CommitBulk(e.rev)
+		for i := range e.effects {
+			if len(got) != len(e.effects) || !sameEffect(got[i], e.effects[i]) {
+				w.t.Fatalf("the bulk of revision %d came out as %+v, want %+v", e.rev, got, e.effects)
+			}
+		}
+	default:
+		for i := range e.effects {
+			w.store.ApplyPending(b, e.effects[i].Key, func(*Effect) { w.counts["applied early"]++ })
+		}
+		w.store.Apply(b, e.effects, e.rev)
+	}
 }
 
 // lateEntry is a transaction that got its revision before others, and comes into the log after them.
@@ -357,7 +448,7 @@ func (w *world) applyNext() {
 	}
 	e, before := w.log[w.applied], w.momentAt(w.applied)
 	w.commit(func(b storage.Batch) {
-		w.store.Apply(b, e.effects, e.rev)
+		w.applyToStore(b, &e)
 		if e.compact > 0 {
 			w.store.SetCompacted(b, e.compact)
 		}
@@ -447,6 +538,7 @@ func (w *world) checkView(v worldView) {
 
 // settle flushes and compacts until nothing is left to do.
 func (w *world) settle() {
+	w.applyBulk(1 << 30)
 	for range 2 { // a flush in progress may be older than the last compaction
 		if w.store.Freeze() {
 			w.frozen = w.applied
@@ -564,6 +656,9 @@ func (w *world) checkDeep(r *Reader, now moment) {
 		}
 	}
 	if r == &w.store.Reader {
+		if keys, want := w.store.Metrics().Keys, len(w.model.live(now, everything, now.revision)); keys != int64(want) {
+			w.t.Fatalf("%d keys, want %d", keys, want)
+		}
 		w.checkReplaced(now)
 	}
 }
@@ -576,7 +671,7 @@ func (w *world) checkReplaced(now moment) {
 			if i+1 == len(versions) || versions[i+1].At.Rev > now.closed || e.At.Rev < max(now.compacted, 1) {
 				continue
 			}
-			row, prev, ok, err := w.store.Replaced(e.At)
+			row, prev, ok, err := w.store.Replaced(e.At, w.store.UnderBulk())
 			w.must(err)
 			if !ok || prev != e.Prev {
 				w.t.Fatalf("replaced version %v: found %v, prev %v, want %v", e.At, ok, prev, e.Prev)

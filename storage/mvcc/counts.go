@@ -227,6 +227,8 @@ type flushes struct{ after, upTo uint64 }
 
 func (f flushes) has(flush uint64) bool { return flush > f.after && flush <= f.upTo }
 
+func (f flushes) none() bool { return f.upTo <= f.after }
+
 // before is the version that was the newest one before the flush that wrote the row; without a locator if there was none.
 func (r *Reader) before(m *latest) (Meta, error) {
 	if m.base.Rev == 0 {

@@ -6,6 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // hashChunk is how many superseded versions are looked up at a time.
@@ -79,8 +80,12 @@ func (h *hashing) add(from, to Locator, fn func(*version) error) (live, tombston
 		live += h.hasher.value(v.at, v.value)
 		return nil
 	}
-	// As many values that are by key are looked up. Where there are more, all from the next version on are read in key order.
+	// As many values that are by key are looked up. Where there are more, all from the next version on are read in key order: from the first one if
+	// the interval is so long that more are to be expected.
 	lookups, rest := h.reader.options.ChunkKeys/2, to
+	if to.Rev-from.Rev > kv.Revision(lookups) {
+		lookups = 0
+	}
 	err = h.reader.visitVersions(from, to, true, func(v *version) (bool, error) {
 		if err := h.pause(); err != nil {
 			return false, err
@@ -115,29 +120,15 @@ func (h *hashing) add(from, to Locator, fn func(*version) error) (live, tombston
 }
 
 // byKey sums up the values by key, and those in memory, of the versions of [from, to).
-func (h *hashing) byKey(from, to Locator) (sum uint64, err error) {
+func (h *hashing) byKey(from, to Locator) (uint64, error) {
+	sum := uint64(0)
 	r := h.reader
 	add := func(at Locator, value []byte) {
 		if r.bulk.at(at) == nil && !at.Less(from) && at.Less(to) {
 			sum += h.hasher.value(at, value)
 		}
 	}
-	values := newValueCursor(r, nil, nil)
-	defer values.close()
-	err = r.eachLatest(nil, nil, func(key []byte, _ latest, flush uint64) error {
-		if err := h.pause(); err != nil {
-			return err
-		}
-		if r.stale.has(flush) {
-			return nil // the value came back with the replay, or will
-		}
-		of, value, found, err := values.find(key)
-		if err == nil && found {
-			add(of, value)
-		}
-		return err
-	})
-	if err != nil {
+	if err := h.eachValue(add); err != nil {
 		return 0, err
 	}
 	for c := r.active.seek(""); c.valid(); c.next() {
@@ -151,6 +142,46 @@ func (h *hashing) byKey(from, to Locator) (sum uint64, err error) {
 		}
 	}
 	return sum, nil
+}
+
+// eachValue gives the values by key that are in the engine to fn, but for those that came back with the replay, or will.
+func (h *hashing) eachValue(fn func(at Locator, value []byte)) error {
+	r := h.reader
+	if r.stale.none() {
+		return h.eachValueRow(fn)
+	}
+	values := newValueCursor(r, nil, nil)
+	defer values.close()
+	return r.eachLatest(nil, nil, func(key []byte, _ latest, flush uint64) error {
+		if err := h.pause(); err != nil {
+			return err
+		}
+		if r.stale.has(flush) {
+			return nil
+		}
+		of, value, found, err := values.find(key)
+		if err == nil && found {
+			fn(of, value)
+		}
+		return err
+	})
+}
+
+// eachValueRow gives all rows of values by key to fn, whatever flush wrote them.
+func (h *hashing) eachValueRow(fn func(at Locator, value []byte)) error {
+	rows := h.reader.source.NewIterator(h.reader.bounds(keys.Value, nil, nil))
+	defer rows.Close()
+	for ok := rows.First(); ok; ok = rows.Next() {
+		if err := h.pause(); err != nil {
+			return err
+		}
+		at, value, err := parseValueRow(keys.UserKey(rows.Key()), rows.Value())
+		if err != nil {
+			return err
+		}
+		fn(at, value)
+	}
+	return rows.Error()
 }
 
 // liveAt adds the versions that live at a revision up to which obsolete rows may be deleted, or not yet.

@@ -120,9 +120,9 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxQueued, 100_000)
 	setDefault(&o.MaxQueuedBytes, 64<<20)
 	setDefault(&o.RetainLogEntries, 10_000)
-	setDefault(&o.RetainLogBytes, 64<<20)
+	setDefault(&o.RetainLogBytes, 32<<20)
 	setDefault(&o.FlushLogEntries, 10_000)
-	setDefault(&o.FlushLogBytes, 64<<20)
+	setDefault(&o.FlushLogBytes, 32<<20)
 	setDefault(&o.FlushChunkRows, 512)
 	setDefault(&o.ScrubBytesPerSecond, 1<<20)
 	if o.Files == nil {

@@ -11,13 +11,13 @@ import (
 type Options struct {
 	Dir string
 	FS  vfs.FS // default: the operating system's
-	// SegmentBytes is the size of a segment. Default 64 MiB. The first few are smaller, so that
+	// SegmentBytes is the size of a segment. Default 16 MiB: the log is rounded up to whole segments, and some are kept unused. The first few are smaller, so that
 	// a new node starts at once.
 	SegmentBytes int64
 	// CacheBytes bounds the recent entries kept in memory. Default 16 MiB.
 	CacheBytes int
 	// RetainBytes is from when on a group that still needs a few entries of the oldest segment
-	// gets them written again at the head, so that the segment can be recycled. Default 8 segments.
+	// gets them written again at the head, so that the segment can be recycled. Default 16 segments.
 	RetainBytes int64
 	// RewriteBytes is how many bytes one Write writes again at most. Default 256 KiB.
 	RewriteBytes int
@@ -46,13 +46,13 @@ func (o Options) WithDefaults() Options {
 		o.FS = vfs.Default
 	}
 	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
+		o.SegmentBytes = 16 << 20
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}
 	if o.RetainBytes == 0 {
-		o.RetainBytes = 8 * o.SegmentBytes
+		o.RetainBytes = 16 * o.SegmentBytes
 	}
 	if o.RewriteBytes == 0 {
 		o.RewriteBytes = 256 << 10

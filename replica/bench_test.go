@@ -19,6 +19,7 @@ import (
 
 // idleMachine is the smallest state machine that a driver can drive: entries count, nothing is kept.
 type idleMachine struct {
+	shard            kv.ShardID
 	applied, flushed consensus.Index
 	term             consensus.Term
 	config           consensus.Config
@@ -31,7 +32,8 @@ func (m *idleMachine) Lead(term consensus.Term, _ time.Duration) error {
 	m.leads, m.seq = term, 0
 	return nil
 }
-func (m *idleMachine) Follow() { m.leads = 0 }
+func (m *idleMachine) Shard() kv.ShardID { return m.shard }
+func (m *idleMachine) Follow()           { m.leads = 0 }
 func (m *idleMachine) Evaluate(*kv.Request) shard.Outcome {
 	m.pending++
 	return shard.Outcome{Response: &kv.Response{}, Effects: true, WaitFor: m.seq + 1}
@@ -99,8 +101,8 @@ func (m *idleMachine) Check() error               { return nil }
 
 // idleCluster is three nodes with many groups that keep nothing, in the simulated world.
 func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
-	return benchCluster(b, groups, quorums, func(_ consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
-		return &idleMachine{applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
+	return benchCluster(b, groups, quorums, func(group consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
+		return &idleMachine{shard: kv.ShardID(group), applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
 	})
 }
 

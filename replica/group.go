@@ -121,7 +121,7 @@ type barrier struct {
 
 func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	log := s.opts.Log.Group(group)
-	machine, err := s.opts.OpenMachine(group, log.Last())
+	machine, err := s.openMachine(group, log.Last())
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string, span
 	if err := s.opts.Engine.Ingest(context.Background(), files, spans); err != nil {
 		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
-	machine, err := s.opts.OpenMachine(r.group, 0)
+	machine, err := s.openMachine(r.group, 0)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -44,7 +45,7 @@ type Options struct {
 	OutOfOrderLog bool
 	// OpenMachine opens the state machine of a group from the engine. logEnd is the last entry of its log; see shard.Options.LogEnd.
 	OpenMachine func(group consensus.GroupID, logEnd consensus.Index) (Machine, error)
-	// Groups are the groups this node has a replica of; shard 1 if empty.
+	// Groups are the groups this node has a replica of, each once; group 1 if empty. Group n is shard n.
 	Groups []consensus.GroupID
 	// StagingDir is where snapshots are put together, in Files.
 	StagingDir string
@@ -154,10 +155,8 @@ func (o Options) Validate() error {
 	case o.ElectionTimeout < 2*o.HeartbeatInterval:
 		return fmt.Errorf("replica: election timeout %v is less than two heartbeat intervals of %v", o.ElectionTimeout, o.HeartbeatInterval)
 	}
-	for _, node := range o.Nodes {
-		if node == o.Self {
-			return nil
-		}
+	if slices.Contains(o.Nodes, o.Self) {
+		return validateGroups(o.Groups)
 	}
 	return fmt.Errorf("replica: node %v is not among the nodes of the cluster %v", o.Self, o.Nodes)
 }

@@ -37,6 +37,8 @@ type Stream interface {
 // Machine is the state machine of one group; shard.Machine is the real one. The driver is its only
 // writer; it holds the group's exclusive lock for everything that is not marked as shared.
 type Machine interface {
+	// Shard is the one whose rows the machine writes. Shared.
+	Shard() kv.ShardID
 	Lead(term consensus.Term, now time.Duration) error
 	Follow()
 	Evaluate(*kv.Request) shard.Outcome

@@ -207,6 +207,9 @@ func (m *Machine) Tick(now time.Duration) error {
 	return nil
 }
 
+// Shard is the one whose rows the machine writes. Shared.
+func (m *Machine) Shard() kv.ShardID { return m.options.Shard }
+
 // Applied state, for drivers. Shared.
 
 // AppliedIndex is the index of the last entry applied.

@@ -67,6 +67,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 			return nil, nil, err
 		}
 	}
+	r.reckonMemory()
 	r.publishState(slices.ContainsFunc(results, func(a shard.Applied) bool { return a.Alarms }))
 	return results, r.subscribers, nil
 }

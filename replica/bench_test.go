@@ -69,6 +69,8 @@ func (m *idleMachine) Revision() kv.Revision         { return kv.Revision(m.appl
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
 func (m *idleMachine) DirtyRows() int                { return 0 }
+func (m *idleMachine) Memory() mvcc.Memory           { return mvcc.Memory{} }
+func (m *idleMachine) ShrinkCache()                  {}
 func (m *idleMachine) NeedsFlush() bool              { return false }
 func (m *idleMachine) Freeze() bool                  { return true }
 func (m *idleMachine) FlushChunk(storage.Batch, int) (bool, error) {

@@ -10,7 +10,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 )
 
-// maxBeside is how many requests are decided beside the rounds at one time. More would not end earlier: they need processors.
+// maxBeside is how many requests are decided beside the rounds of a node at one time. More would not end earlier: they need processors.
 const maxBeside = 2
 
 // beside are the requests of a replica that take longer than a round may; see shard.Beside.
@@ -65,7 +65,7 @@ func (b *beside) block(q request, out shard.Outcome) {
 
 // startBeside has requests decided that have their latches, and for which everything that was in flight is applied.
 func (r *Replica) startBeside() {
-	for r.beside.waiting() > 0 && r.beside.running < maxBeside {
+	for r.beside.waiting() > 0 && r.store.besides < maxBeside {
 		r.mu.Lock()
 		next := r.machine.NextBeside()
 		r.mu.Unlock()
@@ -74,6 +74,7 @@ func (r *Replica) startBeside() {
 		}
 		job := r.beside.jobs[slices.IndexFunc(r.beside.jobs, func(j *besideJob) bool { return j.of == next })]
 		r.beside.running++
+		r.store.besides++
 		r.store.metrics.requestsBeside.Add(1)
 		r.store.spawn(func() {
 			job.of.Run(job.stop)
@@ -94,6 +95,7 @@ func (j *besideJob) unwanted() bool {
 
 // besideDecided is called when a goroutine is through with a request.
 func (r *Replica) besideDecided(job *besideJob) {
+	r.store.besides-- // in this round those of others have their turn
 	if job.ended.Load() {
 		job.of.Drop()
 		return

@@ -13,6 +13,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // Replica is this node's copy of one shard. The exported methods are safe for concurrent use.
@@ -77,6 +78,7 @@ type Replica struct {
 	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
 	outgoing   []outgoingSnapshot
 	flush      flushState
+	memory     mvcc.Memory // as last reckoned
 	compact    compactState
 	hashes     hashes
 	// appliedSeq is the last proposal of this leadership that is applied.

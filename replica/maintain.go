@@ -6,21 +6,6 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 )
 
-// flushState is where a replica stands with making its state durable.
-//
-// The latest rows of dirty keys are written lazily, in sorted runs, a chunk a round; the last chunk carries the
-// index that was applied when the run was frozen. Once the engine has flushed, the log is needed only
-// from there on.
-type flushState struct {
-	running  bool            // a run is being written
-	syncing  int             // runs that are written; the engine flushes
-	written  consensus.Index // applied when the last run that is written was frozen
-	durable  consensus.Index
-	logBytes int64 // appended since the last flush began
-	// retainedBytes estimates what the log holds of the group.
-	retainedBytes int64
-}
-
 // compactState is where a replica stands with deleting what compaction made superfluous. Rows go
 // only once the entry that compacted is durable, so that a replay never meets a gap.
 type compactState struct {
@@ -30,6 +15,7 @@ type compactState struct {
 
 // maintain does the background work of the groups that have some, a bounded piece each round.
 func (s *Store) maintain() {
+	s.relieveMemory()
 	kept := s.maintaining[:0]
 	for _, r := range s.maintaining {
 		more, err := r.maintain()
@@ -44,6 +30,7 @@ func (s *Store) maintain() {
 	}
 	clear(s.maintaining[len(kept):])
 	s.maintaining = kept
+	s.flushEngine()
 	if len(kept) > 0 {
 		s.kick()
 	}
@@ -62,6 +49,7 @@ func (s *Store) needsMaintenance(r *Replica) {
 func (r *Replica) opened() {
 	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
+	r.reckonMemory()
 	r.hashes.opened()
 	r.publishState(true)
 	if r.compact.running {
@@ -97,11 +85,8 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
-	if !r.flush.running && (flush || r.flush.syncing == 0 && r.wantsFlush()) {
-		r.mu.Lock()
-		r.flush.running = r.machine.Freeze()
-		r.mu.Unlock()
-		r.flush.logBytes = 0
+	if !r.flush.running && (flush || r.mayFlush() && r.wantsFlush()) {
+		r.freeze()
 	}
 	if r.flush.running {
 		if err := r.flushChunk(r.store.opts.FlushChunkRows); err != nil {
@@ -125,7 +110,7 @@ func (r *Replica) maintain() (more bool, err error) {
 		r.store.kick()
 	}
 	// What waits for the rest of a bulk is looked at again when an entry is applied.
-	return r.flush.running || pending > 0 || staged == 0 && len(r.outgoing) > 0 || r.compact.running && hashed, nil
+	return r.flush.running || pending > 0 || r.mayShip() && staged == 0 || r.compact.running && hashed, nil
 }
 
 // applyBulk writes some of the effects of a bulk that is in force.
@@ -139,84 +124,12 @@ func (r *Replica) applyBulk() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.machine.ApplyBulk(batch, r.store.opts.FlushChunkRows)
+	defer r.reckonMemory()
 	return engine.Apply(batch)
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.
 func (r *Replica) Compacting() bool { return r.compacting.Load() }
-
-// wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
-// a compaction waits for it, or the membership changed. Which entries are decided need not survive a crash, and a replica that
-// has forgotten that a change is over would look for a majority of the membership before it, whose members may be gone.
-func (r *Replica) wantsFlush() bool {
-	return r.configAt > r.flush.durable && r.flush.syncing == 0 || r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
-		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.store.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
-}
-
-// flushChunk writes the next rows of the run; after the last it has the engine flush.
-func (r *Replica) flushChunk(rows int) error {
-	done, index, err := r.writeChunk(rows)
-	if err != nil || !done {
-		return err
-	}
-	r.flush.running = false
-	r.flushEngine(index)
-	return nil
-}
-
-// flushEngine makes durable what was written, the index included.
-func (r *Replica) flushEngine(index consensus.Index) {
-	r.flush.syncing++
-	machine := r.machine
-	r.store.opts.Engine.Flush(func(err error) {
-		r.store.call(func() { r.flushed(machine, index, err) })
-	})
-}
-
-// writeChunk writes rows of the run, and with the last ones the index that will be durable.
-func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err error) {
-	engine := r.store.opts.Engine
-	batch := engine.NewBatch()
-	defer batch.Close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if done, err = r.machine.FlushChunk(batch, rows); err != nil {
-		return false, 0, err
-	}
-	if err := engine.Apply(batch); err != nil {
-		return false, 0, err
-	}
-	if done {
-		index = r.machine.FlushDone()
-		r.flush.written = index
-	}
-	return done, index, nil
-}
-
-// flushed lets the log go up to what the engine holds durably now.
-func (r *Replica) flushed(machine Machine, index consensus.Index, err error) {
-	if err != nil {
-		r.store.fail(fmt.Errorf("group %d: the state engine could not flush: %w", r.group, err))
-		return
-	}
-	if machine != r.machine || r.installing != nil {
-		return // a snapshot takes its place
-	}
-	r.flush.syncing--
-	r.flush.durable = max(r.flush.durable, index)
-	r.mu.Lock()
-	r.machine.MarkDurable(index)
-	r.mu.Unlock()
-	if r.configAt != 0 && r.configAt <= index {
-		r.configAt = 0
-		r.noteStanding()
-	}
-	if err := r.compactLog(); err != nil {
-		r.store.fail(err)
-		return
-	}
-	r.store.needsMaintenance(r)
-}
 
 // compactLog drops entries that are durable in the engine, but for as many as a follower that
 // is a little behind may need.
@@ -255,64 +168,4 @@ func (r *Replica) compactChunk() error {
 	}
 	r.compact.running = more
 	return engine.Apply(batch)
-}
-
-// Flush makes the whole state durable, so that a restart need not replay the log. It is part of a clean
-// shutdown: call it after Close.
-func (s *Store) Flush() error {
-	for _, r := range s.order {
-		if err := r.flushAll(); err != nil {
-			return err
-		}
-	}
-	return await(s.opts.Engine.Flush)
-}
-
-// await has an engine flush, and waits for it.
-func await(flush func(func(error))) error {
-	done := make(chan error, 1)
-	flush(func(err error) { done <- err })
-	return <-done
-}
-
-// flushNow writes everything dirty to the engine, for a snapshot of it, and has it made durable.
-func (r *Replica) flushNow() error {
-	before := r.flush.written
-	if err := r.flushAll(); err != nil {
-		return err
-	}
-	if r.flush.written != before {
-		r.flushEngine(r.flush.written)
-	}
-	return nil
-}
-
-// flushAll writes everything dirty to the engine. It does not make it durable.
-func (r *Replica) flushAll() error {
-	if r.flush.running {
-		// An older run: write it, then what came since.
-		if err := r.writeRun(); err != nil {
-			return err
-		}
-	}
-	r.mu.Lock()
-	frozen := r.machine.Freeze()
-	r.mu.Unlock()
-	if !frozen {
-		return nil // nothing was applied since the last run
-	}
-	return r.writeRun()
-}
-
-func (r *Replica) writeRun() error {
-	for {
-		done, _, err := r.writeChunk(1 << 16)
-		if err != nil {
-			return err
-		}
-		if done {
-			r.flush.running = false
-			return nil
-		}
-	}
 }

@@ -8,6 +8,8 @@ import (
 // counters are what the driver counts.
 type counters struct {
 	rounds, syncs, proposals, entriesApplied atomic.Uint64
+	engineFlushes                            atomic.Uint64
+	dirtyBytes, cacheBytes                   atomic.Int64 // as of the beginning of the round's background work
 	messagesRefused, framesDropped           atomic.Uint64
 	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
 	longestRound                             atomic.Int64 // nanoseconds
@@ -20,6 +22,9 @@ type Metrics struct {
 	Syncs           uint64
 	Proposals       uint64
 	EntriesApplied  uint64
+	EngineFlushes   uint64 // for any number of groups each
+	DirtyBytes      int64  // of all groups: keys that are not written to the engine yet
+	CacheBytes      int64  // of all groups: newest versions of keys
 	MessagesRefused uint64
 	FramesDropped   uint64
 	RequestsQueued  int64
@@ -38,7 +43,8 @@ type Metrics struct {
 func (s *Store) Metrics() Metrics {
 	return Metrics{
 		Rounds: s.metrics.rounds.Load(), Syncs: s.metrics.syncs.Load(), Proposals: s.metrics.proposals.Load(),
-		EntriesApplied: s.metrics.entriesApplied.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
+		EntriesApplied: s.metrics.entriesApplied.Load(), EngineFlushes: s.metrics.engineFlushes.Load(),
+		DirtyBytes: s.metrics.dirtyBytes.Load(), CacheBytes: s.metrics.cacheBytes.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
 		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestBytes: s.queuedBytes.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
 		RequestsBeside: s.metrics.requestsBeside.Load(), LongestRound: time.Duration(s.metrics.longestRound.Load()),
 		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),

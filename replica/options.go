@@ -81,6 +81,10 @@ type Options struct {
 	// FlushLogEntries and FlushLogBytes are how much log may pile up before the state is made durable.
 	FlushLogEntries uint64
 	FlushLogBytes   int64
+	// MaxDirtyBytes and CacheBytes bound what the machines of all groups together hold in memory: of keys that no flush took yet, and of what is
+	// cached. Beyond the first the groups with the most are flushed; a flush may hold as much again. Beyond the second those with the most
+	// forget a part.
+	MaxDirtyBytes, CacheBytes int64
 	// FlushChunkRows is how many latest rows a round writes of a flush in progress.
 	FlushChunkRows int
 	// KeepHashes is of how many compactions the hash is kept; 0: none is taken.
@@ -124,6 +128,8 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.RetainLogBytes, 32<<20)
 	setDefault(&o.FlushLogEntries, 10_000)
 	setDefault(&o.FlushLogBytes, 32<<20)
+	setDefault(&o.MaxDirtyBytes, 16<<20)
+	setDefault(&o.CacheBytes, 32<<20)
 	setDefault(&o.FlushChunkRows, 512)
 	setDefault(&o.ScrubBytesPerSecond, 1<<20)
 	if o.Files == nil {

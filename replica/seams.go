@@ -70,6 +70,9 @@ type Machine interface {
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
 
+	// Memory is what is held of what the node bounds for all groups. Shared.
+	Memory() mvcc.Memory
+	ShrinkCache()
 	NeedsFlush() bool
 	// DirtyRows is about how many rows a flush would write.
 	DirtyRows() int

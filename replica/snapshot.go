@@ -103,12 +103,18 @@ const (
 	shipRows = 1024
 	// maxShipFlushes: when so much is written that there are always more rows, the snapshot does not wait any longer.
 	maxShipFlushes = 4
+	// maxShipping is how many snapshots a node sends at one time; more of one group if they begin together. Each keeps a state of the engine from being
+	// deleted, and has its files.
+	maxShipping = 4
 )
+
+// mayShip tells whether a snapshot waits, and has a place among those of the node that are on their way.
+func (r *Replica) mayShip() bool { return len(r.outgoing) > 0 && r.store.shipping < maxShipping }
 
 // shipWhenFlushed sends the snapshots that wait, if little is only in memory: that little is written now, so that the engine holds the state as it
 // is. Otherwise it tells that a flush is wanted. No flush is under way.
 func (r *Replica) shipWhenFlushed() (wantsFlush bool, err error) {
-	if len(r.outgoing) == 0 {
+	if !r.mayShip() {
 		return false, nil
 	}
 	if first := &r.outgoing[0]; r.machine.DirtyRows() > shipRows && first.flushes < maxShipFlushes {
@@ -128,6 +134,7 @@ func (r *Replica) shipWhenFlushed() (wantsFlush bool, err error) {
 // ship sends what the engine holds.
 func (r *Replica) ship(to kv.NodeID, m consensus.Message) {
 	s := r.store
+	s.shipping++
 	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
 	state := s.opts.Engine.NewSnapshot()
 	spans := r.machine.StateSpans()
@@ -143,6 +150,12 @@ func (r *Replica) ship(to kv.NodeID, m consensus.Message) {
 func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
 	s := r.store
 	delete(r.shipping, m.To)
+	s.shipping--
+	for _, other := range s.order {
+		if len(other.outgoing) > 0 {
+			s.needsMaintenance(other)
+		}
+	}
 	if s.opts.Listener.SnapshotSent != nil {
 		s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // Store drives all replicas of a node.
@@ -69,6 +70,10 @@ type Store struct {
 	slowUntil time.Duration // a sync was slow: use the goroutine until then
 	lastRead  consensus.ReadID
 	scrubber  scrubber
+	memory    mvcc.Memory // of all groups
+	besides   int         // requests that goroutines decide
+	shipping  int         // snapshots on their way to other nodes
+	flushes   engineFlush
 	metrics   counters
 	marks     marks
 	witnesses witnesses
@@ -200,7 +205,7 @@ func (s *Store) Check() error {
 	for _, r := range s.order {
 		errs = append(errs, r.core.Check(), r.check())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.checkMemory())...)
 }
 
 // Err returns why the driver stopped by itself; nil while it works.

@@ -8,6 +8,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // flush is a flush under way.
@@ -21,6 +22,22 @@ type flush struct {
 func (m *Machine) NeedsFlush() bool {
 	return m.store.NeedsFlush() || len(m.leases.dirty) >= maxDirtyLeases
 }
+
+// Memory is what the machine holds, about, of what a node bounds for all of its machines together. Shared.
+func (m *Machine) Memory() mvcc.Memory {
+	held := m.store.Memory()
+	held.DirtyBytes += int64(len(m.leases.dirty)) * dirtyLeaseBytes
+	if m.flush != nil {
+		held.FrozenBytes += int64(len(m.flush.leases)) * dirtyLeaseBytes
+	}
+	return held
+}
+
+// dirtyLeaseBytes is what it costs to remember that a lease is dirty.
+const dirtyLeaseBytes = 48
+
+// ShrinkCache has the machine give back a part of what is only cached. Exclusive.
+func (m *Machine) ShrinkCache() { m.store.ShrinkCache() }
 
 // DirtyRows is about how many rows a flush that begins now would write. Driver.
 func (m *Machine) DirtyRows() int { return m.store.Metrics().DirtyKeys + len(m.leases.dirty) }

@@ -38,6 +38,18 @@ var mvccMutations = []Mutation{
 		New: "\t\tvar err error\n\t\tif rows+1 < maxRows {\n\t\t\terr = run.write(e.key, &e.value, e.weight)\n\t\t}\n\t\tif err != nil {\n",
 	},
 	{
+		Name: "mvcc/dirty-not-given-back", Breaks: "the memory of dirty keys is not given back when a flush takes them",
+		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 100,
+		Old: "\ts.frozenBytes, s.dirtyBytes = s.dirtyBytes, 0\n",
+		New: "\ts.frozenBytes = s.dirtyBytes\n",
+	},
+	{
+		Name: "mvcc/frozen-not-given-back", Breaks: "the memory of the keys of a flush is not given back when it is done",
+		File: "storage/mvcc/flush.go", Verdicts: noticed, Seeds: 100,
+		Old: "s.frozen, s.frozenBytes, s.flushing, s.flushedTo = tree[dirtyMeta]{}, 0, false, \"\"",
+		New: "s.frozen, s.flushing, s.flushedTo = tree[dirtyMeta]{}, false, \"\"",
+	},
+	{
 		Name: "mvcc/frozen-before-active", Breaks: "during a flush, ranges show the version that is being written instead of a newer one",
 		File: "storage/mvcc/merge.go", Verdicts: noticed, Seeds: 400,
 		Old: "\t\tm.dirty = &m.active.entry().value\n",

@@ -32,9 +32,9 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/change-not-flushed", Breaks: "a change of membership is not made durable at once",
-		File: "replica/maintain.go", Verdicts: noticed, Seeds: 300,
-		Old: "return r.configAt > r.flush.durable && r.flush.syncing == 0 || r.machine",
-		New: "return r.machine",
+		File: "replica/flush.go", Verdicts: noticed, Seeds: 300,
+		Old: "return r.flush.asked || r.configAt > r.flush.durable && r.flush.syncing == 0 || r.machine",
+		New: "return r.flush.asked || r.machine",
 	},
 	{
 		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",

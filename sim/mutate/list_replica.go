@@ -119,6 +119,18 @@ var replicaMutations = []Mutation{
 		New: "return true",
 	},
 	{
+		Name: "replica/flush-not-awaited", Breaks: "what is written to the engine counts as durable before the engine has flushed",
+		File: "replica/flush.go", Verdicts: noticed, Seeds: 600,
+		Old: "\ts.opts.Engine.Flush(func(err error) {\n\t\ts.call(func() { s.engineFlushed(runs, err) })\n\t})\n",
+		New: "\ts.opts.Engine.Flush(func(error) {})\n\ts.engineFlushed(runs, nil)\n",
+	},
+	{
+		Name: "replica/memory-of-replaced-state", Breaks: "a state that a snapshot replaced is reckoned with for ever",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tr.reckonMemory()\n\tr.hashes.opened()\n",
+		New: "\tr.hashes.opened()\n",
+	},
+	{
 		Name: "replica/log-cut-too-early", Breaks: "the log is cut up to what is applied, before the state is durable",
 		File: "replica/maintain.go", Verdicts: noticed, Seeds: 250,
 		Old: "\tupTo := min(r.flush.durable, last)\n",

@@ -7,9 +7,9 @@ const cacheEntryBytes = 96
 // when the younger one is full it becomes the older one, and what the older one held is
 // forgotten. Lookups change nothing, so readers may share it.
 type cache struct {
-	young, old map[string]Meta
-	youngBytes int64
-	limitBytes int64 // of one generation
+	young, old           map[string]Meta
+	youngBytes, oldBytes int64
+	limitBytes           int64 // of one generation
 }
 
 func newCache(limitBytes int64) cache {
@@ -39,8 +39,23 @@ func (c *cache) put(key string, m Meta) {
 	}
 	c.youngBytes += cacheEntryBytes + int64(len(key))
 	if c.youngBytes > c.limitBytes {
-		c.old, c.young, c.youngBytes = c.young, make(map[string]Meta, len(c.young)/4), 0
+		c.turn()
 	}
+}
+
+// turn forgets the older generation and begins a new one.
+func (c *cache) turn() {
+	c.old, c.oldBytes = c.young, c.youngBytes
+	c.young, c.youngBytes = make(map[string]Meta, len(c.young)/4), 0
+}
+
+// shrink gives memory back: that of the older generation, or of all there is.
+func (c *cache) shrink() {
+	if c.old == nil || c.oldBytes == 0 {
+		c.old, c.young, c.oldBytes, c.youngBytes = nil, map[string]Meta{}, 0, 0
+		return
+	}
+	c.old, c.oldBytes = nil, 0
 }
 
 func (c *cache) len() int { return len(c.young) + len(c.old) }

@@ -24,7 +24,8 @@ func (s *Store) Freeze() bool {
 	s.under = nil
 	s.flush++
 	s.flushing, s.flushedTo, s.frozenCompacted = true, "", s.logCompacted
-	s.frozen, s.active, s.dirtyBytes, s.values = s.active, tree[dirtyMeta]{}, 0, arena{}
+	s.frozen, s.active, s.values = s.active, tree[dirtyMeta]{}, arena{}
+	s.frozenBytes, s.dirtyBytes = s.dirtyBytes, 0
 	return true
 }
 
@@ -114,7 +115,7 @@ func (s *Store) FlushDone() {
 	if !s.flushing {
 		return
 	}
-	s.frozen, s.flushing, s.flushedTo = tree[dirtyMeta]{}, false, ""
+	s.frozen, s.frozenBytes, s.flushing, s.flushedTo = tree[dirtyMeta]{}, 0, false, ""
 	s.flushedCompacted = s.frozenCompacted
 	s.splitBuckets(4 * s.options.BucketRows)
 	s.mergeBuckets()

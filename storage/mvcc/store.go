@@ -15,14 +15,15 @@ const dirtyEntryBytes = 128
 // Methods promoted from Reader need it shared.
 type Store struct {
 	Reader
-	engine     storage.Engine
-	cache      cache
-	dirtyBytes int64
-	values     arena // of dirty keys
-	index      indexer
-	staged     bulk // not in force yet
-	under      *UnderBulk
-	flush      uint64 // see FlushNumber
+	engine      storage.Engine
+	cache       cache
+	dirtyBytes  int64 // of the keys that no flush took yet; frozenBytes of those of the flush in progress
+	frozenBytes int64
+	values      arena // of dirty keys
+	index       indexer
+	staged      bulk // not in force yet
+	under       *UnderBulk
+	flush       uint64 // see FlushNumber
 	// logCompacted is the compacted revision as of what is applied; that of the Reader may be from later, after a crash. flushedCompacted is
 	// it as of the last finished flush, frozenCompacted as of the one in progress.
 	logCompacted, flushedCompacted, frozenCompacted kv.Revision
@@ -47,7 +48,7 @@ func (s *Store) Reset(options Options) error {
 		source: s.engine, options: options,
 		revision: options.Revision, compacted: options.Compacted, replaying: options.Replaying,
 	}
-	s.cache, s.dirtyBytes, s.values, s.index = newCache(options.CacheBytes), 0, arena{}, indexer{}
+	s.cache, s.dirtyBytes, s.frozenBytes, s.values, s.index = newCache(options.CacheBytes), 0, 0, arena{}, indexer{}
 	s.cached, s.staged = &s.cache, bulk{}
 	s.under = nil
 	s.logCompacted, s.flushedCompacted = options.Compacted, options.Compacted
@@ -198,6 +199,31 @@ func (v *View) Sharing(close func() error) *View { return &View{Reader: v.Reader
 
 // Close releases the engine snapshot. The view must not be used any more.
 func (v *View) Close() error { return v.close() }
+
+// Memory is what a store holds of what a node bounds for all of its stores together.
+type Memory struct {
+	DirtyBytes  int64 // of keys that no flush took yet
+	FrozenBytes int64 // of keys of the flush in progress
+	CacheBytes  int64 // of the newest metas that are cached
+}
+
+// Plus and Minus add up what several stores hold.
+func (m Memory) Plus(n Memory) Memory {
+	return Memory{m.DirtyBytes + n.DirtyBytes, m.FrozenBytes + n.FrozenBytes, m.CacheBytes + n.CacheBytes}
+}
+
+// Minus is the opposite of Plus.
+func (m Memory) Minus(n Memory) Memory {
+	return Memory{m.DirtyBytes - n.DirtyBytes, m.FrozenBytes - n.FrozenBytes, m.CacheBytes - n.CacheBytes}
+}
+
+// Memory returns what the store holds, about. Shared.
+func (s *Store) Memory() Memory {
+	return Memory{DirtyBytes: s.dirtyBytes, FrozenBytes: s.frozenBytes, CacheBytes: s.cache.youngBytes + s.cache.oldBytes}
+}
+
+// ShrinkCache forgets the older part of what is cached, or all of it if there are no parts. Exclusive.
+func (s *Store) ShrinkCache() { s.cache.shrink() }
 
 // Metrics are figures about a store.
 type Metrics struct {

@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Each machine knows what it holds in memory. The driver adds up what those of all groups hold, and decides which of them give some up when it is
+// too much: a node with many groups needs no more than one with few.
+
+// reckonMemory is called whenever the machine may hold more or less than before, and when it is another one.
+func (r *Replica) reckonMemory() {
+	held := r.machine.Memory()
+	r.store.memory = r.store.memory.Plus(held).Minus(r.memory)
+	r.memory = held
+}
+
+// relieveMemory has groups give memory up if all of them together hold too much.
+func (s *Store) relieveMemory() {
+	for s.memory.CacheBytes > s.opts.CacheBytes {
+		r := slices.MaxFunc(s.order, func(a, b *Replica) int { return cmp.Compare(a.memory.CacheBytes, b.memory.CacheBytes) })
+		r.mu.Lock()
+		r.machine.ShrinkCache()
+		r.mu.Unlock()
+		r.reckonMemory()
+	}
+	if s.memory.DirtyBytes > s.opts.MaxDirtyBytes && s.memory.FrozenBytes < s.opts.MaxDirtyBytes {
+		s.flushDirtiest(s.memory.DirtyBytes - s.opts.MaxDirtyBytes/2)
+	}
+	s.metrics.dirtyBytes.Store(s.memory.DirtyBytes + s.memory.FrozenBytes)
+	s.metrics.cacheBytes.Store(s.memory.CacheBytes)
+}
+
+// flushDirtiest has the groups flushed that have the most in memory, as many as together have so much. Several at once share the flush of the engine.
+func (s *Store) flushDirtiest(bytes int64) {
+	var dirty []*Replica
+	for _, r := range s.order {
+		if r.memory.DirtyBytes > 0 && r.mayFlush() {
+			dirty = append(dirty, r)
+		}
+	}
+	slices.SortStableFunc(dirty, func(a, b *Replica) int { return cmp.Compare(b.memory.DirtyBytes, a.memory.DirtyBytes) })
+	for _, r := range dirty {
+		if bytes <= 0 {
+			return
+		}
+		bytes -= r.memory.DirtyBytes
+		r.flush.asked = true
+		s.needsMaintenance(r)
+	}
+}
+
+// checkMemory verifies that what was reckoned is what the machines hold.
+func (s *Store) checkMemory() error {
+	sum := mvcc.Memory{}
+	for _, r := range s.order {
+		switch held := r.machine.Memory(); {
+		case held != r.memory:
+			return fmt.Errorf("group %d holds %+v in memory, and was reckoned with %+v", r.group, held, r.memory)
+		case held.FrozenBytes != 0 && !r.flush.running, held.DirtyBytes != 0 && r.machine.DirtyRows() == 0:
+			return fmt.Errorf("group %d has given nothing back of what it held in memory: %+v", r.group, held)
+		}
+		sum = sum.Plus(r.memory)
+	}
+	if sum != s.memory {
+		return fmt.Errorf("the groups hold %+v in memory together, and the node reckons with %+v", sum, s.memory)
+	}
+	return nil
+}

@@ -240,6 +240,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**snapshots received at the same time** * bound: %d; one whose sender brings nothing for %s ends", []any{peers.MaxStreams, brief(peers.StreamTimeout)}},
 		{guide, "who it is** * bound: %d, for %s each", []any{peers.MaxCallers, brief(peers.HandshakeTimeout)}},
 		{guide, "%s newest metadata, 2 x %s dirty keys", []any{size(driver.CacheBytes), size(driver.MaxDirtyBytes)}},
+		{guide, "**the log of a node** * bound: %s", []any{size(driver.MaxLogBytes)}},
 		{guide, "**snapshots that a node sends at the same time** * bound: %d", []any{of("replica.maxShipping")}},
 		{guide, "or waiting for it** * bound: %d, two at a time", []any{machine.MaxBeside}},
 		{guide, "requests of up to %s on connections", []any{bytesOf("budget.SmallBytes")}},

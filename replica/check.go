@@ -35,6 +35,8 @@ func (r *Replica) check() error {
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
 	case len(r.beside.blocked) > 0 && !r.beside.underWay():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
+	case r.log.First() > r.flush.durable+1:
+		return fmt.Errorf("the log begins at entry %d, and the state is durable up to %d", r.log.First(), r.flush.durable)
 	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
 		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
 	}

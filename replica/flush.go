@@ -19,6 +19,7 @@ type flushState struct {
 	written  consensus.Index // applied when the last run that is written was frozen
 	durable  consensus.Index
 	logBytes int64 // appended since the last flush began
+	since    int64 // how much the node had written to its log before that
 	// retainedBytes estimates what the log holds of the group.
 	retainedBytes int64
 }

@@ -339,9 +339,7 @@ func (r *Replica) takeAppend(a *consensus.Append) error {
 		s.appended(write)
 	}
 	s.unsynced = append(s.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})
-	bytes := entriesBytes(a.Entries)
-	r.flush.logBytes += bytes
-	r.flush.retainedBytes += bytes
+	r.wrote(a.Entries)
 	return nil
 }
 

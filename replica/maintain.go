@@ -16,6 +16,10 @@ type compactState struct {
 // maintain does the background work of the groups that have some, a bounded piece each round.
 func (s *Store) maintain() {
 	s.relieveMemory()
+	if err := s.relieveLog(); err != nil {
+		s.fail(err)
+		return
+	}
 	kept := s.maintaining[:0]
 	for _, r := range s.maintaining {
 		more, err := r.maintain()
@@ -146,6 +150,12 @@ func (r *Replica) compactLog() error {
 	} else {
 		upTo = 0
 	}
+	return r.cutLog(upTo)
+}
+
+// cutLog drops the entries up to the index, which are durable in the engine.
+func (r *Replica) cutLog(upTo consensus.Index) error {
+	first, last := r.log.First(), r.log.Last()
 	if upTo < first {
 		return nil
 	}

@@ -78,6 +78,9 @@ type Options struct {
 	// RetainLogEntries and RetainLogBytes bound what the log keeps for followers that fell behind.
 	RetainLogEntries uint64
 	RetainLogBytes   int64
+	// MaxLogBytes is how large the log of all groups may become, what it keeps to be recycled included, before groups that need its oldest part are
+	// flushed and keep less for followers.
+	MaxLogBytes int64
 	// FlushLogEntries and FlushLogBytes are how much log may pile up before the state is made durable.
 	FlushLogEntries uint64
 	FlushLogBytes   int64
@@ -126,6 +129,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxQueuedBytes, 64<<20)
 	setDefault(&o.RetainLogEntries, 10_000)
 	setDefault(&o.RetainLogBytes, 32<<20)
+	setDefault(&o.MaxLogBytes, 192<<20)
 	setDefault(&o.FlushLogEntries, 10_000)
 	setDefault(&o.FlushLogBytes, 32<<20)
 	setDefault(&o.MaxDirtyBytes, 16<<20)

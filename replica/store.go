@@ -74,6 +74,7 @@ type Store struct {
 	besides   int         // requests that goroutines decide
 	shipping  int         // snapshots on their way to other nodes
 	flushes   engineFlush
+	logLimit  logLimit
 	metrics   counters
 	marks     marks
 	witnesses witnesses

@@ -38,6 +38,9 @@ func (n *node) open() error {
 // dirtyKeyBytes is what a node may keep in memory, and cache, for each key that may be dirty.
 const dirtyKeyBytes = 300
 
+// maxLogBytes is six segments of the real log, of which four are written, prepared or kept.
+const maxLogBytes = 6 * segmentBytes
+
 func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	p := &n.w.plan
 	var nodes []kv.NodeID
@@ -57,6 +60,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
+		MaxLogBytes:   maxLogBytes,
 		MaxDirtyBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys), CacheBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys),
 		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)

@@ -126,6 +126,45 @@ func TestOneFlushForAllGroups(t *testing.T) {
 	}
 }
 
+// slowFlush is an engine whose flushes end when the test says so.
+type slowFlush struct {
+	storage.Engine
+	begun []func(error)
+}
+
+func (e *slowFlush) Flush(done func(error)) { e.begun = append(e.begun, done) }
+
+// TestFlushCoversWhatWasWrittenBefore: a run that is written while the engine flushes becomes durable by the next flush, which waits for this one.
+func TestFlushCoversWhatWasWrittenBefore(t *testing.T) {
+	l := newLone(t, 3, nil)
+	engine := &slowFlush{Engine: l.opts.Engine}
+	l.opts.Engine = engine
+	flush := func(group consensus.GroupID) *Replica {
+		r := l.Replica(group)
+		l.put(group, "k", 10)
+		r.flush.asked = true
+		l.needsMaintenance(r)
+		l.rounds()
+		return r
+	}
+	first := flush(1)
+	second, third := flush(2), flush(3)
+	for i, want := range [][]bool{{false, false, false}, {true, false, false}, {true, true, true}} {
+		for n, r := range []*Replica{first, second, third} {
+			if durable := r.flush.durable == r.machine.AppliedIndex(); durable != want[n] {
+				t.Errorf("after %d flushes group %d is durable: %v", i, r.group, durable)
+			}
+		}
+		if i < 2 {
+			if len(engine.begun) != i+1 {
+				t.Fatalf("%d flushes have begun when %d have ended", len(engine.begun), i)
+			}
+			engine.begun[i](nil)
+			l.rounds()
+		}
+	}
+}
+
 // TestCacheOfAllGroups: what the groups cache is bounded together. Who caches the most forgets first.
 func TestCacheOfAllGroups(t *testing.T) {
 	const limit = 8 << 10

@@ -148,8 +148,9 @@ func (r *Reader) visitVersions(from, to Locator, values bool, fn func(*version) 
 		}
 	}
 	effects := r.bulk.between(from, to)
+	var v version
 	for i := range effects {
-		v := effects[i].asVersion()
+		v = effects[i].asVersion()
 		if proceed, err := fn(&v); err != nil || !proceed {
 			return err
 		}
@@ -190,6 +191,7 @@ func (r *Reader) visitLineage(lineage keys.Lineage, from, to Locator, values boo
 	defer it.Close()
 	shared := !r.options.Rows.Alone()
 	var scratch []byte
+	var v version // one for all rows: it is valid only during the call of fn
 	for ok := it.First(); ok; {
 		at, value, err := parseVersionKey(it.Key())
 		if err != nil {
@@ -199,8 +201,7 @@ func (r *Reader) visitLineage(lineage keys.Lineage, from, to Locator, values boo
 			ok = it.Next()
 			continue
 		}
-		v, err := parseVersionRow(at, it.Value())
-		if err != nil {
+		if v, err = parseVersionRow(at, it.Value()); err != nil {
 			return false, err
 		}
 		if shared && !r.options.Rows.Has(v.key) {

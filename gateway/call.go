@@ -4,55 +4,108 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoratedb/quorate/gateway/link"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Call is one request of a client. Done is called exactly once, from any goroutine or before
 // Submit returns, and must not block. A Call is used once.
 type Call struct {
-	Req *kv.Request
+	Req  *kv.Request
+	Done func(*kv.Response, error)
 	// Deadline ends the call with kv.ErrTimeout; Options.RequestTimeout does so anyway.
 	Deadline time.Time
 	// RequireLeader ends the call with kv.ErrNoLeader at once when no leader is known.
 	RequireLeader bool
-	// Hurried: more calls come at once, so that it does not pay to do the work for this one alone.
-	Hurried bool
-	Done    func(*kv.Response, error)
+	// MoreFollow: the caller may bring more calls at once. Otherwise it has nothing else to do until this one is answered.
+	MoreFollow bool
 
-	gateway  *Gateway
-	answered atomic.Bool
-	// costBytes is what the call was admitted for: Options.Space.
-	costBytes int64
-	read      bool // asks for no effect: may be asked again
-	// ready, for a call without a request: the barrier was passed.
-	ready func(error)
+	// Of whoever has the call: the link that looks for a leader, or the one leader that is asked.
 
-	evaluations int // that came to nothing; one leader at a time has the call
+	queued      bool  // it waited for a leader, as others did
+	evaluations uint8 // that came to nothing
 
-	// Guarded by the gateway's lock.
-	state     callState
-	id        uint64
-	sentTo    kv.NodeID
-	sizeBytes int
-	// Where barriers have it.
-	at    int
-	asked bool
-	// expires is set once, before the call is handed to anybody. 0: the call was answered in place.
-	expires time.Duration
-	// Links of the wheel.
-	previous, following *Call
-	slot                int
+	answered atomic.Bool // whoever sets it answers the call
+
+	// Set before the call is handed to anybody, and not changed.
+
+	gateway *Gateway
+	link    *leaderLink   // of the shard that the request is for
+	ready   func(error)   // for a call without a request: the barrier was passed
+	cost    int64         // bytes that the call was admitted for: Options.Space
+	expires time.Duration // 0: the call was answered in place
+
+	item  link.Item // guarded by the link's lock
+	timer timer     // guarded by the lock of deadlines
 }
 
-type callState uint8
+// Waits implements kv.Asker: what has ended, by its deadline or by its client, is not evaluated any more.
+func (c *Call) Waits() bool {
+	return !c.answered.Load() && (c.expires == 0 || c.expires > c.gateway.time())
+}
 
-const (
-	callIdle    callState = iota
-	callQueued            // in the forwarder's queue, certainly not sent
-	callSent              // in the forwarder's in-flight table
-	callBarrier           // in barriers
-	callLocal             // with the local replica
-)
+// Alone implements kv.Asker.
+func (c *Call) Alone() bool { return !c.MoreFollow && !c.queued }
+
+// Elsewhere implements kv.Asker.
+func (c *Call) Elsewhere() bool { return false }
+
+// callOf is the call behind an item of a link.
+func callOf(i *link.Item) *Call { return i.Owner.(*Call) }
+
+// track starts the call's deadline; one that is running goes on. false: the gateway is closed, the call has ended.
+func (g *Gateway) track(c *Call) bool {
+	if c.expires != 0 {
+		return true
+	}
+	now := g.time()
+	expires := now + g.options.RequestTimeout
+	if !c.Deadline.IsZero() {
+		expires = min(expires, now+time.Until(c.Deadline))
+	}
+	c.expires = max(expires, 1)
+	c.item.Owner, c.item.Request, c.item.Expires = c, c.Req, c.expires
+	if !g.deadlines.add(c) {
+		c.finish(nil, kv.ErrStopped)
+		return false
+	}
+	return true
+}
+
+// finish answers the call, once.
+func (c *Call) finish(resp *kv.Response, err error) {
+	if c.answered.Swap(true) {
+		return
+	}
+	g := c.gateway
+	if c.expires != 0 {
+		g.deadlines.remove(c)
+	}
+	g.calls.Add(-1)
+	if c.cost > 0 {
+		g.options.Space.Answered(c.cost)
+	}
+	if c.ready != nil {
+		c.ready(err)
+		return
+	}
+	c.Done(resp, err)
+}
+
+// Cancel ends a call whose client has gone, with kv.ErrCanceled. A write may take effect all the same.
+func (g *Gateway) Cancel(c *Call) { c.abort(kv.ErrCanceled) }
+
+// abort ends the call, wherever it is.
+func (c *Call) abort(err error) {
+	c.finish(nil, err)
+	if c.link != nil {
+		c.link.remove(c)
+	}
+}
+
+// sizeBytes is what the request counts for on its way to a leader.
+func (c *Call) sizeBytes() int { return shard.SizeBytes(c.Req) }
 
 // freeAnswerBytes of an answer that comes from elsewhere are not counted: there is room for as much where the request is.
 const freeAnswerBytes = 1 << 10

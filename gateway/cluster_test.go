@@ -79,6 +79,13 @@ type wait struct {
 }
 
 func newCluster(t testing.TB, options Options) *cluster {
+	c := newReplicas(t)
+	c.open(func(kv.NodeID) Options { return options }, nil)
+	return c
+}
+
+// newReplicas returns the replicas of one shard on three nodes without gateways.
+func newReplicas(t testing.TB) *cluster {
 	c := &cluster{t: t, lease: true, nodes: map[kv.NodeID]*node{}, block: map[kv.NodeID]bool{}}
 	for id := kv.NodeID(1); id <= 3; id++ {
 		n := &node{id: id, cluster: c, engine: storage.NewMemory(storage.MemoryOptions{})}
@@ -87,21 +94,34 @@ func newCluster(t testing.TB, options Options) *cluster {
 			t.Fatal(err)
 		}
 		c.nodes[id] = n
-		o := options
-		o.Self, o.Shard, o.Sender = id, n, n
+	}
+	return c
+}
+
+// open gives the nodes gateways, with the replicas of this shard and of others.
+func (c *cluster) open(options func(kv.NodeID) Options, others map[kv.ShardID]*cluster) {
+	for id, n := range c.nodes {
+		o := options(id)
+		o.Self, o.Sender = id, n
 		o.Replaced = func(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
 			return n.machine.Replaced(at, n.machine.UnderBulk())
+		}
+		o.Shards = map[kv.ShardID]Shard{kv.SystemShard: n}
+		for shard, replicas := range others {
+			if replica := replicas.nodes[id]; replica != nil {
+				o.Shards[shard] = replica
+			}
 		}
 		if o.ValidateRequest == nil {
 			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
 		}
 		o.Clock = func() time.Duration { return c.now }
+		var err error
 		if n.gateway, err = New(o); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
-		t.Cleanup(n.gateway.Close)
+		c.t.Cleanup(n.gateway.Close)
 	}
-	return c
 }
 
 // elect makes a node the leader of a new term; it serves once it has applied the term's first entry.
@@ -231,23 +251,23 @@ func (n *node) IsLeader() bool {
 	return n.serving != 0
 }
 
-func (n *node) Propose(req *kv.Request, wanted func() bool, done func(*kv.Response, uint64, error)) {
+func (n *node) Propose(req *kv.Request, by kv.Asker, done func(*kv.Response, uint64, error)) (queued bool) {
 	n.mu.Lock()
 	if n.serving == 0 {
 		n.mu.Unlock()
 		done(nil, 0, kv.ErrNotLeader)
-		return
+		return false
 	}
 	if n.held != nil {
 		hold := *n.held
-		*n.held = append(hold, func() { n.Propose(req, wanted, done) })
+		*n.held = append(hold, func() { n.Propose(req, by, done) })
 		n.mu.Unlock()
-		return
+		return true
 	}
-	if !wanted() {
+	if !by.Waits() {
 		n.mu.Unlock()
 		done(nil, 0, kv.ErrTimeout)
-		return
+		return false
 	}
 	n.evaluated++
 	out := n.machine.Evaluate(req)
@@ -255,7 +275,7 @@ func (n *node) Propose(req *kv.Request, wanted func() bool, done func(*kv.Respon
 		index := uint64(n.machine.AppliedIndex())
 		n.mu.Unlock()
 		done(out.Response, index, out.Err)
-		return
+		return false
 	}
 	data, seq := n.machine.TakeProposal(0)
 	n.pending = append(n.pending, pending{term: n.serving, seq: seq, resp: out.Response, err: out.Err, done: done})
@@ -265,10 +285,7 @@ func (n *node) Propose(req *kv.Request, wanted func() bool, done func(*kv.Respon
 	})
 	n.cluster.mu.Unlock()
 	n.mu.Unlock()
-}
-
-func (n *node) ProposeHere(req *kv.Request, wanted func() bool, done func(*kv.Response, uint64, error)) {
-	n.Propose(req, wanted, done)
+	return true
 }
 
 func (n *node) ReadIndex(done func(uint64, error)) {
@@ -282,8 +299,6 @@ func (n *node) ReadIndex(done func(uint64, error)) {
 	done(index, nil)
 }
 
-func (n *node) TellCommitted() {}
-
 func (n *node) CompactionHash(_ context.Context, revision kv.Revision) (uint32, kv.Revision, bool, error) {
 	hash, kept := n.cluster.keptHashes[revision]
 	return hash, revision - 1, kept, nil
@@ -296,10 +311,11 @@ func (n *node) LeaseValid() bool {
 	return lease && n.IsLeader()
 }
 
-func (n *node) Renew(req *kv.LeaseKeepAliveRequest) (*kv.Response, bool) {
+func (n *node) Renew(req *kv.LeaseKeepAliveRequest, _ bool) (*kv.Response, uint64, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.machine.Renew(req, 0)
+	resp, renewed := n.machine.Renew(req, 0)
+	return resp, uint64(n.machine.AppliedIndex()), renewed
 }
 
 func (n *node) WaitApplied(index uint64, done func(error)) {
@@ -311,12 +327,6 @@ func (n *node) WaitApplied(index uint64, done func(error)) {
 	}
 	n.mu.Unlock()
 	done(nil)
-}
-
-func (n *node) Applied() uint64 {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return uint64(n.machine.AppliedIndex())
 }
 
 func (n *node) Read(req *kv.Request) (*kv.Response, error) {
@@ -412,3 +422,14 @@ func responseText(resp *kv.Response, err error) string {
 }
 
 var errNoSuchCall = errors.New("no such call")
+
+// speakNewest has all nodes know of each other that they understand the newest frames.
+func speakNewest(c *cluster) {
+	for id, n := range c.nodes {
+		for other := range c.nodes {
+			if other != id {
+				n.gateway.PeerUp(other, Dialect{Deadlines: true, Shards: true})
+			}
+		}
+	}
+}

@@ -1,6 +1,6 @@
 // Package gateway is the part of every node that clients talk to. It takes requests in package kv's words,
-// checks and authorizes them once, and has them answered: from the local state, by the local replica when it
-// leads, or by the leader. Watches fan out here too (package gateway/watch).
+// checks and authorizes them once, finds the shard that has what they are about (package gateway/route), and has them answered: from the local state,
+// by the local replica when it leads, or by the leader. Watches fan out here too (package gateway/watch).
 //
 // What it promises to callers:
 //
@@ -9,11 +9,12 @@
 //     again until its deadline, and if it was evaluated, once at most; reads are always asked again.
 //   - A write that travelled is answered once the local replica has applied it, so that
 //     a client's next serializable read here sees it.
-//   - A linearizable read that travels costs a share of one barrier: one is in flight, those that
+//   - A linearizable read that travels costs a share of one barrier: one of a shard is in flight, those that
 //     come meanwhile share the next.
 //   - Everything is bounded: calls in flight, bytes on the way, a deadline for every call.
 //
-// The decisions are in forwarder, barriers and wheel, which are pure; Gateway is the shell
-// around them: one lock, no goroutine but those that read large ranges. route.go is the way of one call,
-// gateway.go what happens to all of them: time, news of leaders, and what the cores want done.
+// The decisions are in package gateway/link, one Link for each shard, and in wheel, which are pure. leaderLink is the shell around a Link: a lock, and
+// whoever does what the core wants done; no goroutine but those that read large ranges. submit.go is the way of one call, gateway.go what happens to all
+// of them: time, news of leaders and of other nodes. peer.go asks other nodes, forwarded.go serves them. What does not concern a link does not cost it
+// anything: time and lost connections are told to busy ones only.
 package gateway

@@ -3,149 +3,182 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/quoratedb/quorate/gateway/link"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"github.com/quoratedb/quorate/shard"
 )
 
-// guests counts what is being served for other nodes. Each may have as much in flight here as it may take from its own clients, so
-// a node that keeps its own limits is never refused, except for requests that it has given up waiting for.
-type guests struct {
-	maxCalls, maxBytes int
-
-	mu    sync.Mutex
-	nodes map[kv.NodeID]guest
-}
-
-type guest struct{ calls, bytes int }
-
-func newGuests(l Limits) *guests {
-	return &guests{maxCalls: l.MaxCalls, maxBytes: l.MaxForwardedBytes, nodes: map[kv.NodeID]guest{}}
-}
-
-// enter takes room for a request of the node; false if there is none.
-func (g *guests) enter(node kv.NodeID, sizeBytes int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	held := g.nodes[node]
-	if held.calls >= g.maxCalls || held.bytes > 0 && held.bytes+sizeBytes > g.maxBytes {
-		return false
-	}
-	g.nodes[node] = guest{held.calls + 1, held.bytes + sizeBytes}
-	return true
-}
-
-// leave gives the room back.
-func (g *guests) leave(node kv.NodeID, sizeBytes int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	held := g.nodes[node]
-	g.nodes[node] = guest{held.calls - 1, held.bytes - sizeBytes}
-}
-
-// loan is the memory of one request, which is given back as a whole. It implements kv.Memory.
-type loan struct {
-	lender kv.Memory // nil: nobody counts
-
-	mu     sync.Mutex
-	used   int64
-	repaid bool
-}
-
-// Reserve takes memory; none once the request has been answered.
-func (l *loan) Reserve(bytes int64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.repaid || l.lender != nil && !l.lender.Reserve(bytes) {
-		return false
-	}
-	l.used += bytes
-	return true
-}
-
-// Release gives a part back.
-func (l *loan) Release(bytes int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	bytes = min(bytes, l.used) // nothing is left of a loan that was repaid
-	l.used -= bytes
-	if l.lender != nil {
-		l.lender.Release(bytes)
-	}
-}
-
-// usedBytes is what is reserved.
-func (l *loan) usedBytes() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.used
-}
-
-// repay gives everything back, for good.
-func (l *loan) repay() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lender != nil {
-		l.lender.Release(l.used)
-	}
-	l.used, l.repaid = 0, true
-}
-
-// serve does what a peer forwarded, unless nobody there waits for it any more when it is its turn. It is never forwarded again. What is asked of a client's request at the node that takes it is asked
-// of it here once more: this node's limits are the ones that count while it leads, and whoever reaches the port could send anything.
-func (g *Gateway) serve(from kv.NodeID, instance, id uint64, left time.Duration, body []byte) {
-	// An answer given later comes from the driver, which may flush by itself; one given at once does not.
-	var later atomic.Bool
-	answer := func(resp *kv.Response, applied uint64, err error) {
-		g.answer(from, instance, id, resp, applied, err)
-		if !later.Load() || !g.options.DriverFlushes {
-			g.options.Sender.Kick(from)
-		}
-	}
-	defer later.Store(true)
-	if !g.guests.enter(from, len(body)) {
-		g.metrics.refused.Add(1)
-		answer(nil, 0, kv.ErrTooManyRequests)
-		return
-	}
-	memory := &loan{lender: g.options.GuestMemory(from)}
-	done := func(resp *kv.Response, applied uint64, err error) {
-		g.guests.leave(from, len(body))
-		if limit := g.options.Limits.MaxAnswerBytes; err == nil && memory.usedBytes() > int64(limit)/2 && etcdwire.ResponseSize(resp) > limit {
-			resp, err = nil, kv.ErrOutcomeUnknown // that it cannot be told is told, and it is not encoded in vain
-		}
-		answer(resp, applied, err)
-		memory.repay() // the answer is in the transport's buffer now
-	}
-	req, err := g.admitForwarded(from, body, memory)
+// takeQuestions serves what another node asks of a shard here.
+func (g *Gateway) takeQuestions(from kv.NodeID, payload []byte) error {
+	q, err := link.DecodeQuestions(payload)
 	if err != nil {
 		g.metrics.refused.Add(1)
-		done(nil, 0, err)
+		return err
+	}
+	l := g.links.byShard[q.Shard]
+	switch {
+	case l == nil:
+		return g.refuseShard(from, &q)
+	case q.Barrier:
+		l.serveBarrier(from, q.Head, q.ID)
+	default:
+		q.Each(g.options.RequestTimeout, func(id uint64, left time.Duration, request []byte) {
+			l.serve(&visit{link: l, from: from, head: q.Head, id: id, sizeBytes: len(request), expires: g.time() + left}, request)
+		})
+	}
+	return nil
+}
+
+// refuseShard answers questions about a shard that is not here: nobody need wait for a deadline to know that.
+func (g *Gateway) refuseShard(from kv.NodeID, q *link.Questions) error {
+	why, head, barrier := notHere(q.Shard), q.Head, q.ID
+	answer := why
+	if !head.Numbered {
+		answer = kv.ErrNotLeader // the word that older versions have for it
+	}
+	g.metrics.refused.Add(1)
+	if q.Barrier {
+		g.send(from, func(dst []byte) []byte { return link.AppendBarrierAnswer(dst, head, barrier, 0, answer, 0) })
+	} else {
+		q.Each(0, func(id uint64, _ time.Duration, _ []byte) {
+			g.send(from, func(dst []byte) []byte { return link.AppendAnswer(dst, head, id, link.Outcome{Err: answer}) })
+		})
+	}
+	g.options.Sender.Kick(from)
+	return fmt.Errorf("gateway: a question about %w", why)
+}
+
+// send puts an answer into the buffer of the node that asked, and counts those that find no room.
+func (g *Gateway) send(to kv.NodeID, encode func([]byte) []byte) {
+	if !g.options.Sender.Append(to, ChannelResponse, encode) {
+		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
+		g.metrics.lostAnswers.Add(1)
+	}
+}
+
+// visit is a request of another node while it is served here.
+type visit struct {
+	link      *leaderLink
+	from      kv.NodeID
+	head      link.Head // of the frame
+	id        uint64
+	sizeBytes int
+	expires   time.Duration
+	cost      int64 // bytes that it was admitted for: Options.Space
+	memory    loan
+}
+
+// serve does what a peer forwarded, unless nobody there waits for it any more when it is its turn. It is never forwarded again. What is asked of a
+// client's request at the node that takes it is asked of it here once more: this node's limits count, too, while it leads, and whoever reaches the
+// port could send anything.
+func (l *leaderLink) serve(v *visit, body []byte) {
+	g := l.gateway
+	if !g.guests.enter(v.from, v.sizeBytes) {
+		g.metrics.refused.Add(1)
+		v.answer(nil, 0, kv.ErrTooManyRequests)
+		g.options.Sender.Kick(v.from)
 		return
 	}
-	g.metrics.served.Add(1)
-	switch {
-	case !g.shard.IsLeader():
-		done(nil, 0, kv.ErrNotLeader)
-	case leaderOnly(req):
-		g.serveRead(req, done)
-	case g.serveRenewal(req, done):
-	default:
-		expires := g.now.Load() + int64(left)
-		g.shard.Propose(req, func() bool { return g.now.Load() < expires }, done)
+	v.memory.lender = g.options.GuestMemory(v.from)
+	req, err := l.admitForwarded(v, body)
+	if err != nil {
+		g.metrics.refused.Add(1)
+		v.doneNow(nil, 0, err)
+		return
 	}
+	switch {
+	case !l.local.IsLeader():
+		g.metrics.served.Add(1)
+		v.doneNow(nil, 0, kv.ErrNotLeader)
+	case leaderOnly(req):
+		g.metrics.served.Add(1)
+		l.serveRead(req, v.doneNow)
+	case l.serveRenewal(req, v):
+		g.metrics.served.Add(1)
+	default:
+		l.serveWrite(req, v)
+	}
+}
+
+// serveWrite has the replica here decide a write, for which there must be room here.
+func (l *leaderLink) serveWrite(req *kv.Request, v *visit) {
+	g := l.gateway
+	if bytes := shard.CostBytes(req); bytes > 0 {
+		if !g.options.Space.Admit(bytes) {
+			g.metrics.refused.Add(1)
+			g.options.Space.Refuse(func() { v.doneNow(nil, 0, kv.ErrNoSpace) })
+			return
+		}
+		v.cost = bytes
+	}
+	g.metrics.served.Add(1)
+	if !l.local.Propose(req, v, v.done) {
+		g.options.Sender.Kick(v.from) // it is answered
+	}
+}
+
+// Waits implements kv.Asker: what has no time left is not evaluated.
+func (v *visit) Waits() bool { return v.expires > v.link.gateway.time() }
+
+// Alone implements kv.Asker: what one node forwards comes in frames of many.
+func (v *visit) Alone() bool { return false }
+
+// Elsewhere implements kv.Asker.
+func (v *visit) Elsewhere() bool { return true }
+
+// done ends the visit. It is called once.
+func (v *visit) done(resp *kv.Response, applied uint64, err error) {
+	g := v.link.gateway
+	g.guests.leave(v.from, v.sizeBytes)
+	if v.cost > 0 {
+		g.options.Space.Answered(v.cost)
+	}
+	if limit := g.options.Limits.MaxAnswerBytes; err == nil && v.memory.usedBytes() > int64(limit)/2 && etcdwire.ResponseSize(resp) > limit {
+		resp, err = nil, kv.ErrOutcomeUnknown // that it cannot be told is told, and it is not encoded in vain
+	}
+	v.answer(resp, applied, err)
+	v.memory.repay() // the answer is in the transport's buffer now
+}
+
+// doneNow is done for what no round of the driver answers.
+func (v *visit) doneNow(resp *kv.Response, applied uint64, err error) {
+	v.done(resp, applied, err)
+	v.link.gateway.options.Sender.Kick(v.from)
+}
+
+// answer puts the answer into the buffer of the node that asked.
+func (v *visit) answer(resp *kv.Response, applied uint64, err error) {
+	g := v.link.gateway
+	o := link.Outcome{Response: resp, Applied: applied, Err: err}
+	if err != nil {
+		o.Leader, _ = v.link.local.Leader()
+	}
+	sent := v.send(o)
+	if !sent && err == nil && applied > 0 {
+		// The answer may be larger than a frame: previous values of many keys. "Outcome unknown" goes instead, so that the caller need
+		// not wait for its deadline.
+		sent = v.send(link.Outcome{Err: kv.ErrOutcomeUnknown})
+	}
+	if !sent {
+		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
+		g.metrics.lostAnswers.Add(1)
+	}
+}
+
+func (v *visit) send(o link.Outcome) bool {
+	return v.link.gateway.options.Sender.Append(v.from, ChannelResponse, func(dst []byte) []byte { return link.AppendAnswer(dst, v.head, v.id, o) })
 }
 
 // admitForwarded decodes a forwarded request and tells why it is not served.
-func (g *Gateway) admitForwarded(from kv.NodeID, body []byte, memory *loan) (*kv.Request, error) {
+func (l *leaderLink) admitForwarded(v *visit, body []byte) (*kv.Request, error) {
+	g := l.gateway
 	if g.stopped.Load() {
 		return nil, kv.ErrNotLeader // so that it looks for another one
 	}
-	tally := kv.NewTally(memory)
+	tally := kv.NewTally(&v.memory)
 	req, err := etcdwire.DecodeRequest(body, etcdwire.Limits{TxnOps: g.options.Limits.MaxTxnOps, Memory: &tally})
 	switch {
 	case errors.Is(err, kv.ErrTooManyOps) || errors.Is(err, kv.ErrTooManyRequests):
@@ -153,11 +186,15 @@ func (g *Gateway) admitForwarded(from kv.NodeID, body []byte, memory *loan) (*kv
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", kv.ErrInvalidRequest, err)
 	}
-	req.Memory = memory
-	if err := g.admit(req); err != nil {
+	req.Memory = &v.memory
+	of, err := g.admit(req)
+	if err != nil {
 		return nil, err
 	}
-	return req, forwardable(from, req)
+	if of != l {
+		return nil, fmt.Errorf("a request for shard %d came as one for shard %d: %w", of.shard, l.shard, kv.ErrShardNotHere)
+	}
+	return req, forwardable(v.from, req)
 }
 
 // forwardable tells why no node forwards such a request, which is well formed.
@@ -174,35 +211,49 @@ func forwardable(from kv.NodeID, req *kv.Request) error {
 }
 
 // serveRenewal answers a keep-alive that needs nothing of the log.
-func (g *Gateway) serveRenewal(req *kv.Request, done func(*kv.Response, uint64, error)) bool {
-	resp, ok := g.renewed(req)
+func (l *leaderLink) serveRenewal(req *kv.Request, v *visit) bool {
+	resp, applied, ok := l.renewed(req, true)
 	if ok {
-		done(resp, g.shard.Applied(), nil) // the other node may not have applied the revision of the answer yet
+		v.doneNow(resp, applied, nil) // the other node may not have applied the revision of the answer yet
 	}
 	return ok
 }
 
 // serveRead answers a read that only the leader can answer.
-func (g *Gateway) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
-	if g.shard.LeaseValid() {
-		resp, err := g.shard.Read(req)
-		if g.shard.LeaseValid() {
+func (l *leaderLink) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
+	if l.local.LeaseValid() {
+		resp, err := l.local.Read(req)
+		if l.local.LeaseValid() {
 			done(resp, 0, err)
 			return
 		}
 	}
-	g.shard.ReadIndex(func(index uint64, err error) {
+	l.local.ReadIndex(func(index uint64, err error) {
 		if err != nil {
 			done(nil, 0, kv.ErrNotLeader)
 			return
 		}
-		g.shard.WaitApplied(index, func(err error) {
+		l.local.WaitApplied(index, func(err error) {
 			if err != nil {
 				done(nil, 0, err)
 				return
 			}
-			resp, err := g.shard.Read(req)
+			resp, err := l.local.Read(req)
 			done(resp, 0, err)
 		})
+	})
+}
+
+// serveBarrier confirms what the reads of another node have to wait for.
+func (l *leaderLink) serveBarrier(from kv.NodeID, head link.Head, id uint64) {
+	g := l.gateway
+	if !g.guests.enter(from, 0) {
+		return // it asks again; an honest node has one barrier of a shard on the way
+	}
+	l.local.ReadIndex(func(index uint64, err error) {
+		g.guests.leave(from, 0)
+		leader, _ := l.local.Leader()
+		g.send(from, func(dst []byte) []byte { return link.AppendBarrierAnswer(dst, head, id, index, err, leader) })
+		g.options.Sender.Kick(from) // it may have been answered outside of a round
 	})
 }

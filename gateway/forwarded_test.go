@@ -7,37 +7,21 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/proto/etcdwire"
 	"github.com/quoratedb/quorate/shard"
 )
 
 // forward has node 1, the leader, take a request in node 2's name, as whoever reaches its port could send it, and returns the answer.
 func forward(t *testing.T, c *cluster, from kv.NodeID, req *kv.Request) (answered bool, err error) {
 	t.Helper()
-	payload := appendItem(appendHeader(nil, messageRequests, 77), 1, func(dst []byte) []byte { return etcdwire.AppendRequest(dst, req) })
-	c.nodes[1].gateway.HandleMessage(from, ChannelRequest, payload)
+	c.nodes[1].gateway.HandleMessage(from, ChannelRequest, requestFrame(0, 1, req))
 	for range 2 {
 		c.nodes[1].apply()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	frames := c.frames
-	c.frames = nil
-	for _, f := range frames {
-		kind, instance, rest, bad := decodeHeader(f.payload)
-		if f.to != from || kind != messageAnswers || instance != 77 || bad != nil {
-			t.Fatalf("a frame of kind %d for node %v", kind, f.to)
+	for _, o := range c.outcomes(t, from) {
+		if answered || o.id != 1 || o.barrier {
+			t.Fatalf("answered before: %v; now %+v", answered, o)
 		}
-		bad = eachItem(rest, func(_ uint64, body []byte) {
-			o, bad := decodeOutcome(body)
-			if bad != nil || answered {
-				t.Fatalf("answered before: %v; %v", answered, bad)
-			}
-			answered, err = true, o.err
-		})
-		if bad != nil {
-			t.Fatal(bad)
-		}
+		answered, err = true, o.err
 	}
 	return answered, err
 }
@@ -106,9 +90,7 @@ func TestForwardedRequestsAreLimited(t *testing.T) {
 		c.elect(1)
 		c.nodes[1].apply()
 		send := func(from kv.NodeID, id uint64) {
-			payload := appendItem(appendHeader(nil, messageRequests, 77), id,
-				func(dst []byte) []byte { return etcdwire.AppendRequest(dst, put(fmt.Sprint("k", id), 1000)) })
-			c.nodes[1].gateway.HandleMessage(from, ChannelRequest, payload)
+			c.nodes[1].gateway.HandleMessage(from, ChannelRequest, requestFrame(0, id, put(fmt.Sprint("k", id), 1000)))
 		}
 		for id := range uint64(5) {
 			send(2, id)

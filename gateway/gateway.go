@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,27 +12,17 @@ import (
 // Gateway answers requests of clients on one node. Safe for concurrent use.
 type Gateway struct {
 	options Options
-	shard   Shard
+	links   links // to the leader of each shard here
 	hub     *watch.Hub
 
-	calls   atomic.Int64 // submitted and not answered
-	stopped atomic.Bool
-	now     atomic.Int64 // the time of the last Tick
+	calls     atomic.Int64 // submitted and not answered
+	stopped   atomic.Bool
+	now       atomic.Int64 // the time of the last Tick
+	deadlines deadlines    // of calls
 
-	mu       sync.Mutex
-	forward  forwarder
-	barriers barriers
-	// peersTold are the nodes that are told how much time a request has left; earlier versions do not understand it.
-	peersTold map[kv.NodeID]bool
-	pumping   bool // somebody is in pump
-
-	deadlinesMu sync.Mutex // after mu
-	deadlines   wheel
-	closed      bool // no call is taken any more
-
-	guests  *guests
-	readers chan struct{} // one token per reading goroutine
-	reading sync.WaitGroup
+	peers   peers
+	guests  *guests // whose requests are served here
+	reading *readers
 	hashing chan struct{} // one token: one hash at a time
 
 	metrics counters
@@ -54,7 +43,7 @@ type Metrics struct {
 	LocalRenewals   int64 // keep-alives of leases answered without the log, those of other nodes included
 	ForwardedCalls  int64 // sent to a leader
 	ServedCalls     int64 // answered for other nodes
-	RefusedCalls    int64 // of other nodes: beyond a limit, or no request that a node forwards
+	RefusedCalls    int64 // of other nodes: beyond a limit, no request that a node forwards, or for a shard that is not here
 	BarrierCount    int64 // read barriers asked for
 	RetryCount      int64 // calls that a node refused because it does not lead
 	UnknownOutcomes int64
@@ -64,7 +53,7 @@ type Metrics struct {
 }
 
 // New returns a gateway that serves at once. The composition root gives it frames (HandleMessage), time (Tick)
-// and news of peers and leaders (PeerDown, LeaderChanged), and calls Close.
+// and news of peers and leaders (PeerUp, PeerDown, LeaderChanged), and calls Close.
 func New(options Options) (*Gateway, error) {
 	options = options.WithDefaults()
 	if err := options.Validate(); err != nil {
@@ -75,196 +64,122 @@ func New(options Options) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: start the watch hub: %w", err)
 	}
 	g := &Gateway{
-		options: options, shard: options.Shard, hub: hub,
-		guests: newGuests(options.Limits), readers: make(chan struct{}, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
+		options: options, hub: hub, guests: newGuests(options.Limits),
+		reading: newReaders(options.Limits.MaxReaders, options.Spawn), hashing: make(chan struct{}, 1),
 	}
-	g.forward.sent, g.peersTold = map[uint64]*Call{}, map[kv.NodeID]bool{}
+	g.links.open(g, options.Shards)
 	now := options.Clock()
 	g.now.Store(int64(now))
-	g.deadlines.now = now
+	g.deadlines.begin(now)
 	// What was applied between the hub's creation and now must count as history.
-	hub.Restored(options.Shard.Subscribe(hub.Applied))
+	hub.Restored(options.Shards[watched].Subscribe(hub.Applied))
 	return g, nil
+}
+
+// time is that of the last Tick.
+func (g *Gateway) time() time.Duration { return time.Duration(g.now.Load()) }
+
+// linkOf returns the link of the shard that a request is for.
+func (g *Gateway) linkOf(req *kv.Request) (*leaderLink, error) {
+	shard, err := g.options.Router.Route(req)
+	if err != nil {
+		return nil, fmt.Errorf("find the shard of a request: %w", err)
+	}
+	l := g.links.byShard[shard]
+	if l == nil {
+		return nil, notHere(shard)
+	}
+	return l, nil
+}
+
+// notHere refuses what is for a shard without a replica on this node.
+func notHere(shard kv.ShardID) error {
+	return fmt.Errorf("shard %d: %w", shard, kv.ErrShardNotHere)
 }
 
 // Tick does what is due at now: deadlines, second tries, periodic watch progress. Call it every 20 to 50 ms.
 func (g *Gateway) Tick(now time.Duration) {
 	g.now.Store(int64(now))
-	g.deadlinesMu.Lock()
-	expired := g.deadlines.advance(now)
-	g.deadlinesMu.Unlock()
-	for _, c := range expired {
+	for _, c := range g.deadlines.advance(now) {
 		g.metrics.timeouts.Add(1)
-		g.abort(c, kv.ErrTimeout)
+		c.abort(kv.ErrTimeout)
 	}
-	g.mu.Lock()
-	g.lookAtLeader()
-	gone := g.forward.tick(now)
-	g.barriers.tick(g.forward.leader, now, g.options.BarrierTimeout)
-	g.mu.Unlock()
-	for _, node := range gone {
-		g.lost(node)
+	for _, l := range g.links.areBusy() {
+		l.tick(now)
 	}
-	g.pump()
 	g.hub.Tick(now)
 }
 
+// PeerUp tells that there is a connection to a node, and what it understands.
+func (g *Gateway) PeerUp(node kv.NodeID, dialect Dialect) { g.peers.up(node, dialect) }
+
 // PeerDown tells that the connection to a node broke: what was sent may be lost.
 func (g *Gateway) PeerDown(node kv.NodeID) {
-	g.mu.Lock()
-	delete(g.peersTold, node) // it may come back as an older version
-	g.mu.Unlock()
-	g.lost(node)
-}
-
-// LeaderChanged tells that Shard.Leader or Shard.IsLeader has a new answer. Without it Tick finds out.
-func (g *Gateway) LeaderChanged() {
-	g.mu.Lock()
-	g.forward.held, g.barriers.held = false, false
-	g.mu.Unlock()
-	g.pump()
-}
-
-func (g *Gateway) lost(node kv.NodeID) {
-	g.mu.Lock()
-	unknown := g.forward.lost(node)
-	g.barriers.lost(node)
-	g.mu.Unlock()
-	for _, c := range unknown {
-		g.metrics.unknown.Add(1)
-		c.finish(nil, kv.ErrOutcomeUnknown)
-	}
-	if len(unknown) > 0 {
-		g.options.Listener.LeaderLost(node, len(unknown))
-	}
-	g.pump()
-}
-
-// lookAtLeader takes the replica's word for who leads. The lock is held.
-func (g *Gateway) lookAtLeader() {
-	leader, term := g.shard.Leader()
-	before := g.forward.leader
-	g.forward.setLeader(leader, term, time.Duration(g.now.Load()), g.options.LeaderGrace)
-	if g.forward.leader != before {
-		g.barriers.held = false
+	g.peers.down(node)
+	for _, l := range g.links.areBusy() {
+		l.lost(node)
 	}
 }
 
-// pump does what the cores want done, until there is nothing. One caller at a time works; what the others brought is
-// done by it, so requests that come together leave together.
-func (g *Gateway) pump() {
-	g.mu.Lock()
-	if g.pumping {
-		g.mu.Unlock()
-		return
-	}
-	g.pumping = true
-	for g.step() {
-	}
-	g.pumping = false
-	g.mu.Unlock()
-}
-
-// step does one thing. It is called with the lock held and gives it away meanwhile.
-func (g *Gateway) step() bool {
-	g.lookAtLeader()
-	leader := g.forward.leader
-	here := leader == g.options.Self
-	if id, ok := g.barriers.start(leader, time.Duration(g.now.Load())); ok {
-		g.mu.Unlock()
-		g.metrics.barriers.Add(1)
-		if here {
-			g.shard.ReadIndex(func(index uint64, err error) { g.barrierAnswered(g.options.Self, id, index, err) })
-		} else if !g.sendBarrier(leader, id) {
-			g.barrierFailed(id, true)
-		}
-		g.mu.Lock()
-		return true
-	}
-	if here && !g.shard.IsLeader() {
-		return false // it leads but is not ready; LeaderChanged or Tick comes back
-	}
-	to, calls := g.forward.take(g.options.Limits.MaxFrameBytes)
-	if len(calls) == 0 {
-		return false
-	}
-	if here {
-		for _, c := range calls {
-			g.forward.remove(c)
-			c.state = callLocal
-		}
-	}
-	g.mu.Unlock()
-	if here {
-		g.serveQueued(calls)
-	} else if !g.sendRequests(to, calls) {
-		g.mu.Lock()
-		g.forward.unsent(calls)
-		return true
-	}
-	g.mu.Lock()
-	return true
-}
-
-// serveQueued serves calls here that waited for a leader elsewhere.
-func (g *Gateway) serveQueued(calls []*Call) {
-	for _, c := range calls {
-		switch {
-		case c.answered.Load():
-		case c.read && g.readInPlace(c):
-		case c.read:
-			g.mu.Lock()
-			g.barriers.add(c)
-			g.mu.Unlock()
-			g.dropIfAnswered(c)
-		default:
-			g.propose(c)
-		}
+// LeaderChanged tells that Leader or IsLeader of a shard has a new answer. Without it Tick finds out.
+func (g *Gateway) LeaderChanged(shard kv.ShardID) {
+	if l := g.links.byShard[shard]; l != nil {
+		l.leaderChanged()
 	}
 }
 
-// Metrics returns figures.
+// Metrics returns figures of now.
 func (g *Gateway) Metrics() Metrics {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	m := &g.metrics
+	sum, m := g.links.figures(), &g.metrics
 	return Metrics{
-		CallsInFlight: g.calls.Load(), ForwardedBytes: g.forward.sizeBytes,
-		QueuedCalls: g.forward.queued(), SentCalls: len(g.forward.sent),
-		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), LocalRenewals: m.localRenewals.Load(), ForwardedCalls: m.forwarded.Load(),
-		ServedCalls: m.served.Load(), RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
+		CallsInFlight: g.calls.Load(), ForwardedBytes: sum.SizeBytes, QueuedCalls: sum.Queued, SentCalls: sum.Sent,
+		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), LocalRenewals: m.localRenewals.Load(), ForwardedCalls: m.forwarded.Load(), ServedCalls: m.served.Load(),
+		RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
 		Watch: g.hub.Metrics(),
 	}
+}
+
+// Check returns an error if the gateway contradicts itself.
+func (g *Gateway) Check() error {
+	for _, l := range g.links.areBusy() {
+		l.mu.Lock()
+		err := l.core.Check()
+		l.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", l.shard, err)
+		}
+	}
+	return nil
 }
 
 // NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts).
 func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error) {
 	return g.hub.NewStream(func(span kv.Span) error {
 		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
-		return g.options.Authorizer.Authorize(principal, req)
+		if err := g.options.Authorizer.Authorize(principal, req); err != nil {
+			return err
+		}
+		l, err := g.linkOf(req)
+		if err == nil && l.shard != watched {
+			err = notHere(l.shard) // not for watches
+		}
+		return err
 	}, memory)
 }
 
-// DispatchWatches hands changes out to watches, and tells whether there may be more to hand out. It is for
-// who set Options.Watch.Wake.
+// DispatchWatches hands changes out to watches, and tells whether there may be more to hand out. Call it only if you set Options.Watch.Wake.
 func (g *Gateway) DispatchWatches() (more bool) { return g.hub.Dispatch() }
 
 // Close ends all calls with kv.ErrStopped, and all watch streams, and waits for what runs.
 func (g *Gateway) Close() {
-	g.mu.Lock() // whoever starts a reader from now on sees that it is too late
-	already := g.stopped.Swap(true)
-	g.mu.Unlock()
-	if already {
+	if g.stopped.Swap(true) {
 		return
 	}
+	g.reading.stop()
 	g.hub.Close()
-	g.deadlinesMu.Lock()
-	g.closed = true
-	calls := g.deadlines.all()
-	g.deadlinesMu.Unlock()
-	for _, c := range calls {
-		g.abort(c, kv.ErrStopped)
+	for _, c := range g.deadlines.close() {
+		c.abort(kv.ErrStopped)
 	}
-	g.reading.Wait()
+	g.reading.wait()
 }

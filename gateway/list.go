@@ -45,14 +45,15 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 	if req.Kind != kv.KindRange || req.Range == nil {
 		return nil, fmt.Errorf("read a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
-	if err := g.admit(req); err != nil {
+	from, err := g.admit(req)
+	if err != nil {
 		return nil, err
 	}
 	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
 		g.calls.Add(-1)
 		return nil, kv.ErrTooManyRequests
 	}
-	l, err := g.openRange(ctx, req)
+	l, err := from.openRange(ctx, req)
 	if err != nil {
 		g.calls.Add(-1)
 		return nil, err
@@ -61,8 +62,8 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 	return l, nil
 }
 
-func (g *Gateway) openRange(ctx context.Context, req *kv.Request) (*listing, error) {
-	view, err := g.freeze(ctx, req.Range.Serializable)
+func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, error) {
+	view, err := l.freeze(ctx, req.Range.Serializable)
 	if err != nil {
 		return nil, err
 	}
@@ -71,26 +72,26 @@ func (g *Gateway) openRange(ctx context.Context, req *kv.Request) (*listing, err
 		_ = view.Close()
 		return nil, err
 	}
-	return &listing{list, view, g}, nil
+	return &listing{list, view, l.gateway}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.
-func (g *Gateway) freeze(ctx context.Context, serializable bool) (*mvcc.View, error) {
+func (l *leaderLink) freeze(ctx context.Context, serializable bool) (*mvcc.View, error) {
 	if serializable {
-		if err := g.shard.Readable(); err != nil {
+		if err := l.local.Readable(); err != nil {
 			return nil, err
 		}
-		return g.shard.View(), nil
+		return l.local.View(), nil
 	}
-	if g.shard.LeaseValid() {
-		view := g.shard.View()
-		if g.shard.LeaseValid() {
+	if l.local.LeaseValid() {
+		view := l.local.View()
+		if l.local.LeaseValid() {
 			return view, nil
 		}
 		_ = view.Close()
 	}
-	if err := g.wait(ctx); err != nil {
+	if err := l.wait(ctx); err != nil {
 		return nil, err
 	}
-	return g.shard.View(), nil
+	return l.local.View(), nil
 }

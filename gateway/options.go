@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
@@ -22,31 +23,29 @@ const (
 	ChannelResponse byte = 4
 )
 
-// Shard is what the gateway needs of the local replica; *replica.Replica is one. Its methods are safe
+// Shard is what the gateway needs of a shard's replica on this node; *replica.Replica is one. Its methods are safe
 // for concurrent use. Functions given to it are called once, from any goroutine or at once, and do not block.
 type Shard interface {
 	// Leader returns the node that leads as far as this one knows (0: unknown), and the term.
 	Leader() (kv.NodeID, uint64)
 	// IsLeader tells whether this replica leads and is ready to serve.
 	IsLeader() bool
-	// Propose has a request evaluated by the leader, if it is wanted just before. kv.ErrNotLeader means that it was not evaluated,
-	// kv.ErrLeaderChanged that it was; with either it has and will have no effect. applied is an index that, once applied anywhere, contains what the answer tells.
-	Propose(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error))
-	// ProposeHere is Propose for a caller who has nothing else to do: it may take the time of a write to disk.
-	ProposeHere(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error))
+	// Propose has a request evaluated by the leader, if by (nil: nobody in particular) still wants that just before. kv.ErrNotLeader means that it was
+	// not evaluated, kv.ErrLeaderChanged that it was; with either it has and will have no effect. applied is an index that, once applied anywhere,
+	// contains what the answer tells. It tells whether the request is queued: if not, done was called at once. If it is, what done appends for other
+	// nodes is sent without a Kick.
+	Propose(req *kv.Request, by kv.Asker, done func(resp *kv.Response, applied uint64, err error)) (queued bool)
 	// ReadIndex finds an index that, once applied anywhere, makes a read linearizable. Leader only.
 	ReadIndex(done func(index uint64, err error))
 	// LeaseValid tells whether this node leads for certain and has applied all that anybody can have seen. A read of
 	// the applied state is linearizable if the answer was yes before it and is yes after it.
 	LeaseValid() bool
 	WaitApplied(index uint64, done func(error))
-	// Applied is the last index applied here.
-	Applied() uint64
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
 	// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. The answer is right if LeaseValid says yes
-	// before the call and after it.
-	Renew(req *kv.LeaseKeepAliveRequest) (resp *kv.Response, renewed bool)
+	// before the call and after it. applied is as with Propose. elsewhere: the answer is for another node.
+	Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
 	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
 	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.
@@ -55,11 +54,12 @@ type Shard interface {
 	View() *mvcc.View
 	Revision() kv.Revision
 	Compacted() kv.Revision
-	// TellCommitted has the others learn at once what is committed: somebody there waits until it is applied.
-	TellCommitted()
 	// Subscribe has fn called for everything applied from now on, in order.
 	Subscribe(fn func(*shard.Applied)) kv.Revision
 }
+
+// watched is the shard whose changes watches get.
+const watched = kv.SystemShard
 
 // Sender puts frames into the buffers of peers; the transport is one.
 type Sender interface {
@@ -111,16 +111,21 @@ type Limits struct {
 
 // Options of a Gateway.
 type Options struct {
-	Self  kv.NodeID
-	Shard Shard
-	// Replaced reads one version that is not the newest of its key, without a lock, for previous versions in watches: (*replica.Replica).Replaced.
+	Self kv.NodeID
+	// Router says which shard a request is for. Default: the system shard has everything.
+	Router route.Router
+	// Shards are the replicas on this node. One of the system shard is needed: watches get the changes of that one.
+	Shards map[kv.ShardID]Shard
+	// Replaced reads one version of the system shard that is not the newest of its key, without a lock, for previous versions in watches:
+	// (*replica.Replica).Replaced.
 	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
-	// Space judges whether there is room for what requests of this node's own clients add. Nil: there always is.
+	// Space judges whether there is room for what requests add: of this node's own clients, and of other nodes while this one leads. Nil: there
+	// always is.
 	Space Space
 	// GuestMemory is what pays for the requests that a node forwards here, besides Limits. Nil: nobody counts.
 	GuestMemory func(kv.NodeID) kv.Memory
@@ -131,9 +136,6 @@ type Options struct {
 	LeaderGrace time.Duration
 	// BarrierTimeout is after how long an unanswered read barrier is asked for again.
 	BarrierTimeout time.Duration
-	// DriverFlushes: after the driver has called the functions given to Propose it flushes the
-	// peers' buffers by itself, so that answers need no Kick.
-	DriverFlushes bool
 	// Instance distinguishes this process from the node's earlier ones. 0: random.
 	Instance uint64
 	// Spawn runs a read that takes long. Default: in a goroutine of its own.
@@ -193,8 +195,11 @@ func (o Options) WithDefaults() Options {
 	if o.Listener.BadMessage == nil {
 		o.Listener.BadMessage = func(kv.NodeID, error) {}
 	}
-	if o.Watch.Source == nil && o.Shard != nil {
-		o.Watch.Source = source{shard: o.Shard, replaced: o.Replaced}
+	if o.Router == nil {
+		o.Router = route.Whole(kv.SystemShard)
+	}
+	if o.Watch.Source == nil && o.Shards[watched] != nil {
+		o.Watch.Source = source{shard: o.Shards[watched], replaced: o.Replaced}
 	}
 	if o.Watch.Encode == nil {
 		o.Watch.Encode = etcdwire.AppendEvent
@@ -207,8 +212,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Self == 0:
 		return errors.New("gateway: Options.Self is missing")
-	case o.Shard == nil:
-		return errors.New("gateway: Options.Shard is missing")
+	case o.Shards[watched] == nil:
+		return errors.New("gateway: Options.Shards lacks the system shard")
 	case o.Sender == nil:
 		return errors.New("gateway: Options.Sender is missing")
 	case o.Limits.MaxCalls < 0 || o.Limits.MaxForwardedBytes < 0 || o.Limits.MaxReaders < 0 || o.Limits.MaxFrameBytes < 0 || o.Limits.MaxAnswerBytes < 0:

@@ -76,7 +76,8 @@ func runRandomFaults(t *testing.T, seed uint64) int64 {
 	}
 	done := make(chan struct{})
 	go func() { clients.Wait(); close(done) }()
-	c.misbehave(rand.New(rand.NewPCG(seed, 100)), done)
+	c.elect(1)
+	misbehave([]*cluster{c}, rand.New(rand.NewPCG(seed, 100)), done)
 	if t.Failed() {
 		return 0
 	}
@@ -127,44 +128,6 @@ func raise(to *atomic.Int64, value int64) {
 	}
 }
 
-// misbehave is time, the network and consensus until the clients have finished.
-func (c *cluster) misbehave(random *rand.Rand, done chan struct{}) {
-	c.elect(1)
-	for {
-		select {
-		case <-done:
-			return
-		default:
-		}
-		id := kv.NodeID(1 + random.IntN(3))
-		switch n := random.IntN(200); {
-		case n == 0:
-			c.elect(kv.NodeID(random.IntN(4)))
-		case n == 1:
-			c.drop(id)
-		case n == 2:
-			c.mu.Lock()
-			c.lease = !c.lease
-			c.mu.Unlock()
-		case n == 3:
-			c.mu.Lock()
-			c.block[id] = !c.block[id]
-			c.mu.Unlock()
-		case n < 30:
-			c.tick(time.Duration(random.IntN(60)) * time.Millisecond)
-		case n < 90:
-			c.nodes[id].applyOne()
-		default:
-			c.deliver()
-			for _, node := range c.nodes {
-				if random.IntN(3) > 0 {
-					node.apply()
-				}
-			}
-		}
-	}
-}
-
 func (c *cluster) tick(by time.Duration) {
 	c.now += by
 	for id := kv.NodeID(1); id <= 3; id++ {
@@ -181,7 +144,7 @@ func (c *cluster) settle() {
 		c.deliver()
 		for _, node := range c.nodes {
 			node.apply()
-			node.gateway.reading.Wait()
+			node.gateway.reading.wait()
 		}
 		c.tick(time.Second)
 	}
@@ -244,38 +207,6 @@ func TestWheelAgainstList(t *testing.T) {
 			}
 		}
 	}
-}
-
-// FuzzHandleMessage: whatever a peer sends is an error or an answer, never a panic.
-func FuzzHandleMessage(f *testing.F) {
-	f.Add(ChannelRequest, []byte{messageBarrier, 1, 2, 3, 4, 5, 6, 7, 8, 9})
-	f.Add(ChannelRequest, appendItem(appendHeader(nil, messageRequests, 7), 1, func(b []byte) []byte { return append(b, 2, 0, 10, 1, 'a', 18, 1, 'b') }))
-	f.Add(ChannelResponse, appendItem(appendHeader(nil, messageAnswers, 5), 1, func(b []byte) []byte {
-		return appendOutcome(b, &kv.Response{Kind: kv.KindPut, Put: &kv.PutResponse{}}, 3, nil, 0)
-	}))
-	f.Add(ChannelResponse, appendItem(appendHeader(nil, messageAnswers, 5), 1, func(b []byte) []byte {
-		return appendOutcome(b, nil, 0, kv.ErrNotLeader, 2)
-	}))
-	f.Add(ChannelResponse, []byte{messageBarrierPassed, 5, 0, 0, 0, 0, 0, 0, 0, 1, 1})
-	f.Add(ChannelResponse, []byte{messageBarrierFailed, 5, 0, 0, 0, 0, 0, 0, 0, 1, 17, 0, 2})
-	f.Fuzz(func(t *testing.T, channel byte, payload []byte) {
-		c := newCluster(t, Options{Instance: 5})
-		c.elect(1)
-		c.nodes[1].apply()
-		answers := 0
-		for _, req := range []*kv.Request{
-			{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("a")}},
-			{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("a")}}},
-		} {
-			c.nodes[2].gateway.Submit(&Call{Req: req, Done: func(*kv.Response, error) { answers++ }})
-		}
-		c.nodes[2].gateway.HandleMessage(1, channel, payload)
-		c.nodes[1].gateway.HandleMessage(2, channel, payload)
-		c.nodes[2].gateway.Close()
-		if answers != 2 {
-			t.Fatalf("%d answers", answers)
-		}
-	})
 }
 
 // TestLeaseEndsWhileReading: what was read before the lease was found to be over is not an answer.

@@ -25,8 +25,3 @@ func (c *Call) again(err error) bool {
 	c.evaluations++
 	return c.evaluations < maxEvaluations && shard.ReadsAtMost(c.Req, cheapKeys)
 }
-
-// wanted tells whether somebody waits for the answer: what has ended, by its deadline or by its client, is not evaluated any more.
-func (c *Call) wanted() bool {
-	return !c.answered.Load() && (c.expires == 0 || int64(c.expires) > c.gateway.now.Load())
-}

@@ -127,7 +127,7 @@ func TestDeadlineTravels(t *testing.T) {
 			c.elect(1)
 			c.settleAll()
 			if test.timed {
-				c.nodes[3].gateway.PeerUp(1, true)
+				c.nodes[3].gateway.PeerUp(1, Dialect{Deadlines: true})
 			}
 			var held []func()
 			c.nodes[1].held = &held
@@ -167,18 +167,5 @@ func TestLateRequest(t *testing.T) {
 		if !errors.Is(err, kv.ErrTimeout) || c.evaluated() != 0 {
 			t.Errorf("%v, evaluated %d times", err, c.evaluated())
 		}
-	}
-}
-
-// TestMalformedTimedRequest: a frame that is cut is reported, and nothing of it is served.
-func TestMalformedTimedRequest(t *testing.T) {
-	var reported error
-	c := newCluster(t, Options{Listener: Listener{BadMessage: func(_ kv.NodeID, err error) { reported = err }}})
-	c.elect(1)
-	c.settleAll()
-	payload := appendItem(appendHeader(nil, messageTimedRequests, 7), 1, func(dst []byte) []byte { return append(dst, 0xff) })
-	c.nodes[1].gateway.HandleMessage(2, ChannelRequest, payload)
-	if !errors.Is(reported, errMalformed) || c.nodes[1].gateway.Metrics().ServedCalls != 0 {
-		t.Errorf("reported: %v", reported)
 	}
 }

@@ -93,7 +93,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		at.gateway.Cancel(s.calls[name])
 	case "changed":
-		at.gateway.LeaderChanged()
+		at.gateway.LeaderChanged(kv.SystemShard)
 	case "close":
 		at.gateway.Close()
 	case "metrics":
@@ -105,7 +105,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("unknown command %q", d.Cmd)
 	}
 	for _, n := range s.nodes {
-		n.gateway.reading.Wait()
+		n.gateway.reading.wait()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,6 +2,12 @@ package gateway
 
 import "time"
 
+// timer is the wheel's part of a call: the links of a list, and which one, from 1; 0: none.
+type timer struct {
+	previous, following *Call
+	slot                int
+}
+
 // wheel finds the calls whose deadline has passed: a hashed timing wheel of intrusive lists, so that
 // adding and removing cost a few writes. Not safe for concurrent use.
 type wheel struct {
@@ -16,30 +22,30 @@ func slotOf(at time.Duration) int { return int(at/wheelGrain) & 255 }
 
 // add enters the call, to expire at c.expires.
 func (w *wheel) add(c *Call) {
-	c.slot = slotOf(max(c.expires, w.now))
-	head := w.slots[c.slot]
-	c.previous, c.following = nil, head
+	c.timer.slot = slotOf(max(c.expires, w.now))
+	head := w.slots[c.timer.slot]
+	c.timer.previous, c.timer.following = nil, head
 	if head != nil {
-		head.previous = c
+		head.timer.previous = c
 	}
-	w.slots[c.slot] = c
-	c.slot++ // 0: not in the wheel
+	w.slots[c.timer.slot] = c
+	c.timer.slot++ // 0: not in the wheel
 }
 
 // remove takes the call out, if it is in.
 func (w *wheel) remove(c *Call) {
-	if c.slot == 0 {
+	if c.timer.slot == 0 {
 		return
 	}
-	if c.previous != nil {
-		c.previous.following = c.following
+	if c.timer.previous != nil {
+		c.timer.previous.timer.following = c.timer.following
 	} else {
-		w.slots[c.slot-1] = c.following
+		w.slots[c.timer.slot-1] = c.timer.following
 	}
-	if c.following != nil {
-		c.following.previous = c.previous
+	if c.timer.following != nil {
+		c.timer.following.timer.previous = c.timer.previous
 	}
-	c.previous, c.following, c.slot = nil, nil, 0
+	c.timer.previous, c.timer.following, c.timer.slot = nil, nil, 0
 }
 
 // advance takes out and returns the calls that have expired at now.
@@ -54,7 +60,7 @@ func (w *wheel) advance(now time.Duration) (expired []*Call) {
 	w.now = now
 	for at := first; at <= last; at++ {
 		for c := w.slots[int(at)&255]; c != nil; {
-			following := c.following
+			following := c.timer.following
 			if c.expires <= now {
 				w.remove(c)
 				expired = append(expired, c)
@@ -68,7 +74,7 @@ func (w *wheel) advance(now time.Duration) (expired []*Call) {
 // all returns every call, in no particular order.
 func (w *wheel) all() (calls []*Call) {
 	for _, c := range w.slots {
-		for ; c != nil; c = c.following {
+		for ; c != nil; c = c.timer.following {
 			calls = append(calls, c)
 		}
 	}

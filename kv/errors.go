@@ -61,6 +61,7 @@ var (
 	ErrCanceled           = sentinel(28, "request canceled")
 	ErrBadTransferee      = sentinel(29, "leadership cannot be moved there")
 	ErrTransferTimeout    = sentinel(30, "leadership was not moved in time")
+	ErrShardNotHere       = sentinel(31, "the node has no replica of the shard")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

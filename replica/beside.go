@@ -90,7 +90,7 @@ func (j *besideJob) stop() bool {
 }
 
 func (j *besideJob) unwanted() bool {
-	return j.ended.Load() || j.replica.store.context.Err() != nil || j.request.wanted != nil && !j.request.wanted()
+	return j.ended.Load() || j.replica.store.context.Err() != nil || !j.request.wanted()
 }
 
 // besideDecided is called when a goroutine is through with a request.

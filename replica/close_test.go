@@ -66,7 +66,7 @@ func TestCloseDuringRoundHere(t *testing.T) {
 		}
 		log.armed.Store(true)
 		put := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k")}}
-		go r.ProposeHere(put, nil, func(*kv.Response, uint64, error) {})
+		go r.Propose(put, asker(true), func(*kv.Response, uint64, error) {})
 		synctest.Wait()
 		if !log.writing.Load() || s.driving.TryLock() {
 			t.Fatal("the client does no round")
@@ -93,3 +93,10 @@ type nowhere struct{ Transport }
 
 func (nowhere) Append(kv.NodeID, byte, func([]byte) []byte) bool { return true }
 func (nowhere) Flush()                                           {}
+
+// asker is somebody who has nothing else to do, and waits or does not.
+type asker bool
+
+func (a asker) Waits() bool   { return bool(a) }
+func (asker) Alone() bool     { return true }
+func (asker) Elsewhere() bool { return false }

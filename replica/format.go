@@ -13,13 +13,16 @@ import (
 //	2  consensus frames name the sender's disk
 //	3  they also say how far it is written (ChannelMarked instead of ChannelConsensus), and nodes tell each other so (ChannelMarks)
 //	4  a node understands requests that say how much time is left of them (package gateway)
+//	5  it also understands frames of the gateway that say which shard they are of (package gateway/link)
 const (
 	FormatOldest uint16 = 2
-	FormatNewest uint16 = 4
+	FormatNewest uint16 = 5
 
 	formatMarks uint16 = 3
 	// FormatDeadlines: requests may say how much time is left.
 	FormatDeadlines uint16 = 4
+	// FormatShards: frames of the gateway may say which shard they are of.
+	FormatShards uint16 = 5
 )
 
 // speaks returns the version that is used with the node; before the first connection it is the oldest.

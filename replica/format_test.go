@@ -44,7 +44,7 @@ func TestUnknownFrames(t *testing.T) {
 	if len(refused) != len(frames) || n.store.Metrics().MessagesRefused != before+uint64(len(frames)) || n.store.Err() != nil {
 		t.Fatalf("%d of %d refused: %v; %v", len(refused), len(frames), errors.Join(refused...), n.store.Err())
 	}
-	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 4") {
+	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 5") {
 		t.Errorf("told: %v", refused[0])
 	}
 	if len(n.store.marks.seen) != 0 {

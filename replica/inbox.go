@@ -12,7 +12,7 @@ import (
 type request struct {
 	replica *Replica
 	req     *kv.Request
-	wanted  func() bool // nil: always
+	by      kv.Asker // nil: nobody in particular
 	done    func(resp *kv.Response, applied uint64, err error)
 	resp    *kv.Response
 	err     error
@@ -22,7 +22,15 @@ type request struct {
 	sizeBytes int
 }
 
-func (q *request) finish(applied consensus.Index) { q.done(q.resp, uint64(applied), q.err) }
+// wanted tells whether somebody still waits for the answer.
+func (q *request) wanted() bool { return q.by == nil || q.by.Waits() }
+
+func (q *request) finish(applied consensus.Index) {
+	if q.err == nil && applied > 0 && q.by != nil && q.by.Elsewhere() {
+		q.replica.store.tellCommitted() // it is answered there when it is applied there
+	}
+	q.done(q.resp, uint64(applied), q.err)
+}
 
 // groupMessage is a message of a peer for one of our groups. If the sender vouched that it follows this
 // replica, epoch is that of its promise to this node at the time of sending.

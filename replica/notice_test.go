@@ -110,3 +110,31 @@ func TestNoticesWait(t *testing.T) {
 	news(14, 6, nil)
 	expect("news of less", []consensus.Index{13, 14})
 }
+
+// elsewhere is somebody on another node.
+type elsewhere struct{ asker }
+
+func (elsewhere) Elsewhere() bool { return true }
+
+// TestNoticesForWhoWaitsElsewhere: an answer that goes to another node, where somebody waits until it is applied, takes the notices along.
+func TestNoticesForWhoWaitsElsewhere(t *testing.T) {
+	for what, test := range map[string]struct {
+		by      kv.Asker
+		err     error
+		applied consensus.Index
+		hurries bool
+	}{
+		"elsewhere":         {by: elsewhere{}, applied: 3, hurries: true},
+		"elsewhere, failed": {by: elsewhere{}, applied: 3, err: kv.ErrNoSpace},
+		"here":              {by: asker(true), applied: 3},
+		"nobody":            {applied: 3},
+	} {
+		s, answers := &Store{wake: make(chan struct{}, 1)}, 0
+		s.holding.Store(true)
+		q := request{replica: &Replica{store: s}, by: test.by, err: test.err, done: func(*kv.Response, uint64, error) { answers++ }}
+		q.finish(test.applied)
+		if s.hurry.Load() != test.hurries || (len(s.wake) == 1) != test.hurries || answers != 1 {
+			t.Errorf("%s: hurries %v, %d answers", what, s.hurry.Load(), answers)
+		}
+	}
+}

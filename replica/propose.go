@@ -13,46 +13,47 @@ import (
 
 // Propose has the request evaluated by this replica, which must lead, and answers when it has taken
 // effect. done is called exactly once, from the driver's goroutine or at once, and must not
-// block. wanted (nil: always) is asked just before the evaluation, and must be quick: no means that nobody waits for the answer any more,
-// so that nothing is evaluated and the answer is kv.ErrTimeout. kv.ErrNotLeader means that the request was not evaluated, and
-// kv.ErrLeaderChanged that it was; with either it certainly had and will have no effect.
-func (r *Replica) Propose(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error)) {
-	if r.queued(request{replica: r, req: req, wanted: wanted, done: done}) {
-		r.store.kick()
-	}
-}
-
-// ProposeHere is Propose for a caller who brings one request and does nothing else meanwhile: it may do the round itself.
-func (r *Replica) ProposeHere(req *kv.Request, wanted func() bool, done func(resp *kv.Response, applied uint64, err error)) {
-	if r.queued(request{replica: r, req: req, wanted: wanted, done: done}) {
+// block. If by (nil: nobody in particular) does not wait any more just before the evaluation, nothing is evaluated and the answer is kv.ErrTimeout.
+// kv.ErrNotLeader means that the request was not evaluated, and kv.ErrLeaderChanged that it was; with either it certainly had and will have no effect.
+//
+// It tells whether the request is queued: if not, done was called at once. If it is, what done gives to the transport is sent at the end of a round.
+func (r *Replica) Propose(req *kv.Request, by kv.Asker, done func(resp *kv.Response, applied uint64, err error)) (queued bool) {
+	alone := by != nil && by.Alone() // asked now: once it is in the inbox, others have it
+	queued, due := r.enqueue(request{replica: r, req: req, by: by, done: done})
+	switch {
+	case !due:
+	case alone:
 		runtime.Gosched() // others that were woken together with this one bring their requests first
 		r.store.roundHere()
+	default:
+		r.store.kick()
 	}
+	return queued
 }
 
-// queued puts a request into the inbox, and tells whether that calls for a round.
-func (r *Replica) queued(q request) bool {
+// enqueue puts a request into the inbox, and tells whether that calls for a round.
+func (r *Replica) enqueue(q request) (queued, due bool) {
 	s := r.store
 	if err := s.stopped(); err != nil {
 		q.done(nil, 0, err)
-		return false
+		return false, false
 	}
 	if !r.serving.Load() {
 		q.done(nil, 0, kv.ErrNotLeader)
-		return false
+		return false, false
 	}
 	q.sizeBytes = shard.SizeBytes(q.req)
 	if !s.letIn(int64(q.sizeBytes)) {
 		q.done(nil, 0, kv.ErrTooManyRequests)
-		return false
+		return false, false
 	}
 	if !s.inbox.addRequest(q) {
 		s.letOut(int64(q.sizeBytes))
 		q.done(nil, 0, kv.ErrStopped)
-		return false
+		return false, false
 	}
 	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
-	return !r.full.Load()
+	return true, !r.full.Load()
 }
 
 // letIn counts a request that is to be answered, unless there are too many. One may be of any size.
@@ -134,7 +135,7 @@ func (s *Store) outOfTime() bool {
 }
 
 func (r *Replica) evaluateOne(q request) error {
-	if q.wanted != nil && !q.wanted() {
+	if !q.wanted() {
 		r.store.metrics.requestsUnwanted.Add(1)
 		q.err = kv.ErrTimeout
 		r.finish(q, 0)

@@ -79,7 +79,11 @@ func TestQueuedBytes(t *testing.T) {
 	var answers []error
 	put := func(valueBytes int) {
 		req := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: make([]byte, valueBytes)}}
-		r.queued(request{replica: r, req: req, done: func(_ *kv.Response, _ uint64, err error) { answers = append(answers, err) }})
+		before := len(answers)
+		queued, _ := r.enqueue(request{replica: r, req: req, done: func(_ *kv.Response, _ uint64, err error) { answers = append(answers, err) }})
+		if answered := len(answers) > before; queued == answered {
+			t.Fatalf("queued: %v, answered: %v", queued, answered)
+		}
 	}
 	put(20_000)
 	put(1)

@@ -49,7 +49,7 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 	// Nobody has seen more than what this leader has declared committed. It may not have applied it
 	// itself: its own disk may be slower than those of the quorum.
 	index := r.Committed()
-	r.TellCommitted() // whoever asks from elsewhere waits until it is applied there
+	r.store.tellCommitted() // whoever asks from elsewhere waits until it is applied there
 	if r.leaseHolds() {
 		done(index, nil)
 		return
@@ -57,9 +57,6 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
 	r.store.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
-
-// TellCommitted has the others learn at once what is committed: somebody there waits until it is applied.
-func (r *Replica) TellCommitted() { r.store.tellCommitted() }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
 func (r *Replica) askBarrier(done func(consensus.Index, error)) {
@@ -187,12 +184,16 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 }
 
 // Renew answers a keep-alive that needs nothing of the log; false: Propose does it. As with Read, the answer is right if LeaseValid says yes
-// before the call and after it.
-func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest) (*kv.Response, bool) {
+// before the call and after it. applied is an index that contains what it tells; somebody elsewhere waits until that is applied there.
+func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool) {
 	now := r.store.clock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.machine.Renew(req, now)
+	resp, renewed = r.machine.Renew(req, now)
+	r.mu.Unlock()
+	if renewed && elsewhere {
+		r.store.tellCommitted()
+	}
+	return resp, r.applied.Load(), renewed
 }
 
 // scans tells whether a read may take long, so that it must not hold up the driver.

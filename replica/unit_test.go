@@ -485,7 +485,7 @@ func TestOverloadedCore(t *testing.T) {
 func TestUnwantedRequests(t *testing.T) {
 	b := newBench(shard.Outcome{Effects: true, WaitFor: 1}, shard.Outcome{Effects: true, WaitFor: 2})
 	gone, waits := b.queue.pop(), b.queue.pop()
-	gone.wanted, waits.wanted = func() bool { return false }, func() bool { return true }
+	gone.by, waits.by = asker(false), asker(true)
 	b.queue.push(gone)
 	b.queue.push(waits)
 	b.machine.outcomes = b.machine.outcomes[:1] // one evaluation; a second one panics

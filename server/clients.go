@@ -17,13 +17,13 @@ import (
 func (s *Server) openGateway(instance uint64) (err error) {
 	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
 	s.gateway, err = gateway.New(gateway.Options{
-		Self: s.options.NodeID(), Shard: s.shard, Replaced: s.shard.Replaced, Sender: frames{s.transport},
+		Self: s.options.NodeID(), Shards: map[kv.ShardID]gateway.Shard{kv.SystemShard: s.shard}, Replaced: s.shard.Replaced, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
 		GuestMemory:     s.guestMemory(),
 		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
 		RequestTimeout:  5*time.Second + 2*s.options.Cluster.ElectionTimeout,
-		DriverFlushes:   true, Instance: instance, Clock: s.clock,
+		Instance:        instance, Clock: s.clock,
 		Listener: gateway.Listener{
 			LeaderLost: func(node kv.NodeID, writes int) {
 				s.logger.Info("the leader was lost", "node", node, "writes_of_unknown_outcome", writes)

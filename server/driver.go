@@ -52,10 +52,10 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 // driverListener writes what the driver tells into the log of the node.
 func (s *Server) driverListener() replica.Listener {
 	return replica.Listener{
-		RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
+		RoleChanged: func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
 			s.logger.Info("role", "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)
 			if s.gateway != nil {
-				s.gateway.LeaderChanged()
+				s.gateway.LeaderChanged(kv.ShardID(group))
 			}
 		},
 		NodeLost: func(node kv.NodeID) { s.logger.Warn("a node does not answer any more", "node", node) },

@@ -11,10 +11,13 @@ import (
 
 // Options is everything that a node needs to start.
 //
-// Node differs from node to node. Cluster must be the same on all nodes of a
-// cluster: two nodes with different Members or Token derive different cluster
-// IDs and refuse to talk; the rest only makes the cluster behave as its present
-// leader was told.
+// Node differs from node to node. Cluster must be the same on all nodes of a cluster. Where it is not:
+//
+//   - nodes with different Members, Token, Consensus or Quorums refuse to talk;
+//   - a write keeps QuotaBytes, MaxTxnOps and MaxRequestBytes of the node that takes it and of the
+//     present leader: the smaller ones count. A read that a node answers itself keeps its own.
+//   - ReadSafety is the present leader's;
+//   - HeartbeatInterval and ElectionTimeout are each node's own.
 type Options struct {
 	Node    NodeOptions
 	Cluster ClusterOptions

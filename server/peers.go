@@ -66,7 +66,9 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
 		h.server.store.PeerUp(node, info.FormatVersion)
-		h.server.gateway.PeerUp(node, info.FormatVersion >= replica.FormatDeadlines)
+		h.server.gateway.PeerUp(node, gateway.Dialect{
+			Deadlines: info.FormatVersion >= replica.FormatDeadlines, Shards: info.FormatVersion >= replica.FormatShards,
+		})
 	}
 }
 

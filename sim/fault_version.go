@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 )
 
@@ -49,6 +51,36 @@ func (n *node) understands(channel byte) bool {
 	}
 	n.w.mark("frame of a newer version")
 	return false
+}
+
+// expectKind fails for a frame of the gateway that no process of the node's version understands. The kinds are those of package gateway/link. Every
+// version ignores an answer to an earlier process of its node, whatever its kind.
+func (n *node) expectKind(from kv.NodeID, channel byte, payload []byte) {
+	if channel == gateway.ChannelResponse && binary.LittleEndian.Uint64(payload[1:]) != n.asks {
+		return
+	}
+	kind := payload[0]
+	newest := byte(22)
+	switch {
+	case n.format < replica.FormatDeadlines:
+		newest = 5
+	case n.format < replica.FormatShards:
+		newest = 6
+	}
+	if kind > newest {
+		n.w.fail(Crash, "node %d sent node %d, which speaks version %d, a frame of kind %d", from, n.id, n.format, kind)
+	}
+}
+
+// checkGateway tells whether a node's gateway, all of whose calls are answered, is at rest.
+func (w *world) checkGateway(n *node) {
+	if err := n.gateway.Check(); err != nil {
+		w.fail(Crash, "node %d: %v", n.id, err)
+	}
+	if m := n.gateway.Metrics(); m.CallsInFlight != 0 || m.QueuedCalls != 0 || m.SentCalls != 0 || m.ForwardedBytes != 0 {
+		w.fail(Crash, "the gateway of node %d counts %d calls, %d queued and %d sent of %d bytes; all are answered",
+			n.id, m.CallsInFlight, m.QueuedCalls, m.SentCalls, m.ForwardedBytes)
+	}
 }
 
 // kindOf is the channel that counts for faults: two are of consensus.

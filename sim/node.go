@@ -59,6 +59,7 @@ type node struct {
 	log         *simLog
 	unsynced    []storage.GroupAppend // written to the log since its last sync
 	gateway     *gateway.Gateway
+	asks        uint64 // the instance that the gateway asks in the name of
 	transport   *transport
 	driver      *coroutine
 	current     *coroutine // the one that runs at the moment; nil: the event loop

@@ -94,7 +94,7 @@ func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, erro
 func (n *node) listener() replica.Listener {
 	w := n.w
 	return replica.Listener{
-		RoleChanged: func(_ consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
+		RoleChanged: func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
 			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
 			if change.Role == consensus.RoleLeader {
 				w.mark("leader elected")
@@ -107,7 +107,7 @@ func (n *node) listener() replica.Listener {
 				w.line("node %d | %s in term %d, the leader is node %d", n.id, change.Role, change.Term, leader)
 			}
 			if n.gateway != nil {
-				n.gateway.LeaderChanged()
+				n.gateway.LeaderChanged(kv.ShardID(group))
 			}
 		},
 		NodeLost: func(kv.NodeID) { w.mark("node lost") },
@@ -141,10 +141,11 @@ func (n *node) gatewayOptions() gateway.Options {
 	p := &n.w.plan
 	seed := n.random.Uint64()
 	jitter := rand.New(rand.NewPCG(seed, 4))
+	n.asks = seed | 1
 	return gateway.Options{
-		Self: n.id, Shard: n.replica, Replaced: n.replica.Replaced, Sender: n.transport,
+		Self: n.id, Shards: map[kv.ShardID]gateway.Shard{kv.SystemShard: n.replica}, Replaced: n.replica.Replaced, Sender: n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
-		RequestTimeout:  3 * time.Second, DriverFlushes: true, Instance: seed | 1, Spawn: n.spawn, Clock: n.now,
+		RequestTimeout:  3 * time.Second, Instance: n.asks, Spawn: n.spawn, Clock: n.now,
 		Listener: gateway.Listener{
 			LeaderLost: func(kv.NodeID, int) { n.w.mark("writes of unknown outcome") },
 			BadMessage: func(from kv.NodeID, err error) {
@@ -165,6 +166,7 @@ func (n *node) gatewayOptions() gateway.Options {
 // receive takes a frame, as package server's peerHandler does.
 func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 	if channel == gateway.ChannelRequest || channel == gateway.ChannelResponse {
+		n.expectKind(from, channel, payload)
 		n.gateway.HandleMessage(from, channel, payload)
 		return
 	}
@@ -176,7 +178,7 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 
 func (n *node) peerUp(node kv.NodeID, version uint16) {
 	n.store.PeerUp(node, version)
-	n.gateway.PeerUp(node, version >= replica.FormatDeadlines)
+	n.gateway.PeerUp(node, gateway.Dialect{Deadlines: version >= replica.FormatDeadlines, Shards: version >= replica.FormatShards})
 }
 
 func (n *node) peerDown(node kv.NodeID, refused bool) {

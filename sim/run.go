@@ -246,6 +246,7 @@ func (w *world) compare() {
 		if queued := n.store.Metrics().RequestsQueued; queued != 0 {
 			w.fail(Crash, "node %d counts %d requests, all are answered", n.id, queued)
 		}
+		w.checkGateway(n)
 		if err := w.truth.tellsTheTruth(n); err != nil {
 			w.fail(Correctness, "%v", err)
 		}

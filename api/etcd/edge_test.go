@@ -44,6 +44,7 @@ var etcdErrors = map[error]error{
 	kv.ErrTransferTimeout:    status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long"),
 	kv.ErrInvalidRequest:     status.Error(codes.InvalidArgument, "put: invalid request"),
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),
+	kv.ErrShardNotHere:       status.Error(codes.Unavailable, "put: the node has no replica of the shard"),
 }
 
 // TestEveryErrorReachesTheClient: with etcd's code and text, wrapped or not.

@@ -21,7 +21,7 @@ func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
 		}
 		var w *waiter
 		next := func() any {
-			w = s.newWaiter()
+			w = k.newCall()
 			return &w.in
 		}
 		k.transport.Arrivals(k.arrived)
@@ -50,12 +50,19 @@ type arriving interface {
 	TrySend(message any) (full bool, err error)
 }
 
+// newCall returns a call for a keep-alive. There may be more of them in the stream.
+func (k *keepAlives) newCall() *waiter {
+	w := k.service.newWaiter()
+	w.call.MoreFollow = true
+	return w
+}
+
 // arrived takes a keep-alive where it arrives, and must not wait. false: it is for take.
 func (k *keepAlives) arrived(message []byte) bool {
 	if k.unanswered.Load() > 0 || k.full.Load() || k.ctx.Err() != nil {
 		return false
 	}
-	w := k.service.newWaiter()
+	w := k.newCall()
 	if k.service.start(&w.call, kv.KindLeaseKeepAlive, k.caller, message) != nil {
 		return false // take finds the same, and ends the stream
 	}

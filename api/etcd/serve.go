@@ -79,7 +79,7 @@ func (s *Service) hotMethod(kind kv.Kind) rpc.Method {
 			c.Fail(err)
 			return
 		}
-		h.Hurried = c.Hurried()
+		h.MoreFollow = c.Hurried()
 		switch {
 		case gateway.Short(h.Req):
 			h.submit()

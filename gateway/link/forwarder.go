@@ -1,4 +1,4 @@
-package gateway
+package link
 
 import (
 	"cmp"
@@ -8,10 +8,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// forwarder decides what becomes of the calls that the leader must answer, on whichever node it is. Pure.
-//
-// A call is either queued, and then certainly not proposed anywhere, or sent to exactly one
-// node under an id that is never used again.
+// forwarder decides what becomes of the calls that the leader must answer, on whichever node it is.
 //
 // Invariant: sizeBytes is the sum over queue and sent.
 type forwarder struct {
@@ -22,13 +19,13 @@ type forwarder struct {
 	// held: the leader refused or could not be reached. Nothing is sent until the next tick or another leader.
 	held bool
 
-	queue     []*Call // with the gaps of those that have ended
+	queue     []*Item // with the gaps of those that have ended
 	gaps      int
-	sent      map[uint64]*Call
+	sent      map[uint64]*Item
 	lastID    uint64
 	sizeBytes int
 
-	// replaced is the leader before, and until when its answers are awaited.
+	// replaced are the leaders before, if anything was sent, and until when their answers are awaited.
 	replaced []replacedLeader
 }
 
@@ -38,10 +35,10 @@ type replacedLeader struct {
 }
 
 // enqueue takes a call that is to be sent.
-func (f *forwarder) enqueue(c *Call) {
-	c.state = callQueued
-	f.queue = append(f.queue, c)
-	f.sizeBytes += c.sizeBytes
+func (f *forwarder) enqueue(i *Item) {
+	i.state = queued
+	f.queue = append(f.queue, i)
+	f.sizeBytes += i.SizeBytes
 }
 
 // setLeader tells who leads. Sent calls wait for the answer of the leader before until now+grace.
@@ -52,7 +49,7 @@ func (f *forwarder) setLeader(leader kv.NodeID, term uint64, now, grace time.Dur
 	f.saidLeader, f.saidTerm = leader, term
 	if leader != f.leader {
 		f.held = false
-		if f.leader != 0 {
+		if f.leader != 0 && len(f.sent) > 0 {
 			f.replaced = append(f.replaced, replacedLeader{node: f.leader, until: now + grace})
 		}
 		f.replaced = slices.DeleteFunc(f.replaced, func(r replacedLeader) bool { return r.node == leader })
@@ -60,33 +57,33 @@ func (f *forwarder) setLeader(leader kv.NodeID, term uint64, now, grace time.Dur
 	f.leader = leader
 }
 
-// take moves the next calls, of about maxBytes, from the queue into flight to the leader.
-func (f *forwarder) take(maxBytes int) (to kv.NodeID, calls []*Call) {
+// take moves the next calls, of about maxBytes, from the queue into flight to the leader. If it is here, nothing flies: they are let go.
+func (f *forwarder) take(maxBytes int, here bool) (calls []*Item) {
 	if f.leader == 0 || f.held || len(f.queue) == 0 {
-		return 0, nil
+		return nil
 	}
 	n, sizeBytes := 0, 0
 	for n < len(f.queue) && sizeBytes < maxBytes {
-		c := f.queue[n]
+		i := f.queue[n]
 		n++
-		if c.state != callQueued {
+		if i.state != queued {
 			f.gaps--
 			continue
 		}
-		if c.answered.Load() {
-			f.sizeBytes -= c.sizeBytes
-			c.state = callIdle
-			continue
+		sizeBytes += i.SizeBytes
+		if here {
+			f.sizeBytes -= i.SizeBytes
+			i.state = idle
+		} else {
+			f.lastID++
+			i.state, i.id, i.sentTo = sent, f.lastID, f.leader
+			f.sent[i.id] = i
 		}
-		sizeBytes += c.sizeBytes
-		f.lastID++
-		c.state, c.id, c.sentTo = callSent, f.lastID, f.leader
-		f.sent[c.id] = c
-		calls = append(calls, c)
+		calls = append(calls, i)
 	}
 	f.cut(n)
 	f.closeGaps()
-	return f.leader, calls
+	return calls
 }
 
 func (f *forwarder) cut(n int) {
@@ -98,13 +95,13 @@ func (f *forwarder) cut(n int) {
 }
 
 // unsent takes back calls that take gave out and that did not leave.
-func (f *forwarder) unsent(calls []*Call) {
-	back := make([]*Call, 0, len(calls)+len(f.queue))
-	for _, c := range calls {
-		if f.sent[c.id] == c { // not ended in between
-			delete(f.sent, c.id)
-			c.state, c.sentTo = callQueued, 0
-			back = append(back, c)
+func (f *forwarder) unsent(calls []*Item) {
+	back := make([]*Item, 0, len(calls)+len(f.queue))
+	for _, i := range calls {
+		if f.sent[i.id] == i { // not ended in between
+			delete(f.sent, i.id)
+			i.state, i.sentTo = queued, 0
+			back = append(back, i)
 		}
 	}
 	f.queue = append(back, f.queue...)
@@ -112,18 +109,18 @@ func (f *forwarder) unsent(calls []*Call) {
 }
 
 // answered ends the wait for an answer. nil: nobody waits for it from that node any more.
-func (f *forwarder) answered(id uint64, from kv.NodeID) *Call {
-	c := f.sent[id]
-	if c == nil || c.sentTo != from {
+func (f *forwarder) answered(id uint64, from kv.NodeID) *Item {
+	i := f.sent[id]
+	if i == nil || i.sentTo != from {
 		return nil
 	}
-	f.remove(c)
-	return c
+	f.remove(i)
+	return i
 }
 
 // refused: the node answered that it does not lead, so the call was not proposed; it waits for its turn again.
-func (f *forwarder) refused(c *Call, by, hint, self kv.NodeID) {
-	f.enqueue(c)
+func (f *forwarder) refused(i *Item, by, hint, self kv.NodeID) {
+	f.enqueue(i)
 	if by != f.leader {
 		return
 	}
@@ -135,27 +132,27 @@ func (f *forwarder) refused(c *Call, by, hint, self kv.NodeID) {
 
 // lost: what was sent to the node may or may not have arrived. Reads are queued again; writes
 // are returned, their outcome is unknown.
-func (f *forwarder) lost(node kv.NodeID) (unknown []*Call) {
-	var again []*Call
-	for _, c := range f.sent {
-		if c.sentTo != node {
+func (f *forwarder) lost(node kv.NodeID) (unknown []*Item) {
+	var again []*Item
+	for _, i := range f.sent {
+		if i.sentTo != node {
 			continue
 		}
-		if c.read {
-			again = append(again, c)
+		if i.Read {
+			again = append(again, i)
 		} else {
-			unknown = append(unknown, c)
+			unknown = append(unknown, i)
 		}
 	}
-	byID := func(a, b *Call) int { return cmp.Compare(a.id, b.id) }
+	byID := func(a, b *Item) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(again, byID)
 	slices.SortFunc(unknown, byID)
-	for _, c := range unknown {
-		f.remove(c)
+	for _, i := range unknown {
+		f.remove(i)
 	}
-	for _, c := range again {
-		f.remove(c)
-		f.enqueue(c)
+	for _, i := range again {
+		f.remove(i)
+		f.enqueue(i)
 	}
 	return unknown
 }
@@ -174,18 +171,18 @@ func (f *forwarder) tick(now time.Duration) (gone []kv.NodeID) {
 }
 
 // remove forgets a call that is queued or sent.
-func (f *forwarder) remove(c *Call) {
-	switch c.state {
-	case callQueued:
+func (f *forwarder) remove(i *Item) {
+	switch i.state {
+	case queued:
 		defer f.closeGaps()
 		f.gaps++
-	case callSent:
-		delete(f.sent, c.id)
+	case sent:
+		delete(f.sent, i.id)
 	default:
 		return
 	}
-	f.sizeBytes -= c.sizeBytes
-	c.state, c.sentTo = callIdle, 0
+	f.sizeBytes -= i.SizeBytes
+	i.state, i.sentTo = idle, 0
 }
 
 // queued is the number of calls in the queue.
@@ -196,6 +193,11 @@ func (f *forwarder) closeGaps() {
 	if 2*f.gaps <= len(f.queue) {
 		return
 	}
-	f.queue = slices.DeleteFunc(f.queue, func(c *Call) bool { return c.state != callQueued })
+	f.queue = slices.DeleteFunc(f.queue, func(i *Item) bool { return i.state != queued })
 	f.gaps = 0
+}
+
+// busy tells whether there is something to wait for: an answer, a leader, the next tick.
+func (f *forwarder) busy() bool {
+	return len(f.queue) > 0 || len(f.sent) > 0 || len(f.replaced) > 0 || f.held
 }

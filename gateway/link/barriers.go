@@ -1,4 +1,4 @@
-package gateway
+package link
 
 import (
 	"time"
@@ -7,12 +7,12 @@ import (
 )
 
 // barriers shares read barriers among linearizable reads. At most one is in flight; a read that comes
-// while one is may be newer than what it will confirm, so it waits for the next. Pure.
+// while one is may be newer than what it will confirm, so it waits for the next.
 //
 // Invariant: a call in one of the lists knows in which and where, so that one that ends is taken out whatever their length.
 type barriers struct {
-	waiting []*Call // in no order
-	asked   []*Call // wait for the barrier in flight
+	waiting []*Item // in no order
+	asked   []*Item // wait for the barrier in flight
 	id      uint64  // of the last barrier; never used again
 	flying  bool
 	to      kv.NodeID
@@ -20,14 +20,14 @@ type barriers struct {
 	held    bool // nothing is asked until the next tick or another leader
 }
 
-func (b *barriers) add(c *Call) {
-	c.state = callBarrier
-	place(&b.waiting, c, false)
+func (b *barriers) add(i *Item) {
+	i.state = barrier
+	place(&b.waiting, i, false)
 }
 
-func place(list *[]*Call, c *Call, asked bool) {
-	c.at, c.asked = len(*list), asked
-	*list = append(*list, c)
+func place(list *[]*Item, i *Item, asked bool) {
+	i.at, i.asked = int32(len(*list)), asked
+	*list = append(*list, i)
 }
 
 // start puts the next barrier into flight.
@@ -36,8 +36,8 @@ func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, ok boo
 		return 0, false
 	}
 	b.asked, b.waiting = b.waiting, nil
-	for _, c := range b.asked {
-		c.asked = true
+	for _, i := range b.asked {
+		i.asked = true
 	}
 	b.id++
 	b.flying, b.to, b.askedAt = true, leader, now
@@ -45,25 +45,25 @@ func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, ok boo
 }
 
 // done ends the barrier in flight and returns the reads it serves. An answer to an earlier one serves nobody.
-func (b *barriers) done(id uint64, from kv.NodeID) []*Call {
+func (b *barriers) done(id uint64, from kv.NodeID) []*Item {
 	if !b.flying || id != b.id || from != b.to {
 		return nil
 	}
 	calls := b.asked
 	b.asked, b.flying = nil, false
-	for _, c := range calls {
-		c.state = callLocal
+	for _, i := range calls {
+		i.state = idle
 	}
 	return calls
 }
 
 // failed: the barrier will not be answered, or was refused. Its reads share the next one.
-func (b *barriers) failed(id uint64, hold bool) {
-	if !b.flying || id != b.id {
+func (b *barriers) failed(id uint64, from kv.NodeID, hold bool) {
+	if !b.flying || id != b.id || from != b.to {
 		return
 	}
-	for _, c := range b.asked {
-		place(&b.waiting, c, false)
+	for _, i := range b.asked {
+		place(&b.waiting, i, false)
 	}
 	b.asked, b.flying, b.held = nil, false, hold
 }
@@ -71,7 +71,7 @@ func (b *barriers) failed(id uint64, hold bool) {
 // lost: the connection to the node broke.
 func (b *barriers) lost(node kv.NodeID) {
 	if b.flying && b.to == node {
-		b.failed(b.id, false)
+		b.failed(b.id, b.to, false)
 	}
 }
 
@@ -79,19 +79,22 @@ func (b *barriers) lost(node kv.NodeID) {
 func (b *barriers) tick(leader kv.NodeID, now, timeout time.Duration) {
 	b.held = false
 	if b.flying && (now-b.askedAt >= timeout || leader != 0 && leader != b.to) {
-		b.failed(b.id, false)
+		b.failed(b.id, b.to, false)
 	}
 }
 
-func (b *barriers) remove(c *Call) {
+func (b *barriers) remove(i *Item) {
 	list := &b.waiting
-	if c.asked {
+	if i.asked {
 		list = &b.asked
 	}
 	last := len(*list) - 1
-	(*list)[c.at] = (*list)[last]
-	(*list)[c.at].at = c.at
+	(*list)[i.at] = (*list)[last]
+	(*list)[i.at].at = i.at
 	(*list)[last] = nil
 	*list = (*list)[:last]
-	c.state = callIdle
+	i.state = idle
 }
+
+// busy tells whether there is something to wait for: a barrier, a leader, the next tick.
+func (b *barriers) busy() bool { return len(b.waiting) > 0 || b.flying || b.held }

@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// Submit takes a call. It blocks only for reads that it answers in place.
+func (g *Gateway) Submit(c *Call) {
+	c.gateway = g
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		c.finish(nil, kv.ErrTooManyRequests)
+		return
+	}
+	l, err := g.admit(c.Req)
+	if err != nil {
+		c.finish(nil, err)
+		return
+	}
+	c.link = l
+	if c.RequireLeader {
+		if leader, _ := l.local.Leader(); leader == 0 {
+			c.finish(nil, kv.ErrNoLeader)
+			return
+		}
+	}
+	if !c.Deadline.IsZero() && time.Until(c.Deadline) <= 0 {
+		g.metrics.timeouts.Add(1)
+		c.finish(nil, kv.ErrTimeout)
+		return
+	}
+	if bytes := shard.CostBytes(c.Req); bytes > 0 {
+		if !g.options.Space.Admit(bytes) {
+			g.options.Space.Refuse(func() { c.finish(nil, kv.ErrNoSpace) })
+			return
+		}
+		c.cost = bytes
+	}
+	l.answer(c)
+}
+
+// admit is what every request passes before anything is done with it. It returns the link of its shard.
+func (g *Gateway) admit(req *kv.Request) (*leaderLink, error) {
+	if g.stopped.Load() {
+		return nil, kv.ErrStopped
+	}
+	if err := g.options.ValidateRequest(req); err != nil {
+		return nil, err
+	}
+	if err := g.options.Authorizer.Authorize(req.Principal, req); err != nil {
+		return nil, err
+	}
+	return g.linkOf(req)
+}
+
+// answer decides who answers.
+func (l *leaderLink) answer(c *Call) {
+	c.item.Read = shard.IsReadOnly(c.Req)
+	switch {
+	case !c.item.Read:
+		l.write(c)
+	case shard.IsSerializable(c.Req):
+		l.gateway.metrics.localReads.Add(1)
+		c.finish(l.local.Read(c.Req))
+	case leaderOnly(c.Req):
+		l.readAtLeader(c)
+	default:
+		l.readLinearizable(c)
+	}
+}
+
+// leaderOnly tells whether only the leader knows: the clock that leases expire by is its own.
+func leaderOnly(req *kv.Request) bool {
+	return req.Kind == kv.KindLeaseTimeToLive || req.Kind == kv.KindLeaseLeases
+}
+
+// readInPlace answers a linearizable read if this node's lease on leadership allows it.
+func (l *leaderLink) readInPlace(c *Call) bool {
+	if !l.local.LeaseValid() {
+		return false
+	}
+	resp, err := l.local.Read(c.Req)
+	if !l.local.LeaseValid() {
+		return false
+	}
+	l.gateway.metrics.localReads.Add(1)
+	c.finish(resp, err)
+	return true
+}
+
+// renewed answers a keep-alive if this node leads for certain and has promised ahead, in the log, what is asked for. Most are.
+func (l *leaderLink) renewed(req *kv.Request, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool) {
+	if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {
+		return nil, 0, false
+	}
+	resp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)
+	if !renewed || !l.local.LeaseValid() {
+		return nil, 0, false
+	}
+	l.gateway.metrics.localRenewals.Add(1)
+	return resp, applied, true
+}
+
+func (l *leaderLink) readLinearizable(c *Call) {
+	if l.readInPlace(c) || !l.gateway.track(c) {
+		return
+	}
+	l.await(c)
+	l.pump()
+}
+
+func (l *leaderLink) readAtLeader(c *Call) {
+	switch {
+	case l.readInPlace(c):
+	case l.local.IsLeader():
+		l.readLinearizable(c)
+	default:
+		l.enqueue(c)
+	}
+}
+
+func (l *leaderLink) write(c *Call) {
+	if resp, _, ok := l.renewed(c.Req, false); ok {
+		c.finish(resp, nil)
+		return
+	}
+	if !l.local.IsLeader() {
+		l.enqueue(c)
+		return
+	}
+	if l.gateway.track(c) {
+		l.propose(c)
+	}
+}
+
+// wait submits a barrier and waits until it is passed.
+func (l *leaderLink) wait(ctx context.Context) error {
+	g := l.gateway
+	passed := make(chan error, 1)
+	c := &Call{gateway: g, link: l, ready: func(err error) { passed <- err }}
+	c.item.Read = true
+	c.Deadline, _ = ctx.Deadline()
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		g.calls.Add(-1)
+		return kv.ErrTooManyRequests
+	}
+	if g.track(c) {
+		l.await(c)
+		l.pump()
+	}
+	select {
+	case err := <-passed:
+		return err
+	case <-ctx.Done():
+		g.Cancel(c)
+		return ctx.Err()
+	}
+}

@@ -223,6 +223,11 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 	}
 	w.pending[n.index] = append(w.pending[n.index], lost)
 	n.enter(func() {
+		if c.poor(req) {
+			w.mark("request without memory")
+			req = copyOf(req)
+			req.Memory = noMemory{}
+		}
 		n.gateway.Submit(&gateway.Call{Req: req, Done: func(resp *kv.Response, err error) {
 			n.effect()
 			if !n.up || n.life != life {

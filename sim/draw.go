@@ -40,6 +40,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	rounds := rand.New(rand.NewPCG(seed, sourceRounds))
 	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
 	p.Limits.PartBytes = pick(rounds, 0, 1, 64)
+	p.Limits.Bounds = drawBounds(seed)
 	p.Clients = drawClients(random, o.Workloads)
 	kinds, conspired := o.Faults, false
 	if kinds == nil {
@@ -51,6 +52,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Faults = drawFaults(random, &p, kinds)
 	if o.Workloads == nil {
 		p.addHoppers()
+		p.addBulk()
 	}
 	if o.Workloads == nil && o.Faults == nil && !conspired {
 		p.stage(o)
@@ -89,7 +91,7 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name}, w.Name) { // see addHoppers and scenes
+			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name}, w.Name) { // see addHoppers, addBulk and scenes
 				names = append(names, w.Name)
 			}
 		}

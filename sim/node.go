@@ -61,6 +61,7 @@ type node struct {
 	gateway     *gateway.Gateway
 	asks        uint64 // the instance that the gateway asks in the name of
 	transport   *transport
+	guests      account
 	driver      *coroutine
 	current     *coroutine // the one that runs at the moment; nil: the event loop
 	jobs        []*coroutine

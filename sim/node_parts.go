@@ -12,7 +12,6 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // gatewayTick is how often a node's gateway looks at the time, as in package server.
@@ -55,7 +54,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	}
 	seed := n.random.Uint64()
 	machines := rand.New(rand.NewPCG(seed, 3)) // after a snapshot there is another machine, which must not draw the same IDs of leases
-	return replica.Options{
+	o := replica.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
@@ -68,17 +67,26 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 			return n.core, err
 		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
-			m, err := replica.OpenMachine(engine, shard.Options{
-				Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(machines.Uint64(), 1)), MinLeaseTTLSeconds: 1, LogEnd: logEnd,
-				RoundLooks: p.Limits.RoundLooks, PartBytes: p.Limits.PartBytes,
-				Versions: mvcc.Options{MaxDirtyKeys: p.Limits.MaxDirtyKeys, BucketRows: 4},
-			}, replica.Founding{Members: config})
+			m, err := replica.OpenMachine(engine, n.machineOptions(group, logEnd, machines.Uint64()), replica.Founding{Members: config})
 			n.machine = m
 			return m, err
 		},
 		ScrubInterval: scrubInterval, ScrubBytesPerSecond: scrubBytesPerSecond,
 		Spawn: n.spawn, Wake: n.wake, Listener: n.listener(),
 	}
+	p.Limits.Bounds.driver(&o)
+	return o
+}
+
+func (n *node) machineOptions(group consensus.GroupID, logEnd consensus.Index, seed uint64) shard.Options {
+	limits := &n.w.plan.Limits
+	o := shard.Options{
+		Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(seed, 1)), MinLeaseTTLSeconds: 1, LogEnd: logEnd, RoundLooks: limits.RoundLooks, PartBytes: limits.PartBytes,
+		Versions: limits.Bounds.versions(rand.New(rand.NewPCG(seed, 2))),
+	}
+	o.Versions.MaxDirtyKeys, o.Versions.BucketRows = limits.MaxDirtyKeys, 4
+	limits.Bounds.machine(&o)
+	return o
 }
 
 func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, error) {
@@ -142,9 +150,10 @@ func (n *node) gatewayOptions() gateway.Options {
 	seed := n.random.Uint64()
 	jitter := rand.New(rand.NewPCG(seed, 4))
 	n.asks = seed | 1
-	return gateway.Options{
+	o := gateway.Options{
 		Self: n.id, Shards: map[kv.ShardID]gateway.Shard{kv.SystemShard: n.replica}, Replaced: n.replica.Replaced, Sender: n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
+		GuestMemory:     n.guestMemory(rand.New(rand.NewPCG(seed, 5))),
 		RequestTimeout:  3 * time.Second, Instance: n.asks, Spawn: n.spawn, Clock: n.now,
 		Listener: gateway.Listener{
 			LeaderLost: func(kv.NodeID, int) { n.w.mark("writes of unknown outcome") },
@@ -153,7 +162,7 @@ func (n *node) gatewayOptions() gateway.Options {
 			},
 		},
 		Watch: watch.Options{
-			StreamBytes: p.Limits.WatchRingRecords * 200, RingBytes: p.Limits.WatchRingRecords * 200, ChunkBytes: 2 << 10, BatchBytes: 1 << 10,
+			StreamBytes: p.Limits.WatchRingRecords * 200, RingBytes: p.Limits.WatchRingRecords * 200,
 			ProgressInterval: 300 * time.Millisecond, Jitter: jitter.Int64N, Wake: n.wakeHub,
 			Listener: watch.Listener{
 				Lagging: func(int) { n.w.mark("watch detached") },
@@ -161,6 +170,8 @@ func (n *node) gatewayOptions() gateway.Options {
 			},
 		},
 	}
+	p.Limits.Bounds.gateway(&o)
+	return o
 }
 
 // receive takes a frame, as package server's peerHandler does.

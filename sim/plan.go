@@ -64,6 +64,7 @@ type Limits struct {
 	RoundLooks          int64         `json:"round_looks"` // keys that a request may look at in a round; 0: as many as in production
 	ClockDrift          float64       `json:"clock_drift"` // clocks run at 1-drift to 1+drift
 	Heartbeat           time.Duration `json:"heartbeat"`
+	Bounds              Bounds        `json:"bounds"`
 }
 
 // ClientPlan is one client.

@@ -150,6 +150,9 @@ func (w *world) begin() {
 // patience is how long a healthy cluster may take to do what it must.
 const patience = 30 * time.Second
 
+// firstAside is the number from which on clients set up workloads and check them.
+const firstAside = 1000
+
 // aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
 func (w *world) aside(what string, part func(Workload) func(Client)) {
 	seen := map[string]bool{}
@@ -161,9 +164,9 @@ func (w *world) aside(what string, part func(Workload) func(Client)) {
 		}
 		seen[l.Name] = true
 		// The number decides what is random about the client, so it must not depend on who else takes part.
-		number := 1000 + slices.IndexFunc(Workloads(), func(other Workload) bool { return other.Name == l.Name })
+		number := firstAside + slices.IndexFunc(Workloads(), func(other Workload) bool { return other.Name == l.Name })
 		if what == "check" {
-			number += 1000
+			number += firstAside
 		}
 		c := w.newClient(number, l.Name+" "+what, run)
 		w.runUntil(w.now+patience, 10*time.Millisecond, func() bool { return c.done })
@@ -243,8 +246,14 @@ func (w *world) compare() {
 			w.fail(Crash, "the disks of node %d: %v", n.id, err)
 		}
 		w.checkNode(n)
-		if queued := n.store.Metrics().RequestsQueued; queued != 0 {
-			w.fail(Crash, "node %d counts %d requests, all are answered", n.id, queued)
+		if m := n.store.Metrics(); m.RequestsQueued != 0 || m.RequestBytes != 0 {
+			w.fail(Crash, "node %d counts %d requests of %d bytes, all are answered", n.id, m.RequestsQueued, m.RequestBytes)
+		}
+		if bytes := n.gateway.Metrics().ForwardedBytes; bytes != 0 {
+			w.fail(Crash, "node %d counts %d bytes of forwarded requests, all are answered", n.id, bytes)
+		}
+		if n.guests.bytes != 0 {
+			w.fail(Crash, "node %d holds %d bytes for requests that others forwarded to it, all are answered", n.id, n.guests.bytes)
 		}
 		w.checkGateway(n)
 		if err := w.truth.tellsTheTruth(n); err != nil {
@@ -277,6 +286,7 @@ func (w *world) complete() {
 	h := &w.history
 	h.Full, h.Final, h.Commits = w.truth.events, w.truth.revision, w.truth.commits
 	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
+	h.MaxEffectBytes, h.KeysPerExpiry = w.plan.Limits.Bounds.MaxRequestEffectBytes, w.plan.Limits.Bounds.keysPerExpiry()
 	if w.plan.LoseQuorum {
 		h.HealthySince = 0 // leases end with those who kept them
 	}

@@ -69,6 +69,14 @@ var scenes = []scene{
 		clients: func(p *Plan) []string { return append(repeat("patient", 6), "register", "register", "pages", "sweep") },
 	},
 	{
+		name: "refused late", faults: []FaultKind{FaultSlowDisk, FaultTransfer},
+		limits: func(l *Limits, random *rand.Rand) {
+			l.MaxInflight, l.RoundLooks = pick(random, 2, 3, 8), 0
+			l.Bounds.MaxRequestEffectBytes, l.Bounds.PoorClients = pick(random, 450, 450, 150), pick(random, 0, 4)
+		},
+		clients: func(*Plan) []string { return append(repeat("bulk", 6), "register") },
+	},
+	{
 		name: "old disks", nodes: []int{3, 5}, faults: []FaultKind{FaultOldDisk, FaultWipe}, denser: 2,
 		clients: func(p *Plan) []string { return append(repeat("patient", 4), "register") },
 	},

@@ -36,6 +36,7 @@ type clientStream struct {
 	notify func(func()) // wakes the client, if it waits in Next
 	last   time.Duration
 	toNode time.Duration
+	unread []func(*watch.Stream) error // what has reached the node, which has no room for it yet
 }
 
 var _ WatchStream = (*clientStream)(nil)
@@ -87,16 +88,20 @@ func (s *clientStream) open() (err error) {
 }
 
 // tell sends something to the node, in order.
-func (s *clientStream) tell(do func(*watch.Stream)) {
+func (s *clientStream) tell(do func(*watch.Stream) error) {
 	if s.broken || s.closed || s.c.over {
 		return
 	}
 	w := s.c.w
 	s.toNode = max(s.toNode, w.now+s.c.latency())
-	s.deliver(s.toNode, do)
+	s.deliver(s.toNode, func() {
+		if s.unread = append(s.unread, do); len(s.unread) == 1 {
+			s.read()
+		}
+	})
 }
 
-func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
+func (s *clientStream) deliver(at time.Duration, do func()) {
 	w := s.c.w
 	w.push(event{at: at, node: s.node, life: s.life, run: func() {
 		switch {
@@ -104,34 +109,42 @@ func (s *clientStream) deliver(at time.Duration, do func(*watch.Stream)) {
 		case s.c.conns[s.node.number()].blocked > 0:
 			s.breakNow() // nothing gets lost in the middle of a stream
 		default:
-			do(s.server.stream)
+			do()
 			s.node.pollStreams()
 		}
 	}})
 }
 
-func (s *clientStream) Create(r watch.CreateRequest) {
-	s.tell(func(stream *watch.Stream) {
-		if _, err := stream.Create(errNoWait, r); err != nil {
+// read has the node take what has reached it. While it has no room for more answers, it reads no more requests.
+func (s *clientStream) read() {
+	for len(s.unread) > 0 && !s.broken {
+		switch err := s.unread[0](s.server.stream); {
+		case errors.Is(err, errNoWait.Err()):
+			s.c.w.push(event{at: s.c.w.now + time.Millisecond, node: s.node, life: s.life, run: func() {
+				s.read()
+				s.node.pollStreams()
+			}})
+			return
+		case err != nil:
 			s.breakSoon()
 		}
+		s.unread = s.unread[1:]
+	}
+}
+
+func (s *clientStream) Create(r watch.CreateRequest) {
+	s.tell(func(stream *watch.Stream) error {
+		_, err := stream.Create(errNoWait, r)
+		return err
 	})
 }
 
 func (s *clientStream) Cancel(id watch.ID) {
-	s.tell(func(stream *watch.Stream) {
-		if err := stream.Cancel(errNoWait, id); err != nil {
-			s.breakSoon()
-		}
-	})
+	s.tell(func(stream *watch.Stream) error { return stream.Cancel(errNoWait, id) })
 }
 
 func (s *clientStream) Progress() {
-	s.tell(func(stream *watch.Stream) {
-		if err := stream.RequestProgress(errNoWait); err != nil {
-			s.breakSoon()
-		}
-	})
+	s.tell(func(stream *watch.Stream) error { return stream.RequestProgress(errNoWait) })
 }
 
 // pollStreams sends what the streams of the node have, as far as their clients' windows allow.
@@ -227,7 +240,7 @@ func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
 		b := s.inbox[0]
 		s.inbox = s.inbox[1:]
 		if !s.broken {
-			s.deliver(s.c.w.now+s.c.latency(), func(*watch.Stream) { s.server.window++ })
+			s.deliver(s.c.w.now+s.c.latency(), func() { s.server.window++ })
 		}
 		return b, nil
 	case s.broken || s.closed:

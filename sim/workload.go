@@ -14,7 +14,7 @@ import (
 func Workloads() []Workload {
 	return []Workload{
 		registerWorkload, setWorkload, bankWorkload, counterWorkload, lockWorkload, electionWorkload, leaseWorkload,
-		watchWorkload, pagesWorkload, compactionWorkload, sweepWorkload, nestedWorkload, randomWorkload, hopWorkload, patientWorkload, listenWorkload,
+		watchWorkload, pagesWorkload, compactionWorkload, sweepWorkload, nestedWorkload, randomWorkload, hopWorkload, patientWorkload, listenWorkload, bulkWorkload,
 	}
 }
 

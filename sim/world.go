@@ -65,6 +65,7 @@ const (
 	sourcePlot
 	sourceScene
 	sourceRounds
+	sourceBounds
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -46,6 +46,7 @@ var knownMarks = []string{
 	"refused by a living node",
 	"replaced replica stopped",
 	"replica rebuilt",
+	"request without memory",
 	"rot left to be found",
 	"scrub pass",
 	"second process on a copy",

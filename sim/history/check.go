@@ -231,9 +231,13 @@ func (c *checker) apply(o *Operation, at kv.Revision, events []kv.Event) (*kv.Re
 		c.problem("%s took effect at revision %d, where it must fail: %v", o.name(), at, err)
 		return nil, false
 	}
-	if written := c.model.History()[from:]; !sameEvents(written, events) {
+	written := c.model.History()[from:]
+	if !sameEvents(written, events) {
 		c.problem("revision %d of %s: the history has%s, it must be%s", at, o.name(), describeEvents(events, false), describeVersions(written))
 		return nil, false
+	}
+	if c.tooLarge(written) {
+		c.problem("%s took effect at revision %d, with more than the %d bytes that a request may write", o.name(), at, c.MaxEffectBytes)
 	}
 	return got, true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/model"
 )
 
 // claim is an error that says something about the state: it must be true at one of the revisions that the store can
@@ -14,7 +15,7 @@ type claim struct {
 }
 
 func (c *checker) sortClaim(o *Operation) {
-	if !errors.Is(o.Err, kv.ErrKeyNotFound) && !errors.Is(o.Err, kv.ErrFutureRevision) {
+	if !errors.Is(o.Err, kv.ErrKeyNotFound) && !errors.Is(o.Err, kv.ErrFutureRevision) && !errors.Is(o.Err, kv.ErrRequestTooLarge) {
 		return
 	}
 	switch o.Request.Kind {
@@ -36,9 +37,8 @@ func (c *checker) tryClaims(at kv.Revision) {
 	kept := c.open[:0]
 	for _, one := range c.open {
 		o := one.operation
-		_, _, err := c.model.Try(o.Request)
 		switch {
-		case err != nil && errors.Is(err, o.Err):
+		case c.refuses(o):
 			c.Claims++
 		case at >= one.until:
 			c.problem("%s was refused: %v. That was not so at any revision it can have been asked at (the last is %d)", o.name(), o.Err, at)
@@ -48,6 +48,24 @@ func (c *checker) tryClaims(at kv.Revision) {
 	}
 	clear(c.open[len(kept):])
 	c.open = kept
+}
+
+// refuses tells whether the operation must be refused, as it was, in the state that the model is in.
+func (c *checker) refuses(o *Operation) bool {
+	_, written, err := c.model.Try(o.Request)
+	if err == nil && errors.Is(o.Err, kv.ErrRequestTooLarge) {
+		return c.tooLarge(written)
+	}
+	return err != nil && errors.Is(err, o.Err)
+}
+
+// tooLarge tells whether one request may not write that.
+func (c *checker) tooLarge(written []model.Version) bool {
+	bytes := 0
+	for i := range written {
+		bytes += len(written[i].Key) + len(written[i].Value) + EffectOverheadBytes
+	}
+	return c.MaxEffectBytes > 0 && bytes > c.MaxEffectBytes
 }
 
 func (c *checker) endClaims() {

@@ -78,6 +78,10 @@ type History struct {
 	Commits []Commit
 	// ClockDrift: clocks of nodes run at 1-ClockDrift to 1+ClockDrift.
 	ClockDrift float64
+	// MaxEffectBytes is what the effects of a request may take at most: keys, values and EffectOverheadBytes each; 0: any.
+	MaxEffectBytes int
+	// KeysPerExpiry is how many keys a lease loses at most at one revision; 0: all that it has.
+	KeysPerExpiry int
 	// HealthySince is from when on nothing was disturbed any more; 0: not known.
 	HealthySince time.Duration
 }
@@ -88,6 +92,9 @@ type Commit struct {
 	Revision  kv.Revision   // of the store after it
 	Compacted kv.Revision   // the compacted revision after it, if it compacted; else 0
 }
+
+// EffectOverheadBytes is what an effect counts beside its key and value.
+const EffectOverheadBytes = 48
 
 // Everything is the span of all keys.
 func Everything() kv.Span { return kv.Span{Start: []byte{0}, End: []byte{0}} }

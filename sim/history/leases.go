@@ -38,7 +38,8 @@ type leaseLife struct {
 	revokes  []*Operation // refused ones too: the official client repeats them, and the second try finds nothing
 	missing  []*Operation // were told that there is no such lease
 	put      []*Operation // attached a key
-	ended    kv.Revision  // where its keys were deleted; 0: not seen
+	ended    kv.Revision  // where its last keys were deleted; 0: not seen
+	ending   kv.Revision  // where the first were, and not all; 0: not seen
 	revoked  kv.Revision  // what its revocation was answered, if nothing was attached; 0: it was not
 }
 
@@ -143,18 +144,24 @@ func (l *leases) maybeAnonymous(by time.Duration) bool {
 	return slices.ContainsFunc(l.anonymous, func(o *Operation) bool { return o.Invoke <= by })
 }
 
-// endedBy tells whether the events are the end of a lease: exactly its keys are deleted.
-func (l *leases) endedBy(m *model.Store, events []kv.Event) (kv.LeaseID, bool) {
+// endedBy tells whether the events are the end of a lease: exactly its keys are deleted, or the first of them, if it has many. whole: all.
+func (l *leases) endedBy(c *checker, events []kv.Event) (id kv.LeaseID, whole, ended bool) {
 	for i := range events {
 		if events[i].Type != kv.EventDelete {
-			return 0, false
+			return 0, false, false
 		}
 	}
-	before, found := m.At(events[0].KV.Key, m.Revision())
+	before, found := c.model.At(events[0].KV.Key, c.model.Revision())
 	if !found || before.Lease == 0 {
-		return 0, false
+		return 0, false, false
 	}
-	return before.Lease, slices.EqualFunc(attached(m, before.Lease), events, func(key []byte, e kv.Event) bool { return bytes.Equal(key, e.KV.Key) })
+	keys := attached(c.model, before.Lease)
+	if c.KeysPerExpiry > 0 && len(events) <= c.KeysPerExpiry && len(events) < len(keys) {
+		keys = keys[:len(events)]
+	} else {
+		whole = true
+	}
+	return before.Lease, whole, slices.EqualFunc(keys, events, func(key []byte, e kv.Event) bool { return bytes.Equal(key, e.KV.Key) })
 }
 
 // attached lists the keys of a lease, in order.
@@ -171,11 +178,15 @@ func attached(m *model.Store, id kv.LeaseID) (keys [][]byte) {
 	return keys
 }
 
-// endLease lets a lease end at a revision, by expiry or because somebody revoked it.
-func (c *checker) endLease(id kv.LeaseID, at kv.Revision, events []kv.Event) bool {
+// endLease lets a lease end at a revision, by expiry or because somebody revoked it; not whole: some of its keys.
+func (c *checker) endLease(id kv.LeaseID, whole bool, at kv.Revision, events []kv.Event) bool {
 	c.LeaseEnds++
 	life := c.leases.life(id)
-	life.ended = at
+	if whole {
+		life.ended = at
+	} else if life.ending == 0 {
+		life.ending = at
+	}
 	var ops []kv.Op
 	for i := range events {
 		ops = append(ops, kv.Op{DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: events[i].KV.Key}}})

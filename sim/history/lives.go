@@ -69,6 +69,9 @@ func (c *checker) checkAlive(l *leaseLife) {
 	}
 	granted := g.Response.LeaseGrant.TTLSeconds
 	for _, o := range l.renewals {
+		if c.afterFirstPart(l, o) {
+			c.problem("%s was renewed, but keys of the lease were deleted at revision %d because it had ended", o.name(), l.ending)
+		}
 		if got := o.Response.LeaseKeepAlive.TTLSeconds; got != granted {
 			c.problem("%s was answered with %d s, the lease was granted for %d", o.name(), got, granted)
 		}
@@ -78,10 +81,18 @@ func (c *checker) checkAlive(l *leaseLife) {
 		if answer.GrantedTTLSeconds != granted || answer.TTLSeconds > granted {
 			c.problem("%s was answered with %d of %d s, the lease was granted for %d", o.name(), answer.TTLSeconds, answer.GrantedTTLSeconds, granted)
 		}
-		if least := l.leftAtLeast(c, o); answer.TTLSeconds < least {
+		if c.afterFirstPart(l, o) && answer.TTLSeconds > 0 {
+			c.problem("%s was answered with %d s, but keys of the lease were deleted at revision %d because it had ended", o.name(), answer.TTLSeconds, l.ending)
+		}
+		if least := l.leftAtLeast(c, o); answer.TTLSeconds < least && (c.KeysPerExpiry == 0 || !l.revokedBy(o.Return, nil)) {
 			c.problem("%s was answered with %d s, at least %d s are left", o.name(), answer.TTLSeconds, least)
 		}
 	}
+}
+
+// afterFirstPart tells whether the operation was answered by somebody who knew that some keys of the lease had been deleted because it had ended.
+func (c *checker) afterFirstPart(l *leaseLife, o *Operation) bool {
+	return l.ending != 0 && (o.Invoke > c.times.seen(l.ending) || o.Response.Revision >= l.ending)
 }
 
 // leftAtLeast is the time that is left of a lease at the end of an operation, by what was answered before it.

@@ -18,12 +18,12 @@ type recovery struct {
 // it does not matter for the rest of the replay who of several it was; assign looks at that in the end.
 func (c *checker) explain(at kv.Revision, events []kv.Event) bool {
 	candidates := c.candidates(at, events)
-	id, ends := c.leases.endedBy(c.model, events)
+	id, whole, ends := c.leases.endedBy(c, events)
 	if ends && len(candidates) > 0 {
 		ends = c.leases.life(id).mayEndBy(c, c.times.moment(at))
 		c.recovered = append(c.recovered, recovery{at, candidates, ends})
 	} else if ends {
-		return c.endLease(id, at, events)
+		return c.endLease(id, whole, at, events)
 	} else if len(candidates) == 0 {
 		c.unexplained(at, events)
 		return false

@@ -94,4 +94,28 @@ var gatewayMutations = []Mutation{
 		New:    "if g.options.Space.Admit(bytes); false {",
 		Unseen: "simulated nodes have no quota; TestLimitsOfTheLeader of package gateway finds it",
 	},
+	{
+		Name: "gateway/frame-closed-early", Breaks: "of what does not fit into a frame of forwarded requests the first is lost",
+		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 800,
+		Old: "\tf.cut(n)\n\tf.closeGaps()\n\treturn f.leader, calls\n",
+		New: "\tif sizeBytes >= maxBytes && n < len(f.queue) {\n\t\tn++\n\t}\n\tf.cut(n)\n\tf.closeGaps()\n\treturn f.leader, calls\n",
+	},
+	{
+		Name: "gateway/loan-not-repaid", Breaks: "what a forwarded request held is not given back",
+		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tmemory.repay() // the answer is in the transport's buffer now\n",
+		New: "",
+	},
+	{
+		Name: "gateway/guest-stays", Breaks: "a forwarded request that was answered goes on counting",
+		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tg.guests.leave(from, len(body))\n",
+		New: "",
+	},
+	{
+		Name: "gateway/forwarded-bytes-kept", Breaks: "a forwarded request that was answered goes on counting at the node that forwarded it",
+		File: "gateway/forwarder.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tf.sizeBytes -= c.sizeBytes\n\tc.state, c.sentTo = callIdle, 0\n",
+		New: "\tc.state, c.sentTo = callIdle, 0\n",
+	},
 }

@@ -127,4 +127,16 @@ var mvccMutations = []Mutation{
 		Old: "\t\tvalue, ok = under.value(v.key, v.at)\n",
 		New: "",
 	},
+	{
+		Name: "mvcc/older-generation-first", Breaks: "the cache of newest versions prefers what it was told earlier",
+		File: "storage/mvcc/cache.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif m, ok := c.young[string(key)]; ok {\n\t\treturn m, true\n\t}\n\tm, ok := c.old[string(key)]\n",
+		New: "\tif m, ok := c.old[string(key)]; ok {\n\t\treturn m, true\n\t}\n\tm, ok := c.young[string(key)]\n",
+	},
+	{
+		Name: "mvcc/chunk-ends-at-deletions", Breaks: "a scan ends where a whole chunk of keys lives no more",
+		File: "storage/mvcc/scan.go", Verdicts: noticed, Seeds: 400,
+		Old: "\t\tif len(items) == 0 {\n\t\t\tlimits.tally.Forget(held)\n\t\t\tlimits.widen()\n",
+		New: "\t\tif len(items) == 0 {\n\t\t\treturn nil\n",
+	},
 }

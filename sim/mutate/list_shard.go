@@ -183,4 +183,46 @@ var shardMutations = []Mutation{
 		Old: "if m.store.Pending() > 0 {",
 		New: "if false {",
 	},
+	{
+		Name: "shard/refused-kept", Breaks: "what a request has written before it is refused stays in what is in flight",
+		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tl.overlay.rollback(changes)\n\t\tl.nextSub = 0\n",
+		New: "\t\tl.nextSub = 0\n",
+	},
+	{
+		Name: "shard/rollback-forgets", Breaks: "taking back a refused change forgets the change in flight before it of the same key, too",
+		File: "shard/overlay.go", Verdicts: noticed, Seeds: 200,
+		Old: "\t\tif c.older >= o.changes.start {\n\t\t\to.newest[keyString(c.Key)] = c.older\n\t\t} else {\n\t\t\to.forget(c)\n\t\t}\n",
+		New: "\t\to.forget(c)\n",
+	},
+	{
+		Name: "shard/rollback-not-in-order", Breaks: "a refused change of a new key is taken back but for its place in the order of keys",
+		File: "shard/overlay.go", Verdicts: noticed, Seeds: 200,
+		Old: "\t\t} else {\n\t\t\to.forget(c)\n\t\t}\n\t\to.untouchLease",
+		New: "\t\t} else {\n\t\t\tdelete(o.newest, keyString(c.Key))\n\t\t}\n\t\to.untouchLease",
+	},
+	{
+		Name: "shard/rollback-keeps-lease", Breaks: "a refused change still counts as one that attached a key to its lease",
+		File: "shard/overlay.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\to.untouchLease(c.Lease, at)\n",
+		New: "",
+	},
+	{
+		Name: "shard/effects-not-bounded", Breaks: "a request may write any number of bytes",
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 200,
+		Old: "ev.overlay.bytesSince(before) > ev.maxEffectBytes {",
+		New: "ev.overlay.bytesSince(before) > ev.maxEffectBytes+1<<20 {",
+	},
+	{
+		Name: "shard/lease-part-for-all", Breaks: "a lease with more keys than are deleted at once is gone after the first part",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 100,
+		Old: "keys, more = keys[:m.options.MaxKeysPerExpiry], true",
+		New: "keys, more = keys[:m.options.MaxKeysPerExpiry], false",
+	},
+	{
+		Name: "shard/lease-part-not-logged", Breaks: "that a lease has ended of which some keys are deleted is not in the log",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 3000,
+		Old: "\t\tm.lead.overlay.addOp(op{kind: opExtend, lease: id, ttl: ttl})\n",
+		New: "\t\t_ = ttl\n",
+	},
 }

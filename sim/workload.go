@@ -60,6 +60,9 @@ func (u *user) do(r *kv.Request) (*kv.Response, error) {
 		u.newest = max(u.newest, answer.Revision)
 	case !answeredByStore(err):
 		u.move()
+		if errors.Is(err, kv.ErrTooManyRequests) {
+			_ = u.Sleep(u.between(5*time.Millisecond, 50*time.Millisecond)) // whoever is to end finds out by itself
+		}
 	}
 	return answer, err
 }

@@ -11,7 +11,7 @@ import (
 // reads that would see what is left of such a part.
 var bulkWorkload = Workload{Name: "bulk", Client: func(c Client) {
 	u := newUser(c, "bulk")
-	u.loop([...]time.Duration{time.Millisecond, 5 * time.Millisecond}[u.Rand().IntN(2)], func() {
+	u.loop([...]time.Duration{time.Millisecond, 10 * time.Millisecond}[u.Rand().IntN(2)], func() {
 		// Two clients share a lease, and take another one every few seconds.
 		lease := kv.LeaseID(800_000_000 + 1000*int(c.Now()/(4*time.Second)) + c.Number()/2)
 		switch u.Rand().IntN(11) {
@@ -74,7 +74,7 @@ func (p *Plan) addBulk() {
 	if b := &p.Limits.Bounds; b.MaxRequestEffectBytes == 0 && b.PoorClients == 0 && b.MaxKeysPerExpiry == 0 {
 		return
 	}
-	for range 3 {
+	for range 2 {
 		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: bulkWorkload.Name})
 	}
 }

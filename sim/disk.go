@@ -20,6 +20,8 @@ type disks interface {
 	// crash lets random say what survives of what was not synced; nil: nothing.
 	crash(random *rand.Rand)
 	stagedFiles() replica.Files
+	// stagedCount is how many files of snapshots there are.
+	stagedCount() int
 	// stopped makes durable what a process has written that ends in order: the machine goes on.
 	stopped() error
 	// close ends what runs beside the node.
@@ -71,6 +73,7 @@ func (d *memoryDisks) crash(random *rand.Rand) {
 
 func (d *memoryDisks) stopped() error             { return d.log.Sync() }
 func (d *memoryDisks) stagedFiles() replica.Files { return stagedFiles{d.staged} }
+func (d *memoryDisks) stagedCount() int           { return len(d.staged.content) }
 func (d *memoryDisks) close()                     {}
 func (d *memoryDisks) check() error               { return errors.Join(d.engine.Check(), d.log.Check()) }
 

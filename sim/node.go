@@ -57,6 +57,7 @@ type node struct {
 	machine     replica.Machine
 	core        consensus.Core
 	log         *simLog
+	engine      *simEngine
 	unsynced    []storage.GroupAppend // written to the log since its last sync
 	gateway     *gateway.Gateway
 	asks        uint64 // the instance that the gateway asks in the name of

@@ -23,7 +23,7 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
-	n.log, n.unsynced = log, nil
+	n.log, n.engine, n.unsynced = log, engine, nil
 	n.transport = &transport{node: n}
 	n.store, err = replica.Open(n.replicaOptions(log, engine), n.now)
 	if err != nil {

@@ -133,6 +133,9 @@ func (w *world) run() {
 		return
 	}
 	w.compare()
+	w.background()
+	w.compare()
+	w.judge()
 }
 
 // begin starts the clients and plans the faults.
@@ -234,7 +237,7 @@ func (w *world) giveUp() {
 	w.judge()
 }
 
-// compare holds the states of all nodes against each other, and the answers against the oracle. Every node is there: who lost its data has it again.
+// compare holds the states of all nodes against each other. Every node is there: who lost its data has it again.
 func (w *world) compare() {
 	w.recover() // the checks of the workloads may have written
 	if w.verdict != "" {
@@ -267,7 +270,6 @@ func (w *world) compare() {
 			w.fail(Correctness, "%v", err)
 		}
 	}
-	w.judge()
 }
 
 // judge holds the answers against the oracle.

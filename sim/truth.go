@@ -19,6 +19,8 @@ type truth struct {
 	events   []kv.Event // all, in order
 	live     map[string]kv.KeyValue
 	commits  []history.Commit // the entries that changed something
+	// compaction is the last entry that compacted; 0: none did.
+	compaction consensus.Index
 }
 
 type entryRecord struct {
@@ -75,6 +77,7 @@ func (t *truth) first(n *node, a *shard.Applied) {
 	}
 	if a.Compacted != 0 {
 		t.w.mark("compaction")
+		t.compaction = a.Index
 	}
 	for i := range a.Effects {
 		e := &a.Effects[i]

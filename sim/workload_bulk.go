@@ -9,7 +9,7 @@ import (
 
 // bulkWorkload: transactions of several writes over few keys, with leases, of which some are refused only when a part is written, between puts and
 // reads that would see what is left of such a part.
-var bulkWorkload = Workload{Name: "bulk", Client: func(c Client) {
+var bulkWorkload = Workload{Name: "bulk", Check: checkLeases, Client: func(c Client) {
 	u := newUser(c, "bulk")
 	u.loop([...]time.Duration{time.Millisecond, 10 * time.Millisecond}[u.Rand().IntN(2)], func() {
 		// Two clients share a lease, and take another one every few seconds.

@@ -20,10 +20,12 @@ var leaseWorkload = Workload{
 			u.leaseLife(lives)
 		})
 	},
-	Check: func(c Client) {
-		u := newUser(c, "lease check")
-		u.untilDone("the end of all leases that nobody renews", 25*time.Second, func() error { return allLeasesEnded(u) })
-	},
+	Check: checkLeases,
+}
+
+func checkLeases(c Client) {
+	u := newUser(c, "lease check")
+	u.untilDone("the end of all leases that nobody renews", 25*time.Second, func() error { return allLeasesEnded(u) })
 }
 
 func (u *user) leaseLife(life int) {

@@ -172,4 +172,40 @@ var replicaMutations = []Mutation{
 		Old: "\t\t\tr.queue.push(b.blocked[i])\n",
 		New: "\t\t\t_ = i\n",
 	},
+	{
+		Name: "replica/flushes-once", Breaks: "a flush that has ended counts as under way",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tr.flush.syncing--\n",
+		New: "",
+	},
+	{
+		Name: "replica/log-never-cut", Breaks: "the log is not cut when the state is durable",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif err := r.compactLog(); err != nil {\n\t\tr.store.fail(err)\n\t\treturn\n\t}\n\tr.store.needsMaintenance(r)\n",
+		New: "\tr.store.needsMaintenance(r)\n",
+	},
+	{
+		Name: "replica/compaction-stops", Breaks: "of what a compaction made superfluous only one piece is deleted",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tr.compact.running = more\n",
+		New: "\tr.compact.running = more && false\n",
+	},
+	{
+		Name: "replica/hash-never-ends", Breaks: "the hash that was taken before a compaction counts as being taken",
+		File: "replica/hash.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\t\th.running, h.live = false, live\n",
+		New: "\t\t\th.live = live\n",
+	},
+	{
+		Name: "replica/shipped-files-kept", Breaks: "the files of a snapshot that was sent are kept",
+		File: "replica/snapshot.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tdefer s.opts.Files.RemoveAll(dir)\n",
+		New: "",
+	},
+	{
+		Name: "replica/compaction-asks-no-flush", Breaks: "a compaction waits until the state is flushed for another reason",
+		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		Old: " || r.compact.requested > r.flush.durable\n",
+		New: "\n",
+	},
 }

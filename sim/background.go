@@ -1,0 +1,106 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// firstBackground is the number of the client that has history compacted in the end.
+const firstBackground = 3 * firstAside
+
+// background demands that what nodes do beside requests gets on: that a compaction makes them flush, deletes the rows that it is about, and lets the
+// log go, and that nothing is left of snapshots and of work beside the rounds. Nobody asks for anything else.
+func (w *world) background() {
+	if w.verdict != "" {
+		return
+	}
+	c := w.newClient(firstBackground, "background", func(c Client) {
+		u := newUser(c, "background")
+		u.untilDone("a compaction at the newest revision", patience/2, u.compactAll)
+	})
+	w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return c.done })
+	if w.verdict != "" {
+		return
+	}
+	var stuck error
+	if !w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { stuck = w.stuck(); return stuck == nil }) && w.verdict == "" {
+		w.fail(Liveness, "%s after history was compacted on a healthy cluster, %v:%s", patience, stuck, w.describe())
+	}
+}
+
+// compactAll writes something and has history compacted there.
+func (u *user) compactAll() error {
+	answer, err := u.insist(put([]byte("background"), u.value()))
+	if err != nil {
+		return err
+	}
+	_, err = u.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: answer.Revision}})
+	if errors.Is(err, kv.ErrCompacted) {
+		return nil
+	}
+	return err
+}
+
+// stuck tells what a node has not done yet.
+func (w *world) stuck() error {
+	for _, n := range w.nodes {
+		if !n.up {
+			return fmt.Errorf("node %d is down", n.id)
+		}
+		if err := n.unfinished(); err != nil {
+			return fmt.Errorf("node %d %w", n.id, err)
+		}
+	}
+	return nil
+}
+
+func (n *node) unfinished() error {
+	compaction := n.w.truth.compaction
+	log := n.log.Group(1)
+	rows, err := n.versionRows()
+	switch most := n.w.truth.rowsSince(n.replica.Compacted()); {
+	case err != nil:
+		return fmt.Errorf("cannot read its rows: %w", err)
+	case consensus.Index(n.replica.Applied()) < compaction:
+		return errors.New("has not applied the compaction")
+	case n.replica.Compacting():
+		return fmt.Errorf("has not deleted what was compacted at revision %d", n.replica.Compacted())
+	case rows > most:
+		return fmt.Errorf("has %d versions of keys, of which %d are needed", rows, most)
+	case log.First()+consensus.Index(n.w.plan.Limits.RetainLogEntries) <= compaction:
+		return fmt.Errorf("has entries %d to %d of the log, though it keeps %d at most and its state is to be durable at %d",
+			log.First(), log.Last(), n.w.plan.Limits.RetainLogEntries, compaction)
+	case len(n.jobs) > 0:
+		return fmt.Errorf("has not ended %d works beside its rounds", len(n.jobs))
+	case n.disks.stagedCount() > 0:
+		return fmt.Errorf("keeps %d files of snapshots", n.disks.stagedCount())
+	}
+	return nil
+}
+
+// versionRows counts the versions of keys that the node has on disk.
+func (n *node) versionRows() (rows int, err error) {
+	lineage := keys.Of(kv.SystemShard)
+	i := n.engine.NewIterator(keys.AppendVersion(nil, lineage, 0, 0), keys.AppendVersion(nil, lineage, math.MaxInt64, 0))
+	for ok := i.First(); ok; ok = i.Next() {
+		if _, _, value, err := keys.ParseVersion(i.Key()); err == nil && !value {
+			rows++
+		}
+	}
+	return rows, errors.Join(i.Error(), i.Close())
+}
+
+// rowsSince is how many versions are needed when history was compacted at a revision: one for each key that lives, and all from there on.
+func (t *truth) rowsSince(compacted kv.Revision) int {
+	rows := len(t.live)
+	for i := len(t.events) - 1; i >= 0 && t.events[i].KV.ModRevision >= compacted; i-- {
+		rows++
+	}
+	return rows
+}

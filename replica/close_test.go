@@ -23,11 +23,11 @@ type gatedLog struct {
 	gate chan struct{}
 }
 
-func (l *gatedLog) Write(parts []storage.GroupAppend) error {
+func (l *gatedLog) Write(parts []storage.GroupAppend, node *storage.NodeRecord) error {
 	if l.armed.Load() && !l.writing.Swap(true) {
 		<-l.gate
 	}
-	return l.Log.Write(parts)
+	return l.Log.Write(parts, node)
 }
 
 func (l *gatedLog) Sync() error {

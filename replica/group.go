@@ -202,7 +202,7 @@ func (r *Replica) checkContinuity() error {
 		hard.Term, hard.Vote = term, 0
 	}
 	reset := storage.GroupAppend{Group: r.group, HardState: &hard, Reset: &storage.LogPosition{Index: applied, Term: term}}
-	if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}); err != nil {
+	if err := r.store.opts.Log.Write([]storage.GroupAppend{reset}, nil); err != nil {
 		return err
 	}
 	return r.store.opts.Log.Sync()

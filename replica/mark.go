@@ -66,7 +66,7 @@ type marks struct {
 	told     map[kv.NodeID]time.Duration // when a node that was refused was last told what is known here
 
 	changed bool // something is not yet sent to the others
-	// What is known of others is written with the log's next write, each second or so; see appendBook.
+	// What is known of others is written with the log's next write, each second or so; see nodeRecord.
 	unwritten bool
 	writtenAt time.Duration
 	pending   map[kv.NodeID]mark // written with pendingAt
@@ -74,12 +74,11 @@ type marks struct {
 	durable   map[kv.NodeID]mark
 }
 
-// bookGroup is the group under which a node keeps book about its log: HardState.Term is the position, entry 1 has the marks of
-// the others, and entry 2 its own.
-const bookGroup consensus.GroupID = 1 << 62
-
 // Position is the number of the last write that a node's log knows of. For the simulator.
-func Position(log storage.Log) uint64 { return uint64(log.Group(bookGroup).HardState().Term) }
+func Position(log storage.Log) uint64 {
+	record, _ := log.NodeRecord() // who cannot read it has no use for the number
+	return record.Position
+}
 
 // Witnessed is how far this node has seen the other's disk, and will remember after a crash. For the simulator, between rounds.
 func (s *Store) Witnessed(node kv.NodeID) (disk, position uint64) {
@@ -99,79 +98,62 @@ func (s *Store) openMarks() error {
 		s.openWitnesses(0)
 		return nil
 	}
-	if err := s.readBook(); err != nil {
+	if err := s.readNodeRecord(); err != nil {
 		return err
 	}
 	k.durable = maps.Clone(k.seen)
-	k.position = Position(s.opts.Log)
 	s.openWitnesses(k.position)
 	before := k.own.processes[max(0, len(k.own.processes)-maxProcesses+1):]
 	k.own.processes = append(slices.Clone(before), process{k.position + 1, s.opts.Instance})
 	k.own.position = k.position + 1
-	part := s.bookWrite()
-	part.Entries = s.bookEntries()
-	if err := s.opts.Log.Write([]storage.GroupAppend{part}); err != nil {
+	k.position++
+	if err := s.opts.Log.Write(nil, &storage.NodeRecord{Position: k.position, Data: s.allMarks()}); err != nil {
 		return err
 	}
 	k.changed = true
 	return s.opts.Log.Sync()
 }
 
-// readBook takes from the log what an earlier process knew.
-func (s *Store) readBook() error {
+// readNodeRecord takes from the log what an earlier process knew.
+func (s *Store) readNodeRecord() error {
 	k := &s.marks
 	k.own.processes = nil
-	log := s.opts.Log.Group(bookGroup)
-	if log.First() > log.Last() {
-		return nil
-	}
-	entries, err := log.Entries(log.First(), log.Last()+1, 1<<20)
+	record, err := s.opts.Log.NodeRecord()
 	if err != nil {
 		return fmt.Errorf("read how far the disks of the nodes were: %w", err)
 	}
-	for i := range entries {
-		all, err := decodeMarks(entries[i].Data)
-		if err != nil {
-			return fmt.Errorf("%w: what the log says of how far the disks of the nodes were: %w", storage.ErrCorrupt, err)
-		}
-		for _, m := range all {
-			if m.node != s.opts.Self {
-				k.seen[m.node] = m.mark
-			} else if m.disk == s.opts.Disk {
-				k.own.processes = m.processes
-			}
+	k.position = record.Position
+	all, err := decodeMarks(record.Data)
+	if err != nil {
+		return fmt.Errorf("%w: what the log says of how far the disks of the nodes were: %w", storage.ErrCorrupt, err)
+	}
+	for _, m := range all {
+		if m.node != s.opts.Self {
+			k.seen[m.node] = m.mark
+		} else if m.disk == s.opts.Disk {
+			k.own.processes = m.processes
 		}
 	}
 	return nil
 }
 
-// bookWrite is the part of the next write that says which one it is.
-func (s *Store) bookWrite() storage.GroupAppend {
-	s.marks.position++
-	return storage.GroupAppend{Group: bookGroup, HardState: &consensus.HardState{Term: consensus.Term(s.marks.position)}}
-}
+// allMarks is what the node record holds.
+func (s *Store) allMarks() []byte { return appendMark(s.appendOthers(nil), s.opts.Self, &s.marks.own) }
 
-// bookEntries is the whole book. Neither entry is ever written without the other: the segment of the log with an old one would be kept.
-func (s *Store) bookEntries() []consensus.Entry {
-	return []consensus.Entry{
-		{Index: 1, Term: 1, Data: s.appendOthers(nil)},
-		{Index: 2, Term: 1, Data: appendMark(nil, s.opts.Self, &s.marks.own)},
-	}
-}
-
-// appendBook adds to the writes of a round which write it is and, now and then, what is known of the other disks.
-func (s *Store) appendBook(now time.Duration) {
+// nodeRecord says which write of the log the next one is and, now and then, what is known of the other disks.
+func (s *Store) nodeRecord(now time.Duration) *storage.NodeRecord {
 	if !s.marking() {
-		return
+		return nil
 	}
 	k := &s.marks
-	part := s.bookWrite()
+	k.position++
+	record := &storage.NodeRecord{Position: k.position}
 	if k.unwritten && now-k.writtenAt >= 10*s.opts.HeartbeatInterval {
-		part.Entries = s.bookEntries()
+		record.Data = s.allMarks()
 		k.unwritten, k.writtenAt = false, now
 		k.pending, k.pendingAt = maps.Clone(k.seen), k.position
 	}
-	s.appends = append(s.appends, part)
+	return record
 }
 
 // marksSynced takes note that the sync is done which began last.

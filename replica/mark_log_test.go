@@ -13,8 +13,8 @@ import (
 	"github.com/quoratedb/quorate/storage/wal"
 )
 
-// The book that a node keeps about disks is never compacted, and must not keep the log's old segments all the same.
-func TestBookLetsLogGo(t *testing.T) {
+// The record that a node keeps about disks is never compacted, and must not keep the log's old segments all the same.
+func TestNodeRecordLetsLogGo(t *testing.T) {
 	const segment, entryBytes, entries = 16 << 10, 1 << 10, 200
 	fs := vfs.NewMem()
 	options := wal.Options{Dir: "log", FS: fs, SegmentBytes: segment, Inline: true}
@@ -34,8 +34,7 @@ func TestBookLetsLogGo(t *testing.T) {
 			s.saw(node, mark{disk: 7 + uint64(node), position: uint64(i), processes: []process{{1, 100 + uint64(node)}}})
 		}
 		s.appends = append(s.appends[:0], storage.GroupAppend{Group: 1, Entries: []consensus.Entry{{Index: i, Term: 1, Data: bytes.Repeat([]byte{1}, entryBytes)}}})
-		s.appendBook(time.Duration(i) * 250 * time.Millisecond)
-		if err := log.Write(s.appends); err != nil {
+		if err := log.Write(s.appends, s.nodeRecord(time.Duration(i)*250*time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
 		if err := log.Sync(); err != nil {

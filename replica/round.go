@@ -128,17 +128,12 @@ func (s *Store) write(now time.Duration) bool {
 	if len(s.appends) == 0 {
 		return true
 	}
-	s.appendBook(now)
-	if err := s.opts.Log.Write(s.appends); err != nil {
+	if err := s.opts.Log.Write(s.appends, s.nodeRecord(now)); err != nil {
 		s.fail(err)
 		return false
 	}
 	for i := range s.appends {
-		r, ok := s.groups[s.appends[i].Group]
-		if !ok {
-			continue // the node's own book, see appendBook
-		}
-		if err := r.logReachesState(); err != nil {
+		if err := s.groups[s.appends[i].Group].logReachesState(); err != nil {
 			s.fail(err)
 			return false
 		}

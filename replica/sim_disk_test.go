@@ -43,7 +43,7 @@ func (d *memoryDisks) cut(t testing.TB, count consensus.Index) {
 	last, hard := log.Last()-count, log.HardState()
 	hard.Commit = min(hard.Commit, last)
 	part := storage.GroupAppend{Group: 1, TruncateFrom: last + 1, HardState: &hard}
-	if err := errors.Join(d.log.Write([]storage.GroupAppend{part}), d.log.Sync()); err != nil {
+	if err := errors.Join(d.log.Write([]storage.GroupAppend{part}, nil), d.log.Sync()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -74,12 +74,12 @@ type simLog struct {
 	node *simNode
 }
 
-func (l *simLog) Write(parts []storage.GroupAppend) error {
+func (l *simLog) Write(parts []storage.GroupAppend, node *storage.NodeRecord) error {
 	if l.node.store == nil || !l.node.up {
-		return l.Log.Write(parts)
+		return l.Log.Write(parts, node)
 	}
 	l.node.effect()
-	err := l.Log.Write(parts)
+	err := l.Log.Write(parts, node)
 	l.node.effect()
 	return err
 }

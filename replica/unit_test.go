@@ -228,7 +228,7 @@ func TestCompactLogArithmetic(t *testing.T) {
 		for i := consensus.Index(2); i <= c.last; i++ {
 			entries = append(entries, consensus.Entry{Index: i, Term: 1, Data: []byte("x")})
 		}
-		if err := log.Write([]storage.GroupAppend{{Group: 1, Reset: &storage.LogPosition{Index: 1, Term: 1}, Entries: entries}}); err != nil {
+		if err := log.Write([]storage.GroupAppend{{Group: 1, Reset: &storage.LogPosition{Index: 1, Term: 1}, Entries: entries}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		r := &Replica{group: 1, log: log.Group(1), core: &fakeCore{}, store: &Store{opts: Options{Log: log, RetainLogEntries: c.retainEntries, RetainLogBytes: c.retainBytes}}}

@@ -99,12 +99,12 @@ func (n *node) diskFails() error {
 	return nil
 }
 
-func (l *simLog) Write(parts []storage.GroupAppend) error {
+func (l *simLog) Write(parts []storage.GroupAppend, node *storage.NodeRecord) error {
 	l.node.effect()
 	if err := l.node.diskFails(); err != nil {
 		return err
 	}
-	err := l.Log.Write(parts)
+	err := l.Log.Write(parts, node)
 	l.node.wrote(parts)
 	l.node.effect()
 	return err

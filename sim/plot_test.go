@@ -70,7 +70,7 @@ func TestLacks(t *testing.T) {
 	if n.lacks(end) || !n.lacks(end+1) {
 		t.Errorf("a log that ends with %d lacks it (%v), or does not lack the next one (%v)", end, n.lacks(end), n.lacks(end+1))
 	}
-	if err := n.log.Write([]storage.GroupAppend{entry(end + 1), entry(end + 3)}); err != nil {
+	if err := n.log.Write([]storage.GroupAppend{entry(end + 1), entry(end + 3)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n.lacks(end) || !n.lacks(end+1) {

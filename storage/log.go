@@ -9,10 +9,12 @@ type Log interface {
 	Group(consensus.GroupID) GroupLog
 	// Groups lists the groups known to the log, ascending.
 	Groups() []consensus.GroupID
-	// Write appends the parts of all groups as one unit. They are readable at once through
-	// GroupLog and durable after the next Sync that starts later. After an error the log is
+	// NodeRecord returns what the node wrote last about itself; zero if it never did.
+	NodeRecord() (NodeRecord, error)
+	// Write appends the parts of all groups, and what the node says of itself, as one unit; node is nil if it says nothing. The parts are
+	// readable at once through GroupLog and durable after the next Sync that starts later. After an error the log is
 	// unusable and every further call returns the same error.
-	Write([]GroupAppend) error
+	Write(parts []GroupAppend, node *NodeRecord) error
 	// Sync makes everything written before the call durable. After a failed sync the log is unusable.
 	Sync() error
 	// Compact forgets entries of the group up to and including the index. Space is reused
@@ -35,6 +37,17 @@ type GroupAppend struct {
 	TruncateFrom consensus.Index
 	Entries      []consensus.Entry
 	HardState    *consensus.HardState
+}
+
+// MaxGroup is the greatest number of a group. Those above are the log's own.
+const MaxGroup consensus.GroupID = 1<<62 - 1
+
+// NodeRecord is what a node says of itself in its log, beside its groups.
+type NodeRecord struct {
+	// Position numbers the writes of a node: each record has a greater one than the one before.
+	Position uint64
+	// Data is the node's own. In a Write, nil leaves it as it is.
+	Data []byte
 }
 
 // LogPosition is the index and term of an entry that the log no longer holds.

@@ -17,8 +17,8 @@ const MaxIndexGap = 1 << 20
 // MemoryLog is the deterministic in-memory Log. What was not synced may be lost at a
 // Crash. Writes, reads and Crash are for one goroutine; Sync may run in another.
 type MemoryLog struct {
-	groups  map[consensus.GroupID]*memoryGroup
-	durable map[consensus.GroupID]*memoryGroup
+	memoryLogState
+	durable memoryLogState
 	// unsynced holds the writes after durable, in order.
 	// Invariant: unsynced[i] has number written-len(unsynced)+i+1.
 	unsynced []memoryWrite
@@ -30,9 +30,16 @@ type MemoryLog struct {
 	syncs         atomic.Int64
 }
 
+// memoryLogState is what a log holds.
+type memoryLogState struct {
+	groups map[consensus.GroupID]*memoryGroup
+	node   NodeRecord
+}
+
 // memoryWrite is one unit: a Write, a Compact or a Drop.
 type memoryWrite struct {
 	parts   []GroupAppend
+	node    *NodeRecord
 	group   consensus.GroupID
 	compact consensus.Index
 	drop    bool
@@ -49,8 +56,15 @@ var _ Log = (*MemoryLog)(nil)
 
 // NewMemoryLog returns an empty log.
 func NewMemoryLog() *MemoryLog {
-	return &MemoryLog{groups: map[consensus.GroupID]*memoryGroup{}, durable: map[consensus.GroupID]*memoryGroup{}}
+	return &MemoryLog{memoryLogState: newMemoryLogState(), durable: newMemoryLogState()}
 }
+
+func newMemoryLogState() memoryLogState {
+	return memoryLogState{groups: map[consensus.GroupID]*memoryGroup{}}
+}
+
+// NodeRecord implements Log.
+func (l *MemoryLog) NodeRecord() (NodeRecord, error) { return l.node, l.Err() }
 
 // Group implements Log.
 func (l *MemoryLog) Group(id consensus.GroupID) GroupLog { return &memoryGroupLog{l, id} }
@@ -66,9 +80,12 @@ func (l *MemoryLog) Groups() []consensus.GroupID {
 }
 
 // Write implements Log.
-func (l *MemoryLog) Write(parts []GroupAppend) error {
+func (l *MemoryLog) Write(parts []GroupAppend, node *NodeRecord) error {
 	if err := l.Err(); err != nil {
 		return err
+	}
+	if err := ValidateNodeRecord(node, l.node.Position); err != nil {
+		return l.stop(err)
 	}
 	for i := range parts {
 		if err := l.validate(&parts[i]); err != nil {
@@ -81,7 +98,7 @@ func (l *MemoryLog) Write(parts []GroupAppend) error {
 			l.bytes += int64(parts[i].Entries[j].SizeBytes())
 		}
 	}
-	l.do(memoryWrite{parts: clonePart(parts)})
+	l.do(memoryWrite{parts: clonePart(parts), node: cloneNodeRecord(node)})
 	return nil
 }
 
@@ -102,6 +119,13 @@ func clonePart(parts []GroupAppend) []GroupAppend {
 	return cloned
 }
 
+func cloneNodeRecord(node *NodeRecord) *NodeRecord {
+	if node == nil {
+		return nil
+	}
+	return &NodeRecord{Position: node.Position, Data: slices.Clone(node.Data)}
+}
+
 func (l *MemoryLog) validate(a *GroupAppend) error {
 	before, last := LogPosition{}, consensus.Index(0)
 	if g := l.groups[a.Group]; g != nil {
@@ -110,10 +134,18 @@ func (l *MemoryLog) validate(a *GroupAppend) error {
 	return ValidateAppend(a, before.Index+1, last)
 }
 
+// ValidateNodeRecord tells whether the record can be written after one at the position. node may be nil.
+func ValidateNodeRecord(node *NodeRecord, position uint64) error {
+	if node != nil && node.Position <= position {
+		return fmt.Errorf("storage: log: write %d of the node does not follow its write %d", node.Position, position)
+	}
+	return nil
+}
+
 // ValidateAppend tells whether the part can be written to a log that holds first to last.
 func ValidateAppend(a *GroupAppend, first, last consensus.Index) error {
-	if a.Group == 0 {
-		return fmt.Errorf("storage: log: a group must not be 0")
+	if a.Group == 0 || a.Group > MaxGroup {
+		return fmt.Errorf("storage: log: no group has the number %d", a.Group)
 	}
 	if a.Reset != nil {
 		last = a.Reset.Index
@@ -137,7 +169,7 @@ func ValidateAppend(a *GroupAppend, first, last consensus.Index) error {
 
 // do applies the write to the current state and remembers it for a crash.
 func (l *MemoryLog) do(w memoryWrite) {
-	w.apply(l.groups)
+	w.apply(&l.memoryLogState)
 	l.forgetSynced()
 	l.unsynced = append(l.unsynced, w)
 	l.written.Add(1)
@@ -147,12 +179,19 @@ func (l *MemoryLog) do(w memoryWrite) {
 func (l *MemoryLog) forgetSynced() {
 	n := len(l.unsynced) - int(l.written.Load()-l.synced.Load())
 	for _, w := range l.unsynced[:n] {
-		w.apply(l.durable)
+		w.apply(&l.durable)
 	}
 	l.unsynced = slices.Delete(l.unsynced, 0, n)
 }
 
-func (w *memoryWrite) apply(groups map[consensus.GroupID]*memoryGroup) {
+func (w *memoryWrite) apply(s *memoryLogState) {
+	groups := s.groups
+	if w.node != nil {
+		s.node.Position = w.node.Position
+		if w.node.Data != nil {
+			s.node.Data = w.node.Data
+		}
+	}
 	switch {
 	case w.drop:
 		delete(groups, w.group)
@@ -264,13 +303,13 @@ func (l *MemoryLog) Drop(id consensus.GroupID) error {
 func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
 	l.forgetSynced()
 	found := NewMemoryLog()
-	found.groups = l.durable
+	found.memoryLogState = l.durable
 	if random != nil {
 		for _, w := range l.unsynced[:random.IntN(len(l.unsynced)+1)] {
-			w.apply(found.groups)
+			w.apply(&found.memoryLogState)
 		}
 	}
-	found.durable = cloneGroups(found.groups)
+	found.durable = found.clone()
 	_ = l.stop(fmt.Errorf("%w: the machine lost power", ErrClosed))
 	return found
 }
@@ -279,16 +318,16 @@ func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
 func (l *MemoryLog) Image() *MemoryLog {
 	l.forgetSynced()
 	image := NewMemoryLog()
-	image.groups, image.durable = cloneGroups(l.durable), cloneGroups(l.durable)
+	image.memoryLogState, image.durable = l.durable.clone(), l.durable.clone()
 	return image
 }
 
-func cloneGroups(groups map[consensus.GroupID]*memoryGroup) map[consensus.GroupID]*memoryGroup {
-	cloned := make(map[consensus.GroupID]*memoryGroup, len(groups))
-	for id, g := range groups { // order does not matter
+func (s *memoryLogState) clone() memoryLogState {
+	cloned := memoryLogState{groups: make(map[consensus.GroupID]*memoryGroup, len(s.groups)), node: s.node} // nobody changes its data
+	for id, g := range s.groups {                                                                           // order does not matter
 		copied := *g
 		copied.entries = slices.Clone(g.entries)
-		cloned[id] = &copied
+		cloned.groups[id] = &copied
 	}
 	return cloned
 }

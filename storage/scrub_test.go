@@ -37,7 +37,7 @@ func TestScrubOfMemoryLog(t *testing.T) {
 		if index%7 == 0 {
 			continue // a hole
 		}
-		if err := log.Write([]storage.GroupAppend{{Group: 1 + consensus.GroupID(index%2), Entries: []consensus.Entry{{Index: index, Term: 1, Data: make([]byte, index)}}}}); err != nil {
+		if err := log.Write([]storage.GroupAppend{{Group: 1 + consensus.GroupID(index%2), Entries: []consensus.Entry{{Index: index, Term: 1, Data: make([]byte, index)}}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

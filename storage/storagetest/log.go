@@ -43,6 +43,7 @@ type LogTrace struct {
 type logUnit struct {
 	compacts []storage.GroupAppend // Group, and Reset.Index for the index
 	parts    []storage.GroupAppend
+	node     *storage.NodeRecord
 	drop     consensus.GroupID
 	open     bool // only the compacts so far
 }
@@ -104,12 +105,29 @@ func (tr *LogTrace) write() error {
 			parts = append(parts, tr.part(group))
 		}
 	}
-	if len(parts) == 0 {
-		return nil
+	node, err := tr.node()
+	if err != nil || len(parts) == 0 && node == nil {
+		return err
 	}
 	u := tr.unit()
-	u.parts, u.open = parts, false
-	return errors.Join(tr.twin.Write(parts), tr.Log.Write(parts))
+	u.parts, u.node, u.open = parts, node, false
+	return errors.Join(tr.twin.Write(parts, node), tr.Log.Write(parts, node))
+}
+
+// node is what the node says of itself with every other write.
+func (tr *LogTrace) node() (*storage.NodeRecord, error) {
+	if tr.random.IntN(2) == 0 {
+		return nil, nil
+	}
+	before, err := tr.twin.NodeRecord()
+	node := &storage.NodeRecord{Position: before.Position + 1 + uint64(tr.random.IntN(3))}
+	if tr.random.IntN(3) == 0 {
+		node.Data = make([]byte, tr.random.IntN(200))
+		for i := range node.Data {
+			node.Data[i] = byte(tr.random.Uint32())
+		}
+	}
+	return node, err
 }
 
 // part is one of all the things a group may write. Group 3 writes a sparse log.
@@ -155,7 +173,7 @@ func (tr *LogTrace) twinAt(n, compacts int) *storage.MemoryLog {
 		if u.drop != 0 {
 			_ = twin.Drop(u.drop)
 		} else if !u.open {
-			_ = twin.Write(u.parts)
+			_ = twin.Write(u.parts, u.node)
 		}
 	}
 	if compacts > 0 {
@@ -200,6 +218,11 @@ func (tr *LogTrace) CheckRecovered(l storage.Log, synced, written int) (*LogTrac
 func DiffLogs(got, want storage.Log) error {
 	if g, w := got.Groups(), want.Groups(); !slices.Equal(g, w) {
 		return fmt.Errorf("groups are %v, want %v", g, w)
+	}
+	g, gotErr := got.NodeRecord()
+	w, wantErr := want.NodeRecord()
+	if g.Position != w.Position || !bytes.Equal(g.Data, w.Data) || !errors.Is(gotErr, wantErr) {
+		return fmt.Errorf("the node record is %d with %d bytes (%v), want %d with %d bytes (%v)", g.Position, len(g.Data), gotErr, w.Position, len(w.Data), wantErr)
 	}
 	for _, id := range want.Groups() {
 		if err := diffGroup(got.Group(id), want.Group(id)); err != nil {
@@ -295,23 +318,23 @@ func logWords(t *testing.T, w LogWorld) {
 		t.Fatal("a log that was never written is not empty")
 	}
 	hs := consensus.HardState{Term: 3, Vote: 2, Commit: 1}
-	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Entries: entries(1, 3, "a", "b", "c"), HardState: &hs}}))
+	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Entries: entries(1, 3, "a", "b", "c"), HardState: &hs}}, nil))
 	hs.Term = 99 // the caller may reuse it
 	if got := view.HardState(); got.Term != 3 {
 		t.Errorf("hard state %+v", got)
 	}
-	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, TruncateFrom: 2, Entries: entries(2, 4, "B")}}))
+	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, TruncateFrom: 2, Entries: entries(2, 4, "B")}}, nil))
 	if view.Last() != 2 {
 		t.Errorf("last is %d after a truncation and one entry; want 2", view.Last())
 	}
-	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Reset: &storage.LogPosition{Index: 50, Term: 8}}}))
+	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Reset: &storage.LogPosition{Index: 50, Term: 8}}}, nil))
 	if term, err := view.Term(50); view.First() != 51 || view.Last() != 50 || term != 8 || err != nil {
 		t.Errorf("after a reset: [%d, %d], term %d, %v", view.First(), view.Last(), term, err)
 	}
 	if view.HardState().Term != 3 {
 		t.Error("a reset took the hard state away")
 	}
-	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Entries: entries(51, 9, "x", "y")}, {Group: 4, Entries: entries(1, 1, "z")}}))
+	must(t, w.Log.Write([]storage.GroupAppend{{Group: 9, Entries: entries(51, 9, "x", "y")}, {Group: 4, Entries: entries(1, 1, "z")}}, nil))
 	must(t, w.Log.Compact(9, 51))
 	if term, err := view.Term(51); view.First() != 52 || term != 9 || err != nil {
 		t.Errorf("after a compaction: first %d, term %d, %v", view.First(), term, err)
@@ -328,9 +351,33 @@ func logWords(t *testing.T, w LogWorld) {
 	if view.Last() != 0 || !slices.Equal(w.Log.Groups(), []consensus.GroupID{4}) {
 		t.Error("a dropped group is still there")
 	}
+	nodeWords(t, w.Log)
 	must(t, w.Log.Sync())
 	if m := w.Log.Metrics(); m.WriteCount == 0 || m.SyncCount == 0 || m.SegmentCount == 0 || m.WriteBytes == 0 {
 		t.Errorf("metrics %+v", m)
+	}
+}
+
+// nodeWords: what a node says of itself is apart from the groups, and its data stays until there is other.
+func nodeWords(t *testing.T, l storage.Log) {
+	groups := l.Groups()
+	for _, c := range []struct {
+		node storage.NodeRecord
+		want string
+	}{
+		{storage.NodeRecord{Position: 1}, ""},
+		{storage.NodeRecord{Position: 5, Data: []byte("five")}, "five"},
+		{storage.NodeRecord{Position: 6}, "five"},
+		{storage.NodeRecord{Position: 7, Data: []byte("seven")}, "seven"},
+		{storage.NodeRecord{Position: 8, Data: []byte{}}, ""},
+	} {
+		must(t, l.Write(nil, &c.node))
+		if got, err := l.NodeRecord(); err != nil || got.Position != c.node.Position || string(got.Data) != c.want {
+			t.Errorf("the node record is %d, %q, %v; want %d, %q", got.Position, got.Data, err, c.node.Position, c.want)
+		}
+	}
+	if got := l.Groups(); !slices.Equal(got, groups) {
+		t.Errorf("with a node record the groups are %v", got)
 	}
 }
 
@@ -340,12 +387,13 @@ func logRefuses(t *testing.T, open func(t *testing.T) LogWorld) {
 		"index 0":          {Group: 1, Entries: entries(0, 1, "a")},
 		"descending":       {Group: 1, Entries: append(entries(2, 1, "a"), entries(1, 1, "a")...)},
 		"a hole too large": {Group: 1, Entries: entries(1<<40, 1, "a")},
+		"the log's own":    {Group: storage.MaxGroup + 1, Entries: entries(1, 1, "a")},
 	} {
 		w := open(t)
-		must(t, w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(1, 1, "fine")}}))
-		if err := w.Log.Write([]storage.GroupAppend{{Group: 2, Entries: entries(1, 1, "x")}, bad}); err == nil {
+		must(t, w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(1, 1, "fine")}}, nil))
+		if err := w.Log.Write([]storage.GroupAppend{{Group: 2, Entries: entries(1, 1, "x")}, bad}, nil); err == nil {
 			t.Errorf("%s was accepted", name)
-		} else if again := w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(2, 1, "b")}}); again == nil {
+		} else if again := w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(2, 1, "b")}}, nil); again == nil {
 			t.Errorf("%s: the log goes on after the error %v", name, err)
 		}
 		if w.Log.Group(2).Last() != 0 {
@@ -353,6 +401,12 @@ func logRefuses(t *testing.T, open func(t *testing.T) LogWorld) {
 		}
 		must(t, w.Log.Close())
 	}
+	w := open(t)
+	must(t, w.Log.Write(nil, &storage.NodeRecord{Position: 5}))
+	if err := w.Log.Write(nil, &storage.NodeRecord{Position: 5}); err == nil {
+		t.Error("two writes of the node have the same number")
+	}
+	must(t, w.Log.Close())
 }
 
 func logConcurrentSync(t *testing.T, w LogWorld) {
@@ -369,7 +423,7 @@ func logConcurrentSync(t *testing.T, w LogWorld) {
 		}
 	}()
 	for i := range writes {
-		must(t, w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(consensus.Index(i+1), 1, "0123456789012345678901234567890123456789")}}))
+		must(t, w.Log.Write([]storage.GroupAppend{{Group: 1, Entries: entries(consensus.Index(i+1), 1, "0123456789012345678901234567890123456789")}}, nil))
 		select {
 		case syncs <- i + 1:
 		default:

@@ -34,7 +34,7 @@ func benchmarkWrite(b *testing.B, size int, sync bool) {
 		index++
 		hs := consensus.HardState{Term: 1, Commit: index}
 		parts := []storage.GroupAppend{{Group: 1, HardState: &hs, Entries: []consensus.Entry{{Index: index, Term: 1, Data: make([]byte, size)}}}}
-		if err := l.Write(parts); err != nil {
+		if err := l.Write(parts, nil); err != nil {
 			b.Fatal(err)
 		}
 		if sync {
@@ -60,7 +60,7 @@ func BenchmarkFreshLog(b *testing.B) {
 		for i := range consensus.Index(writes) {
 			parts := []storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: i + 1, Term: 1, Data: make([]byte, 300)}}}}
 			began := time.Now()
-			if err := errors.Join(l.Write(parts), l.Sync()); err != nil {
+			if err := errors.Join(l.Write(parts, nil), l.Sync()); err != nil {
 				b.Fatal(err)
 			}
 			took = append(took, time.Since(began))

@@ -134,7 +134,7 @@ func failOnce(t *testing.T, fs *vfs.MemFS, o Options, random *rand.Rand, injecte
 		if !errors.Is(failed, broken) || !errors.Is(failed, storage.ErrUnusable) {
 			t.Fatal(failed)
 		}
-		again := l.Write([]storage.GroupAppend{{Group: 1, HardState: &consensus.HardState{}}})
+		again := l.Write([]storage.GroupAppend{{Group: 1, HardState: &consensus.HardState{}}}, nil)
 		if again != failed || l.Sync() != failed || l.Compact(1, 1) != failed || l.Drop(1) != failed {
 			t.Fatalf("after %v the log goes on: %v", failed, again)
 		}
@@ -216,7 +216,7 @@ func write(t testing.TB, l *Log, group consensus.GroupID, first consensus.Index,
 	for i := range count {
 		e := consensus.Entry{Index: first + consensus.Index(i), Term: 1, Data: make([]byte, size)}
 		binary.BigEndian.PutUint64(e.Data, uint64(e.Index))
-		if err := l.Write([]storage.GroupAppend{{Group: group, Entries: []consensus.Entry{e}}}); err != nil {
+		if err := l.Write([]storage.GroupAppend{{Group: group, Entries: []consensus.Entry{e}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -326,7 +326,7 @@ func TestDiskFull(t *testing.T) {
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
 		e := consensus.Entry{Index: consensus.Index(i + 1), Data: make([]byte, 500)}
-		err = l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{e}}})
+		err = l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{e}}}, nil)
 	}
 	if !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, storage.ErrUnusable) || problems == 0 {
 		t.Fatalf("%v, %d problems reported", err, problems)

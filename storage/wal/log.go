@@ -96,8 +96,10 @@ func (l *Log) Group(id consensus.GroupID) storage.GroupLog { return &groupLog{l,
 func (l *Log) Groups() []consensus.GroupID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.groupIDs()
+	return slices.DeleteFunc(l.groupIDs(), func(id consensus.GroupID) bool { return id == nodeGroup })
 }
+
+// groupIDs are the groups of the index, ascending, the node's own record included.
 
 func (l *Log) groupIDs() []consensus.GroupID {
 	ids := make([]consensus.GroupID, 0, len(l.groups))
@@ -109,14 +111,17 @@ func (l *Log) groupIDs() []consensus.GroupID {
 }
 
 // Write implements storage.Log.
-func (l *Log) Write(appends []storage.GroupAppend) error {
+func (l *Log) Write(appends []storage.GroupAppend, node *storage.NodeRecord) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failed != nil {
 		return l.failed
 	}
-	if len(appends) == 0 {
+	if len(appends) == 0 && node == nil {
 		return nil
+	}
+	if err := storage.ValidateNodeRecord(node, l.nodePosition()); err != nil {
+		return l.fail(err)
 	}
 	parts := l.parts[:0]
 	for i := range appends {
@@ -124,6 +129,9 @@ func (l *Log) Write(appends []storage.GroupAppend) error {
 			return l.fail(err)
 		}
 		parts = append(parts, newPart(&appends[i]))
+	}
+	if node != nil {
+		parts = append(parts, newNodePart(node))
 	}
 	err := l.write(parts)
 	clear(parts) // must not keep entries alive
@@ -245,7 +253,7 @@ func (l *Log) oldestPinning() (oldest consensus.GroupID) {
 	var generation uint64
 	for _, id := range l.groupIDs() {
 		g := l.groups[id]
-		if len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
+		if id != nodeGroup && len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
 			oldest, generation = id, g.slots[0].segment.generation
 		}
 	}

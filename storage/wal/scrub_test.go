@@ -54,7 +54,7 @@ func TestScrubFindsEveryFlippedBit(t *testing.T) {
 	defer l.Close()
 	for index := consensus.Index(1); index <= 60; index++ {
 		data := bytes.Repeat([]byte{byte(index)}, 700)
-		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: data}}}}); err != nil {
+		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: data}}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestScrubOfLargeRecords(t *testing.T) {
 	defer l.Close()
 	for index := consensus.Index(1); index <= 5; index++ {
 		data := bytes.Repeat([]byte{byte(index)}, 3*windowBytes/2*int(index%2)+10)
-		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: data}}}}); err != nil {
+		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: data}}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestScrubBesideWrites(t *testing.T) {
 		}
 	}()
 	for index := consensus.Index(1); index <= 2000; index++ {
-		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: make([]byte, 500)}}}}); err != nil {
+		if err := l.Write([]storage.GroupAppend{{Group: 1, Entries: []consensus.Entry{{Index: index, Term: 1, Data: make([]byte, 500)}}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if index%20 == 0 {

@@ -14,6 +14,46 @@ func (l *Log) validate(a *storage.GroupAppend) error {
 	return storage.ValidateAppend(a, 1, 0)
 }
 
+// nodeGroup is the number under which records say what the node says of itself: the term of the hard state is the position, and the data of
+// its entries, one after the other, is Data. Write makes one entry; versions that knew nothing of NodeRecord kept two, and read one as well.
+const nodeGroup = storage.MaxGroup + 1
+
+func newNodePart(node *storage.NodeRecord) part {
+	p := part{group: nodeGroup, hardState: &consensus.HardState{Term: consensus.Term(node.Position)}}
+	if node.Data != nil {
+		p.truncateFrom = 1
+		p.entries = []entry{{Entry: consensus.Entry{Index: 1, Term: 1, Data: node.Data}}}
+	}
+	return p
+}
+
+// NodeRecord implements storage.Log.
+func (l *Log) NodeRecord() (node storage.NodeRecord, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.groups[nodeGroup]
+	if l.failed != nil || g == nil {
+		return node, l.failed
+	}
+	node.Position = uint64(g.hardState.Term)
+	if len(g.slots) == 0 {
+		return node, nil
+	}
+	entries, err := g.entries(g.base, g.last()+1, maxSegmentBytes)
+	for i := range entries {
+		node.Data = append(node.Data, entries[i].Data...)
+	}
+	return node, err
+}
+
+// nodePosition is the position of the node's last write.
+func (l *Log) nodePosition() uint64 {
+	if g := l.groups[nodeGroup]; g != nil {
+		return uint64(g.hardState.Term)
+	}
+	return 0
+}
+
 func newPart(a *storage.GroupAppend) part {
 	p := part{group: a.Group, reset: a.Reset, truncateFrom: a.TruncateFrom, hardState: a.HardState}
 	if len(a.Entries) > 0 {

@@ -43,9 +43,10 @@ shard/latch      core : kv
 shard/model      core : kv
 proto/etcdwire   core : kv
 proto/h2         core : ; golang.org/x/net/http2
+membership       core : kv consensus shard storage
 budget                :
 datadir               : kv
-replica               : kv consensus liveness leadership storage storage/keys storage/mvcc shard
+replica               : kv consensus liveness leadership membership storage storage/keys storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
 connlimit/listener    : connlimit

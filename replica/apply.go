@@ -80,11 +80,10 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	}
 	r.decided(result.Term, result.Seq, result.Void)
 	if result.Config != nil {
-		r.settledAt, r.configAt = result.Index, result.Index
+		r.membership.ConfigApplied(result.Index, r.machine.Config())
+		r.carryOutMembership()
 		r.membershipApplied()
-		r.noteStanding()
 		r.reckonLease()
-		r.unsettle()
 		if r.store.opts.Listener.ConfigChanged != nil {
 			r.store.opts.Listener.ConfigChanged(r.group, *result.Config)
 		}

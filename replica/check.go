@@ -13,7 +13,7 @@ func (r *Replica) check() error {
 			own++
 		}
 	}
-	if err := r.checkLeadership(); err != nil {
+	if err := errors.Join(r.checkLeadership(), r.checkMembership()); err != nil {
 		return err
 	}
 	switch {
@@ -49,8 +49,8 @@ func (r *Replica) checkLeadership() error {
 	switch {
 	case r.leadership.Role() != r.role:
 		return fmt.Errorf("leadership was told of %+v, and the replica is %+v", r.leadership.Role(), r.role)
-	case self != r.self || !config.Equal(r.machine.Config()):
-		return fmt.Errorf("leadership was told of replica %d in %v, and this is replica %d in %v", self, config, r.self, r.machine.Config())
+	case self != r.membership.Self() || !config.Equal(r.machine.Config()):
+		return fmt.Errorf("leadership was told of replica %d in %v, and this is replica %d in %v", self, config, r.membership.Self(), r.machine.Config())
 	case r.store.stopped() == nil && r.lease.Load() != r.leadership.Lease():
 		return errors.New("the lease that readers see is not the one of leadership")
 	case r.store.stopped() == nil && (len(r.transfers) > 0) != r.leadership.Transferring():

@@ -9,81 +9,8 @@ import (
 	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/membership"
 )
-
-func TestJudgeSender(t *testing.T) {
-	for _, c := range []struct {
-		sender  sender
-		version uint16
-		good    bool
-	}{
-		{sender{}, 0, false},
-		{sender{}, 2, false},
-		{sender{}, 3, false},
-		{sender{instance: 7, position: 5}, 3, false},
-		{sender{disk: 9}, 0, false}, // it may be a node of version 2, or not; once it is connected to, that is known
-		{sender{disk: 9}, 2, true},
-		{sender{disk: 9}, 3, false},
-		{sender{instance: 7, disk: 9, position: 5}, 0, true}, // witness judges the rest
-		{sender{instance: 7, disk: 9, position: 5}, 2, true}, // it was downgraded, and this is late; or it was upgraded
-		{sender{instance: 7, disk: 9, position: 5}, 3, true},
-	} {
-		if err := judgeSender(c.sender, c.version); (err == nil) != c.good {
-			t.Errorf("%+v of version %d: %v", c.sender, c.version, err)
-		}
-	}
-}
-
-// A leader that has reason to say that entries are lost here says so again and again; one message is no proof, nor are two far apart.
-func TestLossClaim(t *testing.T) {
-	const patience = time.Second
-	for _, c := range []struct {
-		what   string
-		every  time.Duration
-		change bool // the leader or its term
-		want   bool
-	}{
-		{"once", time.Hour, false, false},
-		{"with each heartbeat", 100 * time.Millisecond, false, true},
-		{"now and then", 600 * time.Millisecond, false, false},
-		{"by others", 100 * time.Millisecond, true, false},
-	} {
-		var claim lossClaim
-		if claim.pending(0, patience) {
-			t.Error("pending before anybody said so")
-		}
-		confirmed := false
-		for i := range consensus.Term(40) {
-			term := consensus.Term(2)
-			if c.change {
-				term += i
-			}
-			now := time.Duration(i+1) * c.every
-			confirmed = claim.repeated(1, term, now, patience) || confirmed
-			if !claim.pending(now, patience) || claim.pending(now+patience, patience) {
-				t.Errorf("%s: it is pending for another time", c.what)
-			}
-		}
-		if confirmed != c.want {
-			t.Errorf("%s: confirmed: %v", c.what, confirmed)
-		}
-	}
-}
-
-func TestMayBeNewer(t *testing.T) {
-	for _, c := range []struct {
-		id   consensus.ReplicaID
-		disk uint64
-		want bool
-	}{
-		{3, 9, false}, {4, 9, true}, {4, 5, false}, {shard.MaxReplicaID, 9, true}, {shard.MaxReplicaID + 1, 9, false},
-	} {
-		if got := mayBeNewer(c.id, 3, shard.Placement{Node: 1, Replica: 1, Disk: 5}, c.disk); got != c.want {
-			t.Errorf("replica %d on disk %d: %v", c.id, c.disk, got)
-		}
-	}
-}
 
 // TestForgedMessages: what a stranger on the port could say, one message of each kind to each node in the name of each other. All are refused and
 // counted, nobody stops, nobody is replaced, and the cluster goes on.
@@ -105,7 +32,7 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 	}
 	settled := func() bool {
 		leader := w.leader()
-		return leader != nil && leader.replica.LeaseValid() && !leader.replica.unsettled && len(leader.machine().Placements()) == 3
+		return leader != nil && leader.replica.LeaseValid() && !leader.replica.membership.WantsRepair() && len(leader.machine().Placements()) == 3
 	}
 	w.run(5*time.Second, settled)
 	w.run(2*time.Second, nil)
@@ -145,9 +72,9 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 				}
 				m.To = consensus.ReplicaID(to.index + 1)
 				for _, marked := range []bool{false, true} {
-					who := sender{}
+					who := membership.Sender{}
 					if insider {
-						who = sender{instance: as.store.opts.Instance, disk: as.store.opts.Disk, position: as.store.marks.own.position}
+						who = as.store.node.Sender()
 					}
 					payload := appendGroupMessage(appendFrameHeader(nil, 0, who, marked), &outMessage{group: 1, message: m})
 					channel := ChannelConsensus
@@ -158,14 +85,14 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 				}
 			}
 			// It has lost its data, says the message, and is on a disk that is not its own.
-			to.store.Receive(as.id, ChannelIdentity, appendIdentity(nil, &identityMessage{kind: identityQuestion, standing: standingLost, group: 1, disk: 99, replica: from}))
+			to.store.Receive(as.id, ChannelIdentity, lostQuestion(from, 99))
 			// What the receiver's disk is to have seen, by nobody, or by this very process.
-			own := to.store.marks.own
-			strange := mark{disk: 99, position: 1 << 40, processes: []process{{5, 6}}}
-			if insider {
-				strange = mark{disk: own.disk, position: own.position + 1000, processes: own.processes}
+			strange := membership.Mark{Disk: 99, Position: 1 << 40, Processes: []membership.Process{{Began: 5, Instance: 6}}}
+			if own := to.store.node.Sender(); insider {
+				// The processes of a new disk: this one only.
+				strange = membership.Mark{Disk: own.Disk, Position: own.Position + 1000, Processes: []membership.Process{{Began: 1, Instance: own.Instance}}}
 			}
-			to.store.Receive(as.id, ChannelMarks, appendMark(nil, to.id, &strange))
+			to.store.Receive(as.id, ChannelMarks, membership.AppendMarks(nil, []membership.NodeMark{{Node: to.id, Mark: strange}}))
 			to.store.ReceiveDone()
 		}
 		before := to.store.Metrics().MessagesRefused
@@ -176,8 +103,13 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 	}
 	w.run(3*time.Second, nil)
 	for _, n := range w.nodes {
-		if n.store.Err() != nil || len(n.replica.learned) > 0 {
-			t.Errorf("node %d: %v; it takes %v for newer", n.id, n.store.Err(), n.replica.learned)
+		if n.store.Err() != nil {
+			t.Errorf("node %d: %v", n.id, n.store.Err())
+		}
+		for i, node := range n.store.opts.Nodes {
+			if newest := n.replica.membership.Newest(node); newest != consensus.ReplicaID(i+1) {
+				t.Errorf("node %d takes replica %d for the one of node %d", n.id, newest, node)
+			}
 		}
 	}
 	leader = w.leader()
@@ -198,6 +130,11 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 	if !done {
 		t.Error("a write is not answered")
 	}
+}
+
+// lostQuestion asks who a node is whose replica, it says, is lost. Standing 3 is that on the wire.
+func lostQuestion(replica consensus.ReplicaID, disk uint64) []byte {
+	return membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 3, Group: 1, Disk: disk, Replica: replica})
 }
 
 func (n *simNode) machine() Machine { return n.replica.machine }

@@ -36,7 +36,9 @@ func (r *Replica) carryOut() {
 }
 
 // membershipApplied tells which replica this is, and the membership that it has applied.
-func (r *Replica) membershipApplied() { r.leadership.Configure(r.self, r.machine.Config()) }
+func (r *Replica) membershipApplied() {
+	r.leadership.Configure(r.membership.Self(), r.machine.Config())
+}
 
 // takePart begins to campaign if there is no leader.
 func (r *Replica) takePart() {
@@ -60,7 +62,7 @@ func (r *Replica) mayTick(now time.Duration) bool {
 
 // hearCandidate tells whether a request for a vote or promise may reach the consensus core.
 func (r *Replica) hearCandidate(now time.Duration, from kv.NodeID, term consensus.Term) bool {
-	may := r.leadership.HearCandidate(now, leadership.Process{Node: from, Instance: r.store.heardInstance(from)}, term, r.core.Brief().Term)
+	may := r.leadership.HearCandidate(now, leadership.Process{Node: from, Instance: r.store.node.HeardInstance(from)}, term, r.core.Brief().Term)
 	r.carryOut()
 	return may
 }

@@ -33,7 +33,7 @@ func (r *Replica) mayFlush() bool {
 // a compaction waits for it, or the membership changed. Which entries are decided need not survive a crash, and a replica that
 // has forgotten that a change is over would look for a majority of the membership before it, whose members may be gone.
 func (r *Replica) wantsFlush() bool {
-	return r.flush.asked || r.configAt > r.flush.durable && r.flush.syncing == 0 || r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
+	return r.flush.asked || r.membership.Unflushed() && r.flush.syncing == 0 || r.machine.NeedsFlush() || r.flush.logBytes > r.store.opts.FlushLogBytes ||
 		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.store.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
@@ -143,10 +143,8 @@ func (r *Replica) flushed(machine Machine, index consensus.Index) {
 	r.mu.Lock()
 	r.machine.MarkDurable(index)
 	r.mu.Unlock()
-	if r.configAt != 0 && r.configAt <= index {
-		r.configAt = 0
-		r.noteStanding()
-	}
+	r.membership.Flushed(index)
+	r.carryOutMembership()
 	if err := r.compactLog(); err != nil {
 		r.store.fail(err)
 		return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
 )
 
 // What a newer version sends is refused with a sentence, counted, and changes nothing.
@@ -24,16 +25,16 @@ func TestUnknownFrames(t *testing.T) {
 		refused = append(refused, err)
 	}
 	before := n.store.Metrics().MessagesRefused
-	m := mark{disk: 9, position: 3, processes: []process{{2, 7}}}
-	identity := appendIdentity(nil, &identityMessage{kind: identityQuestion, standing: standingMember, group: 1, disk: 9})
+	mark := membership.Mark{Disk: 9, Position: 3, Processes: []membership.Process{{Began: 2, Instance: 7}}}
+	marks := membership.AppendMarks(nil, []membership.NodeMark{{Node: 2, Mark: mark}})
 	frames := []struct {
 		channel byte
 		payload []byte
 	}{
 		{8, []byte("of a later version")},
 		{255, nil},
-		{ChannelIdentity, append(identity, 1)},
-		{ChannelMarks, append(appendMark(nil, 2, &m), 1)},
+		{ChannelIdentity, append(lostQuestion(2, 9), 1)},
+		{ChannelMarks, append(marks, 1)},
 		{ChannelMarked, []byte{1, 2, 3}},
 		{ChannelConsensus, []byte{1, 2}},
 	}
@@ -47,7 +48,7 @@ func TestUnknownFrames(t *testing.T) {
 	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 5") {
 		t.Errorf("told: %v", refused[0])
 	}
-	if len(n.store.marks.seen) != 0 {
-		t.Errorf("marks of a frame that makes no sense were taken: %v", n.store.marks.seen)
+	if disk, _ := n.store.node.Witnessed(2); disk != 0 {
+		t.Errorf("marks of a frame that makes no sense were taken, of disk %d", disk)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
@@ -20,7 +21,6 @@ import (
 type Replica struct {
 	store *Store
 	group consensus.GroupID
-	self  consensus.ReplicaID
 
 	// mu guards what readers see of the machine. The driver is the only writer: it takes
 	// the exclusive lock to apply, and needs none to read.
@@ -46,16 +46,9 @@ type Replica struct {
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
 	// driver
-	identity   identity
-	learned    map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table here
-	seen       map[kv.NodeID]uint64              // disks of first replicas that are not in the table
-	claims     map[kv.NodeID]claim               // of nodes that have lost their replica
-	loss       lossClaim                         // of a leader, about this replica
-	gone       map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
-	assigning  bool                              // the leader has proposed a placement
-	unsettled  bool
-	configAt   consensus.Index // of the last change of membership that was applied
-	settledAt  consensus.Index // applied when the membership changed last, or when this replica began to lead
+	membership *membership.Group
+	attended   bool // is in Store.attended
+	saving     bool // the row that says which replica this is is on its way to the disk
 	core       consensus.Core
 	log        storage.GroupLog
 	role       consensus.RoleChange
@@ -128,13 +121,11 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 		return nil, err
 	}
 	r := &Replica{store: s, group: group, machine: machine, log: log}
-	r.learned, r.seen, r.claims = make(map[kv.NodeID]consensus.ReplicaID), make(map[kv.NodeID]uint64), make(map[kv.NodeID]claim)
-	r.gone = make(map[kv.NodeID]consensus.ReplicaID)
 	r.shipping = make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
 		return nil, err
 	}
-	if err := r.openIdentity(); err != nil {
+	if err := r.openMembership(); err != nil {
 		return nil, err
 	}
 	if err := r.openCore(); err != nil {
@@ -146,8 +137,8 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 	r.membershipApplied()
 	r.opened()
 	r.publishApplied()
-	r.noteStanding()
 	r.leader.Store(&knownLeader{})
+	r.carryOutMembership()
 	return r, nil
 }
 
@@ -155,7 +146,7 @@ func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
 func (r *Replica) openCore() (err error) {
 	s := r.store
 	r.core, err = s.opts.NewCore(CoreOptions{
-		Group: r.group, Replica: r.self, Log: r.log, HardState: r.log.HardState(),
+		Group: r.group, Replica: r.membership.Self(), Log: r.log, HardState: r.log.HardState(),
 		Applied: r.machine.AppliedIndex(), Config: r.machine.Config(),
 		ElectionTicks: int(s.opts.ElectionTimeout / s.opts.HeartbeatInterval),
 	})
@@ -227,19 +218,20 @@ func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
 
 // stepMessages hands the messages of peers to their cores.
 func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
-	clear(s.marks.heard)
+	s.node.BeginRound()
 	for i := range messages {
 		m := &messages[i]
 		r, ok := s.groups[m.group]
 		if !ok {
 			m.staged.discard()
+			s.refused(m.group, m.from, unknownGroup(m.group))
 			continue
 		}
 		if r.held() {
 			m.staged.discard() // it is for the replica that was here before, if it was
 			continue
 		}
-		if err := r.admit(m); err != nil {
+		if err := r.admit(now, m); err != nil {
 			m.staged.discard()
 			s.refused(m.group, m.from, err)
 			continue
@@ -248,11 +240,22 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 	}
 }
 
+// unknownGroup is said of what is for a group of which this node has no replica.
+func unknownGroup(group consensus.GroupID) error {
+	return fmt.Errorf("replica: this node has no replica of group %d", group)
+}
+
+// admit tells why a message may not reach the core; nil if it may.
+func (r *Replica) admit(now time.Duration, m *groupMessage) error {
+	err := r.membership.Admit(now, membership.Arrival{Node: m.from, From: m.message.From, To: m.message.To, Sender: m.sender, Snapshot: m.staged != nil})
+	r.carryOutMembership()
+	return err
+}
+
 // step hands one message to the core, unless a promise forbids it.
 func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
-	patience := r.store.opts.ElectionTimeout
 	switch class := m.message.Class; {
-	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.loss.pending(now, patience):
+	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.membership.LossPending(now):
 		return
 	case class == consensus.ClassElection && !r.hearCandidate(now, from, m.message.Term):
 		return
@@ -266,14 +269,23 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 			return
 		}
 		r.store.refused(r.group, from, err)
-		if errors.Is(err, consensus.ErrLostEntries) && r.confirmsLoss(now, from, &m.message) {
-			r.store.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(err)))
+		if errors.Is(err, consensus.ErrLostEntries) {
+			r.lossClaimed(now, from, &m.message, err)
 		}
 		return
 	}
 	r.store.markDirty(r)
 	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
 		r.acknowledged(m.message.From, r.store.support.generation(from, m.epoch))
+	}
+}
+
+// lossClaimed has it judged whether a message is right that says, as the core did, that entries are lost here.
+func (r *Replica) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Message, claim error) {
+	believed := r.membership.LossClaimed(now, from, m.From, m.Term)
+	r.carryOutMembership()
+	if believed {
+		r.store.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(claim)))
 	}
 }
 
@@ -363,7 +375,7 @@ func (r *Replica) send(messages []consensus.Message) {
 	}
 	for i := range messages {
 		m := &messages[i]
-		node, ok := r.nodeOf(m.To)
+		node, ok := r.membership.NodeOf(m.To)
 		switch {
 		case !ok:
 		case m.Class == consensus.ClassSnapshot:
@@ -381,8 +393,8 @@ func (r *Replica) send(messages []consensus.Message) {
 // roleChanged takes note of a new role, term or leader.
 func (r *Replica) roleChanged(change consensus.RoleChange) {
 	s := r.store
-	node, _ := r.nodeOf(change.Leader)
-	r.leadership.RoleChanged(s.clock(), change, leadership.Process{Node: node, Instance: s.heardInstance(node)})
+	node, _ := r.membership.NodeOf(change.Leader)
+	r.leadership.RoleChanged(s.clock(), change, leadership.Process{Node: node, Instance: s.node.HeardInstance(node)})
 	r.carryOut()
 	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
 		r.stepDown()
@@ -411,9 +423,8 @@ func (r *Replica) lead(now time.Duration) error {
 	r.serving.Store(true)
 	r.leadership.Lead(r.electorate())
 	r.publishLease()
-	r.settledAt = r.machine.AppliedIndex()
-	clear(r.claims)
-	r.unsettle()
+	r.membership.Lead(r.machine.AppliedIndex())
+	r.carryOutMembership()
 	return nil
 }
 
@@ -429,6 +440,7 @@ func (r *Replica) stepDown() {
 	r.lease.Store(nil)
 	if r.leading {
 		r.leading = false
+		r.membership.StepDown()
 		r.mu.Lock()
 		r.machine.Follow()
 		r.mu.Unlock()
@@ -439,8 +451,8 @@ func (r *Replica) stepDown() {
 	r.failBarriers(kv.ErrLeaderChanged)
 }
 
-// settle looks whether the group still needs ticks.
-func (r *Replica) settle(now time.Duration) {
+// rest looks whether the group still needs ticks.
+func (r *Replica) rest(now time.Duration) {
 	idle := r.leadership.Idle(now, r.store.support)
 	if r.role.Role == consensus.RoleLeader {
 		// Its ticks send heartbeats and find out whether it still has a quorum. Both is superfluous while every replica has everything.

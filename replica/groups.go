@@ -5,6 +5,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // validateGroups tells why a node cannot hold the groups side by side: two replicas of one group would write the same rows and the same log.
@@ -12,8 +13,8 @@ func validateGroups(groups []consensus.GroupID) error {
 	seen := make(map[consensus.GroupID]bool, len(groups))
 	for _, group := range groups {
 		switch {
-		case group == 0 || group == bookGroup:
-			return fmt.Errorf("replica: group %d cannot be held: the number is kept for other things", group)
+		case group == 0 || group > storage.MaxGroup:
+			return fmt.Errorf("replica: group %d cannot be held: no group has that number", group)
 		case seen[group]:
 			return fmt.Errorf("replica: group %d is named twice among the groups of the node", group)
 		}

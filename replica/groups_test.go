@@ -46,7 +46,7 @@ func TestGroupsSideBySide(t *testing.T) {
 		{"apart", []consensus.GroupID{1, 2}, func(g consensus.GroupID) kv.ShardID { return kv.ShardID(g) }, ""},
 		{"twice", []consensus.GroupID{1, 2, 1}, func(g consensus.GroupID) kv.ShardID { return kv.ShardID(g) }, "group 1 is named twice"},
 		{"none", []consensus.GroupID{0}, func(g consensus.GroupID) kv.ShardID { return kv.ShardID(g) }, "group 0 cannot be held"},
-		{"the node's book", []consensus.GroupID{bookGroup}, func(g consensus.GroupID) kv.ShardID { return kv.ShardID(g) }, "cannot be held"},
+		{"too large", []consensus.GroupID{storage.MaxGroup + 1}, func(g consensus.GroupID) kv.ShardID { return kv.ShardID(g) }, "cannot be held"},
 		{"one shard for two groups", []consensus.GroupID{1, 2}, func(consensus.GroupID) kv.ShardID { return 1 },
 			"group 2: the state machine that was opened is of shard 1"},
 	} {

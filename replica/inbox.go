@@ -6,6 +6,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
 )
 
 // request waits to be evaluated, or, once evaluated, for the entry that decides its fate.
@@ -38,7 +39,7 @@ type groupMessage struct {
 	group   consensus.GroupID
 	from    kv.NodeID // the node it came from
 	epoch   liveness.Epoch
-	sender  sender // zero if it did not say
+	sender  membership.Sender // zero if it did not say
 	message consensus.Message
 	staged  *stagedSnapshot
 }

@@ -114,9 +114,10 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	}
 	r.installing = nil
 	r.publishApplied()
-	r.configAt = 0
 	r.membershipApplied()
-	if err := r.placed(); err != nil {
+	err = r.membership.Installed(r.machine.Config(), r.machine.Placements())
+	r.carryOutMembership()
+	if err != nil {
 		return false, err
 	}
 	// A snapshot does not tell which of our proposals it contains.

@@ -98,7 +98,7 @@ func (r *Replica) electorate() leadership.Electorate {
 func (r *Replica) members(replicas []consensus.ReplicaID) []leadership.Member {
 	members := make([]leadership.Member, 0, len(replicas))
 	for _, id := range replicas {
-		node, _ := r.nodeOf(id)
+		node, _ := r.membership.NodeOf(id)
 		members = append(members, leadership.Member{Replica: id, Node: node})
 	}
 	return members

@@ -1,95 +1,334 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
-// membership is what the plan for the next change of a group's membership depends on.
-type membership struct {
-	self   consensus.ReplicaID // the leader
-	config consensus.Config    // in force
-	wanted []consensus.ReplicaID
-	// replicas is what the leader knows of the others.
-	replicas []consensus.Replication
-	// settledAt: everything that a replica which is not wanted may have acknowledged lies at or below this index.
-	settledAt consensus.Index
+// The driver's part in who is who: it tells the cores of package membership what happens, and does what they decide.
+
+var (
+	// ErrLost: what this node stored of a shard is lost, or another disk has taken its place. The node must not
+	// go on with it; it may come back with empty disks and a new Options.Disk.
+	ErrLost = membership.ErrLost
+	// ErrNoCopy: this node has lost its data, and nobody has any.
+	ErrNoCopy = membership.ErrNoCopy
+)
+
+// Position is the number of the last write that a node's log knows of. For the simulator.
+func Position(log storage.Log) uint64 {
+	record, _ := log.NodeRecord() // who cannot read it has no use for the number
+	return record.Position
 }
 
-// next plans the next step from the membership in force to the wanted one: all wanted replicas are voters, and nobody
-// else is. It is a function of what is replicated and of who answers, so that any leader goes on where the one
-// before stopped. One step at a time:
-//
-//   - a learner that is not wanted goes;
-//   - a wanted replica that is no member becomes a learner, and gets the data;
-//   - a learner that has the data takes the place of a voter that is not wanted.
-//
-// The last step waits until the voters that answer are a majority both before and after it, and until the learner has
-// everything that the one it replaces may have acknowledged: then an entry that was on a majority still is.
-func (m *membership) next() (target consensus.Config, change bool) {
-	if m.config.Joint() {
-		return target, false
-	}
-	target = m.config.Clone()
-	for _, id := range m.config.Learners {
-		if !slices.Contains(m.wanted, id) {
-			target.Learners = without(target.Learners, id)
-			return target, true
-		}
-	}
-	for _, id := range m.wanted {
-		if !m.config.Contains(id) {
-			target.Learners = with(target.Learners, id)
-			return target, true
-		}
-	}
-	for _, id := range m.config.Learners {
-		if !m.caughtUp(id) {
-			continue
-		}
-		target.Learners, target.Voters = without(target.Learners, id), with(target.Voters, id)
-		for _, old := range m.config.Voters {
-			if !slices.Contains(m.wanted, old) {
-				target.Voters = without(target.Voters, old)
-				break
-			}
-		}
-		return target, m.config.HasQuorum(m.answers) && target.HasQuorum(m.answers)
-	}
-	return target, false
-}
+// Witnessed is how far this node has seen the other's disk, and will remember after a crash. For the simulator, between rounds.
+func (s *Store) Witnessed(node kv.NodeID) (disk, position uint64) { return s.node.Witnessed(node) }
 
-// settled tells whether there is nothing left to do.
-func (m *membership) settled() bool {
-	return !m.config.Joint() && len(m.config.Learners) == 0 && slices.Equal(m.config.Voters, m.wanted)
-}
-
-func (m *membership) replica(id consensus.ReplicaID) *consensus.Replication {
-	for i := range m.replicas {
-		if m.replicas[i].Replica == id {
-			return &m.replicas[i]
-		}
+// Unwitnessed returns the nodes that would have to be heard to confirm that this node's disk is as it was; none if that is confirmed, or
+// the node has only just started. Safe for concurrent use.
+func (s *Store) Unwitnessed() []kv.NodeID {
+	if p := s.unwitnessed.Load(); p != nil {
+		return *p
 	}
 	return nil
 }
 
-func (m *membership) answers(id consensus.ReplicaID) bool {
-	p := m.replica(id)
-	return id == m.self || p != nil && p.Active && slices.Contains(m.wanted, id)
+// openNode makes durable that a process begins.
+func (s *Store) openNode() error {
+	record, err := s.opts.Log.NodeRecord()
+	if err != nil {
+		return fmt.Errorf("read how far the disks of the nodes were: %w", err)
+	}
+	if s.node, err = membership.NewNode(s.opened, membershipOptions(&s.opts), s.live, record); err != nil {
+		return err
+	}
+	begin := s.node.Begin()
+	if begin == nil {
+		return nil
+	}
+	if err := s.opts.Log.Write(nil, begin); err != nil {
+		return err
+	}
+	return s.opts.Log.Sync()
 }
 
-func (m *membership) caughtUp(id consensus.ReplicaID) bool {
-	p := m.replica(id)
-	return p != nil && p.Active && !p.Snapshotting && p.Match >= m.settledAt
+// openMembership finds out as much as the disk tells about which replica this is.
+func (r *Replica) openMembership() error {
+	s := r.store
+	state := membership.GroupState{Group: r.group, First: firstReplicas(s.opts.Nodes), Founders: s.opts.Founders, Empty: r.empty(),
+		Config: r.machine.Config(), Table: r.machine.Placements()}
+	if s.opts.Disk != 0 {
+		row, found, err := s.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
+		if err != nil {
+			return fmt.Errorf("read which replica this is: %w", err)
+		}
+		if found {
+			state.Row = slices.Concat([]byte{}, row)
+		}
+	}
+	var row []byte
+	var err error
+	if r.membership, row, err = s.node.OpenGroup(state); err == nil && row != nil {
+		err = r.writeIdentity(row, await)
+	}
+	return err
 }
 
-func with(ids []consensus.ReplicaID, id consensus.ReplicaID) []consensus.ReplicaID {
-	ids = append(slices.Clone(ids), id)
-	slices.Sort(ids)
-	return ids
+// firstReplicas are those that a group begins with: one on each node.
+func firstReplicas(nodes []kv.NodeID) (first []membership.Home) {
+	for i, node := range nodes {
+		first = append(first, membership.Home{Node: node, Replica: consensus.ReplicaID(i + 1)})
+	}
+	return first
 }
 
-func without(ids []consensus.ReplicaID, id consensus.ReplicaID) []consensus.ReplicaID {
-	return slices.DeleteFunc(slices.Clone(ids), func(o consensus.ReplicaID) bool { return o == id })
+// empty tells whether this replica has never taken part in anything.
+func (r *Replica) empty() bool {
+	hard := r.log.HardState()
+	return hard.Vote == 0 && hard.Term <= consensus.BootstrapTerm && r.log.Last() <= consensus.BootstrapIndex &&
+		r.machine.AppliedIndex() <= consensus.BootstrapIndex
+}
+
+// held tells whether the core must not do anything yet.
+func (r *Replica) held() bool { return r.membership.Held() }
+
+// carryOutNode does what the core of this node has decided. It follows each call of it that may decide something.
+func (s *Store) carryOutNode() {
+	if !s.node.HasReady() {
+		return
+	}
+	ready := s.node.Ready()
+	for _, m := range ready.Marks {
+		if !s.opts.Transport.Append(m.To, ChannelMarks, func(b []byte) []byte { return membership.AppendMarks(b, m.Marks) }) {
+			s.metrics.framesDropped.Add(1) // what matters comes again
+		}
+	}
+	for _, refusal := range ready.Refused {
+		s.refused(0, refusal.From, refusal.Err)
+	}
+	if ready.Unwitnessed != nil {
+		s.unwitnessed.Store(ready.Unwitnessed)
+		if s.opts.Listener.Unwitnessed != nil {
+			s.opts.Listener.Unwitnessed(*ready.Unwitnessed)
+		}
+	}
+	if ready.Failed != nil {
+		s.fail(ready.Failed)
+	}
+}
+
+// carryOutMembership does what the membership cores of this replica and of its node have decided. It follows each call of the former.
+func (r *Replica) carryOutMembership() {
+	s := r.store
+	s.carryOutNode()
+	if r.membership.WantsTicks() && !r.attended {
+		r.attended = true
+		s.attended = append(s.attended, r)
+	}
+	if !r.membership.HasReady() {
+		return
+	}
+	ready := r.membership.Ready()
+	r.publishStanding(ready.Standing)
+	for i := range ready.Messages {
+		s.sendIdentity(&ready.Messages[i])
+	}
+	for _, node := range ready.Gone {
+		r.leadership.NodeLost(s.clock(), node, false)
+		r.carryOut()
+	}
+	if ready.Save != nil {
+		r.saveIdentity(ready.Save)
+	}
+	for _, q := range ready.Confirm {
+		r.confirmLeadership(q)
+	}
+	if ready.Assign != nil {
+		r.Propose(&kv.Request{Kind: kv.KindAssignReplica, AssignReplica: ready.Assign}, nil, func(*kv.Response, uint64, error) { r.membership.Assigned() })
+	}
+	if ready.Change != nil && r.core.ProposeConfig(*ready.Change) == nil {
+		r.reckonLease() // a core may not allow leases during a change
+		s.markDirty(r)
+		s.setTicking(r, true)
+	}
+	if ready.Lost && s.opts.Listener.Lost != nil {
+		s.opts.Listener.Lost(r.group, r.membership.Self())
+	}
+	if ready.Joined {
+		r.joined()
+	}
+	if ready.Failed != nil {
+		s.opts.Transport.Flush()
+		s.fail(ready.Failed)
+	}
+}
+
+// publishStanding tells readers whether this replica is one of the group, as far as it knows. nil: as before.
+func (r *Replica) publishStanding(standing *membership.Standing) {
+	if standing != nil {
+		r.outsider.Store(standing.Outsider)
+		r.learner.Store(standing.Learner)
+		r.standing.Store(&standing.Text)
+	}
+}
+
+// Standing says how this replica takes part in the group: "member" when everything is as it should be, otherwise what is being
+// waited for. Safe for concurrent use.
+func (r *Replica) Standing() string { return *r.standing.Load() }
+
+func (s *Store) sendIdentity(m *membership.MessageTo) {
+	if !s.opts.Transport.Append(m.To, ChannelIdentity, func(b []byte) []byte { return membership.AppendMessage(b, &m.Message) }) {
+		s.metrics.framesDropped.Add(1) // it is asked again
+	}
+}
+
+// receiveIdentity takes a question or an answer of another node. An error tells why it is refused.
+func (s *Store) receiveIdentity(from kv.NodeID, m *membership.Message) error {
+	r, ok := s.groups[m.Group]
+	if !ok {
+		return unknownGroup(m.Group)
+	}
+	err := r.membership.Receive(s.clock(), from, m)
+	r.carryOutMembership()
+	return err
+}
+
+// receiveMarks takes what another node knows of disks.
+func (s *Store) receiveMarks(from kv.NodeID, all []membership.NodeMark) {
+	s.node.Receive(s.clock(), from, all)
+	s.carryOutNode()
+}
+
+// confirmLeadership has a question answered that only a leader can answer, if this replica is one. Otherwise it is asked again.
+func (r *Replica) confirmLeadership(q membership.Question) {
+	r.ReadIndex(func(index uint64, err error) {
+		if err != nil {
+			return
+		}
+		r.WaitApplied(index, func(err error) {
+			if err == nil {
+				r.membership.Confirmed(q)
+				r.carryOutMembership()
+			}
+		})
+	})
+}
+
+// saveIdentity makes durable which replica this is. Until then the core does nothing.
+func (r *Replica) saveIdentity(save *membership.Save) {
+	s := r.store
+	r.saving = true
+	err := r.writeIdentity(save.Row, func(flush func(func(error))) error {
+		flush(func(err error) { s.call(func() { r.identitySaved(save.Replica, err) }) })
+		return nil
+	})
+	if err != nil {
+		s.fail(fmt.Errorf("group %d: %w", r.group, err))
+	}
+}
+
+// writeIdentity writes the row that says which replica this is. It gives the engine's flush to whoever wants to
+// know when it is durable.
+func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))) error) error {
+	engine := r.store.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	batch.Set(keys.Identity(uint64(r.group)), row)
+	err := engine.Apply(batch)
+	if err == nil {
+		err = durable(engine.Flush)
+	}
+	if err != nil {
+		return fmt.Errorf("note which replica this is: %w", err)
+	}
+	return nil
+}
+
+// identitySaved lets the core begin.
+func (r *Replica) identitySaved(id consensus.ReplicaID, err error) {
+	r.saving = false
+	before := r.membership.Self()
+	if err == nil {
+		r.membership.Saved()
+		if id != before {
+			err = r.openCore()
+		}
+	}
+	if err != nil {
+		r.store.fail(fmt.Errorf("group %d: become replica %d: %w", r.group, id, err))
+		return
+	}
+	r.carryOutMembership()
+}
+
+// joined lets a replica take part that knows by now who it is.
+func (r *Replica) joined() {
+	s := r.store
+	s.markDirty(r)
+	r.membershipApplied()
+	r.takePart()
+	if s.opts.Listener.Joined != nil {
+		s.opts.Listener.Joined(r.group, r.membership.Self())
+	}
+}
+
+// tickMembership lets the time pass for this node, and for the replicas that do not know who they are, or whose leader has something to repair.
+func (s *Store) tickMembership(now time.Duration) {
+	attended := s.attended
+	s.attended = s.spareAttended[:0]
+	for _, r := range attended {
+		r.attended = false
+		r.membership.Tick(now)
+		if r.membership.WantsRepair() {
+			status := r.core.Status()
+			r.membership.Repair(membership.Progress{Config: status.Config, Replicas: status.Replicas})
+		}
+		r.carryOutMembership()
+	}
+	clear(attended)
+	s.spareAttended = attended[:0]
+	s.node.Tick(now)
+	s.carryOutNode()
+}
+
+// askWhoIsWho has those replicas ask that do not know who they are.
+func (s *Store) askWhoIsWho() {
+	for _, r := range s.attended {
+		r.membership.Ask()
+		r.carryOutMembership()
+	}
+}
+
+// placed tells of a changed table of placements.
+func (r *Replica) placed() error {
+	err := r.membership.Placed(r.machine.Placements())
+	r.carryOutMembership()
+	return err
+}
+
+// checkMembership verifies the core of membership, and that it was told what it goes by.
+func (r *Replica) checkMembership() error {
+	m := r.membership
+	config, table := m.Applied()
+	switch {
+	case r.store.stopped() != nil:
+		return nil
+	case m.Leading() != r.leading:
+		return fmt.Errorf("membership was told that the replica leads: %v; it does: %v", m.Leading(), r.leading)
+	case !config.Equal(r.machine.Config()) || !slices.Equal(table, r.machine.Placements()):
+		return fmt.Errorf("membership was told of %v at %v, and this is %v at %v", config, table, r.machine.Config(), r.machine.Placements())
+	case r.saving && !r.held():
+		return errors.New("the replica takes part, and the row that says which it is is still to become durable")
+	case m.WantsTicks() && !r.attended:
+		return errors.New("the membership is to be seen to, but nobody looks")
+	}
+	return m.Check()
 }

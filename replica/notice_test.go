@@ -8,6 +8,8 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/storage"
 )
 
 // frameRecorder is a Transport that notes the indexes of the messages of each frame.
@@ -42,7 +44,11 @@ func TestNoticesWait(t *testing.T) {
 	live.Advance(now)
 	live.Ready() // the first heartbeat is not what this is about
 	sent := &frameRecorder{t: t}
-	s := &Store{opts: Options{Transport: sent}, live: live, clock: func() time.Duration { return now },
+	node, err := membership.NewNode(now, membershipOptions(&Options{Self: 1, Nodes: []kv.NodeID{1, 2}, HeartbeatInterval: time.Hour, ElectionTimeout: 10 * time.Hour}), live, storage.NodeRecord{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Store{opts: Options{Transport: sent}, live: live, node: node, clock: func() time.Duration { return now },
 		out: []peerOut{{node: 2}}, wake: make(chan struct{}, 1), nextTick: time.Hour}
 	message := func(index consensus.Index, notice bool) outMessage {
 		return outMessage{group: 1, message: consensus.Message{From: 1, To: 2, Kind: 1, Term: 1, Index: index, Notice: notice, News: notice}}

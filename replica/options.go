@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -175,6 +176,12 @@ func (o Options) Validate() error {
 func leadershipOptions(group consensus.GroupID, o *Options) leadership.Options {
 	return leadership.Options{Group: group, Self: o.Self, Nodes: o.Nodes, HeartbeatInterval: o.HeartbeatInterval, PromiseDuration: promiseDuration(*o),
 		ElectionTimeout: o.ElectionTimeout, ReadQuorum: o.ReadSafety == ReadQuorum, Rand: o.Rand}
+}
+
+// membershipOptions are for the core of membership of the node.
+func membershipOptions(o *Options) membership.Options {
+	return membership.Options{Self: o.Self, Nodes: o.Nodes, Instance: o.Instance, Disk: o.Disk, Lost: o.Lost,
+		HeartbeatInterval: o.HeartbeatInterval, ElectionTimeout: o.ElectionTimeout}
 }
 
 // Listener is told what happens. Every field may be nil. The functions are called from the

@@ -219,7 +219,7 @@ func (w *world) describe() (text string) {
 			continue
 		}
 		s := n.replica.core.Status()
-		text += fmt.Sprintf("\nnode %d, replica %d on disk %d, %s: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, config %v, placed %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, n.replica.self, n.disk, n.replica.Standing(), s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
+		text += fmt.Sprintf("\nnode %d, replica %d on disk %d, %s: %s of %d in term %d, commit %d applied %d last %d, followed %d ticking %v campaign at %v of %v, config %v, placed %v, rounds %d depends %d barriers %d waits %d unsynced %d syncing %d jobs %d", n.id, n.replica.membership.Self(), n.disk, n.replica.Standing(), s.Role, s.Leader, s.Term, s.Commit, s.Applied, s.Last,
 			n.replica.leadership.Followed(), n.replica.ticking, n.replica.leadership.Due(), n.clock(), n.replica.core.Status().Config, n.replica.machine.Placements(), n.replica.rounds.len(), n.replica.depends.len(), len(n.replica.barriers), len(n.replica.waits), len(n.store.unsynced), len(n.store.syncing), len(n.jobs))
 	}
 	return text

@@ -7,6 +7,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -117,7 +118,7 @@ func (s *Store) pump(now time.Duration) {
 		return
 	}
 	for _, r := range dirty {
-		r.settle(now)
+		r.rest(now)
 	}
 	clear(dirty)
 	s.spareDirty = dirty[:0]
@@ -128,7 +129,7 @@ func (s *Store) write(now time.Duration) bool {
 	if len(s.appends) == 0 {
 		return true
 	}
-	if err := s.opts.Log.Write(s.appends, s.nodeRecord(now)); err != nil {
+	if err := s.opts.Log.Write(s.appends, s.node.Write(now)); err != nil {
 		s.fail(err)
 		return false
 	}
@@ -169,7 +170,7 @@ func (s *Store) sync() {
 		return
 	}
 	s.syncing, s.unsynced = s.unsynced, s.syncing[:0]
-	s.marks.syncing = s.marks.position
+	s.node.Syncing()
 	s.metrics.syncs.Add(1)
 	if s.clock() >= s.slowUntil && !s.inbox.waiting() {
 		took, err := s.syncLog()
@@ -194,7 +195,7 @@ func (s *Store) syncDone(err error, took time.Duration) {
 		s.fail(err)
 		return
 	}
-	s.marksSynced()
+	s.node.Synced()
 	if took > slowSync {
 		s.slowUntil = s.clock() + slowFor
 	}
@@ -286,12 +287,12 @@ func (s *Store) sendFrames() {
 }
 
 func (s *Store) sendFrame(node kv.NodeID, epoch uint64, messages []outMessage) {
-	channel, marked := ChannelConsensus, s.speaks(node) >= formatMarks
+	channel, marked := ChannelConsensus, s.node.Format(node) >= membership.FormatMarks
 	if marked {
 		channel = ChannelMarked
 	}
 	sent := s.opts.Transport.Append(node, channel, func(b []byte) []byte {
-		b = appendFrameHeader(b, epoch, sender{s.opts.Instance, s.opts.Disk, s.marks.own.position}, marked)
+		b = appendFrameHeader(b, epoch, s.node.Sender(), marked)
 		for i := range messages {
 			b = appendGroupMessage(b, &messages[i])
 		}
@@ -340,10 +341,7 @@ func (s *Store) tick(now time.Duration) {
 	// Ticks that were missed while the process did not run are not made up for: their time is
 	// not evidence that somebody else was silent.
 	s.nextTick = now + s.opts.HeartbeatInterval
-	s.join(now)
-	s.manage()
-	s.spreadMarks()
-	s.watchWitnesses(now)
+	s.tickMembership(now)
 	s.scrub(now)
 	kept := s.ticking[:0]
 	for _, r := range s.ticking {

@@ -92,7 +92,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.w.run(6*time.Second, func() bool {
 			leader := s.w.leader()
-			return leader != nil && leader.replica.LeaseValid() && (!leader.replica.unsettled || started < 9)
+			return leader != nil && leader.replica.LeaseValid() && (!leader.replica.membership.WantsRepair() || started < 9)
 		})
 		s.old = s.w.leader()
 		return s.check("")

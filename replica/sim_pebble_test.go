@@ -64,7 +64,7 @@ func (d *fileDisks) crash(random *rand.Rand) {
 
 // work waits for the engine to note who a replica is: it does so in goroutines, while the time of the world stands still.
 func (d *fileDisks) work(*rand.Rand) {
-	for r := d.node.replica; r.identity.saving && !r.store.inbox.waiting(); {
+	for r := d.node.replica; r.saving && !r.store.inbox.waiting(); {
 		time.Sleep(50 * time.Microsecond)
 	}
 }

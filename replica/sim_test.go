@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
@@ -284,17 +285,20 @@ func (n *simNode) wipe(known bool) {
 // leader knows that a membership change is over, the others would go by the old one without it: it must not be lost.
 func (w *world) whole() bool {
 	leader := w.leader()
-	if leader == nil || leader.replica.unsettled || leader.replica.assigning {
+	if leader == nil || leader.replica.membership.WantsRepair() {
 		return false
 	}
 	for _, n := range w.nodes {
 		if !n.up {
 			return false
 		}
-		if m := (membership{config: n.replica.machine.Config(), wanted: leader.replica.wanted()}); !m.settled() || n.replica.configAt > n.replica.flush.durable {
+		newest := leader.replica.membership.Newest(n.id)
+		voters := n.replica.machine.Config()
+		if voters.Joint() || len(voters.Learners) > 0 || len(voters.Voters) != len(w.nodes) || !voters.Votes(newest) || n.replica.membership.Unflushed() {
 			return false
 		}
-		if p, ok := leader.replica.placement(n.id); n.disk != 0 && (!ok || p.Disk != n.disk) {
+		at := slices.IndexFunc(leader.machine().Placements(), func(p shard.Placement) bool { return p.Node == n.id && p.Disk == n.disk })
+		if n.disk != 0 && at < 0 {
 			return false
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -46,17 +47,18 @@ type Store struct {
 	timer   *time.Timer // of the run loop; guarded by driving
 
 	// driver
-	live        *liveness.Core
-	opened      time.Duration // when Open was called
-	joining     []*Replica    // do not know who they are yet
-	unsettled   []*Replica    // whose leader, if it is here, has something to do about the membership
-	order       []*Replica    // by group ID
-	dirty       []*Replica    // have work in their core
-	spareDirty  []*Replica
-	working     []*Replica // have requests to evaluate, or leases to watch
-	ticking     []*Replica // need ticks
-	maintaining []*Replica // have a flush or a compaction to do
-	nextTick    time.Duration
+	live          *liveness.Core
+	opened        time.Duration // when Open was called
+	node          *membership.Node
+	attended      []*Replica // whose membership core wants ticks
+	order         []*Replica // by group ID
+	dirty         []*Replica // have work in their core
+	spareDirty    []*Replica
+	working       []*Replica // have requests to evaluate, or leases to watch
+	ticking       []*Replica // need ticks
+	spareAttended []*Replica
+	maintaining   []*Replica // have a flush or a compaction to do
+	nextTick      time.Duration
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
 	evaluateUntil time.Duration
 	evaluated     bool
@@ -76,9 +78,6 @@ type Store struct {
 	flushes   engineFlush
 	logLimit  logLimit
 	metrics   counters
-	marks     marks
-	witnesses witnesses
-	formats   map[kv.NodeID]uint16 // of the last connection to each node
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
@@ -107,7 +106,6 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
 		groups:  make(map[consensus.GroupID]*Replica),
-		formats: make(map[kv.NodeID]uint16),
 		opened:  clock(),
 	}
 	s.context, s.stop = context.WithCancel(context.Background())
@@ -131,7 +129,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		return nil, err
 	}
 	s.live = live
-	if err := s.openMarks(); err != nil {
+	if err := s.openNode(); err != nil {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	for _, group := range opts.Groups {
@@ -147,7 +145,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 			r.takePart()
 		}
 	}
-	s.join(s.opened)
+	s.askWhoIsWho()
 	s.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, s.opened, opts.Instance)
 	return s, nil
 }
@@ -202,7 +200,7 @@ func (s *Store) abandon(err error) {
 
 // Check verifies the invariants of all cores and replicas. It is for the goroutine that calls Round, between rounds.
 func (s *Store) Check() error {
-	errs := []error{s.live.Check()}
+	errs := []error{s.live.Check(), s.node.Check()}
 	for _, r := range s.order {
 		errs = append(errs, r.core.Check(), r.check())
 	}
@@ -292,16 +290,16 @@ func (s *Store) Receive(from kv.NodeID, channel byte, payload []byte) {
 		}
 		s.inbox.addMessages(messages)
 	case ChannelIdentity:
-		m, err := decodeIdentity(payload)
+		m, err := membership.DecodeMessage(payload)
 		s.call(func() {
 			if err != nil {
 				s.refused(0, from, err)
-				return
+			} else if err := s.receiveIdentity(from, m); err != nil {
+				s.refused(m.Group, from, err)
 			}
-			s.receiveIdentity(from, m)
 		})
 	case ChannelMarks:
-		all, err := decodeMarks(payload)
+		all, err := membership.DecodeMarks(payload)
 		s.call(func() {
 			if err != nil {
 				s.refused(0, from, err)
@@ -326,7 +324,7 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 		}
 		for _, r := range s.order {
 			if r.role.Role == consensus.RoleLeader {
-				r.core.Unreachable(r.newest(node))
+				r.core.Unreachable(r.membership.Newest(node))
 				s.markDirty(r)
 			}
 		}
@@ -336,15 +334,10 @@ func (s *Store) PeerDown(node kv.NodeID, refused bool) {
 // PeerUp tells that a connection to a node exists, on which frames of the version are spoken.
 func (s *Store) PeerUp(node kv.NodeID, version uint16) {
 	s.call(func() {
-		s.formats[node] = version
-		if version < formatMarks {
-			s.witnesses.spoke(node, 0)
-		}
 		s.live.PeerUp(s.clock(), node)
-		s.sendMarks(node)
-		for _, r := range s.joining {
-			r.askAll()
-		}
+		s.node.Connected(node, version)
+		s.carryOutNode()
+		s.askWhoIsWho()
 	})
 }
 

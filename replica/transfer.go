@@ -17,7 +17,7 @@ func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
 
 // transfer is Transfer in the driver's goroutine.
 func (r *Replica) transfer(to kv.NodeID, done func(error)) {
-	if err := r.leadership.Transfer(r.store.clock(), leadership.Member{Replica: r.newest(to), Node: to}, r.core.Status().Config); err != nil {
+	if err := r.leadership.Transfer(r.store.clock(), leadership.Member{Replica: r.membership.Newest(to), Node: to}, r.core.Status().Config); err != nil {
 		done(err)
 		return
 	}
@@ -77,7 +77,7 @@ func (r *Replica) successor() (kv.NodeID, bool) {
 	var prospects []leadership.Prospect
 	status := r.core.Status()
 	for _, replication := range status.Replicas {
-		if node, ok := r.nodeOf(replication.Replica); ok {
+		if node, ok := r.membership.NodeOf(replication.Replica); ok {
 			prospects = append(prospects, leadership.Prospect{Node: node, Replication: replication})
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -65,10 +66,10 @@ func TestWaitsEndInOrder(t *testing.T) {
 
 func sampleFrame(random *rand.Rand, marked bool) ([]byte, []groupMessage) {
 	epoch := liveness.Epoch{Instance: random.Uint64(), Number: random.Uint64N(5)}
-	sender := sender{epoch.Instance, 7, random.Uint64()}
+	sender := membership.Sender{Instance: epoch.Instance, Disk: 7, Position: random.Uint64()}
 	frame := appendFrameHeader(nil, epoch.Number, sender, marked)
 	if !marked {
-		sender.instance, sender.position = 0, 0
+		sender.Instance, sender.Position = 0, 0
 	}
 	var want []groupMessage
 	for range random.IntN(6) {
@@ -117,7 +118,7 @@ func FuzzDecodeFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := appendFrameHeader(nil, 2, sender{1, 7, 4}, marked)
+		again := appendFrameHeader(nil, 2, membership.Sender{Instance: 1, Disk: 7, Position: 4}, marked)
 		for i := range messages {
 			again = appendGroupMessage(again, &outMessage{group: messages[i].group, message: messages[i].message})
 		}
@@ -340,10 +341,16 @@ type bench struct {
 func newBench(outcomes ...shard.Outcome) *bench {
 	b := &bench{core: &fakeCore{status: consensus.Status{Role: consensus.RoleLeader, Term: 3}}, machine: &fakeMachine{outcomes: outcomes, applied: 1}}
 	s := &Store{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1, Rand: rand.New(rand.NewPCG(1, 1))}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
-	b.Replica = &Replica{store: s, group: 1, self: 1, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
+	b.Replica = &Replica{store: s, group: 1, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
 	b.Replica.machine = b.machine
 	var err error
 	if b.Replica.leadership, err = leadership.New(leadershipOptions(1, &s.opts), nil); err != nil {
+		panic(err)
+	}
+	if s.node, err = membership.NewNode(0, membershipOptions(&s.opts), nil, storage.NodeRecord{}); err != nil {
+		panic(err)
+	}
+	if b.membership, _, err = s.node.OpenGroup(membership.GroupState{Group: 1, First: firstReplicas(s.opts.Nodes)}); err != nil {
 		panic(err)
 	}
 	b.Replica.leadership.RoleChanged(0, b.role, leadership.Process{})

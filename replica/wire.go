@@ -7,6 +7,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/membership"
 )
 
 // A consensus frame carries everything one node says to another in one round. On ChannelMarked:
@@ -25,15 +26,15 @@ import (
 
 var errShortFrame = errors.New("replica: consensus frame is cut short")
 
-func appendFrameHeader(b []byte, number uint64, s sender, marked bool) []byte {
+func appendFrameHeader(b []byte, number uint64, s membership.Sender, marked bool) []byte {
 	if !marked && number == 0 {
-		s.instance = 0
+		s.Instance = 0
 	}
-	for _, v := range [...]uint64{s.instance, number, s.disk} {
+	for _, v := range [...]uint64{s.Instance, number, s.Disk} {
 		b = binary.AppendUvarint(b, v)
 	}
 	if marked {
-		b = binary.AppendUvarint(b, s.position)
+		b = binary.AppendUvarint(b, s.Position)
 	}
 	return b
 }
@@ -67,9 +68,9 @@ func decodeFrame(payload []byte, marked bool) ([]groupMessage, error) {
 			return nil, err
 		}
 	}
-	sender := sender{disk: header[2]}
+	sender := membership.Sender{Disk: header[2]}
 	if marked {
-		sender.instance, sender.position = header[0], header[3]
+		sender.Instance, sender.Position = header[0], header[3]
 	}
 	var epoch liveness.Epoch
 	if header[1] != 0 {

@@ -8,32 +8,6 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-func TestWitnesses(t *testing.T) {
-	seen := map[kv.NodeID]mark{2: {disk: 2, position: 9, processes: []process{{1, 20}, {5, 21}}}, 3: {disk: 3, position: 9, processes: []process{{1, 30}}}}
-	for _, c := range []struct {
-		what   string
-		needed bool
-		do     func(*witnesses)
-		want   string
-	}{
-		{"nothing to forget", false, func(*witnesses) {}, "[]"},
-		{"nobody", true, func(*witnesses) {}, "[2 3]"},
-		{"the process that was known", true, func(w *witnesses) { w.spoke(2, 21) }, "[]"},
-		{"an earlier one", true, func(w *witnesses) { w.spoke(2, 20) }, "[3]"},
-		{"a later one", true, func(w *witnesses) { w.spoke(3, 31) }, "[2]"},
-		{"all, and all restarted", true, func(w *witnesses) { w.spoke(2, 22); w.spoke(3, 31) }, "[]"},
-		{"one of an older version", true, func(w *witnesses) { w.spoke(2, 0) }, "[3]"},
-		{"a beginning without the third", false, func(w *witnesses) { w.founded(func(node kv.NodeID) bool { return node == 2 }) }, "[3]"},
-		{"a beginning of all", false, func(w *witnesses) { w.founded(func(kv.NodeID) bool { return true }) }, "[]"},
-	} {
-		w := newWitnesses([]kv.NodeID{2, 3}, seen, c.needed)
-		c.do(&w)
-		if got := fmt.Sprint(w.missing()); got != c.want {
-			t.Errorf("%s: missing %s, want %s", c.what, got, c.want)
-		}
-	}
-}
-
 // TestLossWithoutWitnesses: two of three nodes come back from old copies, or with nothing, while the third, which knows better, is away. Nobody who
 // is there can tell, so acknowledged keys are gone; the nodes say who might know better.
 func TestLossWithoutWitnesses(t *testing.T) {

@@ -157,8 +157,8 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/newest-format-for-all", Breaks: "nodes of an older version are sent frames of the newest one",
 		File: "replica/round.go", Verdicts: noticed, Seeds: 200,
-		Old: "channel, marked := ChannelConsensus, s.speaks(node) >= formatMarks",
-		New: "channel, marked := ChannelConsensus, s.formats[node] > 0",
+		Old: "channel, marked := ChannelConsensus, s.node.Format(node) >= membership.FormatMarks",
+		New: "channel, marked := ChannelConsensus, s.node.Format(node) > 0",
 	},
 	{
 		Name: "replica/install-within-a-round", Breaks: "a snapshot is installed within a round",

@@ -1,7 +1,6 @@
-package replica
+package membership
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 // witnesses is who can tell this node that its disk is not as it was: what it has forgotten, others remember. It is told at once by those who do.
 // This is about the silence: when does it mean that all is well? When a node has spoken whose process is the one that this disk knew, for it has
 // forgotten nothing; or when all have, for then every disk was asked. Until then those that are missing might know better, as when two of three
-// nodes come back from old copies while the third is away. Pure.
+// nodes come back from old copies while the third is away.
 type witnesses struct {
 	needed bool // there is something that this node might have forgotten
 	others []kv.NodeID
@@ -21,10 +20,10 @@ type witnesses struct {
 }
 
 // newWitnesses: seen are the marks on this disk, and needed says whether anything else is.
-func newWitnesses(others []kv.NodeID, seen map[kv.NodeID]mark, needed bool) witnesses {
+func newWitnesses(others []kv.NodeID, seen map[kv.NodeID]Mark, needed bool) witnesses {
 	w := witnesses{needed: needed, others: others, before: map[kv.NodeID]uint64{}, spoken: map[kv.NodeID]bool{}}
 	for node, m := range seen {
-		w.before[node] = m.present().instance
+		w.before[node] = m.present().Instance
 	}
 	return w
 }
@@ -61,40 +60,13 @@ func (w *witnesses) missing() (nodes []kv.NodeID) {
 	return nodes
 }
 
-// openWitnesses begins to wait for those who can confirm this disk.
-func (s *Store) openWitnesses(position uint64) {
-	var others []kv.NodeID
-	for _, node := range s.opts.Nodes {
-		if node != s.opts.Self {
-			others = append(others, node)
-		}
-	}
-	s.witnesses = newWitnesses(others, maps.Clone(s.marks.seen), position > 0)
-}
-
-// witnessPatience is how long a node waits for witnesses until it says that they are missing: when all nodes restart, they need a moment.
-func (s *Store) witnessPatience() time.Duration { return 2 * s.opts.ElectionTimeout }
-
-// watchWitnesses says, at a tick, that this disk could not be confirmed, and when it is.
-func (s *Store) watchWitnesses(now time.Duration) {
-	if !s.marking() || now-s.opened < s.witnessPatience() {
+// judgeWitnesses says that this disk could not be confirmed, and when it is.
+func (n *Node) judgeWitnesses(now time.Duration) {
+	if !n.marking() || now-n.began < n.options.witnessPatience() {
 		return
 	}
-	missing, said := s.witnesses.missing(), s.Unwitnessed()
-	if slices.Equal(missing, said) {
-		return
+	if missing := n.witnesses.missing(); !slices.Equal(missing, n.unwitnessed) {
+		n.unwitnessed = missing
+		n.ready.Unwitnessed = &missing
 	}
-	s.unwitnessed.Store(&missing)
-	if s.opts.Listener.Unwitnessed != nil {
-		s.opts.Listener.Unwitnessed(missing)
-	}
-}
-
-// Unwitnessed returns the nodes that would have to be heard to confirm that this node's disk is as it was; none if that is confirmed, or
-// the node has only just started. Safe for concurrent use.
-func (s *Store) Unwitnessed() []kv.NodeID {
-	if p := s.unwitnessed.Load(); p != nil {
-		return *p
-	}
-	return nil
 }

@@ -1,0 +1,167 @@
+package membership
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// Group is what one replica knows and decides about who is who in its group. It is not safe for concurrent use.
+type Group struct {
+	node *Node
+	id   consensus.GroupID
+	// first are the replicas that the group began with. Which replica lives on which node now is in the state machine (shard.Placement); a node
+	// that is not there has its first replica.
+	first []Home
+	// founders is how many of their nodes must be new for the group to be.
+	founders int
+
+	self   consensus.ReplicaID
+	config consensus.Config  // as applied
+	table  []shard.Placement // as applied
+	// changedAt is the last change of the membership that is applied and not yet durable; 0: there is none.
+	changedAt consensus.Index
+
+	identity identity
+	roster   roster
+	loss     lossClaim
+	repair   repair
+
+	standing Standing // as told last
+	ready    Ready
+}
+
+// Ready is work for the driver.
+type Ready struct {
+	// Messages are for the same group on other nodes.
+	Messages []MessageTo
+	// Save is a row to be made durable; Saved follows.
+	Save *Save
+	// Confirm: questions of which this replica must be confirmed as the leader, and must have applied what is committed by now; Confirmed follows, or not.
+	Confirm []Question
+	// Assign is to be proposed; Assigned follows.
+	Assign *kv.AssignReplicaRequest
+	// Change: the consensus core must propose this membership. If it does not, nothing follows.
+	Change *consensus.Config
+	// Gone are nodes that have lost their newest replica: whoever followed it is free.
+	Gone []kv.NodeID
+	// Lost: the others know this replica, and nothing of it is here.
+	Lost bool
+	// Joined: this replica knows who it is, and takes part from now on.
+	Joined bool
+	// Standing is set when it is another one than before.
+	Standing *Standing
+	// Failed: the replica must stop. It wraps ErrLost or ErrNoCopy; messages leave first.
+	Failed error
+}
+
+// MessageTo is a message and the node that it is for.
+type MessageTo struct {
+	To kv.NodeID
+	Message
+}
+
+// OpenGroup returns the core of the node's replica of a group. row, if it is not nil, is to be made durable before the replica does anything. An error that
+// wraps ErrLost or ErrNoCopy says that this node can not go on with what is on its disk.
+func (n *Node) OpenGroup(state GroupState) (g *Group, row []byte, err error) {
+	if err := state.validate(n.options.Self); err != nil {
+		return nil, nil, err
+	}
+	g = &Group{node: n, id: state.Group, first: state.First, founders: state.Founders, config: state.Config, table: state.Table, identity: newIdentity(), roster: newRoster()}
+	g.repair.claims = make(map[kv.NodeID]claim)
+	g.self = g.firstOn(n.options.Self)
+	if row, err = g.open(&state); err != nil {
+		return nil, nil, err
+	}
+	n.groups = append(n.groups, g)
+	g.judgeStanding()
+	return g, row, nil
+}
+
+// Applied is the membership and the table that the group goes by.
+func (g *Group) Applied() (consensus.Config, []shard.Placement) { return g.config, g.table }
+
+// Self is which replica this is; it may change until Joined.
+func (g *Group) Self() consensus.ReplicaID { return g.self }
+
+// Ready moves the pending work out.
+func (g *Group) Ready() Ready {
+	ready := g.ready
+	g.ready = Ready{}
+	return ready
+}
+
+// HasReady tells whether there is any.
+func (g *Group) HasReady() bool {
+	r := &g.ready
+	return len(r.Messages)+len(r.Confirm)+len(r.Gone) > 0 || r.Save != nil || r.Assign != nil || r.Change != nil || r.Lost || r.Joined || r.Standing != nil || r.Failed != nil
+}
+
+// WantsTicks tells whether Tick has something to do.
+func (g *Group) WantsTicks() bool { return g.Held() || g.repair.wanted }
+
+// Tick lets the time pass: a replica that does not know who it is asks again, and may decide by itself. A leader is asked for its next step by Repair.
+func (g *Group) Tick(now time.Duration) {
+	if g.Held() {
+		g.judgeFounding(now)
+		g.askAll()
+	}
+	g.repair.wanted = g.repair.wanted && g.repair.leading
+}
+
+// ConfigApplied tells that the entry at the index, which changes the membership, is applied.
+func (g *Group) ConfigApplied(at consensus.Index, config consensus.Config) {
+	g.config, g.changedAt = config, at
+	g.repair.catchUpTo = at
+	g.judgeStanding()
+	g.wantRepair()
+}
+
+// Unflushed tells whether a change of membership is applied and not yet durable.
+func (g *Group) Unflushed() bool { return g.changedAt != 0 }
+
+// Flushed tells that the state is durable up to the index.
+func (g *Group) Flushed(upTo consensus.Index) {
+	if g.changedAt != 0 && g.changedAt <= upTo {
+		g.changedAt = 0
+		g.judgeStanding()
+	}
+}
+
+// Placed tells that an entry which changes the table of placements is applied. What was learned meanwhile is in it. An error that wraps ErrLost says that
+// this node's own replica was replaced.
+func (g *Group) Placed(table []shard.Placement) error {
+	g.table = table
+	for _, p := range table {
+		if g.roster.learned[p.Node] <= p.Replica {
+			delete(g.roster.learned, p.Node)
+		}
+		delete(g.roster.seen, p.Node)
+		if own := &g.node.options; p.Node == own.Self && own.Disk != 0 && p.Replica >= g.self && p.Disk != own.Disk {
+			return g.replacedBy(p.Replica)
+		}
+	}
+	g.judgeStanding()
+	g.wantRepair()
+	return nil
+}
+
+// Installed tells that a snapshot took the place of the state, and is durable. The error is that of Placed.
+func (g *Group) Installed(config consensus.Config, table []shard.Placement) error {
+	g.config, g.changedAt = config, 0
+	return g.Placed(table)
+}
+
+func (g *Group) replacedBy(id consensus.ReplicaID) error {
+	return fmt.Errorf("%w: group %d: replica %d of this node is on another disk", ErrLost, g.id, id)
+}
+
+// fail stops the replica; the first reason counts.
+func (g *Group) fail(err error) {
+	if g.ready.Failed == nil {
+		g.ready.Failed = err
+	}
+}

@@ -1,0 +1,83 @@
+package membership
+
+import (
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// roster is what is known of replicas beside the table, which may lag behind here.
+type roster struct {
+	learned map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table, from their own messages
+	seen    map[kv.NodeID]uint64              // disks of first replicas that are not in the table
+	gone    map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
+}
+
+func newRoster() roster {
+	return roster{learned: make(map[kv.NodeID]consensus.ReplicaID), seen: make(map[kv.NodeID]uint64), gone: make(map[kv.NodeID]consensus.ReplicaID)}
+}
+
+// firstOn is the replica that the group began with on the node; 0: none.
+func (g *Group) firstOn(node kv.NodeID) consensus.ReplicaID {
+	for _, h := range g.first {
+		if h.Node == node {
+			return h.Replica
+		}
+	}
+	return 0
+}
+
+// placement returns what the table says about the node.
+func (g *Group) placement(node kv.NodeID) (shard.Placement, bool) {
+	for _, p := range g.table {
+		if p.Node == node {
+			return p, true
+		}
+	}
+	return shard.Placement{}, false
+}
+
+// placed is the newest replica of the node as the table says; 0: it has none.
+func (g *Group) placed(node kv.NodeID) consensus.ReplicaID {
+	if p, ok := g.placement(node); ok {
+		return p.Replica
+	}
+	return g.firstOn(node)
+}
+
+// Newest is the newest replica that is known to live on the node; 0: none.
+func (g *Group) Newest(node kv.NodeID) consensus.ReplicaID {
+	return max(g.placed(node), g.roster.learned[node])
+}
+
+// NodeOf finds the node that a replica lives on. A replica that was replaced lives nowhere.
+func (g *Group) NodeOf(id consensus.ReplicaID) (kv.NodeID, bool) {
+	if id == 0 {
+		return 0, false
+	}
+	for _, h := range g.first {
+		if g.Newest(h.Node) == id {
+			return h.Node, true
+		}
+	}
+	return 0, false
+}
+
+// wanted are the replicas that the group should consist of: the newest of every node as the table says, ascending.
+func (g *Group) wanted() (ids []consensus.ReplicaID) {
+	for _, h := range g.first {
+		ids = append(ids, g.placed(h.Node))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// lastFirst is the greatest ID that the group began with: whatever is greater was given out later.
+func (g *Group) lastFirst() (last consensus.ReplicaID) {
+	for _, h := range g.first {
+		last = max(last, h.Replica)
+	}
+	return last
+}

@@ -1,0 +1,37 @@
+package membership
+
+// Standing is how a replica takes part in its group.
+type Standing struct {
+	// Text is StandingMember when everything is as it should be, otherwise what is being waited for.
+	Text string
+	// Outsider: it is no member of the group as of its own state, which says nothing then.
+	Outsider bool
+	// Learner: it is a member without a vote.
+	Learner bool
+}
+
+// StandingMember is what is said when nothing is the matter.
+const StandingMember = "member"
+
+// judgeStanding says so if the standing is another one than before.
+func (g *Group) judgeStanding() {
+	member := g.config.Contains(g.self)
+	s := Standing{Text: StandingMember, Outsider: g.Held() || !member, Learner: member && !g.config.Votes(g.self)}
+	p := plan{config: g.config, wanted: g.wanted()}
+	switch {
+	case g.identity.standing == standingNew:
+		s.Text = "new: waits until the others say that it always was"
+	case g.identity.standing == standingLost:
+		s.Text = "lost: waits until a leader takes this node in as a new replica"
+	case !member:
+		s.Text = "joining: waits for the data"
+	case !p.complete() || g.Unflushed():
+		s.Text = "one of a group in which another is being replaced: no other node may lose its data until that is over"
+		if s.Learner {
+			s.Text = "joining: has no vote yet"
+		}
+	}
+	if s != g.standing {
+		g.standing, g.ready.Standing = s, &s
+	}
+}

@@ -1,0 +1,401 @@
+package membership
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// The language of testdata. There is one process, of node 1, with one group, whose first replica i lives on node i. Its disk is 10 and its instance 100, if nothing
+// else is said. All times are milliseconds on its clock, which begins at 0; heartbeats come every 100, the election timeout is 1,000.
+//
+//	node nodes=3 [disk=10] [process=100] [lost] [position=n] [marks]      a process begins; its log is at that position and holds those marks
+//	group [empty] [founders=2] [row] [voters=(1,2,3)] [learners=(4)] [placed=(1/1/10,2/2/20)]    row: what was saved last is on the disk
+//	connected node=2 [format=4]
+//	beats node=2 process=200                 heartbeats of that process come; process=0: no more
+//	question from=2 standing=new disk=20 [replica=2]
+//	answer from=2 standing=member disk=10 replica=1 [bound=10] [new] [confirmed]
+//	message from=2 [replica=2] [to=1] [disk=20] [process=200] [position=5] [snapshot]      may it reach the consensus core?
+//	marks from=2 marks
+//	loss from=2 term=3                       a leader says that entries are lost here
+//	placed 1/1/10 2/4/21                     the table of placements: node/replica/disk
+//	config at=9 voters=(1,3,4) [learners=(5)]    an entry at the index changed the membership
+//	installed voters=(1,3,4) placed=(...)        a snapshot did
+//	flushed at=9
+//	lead applied=5, step-down
+//	replicas 3/9 4/8[/silent][/snapshot]     what the leader knows of the others, for the next ticks
+//	tick, saved, assigned, confirmed node=2 disk=20
+//	write [marks], sync                      the position of the next write, and whether it takes marks along
+//
+// marks are node/disk/position/began:instance[+began:instance]. Every command may have now=ms.
+type script struct {
+	node     *Node
+	group    *Group
+	options  Options
+	beats    map[kv.NodeID]uint64
+	now      time.Duration
+	row      []byte
+	config   consensus.Config
+	progress []consensus.Replication
+}
+
+func (s *script) Instance(node kv.NodeID) uint64 { return s.beats[node] }
+func (s *script) Alive(node kv.NodeID) bool      { return s.beats[node] != 0 }
+
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		var s *script
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "node" {
+				row := []byte(nil)
+				if s != nil {
+					row = s.row
+				}
+				s = &script{beats: map[kv.NodeID]uint64{}, row: row}
+			}
+			s.now = max(s.now, time.Duration(number(t, d, "now"))*time.Millisecond)
+			out := s.run(t, d) + s.carryOut()
+			for _, err := range s.check() {
+				if err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+			}
+			if out == "" {
+				out = "ok\n"
+			}
+			return out
+		})
+	})
+}
+
+func (s *script) check() (errs []error) {
+	errs = append(errs, s.node.Check())
+	if s.group != nil {
+		errs = append(errs, s.group.Check())
+	}
+	return errs
+}
+
+func (s *script) run(t *testing.T, d *datadriven.TestData) string {
+	from := kv.NodeID(number(t, d, "from"))
+	switch d.Cmd {
+	case "node":
+		return s.beginNode(t, d)
+	case "group":
+		return s.openGroup(t, d)
+	case "connected":
+		s.node.Connected(kv.NodeID(number(t, d, "node")), uint16(number(t, d, "format", 4)))
+	case "beats":
+		s.beats[kv.NodeID(number(t, d, "node"))] = number(t, d, "process")
+	case "question", "answer":
+		if err := s.group.Receive(s.now, from, message(t, d)); err != nil {
+			return "refused: " + err.Error() + "\n"
+		}
+	case "message":
+		m := Arrival{Node: from, From: consensus.ReplicaID(number(t, d, "replica", uint64(from))), To: consensus.ReplicaID(number(t, d, "to", uint64(s.group.Self()))), Snapshot: d.HasArg("snapshot")}
+		m.Sender = Sender{Instance: number(t, d, "process"), Disk: number(t, d, "disk"), Position: number(t, d, "position")}
+		s.node.BeginRound()
+		if err := s.group.Admit(s.now, m); err != nil {
+			return "refused: " + err.Error() + "\n"
+		}
+		return fmt.Sprintf("admitted, of process %d\n", s.node.HeardInstance(from))
+	case "marks":
+		s.node.Receive(s.now, from, parseMarks(t, d))
+	case "loss":
+		return fmt.Sprintf("believed: %v, votes: %v\n", s.group.LossClaimed(s.now, from, consensus.ReplicaID(from), consensus.Term(number(t, d, "term"))), !s.group.LossPending(s.now))
+	case "placed":
+		if err := s.group.Placed(parseTable(t, words(d))); err != nil {
+			return "stops: " + err.Error() + "\n"
+		}
+	case "config":
+		s.group.ConfigApplied(consensus.Index(number(t, d, "at")), s.parseConfig(t, d))
+	case "installed":
+		if err := s.group.Installed(s.parseConfig(t, d), parseTable(t, values(d, "placed"))); err != nil {
+			return "stops: " + err.Error() + "\n"
+		}
+	case "flushed":
+		s.group.Flushed(consensus.Index(number(t, d, "at")))
+	case "lead":
+		s.group.Lead(consensus.Index(number(t, d, "applied")))
+	case "step-down":
+		s.group.StepDown()
+	case "replicas":
+		s.progress = parseReplicas(t, words(d))
+	default:
+		return s.runShort(t, d)
+	}
+	return ""
+}
+
+func (s *script) runShort(t *testing.T, d *datadriven.TestData) string {
+	switch d.Cmd {
+	case "tick":
+		if s.group != nil {
+			s.group.Tick(s.now)
+			if s.group.WantsRepair() {
+				s.group.Repair(Progress{Config: s.config, Replicas: s.progress})
+			}
+		}
+		s.node.Tick(s.now)
+	case "saved":
+		s.group.Saved()
+	case "assigned":
+		s.group.Assigned()
+	case "confirmed":
+		s.group.Confirmed(Question{From: kv.NodeID(number(t, d, "node")), Disk: number(t, d, "disk")})
+	case "write":
+		r := s.node.Write(s.now)
+		if r == nil {
+			return "nothing\n"
+		}
+		all, err := DecodeMarks(r.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("write %d%s\n", r.Position, marksText(all))
+	case "sync":
+		s.node.Syncing()
+		s.node.Synced()
+	default:
+		t.Fatalf("unknown command %s", d.Cmd)
+	}
+	return ""
+}
+
+func (s *script) beginNode(t *testing.T, d *datadriven.TestData) string {
+	s.options = options(int(number(t, d, "nodes", 3)))
+	s.options.Disk, s.options.Instance, s.options.Lost = number(t, d, "disk", 10), number(t, d, "process", 100), d.HasArg("lost")
+	var err error
+	record := storage.NodeRecord{Position: number(t, d, "position"), Data: AppendMarks(nil, parseMarks(t, d))}
+	if s.node, err = NewNode(s.now, s.options, s, record); err != nil {
+		return err.Error() + "\n"
+	}
+	s.node.Begin()
+	return ""
+}
+
+func (s *script) openGroup(t *testing.T, d *datadriven.TestData) string {
+	state := GroupState{Group: 1, Founders: int(number(t, d, "founders", uint64(len(s.options.Nodes)/2+1))), Empty: d.HasArg("empty"), Table: parseTable(t, values(d, "placed"))}
+	for i, node := range s.options.Nodes {
+		state.First = append(state.First, Home{node, consensus.ReplicaID(i + 1)})
+		state.Config.Voters = append(state.Config.Voters, consensus.ReplicaID(i+1))
+	}
+	if d.HasArg("voters") {
+		state.Config = s.parseConfig(t, d)
+	}
+	if d.HasArg("row") {
+		state.Row = s.row
+	}
+	s.config = state.Config
+	var row []byte
+	var err error
+	if s.group, row, err = s.node.OpenGroup(state); err != nil {
+		return "stops: " + err.Error() + "\n"
+	}
+	if row != nil {
+		return "saves at once which replica this is\n"
+	}
+	return ""
+}
+
+// carryOut prints what is to be done.
+func (s *script) carryOut() string {
+	var b strings.Builder
+	node := s.node.Ready()
+	for _, m := range node.Marks {
+		fmt.Fprintf(&b, "to node %d, marks:%s\n", uint64(m.To), marksText(m.Marks))
+	}
+	for _, r := range node.Refused {
+		fmt.Fprintf(&b, "not believed: %v\n", r.Err)
+	}
+	if node.Unwitnessed != nil {
+		fmt.Fprintf(&b, "might know better: %d\n", *node.Unwitnessed)
+	}
+	if node.Failed != nil {
+		fmt.Fprintf(&b, "the node stops: %v\n", node.Failed)
+	}
+	if s.group == nil {
+		return b.String()
+	}
+	r := s.group.Ready()
+	for _, m := range r.Messages {
+		fmt.Fprintf(&b, "to node %d: %s\n", uint64(m.To), messageText(&m.Message))
+	}
+	for _, node := range r.Gone {
+		fmt.Fprintf(&b, "node %d has lost its replica\n", uint64(node))
+	}
+	for _, q := range r.Confirm {
+		fmt.Fprintf(&b, "is to be confirmed as the leader, for node %d on disk %d\n", uint64(q.From), q.Disk)
+	}
+	if r.Save != nil {
+		s.row = r.Save.Row
+		fmt.Fprintf(&b, "saves that this is replica %d\n", r.Save.Replica)
+	}
+	if r.Assign != nil {
+		fmt.Fprintf(&b, "proposes a placement: node %d on disk %d, first replica %d, replaces %d\n", uint64(r.Assign.Node), r.Assign.Disk, r.Assign.First, r.Assign.Replaces)
+	}
+	if r.Change != nil {
+		fmt.Fprintf(&b, "proposes the membership %v\n", *r.Change)
+	}
+	if r.Lost {
+		fmt.Fprintf(&b, "replica %d is lost\n", s.group.Self())
+	}
+	if r.Joined {
+		fmt.Fprintf(&b, "takes part as replica %d\n", s.group.Self())
+	}
+	if r.Standing != nil {
+		fmt.Fprintf(&b, "standing: %s\n", r.Standing.Text)
+	}
+	if r.Failed != nil {
+		fmt.Fprintf(&b, "stops: %v\n", r.Failed)
+	}
+	return b.String()
+}
+
+func messageText(m *Message) string {
+	kind := "question"
+	if m.Kind == KindAnswer {
+		kind = "answer"
+	}
+	text := fmt.Sprintf("%s, it is %s", kind, []string{"", "member", "new", "lost"}[m.Standing])
+	text += fmt.Sprintf("; disk %d, replica %d", m.Disk, m.Replica)
+	if m.Kind == KindAnswer {
+		text += fmt.Sprintf(" on disk %d", m.Bound)
+	}
+	if m.New {
+		text += ", both were new"
+	}
+	if m.Confirmed {
+		text += ", a leader says so"
+	}
+	return text
+}
+
+func message(t *testing.T, d *datadriven.TestData) *Message {
+	m := &Message{Kind: KindQuestion, New: d.HasArg("new"), Confirmed: d.HasArg("confirmed"), Group: 1, Disk: number(t, d, "disk"),
+		Replica: consensus.ReplicaID(number(t, d, "replica")), Bound: number(t, d, "bound")}
+	if d.Cmd == "answer" {
+		m.Kind = KindAnswer
+	}
+	var word string
+	d.ScanArgs(t, "standing", &word)
+	m.Standing = map[string]standing{"member": standingMember, "new": standingNew, "lost": standingLost}[word]
+	return m
+}
+
+// words are the arguments without values.
+func words(d *datadriven.TestData) (list []string) {
+	for _, a := range d.CmdArgs {
+		if len(a.Vals) == 0 {
+			list = append(list, a.Key)
+		}
+	}
+	return list
+}
+
+func values(d *datadriven.TestData, key string) []string {
+	for _, a := range d.CmdArgs {
+		if a.Key == key {
+			return a.Vals
+		}
+	}
+	return nil
+}
+
+func number(t *testing.T, d *datadriven.TestData, key string, otherwise ...uint64) (n uint64) {
+	for _, n = range otherwise {
+	}
+	d.MaybeScanArgs(t, key, &n)
+	return n
+}
+
+func parseTable(t *testing.T, list []string) (table []shard.Placement) {
+	for _, word := range list {
+		var p shard.Placement
+		var node uint64
+		if _, err := fmt.Sscanf(word, "%d/%d/%d", &node, &p.Replica, &p.Disk); err != nil {
+			t.Fatalf("%s: %v", word, err)
+		}
+		p.Node = kv.NodeID(node)
+		table = append(table, p)
+	}
+	return table
+}
+
+func parseReplicas(t *testing.T, list []string) (replicas []consensus.Replication) {
+	for _, word := range list {
+		parts := strings.Split(word, "/")
+		r := consensus.Replication{Active: true}
+		if _, err := fmt.Sscan(parts[0], &r.Replica); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscan(parts[1], &r.Match); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts[2:] {
+			r.Active, r.Snapshotting = r.Active && part != "silent", r.Snapshotting || part == "snapshot"
+		}
+		replicas = append(replicas, r)
+	}
+	return replicas
+}
+
+func (s *script) parseConfig(t *testing.T, d *datadriven.TestData) (c consensus.Config) {
+	for key, ids := range map[string]*[]consensus.ReplicaID{"voters": &c.Voters, "learners": &c.Learners, "outgoing": &c.Outgoing} {
+		for _, word := range values(d, key) {
+			var id consensus.ReplicaID
+			if _, err := fmt.Sscan(word, &id); err != nil {
+				t.Fatal(err)
+			}
+			*ids = append(*ids, id)
+		}
+	}
+	s.config = c
+	return c
+}
+
+func parseMarks(t *testing.T, d *datadriven.TestData) (all []NodeMark) {
+	for _, word := range words(d) {
+		parts := strings.Split(word, "/")
+		if len(parts) != 4 {
+			continue
+		}
+		var m NodeMark
+		var node uint64
+		if _, err := fmt.Sscan(strings.Join(parts[:3], " "), &node, &m.Disk, &m.Position); err != nil {
+			t.Fatalf("%s: %v", word, err)
+		}
+		m.Node = kv.NodeID(node)
+		for _, text := range strings.Split(parts[3], "+") {
+			var p Process
+			if _, err := fmt.Sscanf(text, "%d:%d", &p.Began, &p.Instance); err != nil {
+				t.Fatalf("%s: %v", word, err)
+			}
+			m.Processes = append(m.Processes, p)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// marksText is what parseMarks reads.
+func marksText(all []NodeMark) (text string) {
+	for _, m := range all {
+		text += fmt.Sprintf(" %d/%d/%d/", uint64(m.Node), m.Disk, m.Position)
+		for i, p := range m.Processes {
+			if i > 0 {
+				text += "+"
+			}
+			text += fmt.Sprintf("%d:%d", p.Began, p.Instance)
+		}
+	}
+	return text
+}

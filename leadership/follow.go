@@ -115,6 +115,18 @@ func (c *Core) NodeLost(now time.Duration, node kv.NodeID, restarted bool) {
 	}
 }
 
+// ReplicaEnded tells that the node's replica says of itself that it does nothing any more, although its process lives. A word from it as the leader shows that this
+// was not so.
+func (c *Core) ReplicaEnded(now time.Duration, node kv.NodeID) {
+	switch {
+	case node == 0 || c.following.leader.Node != node:
+	case !c.Holding(now):
+		c.leaderGone(now)
+	default:
+		c.doubtLeader(now)
+	}
+}
+
 // doubtLeader lets go, in time, of a leader that may have ended: there was another process on its node, and nobody knows which of the two led.
 // It may be the one that lives, which counts on what was promised to it. So the promise is withdrawn and waited out, and nothing is vouched
 // for meanwhile; a word from the leader ends the doubt.

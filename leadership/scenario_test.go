@@ -22,6 +22,7 @@ import (
 //	start at=ms                                  it takes part from now on
 //	beat node=2 process=7 at=ms [until=ms]       a heartbeat comes; or one each 100 ms, the last one at the end
 //	dead node=2 at=ms                            the node's port refuses connections
+//	ended node=2 at=ms                           the node's replica says that it does nothing any more
 //	advance at=ms                                let time pass
 //	tick at=ms                                   may the consensus core, which follows whom it last said, have a tick?
 //	role is=follower term=2 [leader=2 [process=7]] at=ms   the consensus core says so
@@ -101,6 +102,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.beat(t, kv.NodeID(number(t, d, "node")), number(t, d, "process"), milliseconds(t, d, "until"))
 	case "dead":
 		s.live.PeerDown(s.now, kv.NodeID(number(t, d, "node")))
+	case "ended":
+		s.core.ReplicaEnded(s.now, kv.NodeID(number(t, d, "node")))
 	case "advance":
 	case "tick":
 		if s.core.Tick(s.now, s.core.Role().Leader) {

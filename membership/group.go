@@ -2,6 +2,7 @@ package membership
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -24,6 +25,10 @@ type Group struct {
 	table  []shard.Placement // as applied
 	// changedAt is the last change of the membership that is applied and not yet durable; 0: there is none.
 	changedAt consensus.Index
+
+	// gaveUp: this replica does nothing any more, and the others were told so last at that time.
+	gaveUp   bool
+	gaveUpAt time.Duration
 
 	identity identity
 	roster   roster
@@ -48,6 +53,8 @@ type Ready struct {
 	Change *consensus.Config
 	// Gone are nodes that have lost their newest replica: whoever followed it is free.
 	Gone []kv.NodeID
+	// GaveUp are nodes whose replica does nothing any more although their process may live: whoever follows it must look for somebody else.
+	GaveUp []kv.NodeID
 	// Lost: the others know this replica, and nothing of it is here.
 	Lost bool
 	// Joined: this replica knows who it is, and takes part from now on.
@@ -81,6 +88,12 @@ func (n *Node) OpenGroup(state GroupState) (g *Group, row []byte, err error) {
 	return g, row, nil
 }
 
+// Close forgets the group: the node has it no more.
+func (g *Group) Close() {
+	n := g.node
+	n.groups = slices.DeleteFunc(n.groups, func(o *Group) bool { return o == g })
+}
+
 // Applied is the membership and the table that the group goes by.
 func (g *Group) Applied() (consensus.Config, []shard.Placement) { return g.config, g.table }
 
@@ -97,19 +110,45 @@ func (g *Group) Ready() Ready {
 // HasReady tells whether there is any.
 func (g *Group) HasReady() bool {
 	r := &g.ready
-	return len(r.Messages)+len(r.Confirm)+len(r.Gone) > 0 || r.Save != nil || r.Assign != nil || r.Change != nil || r.Lost || r.Joined || r.Standing != nil || r.Failed != nil
+	return len(r.Messages)+len(r.Confirm)+len(r.Gone)+len(r.GaveUp) > 0 || r.Save != nil || r.Assign != nil || r.Change != nil || r.Lost || r.Joined || r.Standing != nil || r.Failed != nil
 }
 
 // WantsTicks tells whether Tick has something to do.
-func (g *Group) WantsTicks() bool { return g.Held() || g.repair.wanted }
+func (g *Group) WantsTicks() bool { return g.Held() || g.repair.wanted || g.gaveUp }
 
 // Tick lets the time pass: a replica that does not know who it is asks again, and may decide by itself. A leader is asked for its next step by Repair.
 func (g *Group) Tick(now time.Duration) {
+	if g.gaveUp {
+		if now-g.gaveUpAt >= g.node.options.ElectionTimeout {
+			g.tellGivenUp(now)
+		}
+		return
+	}
 	if g.Held() {
 		g.judgeFounding(now)
 		g.askAll()
 	}
 	g.repair.wanted = g.repair.wanted && g.repair.leading
+}
+
+// GiveUp tells that this replica can not go on, although its node does. The others are told, again and again: what they promised to the node holds.
+func (g *Group) GiveUp(now time.Duration) {
+	g.StepDown()
+	g.repair.wanted, g.gaveUp = false, true
+	g.tellGivenUp(now)
+}
+
+// tellGivenUp says that the replica is lost, on the disk that it is on: that of a node which comes back with nothing is another one.
+func (g *Group) tellGivenUp(now time.Duration) {
+	g.gaveUpAt = now
+	if g.node.options.Disk == 0 {
+		return
+	}
+	for _, h := range g.first {
+		if h.Node != g.node.options.Self {
+			g.send(h.Node, Message{Kind: KindQuestion, Standing: standingLost, Disk: g.node.options.Disk, Replica: g.self})
+		}
+	}
 }
 
 // ConfigApplied tells that the entry at the index, which changes the membership, is applied.

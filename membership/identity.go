@@ -117,6 +117,10 @@ func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 			g.identity.founders[from] = m.Disk
 		}
 		if m.Standing == standingLost && !g.Held() && m.Replica != 0 && m.Replica == g.Newest(from) {
+			if p, _ := g.placement(from); m.Disk == p.Disk || m.Disk == g.roster.seen[from] {
+				g.ready.GaveUp = append(g.ready.GaveUp, from)
+				return nil
+			}
 			g.replicaGone(from, m.Replica)
 		}
 		g.answerQuestion(from, m)

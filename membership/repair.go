@@ -133,7 +133,10 @@ func (g *Group) Confirmed(q Question) {
 }
 
 func (g *Group) send(to kv.NodeID, m Message) {
-	m.Group, m.Standing = g.id, g.identity.standing
+	m.Group = g.id
+	if m.Standing == 0 {
+		m.Standing = g.identity.standing
+	}
 	g.ready.Messages = append(g.ready.Messages, MessageTo{To: to, Message: m})
 }
 

@@ -32,6 +32,7 @@ import (
 //	flushed at=9
 //	lead applied=5, step-down
 //	replicas 3/9 4/8[/silent][/snapshot]     what the leader knows of the others, for the next ticks
+//	give-up                                  the replica can not go on, and its node does
 //	tick, saved, assigned, confirmed node=2 disk=20
 //	write [marks], sync                      the position of the next write, and whether it takes marks along
 //
@@ -145,6 +146,8 @@ func (s *script) runShort(t *testing.T, d *datadriven.TestData) string {
 			}
 		}
 		s.node.Tick(s.now)
+	case "give-up":
+		s.group.GiveUp(s.now)
 	case "saved":
 		s.group.Saved()
 	case "assigned":
@@ -231,6 +234,9 @@ func (s *script) carryOut() string {
 	}
 	for _, node := range r.Gone {
 		fmt.Fprintf(&b, "node %d has lost its replica\n", uint64(node))
+	}
+	for _, node := range r.GaveUp {
+		fmt.Fprintf(&b, "the replica of node %d does nothing any more\n", uint64(node))
 	}
 	for _, q := range r.Confirm {
 		fmt.Fprintf(&b, "is to be confirmed as the leader, for node %d on disk %d\n", uint64(q.From), q.Disk)

@@ -76,10 +76,7 @@ func (r *Replica) startBeside() {
 		r.beside.running++
 		r.store.besides++
 		r.store.metrics.requestsBeside.Add(1)
-		r.store.spawn(func() {
-			job.of.Run(job.stop)
-			r.store.call(func() { r.besideDecided(job) })
-		})
+		r.spawn(func() { job.of.Run(job.stop) }, func() { r.besideDecided(job) })
 	}
 }
 

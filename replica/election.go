@@ -85,7 +85,7 @@ func (s *Store) advanceLeadership(now time.Duration) {
 	}
 	s.nextDue = 0
 	for _, r := range s.ticking {
-		if r.leadership.Due() != 0 {
+		if !r.ended && r.leadership.Due() != 0 {
 			r.leadership.Advance(now)
 			r.carryOut()
 		}

@@ -108,7 +108,9 @@ func (s *Store) engineFlushed(runs []writtenRun, err error) {
 	}
 	s.flushes.running = false
 	for _, run := range runs {
-		run.replica.flushed(run.machine, run.index)
+		if !run.replica.ended {
+			run.replica.flushed(run.machine, run.index)
+		}
 	}
 }
 
@@ -122,7 +124,7 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	if done, err = r.machine.FlushChunk(batch, rows); err != nil {
 		return false, 0, err
 	}
-	if err := engine.Apply(batch); err != nil {
+	if err := ofEngine(engine.Apply(batch)); err != nil {
 		return false, 0, err
 	}
 	if done {

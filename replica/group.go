@@ -48,6 +48,9 @@ type Replica struct {
 	// driver
 	membership *membership.Group
 	attended   bool // is in Store.attended
+	begun      bool // it is part of the rounds, or was
+	ended      bool // it has failed, or was removed
+	jobs       int  // goroutines that are at work for it
 	saving     bool // the row that says which replica this is is on its way to the disk
 	core       consensus.Core
 	log        storage.GroupLog
@@ -114,32 +117,42 @@ type barrier struct {
 	dones []func(consensus.Index, error)
 }
 
+// openReplica opens what the node has of a group when it starts.
 func (s *Store) openReplica(group consensus.GroupID) (*Replica, error) {
-	log := s.opts.Log.Group(group)
-	machine, err := s.openMachine(group, log.Last())
+	machine, err := s.openMachine(group, s.opts.Log.Group(group).Last())
 	if err != nil {
 		return nil, err
 	}
-	r := &Replica{store: s, group: group, machine: machine, log: log}
+	r, row, err := s.newReplica(group, s.first(group), machine)
+	if err == nil && row != nil {
+		err = r.writeIdentity(row, await)
+	}
+	return r, err
+}
+
+// newReplica makes a replica from what is durable. row, if there is one, is to be made durable before it becomes part of the rounds.
+func (s *Store) newReplica(group consensus.GroupID, first []membership.Home, machine Machine) (r *Replica, row []byte, err error) {
+	r = &Replica{store: s, group: group, machine: machine, log: s.opts.Log.Group(group)}
 	r.shipping = make(map[consensus.ReplicaID]bool)
 	if err := r.checkContinuity(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.openMembership(); err != nil {
-		return nil, err
+	if row, err = r.openMembership(first); err != nil {
+		return nil, nil, err
 	}
-	if err := r.openCore(); err != nil {
-		return nil, err
+	if err = r.openCore(); err == nil {
+		r.leadership, err = leadership.New(leadershipOptions(group, &s.opts), s.live)
 	}
-	if r.leadership, err = leadership.New(leadershipOptions(group, &s.opts), s.live); err != nil {
-		return nil, err
+	if err != nil {
+		r.membership.Close()
+		return nil, nil, err
 	}
 	r.membershipApplied()
 	r.opened()
 	r.publishApplied()
 	r.leader.Store(&knownLeader{})
 	r.carryOutMembership()
-	return r, nil
+	return r, row, nil
 }
 
 // openCore makes the core from what is durable.
@@ -221,10 +234,10 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 	s.node.BeginRound()
 	for i := range messages {
 		m := &messages[i]
-		r, ok := s.groups[m.group]
-		if !ok {
+		r, err := s.replica(m.group)
+		if err != nil {
 			m.staged.discard()
-			s.refused(m.group, m.from, unknownGroup(m.group))
+			s.refused(m.group, m.from, err)
 			continue
 		}
 		if r.held() {
@@ -238,11 +251,6 @@ func (s *Store) stepMessages(now time.Duration, messages []groupMessage) {
 		}
 		r.step(now, m.from, m)
 	}
-}
-
-// unknownGroup is said of what is for a group of which this node has no replica.
-func unknownGroup(group consensus.GroupID) error {
-	return fmt.Errorf("replica: this node has no replica of group %d", group)
 }
 
 // admit tells why a message may not reach the core; nil if it may.
@@ -265,7 +273,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 	}
 	if err := r.core.Step(m.message); err != nil {
 		if failed := r.core.Failed(); failed != nil {
-			r.store.fail(fmt.Errorf("group %d: %w", r.group, failed))
+			r.fail(fmt.Errorf("group %d: %w", r.group, failed))
 			return
 		}
 		r.store.refused(r.group, from, err)
@@ -285,7 +293,7 @@ func (r *Replica) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Me
 	believed := r.membership.LossClaimed(now, from, m.From, m.Term)
 	r.carryOutMembership()
 	if believed {
-		r.store.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(claim)))
+		r.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(claim)))
 	}
 }
 

@@ -111,15 +111,14 @@ func (r *Replica) takeHashes() {
 	}
 	todo, live, view := h.queued, h.live, r.View()
 	h.queued, h.running = nil, true
-	s.spawn(func() {
+	r.spawn(func() {
 		for _, i := range todo {
 			live = r.takeHash(view, i, live)
 		}
 		_ = view.Close() // it was only read
-		s.call(func() {
-			h.running, h.live = false, live
-			s.needsMaintenance(r)
-		})
+	}, func() {
+		h.running, h.live = false, live
+		s.needsMaintenance(r)
 	})
 }
 

@@ -60,13 +60,12 @@ func (r *Replica) beginInstall(a consensus.Append) error {
 	r.replaced = shared(r.machine.View())
 	r.mu.Unlock()
 	meta, spans := *a.Snapshot, r.machine.StateSpans()
-	r.store.spawn(func() {
+	r.spawn(func() {
 		installing.machine, installing.err = r.replaceState(meta, staged.files, spans)
 		staged.discard()
-		r.store.call(func() {
-			installing.done = true
-			r.store.markDirty(r)
-		})
+	}, func() {
+		installing.done = true
+		r.store.markDirty(r)
 	})
 	return nil
 }
@@ -84,7 +83,7 @@ func (r *Replica) abandonInstall() {
 // replaceState runs beside the rounds.
 func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string, spans []storage.Span) (Machine, error) {
 	s := r.store
-	if err := s.opts.Engine.Ingest(context.Background(), files, spans); err != nil {
+	if err := ofEngine(s.opts.Engine.Ingest(context.Background(), files, spans)); err != nil {
 		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
 	machine, err := s.openMachine(r.group, 0)

@@ -28,8 +28,8 @@ func (s *Store) relieveLog() error {
 	var relieved []*Replica // each once: the log becomes smaller only with the next write
 	for len(relieved) < maxRelieved {
 		m := s.opts.Log.Metrics()
-		r := s.groups[m.OldestPinning]
-		if m.SizeBytes <= limit || r == nil || r.installing != nil || slices.Contains(relieved, r) {
+		r := s.Replica(m.OldestPinning)
+		if m.SizeBytes <= limit || r == nil || r.ended || r.installing != nil || slices.Contains(relieved, r) {
 			return nil // the node's own record, if it is that, is written again by the log
 		}
 		first, last := r.log.First(), r.log.Last()

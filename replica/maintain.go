@@ -22,10 +22,13 @@ func (s *Store) maintain() {
 	}
 	kept := s.maintaining[:0]
 	for _, r := range s.maintaining {
-		more, err := r.maintain()
-		if err != nil {
-			s.fail(fmt.Errorf("group %d: %w", r.group, err))
-			return
+		more := false
+		if !r.ended && s.Err() == nil {
+			var err error
+			if more, err = r.maintain(); err != nil {
+				r.fail(fmt.Errorf("group %d: %w", r.group, err))
+				more = false
+			}
 		}
 		r.listedForMaintenance = more
 		if more {
@@ -129,7 +132,7 @@ func (r *Replica) applyBulk() error {
 	defer r.mu.Unlock()
 	r.machine.ApplyBulk(batch, r.store.opts.FlushChunkRows)
 	defer r.reckonMemory()
-	return engine.Apply(batch)
+	return ofEngine(engine.Apply(batch))
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.
@@ -177,5 +180,5 @@ func (r *Replica) compactChunk() error {
 		return err
 	}
 	r.compact.running = more
-	return engine.Apply(batch)
+	return ofEngine(engine.Apply(batch))
 }

@@ -60,26 +60,25 @@ func (s *Store) openNode() error {
 	return s.opts.Log.Sync()
 }
 
-// openMembership finds out as much as the disk tells about which replica this is.
-func (r *Replica) openMembership() error {
+// openMembership finds out as much as the disk tells about which replica this is. row, if there is one, is to be made durable first of all.
+func (r *Replica) openMembership(first []membership.Home) (row []byte, err error) {
 	s := r.store
-	state := membership.GroupState{Group: r.group, First: firstReplicas(s.opts.Nodes), Founders: s.opts.Founders, Empty: r.empty(),
+	state := membership.GroupState{Group: r.group, First: first, Founders: s.opts.Founders, Empty: r.empty(),
 		Config: r.machine.Config(), Table: r.machine.Placements()}
+	if len(first) != len(s.opts.Nodes) {
+		state.Founders = len(first)/2 + 1
+	}
 	if s.opts.Disk != 0 {
 		row, found, err := s.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
 		if err != nil {
-			return fmt.Errorf("read which replica this is: %w", err)
+			return nil, fmt.Errorf("read which replica this is: %w", err)
 		}
 		if found {
 			state.Row = slices.Concat([]byte{}, row)
 		}
 	}
-	var row []byte
-	var err error
-	if r.membership, row, err = s.node.OpenGroup(state); err == nil && row != nil {
-		err = r.writeIdentity(row, await)
-	}
-	return err
+	r.membership, row, err = s.node.OpenGroup(state)
+	return row, err
 }
 
 // firstReplicas are those that a group begins with: one on each node.
@@ -145,6 +144,10 @@ func (r *Replica) carryOutMembership() {
 		r.leadership.NodeLost(s.clock(), node, false)
 		r.carryOut()
 	}
+	for _, node := range ready.GaveUp {
+		r.leadership.ReplicaEnded(s.clock(), node)
+		r.carryOut()
+	}
 	if ready.Save != nil {
 		r.saveIdentity(ready.Save)
 	}
@@ -167,7 +170,7 @@ func (r *Replica) carryOutMembership() {
 	}
 	if ready.Failed != nil {
 		s.opts.Transport.Flush()
-		s.fail(ready.Failed)
+		r.fail(ready.Failed)
 	}
 }
 
@@ -192,11 +195,11 @@ func (s *Store) sendIdentity(m *membership.MessageTo) {
 
 // receiveIdentity takes a question or an answer of another node. An error tells why it is refused.
 func (s *Store) receiveIdentity(from kv.NodeID, m *membership.Message) error {
-	r, ok := s.groups[m.Group]
-	if !ok {
-		return unknownGroup(m.Group)
+	r, err := s.replica(m.Group)
+	if err != nil {
+		return err
 	}
-	err := r.membership.Receive(s.clock(), from, m)
+	err = r.membership.Receive(s.clock(), from, m)
 	r.carryOutMembership()
 	return err
 }
@@ -224,14 +227,13 @@ func (r *Replica) confirmLeadership(q membership.Question) {
 
 // saveIdentity makes durable which replica this is. Until then the core does nothing.
 func (r *Replica) saveIdentity(save *membership.Save) {
-	s := r.store
 	r.saving = true
 	err := r.writeIdentity(save.Row, func(flush func(func(error))) error {
-		flush(func(err error) { s.call(func() { r.identitySaved(save.Replica, err) }) })
+		flush(func(err error) { r.call(func() { r.identitySaved(save.Replica, err) }) })
 		return nil
 	})
 	if err != nil {
-		s.fail(fmt.Errorf("group %d: %w", r.group, err))
+		r.fail(fmt.Errorf("group %d: %w", r.group, err))
 	}
 }
 
@@ -242,9 +244,9 @@ func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))
 	batch := engine.NewBatch()
 	defer batch.Close()
 	batch.Set(keys.Identity(uint64(r.group)), row)
-	err := engine.Apply(batch)
+	err := ofEngine(engine.Apply(batch))
 	if err == nil {
-		err = durable(engine.Flush)
+		err = ofEngine(durable(engine.Flush))
 	}
 	if err != nil {
 		return fmt.Errorf("note which replica this is: %w", err)
@@ -263,7 +265,7 @@ func (r *Replica) identitySaved(id consensus.ReplicaID, err error) {
 		}
 	}
 	if err != nil {
-		r.store.fail(fmt.Errorf("group %d: become replica %d: %w", r.group, id, err))
+		r.fail(fmt.Errorf("group %d: become replica %d: %w", r.group, id, err))
 		return
 	}
 	r.carryOutMembership()
@@ -286,6 +288,9 @@ func (s *Store) tickMembership(now time.Duration) {
 	s.attended = s.spareAttended[:0]
 	for _, r := range attended {
 		r.attended = false
+		if s.Replica(r.group) != r {
+			continue // removed
+		}
 		r.membership.Tick(now)
 		if r.membership.WantsRepair() {
 			status := r.core.Status()

@@ -11,8 +11,12 @@ import (
 // Each machine knows what it holds in memory. The driver adds up what those of all groups hold, and decides which of them give some up when it is
 // too much: a node with many groups needs no more than one with few.
 
-// reckonMemory is called whenever the machine may hold more or less than before, and when it is another one.
+// reckonMemory is called whenever the machine may hold more or less than before, and when it is another one. A replica that is not part of the rounds does
+// not count.
 func (r *Replica) reckonMemory() {
+	if !r.begun || r.ended {
+		return
+	}
 	held := r.machine.Memory()
 	r.store.memory = r.store.memory.Plus(held).Minus(r.memory)
 	r.memory = held

@@ -14,6 +14,7 @@ type counters struct {
 	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
 	longestRound                             atomic.Int64 // nanoseconds
 	requestsUnwanted, requestsBeside         atomic.Uint64
+	groupsFailed                             atomic.Uint64
 }
 
 // Metrics are figures about the driver since its start.
@@ -35,6 +36,8 @@ type Metrics struct {
 	LongestRound time.Duration
 	// RequestsBeside were evaluated beside the rounds, because they looked at more than a round may.
 	RequestsBeside uint64
+	// GroupsFailed are replicas that have stopped while the node goes on.
+	GroupsFailed uint64
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
 	ScrubPasses, ScrubBytes, ScrubFailures uint64
 }
@@ -47,6 +50,7 @@ func (s *Store) Metrics() Metrics {
 		DirtyBytes: s.metrics.dirtyBytes.Load(), CacheBytes: s.metrics.cacheBytes.Load(), MessagesRefused: s.metrics.messagesRefused.Load(),
 		FramesDropped: s.metrics.framesDropped.Load(), RequestsQueued: s.queued.Load(), RequestBytes: s.queuedBytes.Load(), RequestsUnwanted: s.metrics.requestsUnwanted.Load(),
 		RequestsBeside: s.metrics.requestsBeside.Load(), LongestRound: time.Duration(s.metrics.longestRound.Load()),
-		ScrubPasses: s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
+		GroupsFailed: s.metrics.groupsFailed.Load(),
+		ScrubPasses:  s.metrics.scrubPasses.Load(), ScrubBytes: s.metrics.scrubBytes.Load(), ScrubFailures: s.metrics.scrubFailures.Load(),
 	}
 }

@@ -29,8 +29,7 @@ const (
 // Options of a Store.
 type Options struct {
 	Self kv.NodeID
-	// Nodes are all nodes of the cluster, this one included. The position in the
-	// slice, counted from 1, is the replica ID in shard 1.
+	// Nodes are all nodes of the cluster, this one included, in the same order everywhere.
 	Nodes []kv.NodeID
 	// Founders is how many of them, this one included, must have nothing at the same moment until they take the cluster for a new one:
 	// at least as many as the largest quorum, for only a leader lets those in that come later. Default and least: more than half.
@@ -46,8 +45,10 @@ type Options struct {
 	OutOfOrderLog bool
 	// OpenMachine opens the state machine of a group from the engine. logEnd is the last entry of its log; see shard.Options.LogEnd.
 	OpenMachine func(group consensus.GroupID, logEnd consensus.Index) (Machine, error)
-	// Groups are the groups this node has a replica of, each once; group 1 if empty. Group n is shard n.
+	// Groups are the groups this node has a replica of when it starts, each once; group 1 if empty. Group n is shard n. See Store.Add.
 	Groups []consensus.GroupID
+	// First are, by group, the replicas that it began with. Those of a group that is not here are on all nodes, with the IDs 1, 2, ... in the order of Nodes.
+	First map[consensus.GroupID][]membership.Home
 	// StagingDir is where snapshots are put together, in Files.
 	StagingDir string
 	// Files holds staged snapshots. Default: the file system. Export and Ingest of Engine work on the same.
@@ -204,6 +205,8 @@ type Listener struct {
 	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.
 	Scrubbed    func(ScrubPass)
 	ScrubFailed func(err error)
+	// GroupFailed: the replica of the group can not go on; the node's others do.
+	GroupFailed func(group consensus.GroupID, err error)
 	// Failed is called once, when the node can not go on.
 	Failed func(err error)
 }

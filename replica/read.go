@@ -55,7 +55,7 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 		return
 	}
 	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
-	r.store.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
+	r.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
@@ -128,7 +128,7 @@ func (r *Replica) WaitApplied(index uint64, done func(error)) {
 		done(nil)
 		return
 	}
-	r.store.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
+	r.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
 }
 
 func (r *Replica) waitApplied(index consensus.Index, done func(error)) {

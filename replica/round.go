@@ -90,16 +90,17 @@ func (s *Store) pump(now time.Duration) {
 	s.appends = s.appends[:0]
 	for _, r := range dirty {
 		r.dirty = false
-		if err := r.takeReady(); err != nil {
-			s.fail(err)
-			return
+		if !r.ended && s.Err() == nil {
+			s.judge(r, r.takeReady())
 		}
 	}
 	for _, r := range dirty {
-		if err := r.apply(now); err != nil {
-			s.fail(err)
-			return
+		if !r.ended && s.Err() == nil {
+			s.judge(r, r.apply(now))
 		}
+	}
+	if s.Err() != nil {
+		return
 	}
 	if s.needsSync() {
 		// Followers write while this node does; answers leave now, not after the sync.
@@ -118,7 +119,9 @@ func (s *Store) pump(now time.Duration) {
 		return
 	}
 	for _, r := range dirty {
-		r.rest(now)
+		if !r.ended {
+			r.rest(now)
+		}
 	}
 	clear(dirty)
 	s.spareDirty = dirty[:0]
@@ -134,13 +137,19 @@ func (s *Store) write(now time.Duration) bool {
 		return false
 	}
 	for i := range s.appends {
-		if err := s.groups[s.appends[i].Group].logReachesState(); err != nil {
-			s.fail(err)
-			return false
+		if r, err := s.replica(s.appends[i].Group); err == nil {
+			s.judge(r, r.logReachesState())
 		}
 	}
 	clear(s.appends)
-	return true
+	return s.Err() == nil
+}
+
+// judge ends the replica if there is an error, or the node.
+func (s *Store) judge(r *Replica, err error) {
+	if err != nil {
+		r.fail(err)
+	}
 }
 
 // logReachesState finds out when the log ends before what is applied, as it does if a snapshot was installed and the log not reset: the core
@@ -204,9 +213,14 @@ func (s *Store) syncDone(err error, took time.Duration) {
 	}
 	for i := range s.syncing {
 		ack := &s.syncing[i]
-		ack.replica.core.AckAppend(ack.mark)
-		ack.replica.send(ack.afterSync)
-		s.markDirty(ack.replica)
+		switch {
+		case ack.dropped != nil:
+			ack.dropped.done(nil)
+		case ack.replica != nil && !ack.replica.ended:
+			ack.replica.core.AckAppend(ack.mark)
+			ack.replica.send(ack.afterSync)
+			s.markDirty(ack.replica)
+		}
 		*ack = pendingAck{}
 	}
 	s.syncing = s.syncing[:0]
@@ -307,6 +321,11 @@ func (s *Store) sendFrame(node kv.NodeID, epoch uint64, messages []outMessage) {
 func (s *Store) queueRequests(requests []request) {
 	for i := range requests {
 		r := requests[i].replica
+		if r.ended {
+			requests[i].err = kv.ErrNotLeader
+			s.finished = append(s.finished, finished{request: requests[i]})
+			continue
+		}
 		r.queue.push(requests[i])
 		s.markWorking(r)
 	}
@@ -320,11 +339,10 @@ func (s *Store) evaluate(now time.Duration) {
 	}
 	kept := s.working[:0]
 	for _, r := range s.working {
-		if err := r.evaluate(now); err != nil {
-			s.fail(err)
-			return
+		if !r.ended && s.Err() == nil {
+			s.judge(r, r.evaluate(now))
 		}
-		r.working = r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0
+		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0)
 		if r.working {
 			kept = append(kept, r)
 		}
@@ -358,7 +376,7 @@ func (s *Store) tick(now time.Duration) {
 	clear(s.ticking[len(kept):])
 	s.ticking = kept
 	for _, r := range s.working {
-		if !r.leading || !r.leaseWork {
+		if r.ended || !r.leading || !r.leaseWork {
 			continue
 		}
 		r.mu.Lock()
@@ -366,8 +384,7 @@ func (s *Store) tick(now time.Duration) {
 		r.leaseWork = r.machine.WantsTicks()
 		r.mu.Unlock()
 		if err != nil {
-			s.fail(fmt.Errorf("group %d: expire leases: %w", r.group, err))
-			return
+			r.fail(fmt.Errorf("group %d: expire leases: %w", r.group, err))
 		}
 	}
 }

@@ -138,11 +138,12 @@ func (r *Replica) ship(to kv.NodeID, m consensus.Message) {
 	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
 	state := s.opts.Engine.NewSnapshot()
 	spans := r.machine.StateSpans()
-	s.spawn(func() {
-		bytes, err := s.shipSnapshot(r.group, to, m, state, spans)
+	var bytes int64
+	var err error
+	r.spawn(func() {
+		bytes, err = s.shipSnapshot(r.group, to, m, state, spans)
 		state.Close()
-		s.call(func() { r.shipped(to, &m, bytes, err) })
-	})
+	}, func() { r.shipped(to, &m, bytes, err) })
 }
 
 // shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. That is
@@ -159,8 +160,10 @@ func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err e
 	if s.opts.Listener.SnapshotSent != nil {
 		s.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
 	}
-	r.core.SnapshotDone(m.To, err == nil)
-	s.markDirty(r)
+	if !r.ended {
+		r.core.SnapshotDone(m.To, err == nil)
+		s.markDirty(r)
+	}
 }
 
 // shipSnapshot exports the state into files and sends them.
@@ -267,7 +270,7 @@ func (s *Store) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
 // compareSnapshot tells why a received snapshot is not the one that was announced. Once it is installed there is no way back: what was here
 // before is gone.
 func (s *Store) compareSnapshot(group consensus.GroupID, announced *consensus.SnapshotMeta, files []string) error {
-	if s.groups[group] == nil {
+	if s.Replica(group) == nil {
 		return fmt.Errorf("this node has no group %d", group)
 	}
 	id := kv.ShardID(group)

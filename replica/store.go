@@ -26,8 +26,8 @@ type Store struct {
 	inbox   inbox
 	wake    chan struct{}
 	support *support
-	groups  map[consensus.GroupID]*Replica // never changed after Open
-	queued  atomic.Int64                   // requests that are not answered
+	groups  atomic.Pointer[map[consensus.GroupID]*Replica] // the map is never changed in place
+	queued  atomic.Int64                                   // requests that are not answered
 	// queuedBytes are their sizes.
 	queuedBytes atomic.Int64
 	holding     atomic.Bool // notices wait for another message to the same node
@@ -50,9 +50,11 @@ type Store struct {
 	live          *liveness.Core
 	opened        time.Duration // when Open was called
 	node          *membership.Node
-	attended      []*Replica // whose membership core wants ticks
-	order         []*Replica // by group ID
-	dirty         []*Replica // have work in their core
+	attended      []*Replica                        // whose membership core wants ticks
+	order         []*Replica                        // by group ID; never changed in place
+	adding        map[consensus.GroupID]func(error) // groups that are being added, and who waits for that
+	removals      []*removal                        // that wait for goroutines at work
+	dirty         []*Replica                        // have work in their core
 	spareDirty    []*Replica
 	working       []*Replica // have requests to evaluate, or leases to watch
 	ticking       []*Replica // need ticks
@@ -86,6 +88,7 @@ type pendingAck struct {
 	mark      consensus.Mark
 	needSync  bool // somebody waits for it, this replica itself included
 	afterSync []consensus.Message
+	dropped   *removal // instead: a log was dropped
 }
 
 // finished is a request whose answer is known.
@@ -105,9 +108,10 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		opts: opts, clock: clock,
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
-		groups:  make(map[consensus.GroupID]*Replica),
+		adding:  make(map[consensus.GroupID]func(error)),
 		opened:  clock(),
 	}
+	s.groups.Store(&map[consensus.GroupID]*Replica{})
 	s.context, s.stop = context.WithCancel(context.Background())
 	if s.spawn = opts.Spawn; s.spawn == nil {
 		s.spawn = func(work func()) { s.workers.Go(work) }
@@ -137,13 +141,7 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("replica: group %d: %w", group, err)
 		}
-		s.groups[group] = r
-		s.order = append(s.order, r)
-		s.setTicking(r, true)
-		s.markDirty(r)
-		if !r.held() {
-			r.takePart()
-		}
+		s.begin(r)
 	}
 	s.askWhoIsWho()
 	s.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, s.opened, opts.Instance)
@@ -155,9 +153,6 @@ func Open(opts Options, clock func() time.Duration) (*Store, error) {
 func promiseDuration(o Options) time.Duration {
 	return min(3*o.HeartbeatInterval, o.ElectionTimeout)
 }
-
-// Replica returns the node's replica of the group; nil if it has none.
-func (s *Store) Replica(group consensus.GroupID) *Replica { return s.groups[group] }
 
 // Close stops the driver and fails everything that waits with kv.ErrStopped. The log and
 // the engine stay open; they belong to the caller.
@@ -195,6 +190,7 @@ func (s *Store) abandon(err error) {
 		r.failAll(err)
 		r.discardStaged()
 	}
+	s.abandonLives(err)
 	s.answer()
 }
 
@@ -349,7 +345,7 @@ func (s *Store) refused(group consensus.GroupID, from kv.NodeID, err error) {
 }
 
 func (s *Store) markDirty(r *Replica) {
-	if !r.dirty && !r.held() {
+	if !r.dirty && !r.ended && !r.held() {
 		r.dirty = true
 		s.dirty = append(s.dirty, r)
 	}
@@ -366,7 +362,7 @@ func (s *Store) markWorking(r *Replica) {
 // setTicking adds or removes the replica from those that get ticks. An idle group whose
 // leader is known to be alive gets none, and so costs nothing.
 func (s *Store) setTicking(r *Replica, on bool) {
-	if on == r.ticking {
+	if on = on && !r.ended; on == r.ticking {
 		return
 	}
 	r.ticking = on

@@ -12,7 +12,7 @@ import (
 // or at once, and must not block: with nil when that replica leads; kv.ErrNotLeader, kv.ErrBadTransferee and kv.ErrTooManyRequests mean that nothing was begun;
 // kv.ErrTransferTimeout that the replica did not take over. Then this one goes on, without its lease until its next term, or somebody else leads.
 func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
-	r.store.ask(func() { r.transfer(to, done) }, done)
+	r.ask(func() { r.transfer(to, done) }, done)
 }
 
 // transfer is Transfer in the driver's goroutine.

@@ -91,7 +91,9 @@ func (s *Server) driverListener() replica.Listener {
 		ScrubFailed: func(err error) {
 			s.logger.Error("a part of what is on disk cannot be read", "error", err)
 		},
-		Failed: s.fail,
+		// There is one shard: without it the node is of no use.
+		GroupFailed: func(_ consensus.GroupID, err error) { s.fail(err) },
+		Failed:      s.fail,
 	}
 }
 

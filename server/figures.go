@@ -21,6 +21,7 @@ var (
 		{"DirtyBytes", "driver_dirty_bytes", "Memory of changed keys that are not written to the state engine yet, of all groups."},
 		{"CacheBytes", "driver_cached_bytes", "Memory of cached newest versions, of all groups."},
 		{"MessagesRefused", "driver_messages_refused_total", "Messages of peers that made no sense."},
+		{"GroupsFailed", "driver_groups_failed_total", "Groups whose replica on this node stopped while the node went on."},
 		{"FramesDropped", "driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected."},
 		{"RequestsUnwanted", "driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more."},
 		{"RequestsBeside", "driver_requests_beside_total", "Requests that were evaluated beside the rounds, because they looked at more than a round may."},

@@ -141,7 +141,8 @@ func (n *node) listener() replica.Listener {
 				w.fail(Crash, "node %d cannot read its disks again, and no fault explains it: %v", n.id, err)
 			}
 		},
-		Failed: func(err error) { n.failed = err },
+		GroupFailed: func(_ consensus.GroupID, err error) { n.failed = err },
+		Failed:      func(err error) { n.failed = err },
 	}
 }
 

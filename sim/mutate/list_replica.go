@@ -91,8 +91,8 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/former-process-guessed", Breaks: "a leader that does not say which process it is counts as gone when a promise to an earlier process of its node ends",
 		File: "leadership/follow.go", Verdicts: noticed, At: 771003877,
-		Old: "\t\tc.doubtLeader(now)\n",
-		New: "\t\tc.leaderGone(now)\n",
+		Old: "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.doubtLeader(now)\n",
+		New: "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.leaderGone(now)\n",
 	},
 	{
 		Name: "replica/withdrawal-kept", Breaks: "a promise that was withdrawn, and then made again to a leader that came back, does not bind",
@@ -163,8 +163,8 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/install-within-a-round", Breaks: "a snapshot is installed within a round",
 		File: "replica/install.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tr.store.spawn(func() {\n\t\tinstalling.machine",
-		New: "\tfunc(install func()) { install() }(func() {\n\t\tinstalling.machine",
+		Old: "\tr.spawn(func() {\n\t\tinstalling.machine",
+		New: "\tfunc(install, then func()) { install(); then() }(func() {\n\t\tinstalling.machine",
 	},
 	{
 		Name: "replica/blocked-forgotten", Breaks: "requests that waited for one beside the rounds are not evaluated when it has ended",

@@ -244,9 +244,8 @@ func TestOfNode(t *testing.T) {
 	}
 }
 
-// TestAddAndRemove: a group begins on three nodes that run, and one on two of them, with replica IDs of its own. They go again; what was theirs is gone, and the
-// others' is not.
-func TestAddAndRemove(t *testing.T) {
+// newAddedLives adds, while group 1 runs, group 2 on all nodes, and group 3 on two of them with replica IDs of its own.
+func newAddedLives(t *testing.T) *lives {
 	l := newLives(t, 1)
 	l.put(1, "before")
 	for _, n := range l.nodes {
@@ -262,6 +261,12 @@ func TestAddAndRemove(t *testing.T) {
 	}
 	l.put(2, "two")
 	l.put(3, "three")
+	return l
+}
+
+// TestAdd: groups begin on nodes that run, and what cannot begin is refused.
+func TestAdd(t *testing.T) {
+	l := newAddedLives(t)
 	if got := l.leader(3).store.Replica(3).machine.Config(); !got.Equal(consensus.Config{Voters: []consensus.ReplicaID{7, 9}}) {
 		t.Errorf("group 3 consists of %v", got)
 	}
@@ -278,7 +283,11 @@ func TestAddAndRemove(t *testing.T) {
 		}
 	}
 	l.refusesByName()
+}
 
+// TestRemove: groups go, while somebody is at work for them, too. What was theirs is gone, and the others' is not.
+func TestRemove(t *testing.T) {
+	l := newAddedLives(t)
 	n := l.leader(2)
 	var answer error
 	l.propose(n, 2, "late", func(err error) { answer = err })

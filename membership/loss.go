@@ -34,7 +34,8 @@ func (c *lossClaim) pending(now, patience time.Duration) bool {
 // (Node.Receive). Otherwise the leader must keep to its word; where nobody remembers disks, it is all there is.
 func (g *Group) LossClaimed(now time.Duration, node kv.NodeID, from consensus.ReplicaID, term consensus.Term) bool {
 	n := g.node
-	if !n.marking() || n.formats[node] < FormatMarks {
+	// A node that this one has not been connected to yet spoke in the form of the newer versions, or its message was not admitted.
+	if version := n.formats[node]; !n.marking() || version != 0 && version < FormatMarks {
 		return true
 	}
 	n.tellMarks(now, node)

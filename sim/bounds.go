@@ -42,6 +42,8 @@ type Bounds struct {
 	WatchChunkBytes int `json:"watch_chunk_bytes,omitempty"`
 	WatchBatchBytes int `json:"watch_batch_bytes,omitempty"`
 	WatchMaxControl int `json:"watch_max_control,omitempty"`
+	// LogSegmentBytes is of the real log.
+	LogSegmentBytes int64 `json:"log_segment_bytes,omitempty"`
 }
 
 // drawBounds has a third of the runs do with those of production. In the others some are small or tiny.
@@ -77,6 +79,8 @@ func drawBounds(seed uint64) (b Bounds) {
 		WatchChunkBytes: bound(random, 0.7, 2<<10, 2<<10, 1),
 		WatchBatchBytes: bound(random, 0.7, 1<<10, 1<<10, 1),
 		WatchMaxControl: bound(random, share, 6, 3),
+
+		LogSegmentBytes: pick(random, int64(8<<10), 16<<10),
 	}
 }
 
@@ -108,7 +112,8 @@ func (b *Bounds) driver(o *replica.Options) {
 }
 
 func (b *Bounds) gateway(o *gateway.Options) {
-	o.Limits = gateway.Limits{MaxCalls: b.MaxCalls, MaxForwardedBytes: b.MaxForwardedBytes, MaxFrameBytes: b.MaxFrameBytes, MaxAnswerBytes: b.MaxAnswerBytes}
+	o.Limits = gateway.Limits{MaxCalls: b.MaxCalls, MaxForwardedBytes: b.MaxForwardedBytes, MaxFrameBytes: b.MaxFrameBytes, MaxAnswerBytes: b.MaxAnswerBytes,
+		MaxReaders: 1 << 20} // who waits for its turn to read would stop the whole world
 	o.Watch.ChunkBytes, o.Watch.BatchBytes, o.Watch.MaxControl = b.WatchChunkBytes, b.WatchBatchBytes, b.WatchMaxControl
 }
 

@@ -35,6 +35,9 @@ type Client interface {
 	// Do asks a node and waits for its answer, at most timeout (0: 5 s). The error is that of the node, ErrConnection,
 	// ErrClientTimeout, or ErrEnded.
 	Do(node int, req *kv.Request, timeout time.Duration) (*kv.Response, error)
+	// List is Do for a range that the node reads portion by portion, of about so many bytes; 0: by RangeStream. Linearizable ones are answered by a
+	// leader that has a lease, and refused by others.
+	List(node int, req *kv.Request, portionBytes int64, timeout time.Duration) (*kv.Response, error)
 	// Watch opens a stream of watches at a node. Streams do not survive the node's process or the connection.
 	Watch(node int) (WatchStream, error)
 	// Ended tells that the client should finish soon: it is asked to stop before the cluster is checked.

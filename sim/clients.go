@@ -148,7 +148,22 @@ func (c *client) latency() time.Duration {
 	return 20*time.Microsecond + time.Duration(c.link.Int64N(int64(500*time.Microsecond)))
 }
 
-func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Response, error) {
+func (c *client) Do(number int, req *kv.Request, timeout time.Duration) (*kv.Response, error) {
+	return c.ask(number, req, timeout, func(n *node, req *kv.Request, done func(*kv.Response, error)) {
+		n.gateway.Submit(&gateway.Call{Req: req, Done: done})
+	})
+}
+
+func (c *client) List(number int, req *kv.Request, portionBytes int64, timeout time.Duration) (*kv.Response, error) {
+	return c.ask(number, req, timeout, func(n *node, req *kv.Request, done func(*kv.Response, error)) {
+		n.answerSlowly(req, portionBytes, done)
+	})
+}
+
+// serving is how a node is asked.
+type serving func(n *node, req *kv.Request, done func(*kv.Response, error))
+
+func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve serving) (*kv.Response, error) {
 	if c.over {
 		return nil, ErrEnded
 	}
@@ -165,7 +180,7 @@ func (c *client) Do(node int, req *kv.Request, timeout time.Duration) (*kv.Respo
 	}
 	c.w.happened(traceRequest, node, uint64(c.number), uint64(req.Kind))
 	c.wait(nodeNames[node], timeout, func(wake func(func())) {
-		c.send(node, req, func(r *kv.Response, e error, life int, unsent bool) {
+		c.send(node, req, serve, func(r *kv.Response, e error, life int, unsent bool) {
 			wake(func() { resp, err, process, refused = r, e, life, unsent })
 		})
 	})
@@ -194,14 +209,14 @@ func copyOf[T any](p *T) *T {
 }
 
 // send lets a request travel to a node and its answer back. answer is called at most once.
-func (c *client) send(node int, req *kv.Request, answer func(resp *kv.Response, err error, life int, unsent bool)) {
+func (c *client) send(node int, req *kv.Request, serve serving, answer func(resp *kv.Response, err error, life int, unsent bool)) {
 	conn := &c.conns[node]
 	generation := conn.generation
 	n := c.w.reached(node, byClient(c.number))
-	c.w.after(c.latency(), func() { c.arrive(n, conn, generation, req, answer) })
+	c.w.after(c.latency(), func() { c.arrive(n, conn, generation, req, serve, answer) })
 }
 
-func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Request, answer func(*kv.Response, error, int, bool)) {
+func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Request, serve serving, answer func(*kv.Response, error, int, bool)) {
 	w := c.w
 	switch {
 	case conn.generation != generation:
@@ -213,7 +228,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 		w.after(c.latency(), func() { answer(nil, ErrConnection, 0, true) })
 		return
 	case n.frozen():
-		n.whenAwake(func() { c.arrive(n, conn, generation, req, answer) })
+		n.whenAwake(func() { c.arrive(n, conn, generation, req, serve, answer) })
 		return
 	}
 	life := n.life
@@ -228,7 +243,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			req = copyOf(req)
 			req.Memory = noMemory{}
 		}
-		n.gateway.Submit(&gateway.Call{Req: req, Done: func(resp *kv.Response, err error) {
+		serve(n, req, func(resp *kv.Response, err error) {
 			n.effect()
 			if !n.up || n.life != life {
 				return
@@ -252,7 +267,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 					answer(resp, err, int(life), false)
 				}
 			})
-		}})
+		})
 	})
 	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.up && n.replica.LeaseValid() {
 		w.mark("read under the lease")

@@ -164,13 +164,14 @@ func (d *damage) iterator(it storage.Iterator) storage.Iterator {
 
 func (e *simEngine) NewSnapshot() storage.Snapshot {
 	s := e.Engine.NewSnapshot()
-	if len(e.node.damage.rows) == 0 {
-		return s
+	if len(e.node.damage.rows) > 0 {
+		s = &rottenSnapshot{s, &e.node.damage}
 	}
-	return &rottenSnapshot{s, &e.node.damage}
+	return &slowSnapshot{s, e.node}
 }
 
 func (e *simEngine) Export(ctx context.Context, s storage.Snapshot, spans []storage.Span, dir string, progress func(int64)) ([]string, error) {
+	s = s.(*slowSnapshot).Snapshot
 	if rotten, ok := s.(*rottenSnapshot); ok {
 		s = rotten.Snapshot
 	}

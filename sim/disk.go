@@ -117,6 +117,7 @@ func (l *simLog) Sync() error {
 	}
 	n.effect()
 	n.w.happened(traceSync, n.number(), 0, 0)
+	began := n.now()
 	if n.up {
 		n.sleep(n.slow.least)
 	}
@@ -127,6 +128,7 @@ func (l *simLog) Sync() error {
 		}
 		n.sleep(took)
 	}
+	n.checkWait(began)
 	if err := n.diskFails(); err != nil {
 		return err
 	}
@@ -140,6 +142,25 @@ func (l *simLog) Sync() error {
 	n.damage.lied = false
 	n.effect()
 	return err
+}
+
+// What a round may take: everything in it but a sync takes no virtual time, and after one that took longer than longSync none is waited for in a
+// round for the time of longSyncFor, as package replica promises.
+const (
+	longSync    = 5 * time.Millisecond
+	longSyncFor = time.Second
+)
+
+// checkWait looks at a sync that has just ended.
+func (n *node) checkWait(began time.Duration) {
+	if !n.up || n.now()-began <= longSync {
+		return
+	}
+	if n.inRound() && n.waited != 0 && began < n.waited+longSyncFor {
+		n.w.fail(Liveness, "a round of node %d waited %s for its disk, %s after the disk had been slow: nobody hears of the node meanwhile",
+			n.id, seconds(n.now()-began), seconds(began-n.waited))
+	}
+	n.waited = n.now()
 }
 
 // wrote notes what would be lost in a crash.
@@ -193,8 +214,10 @@ func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.
 		e.node.w.fail(Liveness, "node %d installs a snapshot within a round: it may take seconds, and nobody hears of the node meanwhile", e.node.id)
 	}
 	e.node.effect()
+	e.node.pause()
 	err := e.Engine.Ingest(ctx, files, spans)
 	e.node.effect()
+	e.node.pause()
 	return err
 }
 

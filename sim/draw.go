@@ -11,7 +11,7 @@ import (
 // PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed. With workloads or kinds of faults given there are no scenes.
 type PlanOptions struct {
 	Protocol Protocol
-	Engine   EngineKind // default: Memory
+	Engine   EngineKind
 	Nodes    int
 	Duration time.Duration
 	// Workloads are the names of those to choose from; nil: all.
@@ -33,7 +33,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 		p.Duration += 4 * time.Second
 	}
 	override(&p.Protocol, o.Protocol)
-	override(&p.Engine, o.Engine)
+	p.drawEngine(o)
 	override(&p.Nodes, o.Nodes)
 	override(&p.Duration, o.Duration)
 	p.Limits = drawLimits(random, p.ReadQuorum)
@@ -51,13 +51,26 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	}
 	p.Faults = drawFaults(random, &p, kinds)
 	if o.Workloads == nil {
-		p.addHoppers()
 		p.addBulk()
+		p.addSlow()
+		p.addHoppers()
 	}
 	if o.Workloads == nil && o.Faults == nil && !conspired {
 		p.stage(o)
 	}
 	return p
+}
+
+// realDisksShare: one run in so many is on the real log and the real engine.
+const realDisksShare = 10
+
+// drawEngine makes runs on the real log and engine shorter: they take about twice as long in real time.
+func (p *Plan) drawEngine(o PlanOptions) {
+	if rand.New(rand.NewPCG(p.Seed, sourceEngine)).IntN(realDisksShare) == 0 && o.Engine == "" {
+		p.Engine = Pebble
+		p.Duration /= 2
+	}
+	override(&p.Engine, o.Engine)
 }
 
 func override[T comparable](value *T, fixed T) {
@@ -91,7 +104,7 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name}, w.Name) { // see addHoppers, addBulk and scenes
+			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name, stayWorkload.Name, dueWorkload.Name}, w.Name) { // see addHoppers, addBulk, addSlow and scenes
 				names = append(names, w.Name)
 			}
 		}
@@ -217,6 +230,8 @@ var faultRanges = []faultRange{
 	{FaultOutvote, 1, 0, nil, majority},
 	{FaultLostSlot, 1.5, 0, between(20, 200), majority},
 	{FaultRenew, 1.5, 0, between(20, 250), majority},
+	{FaultBounce, 2, 0, between(10, 120), majority},
+	{FaultCrashRecycle, 3, time.Second, between(1, 12), realDisks},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets

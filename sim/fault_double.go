@@ -105,6 +105,7 @@ func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDis
 	n.damage.former = true // healing does not replace its disks
 	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, format: n.format, nextFormat: n.format, life: firstOfSecond, diskCount: firstOfSecond}
 	second.clock = clock{base: n.clock.base, rate: n.rate}
+	second.chance = w.source(sourceDawdle, 100+n.number())
 	second.newDisks()
 	if image != nil {
 		image.node = second

@@ -24,12 +24,15 @@ const (
 	// FaultRenew has the others take Node, the leader, for dead, so that they elect somebody, and then hear Node again, so that they
 	// promise again; meanwhile Node gets only consensus messages from before, and goes on doing so for Amount ms.
 	FaultRenew FaultKind = "renew"
+	// FaultBounce restarts a node at once while the leader, whose disks are slow for Amount ms, has calls of it: their answers come to the process
+	// after the one that asked.
+	FaultBounce FaultKind = "bounce"
 )
 
 // staged tells whether the fault is one of those.
 func (k FaultKind) staged() bool {
 	switch k {
-	case FaultMinority, FaultOutvote, FaultLostSlot, FaultRenew:
+	case FaultMinority, FaultOutvote, FaultLostSlot, FaultRenew, FaultBounce:
 		return true
 	}
 	return false
@@ -52,6 +55,8 @@ func (w *world) injectStaged(f *Fault, n *node, random *rand.Rand) bool {
 		w.loseSlot(f, n, random)
 	case FaultRenew:
 		w.renew(f, n, random)
+	case FaultBounce:
+		w.bounce(f, n, random)
 	}
 	return true
 }
@@ -233,6 +238,25 @@ func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
 			if other.up {
 				other.enter(func() { other.peerDown(leader.id, true) })
 			}
+		}
+	})
+}
+
+// bounce slows the leader's disks, waits until somebody has sent it calls, and restarts that node.
+func (w *world) bounce(f *Fault, leader *node, random *rand.Rand) {
+	slow := milliseconds(f.Amount)
+	leader.slow.least += slow
+	w.later(400*time.Millisecond, func() { leader.slow.least = max(0, leader.slow.least-slow) })
+	others := w.others(leader, 0)
+	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	waiting := func() int {
+		return slices.IndexFunc(others, func(n *node) bool { return n.up && n.gateway.Metrics().SentCalls > 0 })
+	}
+	w.whenever(200*time.Millisecond, func() bool { return waiting() >= 0 }, func() {
+		if i := waiting(); i >= 0 && !w.ended {
+			w.mark("restarted with calls at the leader")
+			others[i].crashPlan = crashPlan{random: survival(random), down: time.Millisecond}
+			others[i].crash()
 		}
 	})
 }

@@ -19,6 +19,7 @@ type node struct {
 	id     kv.NodeID
 	index  int
 	random *rand.Rand
+	chance *rand.Rand          // of the time that work beside the rounds takes
 	conns  [maxNodes + 1]*conn // with nodes of a higher index; a second process has the highest
 	clock  clock
 	rate   float64 // the clock's, without faults
@@ -75,6 +76,7 @@ type node struct {
 	alarms      []time.Duration // of the events that look at roundAt, the next one last
 	roundDue    func()          // what they do: lookAtRound
 	next        consensus.Index // the entry that it must apply next
+	waited      time.Duration   // when a sync ended that took long, by its own clock; 0: none did
 	rounds      int
 	elections   int // how often it became the leader
 	firsts      int // entries that it was the first of all to apply
@@ -169,7 +171,7 @@ func (n *node) start() {
 		n.w.line("node %d starts, process %d", n.id, n.life)
 	}
 	n.fuse, n.failed, n.excused, n.jobs, n.streams = 0, nil, false, nil, nil
-	n.woken, n.driving, n.roundAt, n.current = false, false, 0, nil
+	n.woken, n.driving, n.roundAt, n.current, n.waited = false, false, 0, nil, 0
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
 	n.format = n.nextFormat
 	n.thaw() // what came for an earlier process finds it gone

@@ -37,8 +37,8 @@ func (n *node) open() error {
 // dirtyKeyBytes is what a node may keep in memory, and cache, for each key that may be dirty.
 const dirtyKeyBytes = 300
 
-// maxLogBytes is six segments of the real log, of which four are written, prepared or kept.
-const maxLogBytes = 6 * segmentBytes
+// maxLogSegments is how large the real log may become: four segments are written, prepared or kept.
+const maxLogSegments = 6
 
 func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 	p := &n.w.plan
@@ -59,7 +59,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
-		MaxLogBytes:   maxLogBytes,
+		MaxLogBytes:   maxLogSegments * p.Limits.Bounds.LogSegmentBytes,
 		MaxDirtyBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys), CacheBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys),
 		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)

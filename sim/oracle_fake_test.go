@@ -296,6 +296,11 @@ func (c *fakeClient) Sleep(d time.Duration) error {
 	return nil
 }
 
+// List is the same: the perfect store answers at a moment.
+func (c *fakeClient) List(node int, r *kv.Request, _ int64, timeout time.Duration) (*kv.Response, error) {
+	return c.Do(node, r, timeout)
+}
+
 func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Response, error) {
 	if c.over {
 		return nil, ErrEnded

@@ -14,9 +14,6 @@ import (
 	"github.com/quoratedb/quorate/storage/wal"
 )
 
-// segmentBytes is the size of the real log's segments.
-const segmentBytes = 16 << 10
-
 // pebbleDisks are the real log and the real state engine on a file system in memory that forgets at a crash what was not synced.
 //
 // The engine does within its calls what it would do in the background, so that a seed is one run here, too. That a flush is over reaches the
@@ -38,7 +35,7 @@ func (d *pebbleDisks) open() (*simLog, *simEngine, error) {
 		return nil, nil, err
 	}
 	fs := d.cut.wrap(d.fs)
-	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: fs, SegmentBytes: segmentBytes, Inline: true}); err != nil {
+	if d.log, err = wal.Open(wal.Options{Dir: "log", FS: fs, SegmentBytes: d.node.w.plan.Limits.Bounds.LogSegmentBytes, Inline: true}); err != nil {
 		return nil, nil, err
 	}
 	if d.engine, err = lsm.Open(lsm.Options{Dir: "state", FS: fs, MemTableBytes: 64 << 10, CacheBytes: 1 << 20, Inline: true}); err != nil {

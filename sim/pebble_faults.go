@@ -17,14 +17,20 @@ import (
 // nothing that it could acknowledge: all further operations fail.
 const FaultCrashFile FaultKind = "crash-file"
 
+// FaultCrashRecycle cuts Node's power at the Amount-th such operation after its log has begun to use a segment, most of which were used before: in
+// between, the last sync of the segment before may be all that there is. For the real log only.
+const FaultCrashRecycle FaultKind = "crash-recycle"
+
 var errPowerCut = errors.New("sim: the power was cut")
 
 // powerCut takes the picture that a crash at a file operation leaves.
 type powerCut struct {
-	mu     sync.Mutex
-	fuse   int // operations; 0: none is planned
-	random *rand.Rand
-	found  *vfs.MemFS // what was found after the cut; nil: there was none
+	mu   sync.Mutex
+	fuse int // operations; 0: none is planned
+	// afterSegment is what the fuse is set to when the log begins to use a segment; 0: nothing is planned for that.
+	afterSegment int
+	random       *rand.Rand
+	found        *vfs.MemFS // what was found after the cut; nil: there was none
 }
 
 // plan has the power cut at one of the next operations, unless that is planned already.
@@ -36,12 +42,21 @@ func (p *powerCut) plan(operations int, random *rand.Rand) {
 	}
 }
 
+// planSegment has it cut after the log has begun to use its next segment.
+func (p *powerCut) planSegment(operations int, random *rand.Rand) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fuse == 0 && p.found == nil {
+		p.afterSegment, p.random = operations, random
+	}
+}
+
 // over forgets the cut, and returns what it left.
 func (p *powerCut) over() *vfs.MemFS {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found := p.found
-	p.fuse, p.found = 0, nil
+	p.fuse, p.afterSegment, p.found = 0, 0, nil
 	return found
 }
 
@@ -63,6 +78,8 @@ func (p *powerCut) wrap(fs *vfs.MemFS) vfs.FS {
 			if p.fuse--; p.fuse == 0 {
 				p.found = crashClone(fs, p.random)
 			}
+		} else if op.Kind == errorfs.OpFileWriteAt && op.Offset == 0 && strings.HasPrefix(op.Path, "log/") {
+			p.fuse, p.afterSegment = p.afterSegment, 0
 		}
 		if p.found != nil {
 			return errPowerCut
@@ -72,11 +89,16 @@ func (p *powerCut) wrap(fs *vfs.MemFS) vfs.FS {
 }
 
 func (w *world) injectFile(f *Fault, n *node, random *rand.Rand) bool {
-	if f.Kind != FaultCrashFile {
+	plan := (*powerCut).plan
+	switch f.Kind {
+	case FaultCrashFile:
+	case FaultCrashRecycle:
+		plan = (*powerCut).planSegment
+	default:
 		return false
 	}
 	if d, ok := n.disks.(*pebbleDisks); ok && n.up {
-		d.cut.plan(max(1, int(f.Amount)), survival(random))
+		plan(&d.cut, max(1, int(f.Amount)), survival(random))
 		n.crashPlan = crashPlan{down: f.Duration}
 	}
 	return true

@@ -134,7 +134,6 @@ func (w *world) run() {
 	}
 	w.compare()
 	w.background()
-	w.compare()
 	w.judge()
 }
 

@@ -77,6 +77,27 @@ var scenes = []scene{
 		clients: func(*Plan) []string { return append(repeat("bulk", 6), "register") },
 	},
 	{
+		name: "reads while a snapshot is installed", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultIsolate, FaultCrash}, denser: 6,
+		limits: func(l *Limits, random *rand.Rand) {
+			l.RetainLogEntries, l.FlushLogBytes, l.FlushChunkRows, l.MaxDirtyKeys = 4, 1<<10, 64, pick(random, 3, 12)
+			l.RoundLooks, l.Bounds = 0, Bounds{CacheBytes: pick(random, -1, int64(256)), LogSegmentBytes: l.Bounds.LogSegmentBytes}
+		},
+		clients: func(p *Plan) []string {
+			return append(repeat("stay", 2*p.Nodes), "patient", "patient", "patient", "patient", "compaction", "compaction", "stream", "echo")
+		},
+	},
+	{
+		name: "answers to the process before", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultBounce}, denser: 2,
+		clients: func(p *Plan) []string { return append(repeat("patient", 3*p.Nodes), "hop", "hop") },
+	},
+	{
+		name: "leases due", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultSlowDisk, FaultDelay}, denser: 2,
+		limits: func(l *Limits, random *rand.Rand) {
+			l.MaxInflight, l.Bounds.MaxKeysPerExpiry = pick(random, 2, 8), pick(random, 0, 0, 1)
+		},
+		clients: func(p *Plan) []string { return append(repeat("due", 8), "patient") },
+	},
+	{
 		name: "old disks", nodes: []int{3, 5}, faults: []FaultKind{FaultOldDisk, FaultWipe}, denser: 2,
 		clients: func(p *Plan) []string { return append(repeat("patient", 4), "register") },
 	},

@@ -53,13 +53,17 @@ func TestScenesAreDrawn(t *testing.T) {
 // TestScenesSucceed: the faults that wait for a moment find it.
 func TestScenesSucceed(t *testing.T) {
 	for name, moments := range map[string][]string{
-		"left behind":        {"left behind", "snapshot installed", "watch gap", "writes of unknown outcome"},
-		"outvoted":           {"refused by a living node", "barrier asked"},
-		"lost slot":          {"hole in the log", "void entry"},
-		"renewed promise":    {"node lost", "leader elected"},
-		"forgotten promise":  {"refused by a living node", "crash"},
-		"broken connections": {"connection broke", "call forwarded"},
-		"old disks":          {"old disk came back", "replaced replica stopped", "replica rebuilt", "loss found out"},
+		"left behind":                         {"left behind", "snapshot installed", "watch gap", "writes of unknown outcome"},
+		"outvoted":                            {"refused by a living node", "barrier asked"},
+		"lost slot":                           {"hole in the log", "void entry"},
+		"renewed promise":                     {"node lost", "leader elected"},
+		"forgotten promise":                   {"refused by a living node", "crash"},
+		"broken connections":                  {"connection broke", "call forwarded"},
+		"refused late":                        {"request without memory"},
+		"leases due":                          {"lease renewed late"},
+		"reads while a snapshot is installed": {"snapshot installed", "time passed within a read", "range streamed", "events for several watches"},
+		"answers to the process before":       {"restarted with calls at the leader", "call forwarded"},
+		"old disks":                           {"old disk came back", "replaced replica stopped", "replica rebuilt", "loss found out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			marks := map[string]int{}

@@ -11,7 +11,7 @@ import (
 // reads that would see what is left of such a part.
 var bulkWorkload = Workload{Name: "bulk", Check: checkLeases, Client: func(c Client) {
 	u := newUser(c, "bulk")
-	u.loop([...]time.Duration{time.Millisecond, 10 * time.Millisecond}[u.Rand().IntN(2)], func() {
+	u.loop([...]time.Duration{2 * time.Millisecond, 20 * time.Millisecond}[u.Rand().IntN(2)], func() {
 		// Two clients share a lease, and take another one every few seconds.
 		lease := kv.LeaseID(800_000_000 + 1000*int(c.Now()/(4*time.Second)) + c.Number()/2)
 		switch u.Rand().IntN(11) {
@@ -69,12 +69,17 @@ func (u *user) several(lease kv.LeaseID) (ops []kv.Op) {
 	return ops
 }
 
-// addBulk adds clients whose requests meet the bounds of a request, in runs that have some.
+// addBulk puts clients whose requests meet the bounds of a request into runs that have some.
 func (p *Plan) addBulk() {
 	if b := &p.Limits.Bounds; b.MaxRequestEffectBytes == 0 && b.PoorClients == 0 && b.MaxKeysPerExpiry == 0 {
 		return
 	}
-	for range 2 {
-		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: bulkWorkload.Name})
+	p.replaceClients(2, bulkWorkload.Name)
+}
+
+// replaceClients gives the last clients another workload: more clients would make all runs slower.
+func (p *Plan) replaceClients(count int, workload string) {
+	for i := max(0, len(p.Clients)-count); i < len(p.Clients); i++ {
+		p.Clients[i].Workload = workload
 	}
 }

@@ -91,6 +91,38 @@ func (u *user) renewLate(id kv.LeaseID, ttl time.Duration) {
 	}
 }
 
+// dueWorkload: leases with keys that are renewed so late that they are due while the renewal is on its way or in the log and not decided.
+var dueWorkload = Workload{Name: "due", Check: checkLeases, Client: func(c Client) {
+	u := newUser(c, "due")
+	for life := 1; !u.Ended(); life++ {
+		id, since := kv.LeaseID(u.Number()*1_000_000+500_000+life), u.Now()
+		_, err := u.do(&kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: id, TTLSeconds: 1}})
+		if err == nil {
+			u.attach(id, 0)
+			u.attach(id, 1)
+			u.renewDue(id, since)
+		}
+		if u.Sleep(u.between(time.Millisecond, 50*time.Millisecond)) != nil {
+			return
+		}
+	}
+}}
+
+// renewDue renews a lease of a second again and again when it is due, until it comes too late.
+func (u *user) renewDue(id kv.LeaseID, since time.Duration) {
+	for !u.Ended() {
+		if u.Sleep(max(0, since+u.between(880*time.Millisecond, 1010*time.Millisecond)-u.Now())) != nil {
+			return
+		}
+		since = u.Now()
+		answer, err := u.do(&kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: id}})
+		if err != nil || answer.LeaseKeepAlive.TTLSeconds == 0 {
+			return
+		}
+		u.Mark("lease renewed late")
+	}
+}
+
 func (u *user) attach(id kv.LeaseID, i int) {
 	r := put(fmt.Appendf(nil, "l/%d/%d", u.Number(), i), u.value())
 	r.Put.Lease = id

@@ -62,3 +62,30 @@ func (u *user) listen() {
 		u.Mark("watch events")
 	}
 }
+
+// stayWorkload: clients that stay with one node each and read again and again what it has applied, however old that is: what it shows while it
+// catches up, or while a snapshot takes the place of its state, only they see.
+var stayWorkload = Workload{Name: "stay", Client: func(c Client) {
+	u := newUser(c, "stay")
+	u.node = 1 + c.Number()%c.Nodes()
+	for !u.Ended() {
+		r := get(single(fmt.Appendf(nil, "p/%d", u.Rand().IntN(6))))
+		switch u.Rand().IntN(4) {
+		case 0:
+			r = get(prefix("p/"))
+			r.Range.CountOnly = u.one(2)
+		case 1:
+			r = get(single(registerKey(u.Rand().IntN(registers))))
+		case 2:
+			r = get(registerSpan)
+			r.Range.Limit = int64(u.Rand().IntN(3))
+		}
+		r.Range.Serializable = true
+		if answer, err := u.Do(u.node, r, 5*time.Second); err == nil {
+			u.newest = max(u.newest, answer.Revision)
+		}
+		if u.Sleep(u.between(time.Millisecond, 12*time.Millisecond)) != nil {
+			return
+		}
+	}
+}}

@@ -66,6 +66,9 @@ const (
 	sourceScene
 	sourceRounds
 	sourceBounds
+	sourceEngine
+	sourceSlow
+	sourceDawdle
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -82,6 +85,7 @@ func newWorld(p Plan, o RunOptions) *world {
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
 		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: replica.FormatNewest, nextFormat: replica.FormatNewest}
+		n.chance = w.source(sourceDawdle, i+1)
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
 		n.newDisks()

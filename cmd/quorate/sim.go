@@ -96,7 +96,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.StringVar(&f.seeds, "seeds", "", "run these seeds: 1..100 (both included), 42+10 (ten from 42 on), or 42")
 	flags.StringVar(&f.replay, "replay", "", "run the run of this trace file again and compare the traces")
 	flags.StringVar(&f.consensus, "consensus", "", "protocol: raft or paxos (default: drawn from the seed)")
-	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: memory)")
+	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: what the seed says, pebble for one in ten)")
 	flags.StringVar(&f.clients, "clients", "", "with --seed: only these clients of the plan, such as 1,3, or none")
 	flags.StringVar(&f.faults, "faults", "", "with --seed: only these faults of the plan, such as 2,5,9, or none")
 	flags.DurationVar(&f.duration, "duration", 0, "with --seed: end the clients' work and the faults after this virtual time, such as 1.5s")

@@ -139,4 +139,22 @@ var mvccMutations = []Mutation{
 		Old: "\t\tif len(items) == 0 {\n\t\t\tlimits.tally.Forget(held)\n\t\t\tlimits.widen()\n",
 		New: "\t\tif len(items) == 0 {\n\t\t\treturn nil\n",
 	},
+	{
+		Name: "mvcc/view-not-frozen", Breaks: "a view of the state reads from the engine as it is, not as it was",
+		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 400,
+		Old: "\tv.source, v.cached = snapshot, nil\n",
+		New: "\tv.cached = nil\n",
+	},
+	{
+		Name: "mvcc/list-skips", Breaks: "the next portion of a list begins one key too late, if the last one was not all that was read",
+		File: "storage/mvcc/list.go", Verdicts: noticed, Seeds: 200,
+		Old: "\t\tl.next, l.aheadKeys = bytes.Clone(items[n].key), min(2*n+16",
+		New: "\t\tl.next, l.aheadKeys = append(bytes.Clone(items[n].key), 0), min(2*n+16",
+	},
+	{
+		Name: "mvcc/list-ends-early", Breaks: "a list that is read in portions ends with the keys that were read ahead",
+		File: "storage/mvcc/list.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tcase more:\n\t\tl.next",
+		New: "\tcase more && n == 0:\n\t\tl.next",
+	},
 }

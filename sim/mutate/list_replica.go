@@ -174,13 +174,13 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/flushes-once", Breaks: "a flush that has ended counts as under way",
-		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		File: "replica/flush.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tr.flush.syncing--\n",
 		New: "",
 	},
 	{
 		Name: "replica/log-never-cut", Breaks: "the log is not cut when the state is durable",
-		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		File: "replica/flush.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tif err := r.compactLog(); err != nil {\n\t\tr.store.fail(err)\n\t\treturn\n\t}\n\tr.store.needsMaintenance(r)\n",
 		New: "\tr.store.needsMaintenance(r)\n",
 	},
@@ -193,8 +193,8 @@ var replicaMutations = []Mutation{
 	{
 		Name: "replica/hash-never-ends", Breaks: "the hash that was taken before a compaction counts as being taken",
 		File: "replica/hash.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\t\th.running, h.live = false, live\n",
-		New: "\t\t\th.live = live\n",
+		Old: "\t\th.running, h.live = false, live\n",
+		New: "\t\th.live = live\n",
 	},
 	{
 		Name: "replica/shipped-files-kept", Breaks: "the files of a snapshot that was sent are kept",
@@ -204,8 +204,26 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/compaction-asks-no-flush", Breaks: "a compaction waits until the state is flushed for another reason",
-		File: "replica/maintain.go", Verdicts: noticed, Seeds: 100,
+		File: "replica/flush.go", Verdicts: noticed, Seeds: 100,
 		Old: " || r.compact.requested > r.flush.durable\n",
 		New: "\n",
+	},
+	{
+		Name: "replica/lists-see-the-install", Breaks: "ranges that are read while a snapshot is installed see what the engine holds of it",
+		File: "replica/read.go", Verdicts: noticed, Seeds: 600,
+		Old: "\tif r.replaced != nil {\n\t\treturn r.replaced.share()\n\t}\n\treturn r.machine.View()\n",
+		New: "\treturn r.machine.View()\n",
+	},
+	{
+		Name: "replica/reads-see-the-install", Breaks: "single keys that are read while a snapshot is installed are read from what the engine holds of it",
+		File: "replica/read.go", Verdicts: noticed, Seeds: 600,
+		Old: "\t\tif r.replaced != nil {\n\t\t\treturn r.machine.Read(r.replaced.view, now, req)\n\t\t}\n",
+		New: "",
+	},
+	{
+		Name: "replica/waits-for-slow-disks", Breaks: "rounds wait for a disk that was slow a moment ago",
+		File: "replica/round.go", Verdicts: noticed, Seeds: 200,
+		Old: "\tif s.clock() >= s.slowUntil && !s.inbox.waiting() {\n",
+		New: "\tif !s.inbox.waiting() {\n",
 	},
 }

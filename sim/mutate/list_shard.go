@@ -225,4 +225,10 @@ var shardMutations = []Mutation{
 		Old: "\t\tm.lead.overlay.addOp(op{kind: opExtend, lease: id, ttl: ttl})\n",
 		New: "\t\t_ = ttl\n",
 	},
+	{
+		Name: "shard/expiry-ignores-renewal", Breaks: "a lease that is due ends although its renewal is in flight",
+		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 600,
+		Old: "\tif p, pending := m.lead.overlay.leases[l.id]; pending {\n\t\treturn p.ended\n\t}\n\treturn l.end",
+		New: "\treturn l.end",
+	},
 }

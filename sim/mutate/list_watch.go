@@ -79,4 +79,16 @@ var watchMutations = []Mutation{
 		Old: "l.waiting.size() > 0 && l.waiting.first().next <= revision {",
 		New: "l.waiting.size() > 0 {",
 	},
+	{
+		Name: "watch/joins-open-batch", Breaks: "a watch that joins equal ones misses what is added to a batch that waits for a slow client",
+		File: "gateway/watch/group.go", Verdicts: noticed, Seeds: 600,
+		Old: "\tg.watchers = append(g.watchers, w)\n\tg.open, g.ids = nil, nil\n",
+		New: "\tg.watchers = append(g.watchers, w)\n\tg.ids = nil\n",
+	},
+	{
+		Name: "watch/joins-too-late", Breaks: "a watch from the past joins equal ones that have got what it wants",
+		File: "gateway/watch/group.go", Verdicts: noticed, Seeds: 600,
+		Old: "\tif o.live && o.next == dispatched+1 {\n",
+		New: "\tif o.next <= dispatched+1 {\n",
+	},
 }

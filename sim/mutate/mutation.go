@@ -61,6 +61,7 @@ func mutations() []Mutation {
 		{"replica/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},
+		{"storage/wal, storage/lsm", diskMutations},
 		{"shard", shardMutations},
 		{"gateway", gatewayMutations},
 		{"gateway/watch", watchMutations},

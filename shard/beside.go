@@ -306,7 +306,9 @@ func (s rebase) keyValue(e *kv.KeyValue) {
 }
 
 // matters tells whether a range of the transaction may tell the two revisions apart: it is filtered by a number from the one to the other.
-func (s rebase) matters(r *kv.Request) bool { return r.Kind == kv.KindTxn && s.mattersTo(r.Txn) }
+func (s rebase) matters(r *kv.Request) bool {
+	return s.from != s.to && r.Kind == kv.KindTxn && s.mattersTo(r.Txn)
+}
 
 func (s rebase) mattersTo(t *kv.TxnRequest) bool {
 	between := func(bound kv.Revision) bool { return bound >= s.from && bound <= s.to }

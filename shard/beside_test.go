@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"testing"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/model"
@@ -168,4 +169,19 @@ func (t *twin) answersAs(m *model.Store, r *kv.Request, out Outcome) error {
 		return fmt.Errorf("%s:\n got %s\nwant %s", describe(r), describe(out.Response), describe(want))
 	}
 	return t.sameRevision()
+}
+
+// TestRebaseMatters: a transaction is decided again if its revision changes and one of its ranges may tell, and not for ever.
+func TestRebaseMatters(t *testing.T) {
+	filtered := &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Failure: []kv.Op{
+		{Put: &kv.PutRequest{Key: []byte("a")}}, {Txn: &kv.TxnRequest{Success: []kv.Op{{Range: &kv.RangeRequest{MinMod: 7}}}}},
+	}}}
+	for _, c := range []struct {
+		shift   rebase
+		matters bool
+	}{{rebase{7, 7}, false}, {rebase{6, 7}, true}, {rebase{7, 8}, true}, {rebase{5, 6}, false}, {rebase{8, 9}, false}} {
+		if got := c.shift.matters(filtered); got != c.matters {
+			t.Errorf("from revision %d to %d: matters %v", c.shift.from, c.shift.to, got)
+		}
+	}
 }

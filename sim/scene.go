@@ -87,7 +87,7 @@ var scenes = []scene{
 		},
 	},
 	{
-		name: "answers to the process before", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultBounce}, denser: 2,
+		name: "answers to the process before", nodes: []int{3, 3, 5}, faults: []FaultKind{FaultBounce}, denser: 4, amount: between(60, 200),
 		clients: func(p *Plan) []string { return append(repeat("patient", 3*p.Nodes), "hop", "hop") },
 	},
 	{

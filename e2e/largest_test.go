@@ -24,7 +24,8 @@ func TestLargestRequests(t *testing.T) {
 	}
 	const limit = 32 << 20
 	// On a busy machine requests of this size hold up heartbeats for seconds, and this is not about elections.
-	cl := cluster.Start(t, cluster.Options{Flags: []string{fmt.Sprintf("--max-request-bytes=%d", limit), "--heartbeat-interval=500", "--election-timeout=5000"}})
+	cl := cluster.Start(t, cluster.Options{Flags: []string{fmt.Sprintf("--max-request-bytes=%d", limit), "--heartbeat-interval=500", "--election-timeout=5000",
+		"--max-client-memory-bytes=1073741824", "--max-connection-memory-bytes=536870912"}})
 	client := func(n *cluster.Node) *clientv3.Client {
 		c := try(clientv3.New(clientv3.Config{Endpoints: []string{n.Endpoint}, MaxCallSendMsgSize: 2 * limit, MaxCallRecvMsgSize: 4 * limit}))(t)
 		t.Cleanup(func() { _ = c.Close() })
@@ -37,13 +38,14 @@ func TestLargestRequests(t *testing.T) {
 	}
 	// Long keys make a delete large.
 	c := client(followers[1])
-	for i := range 45 {
-		try(c.Put(within(t), fmt.Sprintf("long%02d%s", i, value[:1<<20]), ""))(t)
+	for i := range 130 {
+		try(c.Put(within(t), fmt.Sprintf("long%03d%s", i, value[:1<<20]), ""))(t)
 	}
 	if _, err := c.Delete(within(t), "long", clientv3.WithPrefix()); !errors.Is(err, rpctypes.ErrRequestTooLarge) {
-		t.Errorf("a delete with effects of 45 MiB: %v", err)
+		t.Errorf("a delete with effects of 130 MiB: %v", err)
 	}
-	equal(t, "keys deleted with effects of 38 MiB", try(c.Delete(within(t), "long07", clientv3.WithRange("long45")))(t).Deleted, 38)
+	equal(t, "keys deleted with effects of 38 MiB, in one entry", try(c.Delete(within(t), "long007", clientv3.WithRange("long045")))(t).Deleted, 38)
+	equal(t, "keys deleted with effects of 85 MiB, in parts", try(c.Delete(within(t), "long045", clientv3.WithRange("long130")))(t).Deleted, 85)
 	equal(t, "keys deleted then", try(c.Delete(within(t), "long", clientv3.WithPrefix()))(t).Deleted, 7)
 }
 

@@ -6,8 +6,8 @@ import (
 )
 
 // maxFrameBytes bounds a frame between nodes. What can be proposed must fit: an entry that cannot be sent is never committed, nor anything
-// after it. One entry is the effects of one request on top of a round of 1 MiB, in a frame that had 4 MiB before it. The effects of a request that is
-// evaluated in a round are its own bytes (32 MiB at most) and 2 MiB that it read (shard.Options.RoundLooks); larger ones come in parts (PartBytes).
+// after it. One entry is the effects of one request on top of a round of 1 MiB, in a frame that had 4 MiB before it. A request that is evaluated in a
+// round has 40 MiB of effects at most (shard.Options.RoundEffectBytes); larger ones come in parts (PartBytes).
 const maxFrameBytes = 48 << 20
 
 // openPeers starts what talks with the other nodes: connections, driver and gateway.

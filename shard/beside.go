@@ -10,7 +10,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// errLong ends an evaluation that looks at more than one in a round may.
+// errLong ends an evaluation that looks at more, or changes more, than one in a round may.
 var errLong = errors.New("the request takes longer than a round may")
 
 // Beside is a request that takes longer to decide than a round of the driver may. It is decided beside the rounds, on a view of the applied state,
@@ -84,6 +84,7 @@ func (b *Beside) begin(m *Machine) {
 	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil })
 	b.state = evaluation{
 		base: &b.view.Reader, overlay: newOverlay(), revision: b.view.Revision(), maxEffectBytes: m.options.MaxRequestEffectBytes,
+		tooLarge:    tooLarge(m.options.MaxRequestEffectBytes),
 		tally:       kv.NewTally(b.request.Memory),
 		leaseExists: func(id kv.LeaseID) bool { return leases[id] },
 	}
@@ -119,7 +120,7 @@ func (b *Beside) deleteRange(r *kv.DeleteRangeRequest) (*kv.Response, error) {
 	size := 0
 	err := ev.eachLive(r.Span, func(k liveKey) (bool, error) {
 		if size += len(k.key) + effectOverheadBytes; size > ev.maxEffectBytes {
-			return false, tooLarge(ev.maxEffectBytes)
+			return false, ev.tooLarge
 		}
 		e := mvcc.Effect{Key: k.key, At: ev.nextLocator(), Prev: k.meta.At, PrevLive: true, PrevLease: k.meta.Lease}
 		return true, ev.tally.Add(int64(w.add(&e)))

@@ -18,7 +18,8 @@ type evaluation struct {
 	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
 	tally          kv.Tally
 	leaseExists    func(kv.LeaseID) bool
-	maxEffectBytes int // of one request
+	maxEffectBytes int   // of one request
+	tooLarge       error // the answer beyond it
 }
 
 // answer decides a request about keys.
@@ -37,7 +38,7 @@ func (ev *evaluation) answer(r *kv.Request) (response *kv.Response, err error) {
 		response = &kv.Response{Kind: kv.KindRange, Range: body}
 	}
 	if err == nil && ev.overlay.bytesSince(before) > ev.maxEffectBytes {
-		err = tooLarge(ev.maxEffectBytes)
+		err = ev.tooLarge
 	}
 	return response, err
 }

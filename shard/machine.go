@@ -141,7 +141,8 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 			revision:    m.applied.Revision,
 			leaseExists: m.leaseExists,
 
-			maxEffectBytes: m.options.MaxRequestEffectBytes,
+			maxEffectBytes: min(m.options.RoundEffectBytes, m.options.MaxRequestEffectBytes),
+			tooLarge:       errLong,
 		},
 		clockBase: m.applied.LeaseClock,
 		startedAt: now,

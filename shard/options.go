@@ -48,6 +48,9 @@ type Options struct {
 	// RoundLooks is how many keys the evaluation of a request in a round may look at, and how many KiB of values it may read; what looks at more
 	// is decided beside the rounds. Default 2,048: a few milliseconds.
 	RoundLooks int64
+	// RoundEffectBytes is how many bytes of effects the evaluation of a request in a round may have, for they are in one log entry; what has more is
+	// decided beside the rounds. Default 40 MiB: an entry with it fits into one frame between nodes.
+	RoundEffectBytes int
 	// MaxLooks is how many any request may look at; beyond it the answer is kv.ErrRequestTooLarge. Default 20 million.
 	MaxLooks int64
 	// MaxBeside is how many requests may be decided beside the rounds, or wait for that; beyond it the answer is kv.ErrTooManyRequests. Default 64.
@@ -95,6 +98,9 @@ func (o Options) WithDefaults() Options {
 	if o.MaxRequestEffectBytes == 0 {
 		o.MaxRequestEffectBytes = 128 << 20
 	}
+	if o.RoundEffectBytes == 0 {
+		o.RoundEffectBytes = 40 << 20
+	}
 	if o.PartBytes == 0 {
 		o.PartBytes = 64 << 10
 	}
@@ -115,7 +121,7 @@ func (o Options) Validate() error {
 		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
 	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
 		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0,
-		o.PartBytes < 0, o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
+		o.PartBytes < 0, o.RoundEffectBytes < 0, o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
 		return errors.New("shard: options must not be negative")
 	}
 	return nil

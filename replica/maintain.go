@@ -86,14 +86,15 @@ func (r *Replica) maintain() (more bool, err error) {
 	if err := r.applyBulk(); err != nil {
 		return false, err
 	}
-	flush, staged, pending := false, 0, 0
-	if staged, pending = r.machine.Bulk(); !r.flush.running && staged+pending == 0 {
-		if flush, err = r.shipWhenFlushed(); err != nil {
+	staged, pending := r.machine.Bulk()
+	if !r.flush.running && staged+pending == 0 { // no run begins before a bulk is written
+		wanted, err := r.shipWhenFlushed()
+		if err != nil {
 			return false, err
 		}
-	}
-	if !r.flush.running && (flush || r.mayFlush() && r.wantsFlush()) {
-		r.freeze()
+		if wanted || r.mayFlush() && r.wantsFlush() {
+			r.freeze()
+		}
 	}
 	if r.flush.running {
 		if err := r.flushChunk(r.store.opts.FlushChunkRows); err != nil {

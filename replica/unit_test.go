@@ -594,3 +594,21 @@ func TestSnapshotShippedInAnotherTerm(t *testing.T) {
 		t.Errorf("the core heard of %v, on the way are %v", b.core.shipped, b.shipping)
 	}
 }
+
+// stagingMachine has a part of a bulk.
+type stagingMachine struct{ *fakeMachine }
+
+func (stagingMachine) Bulk() (staged, pending int) { return 1, 0 }
+
+// TestNoFlushBesideABulk: a flush that is wanted while a bulk is staged is not forgotten.
+func TestNoFlushBesideABulk(t *testing.T) {
+	b := newBench()
+	b.Replica.machine = stagingMachine{b.machine}
+	b.flush.asked, b.flush.logBytes = true, 7
+	if more, err := b.maintain(); err != nil || more {
+		t.Errorf("maintain: %v, %v; an entry that is applied calls it again", more, err)
+	}
+	if b.flush.running || !b.flush.asked || b.flush.logBytes != 7 {
+		t.Errorf("a flush that cannot begin left %+v", b.flush)
+	}
+}

@@ -89,7 +89,7 @@ func (m *idleMachine) StepBulk() (*shard.Beside, shard.Outcome)       { return n
 func (m *idleMachine) AbandonBulk(*shard.Beside) error                { return nil }
 func (m *idleMachine) Sealed() bool                                   { return false }
 func (m *idleMachine) Bulk() (staged, pending int)                    { return 0, 0 }
-func (m *idleMachine) ApplyBulk(storage.Batch, int) bool              { return false }
+func (m *idleMachine) ApplyBulk(storage.Batch, int)                   {}
 func (m *idleMachine) View() *mvcc.View                               { return nil }
 func (m *idleMachine) Read(*mvcc.View, time.Duration, *kv.Request) (*kv.Response, error) {
 	return &kv.Response{}, nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
 )
 
 // peerOut is the frame for one peer that a round puts together.
@@ -54,5 +55,83 @@ func (p *peerOut) put(m outMessage) {
 			p.noticeOf = make(map[consensus.GroupID]int)
 		}
 		p.noticeOf[m.group] = len(p.messages) - 1
+	}
+}
+
+// maxFrameBytes is about how large a frame gets; the transport refuses frames of more than 48 MiB, and
+// a follower that catches up may be sent more than that in one round.
+const maxFrameBytes = 4 << 20
+
+// noticeDelay is how long the news of what is committed waits at most for a message that takes it along: alone, it costs a
+// write to each follower before the goroutines of those who were answered get the processor. The run loop does not wait that long; see drive.
+const noticeDelay = 2 * time.Millisecond
+
+// holdBack tells whether the frame for the peer may wait.
+func (s *Store) holdBack(p *peerOut) bool {
+	if p.notices < len(p.messages) {
+		return false
+	}
+	now := s.clock()
+	if p.until == 0 {
+		p.until = now + noticeDelay
+	}
+	s.holding.Store(true) // before hurry is read: who sets it reads this afterwards
+	return now < p.until && !s.hurry.Load()
+}
+
+// tellCommitted makes notices leave at once.
+func (s *Store) tellCommitted() {
+	s.hurry.Store(true)
+	if s.holding.Load() && !s.inRound.Load() { // a round looks at its end
+		s.kick()
+	}
+}
+
+// sendFrames puts the messages of the round into one frame a peer, or several when they are large.
+func (s *Store) sendFrames() {
+	held := false
+	for i := range s.out {
+		p := &s.out[i]
+		if len(p.messages) == 0 {
+			continue
+		}
+		if s.holdBack(p) {
+			held = true
+			continue
+		}
+		p.notices, p.until = 0, 0
+		epoch, _ := s.live.PromiseEpoch(s.clock(), p.node)
+		for from := 0; from < len(p.messages); {
+			to, size := from, int64(0)
+			for ; to < len(p.messages) && (to == from || size < maxFrameBytes); to++ {
+				size += entriesBytes(p.messages[to].message.Entries)
+			}
+			s.sendFrame(p.node, epoch.Number, p.messages[from:to])
+			from = to
+		}
+		clear(p.messages)
+		clear(p.noticeOf)
+		p.messages = p.messages[:0]
+	}
+	if !held {
+		s.holding.Store(false)
+		s.hurry.Store(false)
+	}
+}
+
+func (s *Store) sendFrame(node kv.NodeID, epoch uint64, messages []outMessage) {
+	channel, marked := ChannelConsensus, s.node.Format(node) >= membership.FormatMarks
+	if marked {
+		channel = ChannelMarked
+	}
+	sent := s.opts.Transport.Append(node, channel, func(b []byte) []byte {
+		b = appendFrameHeader(b, epoch, s.node.Sender(), marked)
+		for i := range messages {
+			b = appendGroupMessage(b, &messages[i])
+		}
+		return b
+	})
+	if !sent {
+		s.metrics.framesDropped.Add(1)
 	}
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -123,21 +124,21 @@ type CoreOptions struct {
 
 // WithDefaults returns a copy with unset fields filled in.
 func (o Options) WithDefaults() Options {
-	setDefault(&o.HeartbeatInterval, 100*time.Millisecond)
-	setDefault(&o.ElectionTimeout, 10*o.HeartbeatInterval)
-	setDefault(&o.MaxRoundBytes, 1<<20)
-	setDefault(&o.MaxInflight, 2)
-	setDefault(&o.MaxQueued, 100_000)
-	setDefault(&o.MaxQueuedBytes, 64<<20)
-	setDefault(&o.RetainLogEntries, 10_000)
-	setDefault(&o.RetainLogBytes, 32<<20)
-	setDefault(&o.MaxLogBytes, 192<<20)
-	setDefault(&o.FlushLogEntries, 10_000)
-	setDefault(&o.FlushLogBytes, 32<<20)
-	setDefault(&o.MaxDirtyBytes, 16<<20)
-	setDefault(&o.CacheBytes, 32<<20)
-	setDefault(&o.FlushChunkRows, 512)
-	setDefault(&o.ScrubBytesPerSecond, 1<<20)
+	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, 100*time.Millisecond)
+	o.ElectionTimeout = cmp.Or(o.ElectionTimeout, 10*o.HeartbeatInterval)
+	o.MaxRoundBytes = cmp.Or(o.MaxRoundBytes, 1<<20)
+	o.MaxInflight = cmp.Or(o.MaxInflight, 2)
+	o.MaxQueued = cmp.Or(o.MaxQueued, 100_000)
+	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, 64<<20)
+	o.RetainLogEntries = cmp.Or(o.RetainLogEntries, 10_000)
+	o.RetainLogBytes = cmp.Or(o.RetainLogBytes, 32<<20)
+	o.MaxLogBytes = cmp.Or(o.MaxLogBytes, 192<<20)
+	o.FlushLogEntries = cmp.Or(o.FlushLogEntries, 10_000)
+	o.FlushLogBytes = cmp.Or(o.FlushLogBytes, 32<<20)
+	o.MaxDirtyBytes = cmp.Or(o.MaxDirtyBytes, 16<<20)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 32<<20)
+	o.FlushChunkRows = cmp.Or(o.FlushChunkRows, 512)
+	o.ScrubBytesPerSecond = cmp.Or(o.ScrubBytesPerSecond, 1<<20)
 	if o.Files == nil {
 		o.Files = systemFiles{}
 	}
@@ -146,13 +147,6 @@ func (o Options) WithDefaults() Options {
 		o.Groups = []consensus.GroupID{consensus.GroupID(kv.SystemShard)}
 	}
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate tells what is wrong with the options.

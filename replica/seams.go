@@ -50,7 +50,7 @@ type Machine interface {
 	AbandonBulk(*shard.Beside) error
 	Sealed() bool
 	Bulk() (staged, pending int) // shared
-	ApplyBulk(b storage.Batch, maxEffects int) (more bool)
+	ApplyBulk(b storage.Batch, maxEffects int)
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)

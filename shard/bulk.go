@@ -29,7 +29,6 @@ type bulkPart struct {
 type bulkWriter struct {
 	maxBytes int // of a part
 	parts    []*bulkPart
-	bytes    int // of all parts
 	effects  int
 }
 
@@ -47,7 +46,6 @@ func (w *bulkWriter) add(e *mvcc.Effect) int {
 	last.encoded = appendEffect(last.encoded, e)
 	last.count++
 	grown := len(last.encoded) - before
-	w.bytes += grown
 	w.effects++
 	return grown
 }
@@ -134,11 +132,9 @@ func (m *Machine) Sealed() bool { return m.lead != nil && m.lead.overlay.sealed 
 // Bulk is how many effects are staged, and how many are in force and to be written by ApplyBulk. While there are any no flush begins. Shared.
 func (m *Machine) Bulk() (staged, pending int) { return m.store.Staged(), m.store.Pending() }
 
-// ApplyBulk writes some of the effects of a bulk that is in force, and tells whether there are more. The caller applies b before it releases the lock.
-// Exclusive.
-func (m *Machine) ApplyBulk(b storage.Batch, maxEffects int) (more bool) {
+// ApplyBulk writes some of the effects of a bulk that is in force. The caller applies b before it releases the lock. Exclusive.
+func (m *Machine) ApplyBulk(b storage.Batch, maxEffects int) {
 	m.store.ApplyBulk(b, maxEffects, func(e *mvcc.Effect) { m.attach(e, b) })
-	return m.store.Pending() > 0
 }
 
 // applyPart stages the effects of a part.

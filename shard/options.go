@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -65,48 +66,20 @@ type Options struct {
 
 // WithDefaults returns a copy with zero values replaced.
 func (o Options) WithDefaults() Options {
-	if o.Shard == 0 {
-		o.Shard = kv.SystemShard
-	}
-	if o.MaxClockStep == 0 {
-		o.MaxClockStep = 500 * time.Millisecond
-	}
-	if o.MinLeaseTTLSeconds == 0 {
-		o.MinLeaseTTLSeconds = 2
-	}
-	if o.LeaseCheckpointInterval == 0 {
-		o.LeaseCheckpointInterval = 3 * time.Second
-	}
-	if o.MaxRevokesPerTick == 0 {
-		o.MaxRevokesPerTick = 500
-	}
-	if o.MaxRevokeKeysPerTick == 0 {
-		o.MaxRevokeKeysPerTick = 1000
-	}
-	if o.MaxKeysPerExpiry == 0 {
-		o.MaxKeysPerExpiry = 1000
-	}
-	if o.RoundLooks == 0 {
-		o.RoundLooks = 2048
-	}
-	if o.MaxLooks == 0 {
-		o.MaxLooks = 20_000_000
-	}
-	if o.MaxBeside == 0 {
-		o.MaxBeside = 64
-	}
-	if o.MaxRequestEffectBytes == 0 {
-		o.MaxRequestEffectBytes = 128 << 20
-	}
-	if o.RoundEffectBytes == 0 {
-		o.RoundEffectBytes = 40 << 20
-	}
-	if o.PartBytes == 0 {
-		o.PartBytes = 64 << 10
-	}
-	if o.MaxExpiryBytes == 0 {
-		o.MaxExpiryBytes = min(4<<20, o.MaxRequestEffectBytes)
-	}
+	o.Shard = cmp.Or(o.Shard, kv.SystemShard)
+	o.MaxClockStep = cmp.Or(o.MaxClockStep, 500*time.Millisecond)
+	o.MinLeaseTTLSeconds = cmp.Or(o.MinLeaseTTLSeconds, 2)
+	o.LeaseCheckpointInterval = cmp.Or(o.LeaseCheckpointInterval, 3*time.Second)
+	o.MaxRevokesPerTick = cmp.Or(o.MaxRevokesPerTick, 500)
+	o.MaxRevokeKeysPerTick = cmp.Or(o.MaxRevokeKeysPerTick, 1000)
+	o.MaxKeysPerExpiry = cmp.Or(o.MaxKeysPerExpiry, 1000)
+	o.RoundLooks = cmp.Or(o.RoundLooks, 2048)
+	o.RoundEffectBytes = cmp.Or(o.RoundEffectBytes, 40<<20)
+	o.MaxLooks = cmp.Or(o.MaxLooks, 20_000_000)
+	o.MaxBeside = cmp.Or(o.MaxBeside, 64)
+	o.PartBytes = cmp.Or(o.PartBytes, 64<<10)
+	o.MaxRequestEffectBytes = cmp.Or(o.MaxRequestEffectBytes, 128<<20)
+	o.MaxExpiryBytes = cmp.Or(o.MaxExpiryBytes, min(4<<20, o.MaxRequestEffectBytes))
 	return o
 }
 

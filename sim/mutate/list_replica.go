@@ -156,7 +156,7 @@ var replicaMutations = []Mutation{
 	},
 	{
 		Name: "replica/newest-format-for-all", Breaks: "nodes of an older version are sent frames of the newest one",
-		File: "replica/round.go", Verdicts: noticed, Seeds: 200,
+		File: "replica/frame.go", Verdicts: noticed, Seeds: 200,
 		Old: "channel, marked := ChannelConsensus, s.node.Format(node) >= membership.FormatMarks",
 		New: "channel, marked := ChannelConsensus, s.node.Format(node) > 0",
 	},

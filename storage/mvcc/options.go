@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
@@ -45,22 +46,15 @@ func (o Options) WithDefaults() Options {
 	if len(o.Rows.Segments) == 0 {
 		o.Rows = keys.RowsOf(kv.SystemShard)
 	}
-	setDefault(&o.Revision, 1)
-	setDefault(&o.ByKeyBytes, 1<<10)
-	setDefault(&o.MaxDirtyKeys, 32<<10)
-	setDefault(&o.MaxDirtyBytes, 16<<20)
-	setDefault(&o.CacheBytes, 32<<20)
-	setDefault(&o.BucketRows, 512)
-	setDefault(&o.ChunkKeys, 128<<10)
-	setDefault(&o.ChunkBytes, 32<<20)
+	o.Revision = cmp.Or(o.Revision, 1)
+	o.ByKeyBytes = cmp.Or(o.ByKeyBytes, 1<<10)
+	o.MaxDirtyKeys = cmp.Or(o.MaxDirtyKeys, 32<<10)
+	o.MaxDirtyBytes = cmp.Or(o.MaxDirtyBytes, 16<<20)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 32<<20)
+	o.BucketRows = cmp.Or(o.BucketRows, 512)
+	o.ChunkKeys = cmp.Or(o.ChunkKeys, 128<<10)
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, 32<<20)
 	return o
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate checks options that have their defaults.

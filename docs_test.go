@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/quoratedb/quorate/api/rpc"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/proto/h2"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/server"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -196,7 +196,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 	wire, edge := h2.Options{}.WithDefaults(), rpc.Options{}.WithDefaults()
 	route, hub := gateway.Options{}.WithDefaults(), watch.Options{}.WithDefaults()
 	machine, store, peers := shard.Options{}.WithDefaults(), mvcc.Options{}.WithDefaults(), transport.Options{}.WithDefaults()
-	segments, driver := wal.Options{}.WithDefaults(), replica.Options{}.WithDefaults()
+	segments, options := wal.Options{}.WithDefaults(), driver.Options{}.WithDefaults()
 	promises := liveness.Options{PromiseDuration: 3 * server.DefaultHeartbeatInterval}.WithDefaults()
 
 	const guide, peerFrames = "docs/operations.md", "docs/protocols/peer.md"
@@ -235,20 +235,20 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**what any write looks at** (keys, and KiB of values) * bound: %s", []any{number(int(machine.MaxLooks))}},
 		{guide, "**requests decided beside the rounds, or waiting for it** * bound: %d", []any{machine.MaxBeside}},
 		{guide, "**leases expired in one tick** * bound: %d leases or %s keys", []any{machine.MaxRevokesPerTick, number(machine.MaxRevokeKeysPerTick)}},
-		{guide, "* bound: 1 to %s a second", []any{bytesOf("replica.mostScrubBytes")}},
+		{guide, "* bound: 1 to %s a second", []any{bytesOf("driver.mostScrubBytes")}},
 		{guide, "**a frame between nodes; what waits for one node** * bound: %s; %s", []any{bytesOf("server.maxFrameBytes"), size(2 * of("server.maxFrameBytes"))}},
 		{guide, "**snapshots received at the same time** * bound: %d; one whose sender brings nothing for %s ends", []any{peers.MaxStreams, brief(peers.StreamTimeout)}},
 		{guide, "who it is** * bound: %d, for %s each", []any{peers.MaxCallers, brief(peers.HandshakeTimeout)}},
-		{guide, "%s newest metadata, 2 x %s dirty keys", []any{size(driver.CacheBytes), size(driver.MaxDirtyBytes)}},
-		{guide, "**the log of a node** * bound: %s", []any{size(driver.MaxLogBytes)}},
-		{guide, "**snapshots that a node sends at the same time** * bound: %d", []any{of("replica.maxShipping")}},
+		{guide, "%s newest metadata, 2 x %s dirty keys", []any{size(options.CacheBytes), size(options.MaxDirtyBytes)}},
+		{guide, "**the log of a node** * bound: %s", []any{size(options.MaxLogBytes)}},
+		{guide, "**snapshots that a node sends at the same time** * bound: %d", []any{of("driver.maxShipping")}},
 		{guide, "or waiting for it** * bound: %d, two at a time", []any{machine.MaxBeside}},
 		{guide, "requests of up to %s on connections", []any{bytesOf("budget.SmallBytes")}},
 		{guide, "The first %s of a stream are free", []any{bytesOf("gateway/watch.freeBytes")}},
 		{guide, "is given up after %s", []any{brief(peers.DeadAfter)}},
 		{guide, "ends after 5 s + 2 election timeouts (%s)", []any{brief(route.RequestTimeout)}},
 		{guide, "in segments of %s (the first ones smaller", []any{size(segments.SegmentBytes)}},
-		{"replica/DESIGN.md", "for a second after one that took more than %d ms", []any{of("replica.slowSync") / int64(time.Millisecond)}},
+		{"driver/DESIGN.md", "for a second after one that took more than %d ms", []any{of("driver.slowSync") / int64(time.Millisecond)}},
 		{"shard/DESIGN.md", "`MaxKeysPerExpiry` (%s) keys, or with more bytes of them than `MaxExpiryBytes` (%s)", []any{number(machine.MaxKeysPerExpiry), size(machine.MaxExpiryBytes)}},
 		{"shard/DESIGN.md", "`MaxRequestEffectBytes` (%s)", []any{size(machine.MaxRequestEffectBytes)}},
 		{"storage/mvcc/DESIGN.md", "one bucket per ~%d keys", []any{store.BucketRows}},
@@ -263,9 +263,9 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{peerFrames, "minus a twentieth (%d ms)", []any{promises.DriftMargin.Milliseconds()}},
 		{peerFrames, "silent for %s and the promise", []any{brief(promises.SuspectAfter)}},
 		{peerFrames, "this process slept (%d ms between", []any{promises.PauseThreshold.Milliseconds()}},
-		{guide, "or %s are kept for nodes that fell behind", []any{size(driver.RetainLogBytes)}},
-		{guide, "was not flushed (%s of log", []any{size(driver.FlushLogBytes)}},
-		{guide, "bound: %s, and %s or four times `--max-request-bytes`", []any{number(driver.MaxQueued), size(driver.MaxQueuedBytes)}},
+		{guide, "or %s are kept for nodes that fell behind", []any{size(options.RetainLogBytes)}},
+		{guide, "was not flushed (%s of log", []any{size(options.FlushLogBytes)}},
+		{guide, "bound: %s, and %s or four times `--max-request-bytes`", []any{number(options.MaxQueued), size(options.MaxQueuedBytes)}},
 		{"storage/wal/DESIGN.md", "the rest have %s.", []any{size(segments.SegmentBytes)}},
 		{"storage/wal/DESIGN.md", "in pieces of %s, each with its own sync", []any{size(segments.FillBytes)}},
 		{"consensus/paxos/DESIGN.md", "one response names at most %d slots above a gap", []any{of("consensus/paxos.maxExtras")}},

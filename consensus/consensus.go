@@ -1,6 +1,6 @@
 // Package consensus defines what a replicated log is to the rest of the system,
 // and nothing about how agreement is reached. Package consensus/raft and
-// consensus/paxos implement Core; package replica drives it.
+// consensus/paxos implement Core; package driver drives it.
 //
 // A Core is pure: it has no goroutine, channel, lock, clock, socket, file or
 // logger. It takes events (Step, Tick, Propose, Ack...) and gives out work

@@ -23,7 +23,7 @@ const (
 	ChannelResponse byte = 4
 )
 
-// Shard is what the gateway needs of a shard's replica on this node; *replica.Replica is one. Its methods are safe
+// Shard is what the gateway needs of a shard's replica on this node; *driver.Replica is one. Its methods are safe
 // for concurrent use. Functions given to it are called once, from any goroutine or at once, and do not block.
 type Shard interface {
 	// Leader returns the node that leads as far as this one knows (0: unknown), and the term.
@@ -117,7 +117,7 @@ type Options struct {
 	// Shards are the replicas on this node. One of the system shard is needed: watches get the changes of that one.
 	Shards map[kv.ShardID]Shard
 	// Replaced reads one version of the system shard that is not the newest of its key, without a lock, for previous versions in watches:
-	// (*replica.Replica).Replaced.
+	// (*driver.Replica).Replaced.
 	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer

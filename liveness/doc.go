@@ -60,7 +60,7 @@
 // moment after the epoch began. Then S has voted in no higher term before that moment, and
 // was bound from then on without interruption.
 //
-// How L comes to know is its driver's business: in package replica each frame of S says which leader S follows in which term, under a promise
+// How L comes to know is its driver's business: in package driver each frame of S says which leader S follows in which term, under a promise
 // of which epoch.
 //
 // S, for its part, must go by the last leader it followed in the group, even when

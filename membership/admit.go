@@ -29,7 +29,7 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 	n := g.node
 	newest := g.Newest(m.Node)
 	if newest == 0 {
-		return fmt.Errorf("replica: a message came from node %v, which is not of this cluster", m.Node)
+		return fmt.Errorf("membership: a message came from node %v, which is not of this cluster", m.Node)
 	}
 	if !m.Snapshot && n.marking() {
 		if err := judgeSender(m.Sender, n.formats[m.Node]); err != nil {
@@ -43,13 +43,13 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 	switch {
 	case m.From < newest:
 		g.tellPlacement(now, m.Node, m.Sender.Disk)
-		return fmt.Errorf("replica: a message came from replica %d of node %v, which was replaced by replica %d", m.From, m.Node, newest)
+		return fmt.Errorf("membership: a message came from replica %d of node %v, which was replaced by replica %d", m.From, m.Node, newest)
 	case m.From == g.roster.gone[m.Node] && !n.beats(m.Node, m.Sender):
-		return fmt.Errorf("replica: a message of replica %d of node %v came late: the node has lost it", m.From, m.Node)
+		return fmt.Errorf("membership: a message of replica %d of node %v came late: the node has lost it", m.From, m.Node)
 	case m.From > newest:
 		placed, _ := g.placement(m.Node)
 		if n.options.Disk == 0 || !g.mayBeNewer(m.From, placed, m.Sender.Disk) || n.livesOnKnownDisk(m.Node, placed.Disk) {
-			return fmt.Errorf("replica: a message from replica %d came from node %v, where replica %d lives", m.From, m.Node, newest)
+			return fmt.Errorf("membership: a message from replica %d came from node %v, where replica %d lives", m.From, m.Node, newest)
 		}
 		g.roster.learned[m.Node] = m.From
 	}
@@ -57,7 +57,7 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 		if m.To > g.self {
 			g.askPlacement(now, m.Node)
 		}
-		return fmt.Errorf("replica: node %v sent a message to replica %d, but this is replica %d", m.Node, m.To, g.self)
+		return fmt.Errorf("membership: node %v sent a message to replica %d, but this is replica %d", m.Node, m.To, g.self)
 	}
 	if len(g.roster.gone) > 0 {
 		delete(g.roster.gone, m.Node) // if it was there, a second process of the node had claimed that, and the first one is heard again
@@ -77,11 +77,11 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 func judgeSender(s Sender, version uint16) error {
 	switch {
 	case s.Disk == 0:
-		return fmt.Errorf("replica: a message does not say which disk its sender is on, as messages of all versions do")
+		return fmt.Errorf("membership: a message does not say which disk its sender is on, as messages of all versions do")
 	case s.Instance == 0 && version == 0:
-		return fmt.Errorf("replica: a message came in the form of version %d before this node could find out whether its sender is that old: it comes again", FormatMarks-1)
+		return fmt.Errorf("membership: a message came in the form of version %d before this node could find out whether its sender is that old: it comes again", FormatMarks-1)
 	case s.Instance == 0 && version >= FormatMarks:
-		return fmt.Errorf("replica: a message came in the form of version %d, and its sender speaks version %d: it is late, or not of that node", FormatMarks-1, version)
+		return fmt.Errorf("membership: a message came in the form of version %d, and its sender speaks version %d: it is late, or not of that node", FormatMarks-1, version)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (g *Group) fence(now time.Duration, node kv.NodeID, id consensus.ReplicaID,
 		return nil
 	}
 	g.tellPlacement(now, node, disk)
-	return fmt.Errorf("replica: node %v says that it is replica %d, but its disk %x is not the one that this replica was on, %x: "+
+	return fmt.Errorf("membership: node %v says that it is replica %d, but its disk %x is not the one that this replica was on, %x: "+
 		"what the replica knew is lost, and the node has to join as a new one", node, id, disk, known)
 }
 

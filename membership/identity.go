@@ -102,9 +102,9 @@ func (g *Group) askAll() {
 func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 	switch {
 	case g.node.options.Disk == 0:
-		return errors.New("replica: a node asks who is who, and this one does not tell disks apart")
+		return errors.New("membership: a node asks who is who, and this one does not tell disks apart")
 	case g.firstOn(from) == 0 || from == g.node.options.Self:
-		return fmt.Errorf("replica: node %v asks who is who in group %d, of which it has no replica", from, g.id)
+		return fmt.Errorf("membership: node %v asks who is who in group %d, of which it has no replica", from, g.id)
 	}
 	r := g.identity.reports[from]
 	r.standing = m.Standing

@@ -47,7 +47,7 @@ func (n *Node) witness(now time.Duration, node kv.NodeID, sender Sender) error {
 		return nil
 	}
 	n.tellMarks(now, node)
-	return fmt.Errorf("replica: a message came from a process of node %v on disk %x, and another one is known here, or none (disk %x): "+
+	return fmt.Errorf("membership: a message came from a process of node %v on disk %x, and another one is known here, or none (disk %x): "+
 		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.Disk, known.Disk)
 }
 
@@ -108,7 +108,7 @@ func (n *Node) Receive(now time.Duration, from kv.NodeID, all []NodeMark) {
 		own := &n.marks.own
 		if m.Disk == own.Disk && m.present() == own.present() && m.Position > own.Position {
 			// What this process has written nobody knows better.
-			n.refuse(from, "replica: node %v says that this process has made %d writes durable, and it has made %d", from, m.Position, own.Position)
+			n.refuse(from, "membership: node %v says that this process has made %d writes durable, and it has made %d", from, m.Position, own.Position)
 			knowsThis = true
 			continue
 		}
@@ -146,7 +146,7 @@ func (n *Node) hear(now time.Duration, from kv.NodeID, m *NodeMark) {
 		return
 	case !m.Continues(&known):
 		if m.Node == from && !known.Continues(&m.Mark) {
-			n.refuse(from, "replica: node %v is on disk %x as it was before its write %d, which is known here: an older image of the disk was put back, "+
+			n.refuse(from, "membership: node %v is on disk %x as it was before its write %d, which is known here: an older image of the disk was put back, "+
 				"or another process runs on a copy of it, or it did not store what it said it had", from, m.Disk, known.Position)
 			n.tellMarks(now, from)
 		}

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/transport"
 )
 
@@ -24,7 +24,7 @@ func (s *Server) openPeers() error {
 		return err
 	}
 	close(handler.opened)
-	s.store.Start()
+	s.driver.Start()
 	return nil
 }
 
@@ -34,7 +34,7 @@ func (s *Server) openTransport(handler *peerHandler, instance uint64) (err error
 	options := transport.Options{
 		MaxFrameBytes: maxFrameBytes, MaxBufferBytes: 2 * maxFrameBytes, MaxCallers: s.plan.Peers,
 		Cluster: cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
-		MinFormatVersion: replica.FormatOldest, MaxFormatVersion: replica.FormatNewest,
+		MinFormatVersion: driver.FormatOldest, MaxFormatVersion: driver.FormatNewest,
 		Metadata: []byte(cluster.Protocol()), JudgeMetadata: cluster.judgePeer,
 		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/datadir"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/storage"
 )
 
 // Damaged tells whether the error means that what the node stores cannot be relied upon.
 func Damaged(err error) bool {
-	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, replica.ErrLost) || errors.Is(err, datadir.ErrCorruptIdentity)
+	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, driver.ErrLost) || errors.Is(err, datadir.ErrCorruptIdentity)
 }
 
 // repairs tells whether this node sets damaged data aside by itself. The only node of a cluster has nobody to get the data from.

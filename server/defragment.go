@@ -87,7 +87,7 @@ func (s *Server) reclaimNow() error {
 			return kv.ErrStopped
 		case <-ticker.C:
 		}
-		if s.store.Err() != nil {
+		if s.driver.Err() != nil {
 			return kv.ErrUnhealthy
 		}
 	}

@@ -8,30 +8,30 @@ import (
 	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/datadir"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
 )
 
 // openDriver opens the replicas. They do nothing before the driver is started.
 func (s *Server) openDriver(instance uint64) (err error) {
-	if s.store, err = replica.Open(s.replicaOptions(instance), s.clock); err != nil {
+	if s.driver, err = driver.Open(s.driverOptions(instance), s.clock); err != nil {
 		return err
 	}
-	s.shard = s.store.Replica(consensus.GroupID(kv.SystemShard))
+	s.shard = s.driver.Replica(consensus.GroupID(kv.SystemShard))
 	return nil
 }
 
 // keepHashes is of how many compactions the hash is kept: as many as etcd keeps.
 const keepHashes = 10
 
-func (s *Server) replicaOptions(instance uint64) replica.Options {
+func (s *Server) driverOptions(instance uint64) driver.Options {
 	nodes, config := s.nodes()
-	return replica.Options{
+	return driver.Options{
 		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
 		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
-		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (driver.Machine, error) {
 			return s.openMachine(group, logEnd, config)
 		},
 		StagingDir: filepath.Join(s.dir.Path, datadir.Staging),
@@ -50,8 +50,8 @@ func (s *Server) replicaOptions(instance uint64) replica.Options {
 }
 
 // driverListener writes what the driver tells into the log of the node.
-func (s *Server) driverListener() replica.Listener {
-	return replica.Listener{
+func (s *Server) driverListener() driver.Listener {
+	return driver.Listener{
 		RoleChanged: func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
 			s.logger.Info("role", "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)
 			if s.gateway != nil {
@@ -85,7 +85,7 @@ func (s *Server) driverListener() replica.Listener {
 		ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
 			s.logger.Info("the membership changed", "members", config.String())
 		},
-		Scrubbed: func(pass replica.ScrubPass) {
+		Scrubbed: func(pass driver.ScrubPass) {
 			s.logger.Info("everything on disk was read again, and is as it was written", "bytes", pass.Bytes, "took", pass.Took)
 		},
 		ScrubFailed: func(err error) {
@@ -107,7 +107,7 @@ func (s *Server) nodes() (nodes []kv.NodeID, config consensus.Config) {
 	return nodes, config
 }
 
-func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
+func (s *Server) newCore(o driver.CoreOptions) (consensus.Core, error) {
 	if s.options.Cluster.Consensus == ConsensusPaxos {
 		return paxos.New(paxos.Options{
 			Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: newRand(),
@@ -121,16 +121,16 @@ func (s *Server) newCore(o replica.CoreOptions) (consensus.Core, error) {
 	}, o.Log)
 }
 
-func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, config consensus.Config) (replica.Machine, error) {
-	return replica.OpenMachine(s.engine, shard.Options{
+func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, config consensus.Config) (driver.Machine, error) {
+	return driver.OpenMachine(s.engine, shard.Options{
 		Shard: kv.ShardID(group), Rand: newRand(), LogEnd: logEnd,
 		MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
-	}, replica.Founding{Members: config, Nodes: s.nodeRecords()})
+	}, driver.Founding{Members: config, Nodes: s.nodeRecords()})
 }
 
-func readSafety(r ReadSafety) replica.ReadSafety {
+func readSafety(r ReadSafety) driver.ReadSafety {
 	if r == ReadQuorum {
-		return replica.ReadQuorum
+		return driver.ReadQuorum
 	}
-	return replica.ReadLease
+	return driver.ReadLease
 }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/connlimit/listener"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/transport"
 )
@@ -28,7 +28,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 		metrics any
 		figures []figure
 	}{
-		{replica.Metrics{}, driverFigures},
+		{driver.Metrics{}, driverFigures},
 		{gateway.Metrics{}, gatewayFigures},
 		{watch.Metrics{}, watchFigures},
 		{transport.Metrics{}, peerFigures},

@@ -123,7 +123,7 @@ func TestProbesAreCounted(t *testing.T) {
 }
 
 // TestTableOfStates: the probes answer as the table in docs/operations.md says in the states that e2e cannot bring processes into. What the
-// table says of the status and of metrics then, TestStuckDriver and the scenarios of package replica see.
+// table says of the status and of metrics then, TestStuckDriver and the scenarios of package driver see.
 func TestTableOfStates(t *testing.T) {
 	guide, err := os.ReadFile("../docs/operations.md")
 	if err != nil {

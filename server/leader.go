@@ -14,13 +14,13 @@ const handOverPatience = 2 * time.Second
 
 // handOver moves the leadership elsewhere while clients are still served, so that nobody has to find out that this node is gone.
 func (s *Server) handOver(ctx context.Context) {
-	if s.store == nil || s.shard == nil || !s.shard.IsLeader() || s.store.Err() != nil {
+	if s.driver == nil || s.shard == nil || !s.shard.IsLeader() || s.driver.Err() != nil {
 		return
 	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
-	if err := waitFor(ctx, s.store.HandOver); err != nil {
+	if err := waitFor(ctx, s.driver.HandOver); err != nil {
 		s.logger.Warn("leadership was not handed over before the stop; the others elect a leader when they miss this one", "reason", err)
 		return
 	}

@@ -81,8 +81,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), kindOf(name), v)
 	}
 	s := c.s
-	showAll(show, s.store.Metrics(), driverFigures)
-	show("driver_standstill_seconds", "Time since the driver's last round.", s.store.Standstill().Seconds())
+	showAll(show, s.driver.Metrics(), driverFigures)
+	show("driver_standstill_seconds", "Time since the driver's last round.", s.driver.Standstill().Seconds())
 	calls := s.gateway.Metrics()
 	showAll(show, calls, gatewayFigures)
 	showAll(show, calls.Watch, watchFigures)
@@ -107,7 +107,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	show("applied_index", "Log index up to which entries are applied.", float64(s.shard.Applied()))
 	show("term", "Consensus term.", float64(term))
 	show("has_leader", "1 if a leader is known.", boolean(leader != 0))
-	show("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.store.Unwitnessed()) > 0))
+	show("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.driver.Unwitnessed()) > 0))
 	show("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
 }
 

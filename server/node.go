@@ -24,7 +24,7 @@ func (n localNode) Status() etcd.Status {
 	if standing := n.s.shard.Standing(); standing != "member" {
 		status.Errors = append(status.Errors, "replica is "+standing)
 	}
-	if missing := n.s.store.Unwitnessed(); len(missing) > 0 {
+	if missing := n.s.driver.Unwitnessed(); len(missing) > 0 {
 		status.Errors = append(status.Errors, fmt.Sprintf("data could not be confirmed since the start: all nodes that are there have restarted as well, and %v might know better", missing))
 	}
 	if err := n.Stuck(); err != nil {

@@ -7,9 +7,9 @@ import (
 	"io"
 	"slices"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/transport"
 )
 
@@ -20,7 +20,7 @@ func (f frames) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) b
 	return f.Transport.Append(to, transport.Channel(channel), encode)
 }
 
-func (f frames) OpenStream(ctx context.Context, to kv.NodeID, name string) (replica.Stream, error) {
+func (f frames) OpenStream(ctx context.Context, to kv.NodeID, name string) (driver.Stream, error) {
 	return f.Transport.OpenStream(ctx, to, name)
 }
 
@@ -38,7 +38,7 @@ func (h *peerHandler) Receive(from kv.NodeID, channel transport.Channel, payload
 	case gateway.ChannelRequest, gateway.ChannelResponse:
 		h.server.gateway.HandleMessage(from, byte(channel), payload)
 	default:
-		h.server.store.Receive(from, byte(channel), payload)
+		h.server.driver.Receive(from, byte(channel), payload)
 	}
 }
 
@@ -59,22 +59,22 @@ func (h *peerHandler) wait() bool {
 
 func (h *peerHandler) ReceiveDone(kv.NodeID) {
 	if h.wait() {
-		h.server.store.ReceiveDone()
+		h.server.driver.ReceiveDone()
 	}
 }
 
 func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
-		h.server.store.PeerUp(node, info.FormatVersion)
+		h.server.driver.PeerUp(node, info.FormatVersion)
 		h.server.gateway.PeerUp(node, gateway.Dialect{
-			Deadlines: info.FormatVersion >= replica.FormatDeadlines, Shards: info.FormatVersion >= replica.FormatShards,
+			Deadlines: info.FormatVersion >= driver.FormatDeadlines, Shards: info.FormatVersion >= driver.FormatShards,
 		})
 	}
 }
 
 func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
 	if h.wait() {
-		h.server.store.PeerDown(node, refused)
+		h.server.driver.PeerDown(node, refused)
 		h.server.gateway.PeerDown(node)
 	}
 }
@@ -83,7 +83,7 @@ func (h *peerHandler) ReceiveStream(from kv.NodeID, name string, stream io.Reade
 	if !h.wait() {
 		return kv.ErrStopped
 	}
-	return h.server.store.ReceiveStream(from, name, stream)
+	return h.server.driver.ReceiveStream(from, name, stream)
 }
 
 // peerAddresses are the addresses of the other nodes.

@@ -20,10 +20,10 @@ const stuckElections = 2
 
 // Stuck implements probed.
 func (n localNode) Stuck() error {
-	if err := n.s.store.Err(); err != nil {
+	if err := n.s.driver.Err(); err != nil {
 		return err
 	}
-	if since := n.s.store.Standstill(); since > stuckElections*n.s.options.Cluster.ElectionTimeout {
+	if since := n.s.driver.Standstill(); since > stuckElections*n.s.options.Cluster.ElectionTimeout {
 		return fmt.Errorf("the driver has done nothing for %v; it waits for a disk, or for whoever reads the log lines on standard error",
 			since.Round(100*time.Millisecond))
 	}

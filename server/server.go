@@ -23,9 +23,9 @@ import (
 	"github.com/quoratedb/quorate/connlimit"
 	"github.com/quoratedb/quorate/connlimit/listener"
 	"github.com/quoratedb/quorate/datadir"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/transport"
@@ -41,8 +41,8 @@ type Server struct {
 	engine    *lsm.Engine
 	log       storage.Log
 	transport *transport.Transport
-	store     *replica.Store
-	shard     *replica.Replica
+	driver    *driver.Driver
+	shard     *driver.Replica
 	gateway   *gateway.Gateway
 	api       *etcd.Server
 	listeners []net.Listener
@@ -208,10 +208,10 @@ func (s *Server) shutdown(ctx context.Context) error {
 	if s.gateway != nil {
 		s.gateway.Close()
 	}
-	if s.store != nil {
-		s.store.Close()
-		if s.store.Err() == nil {
-			errs = append(errs, s.store.Flush())
+	if s.driver != nil {
+		s.driver.Close()
+		if s.driver.Err() == nil {
+			errs = append(errs, s.driver.Flush())
 		}
 	}
 	s.workers.Wait()

@@ -3,9 +3,9 @@ package sim
 import (
 	"math/rand/v2"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -106,7 +106,7 @@ func (b *Bounds) machine(o *shard.Options) {
 	o.MaxRequestEffectBytes, o.MaxBeside = b.MaxRequestEffectBytes, b.MaxBeside
 }
 
-func (b *Bounds) driver(o *replica.Options) {
+func (b *Bounds) driver(o *driver.Options) {
 	o.MaxRoundBytes, o.MaxQueued, o.MaxQueuedBytes = b.MaxRoundBytes, b.MaxQueued, b.MaxQueuedBytes
 	o.RetainLogBytes, o.FlushLogEntries, o.KeepHashes = b.RetainLogBytes, b.FlushLogEntries, b.KeepHashes
 }

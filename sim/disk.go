@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
 )
@@ -19,7 +19,7 @@ type disks interface {
 	open() (*simLog, *simEngine, error)
 	// crash lets random say what survives of what was not synced; nil: nothing.
 	crash(random *rand.Rand)
-	stagedFiles() replica.Files
+	stagedFiles() driver.Files
 	// stagedCount is how many files of snapshots there are.
 	stagedCount() int
 	// stopped makes durable what a process has written that ends in order: the machine goes on.
@@ -71,11 +71,11 @@ func (d *memoryDisks) crash(random *rand.Rand) {
 	_ = d.staged.RemoveAll("staging") // has no errors
 }
 
-func (d *memoryDisks) stopped() error             { return d.log.Sync() }
-func (d *memoryDisks) stagedFiles() replica.Files { return stagedFiles{d.staged} }
-func (d *memoryDisks) stagedCount() int           { return len(d.staged.content) }
-func (d *memoryDisks) close()                     {}
-func (d *memoryDisks) check() error               { return errors.Join(d.engine.Check(), d.log.Check()) }
+func (d *memoryDisks) stopped() error            { return d.log.Sync() }
+func (d *memoryDisks) stagedFiles() driver.Files { return stagedFiles{d.staged} }
+func (d *memoryDisks) stagedCount() int          { return len(d.staged.content) }
+func (d *memoryDisks) close()                    {}
+func (d *memoryDisks) check() error              { return errors.Join(d.engine.Check(), d.log.Check()) }
 
 // simLog and simEngine put an effect before and after whatever touches the disk, and let faults happen there.
 type simLog struct {
@@ -145,7 +145,7 @@ func (l *simLog) Sync() error {
 }
 
 // What a round may take: everything in it but a sync takes no virtual time, and after one that took longer than longSync none is waited for in a
-// round for the time of longSyncFor, as package replica promises.
+// round for the time of longSyncFor, as package driver promises.
 const (
 	longSync    = 5 * time.Millisecond
 	longSyncFor = time.Second

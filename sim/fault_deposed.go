@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 )
 
 // Faults after which two nodes believe that they lead, if promises do not prevent it. Each leaves the old leader its clients, and keeps the
@@ -58,8 +58,8 @@ func (w *world) injectDeposed(f *Fault, n *node, random *rand.Rand) bool {
 			late = 0
 		}
 		lasts := some(5, 16)
-		w.lag(n, replica.ChannelLiveness, late, 5*heartbeat)
-		w.lag(n, replica.ChannelConsensus, late+some(0, 10), 5*heartbeat)
+		w.lag(n, driver.ChannelLiveness, late, 5*heartbeat)
+		w.lag(n, driver.ChannelConsensus, late+some(0, 10), 5*heartbeat)
 		later(5*heartbeat, func() {
 			for _, other := range w.others(n, 0) {
 				w.net.refuseAll(n, other, lasts)
@@ -71,7 +71,7 @@ func (w *world) injectDeposed(f *Fault, n *node, random *rand.Rand) bool {
 	case FaultLateNews:
 		lasts := some(11, 14)
 		late := lasts + milliseconds(f.Amount)
-		w.lag(n, replica.ChannelConsensus, late, 2*heartbeat+lasts+late)
+		w.lag(n, driver.ChannelConsensus, late, 2*heartbeat+lasts+late)
 		later(some(1, 2), func() {
 			for _, other := range w.others(n, 0) {
 				w.net.blockFor(n, other, lasts)

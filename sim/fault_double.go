@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 )
 
 // FaultDouble lets a second process of Node run beside the first for Duration and a second: somebody has started the node on two machines. If
@@ -90,7 +90,7 @@ func (w *world) injectDouble(f *Fault, n *node, random *rand.Rand) bool {
 func (w *world) runCopy(f *Fault, n *node, random *rand.Rand, image *memoryDisks, disk uint64, attempts int) {
 	switch {
 	case w.ended || n.diskID != disk || n.damage.why != "" || attempts == 0:
-	case w.remembered(n, replica.Position(image.log)):
+	case w.remembered(n, driver.Position(image.log)):
 		w.runSecond(f, n, random, image)
 	default:
 		w.after(100*time.Millisecond, func() { w.runCopy(f, n, random, image, disk, attempts-1) })

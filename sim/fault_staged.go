@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 )
 
 // Faults that look at where the cluster stands and wait for their moment: what they are after needs two or three things within a few
@@ -231,7 +231,7 @@ func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
 	heartbeat := w.plan.Limits.Heartbeat
 	deaf := w.heartbeats(random, 3.5, 5.5)
 	late := deaf + milliseconds(f.Amount)
-	w.lag(leader, replica.ChannelConsensus, late, 2*heartbeat+deaf+late)
+	w.lag(leader, driver.ChannelConsensus, late, 2*heartbeat+deaf+late)
 	w.later(w.heartbeats(random, 1, 2), func() {
 		for _, other := range w.others(leader, 0) {
 			w.net.blockFor(leader, other, deaf)

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 )
 
 // FaultStaleDisk puts an older image of Node's own disks back, with the same disk ID: a snapshot of a machine that was restored. The image is
@@ -33,13 +33,13 @@ func (w *world) putBack(n *node, image *memoryDisks, disk uint64, attempts int) 
 	switch {
 	case w.ended || n.diskID != disk || n.damage.why != "" || attempts == 0:
 		return
-	case w.mixed() || !w.remembered(n, replica.Position(image.log)) || w.hurtBeside(n) > 0 || !w.mayDamage(n, "its disks are as they were earlier"):
+	case w.mixed() || !w.remembered(n, driver.Position(image.log)) || w.hurtBeside(n) > 0 || !w.mayDamage(n, "its disks are as they were earlier"):
 		w.after(100*time.Millisecond, func() { w.putBack(n, image, disk, attempts-1) })
 		return
 	}
 	w.mark("disk went back in time")
 	if w.reading() {
-		w.line("node %d gets its disks back as they were after write %d", n.id, replica.Position(image.log))
+		w.line("node %d gets its disks back as they were after write %d", n.id, driver.Position(image.log))
 	}
 	w.takeDown(n)
 	d := n.disks.(*memoryDisks)

@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 )
 
 // FaultOtherVersion stops Node in order or by a crash, and starts it as a process of the oldest version that the others still talk to, or, if it was
@@ -26,7 +26,7 @@ func (w *world) injectVersion(f *Fault, n *node, random *rand.Rand) bool {
 	if !n.up {
 		return true
 	}
-	if n.nextFormat = replica.FormatNewest + replica.FormatOldest - n.format; n.nextFormat == replica.FormatOldest {
+	if n.nextFormat = driver.FormatNewest + driver.FormatOldest - n.format; n.nextFormat == driver.FormatOldest {
 		w.mark("downgraded")
 	} else {
 		w.mark("upgraded")
@@ -41,12 +41,12 @@ func (w *world) injectVersion(f *Fault, n *node, random *rand.Rand) bool {
 
 // mixed tells whether a node runs an older version.
 func (w *world) mixed() bool {
-	return slices.ContainsFunc(w.nodes, func(n *node) bool { return min(n.format, n.nextFormat) != replica.FormatNewest })
+	return slices.ContainsFunc(w.nodes, func(n *node) bool { return min(n.format, n.nextFormat) != driver.FormatNewest })
 }
 
 // understands tells whether a process of the node's version knows the channel. What it does not know it drops.
 func (n *node) understands(channel byte) bool {
-	if n.format >= replica.FormatNewest || channel <= replica.ChannelIdentity || channel == gateway.ChannelRequest || channel == gateway.ChannelResponse {
+	if n.format >= driver.FormatNewest || channel <= driver.ChannelIdentity || channel == gateway.ChannelRequest || channel == gateway.ChannelResponse {
 		return true
 	}
 	n.w.mark("frame of a newer version")
@@ -62,9 +62,9 @@ func (n *node) expectKind(from kv.NodeID, channel byte, payload []byte) {
 	kind := payload[0]
 	newest := byte(22)
 	switch {
-	case n.format < replica.FormatDeadlines:
+	case n.format < driver.FormatDeadlines:
 		newest = 5
-	case n.format < replica.FormatShards:
+	case n.format < driver.FormatShards:
 		newest = 6
 	}
 	if kind > newest {
@@ -85,8 +85,8 @@ func (w *world) checkGateway(n *node) {
 
 // kindOf is the channel that counts for faults: two are of consensus.
 func kindOf(channel byte) byte {
-	if channel == replica.ChannelMarked {
-		return replica.ChannelConsensus
+	if channel == driver.ChannelMarked {
+		return driver.ChannelConsensus
 	}
 	return channel
 }

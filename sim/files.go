@@ -8,10 +8,10 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 )
 
-// files are a node's staged snapshots, in memory: replica.Files and storage.Files in one. A crash loses them; a real node
+// files are a node's staged snapshots, in memory: driver.Files and storage.Files in one. A crash loses them; a real node
 // removes them when it starts.
 type files struct {
 	content map[string][]byte
@@ -20,7 +20,7 @@ type files struct {
 
 func newFiles() *files { return &files{content: map[string][]byte{}} }
 
-// stagedFiles is what package replica sees of them.
+// stagedFiles is what package driver sees of them.
 type stagedFiles struct{ *files }
 
 func (f *files) TempDir(parent, prefix string) (string, error) {
@@ -28,7 +28,7 @@ func (f *files) TempDir(parent, prefix string) (string, error) {
 	return fmt.Sprintf("%s/%s%d", parent, prefix, f.last), nil
 }
 
-func (f stagedFiles) Create(name string) (replica.SyncWriter, error) {
+func (f stagedFiles) Create(name string) (driver.SyncWriter, error) {
 	return &fileWriter{files: f.files, name: name}, nil
 }
 

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 )
 
 // network carries frames between nodes as package transport promises: whole or not at all, in order, and lost only when the
@@ -33,7 +33,7 @@ type link struct {
 	delay   time.Duration // of every frame, by faults
 	last    time.Duration // when the youngest frame arrives
 	// lag is what the frames of a channel take longer than the others.
-	lag  [replica.ChannelMarks + 1]time.Duration
+	lag  [driver.ChannelMarks + 1]time.Duration
 	held []frame
 	// lose is how many of the next consensus frames the sender's buffer refuses.
 	lose int
@@ -105,7 +105,7 @@ func (n *network) accepts(from, to *node) bool {
 // loses tells whether a frame of the channel is one of those that a fault has the sender's buffer refuse.
 func (n *network) loses(from, to *node, channel byte) bool {
 	l := n.link(from, to)
-	if l.lose == 0 || kindOf(channel) != replica.ChannelConsensus {
+	if l.lose == 0 || kindOf(channel) != driver.ChannelConsensus {
 		return false
 	}
 	l.lose--
@@ -121,7 +121,7 @@ func (n *network) send(f frame) {
 	f.generation = c.generation
 	l := n.link(f.from, f.to)
 	n.transmit(l, f, n.late(l, &f))
-	if n.duplicate > 0 && kindOf(f.channel) == replica.ChannelConsensus && l.random.Float64() < n.duplicate {
+	if n.duplicate > 0 && kindOf(f.channel) == driver.ChannelConsensus && l.random.Float64() < n.duplicate {
 		f.payload = slices.Clone(f.payload)
 		n.transmit(l, f, true)
 	}
@@ -129,7 +129,7 @@ func (n *network) send(f frame) {
 
 // late tells whether the frame arrives late, after younger ones.
 func (n *network) late(l *link, f *frame) bool {
-	return n.reorder > 0 && (kindOf(f.channel) == replica.ChannelConsensus || f.channel == replica.ChannelLiveness) && l.random.Float64() < n.reorder
+	return n.reorder > 0 && (kindOf(f.channel) == driver.ChannelConsensus || f.channel == driver.ChannelLiveness) && l.random.Float64() < n.reorder
 }
 
 func (n *network) transmit(l *link, f frame, late bool) {
@@ -304,7 +304,7 @@ func (n *network) heal() {
 	}
 }
 
-// transport is a node's end of the network: replica.Transport and gateway.Sender.
+// transport is a node's end of the network: driver.Transport and gateway.Sender.
 type transport struct {
 	node    *node
 	frames  []frame
@@ -349,7 +349,7 @@ func (t *transport) Kick(kv.NodeID) { t.Flush() }
 
 var errBroken = errors.New("sim: the connection between the nodes broke")
 
-func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (replica.Stream, error) {
+func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (driver.Stream, error) {
 	t.node.effect()
 	s := &stream{transport: t, to: t.node.w.reached(int(to), uint(t.node.index)), name: name}
 	if !s.reaches() {

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -53,9 +53,9 @@ type node struct {
 	// crashAtSync: it crashes when it next asks its disk to make something durable.
 	crashAtSync bool
 	crashPlan   crashPlan
-	store       *replica.Store
-	replica     *replica.Replica
-	machine     replica.Machine
+	store       *driver.Driver
+	replica     *driver.Replica
+	machine     driver.Machine
 	core        consensus.Core
 	log         *simLog
 	engine      *simEngine

@@ -7,10 +7,10 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/replica"
 	"github.com/quoratedb/quorate/shard"
 )
 
@@ -25,7 +25,7 @@ func (n *node) open() error {
 	}
 	n.log, n.engine, n.unsynced = log, engine, nil
 	n.transport = &transport{node: n}
-	n.store, err = replica.Open(n.replicaOptions(log, engine), n.now)
+	n.store, err = driver.Open(n.replicaOptions(log, engine), n.now)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ const dirtyKeyBytes = 300
 // maxLogSegments is how large the real log may become: four segments are written, prepared or kept.
 const maxLogSegments = 6
 
-func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
+func (n *node) replicaOptions(log *simLog, engine *simEngine) driver.Options {
 	p := &n.w.plan
 	var nodes []kv.NodeID
 	var config consensus.Config
@@ -48,26 +48,26 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) replica.Options {
 		nodes = append(nodes, kv.NodeID(i+1))
 		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
 	}
-	safety := replica.ReadLease
+	safety := driver.ReadLease
 	if p.ReadQuorum {
-		safety = replica.ReadQuorum
+		safety = driver.ReadQuorum
 	}
 	seed := n.random.Uint64()
 	machines := rand.New(rand.NewPCG(seed, 3)) // after a snapshot there is another machine, which must not draw the same IDs of leases
-	o := replica.Options{
+	o := driver.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
 		MaxLogBytes:   maxLogSegments * p.Limits.Bounds.LogSegmentBytes,
 		MaxDirtyBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys), CacheBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys),
-		NewCore: func(o replica.CoreOptions) (consensus.Core, error) {
+		NewCore: func(o driver.CoreOptions) (consensus.Core, error) {
 			core, err := n.newCore(o, seed)
 			n.core = shy{core, n}
 			return n.core, err
 		}, OutOfOrderLog: p.Protocol == Paxos,
-		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (replica.Machine, error) {
-			m, err := replica.OpenMachine(engine, n.machineOptions(group, logEnd, machines.Uint64()), replica.Founding{Members: config})
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (driver.Machine, error) {
+			m, err := driver.OpenMachine(engine, n.machineOptions(group, logEnd, machines.Uint64()), driver.Founding{Members: config})
 			n.machine = m
 			return m, err
 		},
@@ -89,7 +89,7 @@ func (n *node) machineOptions(group consensus.GroupID, logEnd consensus.Index, s
 	return o
 }
 
-func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, error) {
+func (n *node) newCore(o driver.CoreOptions, seed uint64) (consensus.Core, error) {
 	bytes, uncommitted := n.w.plan.Limits.MaxMessageBytes, n.w.plan.Limits.MaxUncommittedBytes
 	if n.w.plan.Protocol == Paxos {
 		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: rand.New(rand.NewPCG(seed, 2)),
@@ -99,9 +99,9 @@ func (n *node) newCore(o replica.CoreOptions, seed uint64) (consensus.Core, erro
 		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
 }
 
-func (n *node) listener() replica.Listener {
+func (n *node) listener() driver.Listener {
 	w := n.w
-	return replica.Listener{
+	return driver.Listener{
 		RoleChanged: func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
 			w.happened(traceRole, n.number(), uint64(change.Role)<<32|uint64(leader), uint64(change.Term))
 			if change.Role == consensus.RoleLeader {
@@ -135,7 +135,7 @@ func (n *node) listener() replica.Listener {
 		Joined:         n.joined,
 		SlowSync:       func(time.Duration) { w.mark("slow sync") },
 		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
-		Scrubbed:       func(replica.ScrubPass) { w.mark("scrub pass") },
+		Scrubbed:       func(driver.ScrubPass) { w.mark("scrub pass") },
 		ScrubFailed: func(err error) {
 			if !n.excused && !n.hasNoPower() {
 				w.fail(Crash, "node %d cannot read its disks again, and no fault explains it: %v", n.id, err)
@@ -190,7 +190,7 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 
 func (n *node) peerUp(node kv.NodeID, version uint16) {
 	n.store.PeerUp(node, version)
-	n.gateway.PeerUp(node, gateway.Dialect{Deadlines: version >= replica.FormatDeadlines, Shards: version >= replica.FormatShards})
+	n.gateway.PeerUp(node, gateway.Dialect{Deadlines: version >= driver.FormatDeadlines, Shards: version >= driver.FormatShards})
 }
 
 func (n *node) peerDown(node kv.NodeID, refused bool) {

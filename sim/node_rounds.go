@@ -51,7 +51,7 @@ func (n *node) push(at time.Duration, run func()) {
 	n.w.push(event{at: at, node: n, life: n.life, run: run})
 }
 
-// wake is replica.Options.Wake.
+// wake is driver.Options.Wake.
 func (n *node) wake() {
 	if !n.woken {
 		n.woken = true
@@ -128,7 +128,7 @@ const (
 	roundAgain time.Duration = -2
 )
 
-// drive is the driver's code: what replica.Store.Start does.
+// drive is the driver's code: what driver.Driver.Start does.
 func (n *node) drive(c *coroutine) {
 	for n.store.Err() == nil {
 		value := roundDone

@@ -9,7 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/storage/wal"
 )
@@ -76,7 +76,7 @@ func (d *pebbleDisks) stagedCount() (count int) {
 	return max(0, count-1)
 }
 
-func (d *pebbleDisks) stagedFiles() replica.Files { return diskFiles{d} }
+func (d *pebbleDisks) stagedFiles() driver.Files { return diskFiles{d} }
 
 // diskFiles are staged snapshots on the node's own file system: package lsm writes and ingests them there.
 type diskFiles struct{ disks *pebbleDisks }
@@ -87,7 +87,7 @@ func (f diskFiles) TempDir(parent, prefix string) (string, error) {
 	return dir, f.disks.fs.MkdirAll(dir, 0o700)
 }
 
-func (f diskFiles) Create(name string) (replica.SyncWriter, error) {
+func (f diskFiles) Create(name string) (driver.SyncWriter, error) {
 	return f.disks.fs.Create(name, vfs.WriteCategoryUnspecified)
 }
 

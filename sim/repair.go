@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -82,14 +82,14 @@ func (n *node) takeFormer(down time.Duration) {
 
 // damaged tells whether the error means that the node cannot rely on its data, as server.Damaged does.
 func damaged(err error) bool {
-	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, replica.ErrLost)
+	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, driver.ErrLost)
 }
 
 // repaired does what package server does about a process that ended with the error; false if it does nothing, or nothing
 // explains the error.
 func (n *node) repaired(err error) bool {
 	switch {
-	case errors.Is(err, replica.ErrNoCopy) && n.w.plan.LoseQuorum:
+	case errors.Is(err, driver.ErrNoCopy) && n.w.plan.LoseQuorum:
 		n.w.mark("no good copy")
 		n.noCopy = true
 		if n.w.reading() {
@@ -102,7 +102,7 @@ func (n *node) repaired(err error) bool {
 		n.w.after(time.Second, n.start) // whoever supervises it; the others may not have heard of it yet
 	case n.damage.why == "" && !n.doubled() || !damaged(err):
 		return false
-	case errors.Is(err, replica.ErrLost):
+	case errors.Is(err, driver.ErrLost):
 		if n.damage.stale {
 			n.w.mark("older image noticed")
 		} else {
@@ -217,7 +217,7 @@ func (w *world) wipe(f *Fault, n *node, known bool) {
 		n.damage.wiped = true
 		n.lose(n.damage.why, known, f.Duration)
 		for _, other := range w.others(n, 0) {
-			w.net.lagFor(n, other, replica.ChannelIdentity, milliseconds(f.Amount), f.Duration+time.Second)
+			w.net.lagFor(n, other, driver.ChannelIdentity, milliseconds(f.Amount), f.Duration+time.Second)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/replica"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/sim/history"
 )
 
@@ -84,7 +84,7 @@ func newWorld(p Plan, o RunOptions) *world {
 	w.gone = w.source(sourceGone, 0)
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
-		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: replica.FormatNewest, nextFormat: replica.FormatNewest}
+		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: driver.FormatNewest, nextFormat: driver.FormatNewest}
 		n.chance = w.source(sourceDawdle, i+1)
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}

@@ -16,7 +16,7 @@ func TestMutantIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	selected, err := selectMutations([]string{"replica/answer-before-commit"})
+	selected, err := selectMutations([]string{"driver/answer-before-commit"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestMutantIsFound(t *testing.T) {
 	if err := verdict(rows); err != nil {
 		t.Fatalf("%v: %+v", err, rows)
 	}
-	if row := rows[0]; !strings.Contains(row.command(), "--only replica/answer-before-commit --first ") {
+	if row := rows[0]; !strings.Contains(row.command(), "--only driver/answer-before-commit --first ") {
 		t.Errorf("the command to reproduce is %q", row.command())
 	}
 }

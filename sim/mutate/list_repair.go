@@ -32,13 +32,13 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/change-not-flushed", Breaks: "a change of membership is not made durable at once",
-		File: "replica/flush.go", Verdicts: noticed, Seeds: 300,
+		File: "driver/flush.go", Verdicts: noticed, Seeds: 300,
 		Old: "return r.flush.asked || r.membership.Unflushed() && r.flush.syncing == 0 || r.machine",
 		New: "return r.flush.asked || r.machine",
 	},
 	{
 		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",
-		File: "replica/group.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 500,
+		File: "driver/replica.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 500,
 		Old: "\t\tif r.held() {\n\t\t\tm.staged.discard() // it is",
 		New: "\t\tif false {\n\t\t\tm.staged.discard() // it is",
 	},

@@ -6,25 +6,25 @@ import "github.com/quoratedb/quorate/sim"
 var scrubMutations = []Mutation{
 	{
 		Name: "scrub/finding-ignored", Breaks: "a scrub that has found damage does nothing about it",
-		File: "replica/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 150,
-		Old: "\t\ts.fail(fmt.Errorf(\"a scrub found damaged data: %w\", err))\n",
+		File: "driver/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 150,
+		Old: "\t\td.fail(fmt.Errorf(\"a scrub found damaged data: %w\", err))\n",
 		New: "\t\t_ = fmt.Errorf\n",
 	},
 	{
 		Name: "scrub/log-left-out", Breaks: "a scrub reads the state and not the log",
-		File: "replica/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 600,
+		File: "driver/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 600,
 		Old: "\t\t\tp.left = p.left[1:]\n",
 		New: "\t\t\tp.left = nil\n",
 	},
 	{
 		Name: "scrub/state-left-out", Breaks: "a scrub reads the log and not the state",
-		File: "replica/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 300,
+		File: "driver/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 300,
 		Old: "\t\tp.open = true\n",
 		New: "\t\tp.open, p.left = true, p.left[1:]\n",
 	},
 	{
 		Name: "scrub/once", Breaks: "there is one scrub pass, and never another",
-		File: "replica/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 600,
+		File: "driver/scrub.go", Verdicts: []sim.Verdict{sim.Liveness}, Seeds: 600,
 		Old: "\tp.begins = max(p.begins+p.interval, now+p.interval/16)\n",
 		New: "\tp.begins = now + 1000*p.interval\n",
 	},

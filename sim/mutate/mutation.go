@@ -56,9 +56,9 @@ func mutations() []Mutation {
 	}{
 		{"consensus/paxos", paxosMutations},
 		{"consensus/raft", raftMutations},
-		{"replica", replicaMutations},
-		{"replica/repair", repairMutations},
-		{"replica/scrub", scrubMutations},
+		{"driver", driverMutations},
+		{"driver/repair", repairMutations},
+		{"driver/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},
 		{"storage/wal, storage/lsm", diskMutations},

@@ -58,7 +58,7 @@ func TestDamagedFiles(t *testing.T) {
 			switch {
 			case err == nil && strings.HasPrefix(name, "MANIFEST-"):
 				// A manifest that ends early is one that a crash interrupted: the engine is as it was a moment before. Whether the log still
-				// reaches back that far is looked at by package replica.
+				// reaches back that far is looked at by package driver.
 			case err == nil && fmt.Sprint(after) != fmt.Sprint(before):
 				t.Errorf("%s %s: %d of %d keys are left, and nothing is said", name, what, len(after), len(before))
 			case err != nil && !errors.Is(err, storage.ErrCorrupt):

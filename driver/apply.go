@@ -1,0 +1,118 @@
+package driver
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// apply applies the committed entries that takeReady collected: effects and metadata become visible in
+// one step, then the core hears of it, then those who wait.
+func (r *Replica) apply(now time.Duration) error {
+	if len(r.toApply) == 0 || r.installing != nil {
+		return nil
+	}
+	entries := r.toApply
+	results, subscribers, err := r.applyBatch(entries)
+	if err != nil {
+		return fmt.Errorf("group %d: %w", r.group, err)
+	}
+	last := entries[len(entries)-1]
+	r.applied.Store(uint64(last.Index))
+	r.core.AckApplied(last.Index)
+	r.driver.metrics.entriesApplied.Add(uint64(len(entries)))
+	for i := range results {
+		if err := r.announce(&results[i], subscribers, now); err != nil {
+			return err
+		}
+	}
+	r.waits.reached(last.Index, nil)
+	clear(entries)
+	r.toApply = entries[:0]
+	r.driver.markDirty(r)
+	if _, pending := r.machine.Bulk(); pending > 0 || len(r.outgoing) > 0 || r.wantsFlush() {
+		r.driver.needsMaintenance(r)
+	}
+	return nil
+}
+
+// applyBatch applies entries in one engine batch under the exclusive lock. It returns who is to be told: those
+// who subscribed before, for whoever subscribes later finds the entries applied.
+func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func(*shard.Applied), error) {
+	engine := r.driver.opts.Engine
+	batch := engine.NewBatch()
+	defer batch.Close()
+	results := make([]shard.Applied, 0, len(entries))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range entries {
+		result, err := r.machine.Apply(entries[i], batch)
+		if err != nil {
+			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
+		}
+		if result.Compacted != 0 {
+			r.hashes.compact(interval{from: result.CompactedBefore, to: result.Compacted}, r.driver.opts.KeepHashes)
+		}
+		results = append(results, result)
+	}
+	if r.leading && !r.leaseWork && r.machine.WantsTicks() {
+		r.leaseWork = true
+		r.driver.markWorking(r)
+	}
+	if batch.Count() > 0 {
+		if err := ofEngine(engine.Apply(batch)); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.reckonMemory()
+	r.publishState(slices.ContainsFunc(results, func(a shard.Applied) bool { return a.Alarms }))
+	return results, r.subscribers, nil
+}
+
+// announce tells what an entry did to whoever is concerned.
+func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
+	if result.Void && r.leading && result.Term == r.role.Term {
+		// Whatever it evaluates from now on would be void too. Another leader begins with what is applied.
+		return fmt.Errorf("entry %d: proposal %d of this leader applies nothing: one before it is lost", result.Index, result.Seq)
+	}
+	r.decided(result.Term, result.Seq, result.Void)
+	if result.Config != nil {
+		r.membership.ConfigApplied(result.Index, r.machine.Config())
+		r.carryOutMembership()
+		r.membershipApplied()
+		r.reckonLease()
+		if r.driver.opts.Listener.ConfigChanged != nil {
+			r.driver.opts.Listener.ConfigChanged(r.group, *result.Config)
+		}
+	}
+	if result.Placed {
+		if err := r.placed(); err != nil {
+			return err
+		}
+	}
+	if result.Compacted != 0 {
+		r.compact.requested = result.Index
+		r.compacting.Store(true)
+	}
+	for _, fn := range subscribers {
+		fn(result)
+	}
+	if !r.leading && r.role.Role == consensus.RoleLeader && result.Term == r.role.Term && result.Seq == 0 {
+		return r.lead(now)
+	}
+	return nil
+}
+
+// publishApplied makes the applied index of a freshly opened machine visible.
+func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedIndex())) }
+
+// announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
+func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
+	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
+	for _, fn := range subscribers {
+		fn(&jump)
+	}
+}

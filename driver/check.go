@@ -1,0 +1,60 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+)
+
+// check verifies what must be true of a replica between rounds.
+func (r *Replica) check() error {
+	own := 0
+	for i := range r.rounds.len() {
+		if r.rounds.at(i).term == r.role.Term {
+			own++
+		}
+	}
+	if err := errors.Join(r.checkLeadership(), r.checkMembership()); err != nil {
+		return err
+	}
+	switch {
+	case r.leading && (own != r.inflight || r.inflight > max(1, r.driver.opts.MaxInflight)):
+		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
+	case len(r.round) > 0 && r.refused.seq == 0:
+		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
+	case r.serving.Load() != r.leading:
+		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
+	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || len(r.barriers) > 0 || len(r.confirm) > 0):
+		return errors.New("something waits for a leader that does not lead")
+	case r.queue.len() > 0 && !r.working:
+		return errors.New("requests are queued but nobody looks")
+	case !r.held() && r.installing == nil && r.core.HasReady() && !r.dirty:
+		return errors.New("the core has work but is not marked")
+	case r.installing != nil && r.installing.done && !r.dirty:
+		return errors.New("a snapshot is installed but nobody looks")
+	case r.beside.unfinished() && !r.working:
+		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
+	case len(r.beside.blocked) > 0 && !r.beside.underWay():
+		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
+	case r.log.First() > r.flush.durable+1:
+		return fmt.Errorf("the log begins at entry %d, and the state is durable up to %d", r.log.First(), r.flush.durable)
+	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
+		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].index, r.machine.AppliedIndex())
+	}
+	return nil
+}
+
+// checkLeadership verifies the core of leadership, and that it was told what it goes by.
+func (r *Replica) checkLeadership() error {
+	self, config := r.leadership.Membership()
+	switch {
+	case r.leadership.Role() != r.role:
+		return fmt.Errorf("leadership was told of %+v, and the replica is %+v", r.leadership.Role(), r.role)
+	case self != r.membership.Self() || !config.Equal(r.machine.Config()):
+		return fmt.Errorf("leadership was told of replica %d in %v, and this is replica %d in %v", self, config, r.membership.Self(), r.machine.Config())
+	case r.driver.stopped() == nil && r.lease.Load() != r.leadership.Lease():
+		return errors.New("the lease that readers see is not the one of leadership")
+	case r.driver.stopped() == nil && (len(r.transfers) > 0) != r.leadership.Transferring():
+		return fmt.Errorf("%d wait for the end of a hand-over, under way: %v", len(r.transfers), r.leadership.Transferring())
+	}
+	return r.leadership.Check()
+}

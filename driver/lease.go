@@ -1,0 +1,105 @@
+package driver
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/liveness"
+)
+
+// support is what other nodes promised to this node, readable by anyone. The driver writes it
+// after every round in which a heartbeat was answered.
+type support struct {
+	index map[kv.NodeID]int // never changed
+	peers []peerSupport
+}
+
+// peerSupport is one node's promise. The generation stands for the promise's epoch: it grows with
+// every new one. 0: the node never promised anything.
+type peerSupport struct {
+	generation atomic.Uint64
+	until      atomic.Int64   // on this node's monotonic clock
+	epoch      liveness.Epoch // driver only
+}
+
+func newSupport(nodes []kv.NodeID) *support {
+	s := &support{index: make(map[kv.NodeID]int, len(nodes)), peers: make([]peerSupport, len(nodes))}
+	for i, node := range nodes {
+		s.index[node] = i
+	}
+	return s
+}
+
+// set records a promise, and tells whether its epoch is new. The end is lowered before the
+// generation changes, so that a reader never pairs a new generation with the end of an old one.
+func (s *support) set(node kv.NodeID, epoch liveness.Epoch, until time.Duration) (changed bool) {
+	if epoch == (liveness.Epoch{}) {
+		return false
+	}
+	p := &s.peers[s.index[node]]
+	if changed = p.epoch != epoch; changed {
+		p.until.Store(0)
+		p.epoch = epoch
+		p.generation.Add(1)
+	}
+	p.until.Store(int64(until))
+	return changed
+}
+
+// generation returns the current generation of the node's promise if the epoch is that one's; 0 otherwise.
+func (s *support) generation(node kv.NodeID, epoch liveness.Epoch) uint64 {
+	p := &s.peers[s.index[node]]
+	if epoch == (liveness.Epoch{}) || p.epoch != epoch {
+		return 0
+	}
+	return p.generation.Load()
+}
+
+// Holds implements leadership.Promised. Safe for concurrent use.
+func (s *support) Holds(node int, generation uint64, now time.Duration) bool {
+	if generation == 0 {
+		return false
+	}
+	p := &s.peers[node]
+	until := p.until.Load()
+	return p.generation.Load() == generation && now < time.Duration(until)
+}
+
+// acknowledged has the lease reckoned again when a replica has vouched under another promise than before.
+func (r *Replica) acknowledged(from consensus.ReplicaID, generation uint64) {
+	if r.leadership.Acknowledge(from, generation) {
+		r.reckonLease()
+	}
+}
+
+// reckonLease makes the lease that follows from the acknowledgements and the membership visible to readers.
+func (r *Replica) reckonLease() {
+	r.leadership.Reckon(r.electorate())
+	r.publishLease()
+}
+
+// publishLease makes visible to readers what the core of leadership says of the lease.
+func (r *Replica) publishLease() {
+	if r.driver.Err() == nil {
+		r.lease.Store(r.leadership.Lease())
+	}
+}
+
+// electorate is who a leader here needs for a lease.
+func (r *Replica) electorate() leadership.Electorate {
+	status := r.core.Status()
+	return leadership.Electorate{Voters: r.members(status.Config.Voters), Outgoing: r.members(status.Config.Outgoing),
+		Need: status.LeaseVoters, Forbidden: status.LeaseForbidden}
+}
+
+func (r *Replica) members(replicas []consensus.ReplicaID) []leadership.Member {
+	members := make([]leadership.Member, 0, len(replicas))
+	for _, id := range replicas {
+		node, _ := r.membership.NodeOf(id)
+		members = append(members, leadership.Member{Replica: id, Node: node})
+	}
+	return members
+}

@@ -1,0 +1,300 @@
+package driver
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// The life of a node's replicas: they come and go while the others go on, and one fails alone.
+
+// Replica returns the node's replica of the group; nil if it has none. One that has failed is still there.
+func (d *Driver) Replica(group consensus.GroupID) *Replica { return (*d.groups.Load())[group] }
+
+// replica is Replica, without those that have failed.
+func (d *Driver) replica(group consensus.GroupID) (*Replica, error) {
+	switch r := d.Replica(group); {
+	case r == nil:
+		return nil, fmt.Errorf("driver: this node has no replica of group %d", group)
+	case r.ended:
+		return nil, fmt.Errorf("driver: this node's replica of group %d has stopped", group)
+	default:
+		return r, nil
+	}
+}
+
+// setReplica changes which replica the node has; nil: none.
+func (d *Driver) setReplica(group consensus.GroupID, r *Replica) {
+	groups := maps.Clone(*d.groups.Load())
+	if r == nil {
+		delete(groups, group)
+	} else {
+		groups[group] = r
+	}
+	d.groups.Store(&groups)
+}
+
+// begin makes a replica part of the rounds.
+func (d *Driver) begin(r *Replica) {
+	d.setReplica(r.group, r)
+	r.begun = true
+	r.reckonMemory()
+	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
+	d.order = slices.Insert(slices.Clone(d.order), at, r)
+	d.setTicking(r, true)
+	d.markDirty(r)
+	if !r.held() {
+		r.takePart()
+	}
+}
+
+// first are the replicas that the group began with, by node.
+func (d *Driver) first(group consensus.GroupID) []membership.Home {
+	if first := d.opts.First[group]; first != nil {
+		return first
+	}
+	return firstReplicas(d.opts.Nodes)
+}
+
+// Add gives the node a replica of a group, which others have as well, or begin with at the same time. first are the replicas that the group began with, this
+// node's included; nil: replica i lives on the i-th of Options.Nodes. The state machine comes from Options.OpenMachine. done is called exactly once, from
+// the driver's goroutine or at once, and must not block: with nil when the replica is there. It may have to find out, after that, which replica it is.
+//
+// A group that was removed here is refused: what the replica of this disk voted for is forgotten.
+func (d *Driver) Add(group consensus.GroupID, first []membership.Home, done func(error)) {
+	d.ask(func() { d.add(group, first, done) }, done)
+}
+
+func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func(error)) {
+	switch {
+	case group == 0 || group > storage.MaxGroup:
+		done(fmt.Errorf("driver: no group has the number %d", group))
+		return
+	case d.Replica(group) != nil || d.adding[group] != nil:
+		done(fmt.Errorf("driver: this node has a replica of group %d already", group))
+		return
+	}
+	if first == nil {
+		first = firstReplicas(d.opts.Nodes)
+	}
+	d.adding[group] = done
+	end := d.opts.Log.Group(group).Last()
+	d.spawn(func() {
+		machine, err := d.openMachine(group, end)
+		d.call(func() { d.addOpened(group, first, machine, err) })
+	})
+}
+
+// addOpened goes on when the state machine is there.
+func (d *Driver) addOpened(group consensus.GroupID, first []membership.Home, machine Machine, err error) {
+	var r *Replica
+	var row []byte
+	if err == nil {
+		r, row, err = d.newReplica(group, first, machine)
+	}
+	switch {
+	case err != nil:
+		d.addEnded(group, nil, err)
+	case row == nil:
+		d.addEnded(group, r, nil)
+	default:
+		err = r.writeIdentity(row, func(flush func(func(error))) error {
+			flush(func(err error) { d.call(func() { d.addEnded(group, r, err) }) })
+			return nil
+		})
+		if err != nil {
+			d.addEnded(group, r, err)
+		}
+	}
+}
+
+func (d *Driver) addEnded(group consensus.GroupID, r *Replica, err error) {
+	done, waiting := d.adding[group]
+	if !waiting {
+		return // the node has failed
+	}
+	delete(d.adding, group)
+	if err != nil {
+		if r != nil {
+			r.membership.Close()
+		}
+		done(fmt.Errorf("driver: group %d: %w", group, err))
+		return
+	}
+	d.begin(r)
+	r.carryOutMembership()
+	done(nil)
+}
+
+// removal is a replica that is being removed.
+type removal struct {
+	replica *Replica
+	done    func(error)
+}
+
+// Remove ends the node's replica of a group, as if its process were killed, and forgets its log. Whoever has a vote, and is removed, is missing. What waits for
+// the replica is refused with kv.ErrStopped. done is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing
+// uses the state any more, and the log is durably gone. The caller may delete the rows of the state then. The row that says which replica this was stays, so that the
+// same disk is never taken for it again.
+func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
+	d.ask(func() { d.remove(group, done) }, done)
+}
+
+func (d *Driver) remove(group consensus.GroupID, done func(error)) {
+	r := d.Replica(group)
+	if r == nil {
+		done(fmt.Errorf("driver: this node has no replica of group %d", group))
+		return
+	}
+	if !r.ended {
+		r.end(kv.ErrStopped, "removed")
+	}
+	r.membership.Close()
+	d.setReplica(group, nil)
+	d.removals = append(d.removals, &removal{replica: r, done: done})
+	d.goOnRemoving()
+}
+
+// goOnRemoving drops the logs of those replicas that nothing is at work for any more.
+func (d *Driver) goOnRemoving() {
+	removals := d.removals
+	d.removals = nil
+	for i, m := range removals {
+		if m.replica.jobs > 0 {
+			d.removals = append(d.removals, m)
+			continue
+		}
+		if err := d.opts.Log.Drop(m.replica.group); err != nil {
+			d.removals = append(d.removals, removals[i:]...)
+			d.fail(err)
+			return
+		}
+		d.unsynced = append(d.unsynced, pendingAck{needSync: true, dropped: m})
+	}
+	d.sync()
+}
+
+// abandonLives answers those who wait for a replica to come or go.
+func (d *Driver) abandonLives(err error) {
+	for _, group := range slices.Sorted(maps.Keys(d.adding)) {
+		d.adding[group](err)
+	}
+	clear(d.adding)
+	removals := d.removals
+	d.removals = nil
+	for _, acks := range [][]pendingAck{d.unsynced, d.syncing} {
+		for i := range acks {
+			if m := acks[i].dropped; m != nil {
+				removals = append(removals, m)
+				acks[i].dropped = nil
+			}
+		}
+	}
+	for _, m := range removals {
+		m.done(err)
+	}
+}
+
+var errGroupFailed = errors.New("driver: the replica stopped")
+
+// engineError is an error of the state engine, which all groups share.
+type engineError struct{ error }
+
+func (e engineError) Unwrap() error { return e.error }
+
+// ofEngine marks an error of the state engine, if it is one.
+func ofEngine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return engineError{err}
+}
+
+// ofNode tells whether an error that was met in one group is about what all have in common: the disk, and what it holds.
+func ofNode(err error) bool {
+	var engine engineError
+	for _, of := range []error{ErrLost, ErrNoCopy, storage.ErrCorrupt, storage.ErrUnusable, storage.ErrClosed} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return errors.As(err, &engine)
+}
+
+// fail ends this replica for good, and the whole node if the error is about more than this.
+func (r *Replica) fail(err error) {
+	d := r.driver
+	if ofNode(err) {
+		d.fail(err)
+		return
+	}
+	if r.ended || d.Err() != nil {
+		return
+	}
+	err = fmt.Errorf("%w: %w", errGroupFailed, err)
+	r.end(kv.ErrUnhealthy, "failed: "+err.Error())
+	r.membership.GiveUp(d.clock())
+	r.carryOutMembership()
+	d.metrics.groupsFailed.Add(1)
+	if d.opts.Listener.GroupFailed != nil {
+		d.opts.Listener.GroupFailed(r.group, err)
+	}
+}
+
+// end takes the replica out of the rounds, and refuses what waits for it. Its lists let it go when they are walked next.
+func (r *Replica) end(refusal error, standing string) {
+	d := r.driver
+	r.ended = true
+	r.serving.Store(false)
+	r.lease.Store(nil)
+	r.leader.Store(&knownLeader{})
+	r.publishStanding(&membership.Standing{Text: standing, Outsider: true})
+	r.ticking = false
+	d.order = slices.DeleteFunc(slices.Clone(d.order), func(o *Replica) bool { return o == r })
+	r.failAll(refusal)
+	r.discardStaged()
+	d.memory, r.memory = d.memory.Minus(r.memory), mvcc.Memory{}
+}
+
+// spawn runs work beside the rounds, and what follows from it in one, even if the replica has ended by then.
+func (r *Replica) spawn(work, then func()) {
+	r.jobs++
+	r.driver.spawn(func() {
+		work()
+		r.driver.call(func() {
+			r.jobs--
+			then()
+			if r.ended {
+				r.driver.goOnRemoving()
+			}
+		})
+	})
+}
+
+// call has something done in a round, unless the replica has ended by then.
+func (r *Replica) call(do func()) {
+	r.driver.call(func() {
+		if !r.ended {
+			do()
+		}
+	})
+}
+
+// ask is call for somebody who waits: exactly one of do and refused is called.
+func (r *Replica) ask(do func(), refused func(error)) {
+	r.driver.ask(func() {
+		if r.ended {
+			refused(kv.ErrUnhealthy)
+			return
+		}
+		do()
+	}, refused)
+}

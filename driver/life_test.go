@@ -1,0 +1,407 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// lives is a cluster of several groups, which come, go and fail.
+type lives struct {
+	t     *testing.T
+	w     *world
+	nodes []*livesNode
+	first map[consensus.GroupID][]membership.Home
+}
+
+type livesNode struct {
+	*simNode
+	log    *storage.MemoryLog
+	memory *storage.Memory
+	breaks map[consensus.GroupID]bool // whose machine fails at the next entry
+	failed map[consensus.GroupID]error
+	told   []error // why messages were refused
+}
+
+// brittleMachine fails when its node says so.
+type brittleMachine struct {
+	*shard.Machine
+	fails func() bool
+}
+
+var errBrittle = errors.New("the machine broke")
+
+func (m *brittleMachine) Apply(e consensus.Entry, b storage.Batch) (shard.Applied, error) {
+	if m.fails() {
+		return shard.Applied{}, errBrittle
+	}
+	return m.Machine.Apply(e, b)
+}
+
+func newLives(t *testing.T, groups ...consensus.GroupID) *lives {
+	l := &lives{t: t, w: newWorld(t, worldOptions{seed: 1, nodes: 3}), first: map[consensus.GroupID][]membership.Home{}}
+	for _, n := range l.w.nodes {
+		node := &livesNode{simNode: n, log: storage.NewMemoryLog(), memory: storage.NewMemory(storage.MemoryOptions{})}
+		l.nodes = append(l.nodes, node)
+		l.start(node, groups...)
+	}
+	return l
+}
+
+// start begins a process of the node.
+func (l *lives) start(n *livesNode, groups ...consensus.GroupID) {
+	n.incarnation++
+	n.transport, n.jobs, n.breaks, n.failed, n.told = &simTransport{node: n.simNode}, nil, map[consensus.GroupID]bool{}, map[consensus.GroupID]error{}, nil
+	ids, _ := n.nodeIDs()
+	var err error
+	n.driver, err = Open(Options{
+		Self: n.id, Nodes: ids, Log: n.log, Engine: n.memory, Transport: n.transport, Groups: groups, First: l.first,
+		Instance: uint64(n.id)<<32 | n.incarnation, Disk: 1000 + uint64(n.id), Rand: rand.New(rand.NewPCG(uint64(n.id), n.incarnation)),
+		Wake:  func() { n.woken.Store(true) },
+		Spawn: func(run func()) { n.jobs = append(n.jobs, job{due: l.w.now + time.Millisecond, run: run}) },
+		NewCore: func(o CoreOptions) (consensus.Core, error) {
+			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
+		},
+		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			return l.machine(n, group, logEnd)
+		},
+		Listener: Listener{
+			GroupFailed:    func(group consensus.GroupID, err error) { n.failed[group] = err },
+			Failed:         func(err error) { l.t.Errorf("node %d: %v", n.id, err) },
+			MessageRefused: func(_ consensus.GroupID, _ kv.NodeID, err error) { n.told = append(n.told, err) },
+		},
+	}, n.clock)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	n.replica, n.up = n.driver.order[0], true
+	l.w.net.started(n.simNode)
+}
+
+func (l *lives) machine(n *livesNode, group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+	first := l.first[group]
+	if first == nil {
+		ids, _ := n.nodeIDs()
+		first = firstReplicas(ids)
+	}
+	var config consensus.Config
+	for _, h := range first {
+		config.Voters = append(config.Voters, h.Replica)
+	}
+	m, err := OpenMachine(n.memory, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(group))), LogEnd: logEnd}, Founding{Members: config})
+	return &brittleMachine{m, func() bool { return n.breaks[group] }}, err
+}
+
+// await lets time pass until something is so.
+func (l *lives) await(what string, is func() bool) {
+	l.t.Helper()
+	for end := l.w.now + 10*time.Second; !is(); {
+		if l.w.now > end {
+			l.t.Fatalf("in vain: %s", what)
+		}
+		l.w.idle(5 * time.Millisecond)
+		for _, n := range l.nodes {
+			if err := n.driver.Check(); err != nil {
+				l.t.Fatalf("node %d, waiting for %q: %v", n.id, what, err)
+			}
+		}
+	}
+}
+
+// leader waits for a leader of the group.
+func (l *lives) leader(group consensus.GroupID) (leader *livesNode) {
+	l.t.Helper()
+	l.await(fmt.Sprintf("a leader of group %d", group), func() bool {
+		at := slices.IndexFunc(l.nodes, func(n *livesNode) bool {
+			r := n.driver.Replica(group)
+			return r != nil && r.LeaseValid()
+		})
+		if at >= 0 {
+			leader = l.nodes[at]
+		}
+		return at >= 0
+	})
+	return leader
+}
+
+// put writes to the group, through whoever leads it.
+func (l *lives) put(group consensus.GroupID, key string) {
+	l.t.Helper()
+	answered := false
+	l.propose(l.leader(group), group, key, func(err error) {
+		if answered = true; err != nil {
+			l.t.Errorf("put %s to group %d: %v", key, group, err)
+		}
+	})
+	l.await("an answer", func() bool { return answered })
+}
+
+func (l *lives) propose(n *livesNode, group consensus.GroupID, key string, done func(error)) {
+	n.driver.Replica(group).Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key)}}, nil, func(_ *kv.Response, _ uint64, err error) { done(err) })
+}
+
+// has tells whether the node's replica of the group holds the key.
+func (n *livesNode) has(group consensus.GroupID, key string) bool {
+	resp, err := n.driver.Replica(group).Read(rangeRequest(key))
+	return err == nil && len(resp.Range.KVs) == 1
+}
+
+// do waits for something that a node was asked to do.
+func (l *lives) do(what string, ask func(done func(error))) (err error) {
+	l.t.Helper()
+	calls := 0
+	ask(func(e error) { calls, err = calls+1, e })
+	l.await(what, func() bool { return calls > 0 })
+	if calls != 1 {
+		l.t.Errorf("%s was answered %d times", what, calls)
+	}
+	return err
+}
+
+// TestGroupFailsAlone: the machine of one group breaks on the node that leads it. Those who wait are answered, the group goes on without the node, and the node
+// without the group. The next process has both.
+func TestGroupFailsAlone(t *testing.T) {
+	l := newLives(t, 1, 2, 3)
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		l.put(group, "before")
+	}
+	n := l.leader(2)
+	n.breaks[2] = true
+	var answer error
+	l.propose(n, 2, "during", func(err error) { answer = err })
+	l.await("the failure", func() bool { return n.failed[2] != nil && answer != nil })
+	failed := n.driver.Replica(2)
+	switch {
+	case !errors.Is(n.failed[2], errBrittle) || !errors.Is(n.failed[2], errGroupFailed) || len(n.failed) != 1:
+		t.Errorf("told: %v", n.failed)
+	case !errors.Is(answer, kv.ErrOutcomeUnknown):
+		t.Errorf("what was proposed is answered with %v", answer)
+	case n.driver.Err() != nil || n.driver.Metrics().GroupsFailed != 1:
+		t.Errorf("the node: %v, %d groups failed", n.driver.Err(), n.driver.Metrics().GroupsFailed)
+	case failed.IsLeader() || failed.LeaseValid() || failed.Readable() == nil || !strings.Contains(failed.Standing(), errBrittle.Error()):
+		t.Errorf("the replica leads: %v, its lease is valid: %v, it is readable: %v, standing: %s", failed.IsLeader(), failed.LeaseValid(), failed.Readable(), failed.Standing())
+	}
+	for _, err := range []error{
+		l.do("a barrier", func(done func(error)) { failed.ReadIndex(func(_ uint64, err error) { done(err) }) }),
+		l.do("an index", func(done func(error)) { failed.WaitApplied(1<<40, done) }),
+		l.do("a hand-over", func(done func(error)) { failed.Transfer(1, done) }),
+	} {
+		if err == nil {
+			t.Error("a replica that has failed does what it is asked for")
+		}
+	}
+	l.await("another leader", func() bool {
+		return slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.Replica(2).IsLeader() })
+	})
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		l.put(group, "after")
+	}
+	if !n.has(1, "after") && !n.has(3, "after") {
+		l.await("the other groups", func() bool { return n.has(1, "after") && n.has(3, "after") })
+	}
+
+	n.up = false
+	l.w.net.stopped(n.simNode)
+	l.start(n, 1, 2, 3)
+	l.await("the failed replica in the next process", func() bool {
+		return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "after") && n.has(2, "during")
+	})
+}
+
+// TestOfNode: what is about the disk, or what it holds, stops the node, whichever group meets it.
+func TestOfNode(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		node bool
+	}{
+		{errBrittle, false},
+		{consensus.ErrNotLeader, false},
+		{ofEngine(errBrittle), true},
+		{fmt.Errorf("apply: %w", ofEngine(errBrittle)), true},
+		{fmt.Errorf("read: %w", storage.ErrCorrupt), true},
+		{fmt.Errorf("write: %w", storage.ErrUnusable), true},
+		{fmt.Errorf("group 1: %w", ErrLost), true},
+		{fmt.Errorf("group 1: %w", ErrNoCopy), true},
+	} {
+		if got := ofNode(c.err); got != c.node {
+			t.Errorf("%v: about the node: %v", c.err, got)
+		}
+	}
+	if ofEngine(nil) != nil {
+		t.Error("no error is one of the engine")
+	}
+}
+
+// newAddedLives adds, while group 1 runs, group 2 on all nodes, and group 3 on two of them with replica IDs of its own.
+func newAddedLives(t *testing.T) *lives {
+	l := newLives(t, 1)
+	l.put(1, "before")
+	for _, n := range l.nodes {
+		if err := l.do("add", func(done func(error)) { n.driver.Add(2, nil, done) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.first[3] = []membership.Home{{Node: 1, Replica: 7}, {Node: 3, Replica: 9}}
+	for _, i := range []int{0, 2} {
+		if err := l.do("add", func(done func(error)) { l.nodes[i].driver.Add(3, l.first[3], done) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.put(2, "two")
+	l.put(3, "three")
+	return l
+}
+
+// TestAdd: groups begin on nodes that run, and what cannot begin is refused.
+func TestAdd(t *testing.T) {
+	l := newAddedLives(t)
+	if got := l.leader(3).driver.Replica(3).machine.Config(); !got.Equal(consensus.Config{Voters: []consensus.ReplicaID{7, 9}}) {
+		t.Errorf("group 3 consists of %v", got)
+	}
+	l.await("that it is known on which disks they are", func() bool { return len(l.leader(3).driver.Replica(3).machine.Placements()) == 2 })
+	if err := l.do("add again", func(done func(error)) { l.nodes[0].driver.Add(2, nil, done) }); err == nil {
+		t.Error("a group was added twice")
+	}
+	if err := l.do("add elsewhere", func(done func(error)) { l.nodes[1].driver.Add(3, l.first[3], done) }); err == nil || !strings.Contains(err.Error(), "node 2") {
+		t.Errorf("a group was added on a node that it did not begin with: %v", err)
+	}
+	for _, group := range []consensus.GroupID{0, storage.MaxGroup + 1} {
+		if err := l.do("add", func(done func(error)) { l.nodes[0].driver.Add(group, nil, done) }); err == nil {
+			t.Errorf("group %d was added", group)
+		}
+	}
+	l.refusesByName()
+}
+
+// TestRemove: groups go, while somebody is at work for them, too. What was theirs is gone, and the others' is not.
+func TestRemove(t *testing.T) {
+	l := newAddedLives(t)
+	n := l.leader(2)
+	var answer error
+	l.propose(n, 2, "late", func(err error) { answer = err })
+	finish := l.workFor(n, 2)
+	removed := false
+	n.driver.Remove(2, func(err error) {
+		if removed = true; err != nil {
+			t.Error(err)
+		}
+	})
+	l.w.idle(100 * time.Millisecond)
+	if removed || n.driver.Replica(2) != nil || answer == nil {
+		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered with %v", removed, n.driver.Replica(2) != nil, answer)
+	}
+	finish()
+	l.await("the removal", func() bool { return removed })
+	for _, o := range l.nodes {
+		if o == n {
+			continue
+		}
+		if err := l.do("remove", func(done func(error)) { o.driver.Remove(2, done) }); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, o := range l.nodes {
+		if found := o.log.Crash(nil); slices.Contains(found.Groups(), 2) {
+			t.Errorf("node %d has the groups %v in its log", o.id, found.Groups())
+		} else {
+			o.log = found
+		}
+		o.up = false
+		l.w.net.stopped(o.simNode)
+	}
+	for i, o := range l.nodes {
+		groups := []consensus.GroupID{1, 3}
+		if i == 1 {
+			groups = groups[:1]
+		}
+		l.dropState(o, 2)
+		l.start(o, groups...)
+	}
+	l.put(1, "after")
+	l.put(3, "after")
+	// What replica 1 of group 2 voted for is forgotten on this disk.
+	if err := l.do("add what was removed", func(done func(error)) { l.nodes[0].driver.Add(2, nil, done) }); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("a group that was removed was added again: %v", err)
+	}
+	if err := l.do("remove again", func(done func(error)) { l.nodes[0].driver.Remove(2, done) }); err == nil {
+		t.Error("what is not there was removed")
+	}
+	l.put(1, "at last")
+}
+
+// refusesByName: node 2 has no replica of group 3, and is sent frames for it.
+func (l *lives) refusesByName() {
+	l.t.Helper()
+	n := l.nodes[1]
+	n.told = nil
+	before := n.driver.Metrics().MessagesRefused
+	message := outMessage{group: 3, message: consensus.Message{From: 7, To: 8, Kind: raft.KindHeartbeat, Term: 1}}
+	n.driver.Receive(1, ChannelMarked, appendGroupMessage(appendFrameHeader(nil, 0, l.nodes[0].driver.node.Sender(), true), &message))
+	n.driver.Receive(1, ChannelIdentity, membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 1, Group: 3, Disk: 1001}))
+	n.driver.ReceiveDone()
+	l.await("refusals", func() bool { return len(n.told) == 2 })
+	for _, err := range n.told {
+		if !strings.Contains(err.Error(), "no replica of group 3") {
+			l.t.Errorf("told: %v", err)
+		}
+	}
+	if got := n.driver.Metrics().MessagesRefused; got != before+2 {
+		l.t.Errorf("%d messages were refused", got-before)
+	}
+}
+
+// workFor has a goroutine at work for the replica until the result is called.
+func (l *lives) workFor(n *livesNode, group consensus.GroupID) (finish func()) {
+	r := n.driver.Replica(group)
+	at := len(n.jobs)
+	r.spawn(func() {}, func() {})
+	work := n.jobs[at]
+	n.jobs = slices.Delete(n.jobs, at, at+1)
+	return func() { n.jobs = append(n.jobs, job{run: work.run}) }
+}
+
+// dropState is what the caller of Remove does.
+func (l *lives) dropState(n *livesNode, group consensus.GroupID) {
+	b := n.memory.NewBatch()
+	for _, span := range keys.Spans(kv.ShardID(group)) {
+		b.DeleteRange(span.Lower, span.Upper)
+	}
+	if err := n.memory.Apply(b); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestStopWhileLivesChange: whoever waits for a replica to come or go is answered once when the node stops.
+func TestStopWhileLivesChange(t *testing.T) {
+	l := newLives(t, 1, 2)
+	l.put(2, "two")
+	n := l.nodes[0]
+	finish := l.workFor(n, 2)
+	answers := map[string][]error{}
+	note := func(what string) func(error) {
+		return func(err error) { answers[what] = append(answers[what], err) }
+	}
+	n.driver.Remove(2, note("remove"))
+	n.driver.Add(3, nil, note("add"))
+	n.driver.Round()
+	n.driver.Close()
+	finish()
+	n.driver.Add(4, nil, note("late"))
+	for _, what := range []string{"remove", "add", "late"} {
+		if got := answers[what]; len(got) != 1 || !errors.Is(got[0], kv.ErrStopped) {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package driver
+
+import (
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+)
+
+// The log of all groups is one, and goes in order: a group that was written to long ago and never flushed keeps everything that all others have
+// written since. When the log is too large, whoever needs its oldest part is flushed, and keeps less for followers that are behind.
+
+// logLimit is where the node stands with the size of its log.
+type logLimit struct {
+	written  int64 // bytes of entries since Open
+	lookedAt int64 // written, when the size was looked at last
+}
+
+// maxRelieved is how many groups are flushed, or have their log cut, each time that the size is looked at.
+const maxRelieved = 16
+
+// relieveLog has groups give up what they have in the oldest part of the log, if the log is too large.
+func (d *Driver) relieveLog() error {
+	limit := d.opts.MaxLogBytes
+	if d.logLimit.written-d.logLimit.lookedAt < limit/64 {
+		return nil
+	}
+	d.logLimit.lookedAt = d.logLimit.written
+	var relieved []*Replica // each once: the log becomes smaller only with the next write
+	for len(relieved) < maxRelieved {
+		m := d.opts.Log.Metrics()
+		r := d.Replica(m.OldestPinning)
+		if m.SizeBytes <= limit || r == nil || r.ended || r.installing != nil || slices.Contains(relieved, r) {
+			return nil // the node's own record, if it is that, is written again by the log
+		}
+		first, last := r.log.First(), r.log.Last()
+		if r.flush.durable < first {
+			d.flushOldest(r)
+			return nil
+		}
+		if err := r.cutLog(min(r.flush.durable, first+(last-first)/2)); err != nil {
+			return err
+		}
+		relieved = append(relieved, r)
+	}
+	return nil
+}
+
+// flushOldest has a group flushed that needs the oldest part of the log, and with it others that will soon: they share the flush of the engine.
+func (d *Driver) flushOldest(r *Replica) {
+	for n := 0; n < maxRelieved && r != nil; n++ {
+		if r.hasToFlush() {
+			r.flush.asked = true
+			d.needsMaintenance(r)
+		}
+		r = nil
+		for _, other := range d.order {
+			if other.hasToFlush() && d.logLimit.written-other.flush.since > d.opts.MaxLogBytes/2 && (r == nil || other.flush.since < r.flush.since) {
+				r = other
+			}
+		}
+	}
+}
+
+// hasToFlush tells whether there is something to flush that nobody has seen to.
+func (r *Replica) hasToFlush() bool {
+	return r.mayFlush() && !r.flush.asked && r.machine.AppliedIndex() > r.flush.durable
+}
+
+// wrote is called for what a group appends to the log.
+func (r *Replica) wrote(entries []consensus.Entry) {
+	bytes := entriesBytes(entries)
+	if r.flush.logBytes == 0 {
+		r.flush.since = r.driver.logLimit.written
+	}
+	r.flush.logBytes += bytes
+	r.flush.retainedBytes += bytes
+	r.driver.logLimit.written += bytes
+}

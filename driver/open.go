@@ -1,0 +1,124 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// openReplica opens what the node has of a group when it starts.
+func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
+	machine, err := d.openMachine(group, d.opts.Log.Group(group).Last())
+	if err != nil {
+		return nil, err
+	}
+	r, row, err := d.newReplica(group, d.first(group), machine)
+	if err == nil && row != nil {
+		err = r.writeIdentity(row, await)
+	}
+	return r, err
+}
+
+// newReplica makes a replica from what is durable. row, if there is one, is to be made durable before it becomes part of the rounds.
+func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, machine Machine) (r *Replica, row []byte, err error) {
+	r = &Replica{driver: d, group: group, machine: machine, log: d.opts.Log.Group(group)}
+	r.shipping = make(map[consensus.ReplicaID]bool)
+	if err := r.checkContinuity(); err != nil {
+		return nil, nil, err
+	}
+	if row, err = r.openMembership(first); err != nil {
+		return nil, nil, err
+	}
+	if err = r.openCore(); err == nil {
+		r.leadership, err = leadership.New(leadershipOptions(group, &d.opts), d.live)
+	}
+	if err != nil {
+		r.membership.Close()
+		return nil, nil, err
+	}
+	r.membershipApplied()
+	r.opened()
+	r.publishApplied()
+	r.leader.Store(&knownLeader{})
+	r.carryOutMembership()
+	return r, row, nil
+}
+
+// openCore makes the core from what is durable.
+func (r *Replica) openCore() (err error) {
+	d := r.driver
+	r.core, err = d.opts.NewCore(CoreOptions{
+		Group: r.group, Replica: r.membership.Self(), Log: r.log, HardState: r.log.HardState(),
+		Applied: r.machine.AppliedIndex(), Config: r.machine.Config(),
+		ElectionTicks: int(d.opts.ElectionTimeout / d.opts.HeartbeatInterval),
+	})
+	return lostEntries(err)
+}
+
+// lostEntries marks what a core says when its log lacks what it acknowledged.
+func lostEntries(err error) error {
+	if errors.Is(err, consensus.ErrLostEntries) {
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return err
+}
+
+// checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
+// legal: a snapshot was installed and the node crashed before the log was reset. Then the log is reset now.
+func (r *Replica) checkContinuity() error {
+	applied, term := r.machine.AppliedIndex(), r.machine.AppliedTerm()
+	if err := r.refuseForgottenLog(applied); err != nil {
+		return err
+	}
+	if applied+1 < r.log.First() {
+		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
+			storage.ErrCorrupt, applied, r.log.First())
+	}
+	if applied <= r.log.Last() {
+		if r.driver.opts.OutOfOrderLog {
+			return nil // to reset the log would take back what was accepted above the snapshot
+		}
+		found, err := r.log.Term(applied)
+		if errors.Is(err, consensus.ErrUnavailable) {
+			return nil // a hole, with entries above it that must not be forgotten: only in sparse logs, whose core knows what to do
+		}
+		if err != nil {
+			return fmt.Errorf("read the term of entry %d, the last one applied: %w", applied, err)
+		}
+		if found == term {
+			return nil
+		}
+	}
+	hard := r.log.HardState()
+	hard.Commit = applied
+	if hard.Term < term {
+		hard.Term, hard.Vote = term, 0
+	}
+	reset := storage.GroupAppend{Group: r.group, HardState: &hard, Reset: &storage.LogPosition{Index: applied, Term: term}}
+	if err := r.driver.opts.Log.Write([]storage.GroupAppend{reset}, nil); err != nil {
+		return err
+	}
+	return r.driver.opts.Log.Sync()
+}
+
+// refuseForgottenLog looks for a log that never heard of the group although the state is older than that: the first thing
+// that a replica makes durable is where its log begins (checkContinuity), so what it voted for and acknowledged is gone.
+func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
+	if r.log.HardState() != (consensus.HardState{}) {
+		return nil
+	}
+	_, known, err := r.driver.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
+	if err != nil {
+		return fmt.Errorf("read which replica this is: %w", err)
+	}
+	if !known && applied <= consensus.BootstrapIndex {
+		return nil
+	}
+	return fmt.Errorf("%w: the log holds nothing of group %d, which has taken part before: what this node voted for and acknowledged is lost; "+
+		"put the log back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md", storage.ErrCorrupt, r.group)
+}

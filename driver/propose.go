@@ -1,0 +1,339 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// Propose has the request evaluated by this replica, which must lead, and answers when it has taken
+// effect. done is called exactly once, from the driver's goroutine or at once, and must not
+// block. If by (nil: nobody in particular) does not wait any more just before the evaluation, nothing is evaluated and the answer is kv.ErrTimeout.
+// kv.ErrNotLeader means that the request was not evaluated, and kv.ErrLeaderChanged that it was; with either it certainly had and will have no effect.
+//
+// It tells whether the request is queued: if not, done was called at once. If it is, what done gives to the transport is sent at the end of a round.
+func (r *Replica) Propose(req *kv.Request, by kv.Asker, done func(resp *kv.Response, applied uint64, err error)) (queued bool) {
+	alone := by != nil && by.Alone() // asked now: once it is in the inbox, others have it
+	queued, due := r.enqueue(request{replica: r, req: req, by: by, done: done})
+	switch {
+	case !due:
+	case alone:
+		runtime.Gosched() // others that were woken together with this one bring their requests first
+		r.driver.roundHere()
+	default:
+		r.driver.kick()
+	}
+	return queued
+}
+
+// enqueue puts a request into the inbox, and tells whether that calls for a round.
+func (r *Replica) enqueue(q request) (queued, due bool) {
+	d := r.driver
+	if err := d.stopped(); err != nil {
+		q.done(nil, 0, err)
+		return false, false
+	}
+	if !r.serving.Load() {
+		q.done(nil, 0, kv.ErrNotLeader)
+		return false, false
+	}
+	q.sizeBytes = shard.SizeBytes(q.req)
+	if !d.letIn(int64(q.sizeBytes)) {
+		q.done(nil, 0, kv.ErrTooManyRequests)
+		return false, false
+	}
+	if !d.inbox.addRequest(q) {
+		d.letOut(int64(q.sizeBytes))
+		q.done(nil, 0, kv.ErrStopped)
+		return false, false
+	}
+	// Asked after the request is in the inbox: whoever clears the flag looks there afterwards.
+	return true, !r.full.Load()
+}
+
+// letIn counts a request that is to be answered, unless there are too many. One may be of any size.
+func (d *Driver) letIn(sizeBytes int64) bool {
+	requests, bytes := d.queued.Add(1), d.queuedBytes.Add(sizeBytes)
+	if requests > int64(d.opts.MaxQueued) || bytes > d.opts.MaxQueuedBytes && bytes > sizeBytes {
+		d.letOut(sizeBytes)
+		return false
+	}
+	return true
+}
+
+// letOut is called when the request is answered.
+func (d *Driver) letOut(sizeBytes int64) {
+	d.queued.Add(-1)
+	d.queuedBytes.Add(-sizeBytes)
+}
+
+// evaluate turns queued requests into effects, and the effects into one proposal.
+func (r *Replica) evaluate(now time.Duration) error {
+	if !r.leading {
+		r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
+		return nil
+	}
+	if brief := r.core.Brief(); brief.Role != consensus.RoleLeader || brief.Term != r.role.Term {
+		return nil // the core has moved on; its Ready will say so
+	}
+	r.startBeside()
+	if r.refused.seq != 0 {
+		if err := r.propose(r.refused.data, r.refused.seq); err != nil || r.refused.seq != 0 {
+			return err
+		}
+	}
+	if r.leadership.Transferring() {
+		return nil // what is not evaluated here may surely be evaluated by the next leader
+	}
+	if r.inflight >= r.driver.opts.MaxInflight {
+		r.full.Store(true)
+		return nil
+	}
+	r.mu.Lock()
+	r.queue.beginRound()
+	if err := r.finishBeside(); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	for sealed := r.machine.Sealed(); !sealed && !r.driver.outOfTime(); {
+		q, ok := r.queue.take(r.machine.PendingBytes() < r.driver.opts.MaxRoundBytes)
+		if !ok {
+			break
+		}
+		r.driver.evaluated = true
+		if err := r.evaluateOne(q); err != nil {
+			r.mu.Unlock()
+			return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
+		}
+	}
+	var data []byte
+	var seq uint64
+	if r.machine.HasProposal() {
+		data, seq = r.machine.TakeProposal(now)
+	}
+	r.mu.Unlock()
+	return r.propose(data, seq)
+}
+
+// beginEvaluating is called at the beginning of a round: it evaluates for half a heartbeat interval at most, or one request.
+func (d *Driver) beginEvaluating(now time.Duration) {
+	d.evaluated, d.evaluateUntil = false, now+d.opts.HeartbeatInterval/2
+}
+
+// outOfTime tells whether the round has evaluated for so long that heartbeats should have their turn. The next round follows at once.
+func (d *Driver) outOfTime() bool {
+	if !d.evaluated || d.evaluateUntil == 0 || d.clock() < d.evaluateUntil {
+		return false
+	}
+	d.kick()
+	return true
+}
+
+func (r *Replica) evaluateOne(q request) error {
+	if !q.wanted() {
+		r.driver.metrics.requestsUnwanted.Add(1)
+		q.err = kv.ErrTimeout
+		r.finish(q, 0)
+		return nil
+	}
+	return r.decide(q, r.machine.Evaluate(q.req))
+}
+
+// decide does with a request what its evaluation says.
+func (r *Replica) decide(q request, out shard.Outcome) error {
+	q.resp, q.err = out.Response, out.Err
+	switch {
+	case out.Beside != nil:
+		r.beside.jobs = append(r.beside.jobs, &besideJob{replica: r, of: out.Beside, request: q})
+	case out.Blocked:
+		q.begun = q.begun || out.Begun
+		r.beside.block(q, out)
+	case out.Fatal != nil:
+		q.resp, q.err = nil, kv.ErrUnhealthy
+		r.finish(q, 0)
+		return out.Fatal
+	case out.Effects:
+		r.round = append(r.round, q)
+	case out.WaitFor > r.appliedSeq:
+		r.depends.push(dependent{term: r.role.Term, seq: out.WaitFor, request: q})
+	default:
+		r.confirmed(q)
+	}
+	return nil
+}
+
+// finish has the request answered in this round.
+func (r *Replica) finish(q request, applied consensus.Index) {
+	if q.begun && q.err != nil {
+		q.err = kv.ErrOutcomeUnknown // a part of it may have taken effect
+	}
+	r.driver.finished = append(r.driver.finished, finished{request: q, applied: applied})
+}
+
+// confirmed answers a request without effects as soon as it is sure that this replica still leads: it was
+// evaluated on a state that another leader may have left behind otherwise.
+func (r *Replica) confirmed(q request) {
+	if r.leaseHolds() { // evaluated on top of everything in flight, so nobody has seen more
+		r.finish(q, r.machine.AppliedIndex())
+		return
+	}
+	r.askBarrier(func(index consensus.Index, err error) {
+		if errors.Is(err, kv.ErrNotLeader) {
+			err = kv.ErrLeaderChanged // it was evaluated
+		}
+		if err != nil {
+			q.resp, q.err = nil, err
+		}
+		r.finish(q, index)
+	})
+}
+
+// refusedProposal waits until the core has room again, or has failed to hand over. Nothing is evaluated meanwhile.
+type refusedProposal struct {
+	data []byte
+	seq  uint64
+}
+
+// propose proposes the effects of the round as one entry.
+func (r *Replica) propose(data []byte, seq uint64) error {
+	if seq == 0 {
+		if len(r.round) > 0 {
+			return errors.New("driver: the machine reported effects but has no proposal")
+		}
+		return nil
+	}
+	err := r.core.Propose([][]byte{data})
+	if errors.Is(err, consensus.ErrOverloaded) || errors.Is(err, consensus.ErrTransferring) {
+		// A transfer ends with this leadership, or it fails, and this replica goes on.
+		r.refused = refusedProposal{data: data, seq: seq}
+		return nil
+	}
+	if err != nil {
+		// Every other reason was ruled out before the evaluation.
+		return fmt.Errorf("group %d: proposal refused by a leader: %w", r.group, err)
+	}
+	r.refused = refusedProposal{}
+	r.rounds.push(proposedRound{term: r.role.Term, seq: seq, requests: r.round})
+	r.round = nil
+	r.inflight++
+	r.driver.metrics.proposals.Add(1)
+	r.driver.markDirty(r)
+	return nil
+}
+
+// refuseQueued fails what is queued and not evaluated, and, with another error, what is evaluated and not proposed: neither had or will have
+// an effect.
+func (r *Replica) refuseQueued(err, evaluated error) {
+	r.refused = refusedProposal{}
+	for _, q := range r.round {
+		q.resp, q.err = nil, evaluated
+		r.finish(q, 0)
+	}
+	r.round = nil
+	for r.queue.len() > 0 {
+		q := r.queue.pop()
+		q.err = err
+		r.finish(q, 0)
+	}
+}
+
+// refuseDependents fails what was evaluated without effects on top of what is not applied.
+func (r *Replica) refuseDependents(err error) {
+	for r.depends.len() > 0 {
+		q := r.depends.pop().request
+		q.resp, q.err = nil, err
+		r.finish(q, 0)
+	}
+}
+
+// decided answers the requests whose fate the entry (term, seq) shows. Entries of one term are
+// applied in order, so a later entry, or one of a later term, shows that an earlier one was lost.
+func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
+	for r.rounds.len() > 0 {
+		front := r.rounds.front()
+		if front.term > term || front.term == term && front.seq > seq {
+			break
+		}
+		applied := front.term == term && front.seq == seq && !void
+		proposed := r.rounds.pop()
+		if proposed.term == r.role.Term && r.inflight > 0 {
+			r.inflight--
+			if r.full.Swap(false) {
+				r.driver.kick()
+			}
+		}
+		for _, q := range proposed.requests {
+			if q.bulk && proposed.term == r.role.Term { // what waited for its latches can be evaluated
+				r.beside.taking--
+				r.beside.released = true
+				r.driver.markWorking(r)
+			}
+			if applied && physical(q.req) {
+				r.physical = append(r.physical, q)
+				continue
+			}
+			if !applied {
+				q.resp, q.err = nil, kv.ErrLeaderChanged
+			}
+			r.finish(q, r.machine.AppliedIndex())
+		}
+	}
+	if r.leading && term == r.role.Term {
+		r.appliedSeq = max(r.appliedSeq, seq)
+	}
+	for r.depends.len() > 0 {
+		front := *r.depends.front()
+		if front.term > term || front.term == term && front.seq > seq {
+			break
+		}
+		// That the entry is applied does not show that nobody else leads by now: its acknowledgements may be old.
+		if q := r.depends.pop().request; r.leading && front.term == term && !void {
+			r.confirmed(q)
+		} else {
+			q.resp, q.err = nil, kv.ErrLeaderChanged
+			r.finish(q, r.machine.AppliedIndex())
+		}
+	}
+}
+
+// fateUnknown answers what is proposed and not decided: it may or may not take effect.
+func (r *Replica) fateUnknown() {
+	for r.rounds.len() > 0 {
+		for _, q := range r.rounds.pop().requests {
+			q.resp, q.err = nil, kv.ErrOutcomeUnknown
+			r.finish(q, 0)
+		}
+	}
+}
+
+// physical tells whether a request is to be answered only when its rows are deleted.
+func physical(req *kv.Request) bool {
+	return req != nil && req.Kind == kv.KindCompact && req.Compact.Physical
+}
+
+// finishPhysical answers those who wait for compactions to have deleted what they made superfluous, here. The
+// compactions themselves took effect long ago.
+func (r *Replica) finishPhysical() {
+	for _, q := range r.physical {
+		r.finish(q, r.machine.AppliedIndex())
+	}
+	r.physical = nil
+}
+
+// failAll fails everything that waits.
+func (r *Replica) failAll(err error) {
+	r.finishPhysical()
+	r.abandonInstall()
+	r.refuseQueued(err, err)
+	r.refuseBeside(err, err)
+	r.fateUnknown()
+	r.refuseDependents(err)
+	r.failBarriers(err)
+	r.transferEnded(err)
+	r.waits.reached(^consensus.Index(0), err)
+}

@@ -1,0 +1,34 @@
+package driver
+
+import (
+	"sync/atomic"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
+type published struct {
+	revision, compacted atomic.Int64
+	alarms              atomic.Pointer[[]kv.Alarm]
+}
+
+func (r *Replica) publishState(alarms bool) {
+	r.published.revision.Store(int64(r.machine.Revision()))
+	r.published.compacted.Store(int64(r.machine.Compacted()))
+	if alarms {
+		list := r.machine.Alarms()
+		r.published.alarms.Store(&list)
+	}
+}
+
+// Revision returns the revision of the applied state.
+func (r *Replica) Revision() kv.Revision { return kv.Revision(r.published.revision.Load()) }
+
+// Compacted returns the revision below which history is forgotten.
+func (r *Replica) Compacted() kv.Revision { return kv.Revision(r.published.compacted.Load()) }
+
+// Alarms lists the active alarms of the applied state. The slice is not to be changed.
+func (r *Replica) Alarms() []kv.Alarm { return *r.published.alarms.Load() }
+
+// Outside tells whether this replica is no full member of its group: it is lost, or joins and has no vote yet.
+func (r *Replica) Outside() bool { return r.outsider.Load() || r.learner.Load() }

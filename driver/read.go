@@ -1,0 +1,226 @@
+package driver
+
+import (
+	"container/heap"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Leader returns the node that leads the group as far as this node knows, and the term. The node is 0
+// when nobody is known to lead.
+func (r *Replica) Leader() (kv.NodeID, uint64) {
+	l := r.leader.Load()
+	return l.node, uint64(l.term)
+}
+
+// IsLeader tells whether this replica leads and is ready to serve.
+func (r *Replica) IsLeader() bool { return r.serving.Load() }
+
+// Applied returns the index up to which the log is applied here.
+func (r *Replica) Applied() uint64 { return r.applied.Load() }
+
+// Committed returns the index up to which this replica has told anybody that entries are committed, or more.
+func (r *Replica) Committed() uint64 { return max(r.committed.Load(), r.applied.Load()) }
+
+// LeaseValid tells whether at the moment of the call no other leader can exist, and this replica has applied
+// everything that it has told the others to be committed. A linearizable read from the applied state asks before
+// and after reading: before, because followers may have applied, and shown, what this leader has not applied yet;
+// after, because the lease must not end while it reads.
+func (r *Replica) LeaseValid() bool {
+	return r.committed.Load() <= r.applied.Load() && r.leaseHolds()
+}
+
+// leaseHolds tells whether no other leader can exist.
+func (r *Replica) leaseHolds() bool {
+	l := r.lease.Load()
+	return l != nil && l.Valid(r.driver.support, r.driver.clock())
+}
+
+// ReadIndex finds an index such that a read of any replica that has applied it is linearizable for
+// requests that arrived before the call. Leader only: kv.ErrNotLeader elsewhere.
+func (r *Replica) ReadIndex(done func(index uint64, err error)) {
+	if !r.serving.Load() {
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	// Nobody has seen more than what this leader has declared committed. It may not have applied it
+	// itself: its own disk may be slower than those of the quorum.
+	index := r.Committed()
+	r.driver.tellCommitted() // whoever asks from elsewhere waits until it is applied there
+	if r.leaseHolds() {
+		done(index, nil)
+		return
+	}
+	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
+	r.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
+}
+
+// askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
+func (r *Replica) askBarrier(done func(consensus.Index, error)) {
+	if !r.leading {
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	r.confirm = append(r.confirm, done)
+	if len(r.confirm) > 1 {
+		return
+	}
+	d := r.driver
+	d.lastRead++
+	r.confirmID = d.lastRead
+	if err := r.core.ReadBarrier(r.confirmID); err != nil {
+		r.confirm = nil
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	d.markDirty(r)
+}
+
+// sealBarrier ends the gathering for the barrier that was asked for last: its messages are about to
+// leave, and whoever comes later needs another.
+func (r *Replica) sealBarrier() {
+	if len(r.confirm) > 0 {
+		r.barriers = append(r.barriers, barrier{id: r.confirmID, dones: r.confirm})
+		r.confirm = nil
+	}
+}
+
+// barrierDone answers a barrier once everything before it is applied here.
+func (r *Replica) barrierDone(read consensus.ReadState) {
+	for i := range r.barriers {
+		if r.barriers[i].id != read.ID {
+			continue
+		}
+		dones := r.barriers[i].dones
+		r.barriers = append(r.barriers[:i], r.barriers[i+1:]...)
+		if read.Index == 0 {
+			for _, done := range dones {
+				done(0, kv.ErrLeaderChanged)
+			}
+			return
+		}
+		r.waitApplied(read.Index, func(err error) {
+			for _, done := range dones {
+				done(read.Index, err)
+			}
+		})
+		return
+	}
+}
+
+func (r *Replica) failBarriers(err error) {
+	r.sealBarrier()
+	barriers := r.barriers
+	r.barriers = nil
+	for _, b := range barriers {
+		for _, done := range b.dones {
+			done(0, err)
+		}
+	}
+}
+
+// WaitApplied calls done when the index is applied here, or with an error when that will not happen.
+func (r *Replica) WaitApplied(index uint64, done func(error)) {
+	if r.applied.Load() >= index {
+		done(nil)
+		return
+	}
+	r.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
+}
+
+func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
+	if r.machine.AppliedIndex() >= index {
+		done(nil)
+		return
+	}
+	heap.Push(&r.waits, wait{index: index, done: done})
+}
+
+// View returns the applied state at this moment, for reads without any lock. Close it.
+func (r *Replica) View() *mvcc.View {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.viewLocked()
+}
+
+// viewLocked: while a snapshot is installed, the engine does not hold the state of the machine any more.
+func (r *Replica) viewLocked() *mvcc.View {
+	if r.replaced != nil {
+		return r.replaced.share()
+	}
+	return r.machine.View()
+}
+
+// Readable is kv.ErrNoLeader while this replica does not belong to the group yet: what it has is not old, it is nothing.
+func (r *Replica) Readable() error {
+	if r.outsider.Load() {
+		return kv.ErrNoLeader
+	}
+	return nil
+}
+
+// Read evaluates a request without effects on the applied state.
+func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
+	if err := r.Readable(); err != nil && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
+		return nil, err
+	}
+	now := r.driver.clock()
+	if !scans(req) {
+		r.mu.RLock()
+		defer r.mu.RUnlock()
+		if r.replaced != nil {
+			return r.machine.Read(r.replaced.view, now, req)
+		}
+		return r.machine.Read(nil, now, req)
+	}
+	r.mu.Lock()
+	machine, view := r.machine, r.viewLocked()
+	r.mu.Unlock()
+	defer view.Close()
+	return machine.Read(view, now, req)
+}
+
+// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. As with Read, the answer is right if LeaseValid says yes
+// before the call and after it. applied is an index that contains what it tells; somebody elsewhere waits until that is applied there.
+func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool) {
+	now := r.driver.clock()
+	r.mu.Lock()
+	resp, renewed = r.machine.Renew(req, now)
+	r.mu.Unlock()
+	if renewed && elsewhere {
+		r.driver.tellCommitted()
+	}
+	return resp, r.applied.Load(), renewed
+}
+
+// scans tells whether a read may take long, so that it must not hold up the driver.
+func scans(req *kv.Request) bool {
+	switch req.Kind {
+	case kv.KindRange:
+		return !req.Range.Span.Single()
+	case kv.KindTxn:
+		return true
+	}
+	return false
+}
+
+// Replaced reads one version that is not the newest of its key, for previous values in watches.
+func (r *Replica) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+	r.mu.RLock()
+	machine, under := r.machine, r.machine.UnderBulk()
+	r.mu.RUnlock()
+	return machine.Replaced(at, under)
+}
+
+// Subscribe has fn called with every entry that is applied from now on, in order, from the driver's
+// goroutine. It returns the revision up to which everything was applied before.
+func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// A new slice: the driver may be calling those in the old one.
+	r.subscribers = append(r.subscribers[:len(r.subscribers):len(r.subscribers)], fn)
+	return r.machine.Revision()
+}

@@ -1,0 +1,357 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Replica is this node's copy of one shard. The exported methods are safe for concurrent use.
+type Replica struct {
+	driver *Driver
+	group  consensus.GroupID
+
+	// mu guards what readers see of the machine. The driver is the only writer: it takes
+	// the exclusive lock to apply, and needs none to read.
+	mu      sync.RWMutex
+	machine Machine
+	// replaced is what is read while a snapshot is installed; nil: the machine's state.
+	replaced *sharedView
+
+	lease     atomic.Pointer[leadership.Lease] // nil: never valid
+	applied   atomic.Uint64
+	committed atomic.Uint64
+	// full: as many rounds are in flight as may be, so that a new request can only wait for one of them
+	// to be applied, and need not wake the driver.
+	full       atomic.Bool
+	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
+	leader     atomic.Pointer[knownLeader]
+	serving    atomic.Bool // leads, and has applied its barrier
+	published  published
+	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
+	learner    atomic.Bool // a member without a vote
+	standing   atomic.Pointer[string]
+
+	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
+
+	// driver
+	membership *membership.Group
+	attended   bool // is in Driver.attended
+	begun      bool // it is part of the rounds, or was
+	ended      bool // it has failed, or was removed
+	jobs       int  // goroutines that are at work for it
+	saving     bool // the row that says which replica this is is on its way to the disk
+	core       consensus.Core
+	log        storage.GroupLog
+	role       consensus.RoleChange
+	leading    bool // as serving
+	leadership *leadership.Core
+	transfers  []func(error) // waiting for the end of a hand-over
+	queue      requestQueue
+	beside     beside
+	round      []request                      // evaluated in this round: decided by the next proposal
+	rounds     queue[proposedRound]           // proposed, not yet applied
+	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
+	barriers   []barrier                      // read barriers asked for
+	confirm    []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
+	confirmID  consensus.ReadID
+	physical   []request // compactions that are to be answered when their rows are deleted
+	waits      waitHeap
+	toApply    []consensus.Entry
+	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	installing *installation
+	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
+	outgoing   []outgoingSnapshot
+	flush      flushState
+	memory     mvcc.Memory // as last reckoned
+	compact    compactState
+	hashes     hashes
+	// appliedSeq is the last proposal of this leadership that is applied.
+	appliedSeq uint64
+	// refused is a proposal that the core had no room for.
+	refused refusedProposal
+
+	leaseWork            bool // the machine wants ticks
+	dirty                bool
+	working              bool
+	ticking              bool
+	listed               bool
+	listedForMaintenance bool
+	inflight             int // own rounds proposed and not yet applied
+}
+
+// knownLeader is who leads as far as this node knows.
+type knownLeader struct {
+	node kv.NodeID
+	term consensus.Term
+}
+
+// proposedRound are the requests whose effects are in the entry (term, seq).
+type proposedRound struct {
+	term     consensus.Term
+	seq      uint64
+	requests []request
+}
+
+// dependent is a request without effects whose answer holds only if (term, seq) is applied.
+type dependent struct {
+	term    consensus.Term
+	seq     uint64
+	request request
+}
+
+// barrier is a read barrier that a core was asked for.
+type barrier struct {
+	id    consensus.ReadID
+	dones []func(consensus.Index, error)
+}
+
+// stepMessages hands the messages of peers to their cores.
+func (d *Driver) stepMessages(now time.Duration, messages []groupMessage) {
+	d.node.BeginRound()
+	for i := range messages {
+		m := &messages[i]
+		r, err := d.replica(m.group)
+		if err != nil {
+			m.staged.discard()
+			d.refused(m.group, m.from, err)
+			continue
+		}
+		if r.held() {
+			m.staged.discard() // it is for the replica that was here before, if it was
+			continue
+		}
+		if err := r.admit(now, m); err != nil {
+			m.staged.discard()
+			d.refused(m.group, m.from, err)
+			continue
+		}
+		r.step(now, m.from, m)
+	}
+}
+
+// admit tells why a message may not reach the core; nil if it may.
+func (r *Replica) admit(now time.Duration, m *groupMessage) error {
+	err := r.membership.Admit(now, membership.Arrival{Node: m.from, From: m.message.From, To: m.message.To, Sender: m.sender, Snapshot: m.staged != nil})
+	r.carryOutMembership()
+	return err
+}
+
+// step hands one message to the core, unless a promise forbids it.
+func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
+	switch class := m.message.Class; {
+	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.membership.LossPending(now):
+		return
+	case class == consensus.ClassElection && !r.hearCandidate(now, from, m.message.Term):
+		return
+	}
+	if m.staged != nil {
+		r.stage(m.staged)
+	}
+	if err := r.core.Step(m.message); err != nil {
+		if failed := r.core.Failed(); failed != nil {
+			r.fail(fmt.Errorf("group %d: %w", r.group, failed))
+			return
+		}
+		r.driver.refused(r.group, from, err)
+		if errors.Is(err, consensus.ErrLostEntries) {
+			r.lossClaimed(now, from, &m.message, err)
+		}
+		return
+	}
+	r.driver.markDirty(r)
+	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
+		r.acknowledged(m.message.From, r.driver.support.generation(from, m.epoch))
+	}
+}
+
+// lossClaimed has it judged whether a message is right that says, as the core did, that entries are lost here.
+func (r *Replica) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Message, claim error) {
+	believed := r.membership.LossClaimed(now, from, m.From, m.Term)
+	r.carryOutMembership()
+	if believed {
+		r.fail(fmt.Errorf("group %d: %w", r.group, lostEntries(claim)))
+	}
+}
+
+// takeReady moves the work out of the core: messages to the peers' frames, the append to this round's
+// write, committed entries to the list that apply takes.
+func (r *Replica) takeReady() error {
+	d := r.driver
+	if r.installing != nil {
+		if done, err := r.finishInstall(); err != nil || !done {
+			return err
+		}
+	}
+	if !r.core.HasReady() {
+		return r.failed()
+	}
+	r.sealBarrier()
+	rd := r.core.Ready()
+	if err := r.failed(); err != nil {
+		return err
+	}
+	if rd.Role != nil {
+		r.roleChanged(*rd.Role)
+	}
+	if hard := rd.Append.HardState; hard != nil && uint64(hard.Commit) > r.committed.Load() {
+		r.committed.Store(uint64(hard.Commit)) // before the messages leave that tell it; see LeaseValid
+	}
+	r.send(rd.Messages)
+	if !rd.Append.Empty() {
+		if err := r.takeAppend(&rd.Append); err != nil {
+			return err
+		}
+	}
+	r.toApply = append(r.toApply, rd.Committed...)
+	for _, read := range rd.Reads {
+		r.barrierDone(read)
+	}
+	if r.core.HasReady() {
+		d.markDirty(r)
+	} else {
+		r.discardStaged() // the core had no use for it
+	}
+	return nil
+}
+
+// failed tells why the core can not go on, if it can not.
+func (r *Replica) failed() error {
+	if err := r.core.Failed(); err != nil {
+		return fmt.Errorf("group %d: %w", r.group, err)
+	}
+	return nil
+}
+
+func (r *Replica) takeAppend(a *consensus.Append) error {
+	d := r.driver
+	if a.Snapshot != nil && r.installing == nil {
+		return r.beginInstall(*a)
+	}
+	write := storage.GroupAppend{Group: r.group, TruncateFrom: a.TruncateFrom, Entries: a.Entries, HardState: a.HardState}
+	if a.Snapshot != nil {
+		write.Reset = &storage.LogPosition{Index: a.Snapshot.Index, Term: a.Snapshot.Term}
+	}
+	if a.Snapshot != nil || a.TruncateFrom != 0 || len(a.Entries) > 0 || a.HardState != nil {
+		d.appended(write)
+	}
+	d.unsynced = append(d.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})
+	r.wrote(a.Entries)
+	return nil
+}
+
+func entriesBytes(entries []consensus.Entry) (n int64) {
+	for i := range entries {
+		n += int64(entries[i].SizeBytes())
+	}
+	return n
+}
+
+// send puts messages into the frames of their receivers. Snapshots go their own way.
+func (r *Replica) send(messages []consensus.Message) {
+	if len(messages) == 0 {
+		return
+	}
+	brief := r.core.Brief()
+	view := leadership.View{Term: brief.Term, Leader: brief.Leader}
+	if brief.LeaseForbidden {
+		r.leadership.ForbidLease() // before the message that may make somebody else the leader leaves
+		r.publishLease()
+	}
+	for i := range messages {
+		m := &messages[i]
+		node, ok := r.membership.NodeOf(m.To)
+		switch {
+		case !ok:
+		case m.Class == consensus.ClassSnapshot:
+			r.sendSnapshot(node, *m)
+		case m.Class == consensus.ClassElection && r.leadership.Holding(r.driver.clock()):
+			// The core's own election timer does not know of promises: while this node holds still for a
+			// leader, nobody hears of its candidacy.
+		default:
+			vouched := r.leadership.Vouch(leadership.Member{Replica: m.To, Node: node}, m.Term, view)
+			r.driver.put(node, outMessage{group: r.group, message: *m, vouched: vouched})
+		}
+	}
+}
+
+// roleChanged takes note of a new role, term or leader.
+func (r *Replica) roleChanged(change consensus.RoleChange) {
+	d := r.driver
+	node, _ := r.membership.NodeOf(change.Leader)
+	r.leadership.RoleChanged(d.clock(), change, leadership.Process{Node: node, Instance: d.node.HeardInstance(node)})
+	r.carryOut()
+	if r.role.Role == consensus.RoleLeader && (change.Role != consensus.RoleLeader || change.Term != r.role.Term) {
+		r.stepDown()
+	}
+	r.role = change
+	r.leader.Store(&knownLeader{node: node, term: change.Term})
+	d.setTicking(r, true)
+	if d.opts.Listener.RoleChanged != nil {
+		d.opts.Listener.RoleChanged(r.group, change, node)
+	}
+}
+
+// lead begins to serve: the barrier of this leadership is applied, so everything before it is too.
+func (r *Replica) lead(now time.Duration) error {
+	r.mu.Lock()
+	err := r.machine.Lead(r.role.Term, now)
+	r.leaseWork = r.machine.WantsTicks()
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	r.leading = true
+	r.inflight, r.appliedSeq = 0, 0
+	r.full.Store(false)
+	r.driver.markWorking(r)
+	r.serving.Store(true)
+	r.leadership.Lead(r.electorate())
+	r.publishLease()
+	r.membership.Lead(r.machine.AppliedIndex())
+	r.carryOutMembership()
+	return nil
+}
+
+// stepDown ends serving. What is proposed may still be committed by another leader, so it waits until
+// an entry shows its fate; what is not proposed certainly never was. What has no effects depends on
+// this replica's being the leader, and nobody can confirm that any more.
+func (r *Replica) stepDown() {
+	r.serving.Store(false)
+	r.finishPhysical()
+	if r.full.Swap(false) {
+		r.driver.kick()
+	}
+	r.lease.Store(nil)
+	if r.leading {
+		r.leading = false
+		r.membership.StepDown()
+		r.mu.Lock()
+		r.machine.Follow()
+		r.mu.Unlock()
+	}
+	r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	r.refuseDependents(kv.ErrLeaderChanged)
+	r.failBarriers(kv.ErrLeaderChanged)
+}
+
+// rest looks whether the group still needs ticks.
+func (r *Replica) rest(now time.Duration) {
+	idle := r.leadership.Idle(now, r.driver.support)
+	if r.role.Role == consensus.RoleLeader {
+		// Its ticks send heartbeats and find out whether it still has a quorum. Both is superfluous while every replica has everything.
+		idle = idle && r.core.Quiet()
+	}
+	r.driver.setTicking(r, !idle)
+}

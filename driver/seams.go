@@ -1,0 +1,94 @@
+package driver
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// The channels of the driver between nodes.
+const (
+	ChannelConsensus byte = 1
+	ChannelLiveness  byte = 2
+	ChannelIdentity  byte = 5
+	ChannelMarks     byte = 6
+	ChannelMarked    byte = 7 // as ChannelConsensus, with the sender's mark
+)
+
+// Transport carries frames between nodes. See package transport.
+type Transport interface {
+	Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool
+	Flush()
+	OpenStream(ctx context.Context, to kv.NodeID, name string) (Stream, error)
+}
+
+// Stream carries one snapshot. Close returns what the receiver said of it.
+type Stream interface {
+	io.Writer
+	Close() error
+}
+
+// Machine is the state machine of one group; shard.Machine is the real one. The driver is its only
+// writer; it holds the group's exclusive lock for everything that is not marked as shared.
+type Machine interface {
+	// Shard is the one whose rows the machine writes. Shared.
+	Shard() kv.ShardID
+	Lead(term consensus.Term, now time.Duration) error
+	Follow()
+	Evaluate(*kv.Request) shard.Outcome
+	// NextBeside and FinishBeside: requests that take too long for a round, see shard.Beside.
+	NextBeside() *shard.Beside
+	FinishBeside(*shard.Beside) shard.Outcome
+	// StepBulk, AbandonBulk, Sealed, Bulk and ApplyBulk: effects that are too many for a round, see shard.Machine.
+	StepBulk() (*shard.Beside, shard.Outcome)
+	AbandonBulk(*shard.Beside) error
+	Sealed() bool
+	Bulk() (staged, pending int) // shared
+	ApplyBulk(b storage.Batch, maxEffects int)
+	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
+	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
+	TakeProposal(now time.Duration) (data []byte, seq uint64)
+	HasProposal() bool
+	PendingBytes() int
+	Tick(now time.Duration) error
+	// WantsTicks tells whether something in the state depends on time.
+	WantsTicks() bool
+
+	Apply(consensus.Entry, storage.Batch) (shard.Applied, error)
+	AppliedIndex() consensus.Index // shared
+	AppliedTerm() consensus.Term   // shared
+	Config() consensus.Config      // shared
+	// Placements says which replicas live on which disks. Shared.
+	Placements() []shard.Placement
+	Revision() kv.Revision  // shared
+	Compacted() kv.Revision // shared
+	Alarms() []kv.Alarm     // shared
+
+	// Memory is what is held of what the node bounds for all groups. Shared.
+	Memory() mvcc.Memory
+	ShrinkCache()
+	NeedsFlush() bool
+	// DirtyRows is about how many rows a flush would write.
+	DirtyRows() int
+	Freeze() bool
+	FlushChunk(b storage.Batch, maxRows int) (done bool, err error)
+	FlushDone() consensus.Index
+	MarkDurable(consensus.Index)
+	CompactReady() bool
+	CompactStep(b storage.Batch, maxRows int) (more bool, err error)
+
+	View() *mvcc.View
+	// Read answers a request without effects from the view, or from the newest state if there is none. Shared.
+	Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error)
+	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
+	UnderBulk() *mvcc.UnderBulk
+	Replaced(mvcc.Locator, *mvcc.UnderBulk) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	StateSpans() []storage.Span
+	Check() error
+}

@@ -1,0 +1,354 @@
+package driver
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// snapshotStream names the streams that carry snapshots.
+const snapshotStream = "snapshot/2"
+
+// A snapshot on the wire:
+//
+//	group    uvarint
+//	length   uvarint, message (consensus.AppendMessage) that announces it
+//	files    uvarint
+//	a file:  size uvarint, bytes, crc32c of the bytes (4, little endian)
+
+const (
+	maxSnapshotMessage   = 1 << 20
+	maxSnapshotFiles     = 1 << 20
+	maxSnapshotFileBytes = 1 << 40
+)
+
+// stagedSnapshot is a received snapshot that is not yet installed.
+type stagedSnapshot struct {
+	from  Files
+	dir   string
+	files []string
+	index consensus.Index
+	term  consensus.Term
+}
+
+func (g *stagedSnapshot) discard() {
+	if g != nil {
+		g.from.RemoveAll(g.dir) // what is left is removed when the node starts
+	}
+}
+
+// maxStaged bounds the snapshots that one round may bring: more than one only if leaders change quickly.
+const maxStaged = 4
+
+// stage keeps a received snapshot until the core has said whether it wants it.
+func (r *Replica) stage(snapshot *stagedSnapshot) {
+	if len(r.staged) == maxStaged {
+		r.staged[0].discard()
+		r.staged = append(r.staged[:0], r.staged[1:]...)
+	}
+	r.staged = append(r.staged, snapshot)
+}
+
+// takeStaged returns the snapshot that the core decided to install.
+func (r *Replica) takeStaged(meta consensus.SnapshotMeta) *stagedSnapshot {
+	for i, snapshot := range r.staged {
+		if snapshot.index == meta.Index && snapshot.term == meta.Term {
+			r.staged = append(r.staged[:i], r.staged[i+1:]...)
+			return snapshot
+		}
+	}
+	return nil
+}
+
+func (r *Replica) discardStaged() {
+	for _, snapshot := range r.staged {
+		snapshot.discard()
+	}
+	r.staged = nil
+}
+
+// sendSnapshot ships the state of the group to a replica that needs more than the log still holds. The
+// state may be newer than the core announced; the announcement is raised to it. One at a time goes to a replica.
+func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
+	d := r.driver
+	if r.shipping[m.To] {
+		// One that was begun in an earlier term is on its way: the core asks again.
+		r.core.SnapshotDone(m.To, false)
+		d.markDirty(r)
+		return
+	}
+	r.shipping[m.To] = true
+	r.outgoing = append(r.outgoing, outgoingSnapshot{to: to, message: m})
+	d.needsMaintenance(r)
+}
+
+// outgoingSnapshot waits until little is only in memory.
+type outgoingSnapshot struct {
+	to      kv.NodeID
+	message consensus.Message
+	flushes int // that were begun for it
+}
+
+const (
+	// shipRows is how many rows a round may write for a snapshot that is to leave.
+	shipRows = 1024
+	// maxShipFlushes: when so much is written that there are always more rows, the snapshot does not wait any longer.
+	maxShipFlushes = 4
+	// maxShipping is how many snapshots a node sends at one time; more of one group if they begin together. Each keeps a state of the engine from being
+	// deleted, and has its files.
+	maxShipping = 4
+)
+
+// mayShip tells whether a snapshot waits, and has a place among those of the node that are on their way.
+func (r *Replica) mayShip() bool { return len(r.outgoing) > 0 && r.driver.shipping < maxShipping }
+
+// shipWhenFlushed sends the snapshots that wait, if little is only in memory: that little is written now, so that the engine holds the state as it
+// is. Otherwise it tells that a flush is wanted. No flush is under way.
+func (r *Replica) shipWhenFlushed() (wantsFlush bool, err error) {
+	if !r.mayShip() {
+		return false, nil
+	}
+	if first := &r.outgoing[0]; r.machine.DirtyRows() > shipRows && first.flushes < maxShipFlushes {
+		first.flushes++
+		return true, nil
+	}
+	if err := r.flushNow(); err != nil {
+		return false, err
+	}
+	for _, o := range r.outgoing {
+		r.ship(o.to, o.message)
+	}
+	r.outgoing = nil
+	return false, nil
+}
+
+// ship sends what the engine holds.
+func (r *Replica) ship(to kv.NodeID, m consensus.Message) {
+	d := r.driver
+	d.shipping++
+	m.Snapshot = &consensus.SnapshotMeta{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Config: r.machine.Config()}
+	state := d.opts.Engine.NewSnapshot()
+	spans := r.machine.StateSpans()
+	var bytes int64
+	var err error
+	r.spawn(func() {
+		bytes, err = d.shipSnapshot(r.group, to, m, state, spans)
+		state.Close()
+	}, func() { r.shipped(to, &m, bytes, err) })
+}
+
+// shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. That is
+// safe in a later term: a core ignores it unless it asked, and it cannot ask while one is in transit (see sendSnapshot).
+func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
+	d := r.driver
+	delete(r.shipping, m.To)
+	d.shipping--
+	for _, other := range d.order {
+		if len(other.outgoing) > 0 {
+			d.needsMaintenance(other)
+		}
+	}
+	if d.opts.Listener.SnapshotSent != nil {
+		d.opts.Listener.SnapshotSent(r.group, to, *m.Snapshot, bytes, err)
+	}
+	if !r.ended {
+		r.core.SnapshotDone(m.To, err == nil)
+		d.markDirty(r)
+	}
+}
+
+// shipSnapshot exports the state into files and sends them.
+func (d *Driver) shipSnapshot(group consensus.GroupID, to kv.NodeID, m consensus.Message, state storage.Snapshot, spans []storage.Span) (sent int64, err error) {
+	dir, err := d.opts.Files.TempDir(d.opts.StagingDir, "out-")
+	if err != nil {
+		return 0, fmt.Errorf("stage a snapshot: %w", err)
+	}
+	defer d.opts.Files.RemoveAll(dir)
+	files, err := d.opts.Engine.Export(d.context, state, spans, dir, nil)
+	if err != nil {
+		return 0, fmt.Errorf("export a snapshot: %w", err)
+	}
+	stream, err := d.opts.Transport.OpenStream(d.context, to, snapshotStream)
+	if err != nil {
+		return 0, fmt.Errorf("send a snapshot to node %v: %w", to, err)
+	}
+	w := bufio.NewWriterSize(stream, 256<<10)
+	err = writeSnapshot(w, d.opts.Files, group, m, files, &sent)
+	if err == nil {
+		err = w.Flush()
+	}
+	if closeErr := stream.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return sent, fmt.Errorf("send a snapshot to node %v: %w", to, err)
+	}
+	return sent, nil
+}
+
+func writeSnapshot(w io.Writer, from Files, group consensus.GroupID, m consensus.Message, files []string, sent *int64) error {
+	message := consensus.AppendMessage(nil, &m)
+	head := binary.AppendUvarint(nil, uint64(group))
+	head = binary.AppendUvarint(head, uint64(len(message)))
+	head = append(head, message...)
+	head = binary.AppendUvarint(head, uint64(len(files)))
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	for _, name := range files {
+		n, err := writeFile(w, from, name)
+		*sent += n
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(w io.Writer, from Files, name string) (int64, error) {
+	f, size, err := from.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(size))); err != nil {
+		return 0, err
+	}
+	sum := crc32.New(castagnoli())
+	n, err := io.CopyN(io.MultiWriter(w, sum), f, size)
+	if err != nil {
+		return n, err
+	}
+	_, err = w.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
+	return n, err
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// ReceiveStream takes a snapshot from another node: it stages the files and steps the announcement.
+// Its error travels back to the sender.
+func (d *Driver) ReceiveStream(from kv.NodeID, name string, in io.Reader) error {
+	if name != snapshotStream {
+		return fmt.Errorf("this version does not know the stream %q", name)
+	}
+	if err := d.stopped(); err != nil {
+		return err
+	}
+	dir, err := d.opts.Files.TempDir(d.opts.StagingDir, "in-")
+	if err != nil {
+		return fmt.Errorf("stage a snapshot: %w", err)
+	}
+	group, message, files, err := readSnapshot(bufio.NewReaderSize(in, 256<<10), d.opts.Files, dir)
+	if err != nil {
+		d.opts.Files.RemoveAll(dir)
+		return fmt.Errorf("receive a snapshot from node %v: %w", from, err)
+	}
+	if err := d.compareSnapshot(group, message.Snapshot, files); err != nil {
+		d.opts.Files.RemoveAll(dir)
+		err = fmt.Errorf("a snapshot from node %v is refused: %w", from, err)
+		d.call(func() { d.refused(group, from, fmt.Errorf("driver: %w", err)) })
+		return err
+	}
+	staged := &stagedSnapshot{from: d.opts.Files, dir: dir, files: files, index: message.Snapshot.Index, term: message.Snapshot.Term}
+	if !d.inbox.addMessages([]groupMessage{{group: group, from: from, message: message, staged: staged}}) {
+		staged.discard()
+		return kv.ErrStopped
+	}
+	d.kick()
+	return nil
+}
+
+// compareSnapshot tells why a received snapshot is not the one that was announced. Once it is installed there is no way back: what was here
+// before is gone.
+func (d *Driver) compareSnapshot(group consensus.GroupID, announced *consensus.SnapshotMeta, files []string) error {
+	if d.Replica(group) == nil {
+		return fmt.Errorf("this node has no group %d", group)
+	}
+	id := kv.ShardID(group)
+	row, found, err := d.opts.Engine.Inspect(d.context, files, keys.Spans(id), keys.State(id))
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%w: its %d files do not hold the state at index %d that it announces", storage.ErrCorrupt, len(files), announced.Index)
+	}
+	state, err := shard.DecodeState(row)
+	if err != nil {
+		return fmt.Errorf("the state row of a snapshot: %w", err)
+	}
+	if state.Index != announced.Index || state.Term != announced.Term || state.Config == nil || !state.Config.Equal(announced.Config) {
+		return fmt.Errorf("%w: it holds the state at index %d of term %d with the members %v, and announces index %d of term %d with %v",
+			storage.ErrCorrupt, state.Index, state.Term, state.Config, announced.Index, announced.Term, announced.Config)
+	}
+	return nil
+}
+
+func readSnapshot(in *bufio.Reader, to Files, dir string) (group consensus.GroupID, m consensus.Message, files []string, err error) {
+	id, err := binary.ReadUvarint(in)
+	if err != nil {
+		return 0, m, nil, err
+	}
+	length, err := binary.ReadUvarint(in)
+	if err != nil || length > maxSnapshotMessage {
+		return 0, m, nil, fmt.Errorf("bad announcement of %d bytes: %w", length, err)
+	}
+	buf := make([]byte, length)
+	if _, err := io.ReadFull(in, buf); err != nil {
+		return 0, m, nil, err
+	}
+	if m, err = consensus.DecodeMessage(buf); err != nil {
+		return 0, m, nil, err
+	}
+	if m.Class != consensus.ClassSnapshot || m.Snapshot == nil {
+		return 0, m, nil, fmt.Errorf("%w: the announcement is not of a snapshot", storage.ErrCorrupt)
+	}
+	count, err := binary.ReadUvarint(in)
+	if err != nil || count > maxSnapshotFiles {
+		return 0, m, nil, fmt.Errorf("bad number of files %d: %w", count, err)
+	}
+	for i := range count {
+		name := filepath.Join(dir, fmt.Sprintf("%06d.sst", i))
+		if err := readFile(in, to, name); err != nil {
+			return 0, m, nil, err
+		}
+		files = append(files, name)
+	}
+	return consensus.GroupID(id), m, files, nil
+}
+
+func readFile(in *bufio.Reader, to Files, name string) error {
+	size, err := binary.ReadUvarint(in)
+	if err != nil {
+		return err
+	}
+	if size > maxSnapshotFileBytes {
+		return fmt.Errorf("%w: a file of %d bytes", storage.ErrCorrupt, size)
+	}
+	f, err := to.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := crc32.New(castagnoli())
+	// The sum first: a file system may change what it is given, as Pebble's in memory does under the race detector.
+	if _, err := io.CopyN(io.MultiWriter(sum, f), in, int64(size)); err != nil {
+		return fmt.Errorf("file %s: %w", filepath.Base(name), err)
+	}
+	var want [4]byte
+	if _, err := io.ReadFull(in, want[:]); err != nil {
+		return err
+	}
+	if sum.Sum32() != binary.LittleEndian.Uint32(want[:]) {
+		return fmt.Errorf("%w: checksum of file %s differs", storage.ErrCorrupt, filepath.Base(name))
+	}
+	return f.Sync()
+}

@@ -1,0 +1,106 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/raft"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// A snapshot that does not hold what it announces is refused before anything is done with it: the sender is told, and the node goes on
+// with what it has.
+func TestSnapshotIsCompared(t *testing.T) {
+	w := newWorld(t, worldOptions{seed: 1, nodes: 3})
+	for _, n := range w.nodes {
+		if err := n.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(5*time.Second, func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() })
+	leader := w.leader()
+	to := w.nodes[(leader.index+1)%3]
+	if err := leader.replica.flushNow(); err != nil {
+		t.Fatal(err)
+	}
+	m := leader.replica.machine
+	honest := consensus.SnapshotMeta{Index: m.AppliedIndex(), Term: m.AppliedTerm(), Config: m.Config()}
+	neighbour := leader.driver.opts.Engine.NewBatch()
+	neighbour.Set(keys.State(2), []byte("the state of another shard"))
+	if err := leader.driver.opts.Engine.Apply(neighbour); err != nil {
+		t.Fatal(err)
+	}
+	neighbour.Close()
+	files := leader.driver.opts.Files
+	export := func(spans []storage.Span) []string {
+		state := leader.driver.opts.Engine.NewSnapshot()
+		defer state.Close()
+		dir, err := files.TempDir(leader.driver.opts.StagingDir, "test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, err := leader.driver.opts.Engine.Export(context.Background(), state, spans, dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	send := func(group consensus.GroupID, announced consensus.SnapshotMeta, names []string) error {
+		var stream bytes.Buffer
+		var sent int64
+		message := consensus.Message{From: consensus.ReplicaID(leader.index + 1), To: consensus.ReplicaID(to.index + 1), Kind: raft.KindSnapshot,
+			Class: consensus.ClassSnapshot, Term: leader.replica.core.Status().Term, Snapshot: &announced}
+		if err := writeSnapshot(&stream, files, group, message, names, &sent); err != nil {
+			t.Fatal(err)
+		}
+		return to.driver.ReceiveStream(leader.id, snapshotStream, &stream)
+	}
+	spans := m.StateSpans()
+	later, others, early := honest, honest, honest
+	later.Index += 1 << 40
+	early.Term++
+	others.Config = consensus.Config{Voters: []consensus.ReplicaID{1, 2}}
+	for what, try := range map[string]func() error{
+		"no files": func() error { return send(1, honest, nil) },
+		"a part of the keys": func() error {
+			return send(1, honest, export([]storage.Span{{Lower: spans[0].Lower, Upper: keys.State(1)}}))
+		},
+		"another shard": func() error { return send(1, honest, export(keys.Spans(2))) },
+		"keys of others": func() error {
+			return send(1, honest, export([]storage.Span{{Lower: spans[0].Lower, Upper: keys.Spans(2)[0].Upper}}))
+		},
+		"keys of the node": func() error { return send(1, honest, export([]storage.Span{{Upper: spans[0].Upper}})) },
+		"another index":    func() error { return send(1, later, export(spans)) },
+		"another term":     func() error { return send(1, early, export(spans)) },
+		"other members":    func() error { return send(1, others, export(spans)) },
+		"another group":    func() error { return send(7, honest, export(spans)) },
+	} {
+		before := to.driver.Metrics().MessagesRefused
+		err := try()
+		if err == nil {
+			t.Errorf("%s: taken", what)
+			continue
+		}
+		to.guard(func() { to.driver.Round() })
+		if to.driver.Metrics().MessagesRefused != before+1 || to.driver.Err() != nil || len(to.replica.staged) > 0 || !strings.Contains(err.Error(), "is refused") {
+			t.Errorf("%s: %v; %d refused; %v", what, err, to.driver.Metrics().MessagesRefused-before, to.driver.Err())
+		}
+	}
+	if err := send(1, honest, export(spans)); err != nil {
+		t.Errorf("an honest one: %v", err)
+	}
+	w.run(time.Second, nil)
+	for _, n := range w.nodes {
+		if n.driver.Err() != nil {
+			t.Errorf("node %d: %v", n.id, n.driver.Err())
+		}
+	}
+	if err := to.driver.ReceiveStream(leader.id, snapshotStream, bytes.NewReader([]byte{1, 2, 3})); err == nil {
+		t.Error("a torn announcement was taken")
+	}
+}

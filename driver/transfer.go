@@ -1,0 +1,86 @@
+package driver
+
+import (
+	"errors"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/leadership"
+)
+
+// Transfer hands the leadership of the group, which must be here, to the replica of another node. done is called exactly once, from the driver's goroutine
+// or at once, and must not block: with nil when that replica leads; kv.ErrNotLeader, kv.ErrBadTransferee and kv.ErrTooManyRequests mean that nothing was begun;
+// kv.ErrTransferTimeout that the replica did not take over. Then this one goes on, without its lease until its next term, or somebody else leads.
+func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
+	r.ask(func() { r.transfer(to, done) }, done)
+}
+
+// transfer is Transfer in the driver's goroutine.
+func (r *Replica) transfer(to kv.NodeID, done func(error)) {
+	if err := r.leadership.Transfer(r.driver.clock(), leadership.Member{Replica: r.membership.Newest(to), Node: to}, r.core.Status().Config); err != nil {
+		done(err)
+		return
+	}
+	r.transfers = append(r.transfers, done)
+	r.carryOut()
+}
+
+// beginTransfer has the consensus core hand over.
+func (r *Replica) beginTransfer(to consensus.ReplicaID) {
+	if err := r.core.TransferLeader(to); err != nil {
+		r.leadership.TransferRefused(err)
+		r.carryOut()
+		return
+	}
+	r.driver.setTicking(r, true)
+	r.driver.markDirty(r)
+}
+
+// transferEnded tells those who asked for a hand-over how it ended.
+func (r *Replica) transferEnded(err error) {
+	transfers := r.transfers
+	r.transfers = nil
+	for _, done := range transfers {
+		done(err)
+	}
+}
+
+// HandOver moves the leadership of all groups that are led here to other nodes, because this one is about to stop. done is called exactly once, as that of
+// Transfer is, after an election timeout and two heartbeat intervals at the latest: with nil if nothing is led here any more, or nobody else could lead.
+func (d *Driver) HandOver(done func(error)) {
+	d.ask(func() { d.handOver(done) }, done)
+}
+
+func (d *Driver) handOver(done func(error)) {
+	var errs []error
+	left := 1
+	one := func(err error) {
+		errs = append(errs, err)
+		if left--; left == 0 {
+			done(errors.Join(errs...))
+		}
+	}
+	for _, r := range d.order {
+		if to, ok := r.successor(); ok {
+			left++
+			r.transfer(to, one)
+		}
+	}
+	one(nil)
+}
+
+// successor is the node that should lead the group instead of this one; false if this one does not, or there is nobody.
+func (r *Replica) successor() (kv.NodeID, bool) {
+	if !r.leading {
+		return 0, false
+	}
+	var prospects []leadership.Prospect
+	status := r.core.Status()
+	for _, replication := range status.Replicas {
+		if node, ok := r.membership.NodeOf(replication.Replica); ok {
+			prospects = append(prospects, leadership.Prospect{Node: node, Replication: replication})
+		}
+	}
+	to, ok := r.leadership.Successor(status.Config, prospects)
+	return to.Node, ok
+}

@@ -139,7 +139,8 @@ func keepAliveAnswer(id kv.LeaseID, ttl int64, revision kv.Revision) *kv.Respons
 }
 
 // keepAliveRequest renews a lease in the log, for longer than it promises, so that Renew can answer the next ones. For one that has
-// expired it does what expiry was about to do, so that the answer "no such lease" is true when it is given; etcd waits for the revocation too.
+// expired it does what expiry was about to do, so that the answer "no such lease" is true when it is given; etcd waits for the revocation too. One
+// with very many keys loses some of them, and there is no answer yet.
 func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, error) {
 	ttl, exists := m.leaseEvaluated(r.ID)
 	if !exists {
@@ -150,8 +151,10 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		if m.alarmed(kv.AlarmCorrupt) {
 			return nil, kv.ErrCorrupt
 		}
-		_, err := m.revokeExpired(l)
-		return keepAliveAnswer(r.ID, 0, revision), err
+		if _, more, err := m.revokeExpired(l); more || err != nil {
+			return nil, err
+		}
+		return keepAliveAnswer(r.ID, 0, revision), nil
 	}
 	m.lead.overlay.addOp(op{kind: opExtend, lease: r.ID, ttl: ttl, millis: ttl*1000 + aheadMillis(ttl)})
 	return keepAliveAnswer(r.ID, ttl, revision), nil
@@ -266,7 +269,7 @@ func (m *Machine) expire() error {
 			m.leases.postpone(l, now+expiryRetryMillis)
 			continue
 		}
-		deleted, err := m.revokeExpired(l)
+		deleted, _, err := m.revokeExpired(l)
 		if errors.Is(err, errLatched) {
 			m.leases.postpone(l, now+1)
 			continue
@@ -282,25 +285,25 @@ func (m *Machine) expire() error {
 }
 
 // revokeExpired deletes the keys of a lease and the lease itself. A lease with very many keys, or very long ones, loses
-// MaxKeysPerExpiry or MaxExpiryBytes of them and lives on until the next tick.
-func (m *Machine) revokeExpired(l *lease) (deleted int, err error) {
+// MaxKeysPerExpiry or MaxExpiryBytes of them and lives on until the next tick: there are more.
+func (m *Machine) revokeExpired(l *lease) (deleted int, more bool, err error) {
 	before := m.lead.overlay.changes.end()
-	more, err := m.deleteAttached(l.id)
+	more, err = m.deleteAttached(l.id)
 	if err != nil {
 		m.lead.overlay.rollback(before)
 		m.lead.nextSub = 0
-		return 0, err
+		return 0, false, err
 	}
 	deleted = int(m.lead.overlay.changes.end() - before)
 	if more {
 		m.endForAll(l.id)
 		m.leases.postpone(l, m.lead.clock()+1)
-		return deleted, nil
+		return deleted, true, nil
 	}
 	m.leases.postpone(l, m.lead.clock()+expiryRetryMillis)
 	m.lead.overlay.addOp(op{kind: opRevoke, lease: l.id})
 	m.metrics.ExpiredLeases++
-	return deleted, nil
+	return deleted, false, nil
 }
 
 // endForAll has all replicas know that a lease has ended whose keys are being deleted: another leader goes by the deadline, and must not

@@ -45,6 +45,9 @@ func TestEndedLeaseWithManyKeysStaysEnded(t *testing.T) {
 	if ttl := g.must(t, "keepalive 1").LeaseKeepAlive.TTLSeconds; ttl != 0 {
 		t.Fatalf("a lease that lost keys was renewed for %d s", ttl)
 	}
+	if n := g.must(t, "get 1 * count").Range.Count; n != 0 {
+		t.Fatalf("there is no such lease, and %d of its keys are left", n)
+	}
 }
 
 // The same while the first part of its keys is in flight.
@@ -61,18 +64,20 @@ func TestEndedLeaseInFlight(t *testing.T) {
 	if err := g.leader.Tick(g.now); err != nil {
 		t.Fatal(err)
 	}
-	for _, ask := range []string{"keepalive 1", "ttl 1"} {
-		out := g.leader.Evaluate(parseRequest([]string{ask}))
-		switch {
-		case out.Err != nil:
-			t.Fatal(out.Err)
-		case out.Response.LeaseKeepAlive != nil && out.Response.LeaseKeepAlive.TTLSeconds != 0,
-			out.Response.LeaseTimeToLive != nil && out.Response.LeaseTimeToLive.TTLSeconds != 0:
-			t.Fatalf("%s: %s", ask, describe(out.Response))
-		}
+	if out := g.leader.Evaluate(parseRequest([]string{"ttl 1"})); out.Err != nil || out.Response.LeaseTimeToLive.TTLSeconds != 0 {
+		t.Fatalf("a lease that loses keys has time left: %+v, %s", out, describe(out.Response))
+	}
+	if out := g.leader.Evaluate(parseRequest([]string{"keepalive 1"})); !out.Begun || out.Response != nil {
+		t.Fatalf("a lease that has keys left is renewed, or is said to be gone: %+v, %s", out, describe(out.Response))
 	}
 	if err := g.leader.Check(); err != nil {
 		t.Fatal(err)
+	}
+	if ttl := g.must(t, "keepalive 1").LeaseKeepAlive.TTLSeconds; ttl != 0 {
+		t.Fatalf("a lease that lost keys was renewed for %d s", ttl)
+	}
+	if ids := g.must(t, "leases").LeaseLeases.IDs; len(ids) != 0 {
+		t.Fatalf("a keep-alive was told that there is no such lease, and the list has %v", ids)
 	}
 }
 

@@ -282,6 +282,7 @@ func (n *network) stopped(node *node) {
 		if other.id == node.id {
 			continue
 		}
+		n.link(other, node).draining = 0 // its ends of connections are gone, and nothing that comes on them reaches its next process
 		if c := n.conn(node, other); c.alive && c.random.IntN(2) == 0 {
 			n.link(node, other).draining = c.generation
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sort"
 	"sync/atomic"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -39,17 +38,11 @@ type memoryLogState struct {
 // memoryWrite is one unit: a Write, a Compact or a Drop.
 type memoryWrite struct {
 	parts   []GroupAppend
+	place   int64 // of the first entry of the parts
 	node    *NodeRecord
 	group   consensus.GroupID
 	compact consensus.Index
 	drop    bool
-}
-
-// memoryGroup is the log of one group.
-type memoryGroup struct {
-	before    LogPosition       // the entry before the first
-	entries   []consensus.Entry // ascending, all above before.Index, holes allowed
-	hardState consensus.HardState
 }
 
 var _ Log = (*MemoryLog)(nil)
@@ -93,12 +86,13 @@ func (l *MemoryLog) Write(parts []GroupAppend, node *NodeRecord) error {
 		}
 	}
 	l.writes++
+	place := l.bytes
 	for i := range parts {
 		for j := range parts[i].Entries {
 			l.bytes += int64(parts[i].Entries[j].SizeBytes())
 		}
 	}
-	l.do(memoryWrite{parts: clonePart(parts), node: cloneNodeRecord(node)})
+	l.do(memoryWrite{parts: clonePart(parts), place: place, node: cloneNodeRecord(node)})
 	return nil
 }
 
@@ -200,69 +194,15 @@ func (w *memoryWrite) apply(s *memoryLogState) {
 			g.compact(w.compact)
 		}
 	}
+	place := w.place
 	for i := range w.parts {
 		g := groups[w.parts[i].Group]
 		if g == nil {
 			g = &memoryGroup{}
 			groups[w.parts[i].Group] = g
 		}
-		g.append(&w.parts[i])
+		place = g.append(&w.parts[i], place)
 	}
-}
-
-func (g *memoryGroup) append(a *GroupAppend) {
-	if a.Reset != nil {
-		g.before, g.entries = *a.Reset, nil
-	}
-	if a.TruncateFrom != 0 {
-		g.entries = g.entries[:g.search(a.TruncateFrom)]
-	}
-	for _, e := range a.Entries {
-		if e.Index > g.before.Index {
-			g.set(e)
-		}
-	}
-	if a.HardState != nil {
-		g.hardState = *a.HardState
-	}
-}
-
-// search returns the position of the first entry at or above the index.
-func (g *memoryGroup) search(index consensus.Index) int {
-	return sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Index >= index })
-}
-
-func (g *memoryGroup) set(e consensus.Entry) {
-	i := g.search(e.Index)
-	switch {
-	case i == len(g.entries):
-		g.entries = append(g.entries, e)
-	case g.entries[i].Index == e.Index:
-		g.entries[i] = e
-	default:
-		g.entries = slices.Insert(g.entries, i, e)
-	}
-}
-
-func (g *memoryGroup) last() consensus.Index {
-	if n := len(g.entries); n > 0 {
-		return g.entries[n-1].Index
-	}
-	return g.before.Index
-}
-
-func (g *memoryGroup) compact(index consensus.Index) {
-	index = min(index, g.last())
-	if index <= g.before.Index {
-		return
-	}
-	i := g.search(index)
-	g.before = LogPosition{Index: index}
-	if i < len(g.entries) && g.entries[i].Index == index {
-		g.before.Term = g.entries[i].Term
-		i++
-	}
-	g.entries = slices.Clone(g.entries[i:])
 }
 
 // Sync implements Log.
@@ -309,7 +249,7 @@ func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
 			w.apply(&found.memoryLogState)
 		}
 	}
-	found.durable = found.clone()
+	found.durable, found.bytes = found.clone(), l.bytes
 	_ = l.stop(fmt.Errorf("%w: the machine lost power", ErrClosed))
 	return found
 }
@@ -318,16 +258,14 @@ func (l *MemoryLog) Crash(random *rand.Rand) *MemoryLog {
 func (l *MemoryLog) Image() *MemoryLog {
 	l.forgetSynced()
 	image := NewMemoryLog()
-	image.memoryLogState, image.durable = l.durable.clone(), l.durable.clone()
+	image.memoryLogState, image.durable, image.bytes = l.durable.clone(), l.durable.clone(), l.bytes
 	return image
 }
 
 func (s *memoryLogState) clone() memoryLogState {
 	cloned := memoryLogState{groups: make(map[consensus.GroupID]*memoryGroup, len(s.groups)), node: s.node} // nobody changes its data
 	for id, g := range s.groups {                                                                           // order does not matter
-		copied := *g
-		copied.entries = slices.Clone(g.entries)
-		cloned.groups[id] = &copied
+		cloned.groups[id] = g.clone()
 	}
 	return cloned
 }
@@ -348,9 +286,18 @@ func (l *MemoryLog) Err() error {
 // NewScrub implements Log. It reads every entry.
 func (l *MemoryLog) NewScrub() Scrub { return NewLogScrub(l) }
 
-// Metrics implements Log.
+// Metrics implements Log. As in a log on a disk, what was written after the oldest entry that a group still holds takes up space.
 func (l *MemoryLog) Metrics() LogMetrics {
-	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes, WriteCount: l.writes, WriteBytes: l.bytes, SyncCount: l.syncs.Load()}
+	oldest, group := l.bytes, consensus.GroupID(0)
+	for _, id := range l.Groups() {
+		for _, place := range l.groups[id].places {
+			if group == 0 || place < oldest {
+				oldest, group = place, id
+			}
+		}
+	}
+	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes - oldest, PinnedBytes: l.bytes - oldest, OldestPinning: group,
+		WriteCount: l.writes, WriteBytes: l.bytes, SyncCount: l.syncs.Load()}
 }
 
 // Check verifies the invariants.
@@ -374,60 +321,4 @@ func (l *MemoryLog) Check() error {
 func (l *MemoryLog) Close() error {
 	_ = l.stop(fmt.Errorf("%w: the memory log", ErrClosed))
 	return nil
-}
-
-// memoryGroupLog looks its group up at every call, because a group may appear and disappear.
-type memoryGroupLog struct {
-	log *MemoryLog
-	id  consensus.GroupID
-}
-
-var emptyGroup = &memoryGroup{}
-
-func (v *memoryGroupLog) group() *memoryGroup {
-	if g := v.log.groups[v.id]; g != nil {
-		return g
-	}
-	return emptyGroup
-}
-
-func (v *memoryGroupLog) HardState() consensus.HardState { return v.group().hardState }
-func (v *memoryGroupLog) First() consensus.Index         { return v.group().before.Index + 1 }
-func (v *memoryGroupLog) Last() consensus.Index          { return v.group().last() }
-
-func (v *memoryGroupLog) Term(index consensus.Index) (consensus.Term, error) {
-	g := v.group()
-	switch {
-	case index == g.before.Index:
-		return g.before.Term, nil
-	case index < g.before.Index:
-		return 0, consensus.ErrCompacted
-	}
-	if i := g.search(index); i < len(g.entries) && g.entries[i].Index == index {
-		return g.entries[i].Term, nil
-	}
-	return 0, consensus.ErrUnavailable
-}
-
-func (v *memoryGroupLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
-	g := v.group()
-	switch {
-	case v.log.Err() != nil:
-		return nil, v.log.Err()
-	case lo <= g.before.Index:
-		return nil, consensus.ErrCompacted
-	case lo >= hi:
-		return nil, nil
-	}
-	i := g.search(lo)
-	j, size := i, 0
-	for ; j < len(g.entries) && g.entries[j].Index < hi; j++ {
-		if size += g.entries[j].SizeBytes(); j > i && size > maxBytes {
-			break
-		}
-	}
-	if i == j {
-		return nil, consensus.ErrUnavailable
-	}
-	return slices.Clone(g.entries[i:j]), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/workload"
 	"github.com/quoratedb/quorate/storage/keys"
 )
 
@@ -23,10 +24,7 @@ func (w *world) background() {
 	if w.verdict != "" || w.plan.Seed%backgroundShare != 0 {
 		return
 	}
-	c := w.newClient(firstBackground, "background", func(c Client) {
-		u := newUser(c, "background")
-		u.untilDone("a compaction at the newest revision", patience/2, u.compactAll)
-	})
+	c := w.newClient(firstBackground, "background", func(c workload.Client) { workload.CompactAll(c, patience/2) })
 	w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return c.done })
 	if w.verdict != "" {
 		return
@@ -36,19 +34,6 @@ func (w *world) background() {
 		w.fail(Liveness, "%s after history was compacted on a healthy cluster, %v:%s", patience, stuck, w.describe())
 	}
 	w.compare()
-}
-
-// compactAll writes something and has history compacted there.
-func (u *user) compactAll() error {
-	answer, err := u.insist(put([]byte("background"), u.value()))
-	if err != nil {
-		return err
-	}
-	_, err = u.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: answer.Revision}})
-	if errors.Is(err, kv.ErrCompacted) {
-		return nil
-	}
-	return err
 }
 
 // stuck tells what a node has not done yet.

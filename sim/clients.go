@@ -9,9 +9,11 @@ import (
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/history"
+	"github.com/quoratedb/quorate/sim/oracle"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
-// client is a Client: a coroutine and its connections to the nodes.
+// client is a workload.Client: a coroutine and its connections to the nodes.
 type client struct {
 	w        *world
 	number   int
@@ -36,11 +38,11 @@ type clientConn struct {
 	blocked    int // partitions in force
 }
 
-var _ Client = (*client)(nil)
+var _ workload.Client = (*client)(nil)
 
-func (w *world) newClient(number int, workload string, life func(Client)) *client {
-	c := &client{w: w, number: number, workload: workload, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(watchesRecorded(c, &w.history)) })
+func (w *world) newClient(number int, name string, life func(workload.Client)) *client {
+	c := &client{w: w, number: number, workload: name, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
+	c.code = newCoroutine(func(*coroutine) { life(oracle.Recorded(c, &w.history)) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c
@@ -134,11 +136,11 @@ func (c *client) Fail(format string, args ...any) {
 
 func (c *client) Sleep(d time.Duration) error {
 	if c.over {
-		return ErrEnded
+		return workload.ErrEnded
 	}
 	c.wait("a moment", max(d, 1), func(func(func())) {})
 	if c.over {
-		return ErrEnded
+		return workload.ErrEnded
 	}
 	return nil
 }
@@ -165,14 +167,14 @@ type serving func(n *node, req *kv.Request, done func(*kv.Response, error))
 
 func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve serving) (*kv.Response, error) {
 	if c.over {
-		return nil, ErrEnded
+		return nil, workload.ErrEnded
 	}
 	if timeout == 0 {
 		timeout = 5 * time.Second
 	}
 	req = copyRequest(req)
 	var resp *kv.Response
-	err := ErrClientTimeout
+	err := workload.ErrClientTimeout
 	began := c.w.now
 	process, refused := 0, false
 	if c.w.reading() {
@@ -185,7 +187,7 @@ func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve ser
 		})
 	})
 	if c.over {
-		err = ErrEnded
+		err = workload.ErrEnded
 	}
 	c.record(node, req, resp, err, began, process, refused)
 	return resp, err
@@ -220,19 +222,19 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 	w := c.w
 	switch {
 	case conn.generation != generation:
-		answer(nil, ErrConnection, 0, true)
+		answer(nil, workload.ErrConnection, 0, true)
 		return
 	case conn.blocked > 0:
 		return // the client will give up waiting
 	case !n.up:
-		w.after(c.latency(), func() { answer(nil, ErrConnection, 0, true) })
+		w.after(c.latency(), func() { answer(nil, workload.ErrConnection, 0, true) })
 		return
 	case n.frozen():
 		n.whenAwake(func() { c.arrive(n, conn, generation, req, serve, answer) })
 		return
 	}
 	life := n.life
-	lost := &pendingAnswer{conn: conn, generation: generation, lose: func() { answer(nil, ErrConnection, 0, false) }}
+	lost := &pendingAnswer{conn: conn, generation: generation, lose: func() { answer(nil, workload.ErrConnection, 0, false) }}
 	if len(w.pending[n.index]) >= 64 {
 		w.trimPending(n)
 	}
@@ -262,7 +264,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			w.after(c.latency(), func() {
 				switch {
 				case conn.generation != generation:
-					answer(nil, ErrConnection, 0, false)
+					answer(nil, workload.ErrConnection, 0, false)
 				case conn.blocked == 0:
 					answer(resp, err, int(life), false)
 				}

@@ -11,13 +11,19 @@
 //	world.go           events and invariants   events.go, coroutine.go, clock.go, trace.go   what it stands on
 //	node.go            one node: its life and its ends     node_rounds.go   when its code runs
 //	node_parts.go      its parts, put together as package server does
-//	network.go         links between nodes     clients.go   links to clients   client.go   what workloads see of them
-//	streams.go         clients' streams of watches
+//	network.go         links between nodes     clients.go   links to clients   streams.go  clients' streams of watches
 //	disk.go, files.go  the disks in memory     pebble*.go   the real ones on a file system that forgets
 //	fault*.go          what goes wrong         damage.go    what rots   repair.go  how lost data comes back
 //	plot.go            faults that watch the nodes           scene.go   runs that are set up for one thing
 //	truth.go           what was applied, equal everywhere
-//	oracle*.go         whether the answers were right        workload*.go   what clients do
+//
+// Rooms of their own have those parts that never touch the world:
+//
+//	workload           what clients do, by the interface Client alone
+//	history            what clients asked and were answered, and whether it was right by the revisions and times in it
+//	oracle             the same of a simulated run: takes down streams of watches, and judges what needs no revision, too
+//	campaign           many seeds in worker processes, traces, and smaller runs that fail in the same way
+//	mutate             bugs put in on purpose: does the simulator find them?
 //
 // # What is real and what is not
 //

@@ -101,28 +101,6 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 	return l
 }
 
-func drawClients(random *rand.Rand, names []string) []ClientPlan {
-	if names == nil {
-		for _, w := range Workloads() {
-			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name, stayWorkload.Name, dueWorkload.Name}, w.Name) { // see addHoppers, addBulk, addSlow and scenes
-				names = append(names, w.Name)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	chosen := make([]string, 1+random.IntN(min(3, len(names))))
-	for i := range chosen {
-		chosen[i] = names[random.IntN(len(names))]
-	}
-	var clients []ClientPlan
-	for i := range 2 + random.IntN(4) {
-		clients = append(clients, ClientPlan{Number: i + 1, Workload: chosen[i%len(chosen)]})
-	}
-	return clients
-}
-
 // aim has some runs do one thing only, which hardly succeeds while everything else goes wrong too: depose leaders, run second processes, or
 // let disks rot where nobody reads.
 func aim(p *Plan) []FaultKind {
@@ -136,16 +114,6 @@ func aim(p *Plan) []FaultKind {
 		return nil
 	}
 	return []FaultKind{pick(random, FaultRefuse, FaultRefuse, FaultDoze, FaultLateNews, FaultForgetPromise, FaultDouble, FaultDouble)}
-}
-
-// addHoppers adds clients that notice when a leader answers from what it should not rely on, where a fault makes that likely.
-func (p *Plan) addHoppers() {
-	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.deposing() || f.Kind.plotted() || f.Kind == FaultSlowDisk }) {
-		return
-	}
-	for range 3 {
-		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: hopWorkload.Name})
-	}
 }
 
 // faultRange says how a kind of fault is drawn.

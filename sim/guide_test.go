@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/docs/markdown"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
 const guidePath = "../docs/simulator.md"
@@ -50,7 +51,7 @@ func replaceTable(t *testing.T, guide, name, table string) string {
 	return before + begin + "\n" + table + "\n" + end + after
 }
 
-// declared is a constant or variable of package sim that stands for something a plan can name.
+// declared is a constant or variable of the simulator that stands for something a plan can name.
 type declared struct{ identifier, name, comment string }
 
 // sentence is the first one of the comment, after what it begins with.
@@ -64,7 +65,7 @@ func (d declared) sentence(t *testing.T, beginning string) string {
 }
 
 func faultTable(t *testing.T) string {
-	constants := declarations(t, token.CONST, func(s *ast.ValueSpec) string {
+	constants := declarations(t, ".", token.CONST, func(s *ast.ValueSpec) string {
 		if kind, ok := s.Type.(*ast.Ident); !ok || kind.Name != "FaultKind" {
 			return ""
 		}
@@ -99,11 +100,11 @@ func faultTable(t *testing.T) string {
 
 func workloadTable(t *testing.T) string {
 	variables := map[string]declared{}
-	for _, v := range declarations(t, token.VAR, func(s *ast.ValueSpec) string { return workloadName(t, s) }) {
+	for _, v := range declarations(t, "workload", token.VAR, func(s *ast.ValueSpec) string { return workloadName(t, s) }) {
 		variables[v.name] = v
 	}
 	var b strings.Builder
-	for _, w := range Workloads() {
+	for _, w := range workload.All() {
 		v, ok := variables[w.Name]
 		if !ok {
 			t.Errorf("no variable was found for the workload %q", w.Name)
@@ -145,9 +146,9 @@ func unquote(t *testing.T, e ast.Expr) string {
 	return text
 }
 
-// declarations are those of the package's source that have a name, in the order of files and lines.
-func declarations(t *testing.T, kind token.Token, name func(*ast.ValueSpec) string) (found []declared) {
-	files, err := filepath.Glob("*.go")
+// declarations are those in the source of a package that have a name, in the order of files and lines.
+func declarations(t *testing.T, folder string, kind token.Token, name func(*ast.ValueSpec) string) (found []declared) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/oracle"
+	"github.com/quoratedb/quorate/sim/workload"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -81,20 +83,11 @@ func (p Plan) Validate() error {
 		}
 	}
 	for _, c := range p.Clients {
-		if _, found := findWorkload(c.Workload); !found {
+		if _, _, found := workload.Find(c.Workload); !found {
 			return fmt.Errorf("sim: there is no workload %q", c.Workload)
 		}
 	}
 	return nil
-}
-
-func findWorkload(name string) (Workload, bool) {
-	for _, w := range Workloads() {
-		if w.Name == name {
-			return w, true
-		}
-	}
-	return Workload{}, false
 }
 
 // run is the course of a run. A panic of the code under test ends it.
@@ -111,7 +104,7 @@ func (w *world) run() {
 	for _, n := range w.nodes {
 		n.start()
 	}
-	w.aside("setup", func(l Workload) func(Client) { return l.Setup })
+	w.aside("setup", func(l workload.Workload) func(workload.Client) { return l.Setup })
 	if w.verdict != "" {
 		return
 	}
@@ -128,7 +121,7 @@ func (w *world) run() {
 		return
 	}
 	w.recover()
-	w.aside("check", func(l Workload) func(Client) { return l.Check })
+	w.aside("check", func(l workload.Workload) func(workload.Client) { return l.Check })
 	if w.verdict != "" {
 		return
 	}
@@ -140,7 +133,7 @@ func (w *world) run() {
 // begin starts the clients and plans the faults.
 func (w *world) begin() {
 	for _, c := range w.plan.Clients {
-		l, _ := findWorkload(c.Workload)
+		l, _, _ := workload.Find(c.Workload)
 		w.newClient(c.Number, l.Name, l.Client)
 	}
 	for i := range w.plan.Faults {
@@ -156,17 +149,17 @@ const patience = 30 * time.Second
 const firstAside = 1000
 
 // aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
-func (w *world) aside(what string, part func(Workload) func(Client)) {
+func (w *world) aside(what string, part func(workload.Workload) func(workload.Client)) {
 	seen := map[string]bool{}
 	for _, p := range w.plan.Clients {
-		l, _ := findWorkload(p.Workload)
+		l, place, _ := workload.Find(p.Workload)
 		run := part(l)
 		if seen[l.Name] || run == nil || w.verdict != "" {
 			continue
 		}
 		seen[l.Name] = true
 		// The number decides what is random about the client, so it must not depend on who else takes part.
-		number := firstAside + slices.IndexFunc(Workloads(), func(other Workload) bool { return other.Name == l.Name })
+		number := firstAside + place
 		if what == "check" {
 			number += firstAside
 		}
@@ -277,7 +270,7 @@ func (w *world) judge() {
 		return
 	}
 	w.complete()
-	if problems := checkHistory(&w.history); len(problems) > 0 {
+	if problems := oracle.Check(&w.history); len(problems) > 0 {
 		w.fail(Correctness, "%s", strings.Join(problems, "\n"))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
 // errNoWait is a context that never waits: what would block is refused.
@@ -39,24 +40,24 @@ type clientStream struct {
 	unread []func(*watch.Stream) error // what has reached the node, which has no room for it yet
 }
 
-var _ WatchStream = (*clientStream)(nil)
+var _ workload.WatchStream = (*clientStream)(nil)
 
 const watchWindow = 4
 
-func (c *client) Watch(node int) (WatchStream, error) {
+func (c *client) Watch(node int) (workload.WatchStream, error) {
 	if c.over {
-		return nil, ErrEnded
+		return nil, workload.ErrEnded
 	}
 	n := c.w.reached(node, byClient(c.number))
 	s := &clientStream{c: c, node: n, broken: true}
-	err := ErrClientTimeout
+	err := workload.ErrClientTimeout
 	c.wait(fmt.Sprint("a stream at node ", node), 2*time.Second, func(wake func(func())) {
 		c.w.after(c.latency(), func() {
 			if c.conns[node].blocked > 0 {
 				return
 			}
 			if !n.up || c.w.now < n.frozenUntil {
-				wake(func() { err = ErrConnection })
+				wake(func() { err = workload.ErrConnection })
 				return
 			}
 			opened := s.open()
@@ -64,7 +65,7 @@ func (c *client) Watch(node int) (WatchStream, error) {
 		})
 	})
 	if c.over {
-		return nil, ErrEnded
+		return nil, workload.ErrEnded
 	}
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (c *client) Watch(node int) (WatchStream, error) {
 
 // open makes the stream at the node.
 func (s *clientStream) open() (err error) {
-	err = ErrConnection
+	err = workload.ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
 		if stream, err = s.node.gateway.NewWatchStream("", nil); err == nil {
@@ -224,7 +225,7 @@ func (s *clientStream) release() {
 
 func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
 	if s.c.over {
-		return watch.Batch{}, ErrEnded
+		return watch.Batch{}, workload.ErrEnded
 	}
 	if timeout == 0 {
 		timeout = 5 * time.Second
@@ -235,7 +236,7 @@ func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
 	}
 	switch {
 	case s.c.over:
-		return watch.Batch{}, ErrEnded
+		return watch.Batch{}, workload.ErrEnded
 	case len(s.inbox) > 0:
 		b := s.inbox[0]
 		s.inbox = s.inbox[1:]
@@ -244,9 +245,9 @@ func (s *clientStream) Next(timeout time.Duration) (watch.Batch, error) {
 		}
 		return b, nil
 	case s.broken || s.closed:
-		return watch.Batch{}, ErrConnection
+		return watch.Batch{}, workload.ErrConnection
 	}
-	return watch.Batch{}, ErrClientTimeout
+	return watch.Batch{}, workload.ErrClientTimeout
 }
 
 func (s *clientStream) Close() {

@@ -11,14 +11,18 @@ import (
 	"testing"
 )
 
-// TestKnownMarks finds every call of mark or Mark in package sim.
+// TestKnownMarks finds every call of mark or Mark in the simulator.
 func TestKnownMarks(t *testing.T) {
-	files, err := filepath.Glob("../*.go")
+	world, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	workloads, err := filepath.Glob("../workload/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, file := range files {
+	for _, file := range slices.Concat(world, workloads) {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
@@ -35,7 +39,7 @@ func TestKnownMarks(t *testing.T) {
 	slices.Sort(found)
 	found = slices.Compact(found)
 	if !slices.Equal(found, knownMarks) {
-		t.Errorf("package sim has the marks\n\t%q\nand marks.go lists\n\t%q\nChange the list.", found, knownMarks)
+		t.Errorf("the simulator has the marks\n\t%q\nand marks.go lists\n\t%q\nChange the list.", found, knownMarks)
 	}
 	if len(found) < 20 {
 		t.Errorf("only %d marks were found: is this how they are set?", len(found))

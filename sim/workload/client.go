@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 // Errors that a client's own side gives, beside those of the nodes.
 var (
 	// ErrConnection: the connection to the node broke, or there is none; a request may have taken effect.
-	ErrConnection = errors.New("sim: the connection broke")
+	ErrConnection = errors.New("workload: the connection broke")
 	// ErrClientTimeout: the client waited long enough; a request may have taken effect, or may yet.
-	ErrClientTimeout = errors.New("sim: the client gave up waiting")
+	ErrClientTimeout = errors.New("workload: the client gave up waiting")
 	// ErrEnded: the run is over; the client should return.
-	ErrEnded = errors.New("sim: the run is over")
+	ErrEnded = errors.New("workload: the run is over")
 )
 
-// Client is one user of the cluster, as a workload sees it. A workload's code runs as a coroutine: a call that
+// Client is one user of the cluster, as a workload sees it. The simulator makes real ones; a fake one serves the tests of the oracle. A workload's code runs as a coroutine: a call that
 // waits lets virtual time pass, and nothing else runs in between calls. It must not keep anything between clients that it does not
 // guard by what the store answers. Every call is recorded in the history that the oracle checks.
 type Client interface {
@@ -57,14 +57,4 @@ type WatchStream interface {
 	// Next waits for the next batch, at most timeout: then ErrClientTimeout. After ErrConnection the stream is dead.
 	Next(timeout time.Duration) (watch.Batch, error)
 	Close()
-}
-
-// Workload is what some clients of a run do.
-type Workload struct {
-	Name string
-	// Client is one client's life. It returns when c.Ended, or at an error that is not the store's.
-	Client func(c Client)
-	// Setup, if any, runs once before all clients, on a healthy cluster. Check, if any, runs once
-	// after the last one, on a healed cluster.
-	Setup, Check func(c Client)
 }

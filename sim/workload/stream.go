@@ -1,9 +1,8 @@
-package sim
+package workload
 
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/watch"
@@ -11,7 +10,7 @@ import (
 )
 
 // streamWorkload: ranges are read portion by portion from one state, by clients that take their time, while others write the same keys.
-var streamWorkload = Workload{Name: "stream", Client: func(c Client) {
+var streamWorkload = Workload{Name: "stream", Special: true, Client: func(c Client) {
 	u := newUser(c, "stream")
 	u.loop(u.pause(), func() {
 		switch key := fmt.Appendf(nil, "s/%02d", u.Rand().IntN(30)); {
@@ -45,13 +44,13 @@ func (u *user) stream(span kv.Span) {
 	case err == nil:
 		u.newest = max(u.newest, answer.Revision)
 		u.Mark("range streamed")
-	case !answeredByStore(err):
+	case !AnsweredByStore(err):
 		u.move()
 	}
 }
 
 // echoWorkload: streams with several equal watches, of which more come while the client, who reads slowly, has not got what is there for the others.
-var echoWorkload = Workload{Name: "echo", Client: func(c Client) {
+var echoWorkload = Workload{Name: "echo", Special: true, Client: func(c Client) {
 	u := newUser(c, "echo")
 	for !u.Ended() {
 		u.echo()
@@ -95,15 +94,5 @@ func (u *user) echo() {
 		case b.Kind == watch.KindEvents && len(b.IDs) > 1:
 			u.Mark("events for several watches")
 		}
-	}
-}
-
-// slowShare: one run in so many has clients that read slowly.
-const slowShare = 8
-
-// addSlow puts clients that read slowly into some runs; they write what they read, too.
-func (p *Plan) addSlow() {
-	if random := rand.New(rand.NewPCG(p.Seed, sourceSlow)); random.IntN(slowShare) == 0 {
-		p.replaceClients(2, pick(random, streamWorkload.Name, echoWorkload.Name))
 	}
 }

@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 // patientWorkload: clients that stay with one node each, whatever happens to it, and wait until it answers: what becomes of a request that
 // a node holds while it is cut off, only such a client hears. They write most of the time.
-var patientWorkload = Workload{Name: "patient", Client: func(c Client) {
+var patientWorkload = Workload{Name: "patient", Special: true, Client: func(c Client) {
 	u := newUser(c, "patient")
 	u.node = 1 + c.Number()%c.Nodes()
 	for !u.Ended() {
@@ -35,7 +35,7 @@ var patientWorkload = Workload{Name: "patient", Client: func(c Client) {
 
 // listenWorkload: clients that stay with one node each and watch everything there, without ever falling behind: what happens to the feed
 // of a watch that has nothing to catch up with, only they hear.
-var listenWorkload = Workload{Name: "listen", Client: func(c Client) {
+var listenWorkload = Workload{Name: "listen", Special: true, Client: func(c Client) {
 	u := newUser(c, "listen")
 	u.node = 1 + c.Number()%c.Nodes()
 	for !u.Ended() {
@@ -65,7 +65,7 @@ func (u *user) listen() {
 
 // stayWorkload: clients that stay with one node each and read again and again what it has applied, however old that is: what it shows while it
 // catches up, or while a snapshot takes the place of its state, only they see.
-var stayWorkload = Workload{Name: "stay", Client: func(c Client) {
+var stayWorkload = Workload{Name: "stay", Special: true, Client: func(c Client) {
 	u := newUser(c, "stay")
 	u.node = 1 + c.Number()%c.Nodes()
 	for !u.Ended() {

@@ -1,21 +1,24 @@
-package sim
+package oracle
 
 import (
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/sim/history"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
-// watchesRecorded returns the client with what happens on its streams of watches taken down in the history.
-func watchesRecorded(c Client, h *history.History) Client { return recordedClient{c, h} }
+// Recorded returns the client with what happens on its streams of watches taken down in the history.
+func Recorded(c workload.Client, h *history.History) workload.Client {
+	return recordedClient{c, h}
+}
 
 type recordedClient struct {
-	Client
+	workload.Client
 	history *history.History
 }
 
-func (c recordedClient) Watch(node int) (WatchStream, error) {
+func (c recordedClient) Watch(node int) (workload.WatchStream, error) {
 	stream, err := c.Client.Watch(node)
 	if err != nil {
 		return nil, err
@@ -26,7 +29,7 @@ func (c recordedClient) Watch(node int) (WatchStream, error) {
 
 // recordedStream is a stream whose moves are taken down.
 type recordedStream struct {
-	WatchStream
+	workload.WatchStream
 	client recordedClient
 	place  int // in the history
 }

@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 
 // bulkWorkload: transactions of several writes over few keys, with leases, of which some are refused only when a part is written, between puts and
 // reads that would see what is left of such a part.
-var bulkWorkload = Workload{Name: "bulk", Check: checkLeases, Client: func(c Client) {
+var bulkWorkload = Workload{Name: "bulk", Special: true, Check: checkLeases, Client: func(c Client) {
 	u := newUser(c, "bulk")
 	u.loop([...]time.Duration{2 * time.Millisecond, 20 * time.Millisecond}[u.Rand().IntN(2)], func() {
 		// Two clients share a lease, and take another one every few seconds.
@@ -67,19 +67,4 @@ func (u *user) several(lease kv.LeaseID) (ops []kv.Op) {
 		ops = append(ops, kv.Op{Put: u.attached(bulkKey(i), lease).Put})
 	}
 	return ops
-}
-
-// addBulk puts clients whose requests meet the bounds of a request into runs that have some.
-func (p *Plan) addBulk() {
-	if b := &p.Limits.Bounds; b.MaxRequestEffectBytes == 0 && b.PoorClients == 0 && b.MaxKeysPerExpiry == 0 {
-		return
-	}
-	p.replaceClients(2, bulkWorkload.Name)
-}
-
-// replaceClients gives the last clients another workload: more clients would make all runs slower.
-func (p *Plan) replaceClients(count int, workload string) {
-	for i := max(0, len(p.Clients)-count); i < len(p.Clients); i++ {
-		p.Clients[i].Workload = workload
-	}
 }

@@ -1,4 +1,6 @@
-package sim
+// Package oracle judges what the clients of a simulated run were answered: Recorded takes down what comes on their streams of watches, and Check
+// holds a whole history against the sequential model. The comparison by revisions is in package history, which also serves tests with real processes.
+package oracle
 
 import (
 	"errors"
@@ -7,10 +9,11 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/sim/history"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
-// checkHistory tells what is wrong with what clients saw: first what can be judged without any state, then everything else.
-func checkHistory(h *history.History) []string {
+// Check tells what is wrong with what clients saw: first what can be judged without any state, then everything else.
+func Check(h *history.History) []string {
 	var problems []string
 	for i := range h.Operations {
 		if problem := checkForm(&h.Operations[i]); problem != "" {
@@ -43,7 +46,7 @@ func checkForm(o *history.Operation) string {
 	switch {
 	case o.Outcome == history.Acknowledged:
 		return fmt.Sprintf("%s was answered, but it must be refused: %v", what(), invalid)
-	case answeredByStore(o.Err) && kv.CodeOf(o.Err) != kv.CodeOf(invalid):
+	case workload.AnsweredByStore(o.Err) && kv.CodeOf(o.Err) != kv.CodeOf(invalid):
 		return fmt.Sprintf("%s was refused with %v, not with %v", what(), o.Err, invalid)
 	}
 	return ""

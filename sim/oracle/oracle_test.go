@@ -1,4 +1,4 @@
-package sim
+package oracle
 
 import (
 	"bytes"
@@ -43,7 +43,7 @@ func BenchmarkCheck(b *testing.B) {
 	f, _ := fakeRun(1, nil, 10, lies{})
 	began := time.Now()
 	for b.Loop() {
-		checkHistory(&f.history)
+		Check(&f.history)
 	}
 	b.ReportMetric(float64(time.Since(began).Microseconds())/float64(b.N)/float64(len(f.history.Operations)), "us/operation")
 	b.Log(fmt.Sprint(len(f.history.Operations), " operations"))

@@ -1,4 +1,4 @@
-package sim
+package oracle
 
 import (
 	"slices"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sim/workload"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -39,12 +40,12 @@ type fakeMessage struct {
 	events []kv.Event
 }
 
-func (c *fakeClient) Watch(node int) (WatchStream, error) {
+func (c *fakeClient) Watch(node int) (workload.WatchStream, error) {
 	if c.Sleep(c.f.delay()) != nil {
-		return nil, ErrEnded
+		return nil, workload.ErrEnded
 	}
 	if !c.f.calm && c.f.one(10) {
-		return nil, ErrConnection
+		return nil, workload.ErrConnection
 	}
 	s := &fakeStream{f: c.f, client: c, node: node}
 	c.f.streams = append(c.f.streams, s)
@@ -227,15 +228,15 @@ func (s *fakeStream) Next(timeout time.Duration) (watch.Batch, error) {
 	}
 	switch {
 	case s.client.over:
-		return watch.Batch{}, ErrEnded
+		return watch.Batch{}, workload.ErrEnded
 	case len(s.inbox) > 0:
 		b := s.inbox[0]
 		s.inbox = s.inbox[1:]
 		return b, nil
 	case s.broken:
-		return watch.Batch{}, ErrConnection
+		return watch.Batch{}, workload.ErrConnection
 	}
-	return watch.Batch{}, ErrClientTimeout
+	return watch.Batch{}, workload.ErrClientTimeout
 }
 
 func (s *fakeStream) Close() {

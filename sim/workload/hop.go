@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"time"
@@ -8,7 +8,7 @@ import (
 
 // hopWorkload: impatient clients that go from node to node. What one of them learns at a node, from a write or a read of whatever that node
 // has applied, it holds against the next node at once: a leader that has been deposed, or lags behind its followers, has no time to notice.
-var hopWorkload = Workload{Name: "hop", Client: func(c Client) {
+var hopWorkload = Workload{Name: "hop", Special: true, Client: func(c Client) {
 	h := &hopper{user: newUser(c, "hop")}
 	rarely := [...]int{1, 1, 8}[h.Rand().IntN(3)] // so that a deposed leader may have no write under way, for which reads would wait
 	h.ask(&kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: h.lease(), TTLSeconds: 8}}, time.Second)

@@ -1,4 +1,4 @@
-package sim
+package oracle
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/shard/model"
 	"github.com/quoratedb/quorate/sim/history"
+	"github.com/quoratedb/quorate/sim/workload"
 )
 
 // fake is a cluster of one store that does everything right, in virtual time: requests take effect one after the other on the
@@ -232,7 +233,7 @@ func copyOfResponse(r *kv.Response) *kv.Response {
 	return &mine
 }
 
-// fakeClient is a Client as a coroutine.
+// fakeClient is a workload.Client as a coroutine.
 type fakeClient struct {
 	f      *fake
 	number int
@@ -245,11 +246,11 @@ type fakeClient struct {
 	waitID int
 }
 
-func (f *fake) start(number int, life func(Client)) *fakeClient {
+func (f *fake) start(number int, life func(workload.Client)) *fakeClient {
 	c := &fakeClient{f: f, number: number, random: rand.New(rand.NewPCG(f.random.Uint64(), uint64(number)))}
 	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
 		c.yield = yield
-		life(watchesRecorded(c, &f.history))
+		life(Recorded(c, &f.history))
 		c.done = true
 	})
 	f.after(0, func() { c.next() })
@@ -291,7 +292,7 @@ func (c *fakeClient) Sleep(d time.Duration) error {
 		c.wait(max(d, 1), func(func(func())) {})
 	}
 	if c.over {
-		return ErrEnded
+		return workload.ErrEnded
 	}
 	return nil
 }
@@ -303,13 +304,13 @@ func (c *fakeClient) List(node int, r *kv.Request, _ int64, timeout time.Duratio
 
 func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Response, error) {
 	if c.over {
-		return nil, ErrEnded
+		return nil, workload.ErrEnded
 	}
 	if timeout == 0 {
 		timeout = 5 * time.Second
 	}
 	f := c.f
-	o := history.Operation{Client: c.number, Node: node, Process: 1, Request: r, Invoke: f.now, Err: ErrClientTimeout}
+	o := history.Operation{Client: c.number, Node: node, Process: 1, Request: r, Invoke: f.now, Err: workload.ErrClientTimeout}
 	c.wait(timeout, func(wake func(func())) {
 		fate := 100
 		if !f.calm {
@@ -317,13 +318,13 @@ func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Res
 		}
 		f.after(f.delay(), func() {
 			if fate < 4 { // lost on the way
-				f.after(f.delay(), func() { wake(func() { o.Err = ErrConnection }) })
+				f.after(f.delay(), func() { wake(func() { o.Err = workload.ErrConnection }) })
 				return
 			}
 			answer, err := f.answer(r)
 			switch {
 			case fate < 8:
-				answer, err = nil, ErrConnection
+				answer, err = nil, workload.ErrConnection
 			case fate < 9:
 				answer, err = nil, kv.ErrOutcomeUnknown
 			case fate < 10:
@@ -333,7 +334,7 @@ func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Res
 		})
 	})
 	if c.over {
-		o.Response, o.Err = nil, ErrEnded
+		o.Response, o.Err = nil, workload.ErrEnded
 	}
 	o.Return, o.Outcome = f.now, history.OutcomeOf(o.Err)
 	f.history.Operations = append(f.history.Operations, o)
@@ -344,15 +345,15 @@ func (c *fakeClient) Do(node int, r *kv.Request, timeout time.Duration) (*kv.Res
 func fakeRun(seed uint64, workloads []string, clients int, told lies) (*fake, []string) {
 	f := newFake(seed)
 	f.lies = told
-	var taking []Workload
-	for _, w := range Workloads() {
+	var taking []workload.Workload
+	for _, w := range workload.All() {
 		if workloads == nil || slices.Contains(workloads, w.Name) {
 			taking = append(taking, w)
 		}
 	}
 	f.random.Shuffle(len(taking), func(i, j int) { taking[i], taking[j] = taking[j], taking[i] })
 	taking = taking[:min(len(taking), clients)]
-	f.aside(100, taking, func(w Workload) func(Client) { return w.Setup })
+	f.aside(100, taking, func(w workload.Workload) func(workload.Client) { return w.Setup })
 	var all []*fakeClient
 	for i := range clients {
 		all = append(all, f.start(i+1, taking[i%len(taking)].Client))
@@ -365,15 +366,15 @@ func fakeRun(seed uint64, workloads []string, clients int, told lies) (*fake, []
 		f.failed = "the clients did not end"
 	}
 	f.history.HealthySince = f.now
-	f.aside(200, taking, func(w Workload) func(Client) { return w.Check })
+	f.aside(200, taking, func(w workload.Workload) func(workload.Client) { return w.Check })
 	for _, c := range all {
 		c.stop()
 	}
 	f.history.Final = f.store.Revision()
-	return f, checkHistory(&f.history)
+	return f, Check(&f.history)
 }
 
-func (f *fake) aside(number int, workloads []Workload, part func(Workload) func(Client)) {
+func (f *fake) aside(number int, workloads []workload.Workload, part func(workload.Workload) func(workload.Client)) {
 	calm := f.calm
 	f.calm = true
 	for i, w := range workloads {

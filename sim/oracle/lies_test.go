@@ -1,4 +1,4 @@
-package sim
+package oracle
 
 import (
 	"bytes"
@@ -300,7 +300,7 @@ var lieCases = []struct {
 		}
 		f.told++
 		for _, key := range answer.LeaseTimeToLive.Keys {
-			_, _ = f.apply(remove(single(key)))
+			_, _ = f.apply(&kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: key}}})
 		}
 		_, _ = f.apply(&kv.Request{Kind: kv.KindLeaseRevoke, LeaseRevoke: &kv.LeaseRevokeRequest{ID: id}})
 		return true

@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"bytes"
@@ -8,16 +8,6 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 )
-
-// Workloads are all that clients can do. They compose: each keeps to keys of its own prefix, which its clients share, and
-// every value that is put is different, so that the oracle knows who put it.
-func Workloads() []Workload {
-	return []Workload{
-		registerWorkload, setWorkload, bankWorkload, counterWorkload, lockWorkload, electionWorkload, leaseWorkload,
-		watchWorkload, pagesWorkload, compactionWorkload, sweepWorkload, nestedWorkload, randomWorkload, hopWorkload, patientWorkload, listenWorkload, bulkWorkload,
-		streamWorkload, echoWorkload, stayWorkload, dueWorkload,
-	}
-}
 
 // user is a client with habits: it stays with a node until that disappoints it, and is patient or not.
 type user struct {
@@ -59,7 +49,7 @@ func (u *user) do(r *kv.Request) (*kv.Response, error) {
 	switch {
 	case err == nil:
 		u.newest = max(u.newest, answer.Revision)
-	case !answeredByStore(err):
+	case !AnsweredByStore(err):
 		u.move()
 		if errors.Is(err, kv.ErrTooManyRequests) {
 			_ = u.Sleep(u.between(5*time.Millisecond, 50*time.Millisecond)) // whoever is to end finds out by itself
@@ -73,7 +63,7 @@ func (u *user) do(r *kv.Request) (*kv.Response, error) {
 func (u *user) insist(r *kv.Request) (*kv.Response, error) {
 	for {
 		answer, err := u.do(r)
-		if err == nil || answeredByStore(err) || errors.Is(err, ErrEnded) {
+		if err == nil || AnsweredByStore(err) || errors.Is(err, ErrEnded) {
 			return answer, err
 		}
 		if u.Ended() || u.Sleep(u.between(20*time.Millisecond, 300*time.Millisecond)) != nil {
@@ -118,9 +108,9 @@ func (u *user) loop(pause time.Duration, step func()) {
 // hurried is the pause below which a client works in bursts.
 const hurried = 5 * time.Millisecond
 
-// answeredByStore tells whether the error is an answer about the request and the state of the store, rather than
+// AnsweredByStore tells whether the error is an answer about the request and the state of the store, rather than
 // about a node or a connection.
-func answeredByStore(err error) bool {
+func AnsweredByStore(err error) bool {
 	switch kv.CodeOf(err) {
 	case 0, kv.ErrTooManyRequests.Code, kv.ErrNoLeader.Code, kv.ErrNotLeader.Code, kv.ErrLeaderChanged.Code, kv.ErrTimeout.Code,
 		kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code, kv.ErrUnhealthy.Code, kv.ErrCanceled.Code:

@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"errors"
@@ -92,7 +92,7 @@ func (u *user) renewLate(id kv.LeaseID, ttl time.Duration) {
 }
 
 // dueWorkload: leases with keys that are renewed so late that they are due while the renewal is on its way or in the log and not decided.
-var dueWorkload = Workload{Name: "due", Check: checkLeases, Client: func(c Client) {
+var dueWorkload = Workload{Name: "due", Special: true, Check: checkLeases, Client: func(c Client) {
 	u := newUser(c, "due")
 	for life := 1; !u.Ended(); life++ {
 		id, since := kv.LeaseID(u.Number()*1_000_000+500_000+life), u.Now()
@@ -193,6 +193,24 @@ var compactionWorkload = Workload{Name: "compaction", Client: func(c Client) {
 		checkCompacted(u, at)
 	})
 }}
+
+// CompactAll writes something and has the history compacted at that revision, on a healthy cluster. The client fails unless that succeeds within the limit.
+func CompactAll(c Client, limit time.Duration) {
+	u := newUser(c, "background")
+	u.untilDone("a compaction at the newest revision", limit, u.compactAll)
+}
+
+func (u *user) compactAll() error {
+	answer, err := u.insist(put([]byte("background"), u.value()))
+	if err != nil {
+		return err
+	}
+	_, err = u.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: answer.Revision}})
+	if errors.Is(err, kv.ErrCompacted) {
+		return nil
+	}
+	return err
+}
 
 // checkCompacted reads at the revision of a compaction and below.
 func checkCompacted(u *user, at kv.Revision) {

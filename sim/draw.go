@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed. With workloads or kinds of faults given there are no scenes.
+// PlanOptions fix parts of what NewPlan draws. Zero values leave the choice to the seed. With workloads or kinds of faults given there are no scenes, with
+// kinds of faults all quorums are majorities.
 type PlanOptions struct {
 	Protocol Protocol
 	Engine   EngineKind
@@ -57,6 +58,9 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	}
 	if o.Workloads == nil && o.Faults == nil && !conspired {
 		p.stage(o)
+	}
+	if o.Faults == nil {
+		p.drawQuorums()
 	}
 	return p
 }

@@ -57,7 +57,7 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) driver.Options {
 	o := driver.Options{
 		Self: n.id, Nodes: nodes, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
-		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
+		Disk: n.diskID, Lost: n.knowsLoss, Founders: max(p.Phase1Quorum, p.Phase2Quorum), HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
 		MaxLogBytes:   maxLogSegments * p.Limits.Bounds.LogSegmentBytes,
 		MaxDirtyBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys), CacheBytes: dirtyKeyBytes * int64(p.Limits.MaxDirtyKeys),
@@ -93,7 +93,8 @@ func (n *node) newCore(o driver.CoreOptions, seed uint64) (consensus.Core, error
 	bytes, uncommitted := n.w.plan.Limits.MaxMessageBytes, n.w.plan.Limits.MaxUncommittedBytes
 	if n.w.plan.Protocol == Paxos {
 		return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, Rand: rand.New(rand.NewPCG(seed, 2)),
-			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)
+			HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted,
+			Phase1Quorum: n.w.plan.Phase1Quorum, Phase2Quorum: n.w.plan.Phase2Quorum}, o.Log)
 	}
 	return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks,
 		HardState: o.HardState, Applied: o.Applied, Config: o.Config, MaxMessageBytes: bytes, MaxApplyBytes: 2 * bytes, MaxUncommittedBytes: uncommitted}, o.Log)

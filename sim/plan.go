@@ -30,6 +30,9 @@ type Plan struct {
 	Protocol Protocol   `json:"protocol"`
 	Engine   EngineKind `json:"engine"`
 	Nodes    int        `json:"nodes"` // 1 to 7
+	// Phase1Quorum and Phase2Quorum are how many nodes Multi-Paxos asks to elect a leader, and to commit; 0: a majority.
+	Phase1Quorum int `json:"phase1_quorum,omitempty"`
+	Phase2Quorum int `json:"phase2_quorum,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.
 	ReadQuorum bool `json:"read_quorum"`
 	// Duration is how long clients work and faults happen, before everything heals and must make progress.

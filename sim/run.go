@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/sim/oracle"
 	"github.com/quoratedb/quorate/sim/workload"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -241,6 +242,9 @@ func (w *world) compare() {
 			w.fail(Crash, "the disks of node %d: %v", n.id, err)
 		}
 		w.checkNode(n)
+		if err := n.machine.(*shard.Machine).CheckVersions(); err != nil {
+			w.fail(Crash, "node %d: %v", n.id, err)
+		}
 		if m := n.store.Metrics(); m.RequestsQueued != 0 || m.RequestBytes != 0 {
 			w.fail(Crash, "node %d counts %d requests of %d bytes, all are answered", n.id, m.RequestsQueued, m.RequestBytes)
 		}
@@ -262,6 +266,7 @@ func (w *world) compare() {
 			w.fail(Correctness, "%v", err)
 		}
 	}
+	w.compareHashes()
 }
 
 // judge holds the answers against the oracle.

@@ -54,7 +54,7 @@ func TestSeeds(t *testing.T) {
 var leastPer100Runs = map[string]int{
 	"crash": 120, "crash at an effect": 40, "stopped by its disk": 20, "node lost its data": 5, "damage": 10, "replica rebuilt": 5, "whole again": 3,
 	"leader elected": 150, "node lost": 200, "connection broke": 300, "slow sync": 3, "work beside the rounds": 1000,
-	"snapshot installed": 8, "compaction": 50, "read under the lease": 500, "barrier asked": 500, "call forwarded": 1000,
+	"snapshot installed": 8, "compaction": 50, "hashes of a compaction compared": 20, "read under the lease": 500, "barrier asked": 500, "call forwarded": 1000,
 	"call tried again": 10, "renewed without the log": 300, "lease renewed late": 4, "lease renewed too late": 1, "writes of unknown outcome": 30, "watch detached": 2, "watch caught up from history": 10,
 	"watch caught up from memory": 10, "watch events": 200, "acknowledged": 10000, "refused": 300, "unknown": 100,
 }

@@ -69,6 +69,7 @@ const (
 	sourceEngine
 	sourceSlow
 	sourceDawdle
+	sourceQuorum
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

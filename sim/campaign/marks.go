@@ -21,6 +21,7 @@ var knownMarks = []string{
 	"downgraded",
 	"events for several watches",
 	"frame of a newer version",
+	"hashes of a compaction compared",
 	"hole in the log",
 	"leader elected",
 	"leadership handed over",

@@ -104,7 +104,11 @@ func DescribePlan(spec Spec, plan sim.Plan) []string {
 	if plan.ReadQuorum {
 		reads = "reads ask a quorum"
 	}
-	lines := []string{fmt.Sprintf("seed %d: %s on %s, %d nodes, %s, %v of work and faults", plan.Seed, plan.Protocol, plan.Engine, plan.Nodes, reads, plan.Duration)}
+	nodes := fmt.Sprintf("%d nodes", plan.Nodes)
+	if plan.Phase1Quorum != 0 || plan.Phase2Quorum != 0 {
+		nodes += fmt.Sprintf(" (quorums of %d and %d; 0: a majority)", plan.Phase1Quorum, plan.Phase2Quorum)
+	}
+	lines := []string{fmt.Sprintf("seed %d: %s on %s, %s, %s, %v of work and faults", plan.Seed, plan.Protocol, plan.Engine, nodes, reads, plan.Duration)}
 	if plan.Scene != "" {
 		lines = append(lines, "scene: "+plan.Scene)
 	}

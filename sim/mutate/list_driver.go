@@ -65,6 +65,12 @@ var driverMutations = []Mutation{
 		New: "\t\tif holding < min(set.Need, 1) {\n",
 	},
 	{
+		Name: "driver/lease-by-one-less", Breaks: "the promises of one node less than it takes are enough for a lease",
+		File: "leadership/lease.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tif holding < set.Need {\n",
+		New: "\t\tif holding < set.Need-1 {\n",
+	},
+	{
 		Name: "driver/lease-ignores-unapplied", Breaks: "a leader reads under its lease although followers may show what it has not applied yet",
 		File: "driver/read.go", Verdicts: noticed, Seeds: 600,
 		Old: "return r.committed.Load() <= r.applied.Load() && r.leaseHolds()",

@@ -4,6 +4,18 @@ import "github.com/quoratedb/quorate/sim"
 
 var paxosMutations = []Mutation{
 	{
+		Name: "paxos/elected-by-majority", Breaks: "a majority elects although the quorum of the first phase is larger",
+		File: "consensus/paxos/candidate.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
+		Old: "\tif count(voters, complete) < c.quorums.phase1(len(voters)) {\n",
+		New: "\tif count(voters, complete) < min(c.quorums.phase1(len(voters)), majority(len(voters))) {\n",
+	},
+	{
+		Name: "paxos/decided-by-majority", Breaks: "a majority decides although the quorum of the second phase is larger",
+		File: "consensus/paxos/leader.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 1000,
+		Old: "need := c.quorums.phase2(len(voters))",
+		New: "need := min(c.quorums.phase2(len(voters)), majority(len(voters)))",
+	},
+	{
 		Name: "paxos/promise-before-durable", Breaks: "a promise leaves before it is durable, and a crash forgets it",
 		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
 		Old: "\tc.sendAfterSync(promise)\n",

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/consensus/paxos"
-	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
@@ -101,16 +99,16 @@ func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc
 func (m *idleMachine) StateSpans() []storage.Span { return nil }
 func (m *idleMachine) Check() error               { return nil }
 
-// idleCluster is three nodes with many groups that keep nothing, in the simulated world.
-func idleCluster(b testing.TB, groups int, quorums *paxosQuorums) *world {
-	return benchCluster(b, groups, quorums, func(group consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
+// idleCluster is three nodes with many groups that keep nothing.
+func idleCluster(b testing.TB, groups int, paxos bool) *cluster {
+	return benchCluster(b, groups, paxos, func(group consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
 		return &idleMachine{shard: kv.ShardID(group), applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
 	})
 }
 
 // realCluster is three nodes with one group of the real state machine, in memory.
-func realCluster(b testing.TB, quorums *paxosQuorums) *world {
-	return benchCluster(b, 1, quorums, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+func realCluster(b testing.TB, paxos bool) *cluster {
+	return benchCluster(b, 1, paxos, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
 		return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
 	})
 }
@@ -118,40 +116,24 @@ func realCluster(b testing.TB, quorums *paxosQuorums) *world {
 // openBenchMachine makes the state machine of a group.
 type openBenchMachine func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error)
 
-func benchCluster(b testing.TB, groups int, quorums *paxosQuorums, open openBenchMachine) *world {
-	w := newWorld(b, worldOptions{seed: 1, nodes: 3, paxos: quorums})
-	ids, config := w.nodes[0].nodeIDs()
+func benchCluster(b testing.TB, groups int, paxos bool, open openBenchMachine) *cluster {
+	c := newCluster(b, 3, paxos)
+	_, config := c.config()
 	var list []consensus.GroupID
 	for i := range groups {
 		list = append(list, consensus.GroupID(i+1))
 	}
-	for _, n := range w.nodes {
-		n.incarnation++
-		n.transport = &simTransport{node: n}
-		var err error
-		engine := storage.NewMemory(storage.MemoryOptions{})
-		n.driver, err = Open(Options{
-			Self: n.id, Nodes: ids, Log: storage.NewMemoryLog(), Engine: engine, Transport: n.transport,
-			Instance: uint64(n.id), Rand: rand.New(rand.NewPCG(uint64(n.id), 2)), Groups: list, FlushLogBytes: 1 << 40,
-			Wake: func() { n.woken.Store(true) },
-			NewCore: func(o CoreOptions) (consensus.Core, error) {
-				if quorums != nil {
-					return paxos.New(paxos.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config,
-						Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(o.Group)))}, o.Log)
-				}
-				return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
-			},
-			OpenMachine: func(group consensus.GroupID, _ consensus.Index) (Machine, error) { return open(group, engine, config) },
-		}, n.clock)
-		if err != nil {
-			b.Fatal(err)
-		}
-		n.driver.spawn = func(run func()) { n.jobs = append(n.jobs, job{due: w.now, run: run}) }
-		n.replica, n.up = n.driver.Replica(1), true
+	for _, n := range c.nodes {
+		n.start(func(o *Options) {
+			o.Groups, o.FlushLogBytes, o.Disk = list, 1<<40, 0
+			o.OpenMachine = func(group consensus.GroupID, _ consensus.Index) (Machine, error) {
+				return open(group, n.memory, config)
+			}
+		})
 	}
 	settled := func() bool {
 		leaders := 0
-		for _, n := range w.nodes {
+		for _, n := range c.nodes {
 			if len(n.driver.ticking) > 0 || n.driver.Err() != nil {
 				return false
 			}
@@ -163,22 +145,18 @@ func benchCluster(b testing.TB, groups int, quorums *paxosQuorums, open openBenc
 		}
 		return leaders == groups
 	}
-	for end := w.now + 20*time.Second; !settled(); {
-		if w.idle(20 * time.Millisecond); w.now > end {
-			b.Fatalf("the groups do not settle: %d, %d, %d tick", len(w.nodes[0].driver.ticking), len(w.nodes[1].driver.ticking), len(w.nodes[2].driver.ticking))
+	for end := c.now + 20*time.Second; !settled(); {
+		if c.idle(20 * time.Millisecond); c.now > end {
+			b.Fatalf("the groups do not settle: %d, %d, %d tick", len(c.nodes[0].driver.ticking), len(c.nodes[1].driver.ticking), len(c.nodes[2].driver.ticking))
 		}
 	}
-	return w
+	return c
 }
 
 // idle lets time pass without looking at everything.
-func (w *world) idle(d time.Duration) {
-	for end := w.now + d; w.now < end; {
-		w.now += time.Millisecond
-		w.net.deliver()
-		for _, n := range w.nodes {
-			n.run()
-		}
+func (c *cluster) idle(d time.Duration) {
+	for end := c.now + d; c.now < end; {
+		c.step(time.Millisecond)
 	}
 }
 
@@ -194,13 +172,19 @@ func cpuTime() time.Duration {
 func BenchmarkIdleGroups(b *testing.B) {
 	for _, groups := range []int{1, 10_000} {
 		b.Run(fmt.Sprint("groups=", groups), func(b *testing.B) {
-			w := idleCluster(b, groups, nil)
-			began, rounds := cpuTime(), w.figures.Rounds
+			c := idleCluster(b, groups, false)
+			rounds := func() (sum uint64) {
+				for _, n := range c.nodes {
+					sum += n.driver.Metrics().Rounds
+				}
+				return sum
+			}
+			began, before := cpuTime(), rounds()
 			for b.Loop() {
-				w.idle(time.Second)
+				c.idle(time.Second)
 			}
 			b.ReportMetric(float64((cpuTime()-began).Microseconds())/float64(b.N), "cpu-us/idle-s")
-			b.ReportMetric(float64(w.figures.Rounds-rounds)/float64(b.N), "rounds/idle-s")
+			b.ReportMetric(float64(rounds()-before)/float64(b.N), "rounds/idle-s")
 		})
 	}
 }
@@ -208,19 +192,14 @@ func BenchmarkIdleGroups(b *testing.B) {
 // BenchmarkPutAmongIdleGroups measures a put to one group while all others are idle.
 func BenchmarkPutAmongIdleGroups(b *testing.B) {
 	for _, c := range []struct {
-		name    string
-		groups  int
-		quorums *paxosQuorums
-	}{{"groups=1", 1, nil}, {"groups=1,paxos", 1, &paxosQuorums{}}, {"groups=10000", 10_000, nil}, {"groups=10000,paxos", 10_000, &paxosQuorums{}}} {
+		name   string
+		groups int
+		paxos  bool
+	}{{"groups=1", 1, false}, {"groups=1,paxos", 1, true}, {"groups=10000", 10_000, false}, {"groups=10000,paxos", 10_000, true}} {
 		b.Run(c.name, func(b *testing.B) {
-			w := idleCluster(b, c.groups, c.quorums)
-			var leader *Replica
-			for _, n := range w.nodes {
-				if n.replica.leading {
-					leader = n.replica
-				}
-			}
-			w.net.jitter = 1
+			cluster := idleCluster(b, c.groups, c.paxos)
+			leader := cluster.leader().replica
+			cluster.latency = 0
 			req := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k")}}
 			began := cpuTime()
 			for b.Loop() {
@@ -232,11 +211,7 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 					done = true
 				})
 				for !done {
-					w.now += 10 * time.Microsecond
-					w.net.deliver()
-					for _, n := range w.nodes {
-						n.run()
-					}
+					cluster.step(10 * time.Microsecond)
 				}
 			}
 			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/1000/float64(b.N), "cpu-us/put")
@@ -249,17 +224,17 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 func BenchmarkPuts(b *testing.B) {
 	for _, c := range []struct {
 		protocol string
-		quorums  *paxosQuorums
-	}{{"raft", nil}, {"paxos", &paxosQuorums{}}} {
+		paxos    bool
+	}{{"raft", false}, {"paxos", true}} {
 		for _, atOnce := range []int{1, 64, 256} {
-			b.Run(fmt.Sprintf("%s/at-once=%d", c.protocol, atOnce), func(b *testing.B) { benchmarkPuts(b, realCluster(b, c.quorums), atOnce) })
+			b.Run(fmt.Sprintf("%s/at-once=%d", c.protocol, atOnce), func(b *testing.B) { benchmarkPuts(b, realCluster(b, c.paxos), atOnce) })
 		}
 	}
 }
 
-func benchmarkPuts(b *testing.B, w *world, atOnce int) {
-	w.net.jitter = 1
-	leader := w.leader()
+func benchmarkPuts(b *testing.B, c *cluster, atOnce int) {
+	c.latency = 0
+	leader := c.leader()
 	requests := make([]*kv.Request, 4096)
 	for i := range requests {
 		requests[i] = &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: fmt.Appendf(nil, "key/%08d", i), Value: make([]byte, 256)}}
@@ -281,11 +256,7 @@ func benchmarkPuts(b *testing.B, w *world, atOnce int) {
 			next++
 		}
 		for waiting > 0 {
-			w.now += 10 * time.Microsecond
-			w.net.deliver()
-			for _, n := range w.nodes {
-				n.run()
-			}
+			c.step(10 * time.Microsecond)
 		}
 	}
 	runtime.ReadMemStats(&after)
@@ -296,21 +267,21 @@ func benchmarkPuts(b *testing.B, w *world, atOnce int) {
 
 // TestIdleGroupsAreSilent: nothing but the heartbeats of the nodes passes between idle groups.
 func TestIdleGroupsAreSilent(t *testing.T) {
-	t.Run("raft", func(t *testing.T) { testIdleGroupsAreSilent(t, nil) })
-	t.Run("paxos", func(t *testing.T) { testIdleGroupsAreSilent(t, &paxosQuorums{}) })
+	t.Run("raft", func(t *testing.T) { testIdleGroupsAreSilent(t, false) })
+	t.Run("paxos", func(t *testing.T) { testIdleGroupsAreSilent(t, true) })
 }
 
-func testIdleGroupsAreSilent(t *testing.T, quorums *paxosQuorums) {
-	w := idleCluster(t, 200, quorums)
-	w.idle(time.Second)
-	sent := w.net.seq
-	w.idle(10 * time.Second)
+func testIdleGroupsAreSilent(t *testing.T, paxos bool) {
+	c := idleCluster(t, 200, paxos)
+	c.idle(time.Second)
+	sent := c.sent
+	c.idle(10 * time.Second)
 	// Three nodes send each other a heartbeat and its answer ten times a second.
-	if frames := w.net.seq - sent; frames > 3*2*2*10*10+12 {
+	if frames := c.sent - sent; frames > 3*2*2*10*10+12 {
 		t.Errorf("%d frames in 10 idle seconds", frames)
 	}
 	perNode := map[kv.NodeID]int{}
-	for _, n := range w.nodes {
+	for _, n := range c.nodes {
 		for _, r := range n.driver.order {
 			if r.leading {
 				perNode[n.id]++
@@ -320,7 +291,7 @@ func testIdleGroupsAreSilent(t *testing.T, quorums *paxosQuorums) {
 			}
 		}
 	}
-	for _, n := range w.nodes {
+	for _, n := range c.nodes {
 		if perNode[n.id] < 40 {
 			t.Errorf("node %d leads %d of 200 groups: %v", n.id, perNode[n.id], perNode)
 		}

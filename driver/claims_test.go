@@ -15,44 +15,39 @@ import (
 // TestForgedMessages: what a stranger on the port could say, one message of each kind to each node in the name of each other. All are refused and
 // counted, nobody stops, nobody is replaced, and the cluster goes on.
 func TestForgedMessages(t *testing.T) {
-	for _, protocol := range []*paxosQuorums{nil, {}} {
+	for _, paxos := range []bool{false, true} {
 		for _, insider := range []bool{false, true} {
-			t.Run(fmt.Sprintf("paxos=%v/insider=%v", protocol != nil, insider), func(t *testing.T) { forgeEverything(t, protocol, insider) })
+			t.Run(fmt.Sprintf("paxos=%v/insider=%v", paxos, insider), func(t *testing.T) { forgeEverything(t, paxos, insider) })
 		}
 	}
 }
 
 // forgeEverything: an insider knows the sender's disk and process.
-func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
-	w := newWorld(t, worldOptions{seed: 1, nodes: 3, paxos: protocol})
-	for _, n := range w.nodes {
-		if err := n.start(); err != nil {
-			t.Fatal(err)
-		}
-	}
+func forgeEverything(t *testing.T, isPaxos, insider bool) {
+	c := servingCluster(t, 3, isPaxos, time.Millisecond, nil)
 	settled := func() bool {
-		leader := w.leader()
-		return leader != nil && leader.replica.LeaseValid() && !leader.replica.membership.WantsRepair() && len(leader.machine().Placements()) == 3
+		leader := c.leader()
+		return leader != nil && leader.replica.LeaseValid() && !leader.replica.membership.WantsRepair() && len(leader.replica.machine.Placements()) == 3
 	}
-	w.run(5*time.Second, settled)
-	w.run(2*time.Second, nil)
+	c.await("that it is known on which disks they are", settled)
+	c.run(2*time.Second, nil)
 	if !settled() {
 		t.Fatal("the cluster does not settle")
 	}
 	heartbeat, election, snapshot := raft.KindHeartbeat, raft.KindVote, raft.KindSnapshot
-	if protocol != nil {
+	if isPaxos {
 		heartbeat, election, snapshot = paxos.KindHeartbeat, paxos.KindPrepare, paxos.KindSnapshot
 	}
-	leader := w.leader()
+	leader := c.leader()
 	term := leader.replica.core.Status().Term
-	for _, to := range w.nodes {
-		for _, as := range w.nodes {
+	for _, to := range c.nodes {
+		for _, as := range c.nodes {
 			if as == to {
 				continue
 			}
 			from := consensus.ReplicaID(as.index + 1)
 			absurd := term + 1<<61
-			if protocol != nil {
+			if isPaxos {
 				absurd = absurd&^0xffff | consensus.Term(from)
 			}
 			messages := []consensus.Message{
@@ -63,7 +58,7 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 				{From: 65535, Kind: heartbeat, Term: term},
 				{Kind: snapshot, Class: consensus.ClassSnapshot, Term: term, Snapshot: &consensus.SnapshotMeta{Index: 1 << 50, Term: term, Config: consensus.Config{Voters: []consensus.ReplicaID{1, 2, 3}}}},
 			}
-			if protocol == nil && insider {
+			if !isPaxos && insider {
 				messages = append(messages, consensus.Message{Kind: heartbeat, Term: term, Commit: 1 << 40})
 			}
 			for _, m := range messages {
@@ -96,13 +91,13 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 			to.driver.ReceiveDone()
 		}
 		before := to.driver.Metrics().MessagesRefused
-		to.guard(func() { to.driver.Round() })
+		to.driver.Round()
 		if refused := to.driver.Metrics().MessagesRefused - before; refused < 2*8 {
 			t.Errorf("node %d refused %d messages", to.id, refused)
 		}
 	}
-	w.run(3*time.Second, nil)
-	for _, n := range w.nodes {
+	c.run(3*time.Second, nil)
+	for _, n := range c.nodes {
 		if n.driver.Err() != nil {
 			t.Errorf("node %d: %v", n.id, n.driver.Err())
 		}
@@ -112,21 +107,21 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 			}
 		}
 	}
-	leader = w.leader()
+	leader = c.leader()
 	if leader == nil {
 		t.Fatal("nobody leads")
 	}
 	if now := leader.replica.core.Status().Term; now > term+1<<20 {
 		t.Errorf("term %d, it was %d", now, term)
 	}
-	for i, p := range leader.machine().Placements() {
+	for i, p := range leader.replica.machine.Placements() {
 		if p.Replica != consensus.ReplicaID(i+1) {
 			t.Errorf("%+v", p)
 		}
 	}
 	done := false
 	leader.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k")}}, nil, func(_ *kv.Response, _ uint64, err error) { done = err == nil })
-	w.run(3*time.Second, func() bool { return done })
+	c.run(3*time.Second, func() bool { return done })
 	if !done {
 		t.Error("a write is not answered")
 	}
@@ -136,5 +131,3 @@ func forgeEverything(t *testing.T, protocol *paxosQuorums, insider bool) {
 func lostQuestion(replica consensus.ReplicaID, disk uint64) []byte {
 	return membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 3, Group: 1, Disk: disk, Replica: replica})
 }
-
-func (n *simNode) machine() Machine { return n.replica.machine }

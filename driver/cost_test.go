@@ -26,18 +26,13 @@ type cost struct {
 const costPuts = 100
 
 // writeCost measures writes that come one after the other: puts of a value of 256 bytes at the key "k".
-func writeCost(t *testing.T, o worldOptions) (c cost) {
-	o.retain = 2 * costPuts // the entries are looked at afterwards
-	w := newWorld(t, o)
+func writeCost(t *testing.T, nodes int, paxos bool) (c cost) {
+	w := newCluster(t, nodes, paxos)
 	for _, n := range w.nodes {
-		if err := n.start(); err != nil {
-			t.Fatal(err)
-		}
+		n.start(func(o *Options) { o.RetainLogEntries, o.MaxInflight = 2*costPuts, 1 }) // the entries are looked at afterwards
 	}
-	if !w.run(5*time.Second, func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() }) {
-		t.Fatal("nobody leads: ", w.describe())
-	}
-	w.net.jitter = 1
+	w.await("a leader", func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() })
+	w.latency = 100 * time.Microsecond
 	w.run(time.Second, nil)
 	leader := w.leader()
 	syncs := func() (sum float64) {
@@ -46,9 +41,13 @@ func writeCost(t *testing.T, o worldOptions) (c cost) {
 		}
 		return sum
 	}
-	w.net.counted, w.net.countedBytes = 0, 0
 	c.messages = make(map[consensus.MessageKind]int)
-	w.net.sent = func(payload []byte) {
+	w.look = func(channel byte, payload []byte) {
+		if channel != ChannelMarked {
+			return
+		}
+		c.Frames += 1. / costPuts
+		c.FrameBytes += float64(len(payload)) / costPuts
 		messages, err := decodeFrame(payload, true)
 		if err != nil {
 			t.Error(err)
@@ -71,16 +70,16 @@ func writeCost(t *testing.T, o worldOptions) (c cost) {
 				}
 				answered = true
 			})
-		for limit := w.now + time.Second; !answered && w.now < limit && w.err == nil; {
+		for limit := w.now + time.Second; !answered && w.now < limit; {
 			w.step(100 * time.Microsecond)
 		}
-		if w.err != nil || !answered {
-			t.Fatal("a put was not answered: ", w.err, w.describe())
+		if !answered {
+			t.Fatal("a put was not answered")
 		}
 	}
 	c.Latency = (w.now - began) / costPuts
 	w.run(500*time.Millisecond, nil) // notices that follow
-	c.Frames, c.FrameBytes, c.Syncs = float64(w.net.counted)/costPuts, float64(w.net.countedBytes)/costPuts, (syncs()-before)/costPuts
+	c.Syncs = (syncs() - before) / costPuts
 	entries, err := leader.replica.log.Entries(first, leader.replica.log.Last()+1, 1<<30)
 	if err != nil {
 		t.Fatal(err)
@@ -97,20 +96,20 @@ func writeCost(t *testing.T, o worldOptions) (c cost) {
 func TestCostOfAPut(t *testing.T) {
 	for _, c := range []struct {
 		protocol string
-		quorums  *paxosQuorums
+		paxos    bool
 		bytes    int // of the entries: key and value are 257 of each
 		messages map[consensus.MessageKind]int
 	}{
-		{"raft", nil, 273 * costPuts, map[consensus.MessageKind]int{
+		{"raft", false, 273 * costPuts, map[consensus.MessageKind]int{
 			raft.KindAppend: 2*costPuts + 2, raft.KindAppendResponse: 2*costPuts + 2, // the last is committed: a notice
 		}},
-		{"paxos", &paxosQuorums{}, 275 * costPuts, map[consensus.MessageKind]int{
+		{"paxos", true, 275 * costPuts, map[consensus.MessageKind]int{
 			paxos.KindAccept: 2 * costPuts, paxos.KindAccepted: 2 * costPuts,
 			paxos.KindHeartbeat: 4, paxos.KindHeartbeatResponse: 2, // a notice, and whether all have heard it
 		}},
 	} {
 		t.Run(c.protocol, func(t *testing.T) {
-			got := writeCost(t, worldOptions{seed: 1, nodes: 3, inflight: 1, paxos: c.quorums})
+			got := writeCost(t, 3, c.paxos)
 			t.Logf("%+v", got)
 			if got.entries != costPuts || got.Syncs != 3 {
 				t.Errorf("%d entries and %.2f syncs on each node for %d puts", got.entries, got.Syncs/3, costPuts)
@@ -129,8 +128,8 @@ func TestCostOfAPut(t *testing.T) {
 // messages or bytes than the other.
 func TestPaxosCostsWhatRaftDoes(t *testing.T) {
 	for _, nodes := range []int{3, 5} {
-		raft := writeCost(t, worldOptions{seed: 1, nodes: nodes, inflight: 1})
-		paxos := writeCost(t, worldOptions{seed: 1, nodes: nodes, inflight: 1, paxos: &paxosQuorums{}})
+		raft := writeCost(t, nodes, false)
+		paxos := writeCost(t, nodes, true)
 		t.Logf("%d nodes: raft %+v, paxos %+v", nodes, raft, paxos)
 		if paxos.Frames > 1.05*raft.Frames || paxos.FrameBytes > 1.05*raft.FrameBytes || paxos.Syncs > 1.05*raft.Syncs || paxos.Latency > raft.Latency+raft.Latency/20 {
 			t.Errorf("%d nodes: a write costs %+v with Paxos and %+v with Raft", nodes, paxos, raft)

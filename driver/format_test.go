@@ -12,11 +12,8 @@ import (
 
 // What a newer version sends is refused with a sentence, counted, and changes nothing.
 func TestUnknownFrames(t *testing.T) {
-	w := newWorld(t, worldOptions{seed: 1, nodes: 3})
-	n := w.nodes[0]
-	if err := n.start(); err != nil {
-		t.Fatal(err)
-	}
+	n := newCluster(t, 3, false).nodes[0]
+	n.start(nil)
 	var refused []error
 	n.driver.opts.Listener.MessageRefused = func(_ consensus.GroupID, from kv.NodeID, err error) {
 		if from != 2 {
@@ -41,7 +38,7 @@ func TestUnknownFrames(t *testing.T) {
 	for _, f := range frames {
 		n.driver.Receive(2, f.channel, f.payload)
 	}
-	n.guard(func() { n.driver.Round() })
+	n.driver.Round()
 	if len(refused) != len(frames) || n.driver.Metrics().MessagesRefused != before+uint64(len(frames)) || n.driver.Err() != nil {
 		t.Fatalf("%d of %d refused: %v; %v", len(refused), len(frames), errors.Join(refused...), n.driver.Err())
 	}

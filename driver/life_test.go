@@ -21,15 +21,13 @@ import (
 // lives is a cluster of several groups, which come, go and fail.
 type lives struct {
 	t     *testing.T
-	w     *world
+	c     *cluster
 	nodes []*livesNode
 	first map[consensus.GroupID][]membership.Home
 }
 
 type livesNode struct {
-	*simNode
-	log    *storage.MemoryLog
-	memory *storage.Memory
+	*clusterNode
 	breaks map[consensus.GroupID]bool // whose machine fails at the next entry
 	failed map[consensus.GroupID]error
 	told   []error // why messages were refused
@@ -51,9 +49,9 @@ func (m *brittleMachine) Apply(e consensus.Entry, b storage.Batch) (shard.Applie
 }
 
 func newLives(t *testing.T, groups ...consensus.GroupID) *lives {
-	l := &lives{t: t, w: newWorld(t, worldOptions{seed: 1, nodes: 3}), first: map[consensus.GroupID][]membership.Home{}}
-	for _, n := range l.w.nodes {
-		node := &livesNode{simNode: n, log: storage.NewMemoryLog(), memory: storage.NewMemory(storage.MemoryOptions{})}
+	l := &lives{t: t, c: newCluster(t, 3, false), first: map[consensus.GroupID][]membership.Home{}}
+	for _, n := range l.c.nodes {
+		node := &livesNode{clusterNode: n}
 		l.nodes = append(l.nodes, node)
 		l.start(node, groups...)
 	}
@@ -62,38 +60,24 @@ func newLives(t *testing.T, groups ...consensus.GroupID) *lives {
 
 // start begins a process of the node.
 func (l *lives) start(n *livesNode, groups ...consensus.GroupID) {
-	n.incarnation++
-	n.transport, n.jobs, n.breaks, n.failed, n.told = &simTransport{node: n.simNode}, nil, map[consensus.GroupID]bool{}, map[consensus.GroupID]error{}, nil
-	ids, _ := n.nodeIDs()
-	var err error
-	n.driver, err = Open(Options{
-		Self: n.id, Nodes: ids, Log: n.log, Engine: n.memory, Transport: n.transport, Groups: groups, First: l.first,
-		Instance: uint64(n.id)<<32 | n.incarnation, Disk: 1000 + uint64(n.id), Rand: rand.New(rand.NewPCG(uint64(n.id), n.incarnation)),
-		Wake:  func() { n.woken.Store(true) },
-		Spawn: func(run func()) { n.jobs = append(n.jobs, job{due: l.w.now + time.Millisecond, run: run}) },
-		NewCore: func(o CoreOptions) (consensus.Core, error) {
-			return raft.New(raft.Options{Replica: o.Replica, ElectionTicks: o.ElectionTicks, HardState: o.HardState, Applied: o.Applied, Config: o.Config}, o.Log)
-		},
-		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+	n.breaks, n.failed, n.told = map[consensus.GroupID]bool{}, map[consensus.GroupID]error{}, nil
+	n.clusterNode.start(func(o *Options) {
+		o.Groups, o.First = groups, l.first
+		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
 			return l.machine(n, group, logEnd)
-		},
-		Listener: Listener{
+		}
+		o.Listener = Listener{
 			GroupFailed:    func(group consensus.GroupID, err error) { n.failed[group] = err },
 			Failed:         func(err error) { l.t.Errorf("node %d: %v", n.id, err) },
 			MessageRefused: func(_ consensus.GroupID, _ kv.NodeID, err error) { n.told = append(n.told, err) },
-		},
-	}, n.clock)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	n.replica, n.up = n.driver.order[0], true
-	l.w.net.started(n.simNode)
+		}
+	})
 }
 
 func (l *lives) machine(n *livesNode, group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
 	first := l.first[group]
 	if first == nil {
-		ids, _ := n.nodeIDs()
+		ids, _ := l.c.config()
 		first = firstReplicas(ids)
 	}
 	var config consensus.Config
@@ -104,20 +88,9 @@ func (l *lives) machine(n *livesNode, group consensus.GroupID, logEnd consensus.
 	return &brittleMachine{m, func() bool { return n.breaks[group] }}, err
 }
 
-// await lets time pass until something is so.
 func (l *lives) await(what string, is func() bool) {
 	l.t.Helper()
-	for end := l.w.now + 10*time.Second; !is(); {
-		if l.w.now > end {
-			l.t.Fatalf("in vain: %s", what)
-		}
-		l.w.idle(5 * time.Millisecond)
-		for _, n := range l.nodes {
-			if err := n.driver.Check(); err != nil {
-				l.t.Fatalf("node %d, waiting for %q: %v", n.id, what, err)
-			}
-		}
-	}
+	l.c.await(what, is)
 }
 
 // leader waits for a leader of the group.
@@ -212,8 +185,7 @@ func TestGroupFailsAlone(t *testing.T) {
 		l.await("the other groups", func() bool { return n.has(1, "after") && n.has(3, "after") })
 	}
 
-	n.up = false
-	l.w.net.stopped(n.simNode)
+	n.crash()
 	l.start(n, 1, 2, 3)
 	l.await("the failed replica in the next process", func() bool {
 		return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "after") && n.has(2, "during")
@@ -298,7 +270,7 @@ func TestRemove(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	l.w.idle(100 * time.Millisecond)
+	l.c.run(100*time.Millisecond, nil)
 	if removed || n.driver.Replica(2) != nil || answer == nil {
 		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered with %v", removed, n.driver.Replica(2) != nil, answer)
 	}
@@ -313,13 +285,9 @@ func TestRemove(t *testing.T) {
 		}
 	}
 	for _, o := range l.nodes {
-		if found := o.log.Crash(nil); slices.Contains(found.Groups(), 2) {
-			t.Errorf("node %d has the groups %v in its log", o.id, found.Groups())
-		} else {
-			o.log = found
+		if o.crash(); slices.Contains(o.log.Groups(), 2) {
+			t.Errorf("node %d has the groups %v in its log", o.id, o.log.Groups())
 		}
-		o.up = false
-		l.w.net.stopped(o.simNode)
 	}
 	for i, o := range l.nodes {
 		groups := []consensus.GroupID{1, 3}
@@ -369,7 +337,7 @@ func (l *lives) workFor(n *livesNode, group consensus.GroupID) (finish func()) {
 	r.spawn(func() {}, func() {})
 	work := n.jobs[at]
 	n.jobs = slices.Delete(n.jobs, at, at+1)
-	return func() { n.jobs = append(n.jobs, job{run: work.run}) }
+	return func() { n.jobs = append(n.jobs, work) }
 }
 
 // dropState is what the caller of Remove does.

@@ -224,10 +224,10 @@ func TestMemoryNotGivenBack(t *testing.T) {
 // TestMemoryOfIdleGroup: a replica that nobody uses holds at most 16 KiB, its part of the log and the state in memory included.
 func TestMemoryOfIdleGroup(t *testing.T) {
 	const groups, limit = 300, 16 << 10
-	for name, quorums := range map[string]*paxosQuorums{"raft": nil, "paxos": {}} {
+	for name, paxos := range map[string]bool{"raft": false, "paxos": true} {
 		t.Run(name, func(t *testing.T) {
 			before := heapBytes()
-			w := benchCluster(t, groups, quorums, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+			w := benchCluster(t, groups, paxos, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
 				return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
 			})
 			held := (heapBytes() - before) / int64(groups*len(w.nodes))

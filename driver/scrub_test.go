@@ -105,7 +105,8 @@ func (e scrubbedEngine) NewScrub() storage.Scrub { return e.scrub() }
 
 // scrubOf runs a node with an engine in which a scrub finds the error.
 func scrubOf(t *testing.T, found error) (d *Driver, failed, told []error, passes []ScrubPass, closed *int) {
-	w, n := oneNode(t, worldOptions{seed: 1})
+	c := servingCluster(t, 1, false, 0, nil)
+	n := c.nodes[0]
 	d, closed = n.driver, new(int)
 	d.opts.Engine = scrubbedEngine{d.opts.Engine, func() storage.Scrub { return &scrubStub{300 << 10, found, closed} }}
 	d.opts.Listener = Listener{
@@ -113,7 +114,7 @@ func scrubOf(t *testing.T, found error) (d *Driver, failed, told []error, passes
 		Scrubbed: func(p ScrubPass) { passes = append(passes, p) },
 	}
 	d.scrubber.pace = newScrubPace(time.Minute, 1<<20, n.clock(), 1)
-	w.run(3*time.Minute-time.Second, func() bool { return d.Err() != nil })
+	c.run(3*time.Minute-time.Second, func() bool { return d.Err() != nil })
 	d.Close()
 	return d, failed, told, passes, closed
 }

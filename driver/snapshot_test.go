@@ -16,15 +16,9 @@ import (
 // A snapshot that does not hold what it announces is refused before anything is done with it: the sender is told, and the node goes on
 // with what it has.
 func TestSnapshotIsCompared(t *testing.T) {
-	w := newWorld(t, worldOptions{seed: 1, nodes: 3})
-	for _, n := range w.nodes {
-		if err := n.start(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.run(5*time.Second, func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() })
-	leader := w.leader()
-	to := w.nodes[(leader.index+1)%3]
+	c := servingCluster(t, 3, false, time.Millisecond, nil)
+	leader := c.leader()
+	to := c.nodes[(leader.index+1)%3]
 	if err := leader.replica.flushNow(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +80,7 @@ func TestSnapshotIsCompared(t *testing.T) {
 			t.Errorf("%s: taken", what)
 			continue
 		}
-		to.guard(func() { to.driver.Round() })
+		to.driver.Round()
 		if to.driver.Metrics().MessagesRefused != before+1 || to.driver.Err() != nil || len(to.replica.staged) > 0 || !strings.Contains(err.Error(), "is refused") {
 			t.Errorf("%s: %v; %d refused; %v", what, err, to.driver.Metrics().MessagesRefused-before, to.driver.Err())
 		}
@@ -94,8 +88,8 @@ func TestSnapshotIsCompared(t *testing.T) {
 	if err := send(1, honest, export(spans)); err != nil {
 		t.Errorf("an honest one: %v", err)
 	}
-	w.run(time.Second, nil)
-	for _, n := range w.nodes {
+	c.run(time.Second, nil)
+	for _, n := range c.nodes {
 		if n.driver.Err() != nil {
 			t.Errorf("node %d: %v", n.id, n.driver.Err())
 		}

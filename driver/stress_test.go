@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/quoratedb/quorate/transport/freeport"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/quoratedb/quorate/transport/freeport"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/raft"

@@ -13,49 +13,29 @@ import (
 // oneWay is how long a frame takes in the tests of hand-overs: so long that nothing else counts.
 const oneWay = 10 * time.Millisecond
 
-// steadyWorld is a cluster with a leader, whose frames take oneWay.
-func steadyWorld(t *testing.T, paxos *paxosQuorums) (*world, *simNode) {
-	w := newWorld(t, worldOptions{seed: 1, nodes: 3, inflight: 64, paxos: paxos})
-	w.net.jitter = 1
-	for i := range w.nodes {
-		for j := range w.nodes {
-			w.net.links[i][j].delay = oneWay
-		}
-	}
-	for _, n := range w.nodes {
-		if err := n.start(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !w.run(10*time.Second, func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() }) {
-		t.Fatal(errors.Join(w.err, errors.New("nobody leads")))
-	}
-	return w, w.leader()
-}
-
 // write is a put by a client of a node. The node asks whom it takes for the leader, again at once if that one does not lead, as gateways do.
-func write(w *world, home *simNode, key string, done func(took time.Duration, err error)) {
-	began := w.now
+func write(c *cluster, home *clusterNode, key string, done func(took time.Duration, err error)) {
+	began := c.now
 	req := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte(key)}}
 	var attempt func()
 	attempt = func() {
 		leader, _ := home.replica.Leader()
 		if leader == 0 {
-			w.net.at(w.now+time.Millisecond, attempt)
+			c.at(time.Millisecond, attempt)
 			return
 		}
 		way := oneWay
 		if leader == home.id {
 			way = 0
 		}
-		w.net.at(w.now+way, func() {
-			w.nodes[leader-1].replica.Propose(req, nil, func(_ *kv.Response, _ uint64, err error) {
-				w.net.at(w.now+way, func() {
+		c.at(way, func() {
+			c.nodes[leader-1].replica.Propose(req, nil, func(_ *kv.Response, _ uint64, err error) {
+				c.at(way, func() {
 					if errors.Is(err, kv.ErrNotLeader) {
-						w.net.at(w.now+time.Millisecond, attempt)
+						c.at(time.Millisecond, attempt)
 						return
 					}
-					done(w.now-began, err)
+					done(c.now-began, err)
 				})
 			})
 		})
@@ -67,16 +47,11 @@ func write(w *world, home *simNode, key string, done func(took time.Duration, er
 // what is in flight has reached the successor, which may not lag behind; 1 for the word to it; 2 for its votes; 1 until its first entry says who leads. Then 4, as
 // every write that goes to a leader elsewhere. So no write waits longer than three round trips more than usual.
 func TestHandOverDelaysWrites(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		paxos *paxosQuorums
-	}{{"raft", nil}, {"paxos", &paxosQuorums{}}} {
-		t.Run(c.name, func(t *testing.T) {
-			w, leader := steadyWorld(t, c.paxos)
-			other := w.nodes[leader.index%3]
-			if other == leader {
-				other = w.nodes[(leader.index+1)%3]
-			}
+	for name, paxos := range map[string]bool{"raft": false, "paxos": true} {
+		t.Run(name, func(t *testing.T) {
+			c := servingCluster(t, 3, paxos, oneWay, func(o *Options) { o.MaxInflight = 64 })
+			leader := c.leader()
+			other := c.nodes[(leader.index+1)%3]
 			var usual, longest time.Duration // of the first half of the time before the hand-over, and of all
 			over, open := false, 0
 			for i := range 400 {
@@ -87,9 +62,9 @@ func TestHandOverDelaysWrites(t *testing.T) {
 						}
 					})
 				}
-				for _, home := range []*simNode{leader, other} {
+				for _, home := range []*clusterNode{leader, other} {
 					open++
-					write(w, home, fmt.Sprint(home.id, i), func(took time.Duration, err error) {
+					write(c, home, fmt.Sprint(home.id, i), func(took time.Duration, err error) {
 						if open--; err != nil {
 							t.Errorf("write %d of a client of node %d: %v", i, home.id, err)
 						}
@@ -99,13 +74,11 @@ func TestHandOverDelaysWrites(t *testing.T) {
 					})
 				}
 				for range 4 {
-					w.step(500 * time.Microsecond)
+					c.step(500 * time.Microsecond)
 				}
 			}
-			if !w.run(time.Second, func() bool { return open == 0 }) || w.err != nil {
-				t.Fatal(errors.Join(w.err, fmt.Errorf("%d writes are open", open)))
-			}
-			if !over || leader.replica.IsLeader() || w.leader() == nil {
+			c.await("answers", func() bool { return open == 0 })
+			if !over || leader.replica.IsLeader() || c.leader() == nil {
 				t.Fatal("the leader did not hand over")
 			}
 			t.Logf("a write takes %v at most, and %v at most when leadership is handed over", usual, longest)
@@ -118,21 +91,22 @@ func TestHandOverDelaysWrites(t *testing.T) {
 
 // TestTransferIsRefused: what the core of consensus refuses is told, and nothing is left of it.
 func TestTransferIsRefused(t *testing.T) {
-	w, leader := steadyWorld(t, nil)
-	follower := w.nodes[(leader.index+1)%3]
+	c := servingCluster(t, 3, false, oneWay, nil)
+	leader := c.leader()
+	follower := c.nodes[(leader.index+1)%3]
 	var got []error
-	ask := func(at *simNode, to kv.NodeID) {
+	ask := func(at *clusterNode, to kv.NodeID) {
 		at.replica.Transfer(to, func(err error) { got = append(got, err) })
 	}
 	ask(follower, leader.id)
-	w.run(50*time.Millisecond, nil)
+	c.run(50*time.Millisecond, nil)
 	core := leader.replica.core
 	leader.replica.core = refusing{core, consensus.ErrConfigPending}
 	ask(leader, follower.id)
-	w.run(50*time.Millisecond, nil)
+	c.run(50*time.Millisecond, nil)
 	leader.replica.core = refusing{core, consensus.ErrNotLeader}
 	ask(leader, follower.id)
-	w.run(50*time.Millisecond, nil)
+	c.run(50*time.Millisecond, nil)
 	leader.replica.core = core
 	want := []error{kv.ErrNotLeader, kv.ErrBadTransferee, kv.ErrNotLeader}
 	for i := range want {
@@ -142,11 +116,11 @@ func TestTransferIsRefused(t *testing.T) {
 	}
 	// Two that ask for the same get the same answer; who asks for another meanwhile is refused.
 	got = nil
-	third := w.nodes[(leader.index+2)%3]
+	third := c.nodes[(leader.index+2)%3]
 	ask(leader, follower.id)
 	ask(leader, follower.id)
 	ask(leader, third.id)
-	w.run(500*time.Millisecond, nil)
+	c.run(500*time.Millisecond, nil)
 	if len(got) != 3 || !errors.Is(got[0], kv.ErrTooManyRequests) || got[1] != nil || got[2] != nil || !follower.replica.IsLeader() {
 		t.Fatalf("answers %v, node %d leads: %v", got, follower.id, follower.replica.IsLeader())
 	}
@@ -156,9 +130,6 @@ func TestTransferIsRefused(t *testing.T) {
 	follower.driver.Round()
 	if follower.driver.Close(); len(got) != 1 || !errors.Is(got[0], kv.ErrStopped) {
 		t.Fatalf("answers at the stop: %v", got)
-	}
-	if w.err != nil {
-		t.Fatal(w.err)
 	}
 }
 

@@ -162,53 +162,6 @@ func TestSupport(t *testing.T) {
 	}
 }
 
-// oneNode is a node alone with the real machine, driven by hand.
-func oneNode(t *testing.T, o worldOptions) (*world, *simNode) {
-	o.nodes = 1
-	w := newWorld(t, o)
-	n := w.nodes[0]
-	if err := n.start(); err != nil {
-		t.Fatal(err)
-	}
-	return w, n
-}
-
-func TestSingleNodeServesAtOnce(t *testing.T) {
-	w, n := oneNode(t, worldOptions{seed: 1})
-	if !w.run(200*time.Millisecond, func() bool { return n.replica.IsLeader() && n.replica.LeaseValid() }) {
-		t.Fatal("does not serve within 200 ms: ", w.err, w.describe())
-	}
-	n.crash()
-	if err := n.start(); err != nil {
-		t.Fatal(err)
-	}
-	if !w.run(200*time.Millisecond, func() bool { return n.replica.IsLeader() }) {
-		t.Fatal("does not serve within 200 ms of a restart: ", w.err, w.describe())
-	}
-}
-
-func TestThreeNodesServeSoon(t *testing.T) {
-	for seed := range uint64(20) {
-		w := newWorld(t, worldOptions{seed: seed, nodes: 3})
-		for _, n := range w.nodes {
-			if err := n.start(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !w.run(time.Second, func() bool { return w.leader() != nil }) {
-			t.Fatalf("seed %d: nobody leads after a second: %v%s", seed, w.err, w.describe())
-		}
-		first := w.leader()
-		w.run(500*time.Millisecond, nil)
-		began := w.now
-		first.crash()
-		if !w.run(time.Second, func() bool { return w.leader() != nil }) {
-			t.Fatalf("seed %d: no fail-over in a second: %v%s", seed, w.err, w.describe())
-		}
-		t.Logf("seed %d: fail-over after %v", seed, w.now-began)
-	}
-}
-
 func TestCompactLogArithmetic(t *testing.T) {
 	for name, c := range map[string]struct {
 		last, durable  consensus.Index

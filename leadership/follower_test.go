@@ -247,8 +247,8 @@ func TestFormerProcessEnds(t *testing.T) {
 				f.wait(10*time.Millisecond, f.beat)
 				f.wait(10 * time.Millisecond)
 			}
-			if f.vouched != f.epoch || f.core.Followed().Node != 2 {
-				t.Fatalf("the leader is followed: %v, vouched for under %v, promised under %v", f.core.Followed(), f.vouched, f.epoch)
+			if f.vouched != f.epoch || f.core.following.leader.Node != 2 {
+				t.Fatalf("the leader is followed: %v, vouched for under %v, promised under %v", f.core.following.leader, f.vouched, f.epoch)
 			}
 		})
 	}

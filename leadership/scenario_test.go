@@ -272,7 +272,7 @@ func (s *script) carryOut() string {
 		if due := s.core.Due(); due != 0 {
 			fmt.Fprintf(&b, "next campaign at %d\n", due.Milliseconds())
 		}
-		if f := s.core.Followed(); f.Node != 0 {
+		if f := s.core.following.leader; f.Node != 0 {
 			fmt.Fprintf(&b, "still follows node %v\n", f.Node)
 		}
 	}

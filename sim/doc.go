@@ -15,6 +15,7 @@
 //	disk.go, files.go  the disks in memory     pebble*.go   the real ones on a file system that forgets
 //	fault*.go          what goes wrong         damage.go    what rots   repair.go  how lost data comes back
 //	plot.go            faults that watch the nodes           scene.go   runs that are set up for one thing
+//	testdata           clusters told step by step, see TestScenarios
 //	truth.go           what was applied, equal everywhere
 //
 // Rooms of their own have those parts that never touch the world:

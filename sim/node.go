@@ -252,6 +252,10 @@ func (n *node) count() {
 // stoppedByItself deals with a process that could not go on. Its disks must explain why.
 func (n *node) stoppedByItself() {
 	err := n.failed
+	if n.w.stopped != nil {
+		n.w.stopped(n, err)
+		return
+	}
 	if n.repaired(err) {
 		return
 	}
@@ -269,6 +273,8 @@ func (n *node) stoppedByItself() {
 // openFailed deals with a process that did not start.
 func (n *node) openFailed(err error) {
 	switch {
+	case n.w.stopped != nil:
+		n.w.stopped(n, err)
 	case n.hasNoPower():
 		n.disks.crash(nil)
 		n.w.after(time.Millisecond, n.start)

@@ -38,6 +38,8 @@ type world struct {
 	leaders        map[consensus.Term]string
 	double         *double       // a second process of a node; nil: there is none
 	doubleEnded    time.Duration // when the last one ended; 0: there was none
+	// stopped, if set, is what becomes of a process that ends by itself or does not start, in place of what a supervisor does.
+	stopped func(*node, error)
 
 	base     time.Duration // when the clients' work began: faults count from here
 	healed   time.Duration // when all faults ended

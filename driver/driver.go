@@ -143,6 +143,7 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		}
 		d.begin(r)
 	}
+	d.setAside()
 	d.askWhoIsWho()
 	d.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, d.opened, opts.Instance)
 	return d, nil

@@ -45,6 +45,7 @@ func (d *Driver) setReplica(group consensus.GroupID, r *Replica) {
 // begin makes a replica part of the rounds.
 func (d *Driver) begin(r *Replica) {
 	d.setReplica(r.group, r)
+	d.opts.Log.SetAside(r.group, false)
 	r.begun = true
 	r.reckonMemory()
 	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
@@ -159,6 +160,7 @@ func (d *Driver) remove(group consensus.GroupID, done func(error)) {
 	}
 	r.membership.Close()
 	d.setReplica(group, nil)
+	d.opts.Log.SetAside(group, true)
 	d.removals = append(d.removals, &removal{replica: r, done: done})
 	d.goOnRemoving()
 }
@@ -241,6 +243,10 @@ func (r *Replica) fail(err error) {
 	}
 	err = fmt.Errorf("%w: %w", errGroupFailed, err)
 	r.end(kv.ErrUnhealthy, "failed: "+err.Error())
+	if err := r.leaveLog(); err != nil {
+		d.fail(err)
+		return
+	}
 	r.membership.GiveUp(d.clock())
 	r.carryOutMembership()
 	d.metrics.groupsFailed.Add(1)

@@ -313,8 +313,8 @@ func TestAdd(t *testing.T) {
 func TestRemove(t *testing.T) {
 	l := newAddedLives(t)
 	n := l.leader(2)
-	var answer error
-	l.propose(n, 2, "late", func(err error) { answer = err })
+	answers := 0
+	l.propose(n, 2, "late", func(error) { answers++ })
 	finish := l.workFor(n, 2)
 	removed := false
 	n.driver.Remove(2, func(err error) {
@@ -323,8 +323,8 @@ func TestRemove(t *testing.T) {
 		}
 	})
 	l.w.idle(100 * time.Millisecond)
-	if removed || n.driver.Replica(2) != nil || answer == nil {
-		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered with %v", removed, n.driver.Replica(2) != nil, answer)
+	if removed || n.driver.Replica(2) != nil || answers != 1 {
+		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered %d times", removed, n.driver.Replica(2) != nil, answers)
 	}
 	finish()
 	l.await("the removal", func() bool { return removed })
@@ -428,6 +428,35 @@ func TestComeBack(t *testing.T) {
 		}
 	}
 	l.put(1, "after")
+}
+
+// TestRemoveHandsOver: the leader that is removed leads until another does; if that takes too long it goes all the same.
+func TestRemoveHandsOver(t *testing.T) {
+	for _, reached := range []bool{true, false} {
+		l := newLives(t, 1, 2)
+		l.put(2, "before")
+		n := l.leader(2)
+		for _, o := range l.nodes {
+			l.w.net.block(n.index, o.index, !reached)
+		}
+		began, removed := l.w.now, false
+		n.driver.Remove(2, func(err error) { removed = err == nil })
+		n.driver.Round()
+		if err := l.do("remove twice", func(done func(error)) { n.driver.Remove(2, done) }); err == nil {
+			t.Error("removed twice")
+		}
+		l.await("its end", func() bool { return n.driver.Replica(2) == nil })
+		took := l.w.now - began
+		if another := slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.Replica(2).IsLeader() }); reached && (!another || took > 100*time.Millisecond) {
+			t.Errorf("after %v the leader was removed; another leads: %v", took, another)
+		}
+		if o := n.driver.opts; took > o.ElectionTimeout+4*o.HeartbeatInterval {
+			t.Errorf("reached: %v: it took %v", reached, took)
+		}
+		l.w.net.heal()
+		l.await("the removal", func() bool { return removed })
+		l.put(2, "after")
+	}
 }
 
 // restart ends the process of the node as a crash does, and begins another one.

@@ -17,8 +17,8 @@ type removal struct {
 	dropped bool // its log is, and will be durably with the next sync
 }
 
-// Remove ends the node's replica of a group, as if its process were killed, and forgets its log. Whoever has a vote, and is removed, is missing. What waits for
-// the replica is refused with kv.ErrStopped. done is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing
+// Remove ends the node's replica of a group, and forgets its log. If it leads it hands over first, as Transfer does and for no longer than that takes; otherwise
+// it ends as if its process were killed. Whoever has a vote, and is removed, is missing. What waits for the replica is refused with kv.ErrStopped. done is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing
 // uses the state any more, and the log is durably gone. The caller may delete the rows of the state then. The row that says which replica this was stays, and says
 // that it was removed: the same disk is never taken for it again.
 func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
@@ -27,16 +27,30 @@ func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
 
 func (d *Driver) remove(group consensus.GroupID, done func(error)) {
 	r := d.Replica(group)
-	if r == nil {
+	switch {
+	case r == nil:
 		done(fmt.Errorf("driver: this node has no replica of group %d", group))
 		return
+	case d.removing[group] != nil:
+		done(fmt.Errorf("driver: the replica of group %d is being removed already", group))
+		return
 	}
+	d.removing[group] = &removal{replica: r, done: done}
+	if to, ok := r.successor(); ok {
+		r.transfer(to, func(error) { d.call(func() { d.endRemoved(r) }) }) // nothing is done about an error: it goes
+		return
+	}
+	d.endRemoved(r)
+}
+
+// endRemoved ends a replica that is being removed, and makes durable that it was.
+func (d *Driver) endRemoved(r *Replica) {
+	group := r.group
 	if !r.ended {
 		r.end(kv.ErrStopped, "removed")
 	}
 	d.setReplica(group, nil)
 	d.opts.Log.SetAside(group, true)
-	d.removing[group] = &removal{replica: r, done: done}
 	row := r.membership.RemovedRow()
 	r.membership.Remove(d.clock())
 	d.departed[group] = r

@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // TestForgedMessages: what a stranger on the port could say, one message of each kind to each node in the name of each other. All are refused and
@@ -129,5 +130,5 @@ func forgeEverything(t *testing.T, isPaxos, insider bool) {
 
 // lostQuestion asks who a node is whose replica, it says, is lost. Standing 3 is that on the wire.
 func lostQuestion(replica consensus.ReplicaID, disk uint64) []byte {
-	return membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 3, Group: 1, Disk: disk, Replica: replica})
+	return membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 3, Group: 1, Site: shard.Site{Disk: disk}, Replica: replica})
 }

@@ -32,6 +32,7 @@ type cluster struct {
 	frames  []clusterFrame
 	sent    int                              // frames so far
 	look    func(channel byte, frame []byte) // if set, sees each of them
+	lost    func() bool                      // if set, says of each whether it is lost
 }
 
 type clusterFrame struct {
@@ -255,6 +256,9 @@ func (t *clusterTransport) Flush() {
 	for _, f := range t.frames {
 		if c.sent++; c.look != nil {
 			c.look(f.channel, f.payload)
+		}
+		if c.lost != nil && c.lost() {
+			continue
 		}
 		f.due = c.now + c.latency + t.node.delay
 		c.frames = append(c.frames, f)

@@ -53,8 +53,9 @@ type Driver struct {
 	attended      []*Replica                        // whose membership core wants ticks
 	order         []*Replica                        // by group ID; never changed in place
 	adding        map[consensus.GroupID]func(error) // groups that are being added, and who waits for that
-	removals      []*removal                        // that wait for goroutines at work
-	dirty         []*Replica                        // have work in their core
+	removing      map[consensus.GroupID]*removal
+	departed      map[consensus.GroupID]*Replica // were removed, and not all other nodes know
+	dirty         []*Replica                     // have work in their core
 	spareDirty    []*Replica
 	working       []*Replica // have requests to evaluate, or leases to watch
 	ticking       []*Replica // need ticks
@@ -110,6 +111,9 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		support: newSupport(opts.Nodes),
 		adding:  make(map[consensus.GroupID]func(error)),
 		opened:  clock(),
+
+		removing: make(map[consensus.GroupID]*removal),
+		departed: make(map[consensus.GroupID]*Replica),
 	}
 	d.groups.Store(&map[consensus.GroupID]*Replica{})
 	d.context, d.stop = context.WithCancel(context.Background())
@@ -143,6 +147,7 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		}
 		d.begin(r)
 	}
+	d.setAside()
 	d.askWhoIsWho()
 	d.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, d.opened, opts.Instance)
 	return d, nil

@@ -22,6 +22,7 @@ type peerOut struct {
 type outMessage struct {
 	group   consensus.GroupID
 	vouched bool
+	life    uint64 // of this replica on its disk
 	message consensus.Message
 }
 

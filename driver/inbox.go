@@ -40,6 +40,7 @@ type groupMessage struct {
 	from    kv.NodeID // the node it came from
 	epoch   liveness.Epoch
 	sender  membership.Sender // zero if it did not say
+	life    uint64            // of the replica that it came from, on its disk
 	message consensus.Message
 	staged  *stagedSnapshot
 }

@@ -45,6 +45,7 @@ func (d *Driver) setReplica(group consensus.GroupID, r *Replica) {
 // begin makes a replica part of the rounds.
 func (d *Driver) begin(r *Replica) {
 	d.setReplica(r.group, r)
+	d.opts.Log.SetAside(r.group, false)
 	r.begun = true
 	r.reckonMemory()
 	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
@@ -68,7 +69,8 @@ func (d *Driver) first(group consensus.GroupID) []membership.Home {
 // node's included; nil: replica i lives on the i-th of Options.Nodes. The state machine comes from Options.OpenMachine. done is called exactly once, from
 // the driver's goroutine or at once, and must not block: with nil when the replica is there. It may have to find out, after that, which replica it is.
 //
-// A group that was removed here is refused: what the replica of this disk voted for is forgotten.
+// What the replica of a group that was removed here voted for is forgotten: it comes back as one that has lost what it had, and gets the data and another ID
+// from a leader. The rows of its state must be gone by then, and the removal be over.
 func (d *Driver) Add(group consensus.GroupID, first []membership.Home, done func(error)) {
 	d.ask(func() { d.add(group, first, done) }, done)
 }
@@ -80,6 +82,9 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 		return
 	case d.Replica(group) != nil || d.adding[group] != nil:
 		done(fmt.Errorf("driver: this node has a replica of group %d already", group))
+		return
+	case d.removing[group] != nil:
+		done(fmt.Errorf("driver: the replica of group %d is still being removed", group))
 		return
 	}
 	if first == nil {
@@ -129,57 +134,10 @@ func (d *Driver) addEnded(group consensus.GroupID, r *Replica, err error) {
 		done(fmt.Errorf("driver: group %d: %w", group, err))
 		return
 	}
+	delete(d.departed, group) // the new one tells the others
 	d.begin(r)
 	r.carryOutMembership()
 	done(nil)
-}
-
-// removal is a replica that is being removed.
-type removal struct {
-	replica *Replica
-	done    func(error)
-}
-
-// Remove ends the node's replica of a group, as if its process were killed, and forgets its log. Whoever has a vote, and is removed, is missing. What waits for
-// the replica is refused with kv.ErrStopped. done is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing
-// uses the state any more, and the log is durably gone. The caller may delete the rows of the state then. The row that says which replica this was stays, so that the
-// same disk is never taken for it again.
-func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
-	d.ask(func() { d.remove(group, done) }, done)
-}
-
-func (d *Driver) remove(group consensus.GroupID, done func(error)) {
-	r := d.Replica(group)
-	if r == nil {
-		done(fmt.Errorf("driver: this node has no replica of group %d", group))
-		return
-	}
-	if !r.ended {
-		r.end(kv.ErrStopped, "removed")
-	}
-	r.membership.Close()
-	d.setReplica(group, nil)
-	d.removals = append(d.removals, &removal{replica: r, done: done})
-	d.goOnRemoving()
-}
-
-// goOnRemoving drops the logs of those replicas that nothing is at work for any more.
-func (d *Driver) goOnRemoving() {
-	removals := d.removals
-	d.removals = nil
-	for i, m := range removals {
-		if m.replica.jobs > 0 {
-			d.removals = append(d.removals, m)
-			continue
-		}
-		if err := d.opts.Log.Drop(m.replica.group); err != nil {
-			d.removals = append(d.removals, removals[i:]...)
-			d.fail(err)
-			return
-		}
-		d.unsynced = append(d.unsynced, pendingAck{needSync: true, dropped: m})
-	}
-	d.sync()
 }
 
 // abandonLives answers those who wait for a replica to come or go.
@@ -188,19 +146,10 @@ func (d *Driver) abandonLives(err error) {
 		d.adding[group](err)
 	}
 	clear(d.adding)
-	removals := d.removals
-	d.removals = nil
-	for _, acks := range [][]pendingAck{d.unsynced, d.syncing} {
-		for i := range acks {
-			if m := acks[i].dropped; m != nil {
-				removals = append(removals, m)
-				acks[i].dropped = nil
-			}
-		}
+	for _, group := range slices.Sorted(maps.Keys(d.removing)) {
+		d.removing[group].done(err)
 	}
-	for _, m := range removals {
-		m.done(err)
-	}
+	clear(d.removing)
 }
 
 var errGroupFailed = errors.New("driver: the replica stopped")
@@ -241,6 +190,10 @@ func (r *Replica) fail(err error) {
 	}
 	err = fmt.Errorf("%w: %w", errGroupFailed, err)
 	r.end(kv.ErrUnhealthy, "failed: "+err.Error())
+	if err := r.leaveLog(); err != nil {
+		d.fail(err)
+		return
+	}
 	r.membership.GiveUp(d.clock())
 	r.carryOutMembership()
 	d.metrics.groupsFailed.Add(1)

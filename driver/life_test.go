@@ -28,6 +28,7 @@ type lives struct {
 
 type livesNode struct {
 	*clusterNode
+	engine *slowEngine                // over memory
 	breaks map[consensus.GroupID]bool // whose machine fails at the next entry
 	failed map[consensus.GroupID]error
 	told   []error // why messages were refused
@@ -61,8 +62,9 @@ func newLives(t *testing.T, groups ...consensus.GroupID) *lives {
 // start begins a process of the node.
 func (l *lives) start(n *livesNode, groups ...consensus.GroupID) {
 	n.breaks, n.failed, n.told = map[consensus.GroupID]bool{}, map[consensus.GroupID]error{}, nil
+	n.engine = &slowEngine{Memory: n.memory}
 	n.clusterNode.start(func(o *Options) {
-		o.Groups, o.First = groups, l.first
+		o.Groups, o.First, o.Engine = groups, l.first, n.engine
 		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
 			return l.machine(n, group, logEnd)
 		}
@@ -91,6 +93,28 @@ func (l *lives) machine(n *livesNode, group consensus.GroupID, logEnd consensus.
 func (l *lives) await(what string, is func() bool) {
 	l.t.Helper()
 	l.c.await(what, is)
+}
+
+// slowEngine flushes when it is let.
+type slowEngine struct {
+	*storage.Memory
+	held    bool
+	flushes []func(error)
+}
+
+func (e *slowEngine) Flush(done func(error)) {
+	if e.held {
+		e.flushes = append(e.flushes, done)
+		return
+	}
+	e.Memory.Flush(done)
+}
+
+func (e *slowEngine) let() {
+	e.held = false
+	for _, done := range e.flushes {
+		e.Memory.Flush(done)
+	}
 }
 
 // leader waits for a leader of the group.
@@ -261,8 +285,8 @@ func TestAdd(t *testing.T) {
 func TestRemove(t *testing.T) {
 	l := newAddedLives(t)
 	n := l.leader(2)
-	var answer error
-	l.propose(n, 2, "late", func(err error) { answer = err })
+	answers := 0
+	l.propose(n, 2, "late", func(error) { answers++ })
 	finish := l.workFor(n, 2)
 	removed := false
 	n.driver.Remove(2, func(err error) {
@@ -271,8 +295,8 @@ func TestRemove(t *testing.T) {
 		}
 	})
 	l.c.run(100*time.Millisecond, nil)
-	if removed || n.driver.Replica(2) != nil || answer == nil {
-		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered with %v", removed, n.driver.Replica(2) != nil, answer)
+	if removed || n.driver.Replica(2) != nil || answers != 1 {
+		t.Errorf("removed while somebody is at work for it: %v; still there: %v; a late write is answered %d times", removed, n.driver.Replica(2) != nil, answers)
 	}
 	finish()
 	l.await("the removal", func() bool { return removed })
@@ -299,14 +323,162 @@ func TestRemove(t *testing.T) {
 	}
 	l.put(1, "after")
 	l.put(3, "after")
-	// What replica 1 of group 2 voted for is forgotten on this disk.
-	if err := l.do("add what was removed", func(done func(error)) { l.nodes[0].driver.Add(2, nil, done) }); !errors.Is(err, storage.ErrCorrupt) {
-		t.Errorf("a group that was removed was added again: %v", err)
+	// What the replicas of group 2 voted for is forgotten on these disks, and there is nobody who knows.
+	for _, o := range l.nodes {
+		if err := l.do("add what was removed", func(done func(error)) { o.driver.Add(2, nil, done) }); err != nil {
+			t.Errorf("a group that was removed is not added again: %v", err)
+		}
 	}
-	if err := l.do("remove again", func(done func(error)) { l.nodes[0].driver.Remove(2, done) }); err == nil {
+	l.await("that the group is gone", func() bool {
+		return !slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return !errors.Is(o.failed[2], membership.ErrNoReplica) })
+	})
+	if err := l.do("remove again", func(done func(error)) { l.nodes[0].driver.Remove(4, done) }); err == nil {
 		t.Error("what is not there was removed")
 	}
 	l.put(1, "at last")
+}
+
+// TestComeBack: a replica is removed and comes back to the same disk and process, again and again, the leader's and others', with crashes in between. It is
+// another one each time, under an ID that was never used. The others go on meanwhile, although the node goes on sending heartbeats to them.
+func TestComeBack(t *testing.T) {
+	l := newLives(t, 1, 2)
+	l.put(2, "before")
+	random := rand.New(rand.NewPCG(1, 1))
+	l.c.lost = func() bool { return random.IntN(10) < 3 }
+	ids := map[consensus.ReplicaID]bool{1: true, 2: true, 3: true}
+	for round := range 6 {
+		n := l.leader(2)
+		if round%3 == 2 {
+			n = l.nodes[slices.IndexFunc(l.nodes, func(o *livesNode) bool { return o != n })]
+		}
+		if round == 0 {
+			r := n.driver.Replica(2)
+			r.flush.asked = true
+			n.driver.needsMaintenance(r)
+			l.await("a flush", func() bool { return r.flush.durable > consensus.BootstrapIndex })
+		}
+		if err := l.do("remove", func(done func(error)) { n.driver.Remove(2, done) }); err != nil {
+			t.Fatal(err)
+		}
+		l.await("another leader", func() bool {
+			return slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.Replica(2).IsLeader() })
+		})
+		l.put(2, fmt.Sprint("without ", round))
+		l.await("that all know", func() bool { return len(n.driver.departed) == 0 })
+		if round == 0 {
+			if err := l.do("add too early", func(done func(error)) { n.driver.Add(2, nil, done) }); !errors.Is(err, membership.ErrStateLeft) {
+				t.Errorf("a group was added on top of what is left of its state: %v", err)
+			}
+		}
+		l.dropState(n, 2)
+		groups := []consensus.GroupID{1}
+		if round%2 == 0 {
+			if err := l.do("add", func(done func(error)) { n.driver.Add(2, nil, done) }); err != nil {
+				t.Fatal(err)
+			}
+			groups = append(groups, 2)
+		}
+		if round > 2 {
+			l.restart(n, groups...)
+		}
+		if n.driver.Replica(2) == nil {
+			if err := l.do("add", func(done func(error)) { n.driver.Add(2, nil, done) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.await("that it is a member again", func() bool {
+			r := n.driver.Replica(2)
+			return r.Standing() == membership.StandingMember && n.has(2, "before") && n.has(2, fmt.Sprint("without ", round))
+		})
+		if id := n.driver.Replica(2).membership.Self(); ids[id] {
+			t.Errorf("node %d has replica %d, which was there before", n.id, id)
+		} else {
+			ids[id] = true
+		}
+	}
+	l.put(1, "after")
+}
+
+// TestRemoveHandsOver: the leader that is removed leads until another does; if that takes too long it goes all the same.
+func TestRemoveHandsOver(t *testing.T) {
+	for _, reached := range []bool{true, false} {
+		l := newLives(t, 1, 2)
+		l.put(2, "before")
+		n := l.leader(2)
+		n.cut = !reached
+		began, removed := l.c.now, false
+		n.driver.Remove(2, func(err error) { removed = err == nil })
+		n.driver.Round()
+		if err := l.do("remove twice", func(done func(error)) { n.driver.Remove(2, done) }); err == nil {
+			t.Error("removed twice")
+		}
+		l.await("its end", func() bool { return n.driver.Replica(2) == nil })
+		took := l.c.now - began
+		if another := slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.Replica(2).role.Role == consensus.RoleLeader }); reached && (!another || took > 100*time.Millisecond) {
+			t.Errorf("after %v the leader was removed; another leads: %v", took, another)
+		}
+		if o := n.driver.opts; took > o.ElectionTimeout+4*o.HeartbeatInterval {
+			t.Errorf("reached: %v: it took %v", reached, took)
+		}
+		n.cut = false
+		l.await("the removal", func() bool { return removed })
+		l.put(2, "after")
+	}
+}
+
+// restart ends the process of the node as a crash does, and begins another one.
+func (l *lives) restart(n *livesNode, groups ...consensus.GroupID) {
+	n.crash()
+	l.start(n, groups...)
+}
+
+// TestRemoveIsDurableInOrder: the log of a replica goes only when it is durable that it was removed: an empty log must not be taken for that of a replica that
+// has voted. Until both are, the group is not added again.
+func TestRemoveIsDurableInOrder(t *testing.T) {
+	l := newLives(t, 1, 2)
+	l.put(2, "before")
+	n := l.nodes[0]
+	n.engine.held = true
+	removed := false
+	n.driver.Remove(2, func(err error) { removed = err == nil })
+	l.c.run(100*time.Millisecond, nil)
+	if removed || !slices.Contains(n.log.Groups(), 2) {
+		t.Fatal("the log went before it was durable that the replica was removed")
+	}
+	if err := l.do("add while it is being removed", func(done func(error)) { n.driver.Add(2, nil, done) }); err == nil {
+		t.Error("added while it is being removed")
+	}
+	n.engine.let()
+	l.await("the removal", func() bool { return removed })
+	if slices.Contains(n.log.Groups(), 2) {
+		t.Error("removed, and the log is there")
+	}
+	row, found, err := n.memory.Crash(nil).Get(keys.Identity(2), nil)
+	if gone, _ := membership.Removed(row); err != nil || !found || !gone {
+		t.Errorf("the row says %x: %v", row, err)
+	}
+}
+
+// TestRemovedLogIsLeft: the node stops when it is durable that a replica was removed, and its log is still there. It is not that of the next replica.
+func TestRemovedLogIsLeft(t *testing.T) {
+	l := newLives(t, 1, 2)
+	l.put(2, "before")
+	n := l.nodes[0]
+	finish := l.workFor(n, 2)
+	n.driver.Remove(2, func(err error) { t.Errorf("removed: %v", err) })
+	l.c.run(100*time.Millisecond, nil)
+	l.await("that the others know", func() bool { return len(n.driver.departed) == 0 })
+	n.driver.removing[2].done = func(error) {}
+	finish()
+	if !slices.Contains(n.log.Groups(), 2) {
+		t.Fatal("the log is gone")
+	}
+	l.dropState(n, 2)
+	l.restart(n, 1, 2)
+	if got := n.driver.Replica(2).membership.Life(); got != 1 {
+		t.Errorf("it is in life %d", got)
+	}
+	l.await("that it is a member again", func() bool { return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "before") })
 }
 
 // refusesByName: node 2 has no replica of group 3, and is sent frames for it.
@@ -317,7 +489,7 @@ func (l *lives) refusesByName() {
 	before := n.driver.Metrics().MessagesRefused
 	message := outMessage{group: 3, message: consensus.Message{From: 7, To: 8, Kind: raft.KindHeartbeat, Term: 1}}
 	n.driver.Receive(1, ChannelMarked, appendGroupMessage(appendFrameHeader(nil, 0, l.nodes[0].driver.node.Sender(), true), &message))
-	n.driver.Receive(1, ChannelIdentity, membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 1, Group: 3, Disk: 1001}))
+	n.driver.Receive(1, ChannelIdentity, membership.AppendMessage(nil, &membership.Message{Kind: membership.KindQuestion, Standing: 1, Group: 3, Site: shard.Site{Disk: 1001}}))
 	n.driver.ReceiveDone()
 	l.await("refusals", func() bool { return len(n.told) == 2 })
 	for _, err := range n.told {
@@ -349,6 +521,7 @@ func (l *lives) dropState(n *livesNode, group consensus.GroupID) {
 	if err := n.memory.Apply(b); err != nil {
 		l.t.Fatal(err)
 	}
+	n.memory.Flush(func(error) {})
 }
 
 // TestStopWhileLivesChange: whoever waits for a replica to come or go is answered once when the node stops.

@@ -7,7 +7,8 @@ import (
 )
 
 // The log of all groups is one, and goes in order: a group that was written to long ago and never flushed keeps everything that all others have
-// written since. When the log is too large, whoever needs its oldest part is flushed, and keeps less for followers that are behind.
+// written since. When the log is too large, whoever needs its oldest part is flushed, and keeps less for followers that are behind. A group that has
+// failed, or that the log has and the node does not hold, is set aside instead: the log carries along what the next process needs of it.
 
 // logLimit is where the node stands with the size of its log.
 type logLimit struct {
@@ -17,6 +18,25 @@ type logLimit struct {
 
 // maxRelieved is how many groups are flushed, or have their log cut, each time that the size is looked at.
 const maxRelieved = 16
+
+// asideShare is how much larger the log may be, in shares of what is set aside: that must not be written again too often.
+const asideShare = 4
+
+// setAside tells the log which of its groups this node does not hold.
+func (d *Driver) setAside() {
+	for _, group := range d.opts.Log.Groups() {
+		d.opts.Log.SetAside(group, d.Replica(group) == nil)
+	}
+}
+
+// leaveLog sets the log of a replica aside that has ended. What the state holds durably the next process does not need.
+func (r *Replica) leaveLog() error {
+	if err := r.driver.opts.Log.Compact(r.group, min(r.flush.durable, r.log.Last())); err != nil {
+		return err
+	}
+	r.driver.opts.Log.SetAside(r.group, true)
+	return nil
+}
 
 // relieveLog has groups give up what they have in the oldest part of the log, if the log is too large.
 func (d *Driver) relieveLog() error {
@@ -29,7 +49,7 @@ func (d *Driver) relieveLog() error {
 	for len(relieved) < maxRelieved {
 		m := d.opts.Log.Metrics()
 		r := d.Replica(m.OldestPinning)
-		if m.SizeBytes <= limit || r == nil || r.ended || r.installing != nil || slices.Contains(relieved, r) {
+		if m.SizeBytes <= limit+asideShare*m.AsideBytes || r == nil || r.ended || r.installing != nil || slices.Contains(relieved, r) {
 			return nil // the node's own record, if it is that, is written again by the log
 		}
 		first, last := r.log.First(), r.log.Last()

@@ -1,12 +1,15 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/wal"
 )
 
@@ -42,6 +45,69 @@ func TestIdleGroupsLetLogGo(t *testing.T) {
 	if flushes := l.Metrics().EngineFlushes; flushes == 0 || flushes > 20 {
 		t.Errorf("the engine was flushed %d times", flushes)
 	}
+}
+
+// TestFailedGroupLetsLogGo: the log of a group that has failed, and of one that the node does not hold, is carried along; the others' goes as if they were not
+// there, and nobody is flushed for it. What the failed group had is there in the next process.
+func TestFailedGroupLetsLogGo(t *testing.T) {
+	const segment = 16 << 10
+	options := wal.Options{Dir: "log", FS: vfs.NewMem(), SegmentBytes: segment, RetainBytes: 20 * segment, Inline: true}
+	open := func() *wal.Log {
+		log, err := wal.Open(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return log
+	}
+	log := open()
+	stranger := consensus.Entry{Index: 1, Term: 1, Data: make([]byte, 100)}
+	if err := log.Write([]storage.GroupAppend{{Group: 99, Entries: []consensus.Entry{stranger}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var state storage.Engine
+	change := func(o *Options) {
+		o.Log, o.MaxLogBytes, o.RetainLogEntries, state = log, 16*segment, 100, cmp.Or(state, o.Engine)
+		o.Engine = state
+		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			return openShard(state, kv.ShardID(group), logEnd)
+		}
+	}
+	l := newLone(t, 3, change)
+	for i := range 80 {
+		l.put(2, fmt.Sprintf("k%d", i), 500)
+		if i == 40 {
+			l.Replica(2).flush.asked = true
+			l.needsMaintenance(l.Replica(2))
+			l.rounds()
+		}
+	}
+	last := l.Replica(2).log.Last()
+	l.Replica(2).fail(errBrittle)
+	limit := l.opts.MaxLogBytes
+	for round := range 10 {
+		for i := range 100 {
+			l.put(1, fmt.Sprintf("k%d", i), 500)
+		}
+		if m := log.Metrics(); m.SizeBytes > limit+asideShare*m.AsideBytes+limit/4 {
+			t.Fatalf("after %d rounds the log has %d bytes, %d of them are set aside; group %d needs the oldest", round, m.SizeBytes, m.AsideBytes, m.OldestPinning)
+		}
+	}
+	if m := log.Metrics(); m.WriteBytes < 2*limit || m.AsideBytes < 39*500 || m.AsideBytes > 42*600 {
+		t.Errorf("%d bytes were written, %d are set aside", m.WriteBytes, m.AsideBytes)
+	}
+	if flushes := l.Metrics().EngineFlushes; flushes == 0 || flushes > 20 {
+		t.Errorf("the engine was flushed %d times", flushes)
+	}
+	l.Close()
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log = open()
+	l = newLone(t, 3, change)
+	if r := l.Replica(2); r.log.Last() < last || r.machine.AppliedIndex() < last || r.log.First() < 41 {
+		t.Errorf("the next process has entries %d to %d of %d, and has applied %d", r.log.First(), r.log.Last(), last, r.machine.AppliedIndex())
+	}
+	_ = log.Close()
 }
 
 // TestLogKeptForFollowersIsLimited: what all groups keep for followers is bounded together, too.

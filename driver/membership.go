@@ -61,24 +61,27 @@ func (d *Driver) openNode() error {
 }
 
 // openMembership finds out as much as the disk tells about which replica this is. row, if there is one, is to be made durable first of all.
-func (r *Replica) openMembership(first []membership.Home) (row []byte, err error) {
+func (r *Replica) openMembership(first []membership.Home, found []byte) (row []byte, err error) {
 	d := r.driver
-	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Empty: r.empty(),
+	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Row: found, Empty: r.empty(),
 		Config: r.machine.Config(), Table: r.machine.Placements()}
 	if len(first) != len(d.opts.Nodes) {
 		state.Founders = len(first)/2 + 1
 	}
-	if d.opts.Disk != 0 {
-		row, found, err := d.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
-		if err != nil {
-			return nil, fmt.Errorf("read which replica this is: %w", err)
-		}
-		if found {
-			state.Row = slices.Concat([]byte{}, row)
-		}
-	}
 	r.membership, row, err = d.node.OpenGroup(state)
 	return row, err
+}
+
+// readIdentity returns the row that says which replica is, or was, on this disk; nil if there is none.
+func (d *Driver) readIdentity(group consensus.GroupID) ([]byte, error) {
+	row, found, err := d.opts.Engine.Get(keys.Identity(uint64(group)), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read which replica this is: %w", err)
+	}
+	if !found {
+		return nil, nil
+	}
+	return slices.Concat([]byte{}, row), nil
 }
 
 // firstReplicas are those that a group begins with: one on each node.
@@ -196,11 +199,18 @@ func (d *Driver) sendIdentity(m *membership.MessageTo) {
 // receiveIdentity takes a question or an answer of another node. An error tells why it is refused.
 func (d *Driver) receiveIdentity(from kv.NodeID, m *membership.Message) error {
 	r, err := d.replica(m.Group)
-	if err != nil {
+	departed := d.departed[m.Group]
+	switch {
+	case departed != nil:
+		r = departed
+	case err != nil:
 		return err
 	}
 	err = r.membership.Receive(d.clock(), from, m)
 	r.carryOutMembership()
+	if departed != nil {
+		d.tellDeparture(r)
+	}
 	return err
 }
 
@@ -288,8 +298,8 @@ func (d *Driver) tickMembership(now time.Duration) {
 	d.attended = d.spareAttended[:0]
 	for _, r := range attended {
 		r.attended = false
-		if d.Replica(r.group) != r {
-			continue // removed
+		if d.Replica(r.group) != r && d.departed[r.group] != r {
+			continue // removed, and all know
 		}
 		r.membership.Tick(now)
 		if r.membership.WantsRepair() {

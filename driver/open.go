@@ -3,12 +3,12 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // openReplica opens what the node has of a group when it starts.
@@ -28,10 +28,25 @@ func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
 func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, machine Machine) (r *Replica, row []byte, err error) {
 	r = &Replica{driver: d, group: group, machine: machine, log: d.opts.Log.Group(group)}
 	r.shipping = make(map[consensus.ReplicaID]bool)
-	if err := r.checkContinuity(); err != nil {
+	found, err := d.readIdentity(group)
+	if err != nil {
 		return nil, nil, err
 	}
-	if row, err = r.openMembership(first); err != nil {
+	removed, err := membership.Removed(found)
+	switch {
+	case err != nil:
+	case removed && machine.AppliedIndex() > consensus.BootstrapIndex:
+		err = membership.ErrStateLeft
+	case removed:
+		err = r.forgetLog()
+	}
+	if err == nil {
+		err = r.checkContinuity(found != nil && !removed)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if row, err = r.openMembership(first, found); err != nil {
 		return nil, nil, err
 	}
 	if err = r.openCore(); err == nil {
@@ -68,11 +83,24 @@ func lostEntries(err error) error {
 	return err
 }
 
+// forgetLog drops what is left of the log of a replica that was removed: the node stopped before it was over.
+func (r *Replica) forgetLog() error {
+	log := r.driver.opts.Log
+	if !slices.Contains(log.Groups(), r.group) {
+		return nil
+	}
+	if err := log.Drop(r.group); err != nil {
+		return err
+	}
+	return log.Sync()
+}
+
 // checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
 // legal: a snapshot was installed and the node crashed before the log was reset. Then the log is reset now.
-func (r *Replica) checkContinuity() error {
+// known: this disk has a replica that has taken part.
+func (r *Replica) checkContinuity(known bool) error {
 	applied, term := r.machine.AppliedIndex(), r.machine.AppliedTerm()
-	if err := r.refuseForgottenLog(applied); err != nil {
+	if err := r.refuseForgottenLog(applied, known); err != nil {
 		return err
 	}
 	if applied+1 < r.log.First() {
@@ -108,15 +136,8 @@ func (r *Replica) checkContinuity() error {
 
 // refuseForgottenLog looks for a log that never heard of the group although the state is older than that: the first thing
 // that a replica makes durable is where its log begins (checkContinuity), so what it voted for and acknowledged is gone.
-func (r *Replica) refuseForgottenLog(applied consensus.Index) error {
-	if r.log.HardState() != (consensus.HardState{}) {
-		return nil
-	}
-	_, known, err := r.driver.opts.Engine.Get(keys.Identity(uint64(r.group)), nil)
-	if err != nil {
-		return fmt.Errorf("read which replica this is: %w", err)
-	}
-	if !known && applied <= consensus.BootstrapIndex {
+func (r *Replica) refuseForgottenLog(applied consensus.Index, known bool) error {
+	if r.log.HardState() != (consensus.HardState{}) || !known && applied <= consensus.BootstrapIndex {
 		return nil
 	}
 	return fmt.Errorf("%w: the log holds nothing of group %d, which has taken part before: what this node voted for and acknowledged is lost; "+

@@ -142,7 +142,7 @@ func (d *Driver) stepMessages(now time.Duration, messages []groupMessage) {
 
 // admit tells why a message may not reach the core; nil if it may.
 func (r *Replica) admit(now time.Duration, m *groupMessage) error {
-	err := r.membership.Admit(now, membership.Arrival{Node: m.from, From: m.message.From, To: m.message.To, Sender: m.sender, Snapshot: m.staged != nil})
+	err := r.membership.Admit(now, membership.Arrival{Node: m.from, From: m.message.From, To: m.message.To, Life: m.life, Sender: m.sender, Snapshot: m.staged != nil})
 	r.carryOutMembership()
 	return err
 }
@@ -280,7 +280,7 @@ func (r *Replica) send(messages []consensus.Message) {
 			// leader, nobody hears of its candidacy.
 		default:
 			vouched := r.leadership.Vouch(leadership.Member{Replica: m.To, Node: node}, m.Term, view)
-			r.driver.put(node, outMessage{group: r.group, message: *m, vouched: vouched})
+			r.driver.put(node, outMessage{group: r.group, message: *m, vouched: vouched, life: r.membership.Life()})
 		}
 	}
 }

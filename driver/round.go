@@ -214,7 +214,7 @@ func (d *Driver) syncDone(err error, took time.Duration) {
 		ack := &d.syncing[i]
 		switch {
 		case ack.dropped != nil:
-			ack.dropped.done(nil)
+			d.removed(ack.dropped)
 		case ack.replica != nil && !ack.replica.ended:
 			ack.replica.core.AckAppend(ack.mark)
 			ack.replica.send(ack.afterSync)

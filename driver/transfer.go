@@ -71,7 +71,7 @@ func (d *Driver) handOver(done func(error)) {
 
 // successor is the node that should lead the group instead of this one; false if this one does not, or there is nobody.
 func (r *Replica) successor() (kv.NodeID, bool) {
-	if !r.leading {
+	if !r.leading || r.ended {
 		return 0, false
 	}
 	var prospects []leadership.Prospect

@@ -73,13 +73,13 @@ func sampleFrame(random *rand.Rand, marked bool) ([]byte, []groupMessage) {
 	}
 	var want []groupMessage
 	for range random.IntN(6) {
-		m := outMessage{group: consensus.GroupID(random.Uint64() >> random.IntN(64)), vouched: random.IntN(2) == 0,
+		m := outMessage{group: consensus.GroupID(random.Uint64() >> random.IntN(64)), vouched: random.IntN(2) == 0, life: random.Uint64() >> 1 >> random.IntN(64),
 			message: consensus.Message{From: 1, To: 2, Kind: 1, Term: consensus.Term(random.Uint64N(100)), Index: 7, Commit: 3}}
 		for i := range random.IntN(3) {
 			m.message.Entries = append(m.message.Entries, consensus.Entry{Index: consensus.Index(i + 8), Term: 1, Data: make([]byte, 1+random.IntN(1<<18))})
 		}
 		frame = appendGroupMessage(frame, &m)
-		g := groupMessage{group: m.group, sender: sender, message: m.message}
+		g := groupMessage{group: m.group, sender: sender, life: m.life, message: m.message}
 		if m.vouched && epoch.Number != 0 {
 			g.epoch = epoch
 		}
@@ -120,14 +120,14 @@ func FuzzDecodeFrame(f *testing.F) {
 		}
 		again := appendFrameHeader(nil, 2, membership.Sender{Instance: 1, Disk: 7, Position: 4}, marked)
 		for i := range messages {
-			again = appendGroupMessage(again, &outMessage{group: messages[i].group, message: messages[i].message})
+			again = appendGroupMessage(again, &outMessage{group: messages[i].group, life: messages[i].life, message: messages[i].message})
 		}
 		second, err := decodeFrame(again, marked)
 		if err != nil || len(second) != len(messages) {
 			t.Fatalf("%d messages became %d: %v", len(messages), len(second), err)
 		}
 		for i := range second {
-			if second[i].group != messages[i].group || !reflect.DeepEqual(second[i].message, messages[i].message) {
+			if second[i].group != messages[i].group || second[i].life != messages[i].life || !reflect.DeepEqual(second[i].message, messages[i].message) {
 				t.Fatalf("%+v became %+v", messages[i], second[i])
 			}
 		}

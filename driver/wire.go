@@ -18,7 +18,7 @@ import (
 //	position  uvarint  the last of its writes that is durable
 //	then, until the end:
 //	group   uvarint
-//	vouched 1 byte
+//	flags   uvarint  1: vouched; above it, the life of the sender on its disk
 //	length  uvarint
 //	message (consensus.AppendMessage)
 //
@@ -42,10 +42,11 @@ func appendFrameHeader(b []byte, number uint64, s membership.Sender, marked bool
 // appendGroupMessage appends one message of a frame.
 func appendGroupMessage(b []byte, m *outMessage) []byte {
 	b = binary.AppendUvarint(b, uint64(m.group))
-	b = append(b, 0)
+	flags := m.life << 1
 	if m.vouched {
-		b[len(b)-1] = 1
+		flags |= 1
 	}
+	b = binary.AppendUvarint(b, flags)
 	// The length comes before the message and is known only after it: leave a fixed-width
 	// uvarint of four bytes (28 bits, more than any frame may hold).
 	at := len(b)
@@ -78,15 +79,14 @@ func decodeFrame(payload []byte, marked bool) ([]groupMessage, error) {
 	}
 	var messages []groupMessage
 	for len(payload) > 0 {
-		var group, length uint64
+		var group, flags, length uint64
 		if group, payload, err = uvarint(payload); err != nil {
 			return nil, err
 		}
-		if len(payload) == 0 {
-			return nil, errShortFrame
+		if flags, payload, err = uvarint(payload); err != nil {
+			return nil, err
 		}
-		vouched := payload[0] == 1
-		if length, payload, err = uvarint(payload[1:]); err != nil {
+		if length, payload, err = uvarint(payload); err != nil {
 			return nil, err
 		}
 		if length > uint64(len(payload)) {
@@ -97,8 +97,8 @@ func decodeFrame(payload []byte, marked bool) ([]groupMessage, error) {
 			return nil, fmt.Errorf("driver: message for group %d: %w", group, err)
 		}
 		payload = payload[length:]
-		g := groupMessage{group: consensus.GroupID(group), sender: sender, message: m}
-		if vouched {
+		g := groupMessage{group: consensus.GroupID(group), sender: sender, life: flags >> 1, message: m}
+		if flags&1 != 0 {
 			g.epoch = epoch
 		}
 		messages = append(messages, g)

@@ -221,6 +221,7 @@ type MemberListRequest struct{ Linearizable bool }
 type AssignReplicaRequest struct {
 	Node     NodeID
 	Disk     uint64 // random ID of a data directory; not 0
+	Life     uint64 // how many replicas of the shard were on the disk before, and were removed
 	First    uint64 // the replica ID that the node started the cluster with
 	Replaces uint64 // 0: nothing is lost
 }

@@ -18,6 +18,7 @@ import (
 type Arrival struct {
 	Node     kv.NodeID // that the connection is to
 	From, To consensus.ReplicaID
+	Life     uint64 // of the sender, on its disk
 	// Sender is zero if the message does not say.
 	Sender Sender
 	// Snapshot: it came with a snapshot, in a stream, and says nothing of its sender.
@@ -36,19 +37,23 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 			return err
 		}
 	}
-	if m.From < newest && g.livesOn(m.Node, m.From, m.Sender) {
+	site := shard.Site{Disk: m.Sender.Disk, Life: m.Life}
+	if g.roster.later[m.Node].Follows(site) {
+		return fmt.Errorf("membership: a message of replica %d of node %v came late: the node has removed it", m.From, m.Node)
+	}
+	if m.From < newest && g.livesOn(m.Node, m.From, site, m.Sender) {
 		delete(g.roster.learned, m.Node) // whoever spoke for a newer replica did not speak for the node
 		newest = m.From
 	}
 	switch {
 	case m.From < newest:
-		g.tellPlacement(now, m.Node, m.Sender.Disk)
+		g.tellPlacement(now, m.Node, site)
 		return fmt.Errorf("membership: a message came from replica %d of node %v, which was replaced by replica %d", m.From, m.Node, newest)
 	case m.From == g.roster.gone[m.Node] && !n.beats(m.Node, m.Sender):
 		return fmt.Errorf("membership: a message of replica %d of node %v came late: the node has lost it", m.From, m.Node)
 	case m.From > newest:
 		placed, _ := g.placement(m.Node)
-		if n.options.Disk == 0 || !g.mayBeNewer(m.From, placed, m.Sender.Disk) || n.livesOnKnownDisk(m.Node, placed.Disk) {
+		if n.options.Disk == 0 || !g.mayBeNewer(m.From, placed, site) || !g.mayClaim(m.Node, site, placed.Site) {
 			return fmt.Errorf("membership: a message from replica %d came from node %v, where replica %d lives", m.From, m.Node, newest)
 		}
 		g.roster.learned[m.Node] = m.From
@@ -62,13 +67,13 @@ func (g *Group) Admit(now time.Duration, m Arrival) error {
 	if len(g.roster.gone) > 0 {
 		delete(g.roster.gone, m.Node) // if it was there, a second process of the node had claimed that, and the first one is heard again
 	}
-	if err := g.fence(now, m.Node, m.From, m.Sender.Disk); err != nil {
+	if err := g.fence(now, m.Node, m.From, site); err != nil {
 		return err
 	}
 	if err := n.witness(now, m.Node, m.Sender); err != nil {
 		return err
 	}
-	g.noteDisk(m.Node, m.From, m.Sender.Disk)
+	g.noteDisk(m.Node, m.From, site)
 	return nil
 }
 
@@ -87,45 +92,45 @@ func judgeSender(s Sender, version uint16) error {
 }
 
 // mayBeNewer tells whether a replica that is newer than the newest one known may be on the node. The table may lag behind here, so it often is. But
-// IDs are given out one by one, to disks that have none: what the table has on the sender's disk is not followed by another one there.
-func (g *Group) mayBeNewer(id consensus.ReplicaID, placed shard.Placement, disk uint64) bool {
-	return id > g.lastFirst() && id <= shard.MaxReplicaID && (placed.Disk == 0 || placed.Disk != disk)
+// IDs are given out one by one, to disks that have none: what the table has on the sender's disk is not followed by another one there, but in a later life.
+func (g *Group) mayBeNewer(id consensus.ReplicaID, placed shard.Placement, site shard.Site) bool {
+	return id > g.lastFirst() && id <= shard.MaxReplicaID && (placed.Disk != site.Disk || placed.Disk == 0 || site.Follows(placed.Site))
 }
 
 // livesOn tells whether the table has the replica where the message came from, and the process there is the one whose heartbeats come.
-func (g *Group) livesOn(node kv.NodeID, id consensus.ReplicaID, s Sender) bool {
+func (g *Group) livesOn(node kv.NodeID, id consensus.ReplicaID, site shard.Site, s Sender) bool {
 	p, ok := g.placement(node)
-	return ok && p.Replica == id && p.Disk == s.Disk && g.node.beats(node, s)
+	return ok && p.Replica == id && p.Site == site && g.node.beats(node, s)
 }
 
 // fence refuses a node that took the place of a replica whose disk it does not have: it knows nothing of what the
 // replica voted for and acknowledged.
-func (g *Group) fence(now time.Duration, node kv.NodeID, id consensus.ReplicaID, disk uint64) error {
-	if disk == 0 {
+func (g *Group) fence(now time.Duration, node kv.NodeID, id consensus.ReplicaID, site shard.Site) error {
+	if site.Disk == 0 {
 		return nil // a snapshot, or a driver that does without disk IDs
 	}
-	known := uint64(0) // of a replica newer than the table here
+	known := shard.Site{} // of a replica newer than the table here
 	if p, ok := g.placement(node); ok && p.Replica == id {
-		known = p.Disk
+		known = p.Site
 	} else if id == g.firstOn(node) {
 		known = g.roster.seen[node]
 	}
-	if known == 0 || known == disk {
+	if known == (shard.Site{}) || known == site {
 		return nil
 	}
-	g.tellPlacement(now, node, disk)
+	g.tellPlacement(now, node, site)
 	return fmt.Errorf("membership: node %v says that it is replica %d, but its disk %x is not the one that this replica was on, %x: "+
-		"what the replica knew is lost, and the node has to join as a new one", node, id, disk, known)
+		"what the replica knew is lost, and the node has to join as a new one", node, id, site.Disk, known.Disk)
 }
 
 // noteDisk remembers the disk of a first replica, as long as the table does not: the first one that was heard counts.
-func (g *Group) noteDisk(node kv.NodeID, id consensus.ReplicaID, disk uint64) {
-	if disk == 0 || id != g.firstOn(node) || g.roster.seen[node] != 0 {
+func (g *Group) noteDisk(node kv.NodeID, id consensus.ReplicaID, site shard.Site) {
+	if site.Disk == 0 || id != g.firstOn(node) || g.roster.seen[node] != (shard.Site{}) {
 		return
 	}
 	if p, ok := g.placement(node); ok && p.Replica == id {
 		return
 	}
-	g.roster.seen[node] = disk
+	g.roster.seen[node] = site
 	g.wantRepair()
 }

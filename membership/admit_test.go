@@ -72,12 +72,13 @@ func TestMayBeNewer(t *testing.T) {
 	for _, c := range []struct {
 		id   consensus.ReplicaID
 		disk uint64
+		life uint64
 		want bool
 	}{
-		{3, 9, false}, {4, 9, true}, {4, 5, false}, {shard.MaxReplicaID, 9, true}, {shard.MaxReplicaID + 1, 9, false},
+		{3, 9, 0, false}, {4, 9, 0, true}, {4, 5, 3, false}, {4, 5, 2, false}, {4, 5, 4, true}, {shard.MaxReplicaID, 9, 0, true}, {shard.MaxReplicaID + 1, 9, 0, false},
 	} {
-		if got := g.mayBeNewer(c.id, shard.Placement{Node: 1, Replica: 1, Disk: 5}, c.disk); got != c.want {
-			t.Errorf("replica %d on disk %d: %v", c.id, c.disk, got)
+		if got := g.mayBeNewer(c.id, shard.Placement{Node: 1, Replica: 1, Site: shard.Site{Disk: 5, Life: 3}}, shard.Site{Disk: c.disk, Life: c.life}); got != c.want {
+			t.Errorf("replica %d on disk %d, life %d: %v", c.id, c.disk, c.life, got)
 		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // cluster is a few nodes with real cores of membership, and no consensus at all: there is one list of decided entries, which a leader by decree adds to, and
-// which everybody else applies late. Frames are late, lost and overtake each other. Processes end and come back; one disk at a time goes back in time, or is lost.
+// which everybody else applies late. Frames are late, lost and overtake each other. Processes end and come back; one disk at a time goes back in time, or is lost, or
+// its replica is removed, and the group comes back to it.
 type cluster struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -28,7 +29,7 @@ type cluster struct {
 	figures figures
 }
 
-type figures struct{ restarts, images, wipes, refused, admitted, replaced int }
+type figures struct{ restarts, images, wipes, removals, told, refused, admitted, replaced int }
 
 // entry is a table of placements, or a membership.
 type entry struct {
@@ -60,14 +61,15 @@ type member struct {
 	tickAt   time.Duration
 	config   consensus.Config
 	table    []shard.Placement
+	away     bool // the replica was removed; group tells the others
 	// heard is, by replica, the furthest word that this process acted upon.
 	heard map[consensus.ReplicaID]word
 }
 
-// word is the number of something that a replica said, and the process that said it.
+// word is the number of something that a replica said, and the process that said it, and the life of the replica.
 type word struct {
-	instance uint64
-	said     int
+	instance, life uint64
+	said           int
 }
 
 type letter struct {
@@ -116,8 +118,26 @@ func (m *member) start() {
 	}
 	m.write(m.node.Begin())
 	m.sync()
-	state := GroupState{Group: 1, Founders: clusterSize/2 + 1, Row: m.disk.row, Empty: m.disk.row == nil}
-	for i, node := range o.Nodes {
+	m.open()
+	for _, other := range c.members {
+		if other != m && other.node != nil {
+			m.node.Connected(other.id, FormatMarks)
+			other.node.Connected(m.id, FormatMarks)
+		}
+	}
+	m.carryOut()
+}
+
+// open opens the group on the disk, again if it was removed.
+func (m *member) open() {
+	c := m.c
+	m.away, m.began = false, m.disk.said
+	removed, err := Removed(m.disk.row)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	state := GroupState{Group: 1, Founders: clusterSize/2 + 1, Row: m.disk.row, Empty: m.disk.row == nil || removed}
+	for i, node := range m.node.options.Nodes {
 		state.First = append(state.First, Home{node, consensus.ReplicaID(i + 1)})
 		state.Config.Voters = append(state.Config.Voters, consensus.ReplicaID(i+1))
 	}
@@ -133,12 +153,19 @@ func (m *member) start() {
 	if m.group, _, err = m.node.OpenGroup(state); err != nil {
 		c.t.Fatalf("node %d: %v", m.id, err)
 	}
-	for _, other := range c.members {
-		if other != m && other.node != nil {
-			m.node.Connected(other.id, FormatMarks)
-			other.node.Connected(m.id, FormatMarks)
-		}
+}
+
+// remove ends the replica, not the process: what it said is forgotten, and there is a row that says so.
+func (m *member) remove() {
+	if row := m.group.RemovedRow(); row != nil {
+		m.disk.row = row
 	}
+	m.disk.applied, m.disk.said = 0, 0
+	m.written, m.away = m.disk, true
+	if m.c.leader == m {
+		m.c.leader = nil
+	}
+	m.group.Remove(m.c.now)
 	m.carryOut()
 }
 
@@ -219,14 +246,14 @@ func (m *member) carryOut() {
 // assign is what the state machine does; see shard.Machine.
 func (m *member) assign(r *kv.AssignReplicaRequest) {
 	at := slices.IndexFunc(m.table, func(p shard.Placement) bool { return p.Node == r.Node })
-	p := shard.Placement{Node: r.Node, Disk: r.Disk, Replica: consensus.ReplicaID(r.First)}
+	p := shard.Placement{Node: r.Node, Site: shard.Site{Disk: r.Disk, Life: r.Life}, Replica: consensus.ReplicaID(r.First)}
 	newest := p.Replica
 	if at >= 0 {
 		newest = m.table[at].Replica
 	}
 	m.group.Assigned()
 	switch {
-	case at >= 0 && m.table[at].Disk == r.Disk:
+	case at >= 0 && m.table[at].Site == p.Site:
 		return
 	case r.Replaces != 0 && consensus.ReplicaID(r.Replaces) == newest:
 		p.Replica = clusterSize + 1
@@ -269,6 +296,13 @@ func (m *member) apply() {
 // step is a round of one node.
 func (m *member) step() {
 	c := m.c
+	if m.away && c.random.IntN(300) == 0 {
+		if !m.group.WantsTicks() {
+			c.figures.told++
+		}
+		m.open()
+		m.carryOut()
+	}
 	if m.group.Held() {
 		m.tick()
 		return
@@ -285,7 +319,7 @@ func (m *member) step() {
 	}
 	for _, other := range c.members {
 		if to := m.group.Newest(other.id); other != m && c.random.IntN(3) == 0 {
-			a := Arrival{Node: m.id, From: m.group.Self(), To: to, Sender: m.node.Sender()}
+			a := Arrival{Node: m.id, From: m.group.Self(), To: to, Life: m.group.Life(), Sender: m.node.Sender()}
 			c.post(letter{from: m.id, to: other.id, arrival: a, began: m.began, said: m.disk.said})
 		}
 	}
@@ -325,13 +359,13 @@ func (m *member) receive(l letter) {
 			break
 		}
 		c.figures.admitted++
-		id, speaks := l.arrival.From, l.arrival.Sender.Instance
+		id, speaks, life := l.arrival.From, l.arrival.Sender.Instance, l.arrival.Life
 		before := m.heard[id]
-		if speaks != before.instance && l.began < before.said {
+		if (speaks != before.instance || life != before.life) && l.began < before.said {
 			c.t.Fatalf("at %v: node %d listens to replica %d of node %d, whose process began with %d words, and has heard %d of that replica",
 				c.now, m.id, id, l.from, l.began, before.said)
 		}
-		m.heard[id] = word{speaks, max(before.said, l.said)}
+		m.heard[id] = word{speaks, life, max(before.said, l.said)}
 	}
 	if m.up {
 		m.carryOut()
@@ -361,7 +395,7 @@ func (c *cluster) elect() {
 func (c *cluster) whole() bool {
 	for _, m := range c.members {
 		at := slices.IndexFunc(m.table, func(p shard.Placement) bool {
-			return p.Node == m.id && p.Disk == m.disk.id && p.Replica == m.group.Self()
+			return p.Node == m.id && p.Disk == m.disk.id && p.Life == m.group.Life() && p.Replica == m.group.Self()
 		})
 		if !m.up || m.group.Held() || at < 0 || m.group.standing.Text != StandingMember || m.disk.applied != len(c.entries) {
 			return false
@@ -410,7 +444,7 @@ func (c *cluster) run(steps int, until func() bool) bool {
 func (c *cluster) hurt() {
 	m := c.members[c.random.IntN(len(c.members))]
 	image := m.disk
-	switch c.random.IntN(3) {
+	switch c.random.IntN(4) {
 	case 0:
 		c.figures.restarts++
 		m.end()
@@ -419,6 +453,9 @@ func (c *cluster) hurt() {
 		m.end()
 		m.disk, m.image = disk{id: c.newDisk()}, nil
 	case 2:
+		c.figures.removals++
+		m.remove()
+	case 3:
 		// The others have to have it on their disks that it is further.
 		at := image.record.Position
 		remembered := func() bool {
@@ -451,12 +488,14 @@ func TestNobodyListensToWhoForgot(t *testing.T) {
 		total.restarts += c.figures.restarts
 		total.images += c.figures.images
 		total.wipes += c.figures.wipes
+		total.removals += c.figures.removals
+		total.told += c.figures.told
 		total.refused += c.figures.refused
 		total.admitted += c.figures.admitted
 		total.replaced += c.figures.replaced
 	}
 	t.Logf("%+v", total)
-	if total.restarts < 50 || total.images < 50 || total.wipes < 50 || total.replaced < 50 || total.refused < 100 || total.admitted < 10_000 {
+	if total.restarts < 50 || total.images < 50 || total.wipes < 50 || total.removals < 50 || total.told < 50 || total.replaced < 50 || total.refused < 100 || total.admitted < 10_000 {
 		t.Errorf("too little happened: %+v", total)
 	}
 }

@@ -21,6 +21,7 @@ type Group struct {
 	founders int
 
 	self   consensus.ReplicaID
+	site   shard.Site
 	config consensus.Config  // as applied
 	table  []shard.Placement // as applied
 	// changedAt is the last change of the membership that is applied and not yet durable; 0: there is none.
@@ -29,6 +30,8 @@ type Group struct {
 	// gaveUp: this replica does nothing any more, and the others were told so last at that time.
 	gaveUp   bool
 	gaveUpAt time.Duration
+	// untold, of a replica that was removed, are those who have not said that they know.
+	untold []kv.NodeID
 
 	identity identity
 	roster   roster
@@ -79,7 +82,7 @@ func (n *Node) OpenGroup(state GroupState) (g *Group, row []byte, err error) {
 	}
 	g = &Group{node: n, id: state.Group, first: state.First, founders: state.Founders, config: state.Config, table: state.Table, identity: newIdentity(), roster: newRoster()}
 	g.repair.claims = make(map[kv.NodeID]claim)
-	g.self = g.firstOn(n.options.Self)
+	g.self, g.site.Disk = g.firstOn(n.options.Self), n.options.Disk
 	if row, err = g.open(&state); err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +91,7 @@ func (n *Node) OpenGroup(state GroupState) (g *Group, row []byte, err error) {
 	return g, row, nil
 }
 
-// Close forgets the group: the node has it no more.
+// Close forgets the group: it was not begun after all.
 func (g *Group) Close() {
 	n := g.node
 	n.groups = slices.DeleteFunc(n.groups, func(o *Group) bool { return o == g })
@@ -99,6 +102,9 @@ func (g *Group) Applied() (consensus.Config, []shard.Placement) { return g.confi
 
 // Self is which replica this is; it may change until Joined.
 func (g *Group) Self() consensus.ReplicaID { return g.self }
+
+// Life is which of the replicas of the group this is that were on the disk, one after the other; 0 is the first.
+func (g *Group) Life() uint64 { return g.site.Life }
 
 // Ready moves the pending work out.
 func (g *Group) Ready() Ready {
@@ -114,13 +120,21 @@ func (g *Group) HasReady() bool {
 }
 
 // WantsTicks tells whether Tick has something to do.
-func (g *Group) WantsTicks() bool { return g.Held() || g.repair.wanted || g.gaveUp }
+func (g *Group) WantsTicks() bool {
+	if g.identity.standing == standingRemoved {
+		return len(g.untold) > 0
+	}
+	return g.Held() || g.repair.wanted || g.gaveUp
+}
 
 // Tick lets the time pass: a replica that does not know who it is asks again, and may decide by itself. A leader is asked for its next step by Repair.
 func (g *Group) Tick(now time.Duration) {
-	if g.gaveUp {
-		if now-g.gaveUpAt >= g.node.options.ElectionTimeout {
+	if g.identity.standing == standingRemoved || g.gaveUp {
+		switch again := now-g.gaveUpAt >= g.node.options.ElectionTimeout; {
+		case again && g.gaveUp:
 			g.tellGivenUp(now)
+		case again:
+			g.tellRemoved(now)
 		}
 		return
 	}
@@ -141,12 +155,12 @@ func (g *Group) GiveUp(now time.Duration) {
 // tellGivenUp says that the replica is lost, on the disk that it is on: that of a node which comes back with nothing is another one.
 func (g *Group) tellGivenUp(now time.Duration) {
 	g.gaveUpAt = now
-	if g.node.options.Disk == 0 {
+	if g.site.Disk == 0 {
 		return
 	}
 	for _, h := range g.first {
 		if h.Node != g.node.options.Self {
-			g.send(h.Node, Message{Kind: KindQuestion, Standing: standingLost, Disk: g.node.options.Disk, Replica: g.self})
+			g.send(h.Node, Message{Kind: KindQuestion, Standing: standingLost, Site: g.site, Replica: g.self})
 		}
 	}
 }
@@ -179,7 +193,7 @@ func (g *Group) Placed(table []shard.Placement) error {
 			delete(g.roster.learned, p.Node)
 		}
 		delete(g.roster.seen, p.Node)
-		if own := &g.node.options; p.Node == own.Self && own.Disk != 0 && p.Replica >= g.self && p.Disk != own.Disk {
+		if own := &g.node.options; p.Node == own.Self && own.Disk != 0 && p.Replica >= g.self && p.Site != g.site {
 			return g.replacedBy(p.Replica)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Who a replica is. A node that finds its disk empty cannot know whether it is new or has lost what it had: it asks the
@@ -25,6 +26,8 @@ const (
 	standingMember standing = 1 // it knows which replica it is
 	standingNew    standing = 2 // its disk is empty
 	standingLost   standing = 3 // what it had is gone: it waits for an ID that was never used
+	// standingRemoved is that of a replica which was removed from its node, and wants nothing: only the others are to know it.
+	standingRemoved standing = 4
 )
 
 // identity is what a replica knows about who it is.
@@ -47,6 +50,8 @@ type report struct {
 	standing standing
 	// new: at some moment both that node and this one had nothing.
 	new bool
+	// removed: that node had a replica, which was removed.
+	removed bool
 }
 
 func newIdentity() identity {
@@ -66,7 +71,7 @@ func (g *Group) open(state *GroupState) (row []byte, err error) {
 		return nil, nil
 	}
 	if state.Row != nil {
-		return nil, g.readRow(state.Row)
+		return nil, g.openRow(state)
 	}
 	switch alone := len(g.first) == 1; {
 	case !state.Empty && o.Lost:
@@ -77,11 +82,34 @@ func (g *Group) open(state *GroupState) (row []byte, err error) {
 	case o.Lost:
 		g.identity.standing = standingLost
 	case alone: // there is nobody to ask
-		return g.row(g.self), nil
+		return g.row(g.self, false), nil
 	default:
 		g.identity.standing = standingNew
 	}
 	return nil, nil
+}
+
+// openRow finds out what the row tells. A replica that was removed, and is to be here again, has lost what it was: it begins another life.
+func (g *Group) openRow(state *GroupState) error {
+	row, err := decodeRow(state.Row)
+	if err != nil {
+		return err
+	}
+	if own := g.site.Disk; row.site.Disk != own {
+		return fmt.Errorf("%w: the state is of disk %x, and this is disk %x", ErrLost, row.site.Disk, own)
+	}
+	g.site, g.self, g.identity.founders = row.site, row.replica, row.founders
+	switch {
+	case !row.removed:
+		return nil
+	case !state.Empty:
+		return fmt.Errorf("group %d: %w", g.id, ErrStateLeft)
+	}
+	g.self = g.firstOn(g.node.options.Self)
+	g.site.Life++
+	clear(g.identity.founders)
+	g.identity.standing, g.identity.replaces = standingLost, row.replica
+	return nil
 }
 
 // Held tells whether the consensus core must not do anything yet.
@@ -93,7 +121,7 @@ func (g *Group) Ask() { g.askAll() }
 func (g *Group) askAll() {
 	for _, h := range g.first {
 		if h.Node != g.node.options.Self && g.Held() && g.identity.saving == 0 {
-			g.send(h.Node, Message{Kind: KindQuestion, Disk: g.node.options.Disk, Replica: g.identity.replaces})
+			g.send(h.Node, Message{Kind: KindQuestion, Site: g.site, Replica: g.identity.replaces})
 		}
 	}
 }
@@ -106,53 +134,84 @@ func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 	case g.firstOn(from) == 0 || from == g.node.options.Self:
 		return fmt.Errorf("membership: node %v asks who is who in group %d, of which it has no replica", from, g.id)
 	}
+	if g.identity.standing == standingRemoved {
+		if m.Kind == KindAnswer && m.Site == g.site {
+			g.toldRemoved(from)
+		}
+		return nil
+	}
 	r := g.identity.reports[from]
 	r.standing = m.Standing
 	r.new = r.new || m.New || m.Standing == standingNew
+	r.removed = m.Standing == standingRemoved || m.Standing == standingLost && m.Site.Life > 0
 	if g.Held() {
 		g.identity.reports[from] = r
 	}
 	if m.Kind == KindQuestion {
 		if m.Standing == standingNew && g.identity.standing == standingNew {
-			g.identity.founders[from] = m.Disk
+			g.identity.founders[from] = m.Site.Disk
 		}
-		if m.Standing == standingLost && !g.Held() && m.Replica != 0 && m.Replica == g.Newest(from) {
-			if p, _ := g.placement(from); m.Disk == p.Disk || m.Disk == g.roster.seen[from] {
-				g.ready.GaveUp = append(g.ready.GaveUp, from)
-				return nil
-			}
-			g.replicaGone(from, m.Replica)
+		if g.hearLoss(from, m) {
+			return nil
 		}
 		g.answerQuestion(from, m)
-	} else if m.Disk == g.node.options.Disk {
+	} else if m.Site == g.site {
 		g.learn(m)
 	}
 	g.judgeFounding(now)
 	return nil
 }
 
+// hearLoss draws the conclusion when a node says that its newest replica is lost, or was removed. True: there is nothing to answer.
+func (g *Group) hearLoss(from kv.NodeID, m *Message) bool {
+	if m.Standing != standingLost && m.Standing != standingRemoved || g.Held() || m.Replica == 0 {
+		return false
+	}
+	known := g.siteOn(from)
+	if m.Site.Follows(known) && !g.roster.later[from].Follows(m.Site) {
+		g.roster.later[from] = m.Site
+	}
+	switch {
+	case m.Replica != g.Newest(from):
+	case m.Site == known:
+		g.ready.GaveUp = append(g.ready.GaveUp, from)
+		return true
+	case m.Site.Follows(known):
+		g.replicaGone(from, m.Replica)
+		g.ready.GaveUp = append(g.ready.GaveUp, from)
+	case m.Standing == standingLost:
+		g.replicaGone(from, m.Replica)
+	}
+	return false
+}
+
 // answerQuestion says who has the place of the node that asks. That nobody has it, only a leader can say for
 // sure, and only if it is confirmed as one after the question came.
 func (g *Group) answerQuestion(from kv.NodeID, m *Message) {
-	q := Question{from, m.Disk}
+	q := Question{from, m.Site}
 	answer := g.answer(q)
-	if m.Standing == standingLost && g.repair.leading && answer.Bound != m.Disk && m.Replica == answer.Replica && !g.node.livesOnKnownDisk(from, answer.Bound) {
-		g.repair.claims[from] = claim{disk: m.Disk, replaces: m.Replica}
+	if m.Standing == standingLost && g.repair.leading && answer.Bound != m.Site && m.Replica == answer.Replica && g.mayClaim(from, m.Site, answer.Bound) {
+		g.repair.claims[from] = claim{site: m.Site, replaces: m.Replica}
 		g.wantRepair()
 	}
-	if answer.Bound != 0 || !g.repair.leading {
+	if answer.Bound != (shard.Site{}) || !g.repair.leading || m.Standing == standingRemoved {
 		g.send(from, answer)
 		return
 	}
 	g.ready.Confirm = append(g.ready.Confirm, q)
 }
 
+// mayClaim tells whether a node may say that it has lost the replica at the known site: not if that lives, unless it is the node itself, on that disk, which says so.
+func (g *Group) mayClaim(node kv.NodeID, site, known shard.Site) bool {
+	return site.Follows(known) || !g.node.livesOnKnownDisk(node, known.Disk)
+}
+
 // answer is what is known here about the place of a node.
 func (g *Group) answer(q Question) Message {
-	answer := Message{Kind: KindAnswer, Disk: q.Disk, Replica: g.firstOn(q.From), Bound: g.roster.seen[q.From]}
-	answer.New = g.identity.standing == standingNew || g.identity.founders[q.From] == q.Disk
+	answer := Message{Kind: KindAnswer, Site: q.Site, Replica: g.firstOn(q.From), Bound: g.roster.seen[q.From]}
+	answer.New = g.identity.standing == standingNew || g.identity.founders[q.From] == q.Site.Disk && q.Site.Life == 0
 	if p, ok := g.placement(q.From); ok {
-		answer.Replica, answer.Bound = p.Replica, p.Disk
+		answer.Replica, answer.Bound = p.Replica, p.Site
 	}
 	return answer
 }
@@ -168,9 +227,9 @@ func (g *Group) mayTell(now time.Duration, node kv.NodeID) bool {
 
 // learn draws the conclusion from an answer.
 func (g *Group) learn(m *Message) {
-	own := g.node.options.Disk
+	own, nowhere := g.site, shard.Site{}
 	g.identity.replaces = max(g.identity.replaces, m.Replica)
-	switch taken := m.Bound != 0 && m.Bound != own && m.Replica >= g.self; {
+	switch taken := m.Bound != nowhere && m.Bound != own && m.Replica >= g.self; {
 	case g.identity.saving != 0:
 	case g.identity.standing == standingMember:
 		if taken {
@@ -183,7 +242,7 @@ func (g *Group) learn(m *Message) {
 		g.ready.Lost = true
 		g.judgeStanding()
 		g.askAll()
-	case g.identity.standing == standingNew && m.Bound == 0 && m.Confirmed:
+	case g.identity.standing == standingNew && m.Bound == nowhere && m.Confirmed:
 		g.save(g.self)
 	}
 }
@@ -193,15 +252,16 @@ func (g *Group) judgeFounding(now time.Duration) {
 	if !g.Held() || g.identity.saving != 0 {
 		return
 	}
-	fresh, members, lost := 0, 0, 0
+	fresh, members, lost, removed := 0, 0, 0, g.site.Life > 0
 	for _, r := range g.identity.reports {
 		if r.new {
 			fresh++
 		}
+		removed = removed || r.removed
 		switch r.standing {
 		case standingMember:
 			members++
-		case standingLost:
+		case standingLost, standingRemoved:
 			lost++
 		}
 	}
@@ -211,6 +271,10 @@ func (g *Group) judgeFounding(now time.Duration) {
 	switch {
 	case all && members == 0 && (lost > 0 || !isNew):
 		g.askAll() // the last words: the others may not have heard yet that this one has nothing
+		if removed {
+			g.fail(fmt.Errorf("group %d: %w", g.id, ErrNoReplica))
+			return
+		}
 		g.fail(fmt.Errorf("group %d: %w: restore the cluster from a backup", g.id, ErrNoCopy))
 	case isNew && lost == 0 && fresh+1 >= g.founders && (all || now-n.began >= n.options.foundingPatience()):
 		// Whoever has lost something shows that there was a cluster.
@@ -222,7 +286,7 @@ func (g *Group) judgeFounding(now time.Duration) {
 // save makes durable which replica this is. Until then it stays held.
 func (g *Group) save(id consensus.ReplicaID) {
 	g.identity.saving = id
-	g.ready.Save = &Save{Replica: id, Row: g.row(id)}
+	g.ready.Save = &Save{Replica: id, Row: g.row(id, false)}
 }
 
 // Saved tells that the row of Ready.Save is durable: this is that replica, and takes part.

@@ -11,11 +11,14 @@ import (
 //
 //	kind      1 byte   1 question, 2 answer
 //	standing  1 byte   of the sender
-//	flags     1 byte   1: sender and receiver had nothing at the same time; 2: confirmed by a leader
+//	flags     1 byte   1: sender and receiver had nothing at the same time; 2: confirmed by a leader; 4: lives follow
 //	group     uvarint
 //	disk      uvarint  that asks
 //	replica   uvarint  the newest replica of the node that asked, as far as the sender knows; 0 if it does not
 //	bound     uvarint  answer: the disk it is on; 0 if none is known
+//	lives     uvarint, uvarint   of the replica that asks, and of the one that is bound; missing if both are 0
+//
+// Versions that know nothing of lives refuse a frame that has some, and the standing "removed".
 
 // Kind of a Message.
 type Kind byte
@@ -29,6 +32,8 @@ const (
 const (
 	flagNew       = 1
 	flagConfirmed = 2
+	flagLives     = 4
+	flagsKnown    = 7
 )
 
 // Message is what nodes say to each other about who is who in a group.
@@ -40,11 +45,12 @@ type Message struct {
 	// Confirmed: a leader says so.
 	Confirmed bool
 	Group     consensus.GroupID
-	Disk      uint64 // that asks
+	// Site is where the replica is, or would be, that asks.
+	Site shard.Site
 	// Replica is the newest one of the node that asks, as far as the sender knows; 0: it does not.
 	Replica consensus.ReplicaID
-	// Bound, in an answer, is the disk that this replica is on; 0: none is known.
-	Bound uint64
+	// Bound, in an answer, is where this replica is; zero: that is not known.
+	Bound shard.Site
 }
 
 // AppendMessage appends the message.
@@ -56,9 +62,16 @@ func AppendMessage(b []byte, m *Message) []byte {
 	if m.Confirmed {
 		flags |= flagConfirmed
 	}
+	lives := m.Site.Life != 0 || m.Bound.Life != 0
+	if lives {
+		flags |= flagLives
+	}
 	b = append(b, byte(m.Kind), byte(m.Standing), flags)
-	for _, v := range []uint64{uint64(m.Group), m.Disk, uint64(m.Replica), m.Bound} {
+	for _, v := range []uint64{uint64(m.Group), m.Site.Disk, uint64(m.Replica), m.Bound.Disk} {
 		b = binary.AppendUvarint(b, v)
+	}
+	if lives {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, m.Site.Life), m.Bound.Life)
 	}
 	return b
 }
@@ -69,19 +82,28 @@ func DecodeMessage(b []byte) (*Message, error) {
 		return nil, errMessage
 	}
 	m := &Message{Kind: Kind(b[0]), Standing: standing(b[1]), New: b[2]&flagNew != 0, Confirmed: b[2]&flagConfirmed != 0}
-	b = b[3:]
-	var values [4]uint64
+	flags, b := b[2], b[3:]
+	var values [6]uint64
 	for i := range values {
+		if i == 4 && flags&flagLives == 0 {
+			break
+		}
 		v, n := binary.Uvarint(b)
 		if n <= 0 {
 			return nil, errMessage
 		}
 		values[i], b = v, b[n:]
 	}
-	m.Group, m.Disk, m.Replica, m.Bound = consensus.GroupID(values[0]), values[1], consensus.ReplicaID(values[2]), values[3]
-	if len(b) > 0 || m.Kind < KindQuestion || m.Kind > KindAnswer || m.Standing < standingMember || m.Standing > standingLost ||
-		m.Disk == 0 || m.Replica > shard.MaxReplicaID || m.Kind == KindAnswer && m.Replica == 0 {
+	m.Group, m.Replica = consensus.GroupID(values[0]), consensus.ReplicaID(values[2])
+	m.Site, m.Bound = shard.Site{Disk: values[1], Life: values[4]}, shard.Site{Disk: values[3], Life: values[5]}
+	if len(b) > 0 || flags > flagsKnown || !m.valid() || flags&flagLives != 0 && m.Site.Life == 0 && m.Bound.Life == 0 {
 		return nil, errMessage
 	}
 	return m, nil
+}
+
+func (m *Message) valid() bool {
+	kind := m.Kind >= KindQuestion && m.Kind <= KindAnswer && m.Standing >= standingMember && m.Standing <= standingRemoved
+	sites := m.Site.Disk != 0 && m.Site.Life <= shard.MaxLife && m.Bound.Life <= shard.MaxLife && (m.Bound.Disk != 0 || m.Bound.Life == 0)
+	return kind && sites && m.Replica <= shard.MaxReplicaID && (m.Kind != KindAnswer || m.Replica != 0)
 }

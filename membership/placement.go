@@ -11,12 +11,13 @@ import (
 // roster is what is known of replicas beside the table, which may lag behind here.
 type roster struct {
 	learned map[kv.NodeID]consensus.ReplicaID // replicas that are newer than the table, from their own messages
-	seen    map[kv.NodeID]uint64              // disks of first replicas that are not in the table
+	seen    map[kv.NodeID]shard.Site          // of first replicas that are not in the table
+	later   map[kv.NodeID]shard.Site          // whatever was on this disk in an earlier life was removed
 	gone    map[kv.NodeID]consensus.ReplicaID // replicas that their nodes have declared lost
 }
 
 func newRoster() roster {
-	return roster{learned: make(map[kv.NodeID]consensus.ReplicaID), seen: make(map[kv.NodeID]uint64), gone: make(map[kv.NodeID]consensus.ReplicaID)}
+	return roster{learned: make(map[kv.NodeID]consensus.ReplicaID), seen: make(map[kv.NodeID]shard.Site), later: make(map[kv.NodeID]shard.Site), gone: make(map[kv.NodeID]consensus.ReplicaID)}
 }
 
 // firstOn is the replica that the group began with on the node; 0: none.
@@ -37,6 +38,14 @@ func (g *Group) placement(node kv.NodeID) (shard.Placement, bool) {
 		}
 	}
 	return shard.Placement{}, false
+}
+
+// siteOn is where the newest replica of the node is that is in the table, or the first one if it has been heard; zero: nobody knows.
+func (g *Group) siteOn(node kv.NodeID) shard.Site {
+	if p, ok := g.placement(node); ok {
+		return p.Site
+	}
+	return g.roster.seen[node]
 }
 
 // placed is the newest replica of the node as the table says; 0: it has none.

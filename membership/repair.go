@@ -5,6 +5,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // What a leader does so that every node has a replica: it notes which disk each first replica is on, gives a node that
@@ -25,7 +26,7 @@ type repair struct {
 
 // claim is the request of a node that lost its replica.
 type claim struct {
-	disk     uint64
+	site     shard.Site
 	replaces consensus.ReplicaID
 }
 
@@ -93,8 +94,8 @@ func (g *Group) assignable(node kv.NodeID) kv.AssignReplicaRequest {
 	request := kv.AssignReplicaRequest{Node: node, First: uint64(g.firstOn(node))}
 	p, placed := g.placement(node)
 	if claim, ok := g.repair.claims[node]; ok {
-		if claim.replaces == g.placed(node) && p.Disk != claim.disk {
-			request.Disk, request.Replaces = claim.disk, uint64(claim.replaces)
+		if claim.replaces == g.placed(node) && p.Site != claim.site {
+			request.Disk, request.Life, request.Replaces = claim.site.Disk, claim.site.Life, uint64(claim.replaces)
 			return request
 		}
 		delete(g.repair.claims, node)
@@ -102,9 +103,9 @@ func (g *Group) assignable(node kv.NodeID) kv.AssignReplicaRequest {
 	switch {
 	case placed:
 	case node == g.node.options.Self:
-		request.Disk = g.node.options.Disk
+		request.Disk, request.Life = g.site.Disk, g.site.Life
 	default:
-		request.Disk = g.roster.seen[node]
+		request.Disk, request.Life = g.roster.seen[node].Disk, g.roster.seen[node].Life
 	}
 	return request
 }
@@ -122,7 +123,7 @@ func (g *Group) replicaGone(node kv.NodeID, id consensus.ReplicaID) {
 // Question is one of another node that only a leader can answer for sure.
 type Question struct {
 	From kv.NodeID
-	Disk uint64
+	Site shard.Site
 }
 
 // Confirmed tells that this replica led, and had applied what was committed, after the question came.
@@ -141,16 +142,16 @@ func (g *Group) send(to kv.NodeID, m Message) {
 }
 
 // tellPlacement lets a node know, now and then, that it has no place here any more.
-func (g *Group) tellPlacement(now time.Duration, node kv.NodeID, disk uint64) {
+func (g *Group) tellPlacement(now time.Duration, node kv.NodeID, site shard.Site) {
 	if g.mayTell(now, node) {
-		g.send(node, g.answer(Question{node, disk}))
+		g.send(node, g.answer(Question{node, site}))
 	}
 }
 
 // askPlacement finds out, now and then, whether this replica has been replaced: somebody has a message for a newer one of this
 // node. A learner sends nothing that would make the others tell it.
 func (g *Group) askPlacement(now time.Duration, node kv.NodeID) {
-	if g.node.options.Disk != 0 && g.mayTell(now, node) {
-		g.send(node, Message{Kind: KindQuestion, Disk: g.node.options.Disk})
+	if g.site.Disk != 0 && g.mayTell(now, node) {
+		g.send(node, Message{Kind: KindQuestion, Site: g.site})
 	}
 }

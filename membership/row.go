@@ -10,10 +10,20 @@ import (
 	"github.com/quoratedb/quorate/storage"
 )
 
-// row says which replica is on this disk: its ID, the disk, and then node and disk of those that were new together with it, all
-// of them varints.
-func (g *Group) row(id consensus.ReplicaID) []byte {
-	row := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(id)), g.node.options.Disk)
+// A row says which replica is on this disk: its ID, the disk, and then node and disk of those that were new together with it, all
+// of them varints. Above the ID, which has 16 bits, one bit says that the replica was removed, and the rest is its life. Versions that know nothing of those
+// take such a row for damage.
+const (
+	rowRemoved = 1 << 16
+	rowLife    = 17 // bits before it
+)
+
+func (g *Group) row(id consensus.ReplicaID, removed bool) []byte {
+	head := g.site.Life<<rowLife | uint64(id)
+	if removed {
+		head |= rowRemoved
+	}
+	row := binary.AppendUvarint(binary.AppendUvarint(nil, head), g.site.Disk)
 	for _, h := range g.first {
 		if disk, ok := g.identity.founders[h.Node]; ok && id == g.firstOn(g.node.options.Self) {
 			row = binary.AppendUvarint(binary.AppendUvarint(row, uint64(h.Node)), disk)
@@ -22,38 +32,46 @@ func (g *Group) row(id consensus.ReplicaID) []byte {
 	return row
 }
 
-func (g *Group) readRow(row []byte) error {
-	id, n := binary.Uvarint(row)
-	if n <= 0 || id == 0 || id > shard.MaxReplicaID {
-		return g.badRow()
-	}
-	disk, m := binary.Uvarint(row[n:])
-	if m <= 0 || !g.readFounders(row[n+m:]) {
-		return g.badRow()
-	}
-	if own := g.node.options.Disk; disk != own {
-		return fmt.Errorf("%w: the state is of disk %x, and this is disk %x", ErrLost, disk, own)
-	}
-	g.self = consensus.ReplicaID(id)
-	return nil
+// decodedRow is what a row says.
+type decodedRow struct {
+	replica  consensus.ReplicaID
+	site     shard.Site
+	removed  bool
+	founders map[kv.NodeID]uint64
 }
 
-func (g *Group) badRow() error {
-	return fmt.Errorf("%w: the row that says which replica this is cannot be read", storage.ErrCorrupt)
+// Removed tells whether the row that says which replica is on this disk says that it was removed. nil: there is no row.
+func Removed(row []byte) (bool, error) {
+	if row == nil {
+		return false, nil
+	}
+	decoded, err := decodeRow(row)
+	return decoded.removed, err
 }
 
-func (g *Group) readFounders(row []byte) bool {
+func decodeRow(row []byte) (decodedRow, error) {
+	decoded := decodedRow{founders: make(map[kv.NodeID]uint64)}
+	var numbers []uint64
 	for len(row) > 0 {
-		node, n := binary.Uvarint(row)
+		v, n := binary.Uvarint(row)
 		if n <= 0 {
-			return false
+			return decoded, errRow
 		}
-		disk, m := binary.Uvarint(row[n:])
-		if m <= 0 {
-			return false
-		}
-		g.identity.founders[kv.NodeID(node)] = disk
-		row = row[n+m:]
+		numbers, row = append(numbers, v), row[n:]
 	}
-	return true
+	if len(numbers) < 2 || len(numbers)%2 != 0 {
+		return decoded, errRow
+	}
+	head := numbers[0]
+	decoded.replica, decoded.removed = consensus.ReplicaID(head&shard.MaxReplicaID), head&rowRemoved != 0
+	decoded.site = shard.Site{Disk: numbers[1], Life: head >> rowLife}
+	if decoded.replica == 0 {
+		return decoded, errRow
+	}
+	for i := 2; i < len(numbers); i += 2 {
+		decoded.founders[kv.NodeID(numbers[i])] = numbers[i+1]
+	}
+	return decoded, nil
 }
+
+var errRow = fmt.Errorf("%w: the row that says which replica this is cannot be read", storage.ErrCorrupt)

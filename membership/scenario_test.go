@@ -33,10 +33,12 @@ import (
 //	lead applied=5, step-down
 //	replicas 3/9 4/8[/silent][/snapshot]     what the leader knows of the others, for the next ticks
 //	give-up                                  the replica can not go on, and its node does
+//	remove                                   the replica is removed; "group empty row" is the next one on this disk, "group row" finds rows of the one before
 //	tick, saved, assigned, confirmed node=2 disk=20
 //	write [marks], sync                      the position of the next write, and whether it takes marks along
 //
-// marks are node/disk/position/began:instance[+began:instance]. Every command may have now=ms.
+// marks are node/disk/position/began:instance[+began:instance]. Every command may have now=ms. disk=20.1 is disk 20 after one
+// replica of the group was removed from it.
 type script struct {
 	node     *Node
 	group    *Group
@@ -102,7 +104,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "message":
 		m := Arrival{Node: from, From: consensus.ReplicaID(number(t, d, "replica", uint64(from))), To: consensus.ReplicaID(number(t, d, "to", uint64(s.group.Self()))), Snapshot: d.HasArg("snapshot")}
-		m.Sender = Sender{Instance: number(t, d, "process"), Disk: number(t, d, "disk"), Position: number(t, d, "position")}
+		m.Sender = Sender{Instance: number(t, d, "process"), Disk: site(t, d, "disk").Disk, Position: number(t, d, "position")}
+		m.Life = site(t, d, "disk").Life
 		s.node.BeginRound()
 		if err := s.group.Admit(s.now, m); err != nil {
 			return "refused: " + err.Error() + "\n"
@@ -148,12 +151,15 @@ func (s *script) runShort(t *testing.T, d *datadriven.TestData) string {
 		s.node.Tick(s.now)
 	case "give-up":
 		s.group.GiveUp(s.now)
+	case "remove":
+		s.row = s.group.RemovedRow()
+		s.group.Remove(s.now)
 	case "saved":
 		s.group.Saved()
 	case "assigned":
 		s.group.Assigned()
 	case "confirmed":
-		s.group.Confirmed(Question{From: kv.NodeID(number(t, d, "node")), Disk: number(t, d, "disk")})
+		s.group.Confirmed(Question{From: kv.NodeID(number(t, d, "node")), Site: site(t, d, "disk")})
 	case "write":
 		r := s.node.Write(s.now)
 		if r == nil {
@@ -239,14 +245,14 @@ func (s *script) carryOut() string {
 		fmt.Fprintf(&b, "the replica of node %d does nothing any more\n", uint64(node))
 	}
 	for _, q := range r.Confirm {
-		fmt.Fprintf(&b, "is to be confirmed as the leader, for node %d on disk %d\n", uint64(q.From), q.Disk)
+		fmt.Fprintf(&b, "is to be confirmed as the leader, for node %d on %s\n", uint64(q.From), siteText(q.Site))
 	}
 	if r.Save != nil {
 		s.row = r.Save.Row
 		fmt.Fprintf(&b, "saves that this is replica %d\n", r.Save.Replica)
 	}
 	if r.Assign != nil {
-		fmt.Fprintf(&b, "proposes a placement: node %d on disk %d, first replica %d, replaces %d\n", uint64(r.Assign.Node), r.Assign.Disk, r.Assign.First, r.Assign.Replaces)
+		fmt.Fprintf(&b, "proposes a placement: node %d on %s, first replica %d, replaces %d\n", uint64(r.Assign.Node), siteText(shard.Site{Disk: r.Assign.Disk, Life: r.Assign.Life}), r.Assign.First, r.Assign.Replaces)
 	}
 	if r.Change != nil {
 		fmt.Fprintf(&b, "proposes the membership %v\n", *r.Change)
@@ -271,10 +277,10 @@ func messageText(m *Message) string {
 	if m.Kind == KindAnswer {
 		kind = "answer"
 	}
-	text := fmt.Sprintf("%s, it is %s", kind, []string{"", "member", "new", "lost"}[m.Standing])
-	text += fmt.Sprintf("; disk %d, replica %d", m.Disk, m.Replica)
+	text := fmt.Sprintf("%s, it is %s", kind, []string{"", "member", "new", "lost", "removed"}[m.Standing])
+	text += fmt.Sprintf("; %s, replica %d", siteText(m.Site), m.Replica)
 	if m.Kind == KindAnswer {
-		text += fmt.Sprintf(" on disk %d", m.Bound)
+		text += " on " + siteText(m.Bound)
 	}
 	if m.New {
 		text += ", both were new"
@@ -286,14 +292,14 @@ func messageText(m *Message) string {
 }
 
 func message(t *testing.T, d *datadriven.TestData) *Message {
-	m := &Message{Kind: KindQuestion, New: d.HasArg("new"), Confirmed: d.HasArg("confirmed"), Group: 1, Disk: number(t, d, "disk"),
-		Replica: consensus.ReplicaID(number(t, d, "replica")), Bound: number(t, d, "bound")}
+	m := &Message{Kind: KindQuestion, New: d.HasArg("new"), Confirmed: d.HasArg("confirmed"), Group: 1, Site: site(t, d, "disk"),
+		Replica: consensus.ReplicaID(number(t, d, "replica")), Bound: site(t, d, "bound")}
 	if d.Cmd == "answer" {
 		m.Kind = KindAnswer
 	}
 	var word string
 	d.ScanArgs(t, "standing", &word)
-	m.Standing = map[string]standing{"member": standingMember, "new": standingNew, "lost": standingLost}[word]
+	m.Standing = map[string]standing{"member": standingMember, "new": standingNew, "lost": standingLost, "removed": standingRemoved}[word]
 	return m
 }
 
@@ -323,13 +329,41 @@ func number(t *testing.T, d *datadriven.TestData, key string, otherwise ...uint6
 	return n
 }
 
+// site is a disk, or disk.life.
+func site(t *testing.T, d *datadriven.TestData, key string) shard.Site {
+	word := "0"
+	d.MaybeScanArgs(t, key, &word)
+	return parseSite(t, word)
+}
+
+func parseSite(t *testing.T, word string) (s shard.Site) {
+	disk, life, later := strings.Cut(word, ".")
+	_, err := fmt.Sscan(disk, &s.Disk)
+	if later && err == nil {
+		_, err = fmt.Sscan(life, &s.Life)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", word, err)
+	}
+	return s
+}
+
+func siteText(s shard.Site) string {
+	if s.Life > 0 {
+		return fmt.Sprintf("disk %d, life %d", s.Disk, s.Life)
+	}
+	return fmt.Sprintf("disk %d", s.Disk)
+}
+
 func parseTable(t *testing.T, list []string) (table []shard.Placement) {
 	for _, word := range list {
 		var p shard.Placement
 		var node uint64
-		if _, err := fmt.Sscanf(word, "%d/%d/%d", &node, &p.Replica, &p.Disk); err != nil {
+		var where string
+		if _, err := fmt.Sscanf(word, "%d/%d/%s", &node, &p.Replica, &where); err != nil {
 			t.Fatalf("%s: %v", word, err)
 		}
+		p.Site = parseSite(t, where)
 		p.Node = kv.NodeID(node)
 		table = append(table, p)
 	}

@@ -108,7 +108,8 @@ var (
 		{"WriteCount", "log_writes_total", "Writes to the log."},
 		{"WriteBytes", "log_written_bytes_total", "Bytes written to the log."},
 		{"SyncCount", "log_syncs_total", "Syncs that the log asked the disk for."},
-		{"OldestPinning", "log_oldest_group", "The group whose entries keep the oldest segment; 0 if there is none."},
+		{"AsideBytes", "log_aside_bytes", "Entries of groups that have failed: the log carries them along for the next process."},
+		{"OldestPinning", "log_oldest_group", "The group whose entries keep the oldest segment, but for those that have failed; 0 if there is none."},
 	}
 )
 

@@ -72,7 +72,7 @@ func randomOps(random *rand.Rand) (list []op) {
 		case opNode:
 			p.node = &kv.NodeRecord{ID: kv.NodeID(random.Uint64()), Name: "n", PeerURLs: []string{"a", ""}, Learner: random.IntN(2) == 0}
 		case opReplica:
-			p.replica = Placement{Node: 1 + kv.NodeID(random.Uint64()>>1), Disk: random.Uint64(), Replica: 1 + consensus.ReplicaID(random.IntN(MaxReplicaID))}
+			p.replica = Placement{Node: 1 + kv.NodeID(random.Uint64()>>1), Site: Site{random.Uint64(), random.Uint64() >> random.IntN(65) & MaxLife}, Replica: 1 + consensus.ReplicaID(random.IntN(MaxReplicaID))}
 		}
 		list = append(list, p)
 	}

@@ -40,7 +40,7 @@ func Validate(r *kv.Request, limits Limits) error {
 			return fmt.Errorf("a node record needs an ID: %w", kv.ErrInvalidRequest)
 		}
 	case kv.KindAssignReplica:
-		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 {
+		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 || a.Life > MaxLife {
 			return fmt.Errorf("a replica is assigned to a node and a disk: %w", kv.ErrInvalidRequest)
 		}
 	}

@@ -22,6 +22,9 @@ type Log interface {
 	Compact(consensus.GroupID, consensus.Index) error
 	// Drop forgets the group altogether.
 	Drop(consensus.GroupID) error
+	// SetAside tells that nobody writes to the group, reads it or compacts it, or, with false, that somebody does again. What it holds stays, and does
+	// not keep the space of others: the log makes no more than several times as much room for it. Until the log is closed.
+	SetAside(id consensus.GroupID, aside bool)
 	// NewScrub begins a pass over everything that is on disk and still needed.
 	NewScrub() Scrub
 	Metrics() LogMetrics
@@ -70,5 +73,6 @@ type LogMetrics struct {
 	WriteCount    int64
 	WriteBytes    int64
 	SyncCount     int64
-	OldestPinning consensus.GroupID // the group that keeps the oldest segment alive
+	AsideBytes    int64             // entries of groups that are set aside
+	OldestPinning consensus.GroupID // the group that keeps the oldest segment alive, of those that are not set aside
 }

@@ -24,6 +24,7 @@ type MemoryLog struct {
 	written  atomic.Uint64
 	synced   atomic.Uint64 // numbers of writes; synced <= written
 	stopped  atomic.Pointer[error]
+	aside    map[consensus.GroupID]bool
 
 	writes, bytes int64
 	syncs         atomic.Int64
@@ -49,7 +50,7 @@ var _ Log = (*MemoryLog)(nil)
 
 // NewMemoryLog returns an empty log.
 func NewMemoryLog() *MemoryLog {
-	return &MemoryLog{memoryLogState: newMemoryLogState(), durable: newMemoryLogState()}
+	return &MemoryLog{aside: make(map[consensus.GroupID]bool), memoryLogState: newMemoryLogState(), durable: newMemoryLogState()}
 }
 
 func newMemoryLogState() memoryLogState {
@@ -237,6 +238,13 @@ func (l *MemoryLog) Drop(id consensus.GroupID) error {
 	return nil
 }
 
+// SetAside implements Log. What is set aside counts beside the rest, wherever it was written.
+func (l *MemoryLog) SetAside(id consensus.GroupID, aside bool) {
+	if l.aside[id] = aside; !aside {
+		delete(l.aside, id)
+	}
+}
+
 // Crash returns the log as it would be found after a power loss now: everything that
 // was synced and the first few writes after that, as random chooses; a nil random keeps
 // none. The receiver must not be used any more.
@@ -289,14 +297,21 @@ func (l *MemoryLog) NewScrub() Scrub { return NewLogScrub(l) }
 // Metrics implements Log. As in a log on a disk, what was written after the oldest entry that a group still holds takes up space.
 func (l *MemoryLog) Metrics() LogMetrics {
 	oldest, group := l.bytes, consensus.GroupID(0)
+	aside := int64(0)
 	for _, id := range l.Groups() {
+		if l.aside[id] {
+			for i := range l.groups[id].entries {
+				aside += int64(l.groups[id].entries[i].SizeBytes())
+			}
+			continue
+		}
 		for _, place := range l.groups[id].places {
 			if group == 0 || place < oldest {
 				oldest, group = place, id
 			}
 		}
 	}
-	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes - oldest, PinnedBytes: l.bytes - oldest, OldestPinning: group,
+	return LogMetrics{SegmentCount: 1, SizeBytes: l.bytes - oldest + aside, PinnedBytes: l.bytes - oldest + aside, AsideBytes: aside, OldestPinning: group,
 		WriteCount: l.writes, WriteBytes: l.bytes, SyncCount: l.syncs.Load()}
 }
 

@@ -37,6 +37,13 @@ func TestMemoryLogSize(t *testing.T) {
 	look("group 4, 19 entries")
 	must(l.Compact(4, 18))
 	look("group 7, 4 entries")
+	l.SetAside(7, true)
+	look("group 4, 3 entries") // one of group 4, two of group 7 that are carried along
+	if m := l.Metrics(); m.AsideBytes != 2*size {
+		t.Errorf("%d bytes are set aside", m.AsideBytes)
+	}
+	l.SetAside(7, false)
+	look("group 7, 4 entries")
 	must(l.Sync())
 	l = l.Crash(nil)
 	look("group 7, 4 entries")

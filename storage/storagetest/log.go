@@ -72,6 +72,7 @@ func (tr *LogTrace) unit() *logUnit {
 // Step makes one random call. The trace counts a write before it makes it.
 func (tr *LogTrace) Step() error {
 	group := consensus.GroupID(1 + tr.random.IntN(3))
+	tr.Log.SetAside(group, tr.random.IntN(4) == 0)
 	switch n := tr.random.IntN(20); {
 	case n < 12:
 		return tr.write()

@@ -38,6 +38,7 @@ type Log struct {
 	parts     []part
 	cache     cache
 	rewrite   rewrite
+	aside     map[consensus.GroupID]int64 // groups that are set aside, and how much they have
 
 	writes, bytes, syncs int64
 }
@@ -66,7 +67,7 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wal: lock the log's directory %s: %w; probably another process uses it", o.Dir, err)
 	}
-	l := &Log{options: o, lock: lock, groups: map[consensus.GroupID]*group{}, cache: cache{limit: o.CacheBytes}}
+	l := &Log{options: o, lock: lock, groups: map[consensus.GroupID]*group{}, aside: map[consensus.GroupID]int64{}, cache: cache{limit: o.CacheBytes}}
 	if err := l.recover(); err != nil {
 		l.abandon()
 		l.jobs.Wait()
@@ -100,7 +101,6 @@ func (l *Log) Groups() []consensus.GroupID {
 }
 
 // groupIDs are the groups of the index, ascending, the node's own record included.
-
 func (l *Log) groupIDs() []consensus.GroupID {
 	ids := make([]consensus.GroupID, 0, len(l.groups))
 	for id := range l.groups {
@@ -244,16 +244,17 @@ func (l *Log) Metrics() storage.LogMetrics {
 		m.SegmentCount++
 		m.SizeBytes += s.size
 	}
+	m.AsideBytes = l.asideBytes()
 	m.OldestPinning = l.oldestPinning()
 	return m
 }
 
-// oldestPinning is the group whose first entry is in the oldest segment of all.
+// oldestPinning is the group whose first entry is in the oldest segment of all, but for those that are set aside.
 func (l *Log) oldestPinning() (oldest consensus.GroupID) {
 	var generation uint64
 	for _, id := range l.groupIDs() {
 		g := l.groups[id]
-		if id != nodeGroup && len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
+		if _, aside := l.aside[id]; id != nodeGroup && !aside && len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
 			oldest, generation = id, g.slots[0].segment.generation
 		}
 	}

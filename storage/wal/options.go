@@ -17,7 +17,7 @@ type Options struct {
 	// CacheBytes bounds the recent entries kept in memory. Default 16 MiB.
 	CacheBytes int
 	// RetainBytes is from when on a group that still needs a few entries of the oldest segment
-	// gets them written again at the head, so that the segment can be recycled. Default 16 segments.
+	// gets them written again at the head, so that the segment can be recycled; from half of it on for groups that are set aside. Default 16 segments.
 	RetainBytes int64
 	// RewriteBytes is how many bytes one Write writes again at most. Default 256 KiB.
 	RewriteBytes int

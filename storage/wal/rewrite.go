@@ -4,9 +4,11 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 )
 
-// rewrite moves the last few live entries out of the oldest segment, a little with every Write.
+// rewrite moves live entries out of the oldest segment, a little with every Write.
 type rewrite struct {
 	generation uint64 // of that segment; its struct may come back as another one
+	all        bool   // todo has, or had, whatever was live in it
+	aside      bool   // todo has, or had, what groups have in it that are set aside
 	todo       []place
 }
 
@@ -15,37 +17,74 @@ type place struct {
 	index consensus.Index
 }
 
-// rewriteSome does one step, if the log is too large and that would help: when most of the
-// oldest segment is still needed, the groups that need it must compact.
+// rewriteSome does one step, if the log is too large and that would help.
 func (l *Log) rewriteSome() error {
-	oldest := l.segments[0]
-	if l.rewrite.generation != oldest.generation {
-		l.rewrite = rewrite{}
-		if !l.worthRewriting(oldest) {
-			return nil
-		}
-		l.rewrite = rewrite{generation: oldest.generation, todo: l.placesIn(oldest)}
+	oldest, w := l.segments[0], &l.rewrite
+	if w.generation != oldest.generation {
+		*w = rewrite{generation: oldest.generation}
+	}
+	switch {
+	case len(w.todo) > 0 || w.all || len(l.segments) < 2:
+	case l.worthRewriting(oldest):
+		w.all, w.todo = true, l.placesIn(oldest, func(consensus.GroupID) bool { return true })
+	case !w.aside && l.worthRewritingAside():
+		w.aside, w.todo = true, l.placesIn(oldest, func(id consensus.GroupID) bool { _, aside := l.aside[id]; return aside })
 	}
 	return l.rewriteStep()
 }
 
+// worthRewriting tells whether a few entries keep the segment: when most of it is still needed, the groups that need it must compact.
 func (l *Log) worthRewriting(oldest *segment) bool {
-	if len(l.segments) < 2 || oldest.live == 0 || oldest.liveBytes > oldest.size/2 {
-		return false
-	}
-	retained := int64(0)
+	return oldest.live > 0 && oldest.liveBytes <= oldest.size/2 && l.retainedBytes() > l.options.RetainBytes+asideShare*l.asideBytes()
+}
+
+// worthRewritingAside tells whether what is set aside should move on: nobody compacts it. The log is always several times as large as that, so that what is
+// written again is a small part of what is written.
+func (l *Log) worthRewritingAside() bool {
+	aside := l.asideBytes()
+	return aside > 0 && l.retainedBytes() > l.options.RetainBytes/2+asideShare*aside
+}
+
+// asideShare is how many times as large as what is set aside the log may be for it.
+const asideShare = 4
+
+func (l *Log) retainedBytes() (retained int64) {
 	for _, s := range l.segments {
 		retained += s.size
 	}
-	return retained > l.options.RetainBytes
+	return retained
 }
 
-func (l *Log) placesIn(s *segment) []place {
+func (l *Log) asideBytes() (bytes int64) {
+	for _, b := range l.aside {
+		bytes += b
+	}
+	return bytes
+}
+
+// SetAside implements storage.Log.
+func (l *Log) SetAside(id consensus.GroupID, aside bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.groups[id]
+	if delete(l.aside, id); !aside || g == nil {
+		return
+	}
+	bytes := int64(0)
+	for i := range g.slots {
+		bytes += int64(g.slots[i].length)
+	}
+	l.aside[id] = bytes
+	l.rewrite.aside = false
+}
+
+// placesIn are the entries in the segment of the groups that are wanted.
+func (l *Log) placesIn(s *segment, wanted func(consensus.GroupID) bool) []place {
 	var places []place
 	for _, id := range l.groupIDs() {
 		g := l.groups[id]
 		for i := range g.slots {
-			if g.slots[i].segment == s {
+			if g.slots[i].segment == s && wanted(id) {
 				places = append(places, place{id, g.base + consensus.Index(i)})
 			}
 		}

@@ -161,5 +161,6 @@ func (l *Log) drop(id consensus.GroupID) {
 	if g := l.groups[id]; g != nil {
 		g.clear(l.sequence)
 		delete(l.groups, id)
+		delete(l.aside, id)
 	}
 }

@@ -25,7 +25,7 @@ type damage struct {
 	why string
 	// rows and entries are rotten.
 	rows    map[string]struct{}
-	entries []consensus.Index
+	entries []rottenEntry
 	lying   bool // syncs say that they are done, and do nothing
 	lied    bool // and one has done so since the last honest one
 	wiped   bool // the disks are as they should be, but taken away
@@ -33,19 +33,25 @@ type damage struct {
 	stale   bool // of those: the disks are an older image of themselves
 }
 
+// rottenEntry is one in the log of a group.
+type rottenEntry struct {
+	group consensus.GroupID
+	index consensus.Index
+}
+
 func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
 	switch f.Kind {
 	case FaultRotState:
 		w.rotRows(n, random, 1+int(f.Amount), "bit rot in the state")
 	case FaultRotLog:
-		w.rotEntries(n, random, "bit rot in the log")
+		w.rotEntries(n, w.group(f.Shard), random, "bit rot in the log")
 	case FaultMisdirected:
 		// One place holds what belongs elsewhere, and elsewhere is missing it: two wrong records.
 		if random.IntN(2) == 0 {
 			w.rotRows(n, random, 2, "a misdirected write in the state")
 		} else {
-			w.rotEntries(n, random, "a misdirected write in the log")
-			w.rotEntries(n, random, "a misdirected write in the log")
+			w.rotEntries(n, w.group(f.Shard), random, "a misdirected write in the log")
+			w.rotEntries(n, w.group(f.Shard), random, "a misdirected write in the log")
 		}
 	case FaultLyingSync:
 		if w.plan.Engine == Memory && w.mayDamage(n, "its disk lied about syncs") {
@@ -84,18 +90,19 @@ func (w *world) rotRows(n *node, random *rand.Rand, count int, why string) {
 	}
 }
 
-// rotEntries lets an entry of the log rot.
-func (w *world) rotEntries(n *node, random *rand.Rand, why string) {
+// rotEntries lets an entry of the group's log rot.
+func (w *world) rotEntries(n *node, g *group, random *rand.Rand, why string) {
 	d, ok := n.disks.(*memoryDisks)
 	if !ok || !n.up {
 		return
 	}
-	log := d.log.Group(1)
+	id := consensus.GroupID(g.id)
+	log := d.log.Group(id)
 	first, last := log.First(), log.Last()
 	if first > last || !w.mayDamage(n, why) {
 		return
 	}
-	n.damage.entries = append(n.damage.entries, first+consensus.Index(random.Uint64N(uint64(last-first)+1)))
+	n.damage.entries = append(n.damage.entries, rottenEntry{id, first + consensus.Index(random.Uint64N(uint64(last-first)+1))})
 }
 
 func (d *damage) row(key []byte) error {
@@ -118,10 +125,10 @@ func (d *damage) between(spans []storage.Span) error {
 }
 
 // log finds rotten entries.
-func (d *damage) log(lo, hi consensus.Index) error {
-	for _, index := range d.entries {
-		if index >= lo && index < hi {
-			return fmt.Errorf("%w: the checksum of the record of entry %d does not match", storage.ErrCorrupt, index)
+func (d *damage) log(group consensus.GroupID, lo, hi consensus.Index) error {
+	for _, e := range d.entries {
+		if e.group == group && e.index >= lo && e.index < hi {
+			return fmt.Errorf("%w: the checksum of the record of entry %d does not match", storage.ErrCorrupt, e.index)
 		}
 	}
 	return nil
@@ -130,13 +137,14 @@ func (d *damage) log(lo, hi consensus.Index) error {
 // rottenLog is a group's log with rotten entries.
 type rottenLog struct {
 	storage.GroupLog
+	group  consensus.GroupID
 	damage *damage
 }
 
 func (l rottenLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
 	entries, err := l.GroupLog.Entries(lo, hi, maxBytes)
 	if err == nil && len(entries) > 0 {
-		err = l.damage.log(lo, entries[len(entries)-1].Index+1)
+		err = l.damage.log(l.group, lo, entries[len(entries)-1].Index+1)
 	}
 	if err != nil {
 		return nil, err

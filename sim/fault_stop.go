@@ -48,7 +48,10 @@ func (w *world) stopInOrder(f *Fault, n *node, random *rand.Rand) {
 
 // handOver does what server.Server.handOver does.
 func (n *node) handOver(over func()) {
-	leads := n.replica.IsLeader()
+	leads := false
+	for p := range n.held() {
+		leads = leads || p.replica.IsLeader()
+	}
 	n.enter(func() {
 		n.store.HandOver(func(err error) {
 			if over(); leads && err == nil {
@@ -66,7 +69,9 @@ func (n *node) shutdown(down time.Duration) {
 	}
 	n.crashPlan = crashPlan{down: down}
 	n.enter(func() {
-		n.gateway.Close()
+		for p := range n.held() {
+			p.gateway.Close()
+		}
 		n.store.Close()
 	})
 	if !n.up {

@@ -30,6 +30,8 @@ type Plan struct {
 	Protocol Protocol   `json:"protocol"`
 	Engine   EngineKind `json:"engine"`
 	Nodes    int        `json:"nodes"` // 1 to 7
+	// Shards is how many independent groups the nodes hold, 1 to 64; 0 stands for 1.
+	Shards int `json:"shards,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.
 	ReadQuorum bool `json:"read_quorum"`
 	// Duration is how long clients work and faults happen, before everything heals and must make progress.
@@ -71,17 +73,19 @@ type Limits struct {
 type ClientPlan struct {
 	Number   int    `json:"number"`
 	Workload string `json:"workload"`
+	Shard    int    `json:"shard,omitempty"` // whose keys it works on; 0: those of the first
 }
 
 // Fault is one thing that goes wrong. What the fields mean depends on the kind; see fault.go.
 type Fault struct {
 	At       time.Duration `json:"at"`
 	Kind     FaultKind     `json:"kind"`
-	Node     int           `json:"node,omitempty"`  // 0: whoever leads at the time
+	Node     int           `json:"node,omitempty"`  // 0: whoever leads Shard at the time
 	Other    int           `json:"other,omitempty"` // 0: none, or all
 	Duration time.Duration `json:"duration,omitempty"`
 	Amount   float64       `json:"amount,omitempty"`
-	Seed     uint64        `json:"seed,omitempty"` // of the fault's own source of chance
+	Shard    int           `json:"shard,omitempty"` // the one whose leader, log or state it is about; 0: the first
+	Seed     uint64        `json:"seed,omitempty"`  // of the fault's own source of chance
 }
 
 // FaultKind names what goes wrong.

@@ -141,7 +141,7 @@ func (w *world) run() {
 func (w *world) begin() {
 	for _, c := range w.plan.Clients {
 		l, _ := findWorkload(c.Workload)
-		w.newClient(c.Number, l.Name, l.Client)
+		w.group(c.Shard).newClient(c.Number, l.Name, l.Client)
 	}
 	for i := range w.plan.Faults {
 		f := &w.plan.Faults[i]
@@ -155,28 +155,35 @@ const patience = 30 * time.Second
 // firstAside is the number from which on clients set up workloads and check them.
 const firstAside = 1000
 
-// aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
+// aside runs a part of each workload that takes part in a group, one client after the other, on a healthy cluster.
 func (w *world) aside(what string, part func(Workload) func(Client)) {
-	seen := map[string]bool{}
+	type place struct {
+		g        *group
+		workload string
+	}
+	seen := map[place]bool{}
 	for _, p := range w.plan.Clients {
 		l, _ := findWorkload(p.Workload)
-		run := part(l)
-		if seen[l.Name] || run == nil || w.verdict != "" {
+		run, g := part(l), w.group(p.Shard)
+		if seen[place{g, l.Name}] || run == nil || w.verdict != "" {
 			continue
 		}
-		seen[l.Name] = true
+		seen[place{g, l.Name}] = true
 		// The number decides what is random about the client, so it must not depend on who else takes part.
 		number := firstAside + slices.IndexFunc(Workloads(), func(other Workload) bool { return other.Name == l.Name })
 		if what == "check" {
 			number += firstAside
 		}
-		c := w.newClient(number, l.Name+" "+what, run)
+		c := g.newClient(g.aside(number), l.Name+" "+what, run)
 		w.runUntil(w.now+patience, 10*time.Millisecond, func() bool { return c.done })
 		if w.verdict == "" && !c.done {
-			w.fail(Liveness, "the %s of workload %s did not end on a healthy cluster:%s", what, l.Name, w.describe())
+			g.fail(Liveness, "the %s of workload %s did not end on a healthy cluster:%s", what, l.Name, w.describe())
 		}
 	}
 }
+
+// aside is the number of a client that sets up or checks this group's part of a workload.
+func (g *group) aside(number int) int { return number + g.index*4*firstAside }
 
 // recover demands that a healed cluster serves, answers what is open, and becomes of one mind.
 func (w *world) recover() {
@@ -186,36 +193,40 @@ func (w *world) recover() {
 	if w.reading() {
 		w.line("everything is healed")
 	}
-	if !w.runUntil(w.now+patience, 5*time.Millisecond, w.settled) && w.verdict == "" {
+	if !w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return w.unsettled() == nil }) && w.verdict == "" {
 		if i := slices.IndexFunc(w.nodes, (*node).rotten); i >= 0 {
 			w.fail(Liveness, "%s after everything was healed node %d has not found out that its disks are rotten (%s):%s",
 				patience, w.nodes[i].id, w.nodes[i].damage.why, w.describe())
 			return
 		}
-		w.fail(Liveness, "%s after everything was healed the cluster has not settled; %d entries are applied somewhere:%s",
-			patience, len(w.truth.log)+1, w.describe())
+		w.fail(Liveness, "%s after everything was healed the cluster has not settled: %v:%s", patience, w.unsettled(), w.describe())
 	}
 }
 
-// settled tells whether every client has returned and every node is a voter that has applied and answered everything.
-func (w *world) settled() bool {
+// unsettled tells what is missing until every client has returned and every node is in every group of its a voter that has applied and answered
+// everything.
+func (w *world) unsettled() error {
 	for _, c := range w.clients {
 		if !c.done {
-			return false
+			return fmt.Errorf("client %d waits", c.number)
 		}
 	}
-	if !w.whole() {
-		return false
+	for _, g := range w.groups {
+		if !g.whole() {
+			return fmt.Errorf("shard %d is not whole", g.id)
+		}
 	}
 	for _, n := range w.nodes {
-		if n.rotten() {
-			return false
+		if n.rotten() || !n.up || n.driving || n.store.Metrics().RequestsQueued > 0 {
+			return fmt.Errorf("node %d is not at rest", n.id)
 		}
-		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 || n.store.Metrics().RequestsQueued > 0 {
-			return false
+		for p := range n.held() {
+			if end := uint64(p.group.lastApplied()); p.replica.Applied() != end || p.gateway.Metrics().CallsInFlight > 0 {
+				return fmt.Errorf("%s has not applied entry %d, or has calls in flight", p.name(), end)
+			}
 		}
 	}
-	return true
+	return nil
 }
 
 // giveUp demands of a cluster that has lost too much that no answer was wrong, and that every node says so where nobody has a copy.
@@ -228,7 +239,7 @@ func (w *world) giveUp() {
 	})
 	switch {
 	case w.verdict != "":
-	case copies && w.leader() != nil:
+	case copies && slices.ContainsFunc(w.groups, func(g *group) bool { return g.leader() != nil }):
 		w.fail(Correctness, "%s after a quorum had lost its data somebody serves:%s", patience, w.describe())
 	case !copies && !ended:
 		w.fail(Liveness, "%s after all nodes had lost their data not every one says that no copy is left:%s", patience, w.describe())
@@ -242,50 +253,61 @@ func (w *world) compare() {
 	if w.verdict != "" {
 		return
 	}
-	var first *node
 	for _, n := range w.nodes {
 		if err := n.disks.check(); err != nil {
 			w.fail(Crash, "the disks of node %d: %v", n.id, err)
 		}
-		w.checkNode(n)
+		if err := n.store.Check(); err != nil {
+			w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
+		}
 		if m := n.store.Metrics(); m.RequestsQueued != 0 || m.RequestBytes != 0 {
 			w.fail(Crash, "node %d counts %d requests of %d bytes, all are answered", n.id, m.RequestsQueued, m.RequestBytes)
-		}
-		if bytes := n.gateway.Metrics().ForwardedBytes; bytes != 0 {
-			w.fail(Crash, "node %d counts %d bytes of forwarded requests, all are answered", n.id, bytes)
 		}
 		if n.guests.bytes != 0 {
 			w.fail(Crash, "node %d holds %d bytes for requests that others forwarded to it, all are answered", n.id, n.guests.bytes)
 		}
-		w.checkGateway(n)
-		if err := w.truth.tellsTheTruth(n); err != nil {
-			w.fail(Correctness, "%v", err)
+	}
+	for _, g := range w.groups {
+		g.compare()
+	}
+}
+
+// compare holds the states of all nodes against each other, and against what happened.
+func (g *group) compare() {
+	var first *part
+	for p := range g.parts() {
+		p.check()
+		p.checkGateway()
+		if err := g.truth.tellsTheTruth(p); err != nil {
+			g.fail(Correctness, "%v", err)
 		}
 		if first == nil {
-			first = n
+			first = p
 			continue
 		}
-		if err := sameState(first, n); err != nil {
-			w.fail(Correctness, "%v", err)
+		if err := sameState(first, p); err != nil {
+			g.fail(Correctness, "%v", err)
 		}
 	}
 }
 
 // judge holds the answers against the oracle.
 func (w *world) judge() {
-	if w.verdict != "" {
-		return
-	}
-	w.complete()
-	if problems := checkHistory(&w.history); len(problems) > 0 {
-		w.fail(Correctness, "%s", strings.Join(problems, "\n"))
+	for _, g := range w.groups {
+		if w.verdict != "" {
+			return
+		}
+		g.complete()
+		if problems := checkHistory(&g.history); len(problems) > 0 {
+			g.fail(Correctness, "%s", strings.Join(problems, "\n"))
+		}
 	}
 }
 
 // complete adds to the history what clients cannot know.
-func (w *world) complete() {
-	h := &w.history
-	h.Full, h.Final, h.Commits = w.truth.events, w.truth.revision, w.truth.commits
+func (g *group) complete() {
+	w, h := g.w, &g.history
+	h.Full, h.Final, h.Commits = g.truth.events, g.truth.revision, g.truth.commits
 	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
 	h.MaxEffectBytes, h.KeysPerExpiry = w.plan.Limits.Bounds.MaxRequestEffectBytes, w.plan.Limits.Bounds.keysPerExpiry()
 	if w.plan.LoseQuorum {
@@ -299,11 +321,11 @@ func (w *world) complete() {
 	}
 }
 
-// sameState compares two nodes at every revision that they still have.
-func sameState(a, b *node) error {
+// sameState compares two nodes' parts of a group at every revision that they still have.
+func sameState(a, b *part) error {
 	if a.replica.Applied() != b.replica.Applied() || a.replica.Revision() != b.replica.Revision() || a.replica.Compacted() != b.replica.Compacted() {
-		return fmt.Errorf("node %d is at entry %d, revision %d, compacted %d; node %d at %d, %d, %d", a.id, a.replica.Applied(), a.replica.Revision(),
-			a.replica.Compacted(), b.id, b.replica.Applied(), b.replica.Revision(), b.replica.Compacted())
+		return fmt.Errorf("node %d is at entry %d, revision %d, compacted %d; node %d at %d, %d, %d", a.node.id, a.replica.Applied(), a.replica.Revision(),
+			a.replica.Compacted(), b.node.id, b.replica.Applied(), b.replica.Revision(), b.replica.Compacted())
 	}
 	left, right := a.replica.View(), b.replica.View()
 	defer left.Close()
@@ -313,22 +335,22 @@ func sameState(a, b *node) error {
 	for _, revision := range []kv.Revision{first, first + (last-first)/2, last} {
 		x, err := left.Hash(revision)
 		if err != nil {
-			return fmt.Errorf("node %d at revision %d: %w", a.id, revision, err)
+			return fmt.Errorf("node %d at revision %d: %w", a.node.id, revision, err)
 		}
 		y, err := right.Hash(revision)
 		if err != nil {
-			return fmt.Errorf("node %d at revision %d: %w", b.id, revision, err)
+			return fmt.Errorf("node %d at revision %d: %w", b.node.id, revision, err)
 		}
 		if x != y {
-			return fmt.Errorf("at revision %d node %d has hash %x, node %d %x", revision, a.id, x, b.id, y)
+			return fmt.Errorf("at revision %d node %d has hash %x, node %d %x", revision, a.node.id, x, b.node.id, y)
 		}
 	}
 	return nil
 }
 
 // tellsTheTruth compares the history that a node retains with what happened.
-func (t *truth) tellsTheTruth(n *node) error {
-	view := n.replica.View()
+func (t *truth) tellsTheTruth(p *part) error {
+	view := p.replica.View()
 	defer view.Close()
 	from := max(view.Compacted(), 1) + 1
 	events := t.events
@@ -348,12 +370,12 @@ func (t *truth) tellsTheTruth(n *node) error {
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("node %d: %w", n.id, err)
+			return fmt.Errorf("node %d: %w", p.node.id, err)
 		}
 		from = next
 	}
 	if len(events) > 0 {
-		return fmt.Errorf("node %d: revision %d is missing in the history", n.id, events[0].KV.ModRevision)
+		return fmt.Errorf("node %d: revision %d is missing in the history", p.node.id, events[0].KV.ModRevision)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ gateway/route    core : kv
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard shard/model driver gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard shard/model driver membership gateway gateway/watch sim/history; github.com/cockroachdb/pebble/v2/vfs
 server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/serveflags : server

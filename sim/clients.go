@@ -42,7 +42,7 @@ var _ Client = (*client)(nil)
 func (g *group) newClient(number int, workload string, life func(Client)) *client {
 	w := g.w
 	c := &client{w: w, group: g, number: number, workload: workload, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(watchesRecorded(c, &g.history)) })
+	c.code = newCoroutine(func(*coroutine) { life(g.inhabited(watchesRecorded(c, &g.history))) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c
@@ -233,6 +233,16 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 		n.whenAwake(func() { c.arrive(n, conn, generation, req, serve, answer) })
 		return
 	}
+	p := n.door(c.group)
+	if p == nil {
+		w.after(c.latency(), func() { answer(nil, ErrConnection, 0, true) })
+		return
+	}
+	if p.group != c.group {
+		named := *req
+		named.Principal = c.group.principal()
+		req = &named
+	}
 	life := n.life
 	lost := &pendingAnswer{conn: conn, generation: generation, lose: func() { answer(nil, ErrConnection, 0, false) }}
 	if len(w.pending[n.index]) >= 64 {
@@ -245,7 +255,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			req = copyOf(req)
 			req.Memory = noMemory{}
 		}
-		serve(n.parts[c.group.index], req, func(resp *kv.Response, err error) {
+		serve(p, req, func(resp *kv.Response, err error) {
 			n.effect()
 			if !n.up || n.life != life {
 				return
@@ -255,7 +265,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			}
 			lost.answered = true
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
-			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !n.hasNoPower() {
+			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !c.group.brittle && !n.hasNoPower() {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
 			if (errors.Is(err, kv.ErrTimeout) || errors.Is(err, kv.ErrLeaderChanged)) && w.plan.harmless() {
@@ -271,7 +281,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			})
 		})
 	})
-	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.up && n.parts[c.group.index].replica.LeaseValid() {
+	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.holds(c.group) && c.group.of(n).replica.LeaseValid() {
 		w.mark("read under the lease")
 	}
 }

@@ -226,7 +226,7 @@ func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.
 func (e *simEngine) Flush(done func(error)) {
 	n := e.node
 	n.effect()
-	if real, ok := e.Engine.(*lsm.Engine); ok && n.up {
+	if real, ok := e.Engine.(*lsm.Engine); ok && n.up && !n.founding {
 		n.flush(real, done)
 		return
 	}
@@ -234,7 +234,7 @@ func (e *simEngine) Flush(done func(error)) {
 	m, ok := e.Engine.(*storage.Memory)
 	switch {
 	case !ok: // the engine's own goroutine tells whoever waits while the node starts
-	case !n.up:
+	case !n.up || n.founding:
 		for m.CompleteFlush() {
 		}
 	default:

@@ -13,6 +13,7 @@ type PlanOptions struct {
 	Protocol Protocol
 	Engine   EngineKind
 	Nodes    int
+	Shards   int
 	Duration time.Duration
 	// Workloads are the names of those to choose from; nil: all.
 	Workloads []string
@@ -36,6 +37,8 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.drawEngine(o)
 	override(&p.Nodes, o.Nodes)
 	override(&p.Duration, o.Duration)
+	shards := rand.New(rand.NewPCG(seed, sourceShards))
+	p.drawShards(shards, o)
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	rounds := rand.New(rand.NewPCG(seed, sourceRounds))
 	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
@@ -58,6 +61,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Workloads == nil && o.Faults == nil && !conspired {
 		p.stage(o)
 	}
+	p.spread(shards, conspired || p.Scene != "", o.Workloads)
 	return p
 }
 
@@ -101,13 +105,21 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 	return l
 }
 
+// anyPlace are the workloads that are at home in any plan; see addHoppers, addBulk, addSlow and scenes for the others.
+func anyPlace() (names []string) {
+	elsewhere := []string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name,
+		stayWorkload.Name, dueWorkload.Name}
+	for _, w := range Workloads() {
+		if !slices.Contains(elsewhere, w.Name) {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
-		for _, w := range Workloads() {
-			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name, stayWorkload.Name, dueWorkload.Name}, w.Name) { // see addHoppers, addBulk, addSlow and scenes
-				names = append(names, w.Name)
-			}
-		}
+		names = anyPlace()
 	}
 	if len(names) == 0 {
 		return nil
@@ -164,9 +176,16 @@ func between(low, high float64) func(*rand.Rand) float64 {
 
 func several(p *Plan) bool { return p.Nodes > 1 }
 
+// beforeShards: a program of the oldest version has one shard.
+func beforeShards(p *Plan) bool { return p.Nodes > 1 && p.Shards == 0 }
+
 // realDisks: the log and the engine are those of production.
 func realDisks(p *Plan) bool { return p.Engine == Pebble }
-func quorum(p *Plan) bool    { return p.ReadQuorum }
+
+// sharded: there is more than one group. expendable: a node can lose one.
+func sharded(p *Plan) bool    { return p.Shards > 1 }
+func expendable(p *Plan) bool { return p.Shards > 1 && p.Nodes > 2 }
+func quorum(p *Plan) bool     { return p.ReadQuorum }
 
 // majority: one node can be lost.
 func majority(p *Plan) bool { return p.Nodes > 2 }
@@ -210,7 +229,7 @@ var faultRanges = []faultRange{
 	{FaultTransfer, 1.5, 0, nil, several},
 	{FaultCrashFile, 2, time.Second, between(1, 300), realDisks},
 	{FaultStop, 1, time.Second, nil, nil},
-	{FaultOtherVersion, 1.5, time.Second, nil, several},
+	{FaultOtherVersion, 1.5, time.Second, nil, beforeShards},
 	{FaultDouble, 1, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
 	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
@@ -231,12 +250,14 @@ var faultRanges = []faultRange{
 	{FaultLostSlot, 1.5, 0, between(20, 200), majority},
 	{FaultRenew, 1.5, 0, between(20, 250), majority},
 	{FaultBounce, 2, 0, between(10, 120), majority},
+	{FaultUnreadable, 2, time.Second, nil, sharded},
+	{FaultRemove, 2.5, 0, nil, expendable},
 	{FaultCrashRecycle, 3, time.Second, between(1, 12), realDisks},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
 // its data again, less else can go wrong.
-var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk}
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultRemove}
 
 const damageShare = 0.3 // of what other kinds have
 

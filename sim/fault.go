@@ -82,12 +82,12 @@ func (w *world) inject(i int, f *Fault) {
 	w.happened(traceFault, n.number(), uint64(i), uint64(len(f.Kind)))
 	w.faults[string(f.Kind)]++
 	if w.reading() {
-		w.line("fault: %s%s of node %d, other %d, for %s, amount %g", w.group(f.Shard).prefix(), f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
+		w.line("fault: %s of node %d, other %d, for %s, amount %g, shard %d", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount, max(f.Shard, 1))
 	}
 	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
 		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot, w.injectStaged,
 		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale, w.injectDouble,
-		w.injectMember, w.injectVersion, w.injectStop, w.injectFile,
+		w.injectMember, w.injectVersion, w.injectStop, w.injectFile, w.injectGroup,
 	} {
 		if inject(f, n, random) {
 			return
@@ -359,9 +359,12 @@ func (w *world) heal() {
 		}
 	}
 	for _, n := range w.nodes {
-		n.slow, n.fuse, n.crashAtSync = slowness{}, 0, false
+		n.slow, n.fuse, n.crashAtSync, n.damage.unreadable = slowness{}, 0, false, nil
 		n.restorePower()
 		n.thaw()
+		if n.failedAlone() {
+			n.crash()
+		}
 		n.clock.set(w.now, n.rate, 0)
 		n.clockChanged()
 		n.start()

@@ -82,41 +82,41 @@ func (p *part) followed() bool {
 
 // churn changes the membership. Who is out of it counts as lost until the cluster is whole again: what may be lost beside it is as much as if its
 // data were gone.
-func (leader *part) churn(amount float64, random *rand.Rand) bool {
-	w, g := leader.node.w, leader.group
+func (p *part) churn(amount float64, random *rand.Rand) bool {
+	w, g := p.node.w, p.group
 	out := slices.Collect(g.parts())
 	count := 1
 	if amount > 0.7 && len(out) >= 5 {
 		count = 2
 	}
 	random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	own := slices.Index(out, leader)
+	own := slices.Index(out, p)
 	out = slices.Delete(out, own, own+1)[:count]
 	w.lookWhole()
 	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() || slices.ContainsFunc(out, (*part).followed) {
 		return true // not now
 	}
-	target := leader.core.Status().Config.Clone()
-	for _, p := range out {
-		id := p.core.Status().Replica
+	target := p.core.Status().Config.Clone()
+	for _, other := range out {
+		id := other.core.Status().Replica
 		target.Voters = slices.DeleteFunc(target.Voters, func(other consensus.ReplicaID) bool { return other == id })
 		if amount < 0.5 {
 			target.Learners = append(target.Learners, id)
 		}
 	}
 	slices.Sort(target.Learners)
-	at := uint64(leader.core.Status().Last) + 1
-	if leader.core.ProposeConfig(target) != nil {
+	at := uint64(p.core.Status().Last) + 1
+	if p.core.ProposeConfig(target) != nil {
 		return false
 	}
-	status := leader.core.Status()
+	status := p.core.Status()
 	g.changedAt, g.changedTerm = max(at, uint64(status.Last)), status.Term
-	for _, p := range out {
-		p.node.hurt, p.leaving = true, true
+	for _, other := range out {
+		other.node.hurt, other.leaving = true, true
 	}
 	w.mark("membership changed while all was well")
 	if w.reading() {
-		w.line("%s | changes the membership to %s", leader.name(), target)
+		w.line("%s | changes the membership to %s", p.name(), target)
 	}
 	return true
 }

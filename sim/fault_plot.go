@@ -146,7 +146,13 @@ func (p *plot) ending(t turn, sides [2][]*node, umpire *node) func() bool {
 	case elected:
 		return p.elected(sides[t.side])
 	case leaderless:
-		return func() bool { leader, _ := of(umpire).replica.Leader(); return leader == 0 }
+		return func() bool {
+			if of(umpire).replica == nil {
+				return true
+			}
+			leader, _ := of(umpire).replica.Leader()
+			return leader == 0
+		}
 	case forgotten:
 		var end consensus.Index
 		for _, n := range sides[1] {

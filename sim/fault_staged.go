@@ -202,7 +202,7 @@ func (g *group) loseSlot(f *Fault, leader *node, random *rand.Rand) {
 // hole tells whether one of the nodes has accepted an entry after one that none of them has.
 func (g *group) hole(nodes []*node) bool {
 	for _, n := range nodes {
-		if !n.up {
+		if !g.of(n).up() {
 			return false
 		}
 	}
@@ -242,7 +242,7 @@ func (g *group) bounce(f *Fault, leader *node, random *rand.Rand) {
 	others := g.others(leader)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	waiting := func() int {
-		return slices.IndexFunc(others, func(n *node) bool { return n.up && g.of(n).gateway.Metrics().SentCalls > 0 })
+		return slices.IndexFunc(others, func(n *node) bool { return g.of(n).up() && g.of(n).gateway.Metrics().SentCalls > 0 })
 	}
 	w.whenever(200*time.Millisecond, func() bool { return waiting() >= 0 }, func() {
 		if i := waiting(); i >= 0 && !w.ended {

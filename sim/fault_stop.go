@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -50,7 +51,7 @@ func (w *world) stopInOrder(f *Fault, n *node, random *rand.Rand) {
 func (n *node) handOver(over func()) {
 	leads := false
 	for p := range n.held() {
-		leads = leads || p.replica.IsLeader()
+		leads = leads || p.up() && p.replica.IsLeader()
 	}
 	n.enter(func() {
 		n.store.HandOver(func(err error) {
@@ -70,7 +71,9 @@ func (n *node) shutdown(down time.Duration) {
 	n.crashPlan = crashPlan{down: down}
 	n.enter(func() {
 		for p := range n.held() {
-			p.gateway.Close()
+			if p.gateway != nil {
+				p.gateway.Close()
+			}
 		}
 		n.store.Close()
 	})
@@ -86,7 +89,7 @@ func (n *node) shutdown(down time.Duration) {
 	if err == nil {
 		err = n.disks.stopped()
 	}
-	if err != nil && !n.hasNoPower() {
+	if err != nil && !n.hasNoPower() && !errors.Is(err, errUnreadable) {
 		n.w.fail(Crash, "node %d could not stop in order: %v", n.id, err)
 	}
 	n.end()

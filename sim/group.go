@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/sim/history"
 )
 
@@ -18,6 +19,8 @@ type group struct {
 	truth   *truth
 	history history.History
 	leaders map[consensus.Term]string
+	homes   []int // the nodes that it began on; nil: all
+	brittle bool  // somewhere rows could not be read for a while
 
 	changedAt   uint64 // the entry of the last change of a membership that was well, or one before it
 	changedTerm consensus.Term
@@ -25,6 +28,9 @@ type group struct {
 
 func newGroup(w *world, index int) *group {
 	g := &group{w: w, id: kv.ShardID(index + 1), index: index, leaders: map[consensus.Term]string{}}
+	if w.plan.Homes != nil {
+		g.homes = w.plan.Homes[index]
+	}
 	g.truth = newTruth(g)
 	return g
 }
@@ -92,6 +98,22 @@ func (g *group) founders() (c consensus.Config) {
 		c.Voters = append(c.Voters, consensus.ReplicaID(p.node.id))
 	}
 	return c
+}
+
+// first are the replicas that the group began with, for the driver; nil: one on every node.
+func (g *group) first() (first []membership.Home) {
+	for _, number := range g.homes {
+		first = append(first, membership.Home{Node: nodeID(number), Replica: consensus.ReplicaID(number)})
+	}
+	return first
+}
+
+// lastFounder is the highest ID of a replica that the group began with; those of rebuilt replicas are higher.
+func (g *group) lastFounder() consensus.ReplicaID {
+	if g.homes == nil {
+		return consensus.ReplicaID(len(g.w.nodes))
+	}
+	return consensus.ReplicaID(g.homes[len(g.homes)-1])
 }
 
 // of is what the node has of the group; nil: nothing.

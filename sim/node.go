@@ -74,6 +74,7 @@ type process struct {
 	guests    account
 	failed    error
 	excused   bool // something happened to its disks that explains a failure
+	founding  bool // a new state machine waits for the engine
 }
 
 // pace is when a process does what.
@@ -179,10 +180,8 @@ func (n *node) start() {
 	if n.w.reading() {
 		n.w.line("node %d starts, process %d", n.id, n.life)
 	}
-	n.fuse, n.failed, n.excused, n.jobs = 0, nil, false, nil
-	for p := range n.held() {
-		p.streams = nil
-	}
+	n.fuse, n.failed, n.excused, n.founding, n.jobs = 0, nil, false, false, nil
+	n.damage.unreadable = nil
 	n.woken, n.driving, n.roundAt, n.current, n.waited = false, false, 0, nil, 0
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
 	n.format = n.nextFormat
@@ -193,7 +192,12 @@ func (n *node) start() {
 	}
 	n.up = true
 	for p := range n.held() {
-		p.begin()
+		switch {
+		case p.late:
+			p.addLate()
+		case !p.removed:
+			p.begin()
+		}
 	}
 	n.driver = newCoroutine(n.drive)
 	n.planRound(n.w.now + n.roundLatency())
@@ -249,7 +253,9 @@ func (n *node) count() {
 	n.w.count("sync", int64(s.Syncs))
 	n.w.count("decided beside the rounds", int64(s.RequestsBeside))
 	for p := range n.held() {
-		p.count()
+		if p.gateway != nil {
+			p.count()
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/membership"
 )
 
 // gatewayTick is how often a node's gateway looks at the time, as in package server.
@@ -22,11 +24,12 @@ func (n *node) open() error {
 	}
 	n.log, n.engine, n.unsynced = log, engine, nil
 	n.transport, n.guests = &transport{node: n}, account{}
-	n.store, err = driver.Open(n.replicaOptions(log, engine), n.now)
+	begin := n.choose()
+	n.store, err = driver.Open(n.driverOptions(log, engine, begin), n.now)
 	if err != nil {
 		return err
 	}
-	for p := range n.held() {
+	for _, p := range begin {
 		p.replica = n.store.Replica(p.groupID())
 		if p.gateway, err = gateway.New(p.gatewayOptions()); err != nil {
 			return err
@@ -41,24 +44,28 @@ const dirtyKeyBytes = 300
 // maxLogSegments is how large the real log may become: four segments are written, prepared or kept.
 const maxLogSegments = 6
 
-func (n *node) replicaOptions(log *simLog, engine *simEngine) driver.Options {
+func (n *node) driverOptions(log *simLog, engine *simEngine, begin []*part) driver.Options {
 	p := &n.w.plan
 	var nodes []kv.NodeID
 	for i := range p.Nodes {
 		nodes = append(nodes, kv.NodeID(i+1))
 	}
-	var groups []consensus.GroupID
+	groups := []consensus.GroupID{}
 	safety := driver.ReadLease
 	if p.ReadQuorum {
 		safety = driver.ReadQuorum
 	}
 	seed := n.random.Uint64()
-	for p := range n.held() {
+	first := map[consensus.GroupID][]membership.Home{}
+	for _, p := range begin {
 		groups = append(groups, p.groupID())
+		first[p.groupID()] = p.group.first()
+	}
+	for p := range n.held() {
 		p.machines = rand.New(rand.NewPCG(seed, p.chance(3)))
 	}
 	o := driver.Options{
-		Self: n.id, Nodes: nodes, Groups: groups, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
+		Self: n.id, Nodes: nodes, Groups: groups, First: first, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
@@ -72,9 +79,14 @@ func (n *node) replicaOptions(log *simLog, engine *simEngine) driver.Options {
 		}, OutOfOrderLog: p.Protocol == Paxos,
 		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (driver.Machine, error) {
 			p := n.partOf(group)
+			n.founding = true
+			defer func() { n.founding = false }()
 			m, err := driver.OpenMachine(engine, p.machineOptions(logEnd), driver.Founding{Members: p.group.founders()})
+			if err != nil {
+				return nil, err
+			}
 			p.machine = m
-			return m, err
+			return m, nil
 		},
 		ScrubInterval: scrubInterval, ScrubBytesPerSecond: scrubBytesPerSecond,
 		Spawn: n.spawn, Wake: n.wake, Listener: n.listener(),
@@ -122,19 +134,24 @@ func (n *node) listener() driver.Listener {
 		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
 		Scrubbed:       func(driver.ScrubPass) { w.mark("scrub pass") },
 		ScrubFailed: func(err error) {
-			if !n.excused && !n.hasNoPower() {
+			if !n.excused && !n.hasNoPower() && !errors.Is(err, errUnreadable) {
 				w.fail(Crash, "node %d cannot read its disks again, and no fault explains it: %v", n.id, err)
 			}
 		},
-		GroupFailed: func(_ consensus.GroupID, err error) { n.failed = err },
-		Failed:      func(err error) { n.failed = err },
+		GroupFailed: func(group consensus.GroupID, err error) { n.partOf(group).groupFailed(err) },
+		Failed:      n.nodeFailed,
 	}
 }
 
 // receive takes a frame, as package server's peerHandler does.
 func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 	if channel == gateway.ChannelRequest || channel == gateway.ChannelResponse {
-		p := n.partOf(consensus.GroupID(shardOf(payload)))
+		g := n.w.groups[shardOf(payload)-1]
+		p := n.door(g)
+		if p == nil {
+			return
+		}
+		p.stranger = p.group != g
 		p.expectKind(from, channel, payload)
 		p.gateway.HandleMessage(from, channel, payload)
 		return
@@ -160,21 +177,27 @@ const ofShard = 16
 func (n *node) peerUp(node kv.NodeID, version uint16) {
 	n.store.PeerUp(node, version)
 	for p := range n.held() {
-		p.gateway.PeerUp(node, gateway.Dialect{Deadlines: version >= driver.FormatDeadlines, Shards: version >= driver.FormatShards})
+		if p.gateway != nil {
+			p.gateway.PeerUp(node, dialect(version))
+		}
 	}
 }
 
 func (n *node) peerDown(node kv.NodeID, refused bool) {
 	n.store.PeerDown(node, refused)
 	for p := range n.held() {
-		p.gateway.PeerDown(node)
+		if p.gateway != nil {
+			p.gateway.PeerDown(node)
+		}
 	}
 }
 
 // tick lets the gateways notice deadlines.
 func (n *node) tick() {
 	for p := range n.held() {
-		p.tick(n.now())
+		if p.gateway != nil {
+			p.tick(n.now())
+		}
 	}
 	n.push(n.w.now+gatewayTick, n.tick)
 }

@@ -20,6 +20,7 @@ type part struct {
 	leaving   bool // it was taken out of the membership though it is well, and is not back
 	elections int  // how often it became the leader
 	firsts    int  // entries that it was the first of all to apply
+	removed   bool // the replica was taken away, and the disk cannot get another
 
 	// Of the process.
 	replica  *driver.Replica
@@ -30,12 +31,19 @@ type part struct {
 	asks     uint64 // the instance that the gateway asks in the name of
 	streams  []*serverStream
 	next     consensus.Index // the entry that it must apply next
+	late     bool            // the process began without it, and gets it a little later
+	failed   error           // why the driver goes on without it
+	stranger bool            // what comes in at the moment is for a group that the node does not hold
 }
 
 // newParts gives the node its parts of the groups.
 func (n *node) newParts() {
 	for _, g := range n.w.groups {
-		n.parts = append(n.parts, &part{node: n, group: g})
+		var p *part
+		if g.homes == nil || slices.Contains(g.homes, n.number()) {
+			p = &part{node: n, group: g}
+		}
+		n.parts = append(n.parts, p)
 	}
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 	"github.com/quoratedb/quorate/consensus/raft"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
-	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -46,7 +46,7 @@ func (p *part) gatewayOptions() gateway.Options {
 	jitter := rand.New(rand.NewPCG(seed, 4))
 	p.asks = seed | 1
 	o := gateway.Options{
-		Self: n.id, Router: route.Whole(p.group.id), Watched: p.group.id, Shards: map[kv.ShardID]gateway.Shard{p.group.id: p.replica},
+		Self: n.id, Router: entrance(p.group.id), Watched: p.group.id, Shards: map[kv.ShardID]gateway.Shard{p.group.id: p.replica},
 		Replaced: p.replica.Replaced, Sender: n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
 		GuestMemory:     n.guestMemory(rand.New(rand.NewPCG(seed, 5))),
@@ -54,6 +54,10 @@ func (p *part) gatewayOptions() gateway.Options {
 		Listener: gateway.Listener{
 			LeaderLost: func(kv.NodeID, int) { w.mark("writes of unknown outcome") },
 			BadMessage: func(from kv.NodeID, err error) {
+				if p.stranger && errors.Is(err, kv.ErrShardNotHere) { // the node will hold it, or did
+					w.mark("frame of a shard that is not here")
+					return
+				}
 				p.group.fail(Crash, "node %d got a message of node %v that it does not understand: %v", n.id, from, err)
 			},
 		},

@@ -32,6 +32,8 @@ type Plan struct {
 	Nodes    int        `json:"nodes"` // 1 to 7
 	// Shards is how many independent groups the nodes hold, 1 to 64; 0 stands for 1.
 	Shards int `json:"shards,omitempty"`
+	// Homes are, by shard, the nodes on which each began; nil: all.
+	Homes [][]int `json:"homes,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.
 	ReadQuorum bool `json:"read_quorum"`
 	// Duration is how long clients work and faults happen, before everything heals and must make progress.

@@ -64,6 +64,9 @@ func (n *node) setAside() {
 	}
 	n.crashPlan = crashPlan{}
 	n.disks.close()
+	for p := range n.held() {
+		p.removed = false
+	}
 	n.former = nil
 	if n.damage.why == "" || n.damage.wiped {
 		n.former = &formerDisk{n.disks, n.diskID, n.knowsLoss}
@@ -129,13 +132,29 @@ func (w *world) mayDamage(n *node, why string) bool {
 	case w.plan.LoseQuorum:
 	case w.double != nil || slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.damage.stale }):
 		return false // whoever remembers what that node forgot must not forget it, too
-	case others+1 > (len(w.nodes)-1)/2:
+	case !w.survives(n):
 		return false
 	case others == 0 && !n.hurt && !w.whole():
 		return false
 	}
 	n.damage.why, n.hurt = why, true
 	w.mark("damage")
+	return true
+}
+
+// survives tells whether every group of the node's has a quorum without it and without the others that are hurt.
+func (w *world) survives(n *node) bool {
+	for p := range n.held() {
+		members, hurt := 0, 1
+		for other := range p.group.parts() {
+			if members++; other != p && other.node.hurt {
+				hurt++
+			}
+		}
+		if hurt > (members-1)/2 {
+			return false
+		}
+	}
 	return true
 }
 
@@ -255,7 +274,7 @@ func (w *world) placed(n *node) bool {
 
 // joined is told when a process knows which replica of a group it is.
 func (n *node) joined(group consensus.GroupID, id consensus.ReplicaID) {
-	if int(id) > len(n.w.nodes) {
+	if id > n.partOf(group).group.lastFounder() {
 		n.w.mark("replica rebuilt")
 	} else if n.hurt && !n.w.plan.LoseQuorum {
 		n.w.fail(Correctness, "node %d has lost what its replica %d knew, and takes part as that replica again", n.id, id)

@@ -56,7 +56,7 @@ func (c *client) Watch(node int) (WatchStream, error) {
 			if c.conns[node].blocked > 0 {
 				return
 			}
-			if !n.up || c.w.now < n.frozenUntil {
+			if !n.holds(c.group) || c.w.now < n.frozenUntil {
 				wake(func() { err = ErrConnection })
 				return
 			}

@@ -63,6 +63,8 @@ const (
 	sourceEngine
 	sourceSlow
 	sourceDawdle
+	sourceShards
+	sourceStray
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -197,7 +199,8 @@ func (w *world) checkNode(n *node) {
 		w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
 	}
 	// One at a time: with many groups it is what a run costs.
-	if p := n.parts[n.rounds/checkEvery%len(n.parts)]; p != nil && p.up() {
+	n.checkFailures()
+	if p := n.parts[n.rounds/checkEvery%len(n.parts)]; p != nil && p.up() && p.failed == nil {
 		p.check()
 	}
 }

@@ -59,7 +59,7 @@ gateway/route    core : kv
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver membership gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs

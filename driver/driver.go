@@ -90,6 +90,7 @@ type pendingAck struct {
 	needSync  bool // somebody waits for it, this replica itself included
 	afterSync []consensus.Message
 	dropped   *removal // instead: a log was dropped
+	then      func()   // instead: what goes on
 }
 
 // finished is a request whose answer is known.

@@ -66,3 +66,13 @@ func TestGroupsSideBySide(t *testing.T) {
 		})
 	}
 }
+
+// TestNoGroups: a node may hold nothing at its start; one that says nothing of groups holds the system shard.
+func TestNoGroups(t *testing.T) {
+	if got := (Options{Groups: []consensus.GroupID{}}).WithDefaults().Groups; len(got) != 0 {
+		t.Errorf("a node that is to hold no group holds %v", got)
+	}
+	if got := (Options{}).WithDefaults().Groups; !slices.Equal(got, []consensus.GroupID{1}) {
+		t.Errorf("by default a node holds %v", got)
+	}
+}

@@ -102,12 +102,23 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 func (d *Driver) addOpened(group consensus.GroupID, first []membership.Home, machine Machine, err error) {
 	var r *Replica
 	var row []byte
+	written := false
 	if err == nil {
-		r, row, err = d.newReplica(group, first, machine)
+		r, row, err = d.newReplica(group, first, machine, func() error { written = true; return nil })
 	}
+	if err != nil || !written {
+		d.addBegun(group, r, row, err)
+		return
+	}
+	d.unsynced = append(d.unsynced, pendingAck{needSync: true, then: func() { d.addBegun(group, r, row, nil) }})
+	d.sync()
+}
+
+// addBegun goes on when the log is durable.
+func (d *Driver) addBegun(group consensus.GroupID, r *Replica, row []byte, err error) {
 	switch {
 	case err != nil:
-		d.addEnded(group, nil, err)
+		d.addEnded(group, r, err)
 	case row == nil:
 		d.addEnded(group, r, nil)
 	default:

@@ -17,15 +17,16 @@ func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, row, err := d.newReplica(group, d.first(group), machine)
+	r, row, err := d.newReplica(group, d.first(group), machine, d.opts.Log.Sync)
 	if err == nil && row != nil {
 		err = r.writeIdentity(row, await)
 	}
 	return r, err
 }
 
-// newReplica makes a replica from what is durable. row, if there is one, is to be made durable before it becomes part of the rounds.
-func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, machine Machine) (r *Replica, row []byte, err error) {
+// newReplica makes a replica from what is durable. row, if there is one, is to be made durable before it becomes part of the rounds. sync is called if the
+// log was written.
+func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, machine Machine, sync func() error) (r *Replica, row []byte, err error) {
 	r = &Replica{driver: d, group: group, machine: machine, log: d.opts.Log.Group(group)}
 	r.shipping = make(map[consensus.ReplicaID]bool)
 	found, err := d.readIdentity(group)
@@ -41,7 +42,7 @@ func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, ma
 		err = r.forgetLog()
 	}
 	if err == nil {
-		err = r.checkContinuity(found != nil && !removed)
+		err = r.checkContinuity(found != nil && !removed, sync)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -97,8 +98,8 @@ func (r *Replica) forgetLog() error {
 
 // checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
 // legal: a snapshot was installed and the node crashed before the log was reset. Then the log is reset now.
-// known: this disk has a replica that has taken part.
-func (r *Replica) checkContinuity(known bool) error {
+// known: this disk has a replica that has taken part. sync is called if the log was written.
+func (r *Replica) checkContinuity(known bool, sync func() error) error {
 	applied, term := r.machine.AppliedIndex(), r.machine.AppliedTerm()
 	if err := r.refuseForgottenLog(applied, known); err != nil {
 		return err
@@ -131,7 +132,7 @@ func (r *Replica) checkContinuity(known bool) error {
 	if err := r.driver.opts.Log.Write([]storage.GroupAppend{reset}, nil); err != nil {
 		return err
 	}
-	return r.driver.opts.Log.Sync()
+	return sync()
 }
 
 // refuseForgottenLog looks for a log that never heard of the group although the state is older than that: the first thing

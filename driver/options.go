@@ -46,7 +46,7 @@ type Options struct {
 	OutOfOrderLog bool
 	// OpenMachine opens the state machine of a group from the engine. logEnd is the last entry of its log; see shard.Options.LogEnd.
 	OpenMachine func(group consensus.GroupID, logEnd consensus.Index) (Machine, error)
-	// Groups are the groups this node has a replica of when it starts, each once; group 1 if empty. Group n is shard n. See Driver.Add.
+	// Groups are the groups this node has a replica of when it starts, each once; nil: group 1. Group n is shard n. See Driver.Add.
 	Groups []consensus.GroupID
 	// First are, by group, the replicas that it began with. Those of a group that is not here are on all nodes, with the IDs 1, 2, ... in the order of Nodes.
 	First map[consensus.GroupID][]membership.Home
@@ -143,7 +143,7 @@ func (o Options) WithDefaults() Options {
 		o.Files = systemFiles{}
 	}
 	o.Founders = max(o.Founders, len(o.Nodes)/2+1)
-	if len(o.Groups) == 0 {
+	if o.Groups == nil {
 		o.Groups = []consensus.GroupID{consensus.GroupID(kv.SystemShard)}
 	}
 	return o

@@ -215,6 +215,8 @@ func (d *Driver) syncDone(err error, took time.Duration) {
 		switch {
 		case ack.dropped != nil:
 			d.removed(ack.dropped)
+		case ack.then != nil:
+			ack.then()
 		case ack.replica != nil && !ack.replica.ended:
 			ack.replica.core.AckAppend(ack.mark)
 			ack.replica.send(ack.afterSync)

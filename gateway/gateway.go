@@ -72,7 +72,7 @@ func New(options Options) (*Gateway, error) {
 	g.now.Store(int64(now))
 	g.deadlines.begin(now)
 	// What was applied between the hub's creation and now must count as history.
-	hub.Restored(options.Shards[watched].Subscribe(hub.Applied))
+	hub.Restored(options.Shards[options.Watched].Subscribe(hub.Applied))
 	return g, nil
 }
 
@@ -161,7 +161,7 @@ func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.
 			return err
 		}
 		l, err := g.linkOf(req)
-		if err == nil && l.shard != watched {
+		if err == nil && l.shard != g.options.Watched {
 			err = notHere(l.shard) // not for watches
 		}
 		return err

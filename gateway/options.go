@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -57,9 +58,6 @@ type Shard interface {
 	// Subscribe has fn called for everything applied from now on, in order.
 	Subscribe(fn func(*shard.Applied)) kv.Revision
 }
-
-// watched is the shard whose changes watches get.
-const watched = kv.SystemShard
 
 // Sender puts frames into the buffers of peers; the transport is one.
 type Sender interface {
@@ -114,9 +112,11 @@ type Options struct {
 	Self kv.NodeID
 	// Router says which shard a request is for. Default: the system shard has everything.
 	Router route.Router
-	// Shards are the replicas on this node. One of the system shard is needed: watches get the changes of that one.
+	// Shards are the replicas on this node.
 	Shards map[kv.ShardID]Shard
-	// Replaced reads one version of the system shard that is not the newest of its key, without a lock, for previous versions in watches:
+	// Watched is the shard whose changes watches get, one of Shards. Default: the system shard.
+	Watched kv.ShardID
+	// Replaced reads one version of that shard that is not the newest of its key, without a lock, for previous versions in watches:
 	// (*driver.Replica).Replaced.
 	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
@@ -198,8 +198,9 @@ func (o Options) WithDefaults() Options {
 	if o.Router == nil {
 		o.Router = route.Whole(kv.SystemShard)
 	}
-	if o.Watch.Source == nil && o.Shards[watched] != nil {
-		o.Watch.Source = source{shard: o.Shards[watched], replaced: o.Replaced}
+	o.Watched = cmp.Or(o.Watched, kv.SystemShard)
+	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {
+		o.Watch.Source = source{shard: o.Shards[o.Watched], replaced: o.Replaced}
 	}
 	if o.Watch.Encode == nil {
 		o.Watch.Encode = etcdwire.AppendEvent
@@ -212,8 +213,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Self == 0:
 		return errors.New("gateway: Options.Self is missing")
-	case o.Shards[watched] == nil:
-		return errors.New("gateway: Options.Shards lacks the system shard")
+	case o.Shards[o.Watched] == nil:
+		return fmt.Errorf("gateway: Options.Shards lacks shard %d, whose changes watches get", o.Watched)
 	case o.Sender == nil:
 		return errors.New("gateway: Options.Sender is missing")
 	case o.Limits.MaxCalls < 0 || o.Limits.MaxForwardedBytes < 0 || o.Limits.MaxReaders < 0 || o.Limits.MaxFrameBytes < 0 || o.Limits.MaxAnswerBytes < 0:

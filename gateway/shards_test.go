@@ -168,6 +168,48 @@ func TestShardNotHere(t *testing.T) {
 	g.LeaderChanged(2) // which is nobody's
 }
 
+// TestWatched: watches get the changes of the shard that the options name, and no others; the gateway must hold it.
+func TestWatched(t *testing.T) {
+	first, second := twoShards(t, Options{Watched: 2})
+	speakNewest(first)
+	first.elect(1)
+	second.elect(1)
+	exchangeBoth(first, second)
+	g := first.nodes[1].gateway
+	stream, err := g.NewWatchStream("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	ctx := context.Background()
+	if id, err := stream.Create(ctx, watch.CreateRequest{Span: kv.Span{Start: []byte("1a")}}); err != nil || id != watch.NoID {
+		t.Errorf("a watch of a shard that is not watched: %v, %v", id, err)
+	}
+	if id, err := stream.Create(ctx, watch.CreateRequest{Span: kv.Span{Start: []byte("2a")}}); err != nil || id == watch.NoID {
+		t.Errorf("a watch of the shard that is: %v, %v", id, err)
+	}
+	submit(g, put("1a", 1))
+	submit(g, put("2a", 1))
+	exchangeBoth(first, second)
+	var keys []string
+	for events := 0; events == 0; {
+		batch, err := stream.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range batch.Events {
+			events++
+			keys = append(keys, string(e.Event(false).KV.Key))
+		}
+	}
+	if len(keys) != 1 || keys[0] != "2a" {
+		t.Errorf("watches got %q", keys)
+	}
+	if _, err := New(Options{Self: 1, Sender: first.nodes[1], Watched: 3, Shards: map[kv.ShardID]Shard{1: first.nodes[1]}}); err == nil {
+		t.Error("a gateway watches a shard that it does not hold")
+	}
+}
+
 // TestShardGone: the node that leads by all that this one knows has no replica of the shard. Calls and reads hear of it at once.
 func TestShardGone(t *testing.T) {
 	first, second := newReplicas(t), newReplicas(t)

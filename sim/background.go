@@ -24,10 +24,12 @@ func (w *world) background() {
 	if w.verdict != "" || w.plan.Seed%backgroundShare != 0 {
 		return
 	}
-	c := w.newClient(firstBackground, "background", func(c workload.Client) { workload.CompactAll(c, patience/2) })
-	w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return c.done })
-	if w.verdict != "" {
-		return
+	for _, g := range w.groups {
+		c := g.newClient(g.aside(firstBackground), "background", func(c workload.Client) { workload.CompactAll(c, patience/2) })
+		w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return c.done })
+		if w.verdict != "" {
+			return
+		}
 	}
 	var stuck error
 	if !w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { stuck = w.stuck(); return stuck == nil }) && w.verdict == "" {
@@ -45,26 +47,17 @@ func (w *world) stuck() error {
 		if err := n.unfinished(); err != nil {
 			return fmt.Errorf("node %d %w", n.id, err)
 		}
+		for p := range n.held() {
+			if err := p.unfinished(); err != nil {
+				return fmt.Errorf("%s %w", p.name(), err)
+			}
+		}
 	}
 	return nil
 }
 
 func (n *node) unfinished() error {
-	compaction := n.w.truth.compaction
-	log := n.log.Group(1)
-	rows, err := n.versionRows()
-	switch most := n.w.truth.rowsSince(n.replica.Compacted()); {
-	case err != nil:
-		return fmt.Errorf("cannot read its rows: %w", err)
-	case consensus.Index(n.replica.Applied()) < compaction:
-		return errors.New("has not applied the compaction")
-	case n.replica.Compacting():
-		return fmt.Errorf("has not deleted what was compacted at revision %d", n.replica.Compacted())
-	case rows > most:
-		return fmt.Errorf("has %d versions of keys, of which %d are needed", rows, most)
-	case log.First()+consensus.Index(n.w.plan.Limits.RetainLogEntries) <= compaction:
-		return fmt.Errorf("has entries %d to %d of the log, though it keeps %d at most and its state is to be durable at %d",
-			log.First(), log.Last(), n.w.plan.Limits.RetainLogEntries, compaction)
+	switch {
 	case len(n.jobs) > 0:
 		return fmt.Errorf("has not ended %d works beside its rounds", len(n.jobs))
 	case n.disks.stagedCount() > 0:
@@ -73,10 +66,30 @@ func (n *node) unfinished() error {
 	return nil
 }
 
-// versionRows counts the versions of keys that the node has on disk.
-func (n *node) versionRows() (rows int, err error) {
-	lineage := keys.Of(kv.SystemShard)
-	i := n.engine.NewIterator(keys.AppendVersion(nil, lineage, 0, 0), keys.AppendVersion(nil, lineage, math.MaxInt64, 0))
+func (p *part) unfinished() error {
+	compaction, keeps := p.group.truth.compaction, p.node.w.plan.Limits.RetainLogEntries
+	log := p.log()
+	rows, err := p.versionRows()
+	switch most := p.group.truth.rowsSince(p.replica.Compacted()); {
+	case err != nil:
+		return fmt.Errorf("cannot read its rows: %w", err)
+	case consensus.Index(p.replica.Applied()) < compaction:
+		return errors.New("has not applied the compaction")
+	case p.replica.Compacting():
+		return fmt.Errorf("has not deleted what was compacted at revision %d", p.replica.Compacted())
+	case rows > most:
+		return fmt.Errorf("has %d versions of keys, of which %d are needed", rows, most)
+	case log.First()+consensus.Index(keeps) <= compaction:
+		return fmt.Errorf("has entries %d to %d of the log, though it keeps %d at most and its state is to be durable at %d",
+			log.First(), log.Last(), keeps, compaction)
+	}
+	return nil
+}
+
+// versionRows counts the versions of keys of the group that the node has on disk.
+func (p *part) versionRows() (rows int, err error) {
+	lineage := keys.Of(p.group.id)
+	i := p.node.engine.NewIterator(keys.AppendVersion(nil, lineage, 0, 0), keys.AppendVersion(nil, lineage, math.MaxInt64, 0))
 	for ok := i.First(); ok; ok = i.Next() {
 		if _, _, value, err := keys.ParseVersion(i.Key()); err == nil && !value {
 			rows++

@@ -139,9 +139,8 @@ func (a *account) Reserve(bytes int64) bool {
 
 func (a *account) Release(bytes int64) { a.bytes -= bytes }
 
-// guestMemory is gateway.Options.GuestMemory of a new process.
+// guestMemory is gateway.Options.GuestMemory.
 func (n *node) guestMemory(random *rand.Rand) func(kv.NodeID) kv.Memory {
-	n.guests = account{}
 	guests, odds := &n.guests, n.w.plan.Limits.Bounds.PoorClients
 	return func(kv.NodeID) kv.Memory {
 		if odds > 0 && !n.w.ended && random.IntN(odds) == 0 {

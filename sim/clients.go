@@ -16,6 +16,7 @@ import (
 // client is a workload.Client: a coroutine and its connections to the nodes.
 type client struct {
 	w        *world
+	group    *group
 	number   int
 	workload string
 	random   *rand.Rand // the workload's
@@ -40,9 +41,10 @@ type clientConn struct {
 
 var _ workload.Client = (*client)(nil)
 
-func (w *world) newClient(number int, name string, life func(workload.Client)) *client {
-	c := &client{w: w, number: number, workload: name, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(oracle.Recorded(c, &w.history)) })
+func (g *group) newClient(number int, name string, life func(workload.Client)) *client {
+	w := g.w
+	c := &client{w: w, group: g, number: number, workload: name, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
+	c.code = newCoroutine(func(*coroutine) { life(g.inhabited(oracle.Recorded(c, &g.history))) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c
@@ -131,7 +133,7 @@ func (c *client) Ended() bool { return c.over || c.w.ended }
 func (c *client) Mark(name string) { c.w.mark(name) }
 
 func (c *client) Fail(format string, args ...any) {
-	c.w.fail(Correctness, "client %d (%s): %s", c.number, c.workload, fmt.Sprintf(format, args...))
+	c.group.fail(Correctness, "client %d (%s): %s", c.number, c.workload, fmt.Sprintf(format, args...))
 }
 
 func (c *client) Sleep(d time.Duration) error {
@@ -151,19 +153,19 @@ func (c *client) latency() time.Duration {
 }
 
 func (c *client) Do(number int, req *kv.Request, timeout time.Duration) (*kv.Response, error) {
-	return c.ask(number, req, timeout, func(n *node, req *kv.Request, done func(*kv.Response, error)) {
-		n.gateway.Submit(&gateway.Call{Req: req, Done: done})
+	return c.ask(number, req, timeout, func(p *part, req *kv.Request, done func(*kv.Response, error)) {
+		p.gateway.Submit(&gateway.Call{Req: req, Done: done})
 	})
 }
 
 func (c *client) List(number int, req *kv.Request, portionBytes int64, timeout time.Duration) (*kv.Response, error) {
-	return c.ask(number, req, timeout, func(n *node, req *kv.Request, done func(*kv.Response, error)) {
-		n.answerSlowly(req, portionBytes, done)
+	return c.ask(number, req, timeout, func(p *part, req *kv.Request, done func(*kv.Response, error)) {
+		p.answerSlowly(req, portionBytes, done)
 	})
 }
 
-// serving is how a node is asked.
-type serving func(n *node, req *kv.Request, done func(*kv.Response, error))
+// serving is how a node is asked for its part of a group.
+type serving func(p *part, req *kv.Request, done func(*kv.Response, error))
 
 func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve serving) (*kv.Response, error) {
 	if c.over {
@@ -233,6 +235,16 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 		n.whenAwake(func() { c.arrive(n, conn, generation, req, serve, answer) })
 		return
 	}
+	p := n.door(c.group)
+	if p == nil {
+		w.after(c.latency(), func() { answer(nil, workload.ErrConnection, 0, true) })
+		return
+	}
+	if p.group != c.group {
+		named := *req
+		named.Principal = c.group.principal()
+		req = &named
+	}
 	life := n.life
 	lost := &pendingAnswer{conn: conn, generation: generation, lose: func() { answer(nil, workload.ErrConnection, 0, false) }}
 	if len(w.pending[n.index]) >= 64 {
@@ -245,7 +257,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			req = copyOf(req)
 			req.Memory = noMemory{}
 		}
-		serve(n, req, func(resp *kv.Response, err error) {
+		serve(p, req, func(resp *kv.Response, err error) {
 			n.effect()
 			if !n.up || n.life != life {
 				return
@@ -255,7 +267,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			}
 			lost.answered = true
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
-			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !n.hasNoPower() {
+			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !c.group.brittle && !n.hasNoPower() {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
 			if (errors.Is(err, kv.ErrTimeout) || errors.Is(err, kv.ErrLeaderChanged)) && w.plan.harmless() {
@@ -271,7 +283,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			})
 		})
 	})
-	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.up && n.replica.LeaseValid() {
+	if lost.answered && req.Kind == kv.KindRange && !req.Range.Serializable && n.holds(c.group) && c.group.of(n).replica.LeaseValid() {
 		w.mark("read under the lease")
 	}
 }
@@ -293,8 +305,10 @@ func (w *world) clientsLose(n *node) {
 			w.after(time.Duration(w.gone.Int64N(int64(20*time.Millisecond))), p.lose)
 		}
 	}
-	for _, s := range n.streams {
-		s.client.breakSoon()
+	for p := range n.held() {
+		for _, s := range p.streams {
+			s.client.breakSoon()
+		}
 	}
 }
 
@@ -349,5 +363,5 @@ func (c *client) record(node int, req *kv.Request, resp *kv.Response, err error,
 		c.w.line("client %d <- node %d: %s: %s", c.number, node, describeRequest(req), describeAnswer(resp, err))
 	}
 	c.w.outcomes[name]++
-	c.w.history.Operations = append(c.w.history.Operations, o)
+	c.group.history.Operations = append(c.group.history.Operations, o)
 }

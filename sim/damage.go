@@ -9,6 +9,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // Damage is what a disk does to data that was written and synced. The real log and engine have checksums, so
@@ -25,27 +26,35 @@ type damage struct {
 	why string
 	// rows and entries are rotten.
 	rows    map[string]struct{}
-	entries []consensus.Index
-	lying   bool // syncs say that they are done, and do nothing
-	lied    bool // and one has done so since the last honest one
-	wiped   bool // the disks are as they should be, but taken away
-	former  bool // the disks are as they should be, but others have taken their place, or the node was further once
-	stale   bool // of those: the disks are an older image of themselves
+	entries []rottenEntry
+	// unreadable are rows that cannot be read for a while, though nothing is wrong with them.
+	unreadable []storage.Span
+	lying      bool // syncs say that they are done, and do nothing
+	lied       bool // and one has done so since the last honest one
+	wiped      bool // the disks are as they should be, but taken away
+	former     bool // the disks are as they should be, but others have taken their place, or the node was further once
+	stale      bool // of those: the disks are an older image of themselves
+}
+
+// rottenEntry is one in the log of a group.
+type rottenEntry struct {
+	group consensus.GroupID
+	index consensus.Index
 }
 
 func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
 	switch f.Kind {
 	case FaultRotState:
-		w.rotRows(n, random, 1+int(f.Amount), "bit rot in the state")
+		w.rotRows(n, w.group(f.Shard), random, 1+int(f.Amount), "bit rot in the state")
 	case FaultRotLog:
-		w.rotEntries(n, random, "bit rot in the log")
+		w.rotEntries(n, w.group(f.Shard), random, "bit rot in the log")
 	case FaultMisdirected:
 		// One place holds what belongs elsewhere, and elsewhere is missing it: two wrong records.
 		if random.IntN(2) == 0 {
-			w.rotRows(n, random, 2, "a misdirected write in the state")
+			w.rotRows(n, w.group(f.Shard), random, 2, "a misdirected write in the state")
 		} else {
-			w.rotEntries(n, random, "a misdirected write in the log")
-			w.rotEntries(n, random, "a misdirected write in the log")
+			w.rotEntries(n, w.group(f.Shard), random, "a misdirected write in the log")
+			w.rotEntries(n, w.group(f.Shard), random, "a misdirected write in the log")
 		}
 	case FaultLyingSync:
 		if w.plan.Engine == Memory && w.mayDamage(n, "its disk lied about syncs") {
@@ -58,8 +67,8 @@ func (w *world) injectDamage(f *Fault, n *node, random *rand.Rand) bool {
 	return true
 }
 
-// rotRows lets some rows of the state rot.
-func (w *world) rotRows(n *node, random *rand.Rand, count int, why string) {
+// rotRows lets some rows of the group's state rot, or, if there is only one group, of the node's.
+func (w *world) rotRows(n *node, g *group, random *rand.Rand, count int, why string) {
 	if d, real := n.disks.(*pebbleDisks); real {
 		w.rotFile(n, d, random, why)
 		return
@@ -68,34 +77,46 @@ func (w *world) rotRows(n *node, random *rand.Rand, count int, why string) {
 	if !ok || !n.up {
 		return
 	}
-	var keys [][]byte
-	it := d.engine.NewIterator(nil, nil)
-	for ok := it.First(); ok; ok = it.Next() {
-		keys = append(keys, bytes.Clone(it.Key()))
+	var rows [][]byte
+	spans := []storage.Span{{}}
+	if len(w.groups) > 1 {
+		spans = keys.Spans(g.id)
 	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil || len(keys) == 0 || !w.mayDamage(n, why) {
+	var err error
+	for _, s := range spans {
+		it := d.engine.NewIterator(s.Lower, s.Upper)
+		for ok := it.First(); ok; ok = it.Next() {
+			rows = append(rows, bytes.Clone(it.Key()))
+		}
+		err = errors.Join(err, it.Error(), it.Close())
+	}
+	if err != nil || len(rows) == 0 || !w.mayDamage(n, why) {
 		return
 	}
 	if n.damage.rows == nil {
 		n.damage.rows = map[string]struct{}{}
 	}
 	for range count {
-		n.damage.rows[string(keys[random.IntN(len(keys))])] = struct{}{}
+		n.damage.rows[string(rows[random.IntN(len(rows))])] = struct{}{}
 	}
 }
 
-// rotEntries lets an entry of the log rot.
-func (w *world) rotEntries(n *node, random *rand.Rand, why string) {
+// rotEntries lets an entry of the group's log rot.
+func (w *world) rotEntries(n *node, g *group, random *rand.Rand, why string) {
 	d, ok := n.disks.(*memoryDisks)
 	if !ok || !n.up {
 		return
 	}
-	log := d.log.Group(1)
+	if g.of(n) == nil {
+		return
+	}
+	id := consensus.GroupID(g.id)
+	log := d.log.Group(id)
 	first, last := log.First(), log.Last()
 	if first > last || !w.mayDamage(n, why) {
 		return
 	}
-	n.damage.entries = append(n.damage.entries, first+consensus.Index(random.Uint64N(uint64(last-first)+1)))
+	n.damage.entries = append(n.damage.entries, rottenEntry{id, first + consensus.Index(random.Uint64N(uint64(last-first)+1))})
 }
 
 func (d *damage) row(key []byte) error {
@@ -118,10 +139,10 @@ func (d *damage) between(spans []storage.Span) error {
 }
 
 // log finds rotten entries.
-func (d *damage) log(lo, hi consensus.Index) error {
-	for _, index := range d.entries {
-		if index >= lo && index < hi {
-			return fmt.Errorf("%w: the checksum of the record of entry %d does not match", storage.ErrCorrupt, index)
+func (d *damage) log(group consensus.GroupID, lo, hi consensus.Index) error {
+	for _, e := range d.entries {
+		if e.group == group && e.index >= lo && e.index < hi {
+			return fmt.Errorf("%w: the checksum of the record of entry %d does not match", storage.ErrCorrupt, e.index)
 		}
 	}
 	return nil
@@ -130,13 +151,14 @@ func (d *damage) log(lo, hi consensus.Index) error {
 // rottenLog is a group's log with rotten entries.
 type rottenLog struct {
 	storage.GroupLog
+	group  consensus.GroupID
 	damage *damage
 }
 
 func (l rottenLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.Entry, error) {
 	entries, err := l.GroupLog.Entries(lo, hi, maxBytes)
 	if err == nil && len(entries) > 0 {
-		err = l.damage.log(lo, entries[len(entries)-1].Index+1)
+		err = l.damage.log(l.group, lo, entries[len(entries)-1].Index+1)
 	}
 	if err != nil {
 		return nil, err
@@ -145,7 +167,7 @@ func (l rottenLog) Entries(lo, hi consensus.Index, maxBytes int) ([]consensus.En
 }
 
 func (e *simEngine) Get(key, dst []byte) ([]byte, bool, error) {
-	if err := e.node.damage.row(key); err != nil {
+	if err := e.node.damage.read(key); err != nil {
 		return dst, false, err
 	}
 	return e.Engine.Get(key, dst)
@@ -156,7 +178,7 @@ func (e *simEngine) NewIterator(lower, upper []byte) storage.Iterator {
 }
 
 func (d *damage) iterator(it storage.Iterator) storage.Iterator {
-	if len(d.rows) == 0 {
+	if len(d.rows) == 0 && d.unreadable == nil {
 		return it
 	}
 	return &rottenIterator{Iterator: it, damage: d}
@@ -164,7 +186,7 @@ func (d *damage) iterator(it storage.Iterator) storage.Iterator {
 
 func (e *simEngine) NewSnapshot() storage.Snapshot {
 	s := e.Engine.NewSnapshot()
-	if len(e.node.damage.rows) > 0 {
+	if d := &e.node.damage; len(d.rows) > 0 || d.unreadable != nil {
 		s = &rottenSnapshot{s, &e.node.damage}
 	}
 	return &slowSnapshot{s, e.node}
@@ -175,7 +197,7 @@ func (e *simEngine) Export(ctx context.Context, s storage.Snapshot, spans []stor
 	if rotten, ok := s.(*rottenSnapshot); ok {
 		s = rotten.Snapshot
 	}
-	if err := e.node.damage.between(spans); err != nil {
+	if err := e.node.damage.readable(spans); err != nil {
 		return nil, err
 	}
 	return e.Engine.Export(ctx, s, spans, dir, progress)
@@ -187,7 +209,7 @@ type rottenSnapshot struct {
 }
 
 func (s *rottenSnapshot) Get(key, dst []byte) ([]byte, bool, error) {
-	if err := s.damage.row(key); err != nil {
+	if err := s.damage.read(key); err != nil {
 		return dst, false, err
 	}
 	return s.Snapshot.Get(key, dst)
@@ -206,7 +228,7 @@ type rottenIterator struct {
 
 func (it *rottenIterator) settle(found bool) bool {
 	if it.err == nil && found {
-		it.err = it.damage.row(it.Iterator.Key())
+		it.err = it.damage.read(it.Iterator.Key())
 	}
 	return found && it.err == nil
 }

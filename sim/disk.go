@@ -58,9 +58,11 @@ func newMemoryDisks(n *node) *memoryDisks {
 
 func (d *memoryDisks) open() (*simLog, *simEngine, error) {
 	// Opening the log reads all of it.
-	if log := d.log.Group(1); log.First() <= log.Last() {
-		if err := d.node.damage.log(log.First(), log.Last()+1); err != nil {
-			return nil, nil, err
+	for p := range d.node.held() {
+		if log := d.log.Group(p.groupID()); log.First() <= log.Last() {
+			if err := d.node.damage.log(p.groupID(), log.First(), log.Last()+1); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	return &simLog{d.log, d.node}, &simEngine{d.engine, d.node}, nil
@@ -173,7 +175,7 @@ func (n *node) wrote(parts []storage.GroupAppend) {
 
 // Group returns the log as a process finds it: rotten entries are found when they are read.
 func (l *simLog) Group(id consensus.GroupID) storage.GroupLog {
-	return rottenLog{l.Log.Group(id), &l.node.damage}
+	return rottenLog{l.Log.Group(id), id, &l.node.damage}
 }
 
 // NewScrub reads what a process would find, rotten entries included.
@@ -224,7 +226,7 @@ func (e *simEngine) Ingest(ctx context.Context, files []string, spans []storage.
 func (e *simEngine) Flush(done func(error)) {
 	n := e.node
 	n.effect()
-	if real, ok := e.Engine.(*lsm.Engine); ok && n.up {
+	if real, ok := e.Engine.(*lsm.Engine); ok && n.up && !n.founding {
 		n.flush(real, done)
 		return
 	}
@@ -232,7 +234,7 @@ func (e *simEngine) Flush(done func(error)) {
 	m, ok := e.Engine.(*storage.Memory)
 	switch {
 	case !ok: // the engine's own goroutine tells whoever waits while the node starts
-	case !n.up:
+	case !n.up || n.founding:
 		for m.CompleteFlush() {
 		}
 	default:

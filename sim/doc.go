@@ -7,10 +7,13 @@
 // one fault has a source of chance of its own, so that leaving a part out does not change what the others do.
 //
 //	plan.go, draw*.go  what a run is, and how a seed becomes one
-//	run.go             the course of a run: set up, safety phase, healing, liveness phase, verdict
+//	run.go             the course of a run: set up, safety phase, healing, liveness phase     verdict.go   how it ends
 //	world.go           events and invariants   events.go, coroutine.go, clock.go, trace.go   what it stands on
 //	node.go            one node: its life and its ends     node_rounds.go   when its code runs
-//	node_parts.go      its parts, put together as package server does
+//	node_parts.go      its process, put together as package server does
+//	group.go           one shard: what happened in it, and who led
+//	part.go            what a node has of one shard     part_options.go   put together as package server does
+//	strangers.go       nodes that hold some shards only, and who asks them for others
 //	network.go         links between nodes     clients.go   links to clients   streams.go  clients' streams of watches
 //	disk.go, files.go  the disks in memory     pebble*.go   the real ones on a file system that forgets
 //	fault*.go          what goes wrong         damage.go    what rots   repair.go  how lost data comes back

@@ -14,6 +14,7 @@ type PlanOptions struct {
 	Protocol Protocol
 	Engine   EngineKind
 	Nodes    int
+	Shards   int
 	Duration time.Duration
 	// Workloads are the names of those to choose from; nil: all.
 	Workloads []string
@@ -37,6 +38,8 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.drawEngine(o)
 	override(&p.Nodes, o.Nodes)
 	override(&p.Duration, o.Duration)
+	shards := rand.New(rand.NewPCG(seed, sourceShards))
+	p.drawShards(shards, o)
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	rounds := rand.New(rand.NewPCG(seed, sourceRounds))
 	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
@@ -59,6 +62,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Workloads == nil && o.Faults == nil && !conspired {
 		p.stage(o)
 	}
+	p.spread(shards, conspired || p.Scene != "", o.Workloads)
 	if o.Faults == nil {
 		p.drawQuorums()
 	}
@@ -136,9 +140,16 @@ func between(low, high float64) func(*rand.Rand) float64 {
 
 func several(p *Plan) bool { return p.Nodes > 1 }
 
+// beforeShards: a program of the oldest version has one shard.
+func beforeShards(p *Plan) bool { return p.Nodes > 1 && p.Shards == 0 }
+
 // realDisks: the log and the engine are those of production.
 func realDisks(p *Plan) bool { return p.Engine == Pebble }
-func quorum(p *Plan) bool    { return p.ReadQuorum }
+
+// sharded: there is more than one group. expendable: a node can lose one.
+func sharded(p *Plan) bool    { return p.Shards > 1 }
+func expendable(p *Plan) bool { return p.Shards > 1 && p.Nodes > 2 }
+func quorum(p *Plan) bool     { return p.ReadQuorum }
 
 // majority: one node can be lost.
 func majority(p *Plan) bool { return p.Nodes > 2 }
@@ -182,7 +193,7 @@ var faultRanges = []faultRange{
 	{FaultTransfer, 1.5, 0, nil, several},
 	{FaultCrashFile, 2, time.Second, between(1, 300), realDisks},
 	{FaultStop, 1, time.Second, nil, nil},
-	{FaultOtherVersion, 1.5, time.Second, nil, several},
+	{FaultOtherVersion, 1.5, time.Second, nil, beforeShards},
 	{FaultDouble, 1, 2 * time.Second, between(0, 1), majority},
 	{FaultDuel, 1.5, 100 * time.Millisecond, between(30, 250), umpired},
 	{FaultSeesaw, 3, 50 * time.Millisecond, between(20, 200), umpired},
@@ -203,12 +214,14 @@ var faultRanges = []faultRange{
 	{FaultLostSlot, 1.5, 0, between(20, 200), majority},
 	{FaultRenew, 1.5, 0, between(20, 250), majority},
 	{FaultBounce, 2, 0, between(10, 120), majority},
+	{FaultUnreadable, 2, time.Second, nil, sharded},
+	{FaultRemove, 2.5, 0, nil, expendable},
 	{FaultCrashRecycle, 3, time.Second, between(1, 12), realDisks},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
 // its data again, less else can go wrong.
-var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk}
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultRemove}
 
 const damageShare = 0.3 // of what other kinds have
 

@@ -7,13 +7,19 @@ import (
 	"github.com/quoratedb/quorate/sim/workload"
 )
 
+// anyPlace are the workloads that are at home in any plan; see addHoppers, addBulk, addSlow and scenes for the others.
+func anyPlace() (names []string) {
+	for _, w := range workload.All() {
+		if !w.Special {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
-		for _, w := range workload.All() {
-			if !w.Special { // see addBulk, addSlow, addHoppers and scenes
-				names = append(names, w.Name)
-			}
-		}
+		names = anyPlace()
 	}
 	if len(names) == 0 {
 		return nil

@@ -25,8 +25,8 @@ func (p *Plan) drawQuorums() {
 	if random.IntN(quorumShare) != 0 || p.Protocol != Paxos || len(pairs) == 0 || p.Scene != "" {
 		return
 	}
-	// Plots and scenes play with two majorities.
-	if slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.plotted() || slices.Contains(needsMajorities, f.Kind) }) {
+	// Plots and scenes play with two majorities, and shards on some nodes only have others.
+	if p.Homes != nil || slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind.plotted() || slices.Contains(needsMajorities, f.Kind) }) {
 		return
 	}
 	pair := pick(random, pairs...)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The kinds of faults. Fault.Node 0 means whoever leads at the time, or node 1 if nobody does; Duration is how
+// The kinds of faults. Fault.Node 0 means whoever leads Fault.Shard at the time, or node 1 if nobody does; Duration is how
 // long it lasts, and for crashes how long the node stays down.
 const (
 	// FaultDelay makes what Node sends (Other: to that node only) arrive up to Amount ms later.
@@ -78,16 +78,16 @@ func (w *world) inject(i int, f *Fault) {
 		return
 	}
 	random := rand.New(rand.NewPCG(f.Seed, 0)) // not its position: leaving out other faults must not change it
-	n := w.target(f.Node)
+	n := w.target(f)
 	w.happened(traceFault, n.number(), uint64(i), uint64(len(f.Kind)))
 	w.faults[string(f.Kind)]++
 	if w.reading() {
-		w.line("fault: %s of node %d, other %d, for %s, amount %g", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount)
+		w.line("fault: %s of node %d, other %d, for %s, amount %g, shard %d", f.Kind, n.number(), f.Other, seconds(f.Duration), f.Amount, max(f.Shard, 1))
 	}
 	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
 		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot, w.injectStaged,
 		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale, w.injectDouble,
-		w.injectMember, w.injectVersion, w.injectStop, w.injectFile,
+		w.injectMember, w.injectVersion, w.injectStop, w.injectFile, w.injectGroup,
 	} {
 		if inject(f, n, random) {
 			return
@@ -97,14 +97,14 @@ func (w *world) inject(i int, f *Fault) {
 }
 
 // target is the node that a fault is about.
-func (w *world) target(number int) *node {
-	if number == 0 {
-		if n := w.leader(); n != nil {
-			return n
+func (w *world) target(f *Fault) *node {
+	if f.Node == 0 {
+		if leader := w.group(f.Shard).leader(); leader != nil {
+			return leader.node
 		}
 		return w.nodes[0]
 	}
-	return w.nodes[(number-1)%len(w.nodes)]
+	return w.nodes[(f.Node-1)%len(w.nodes)]
 }
 
 // others are the nodes that a fault of n concerns: the one it names, or all.
@@ -359,9 +359,12 @@ func (w *world) heal() {
 		}
 	}
 	for _, n := range w.nodes {
-		n.slow, n.fuse, n.crashAtSync = slowness{}, 0, false
+		n.slow, n.fuse, n.crashAtSync, n.damage.unreadable = slowness{}, 0, false, nil
 		n.restorePower()
 		n.thaw()
+		if n.failedAlone() {
+			n.crash()
+		}
 		n.clock.set(w.now, n.rate, 0)
 		n.clockChanged()
 		n.start()

@@ -18,8 +18,9 @@ const (
 func (p *plot) amnesia(f *Fault, leader *node) {
 	w := p.w
 	p.refusing = p.random.IntN(4) > 0
-	majority := len(w.nodes)/2 + 1
-	others := w.others(leader, 0)
+	g := p.group
+	majority := len(g.nodes())/2 + 1
+	others := g.others(leader)
 	p.shuffle(others)
 	inside, outside := append([]*node{leader}, others[:majority-1]...), others[majority-1:]
 	p.divide(func(n *node) int { return sideOf(slices.Contains(inside, n)) })
@@ -30,19 +31,19 @@ func (p *plot) amnesia(f *Fault, leader *node) {
 	for _, n := range slow {
 		p.slow(n, milliseconds(f.Amount))
 	}
-	seen := w.lastApplied()
+	seen := g.lastApplied()
 	var losers []*node // of what was decided
 	if !p.until(time.Second, func() bool {
-		if w.lastApplied() == seen {
+		if g.lastApplied() == seen {
 			return false
 		}
-		seen = w.lastApplied()
-		losers = slices.DeleteFunc(slices.Clone(w.nodes), func(n *node) bool { return !n.lacks(seen) })
+		seen = g.lastApplied()
+		losers = slices.DeleteFunc(g.nodes(), func(n *node) bool { return !g.of(n).lacks(seen) })
 		return len(losers) >= majority
 	}) {
 		losers = outside
 		if !p.until(300*time.Millisecond, func() bool {
-			i := slices.IndexFunc(inside, func(n *node) bool { return n.up && len(n.unsynced) > 0 })
+			i := slices.IndexFunc(inside, func(n *node) bool { return n.up && g.of(n).unsynced() })
 			if i >= 0 {
 				losers = append(slices.Clone(outside), inside[i])
 			}
@@ -53,7 +54,7 @@ func (p *plot) amnesia(f *Fault, leader *node) {
 	}
 	down := p.between(2*time.Millisecond, 30*time.Millisecond)
 	for _, n := range losers {
-		if n.up && len(n.unsynced) > 0 {
+		if n.up && g.of(n).unsynced() {
 			w.mark("crash before a sync ended")
 			p.crash(n, down)
 		}
@@ -70,17 +71,17 @@ func sideOf(first bool) int {
 }
 
 func (p *plot) unnoticed(leader *node) {
-	w := p.w
+	w, g := p.w, p.group
 	p.holdClients(func(*node) bool { return true })
-	if !p.until(600*time.Millisecond, func() bool { return leader.up && !leader.driving && leader.core.Status().Quiet }) {
+	if !p.until(600*time.Millisecond, func() bool { return leader.up && !leader.driving && g.of(leader).core.Status().Quiet }) {
 		return
 	}
-	for _, other := range w.others(leader, 0) {
+	for _, other := range g.others(leader) {
 		w.net.refuseAll(leader, other, longestTurn)
 	}
 	p.holdClients(func(n *node) bool { return n == leader })
-	decided := w.truth.revision
-	if !p.until(longestTurn-500*time.Millisecond, func() bool { return w.truth.revision > decided }) {
+	decided := g.truth.revision
+	if !p.until(longestTurn-500*time.Millisecond, func() bool { return g.truth.revision > decided }) {
 		return
 	}
 	p.pause(p.between(2*time.Millisecond, 20*time.Millisecond)) // somebody hears of it

@@ -34,15 +34,15 @@ func (n *node) doubled() bool {
 }
 
 // doubleUnderWay tells whether a second process runs, or what it has asked the leader for may still come true.
-func (w *world) doubleUnderWay(leader *node) bool {
+func (w *world) doubleUnderWay(leader *part) bool {
 	if w.double != nil {
 		return true
 	}
 	if w.doubleEnded == 0 {
 		return false
 	}
-	d, ok := leader.disks.(*memoryDisks)
-	return w.now < w.doubleEnded+time.Second || ok && uint64(d.log.Group(1).Last()) > leader.replica.Applied()
+	d, ok := leader.node.disks.(*memoryDisks)
+	return w.now < w.doubleEnded+time.Second || ok && uint64(d.log.Group(leader.groupID()).Last()) > leader.replica.Applied()
 }
 
 // processes are all nodes and, if there is one, the second process.
@@ -103,9 +103,11 @@ func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDis
 		return
 	}
 	n.damage.former = true // healing does not replace its disks
-	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, format: n.format, nextFormat: n.format, life: firstOfSecond, diskCount: firstOfSecond}
+	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, format: n.format, nextFormat: n.format}
+	second.life, second.diskCount = firstOfSecond, firstOfSecond
 	second.clock = clock{base: n.clock.base, rate: n.rate}
 	second.chance = w.source(sourceDawdle, 100+n.number())
+	second.newParts()
 	second.newDisks()
 	if image != nil {
 		image.node = second

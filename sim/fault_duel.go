@@ -25,6 +25,7 @@ const longestLeg = 1500 * time.Millisecond
 // contest is a duel or a seesaw in progress.
 type contest struct {
 	w      *world
+	group  *group
 	random *rand.Rand
 	umpire *node
 	side   map[*node]int // 0 and 1; the umpire is on neither
@@ -42,17 +43,18 @@ func (w *world) injectContest(f *Fault, n *node, random *rand.Rand) bool {
 	if f.Kind != FaultDuel && f.Kind != FaultSeesaw {
 		return false
 	}
-	if w.now < w.switchingUntil || w.contest != nil || len(w.nodes) < 3 {
+	g := w.group(f.Shard)
+	if w.now < w.switchingUntil || w.contest != nil || len(g.nodes()) < 3 || g.of(n) == nil {
 		return true
 	}
-	others := w.others(n, 0)
+	others := g.others(n)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	c := &contest{w: w, random: random, umpire: n, side: map[*node]int{}, apart: map[*node]bool{}, down: f.Duration, delay: milliseconds(f.Amount)}
+	c := &contest{w: w, group: g, random: random, umpire: n, side: map[*node]int{}, apart: map[*node]bool{}, down: f.Duration, delay: milliseconds(f.Amount)}
 	for i, other := range others {
 		c.side[other] = i * 2 / len(others)
 	}
 	w.contest = c
-	w.eachPair(func(a, b *node) bool { return a != n && b != n && c.side[a] != c.side[b] }, w.net.block)
+	w.eachPair(c.opposed, w.net.block)
 	if f.Kind == FaultDuel {
 		c.duel(f)
 		return true
@@ -64,8 +66,8 @@ func (w *world) injectContest(f *Fault, n *node, random *rand.Rand) bool {
 		}
 	}
 	c.legs = 2 + random.IntN(4)
-	if leader := w.leader(); leader != nil && leader != n && random.IntN(4) > 0 {
-		c.leg = c.side[leader] // it goes on leading; otherwise it is deposed at once
+	if leader := g.leader(); leader != nil && leader.node != n && random.IntN(4) > 0 {
+		c.leg = c.side[leader.node] // it goes on leading; otherwise it is deposed at once
 	}
 	c.legs += c.leg
 	c.begin()
@@ -83,7 +85,7 @@ func (c *contest) duel(f *Fault) {
 
 // begin lets the umpire reach only the side whose turn it is.
 func (c *contest) begin() {
-	for _, other := range c.w.others(c.umpire, 0) {
+	for _, other := range c.group.others(c.umpire) {
 		if apart := c.side[other] != c.leg%2; apart != c.apart[other] {
 			c.apart[other] = apart
 			change := c.w.net.unblock
@@ -97,9 +99,16 @@ func (c *contest) begin() {
 	c.mute = c.random.IntN(3) > 0
 	leg := c.leg
 	c.w.after(longestLeg, func() { c.next(leg) })
-	if leader := c.w.leader(); leader != nil && !c.apart[leader] {
-		c.elected(leader)
+	if leader := c.group.leader(); leader != nil && !c.apart[leader.node] {
+		c.elected(leader.node)
 	}
+}
+
+// opposed tells whether two nodes are on different sides.
+func (c *contest) opposed(a, b *node) bool {
+	x, found := c.side[a]
+	y, also := c.side[b]
+	return found && also && x != y
 }
 
 // elected plans the end of the leg when somebody leads whom the umpire reaches: at once, before the first entries arrive,
@@ -140,12 +149,13 @@ func (c *contest) next(leg int) {
 // the membership. Timers owe nobody anything.
 type shy struct {
 	consensus.Core
-	node *node
+	part *part
 }
 
 func (s shy) mute() bool {
-	c, p := s.node.w.contest, s.node.w.plot
-	chosen := s.node.leaving || c != nil && c.mute && c.umpire == s.node || p != nil && p.mute == s.node
+	n, g := s.part.node, s.part.group
+	c, p := n.w.contest, n.w.plot
+	chosen := s.part.leaving || c != nil && c.group == g && c.mute && c.umpire == n || p != nil && p.group == g && p.mute == n
 	return chosen && s.Status().Role != consensus.RoleLeader
 }
 
@@ -184,11 +194,11 @@ func (c *contest) end() {
 	for _, undo := range c.undo {
 		undo()
 	}
-	for _, other := range w.others(c.umpire, 0) {
+	for _, other := range c.group.others(c.umpire) {
 		if c.apart[other] {
 			w.net.unblock(c.umpire, other)
 			w.net.unblock(other, c.umpire)
 		}
 	}
-	w.eachPair(func(a, b *node) bool { return a != c.umpire && b != c.umpire && c.side[a] != c.side[b] }, w.net.unblock)
+	w.eachPair(c.opposed, w.net.unblock)
 }

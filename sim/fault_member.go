@@ -21,16 +21,18 @@ const (
 func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
 	switch f.Kind {
 	case FaultChurn:
-		w.atLeader(20, func(leader *node) bool { return w.churn(leader, f.Amount, random) })
+		w.atLeader(w.group(f.Shard), 20, func(leader *part) bool { return leader.churn(f.Amount, random) })
 	case FaultTransfer:
-		w.atLeader(20, func(leader *node) bool {
-			to := w.others(leader, 0)[random.IntN(len(w.nodes)-1)]
-			if to.leaving || !to.up || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
+		g := w.group(f.Shard)
+		w.atLeader(g, 20, func(leader *part) bool {
+			others := g.others(leader.node)
+			to := g.of(others[random.IntN(len(others))])
+			if to.leaving || !to.up() || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
 				return true
 			}
 			if random.IntN(2) == 0 { // as an operator asks for it
-				leader.enter(func() {
-					leader.replica.Transfer(to.id, func(err error) {
+				leader.node.enter(func() {
+					leader.replica.Transfer(to.node.id, func(err error) {
 						if err == nil {
 							w.mark("leadership handed over by the driver")
 						}
@@ -50,65 +52,71 @@ func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
 	return true
 }
 
-// atLeader lets the leader's core be asked for something, between two rounds, until it does it or the attempts are used up.
-func (w *world) atLeader(attempts int, ask func(leader *node) bool) {
+// atLeader lets the core of the group's leader be asked for something, between two rounds, until it does it or the attempts are used up.
+func (w *world) atLeader(g *group, attempts int, ask func(leader *part) bool) {
 	if w.ended || attempts == 0 {
 		return
 	}
-	leader := w.leader()
-	if leader == nil || leader.driving || !ask(leader) {
-		w.after(10*time.Millisecond, func() { w.atLeader(attempts-1, ask) })
+	leader := g.leader()
+	if leader == nil || leader.node.driving || !ask(leader) {
+		w.after(10*time.Millisecond, func() { w.atLeader(g, attempts-1, ask) })
 		return
 	}
 	// The driver looks at a core when there was something for it: a connection broke, for example.
-	leader.enter(func() { leader.store.PeerDown(w.others(leader, 0)[0].id, false) })
+	leader.node.enter(func() { leader.node.store.PeerDown(g.others(leader.node)[0].id, false) })
 }
 
 // followed tells whether somebody takes the node for the leader. Who loses its vote cannot ask for votes to tell that it leads no more, and who follows it
 // waits as long as its process lives. In production whoever loses its vote has lost its process.
-func (w *world) followed(n *node) bool {
-	return slices.ContainsFunc(w.nodes, func(other *node) bool {
-		leader, _ := other.replica.Leader()
-		return other != n && other.up && leader == n.id
-	})
+func (p *part) followed() bool {
+	for other := range p.group.parts() {
+		if other == p || !other.up() {
+			continue
+		}
+		if leader, _ := other.replica.Leader(); leader == p.node.id {
+			return true
+		}
+	}
+	return false
 }
 
 // churn changes the membership. Who is out of it counts as lost until the cluster is whole again: what may be lost beside it is as much as if its
 // data were gone.
-func (w *world) churn(leader *node, amount float64, random *rand.Rand) bool {
+func (p *part) churn(amount float64, random *rand.Rand) bool {
+	w, g := p.node.w, p.group
+	out := slices.Collect(g.parts())
 	count := 1
-	if amount > 0.7 && len(w.nodes) >= 5 {
+	if amount > 0.7 && len(out) >= 5 {
 		count = 2
 	}
-	out := slices.Clone(w.nodes)
 	random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	own := slices.Index(out, leader)
+	own := slices.Index(out, p)
 	out = slices.Delete(out, own, own+1)[:count]
 	w.lookWhole()
-	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() || slices.ContainsFunc(out, w.followed) {
+	if slices.ContainsFunc(w.nodes, func(n *node) bool { return n.hurt }) || !w.whole() || slices.ContainsFunc(out, (*part).followed) {
 		return true // not now
 	}
-	target := leader.core.Status().Config.Clone()
-	for _, n := range out {
-		id := n.core.Status().Replica
+	target := p.core.Status().Config.Clone()
+	for _, other := range out {
+		id := other.core.Status().Replica
 		target.Voters = slices.DeleteFunc(target.Voters, func(other consensus.ReplicaID) bool { return other == id })
 		if amount < 0.5 {
 			target.Learners = append(target.Learners, id)
 		}
 	}
 	slices.Sort(target.Learners)
-	at := uint64(leader.core.Status().Last) + 1
-	if leader.core.ProposeConfig(target) != nil {
+	at := uint64(p.core.Status().Last) + 1
+	if p.core.ProposeConfig(target) != nil {
 		return false
 	}
-	status := leader.core.Status()
-	w.changedAt, w.changedTerm = max(at, uint64(status.Last)), status.Term
-	for _, n := range out {
-		n.hurt, n.leaving = true, true
+	status := p.core.Status()
+	g.changedAt, g.changedTerm = max(at, uint64(status.Last)), status.Term
+	for _, other := range out {
+		other.node.hurt, other.leaving = true, true
 	}
 	w.mark("membership changed while all was well")
 	if w.reading() {
-		w.line("node %d | changes the membership to %s", leader.id, target)
+		w.line("%s | changes the membership to %s", p.name(), target)
 	}
 	return true
 }

@@ -63,16 +63,16 @@ const longestTurn = 2 * time.Second
 func (w *world) injectPlot(f *Fault, n *node, random *rand.Rand) bool {
 	switch f.Kind {
 	case FaultAmnesia:
-		w.beginPlot(random, func(p *plot) { p.amnesia(f, n) })
+		w.beginPlot(f, random, func(p *plot) { p.amnesia(f, n) })
 	case FaultUnnoticed:
-		w.beginPlot(random, func(p *plot) { p.unnoticed(n) })
+		w.beginPlot(f, random, func(p *plot) { p.unnoticed(n) })
 	default:
 		turns, found := contests[f.Kind]
 		if !found {
 			return false
 		}
-		if len(w.nodes)%2 == 1 {
-			w.beginPlot(random, func(p *plot) { p.contest(f, n, turns) })
+		if len(w.group(f.Shard).nodes())%2 == 1 {
+			w.beginPlot(f, random, func(p *plot) { p.contest(f, n, turns) })
 		}
 	}
 	return true
@@ -87,7 +87,7 @@ func (k FaultKind) plotted() bool {
 // contest lets the sides take turns.
 func (p *plot) contest(f *Fault, leader *node, turns []turn) {
 	w := p.w
-	others := w.others(leader, 0)
+	members, others := p.group.nodes(), p.group.others(leader)
 	p.shuffle(others)
 	umpire, sides := others[0], [2][]*node{{leader}}
 	rest := others[1:]
@@ -96,7 +96,7 @@ func (p *plot) contest(f *Fault, leader *node, turns []turn) {
 	}
 	for _, n := range rest {
 		side := 0
-		if len(sides[0]) > len(w.nodes)/2-1 {
+		if len(sides[0]) > len(members)/2-1 {
 			side = 1
 		}
 		sides[side] = append(sides[side], n)
@@ -106,7 +106,7 @@ func (p *plot) contest(f *Fault, leader *node, turns []turn) {
 	if p.random.IntN(3) > 0 {
 		p.slow(umpire, milliseconds(f.Amount))
 	}
-	p.until(200*time.Millisecond, w.level)
+	p.until(200*time.Millisecond, p.group.level)
 	if f.Kind == FaultSecondVote {
 		p.crash(umpire, down)
 	}
@@ -133,24 +133,32 @@ func (p *plot) contest(f *Fault, leader *node, turns []turn) {
 }
 
 // level tells whether all logs end with the same entry.
-func (w *world) level() bool {
-	return !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.logEnd() != w.nodes[0].logEnd() })
+func (g *group) level() bool {
+	nodes := g.nodes()
+	return !slices.ContainsFunc(nodes, func(n *node) bool { return g.of(n).logEnd() != g.of(nodes[0]).logEnd() })
 }
 
 func (p *plot) ending(t turn, sides [2][]*node, umpire *node) func() bool {
+	of := p.group.of
 	switch t.until {
 	case leftAlone:
-		return func() bool { return sides[0][0].logEnd() > umpire.logEnd() }
+		return func() bool { return of(sides[0][0]).logEnd() > of(umpire).logEnd() }
 	case elected:
 		return p.elected(sides[t.side])
 	case leaderless:
-		return func() bool { leader, _ := umpire.replica.Leader(); return leader == 0 }
+		return func() bool {
+			if of(umpire).replica == nil {
+				return true
+			}
+			leader, _ := of(umpire).replica.Leader()
+			return leader == 0
+		}
 	case forgotten:
 		var end consensus.Index
 		for _, n := range sides[1] {
-			end = max(end, n.logEnd())
+			end = max(end, of(n).logEnd())
 		}
-		return func() bool { return umpire.log.Log.Group(1).First() > end+1 }
+		return func() bool { return of(umpire).log().First() > end+1 }
 	}
 	return p.applied(sides[t.side])
 }

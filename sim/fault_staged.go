@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
 )
 
@@ -42,21 +41,22 @@ func (w *world) injectStaged(f *Fault, n *node, random *rand.Rand) bool {
 	if !f.Kind.staged() {
 		return false
 	}
-	if w.now < w.switchingUntil || w.leader() != n || len(w.nodes) < 3 {
+	g := w.group(f.Shard)
+	if w.now < w.switchingUntil || !g.leads(n) || len(g.nodes()) < 3 {
 		return true // two at a time leave no quorum at all
 	}
 	w.switchingUntil = w.now + f.Duration + switchTime
 	switch f.Kind {
 	case FaultMinority:
-		w.minority(f, n, random)
+		g.minority(f, n, random)
 	case FaultOutvote:
-		w.outvote(n, random)
+		g.outvote(n, random)
 	case FaultLostSlot:
-		w.loseSlot(f, n, random)
+		g.loseSlot(f, n, random)
 	case FaultRenew:
 		w.renew(f, n, random)
 	case FaultBounce:
-		w.bounce(f, n, random)
+		g.bounce(f, n, random)
 	}
 	return true
 }
@@ -93,15 +93,16 @@ func (w *world) heartbeats(random *rand.Rand, low, high float64) time.Duration {
 }
 
 // minority separates the leader and some followers from the rest, and keeps from the leader what the rest says to its last entries.
-func (w *world) minority(f *Fault, leader *node, random *rand.Rand) {
-	small, large := w.divide(leader, random)
+func (g *group) minority(f *Fault, leader *node, random *rand.Rand) {
+	w := g.w
+	small, large := g.divide(leader, random)
 	for _, other := range large {
 		w.net.link(other, leader).blocked++
 	}
 	lasts := w.heartbeats(random, 6, 9.5)
 	w.later(milliseconds(f.Amount), func() {
 		rejoin := w.net.rift(small, large)
-		w.whenever(lasts, func() bool { return w.behind(leader, large) }, func() {
+		w.whenever(lasts, func() bool { return g.behind(leader, large) }, func() {
 			rejoin()
 			for _, other := range large {
 				if !w.ended {
@@ -113,8 +114,9 @@ func (w *world) minority(f *Fault, leader *node, random *rand.Rand) {
 }
 
 // outvote does the same to a leader that has nothing under way, and to whom only some clients can talk: those learn elsewhere what it does not know.
-func (w *world) outvote(leader *node, random *rand.Rand) {
-	small, large := w.divide(leader, random)
+func (g *group) outvote(leader *node, random *rand.Rand) {
+	w := g.w
+	small, large := g.divide(leader, random)
 	lasts, quiet := w.heartbeats(random, 6, 10), w.heartbeats(random, 0.2, 0.6)
 	parity := random.IntN(2)
 	for _, c := range w.clients {
@@ -129,18 +131,19 @@ func (w *world) outvote(leader *node, random *rand.Rand) {
 }
 
 // divide gives the leader as many others as are no quorum with it, and the rest.
-func (w *world) divide(leader *node, random *rand.Rand) (small, large []*node) {
-	others := w.others(leader, 0)
+func (g *group) divide(leader *node, random *rand.Rand) (small, large []*node) {
+	others := g.others(leader)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	few := len(w.nodes) - (len(w.nodes)/2 + 1) // the leader among them
+	few := len(others) - (len(others)+1)/2 // the leader among them
 	return append(others[:few-1:few-1], leader), others[few-1:]
 }
 
 // behind tells whether the node needs a snapshot of whoever leads on the other side.
-func (w *world) behind(n *node, others []*node) bool {
-	for _, other := range others {
-		if other.up && n.up && other.replica.IsLeader() && other.log.Group(1).First() > n.log.Group(1).Last()+1 {
-			w.mark("left behind")
+func (g *group) behind(n *node, others []*node) bool {
+	for _, node := range others {
+		other := g.of(node)
+		if other.up() && n.up && other.replica.IsLeader() && other.log().First() > g.of(n).logEnd()+1 {
+			g.w.mark("left behind")
 			return true
 		}
 	}
@@ -167,9 +170,10 @@ func (n *network) rift(left, right []*node) (mend func()) {
 }
 
 // loseSlot makes a hole in the log of the others, and lets them go on with it.
-func (w *world) loseSlot(f *Fault, leader *node, random *rand.Rand) {
+func (g *group) loseSlot(f *Fault, leader *node, random *rand.Rand) {
+	w := g.w
 	lasts := w.heartbeats(random, 5, 12)
-	others := w.others(leader, 0)
+	others := g.others(leader)
 	deadline := w.now + milliseconds(f.Amount)
 	lose := func(frames int) {
 		for _, other := range others {
@@ -180,7 +184,7 @@ func (w *world) loseSlot(f *Fault, leader *node, random *rand.Rand) {
 	try = func() {
 		lose(1)
 		found := false
-		w.whenever(w.heartbeats(random, 0.1, 0.2), func() bool { found = hole(others); return found }, func() {
+		w.whenever(w.heartbeats(random, 0.1, 0.2), func() bool { found = g.hole(others); return found }, func() {
 			lose(0)
 			switch {
 			case w.ended:
@@ -196,34 +200,21 @@ func (w *world) loseSlot(f *Fault, leader *node, random *rand.Rand) {
 }
 
 // hole tells whether one of the nodes has accepted an entry after one that none of them has.
-func hole(nodes []*node) bool {
+func (g *group) hole(nodes []*node) bool {
 	for _, n := range nodes {
-		if !n.up {
+		if !g.of(n).up() {
 			return false
 		}
 	}
 	for _, n := range nodes {
-		log := n.log.Group(1)
-		for i := n.machine.AppliedIndex() + 1; i < log.Last(); i++ {
-			if !slices.ContainsFunc(nodes, func(other *node) bool { return other.has(i) }) {
+		last := g.of(n).logEnd()
+		for i := g.of(n).machine.AppliedIndex() + 1; i < last; i++ {
+			if !slices.ContainsFunc(nodes, func(other *node) bool { return g.of(other).has(i) }) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// has tells whether the entry is in the node's log, or was.
-func (n *node) has(i consensus.Index) bool {
-	log := n.log.Group(1)
-	if i < log.First() {
-		return true
-	}
-	if i > log.Last() {
-		return false
-	}
-	_, err := log.Term(i)
-	return err == nil
 }
 
 // renew has the leader hear of new promises first, and then of what was acknowledged under the old ones.
@@ -243,14 +234,15 @@ func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
 }
 
 // bounce slows the leader's disks, waits until somebody has sent it calls, and restarts that node.
-func (w *world) bounce(f *Fault, leader *node, random *rand.Rand) {
+func (g *group) bounce(f *Fault, leader *node, random *rand.Rand) {
+	w := g.w
 	slow := milliseconds(f.Amount)
 	leader.slow.least += slow
 	w.later(400*time.Millisecond, func() { leader.slow.least = max(0, leader.slow.least-slow) })
-	others := w.others(leader, 0)
+	others := g.others(leader)
 	random.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	waiting := func() int {
-		return slices.IndexFunc(others, func(n *node) bool { return n.up && n.gateway.Metrics().SentCalls > 0 })
+		return slices.IndexFunc(others, func(n *node) bool { return g.of(n).up() && g.of(n).gateway.Metrics().SentCalls > 0 })
 	}
 	w.whenever(200*time.Millisecond, func() bool { return waiting() >= 0 }, func() {
 		if i := waiting(); i >= 0 && !w.ended {

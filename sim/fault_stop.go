@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -48,7 +49,10 @@ func (w *world) stopInOrder(f *Fault, n *node, random *rand.Rand) {
 
 // handOver does what server.Server.handOver does.
 func (n *node) handOver(over func()) {
-	leads := n.replica.IsLeader()
+	leads := false
+	for p := range n.held() {
+		leads = leads || p.up() && p.replica.IsLeader()
+	}
 	n.enter(func() {
 		n.store.HandOver(func(err error) {
 			if over(); leads && err == nil {
@@ -66,7 +70,11 @@ func (n *node) shutdown(down time.Duration) {
 	}
 	n.crashPlan = crashPlan{down: down}
 	n.enter(func() {
-		n.gateway.Close()
+		for p := range n.held() {
+			if p.gateway != nil {
+				p.gateway.Close()
+			}
+		}
 		n.store.Close()
 	})
 	if !n.up {
@@ -81,7 +89,7 @@ func (n *node) shutdown(down time.Duration) {
 	if err == nil {
 		err = n.disks.stopped()
 	}
-	if err != nil && !n.hasNoPower() {
+	if err != nil && !n.hasNoPower() && !errors.Is(err, errUnreadable) {
 		n.w.fail(Crash, "node %d could not stop in order: %v", n.id, err)
 	}
 	n.end()

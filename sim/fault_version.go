@@ -55,8 +55,9 @@ func (n *node) understands(channel byte) bool {
 
 // expectKind fails for a frame of the gateway that no process of the node's version understands. The kinds are those of package gateway/link. Every
 // version ignores an answer to an earlier process of its node, whatever its kind.
-func (n *node) expectKind(from kv.NodeID, channel byte, payload []byte) {
-	if channel == gateway.ChannelResponse && binary.LittleEndian.Uint64(payload[1:]) != n.asks {
+func (p *part) expectKind(from kv.NodeID, channel byte, payload []byte) {
+	n := p.node
+	if channel == gateway.ChannelResponse && binary.LittleEndian.Uint64(payload[1:]) != p.asks {
 		return
 	}
 	kind := payload[0]
@@ -72,14 +73,15 @@ func (n *node) expectKind(from kv.NodeID, channel byte, payload []byte) {
 	}
 }
 
-// checkGateway tells whether a node's gateway, all of whose calls are answered, is at rest.
-func (w *world) checkGateway(n *node) {
-	if err := n.gateway.Check(); err != nil {
-		w.fail(Crash, "node %d: %v", n.id, err)
+// checkGateway tells whether a gateway, all of whose calls are answered, is at rest.
+func (p *part) checkGateway() {
+	g := p.group
+	if err := p.gateway.Check(); err != nil {
+		g.fail(Crash, "node %d: %v", p.node.id, err)
 	}
-	if m := n.gateway.Metrics(); m.CallsInFlight != 0 || m.QueuedCalls != 0 || m.SentCalls != 0 || m.ForwardedBytes != 0 {
-		w.fail(Crash, "the gateway of node %d counts %d calls, %d queued and %d sent of %d bytes; all are answered",
-			n.id, m.CallsInFlight, m.QueuedCalls, m.SentCalls, m.ForwardedBytes)
+	if m := p.gateway.Metrics(); m.CallsInFlight != 0 || m.QueuedCalls != 0 || m.SentCalls != 0 || m.ForwardedBytes != 0 {
+		g.fail(Crash, "the gateway of node %d counts %d calls, %d queued and %d sent of %d bytes; all are answered",
+			p.node.id, m.CallsInFlight, m.QueuedCalls, m.SentCalls, m.ForwardedBytes)
 	}
 }
 

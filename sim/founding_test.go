@@ -39,12 +39,12 @@ func TestServesSoon(t *testing.T) {
 			p := scenarioPlan()
 			p.Seed, p.Protocol = seed, protocol
 			w := quietWorld(t, p)
-			serves := func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() }
+			serves := func() bool { return w.groups[0].leader() != nil && w.groups[0].leader().replica.LeaseValid() }
 			w.startAll()
 			w.await(t, time.Second, "a leader", serves)
 			w.runUntil(w.now+500*time.Millisecond, time.Second, nil)
 			began := w.now
-			w.takeDown(w.leader())
+			w.takeDown(w.groups[0].leader().node)
 			w.await(t, time.Second, "another leader", serves)
 			t.Logf("seed %d, %s: fail-over after %v", seed, protocol, w.now-began)
 
@@ -69,7 +69,7 @@ func TestInterruptedFounding(t *testing.T) {
 		w := quietWorld(t, p)
 		newNodes := func() (count int) {
 			for _, n := range w.nodes {
-				if n.up && n.replica.Outside() {
+				if n.up && n.parts[0].replica.Outside() {
 					count++
 				}
 			}
@@ -84,7 +84,7 @@ func TestInterruptedFounding(t *testing.T) {
 			w.takeDown(n)
 		}
 		w.startAll()
-		w.await(t, 10*time.Second, "the beginning", w.whole)
+		w.await(t, 10*time.Second, "the beginning", w.groups[0].whole)
 	}
 	if interrupted < 6 {
 		t.Errorf("only %d runs were interrupted when some nodes knew that the cluster was new, and others did not", interrupted)
@@ -106,7 +106,7 @@ func TestLateFounders(t *testing.T) {
 				n.start()
 			}
 			w.await(t, 20*time.Second, "the beginning", func() bool {
-				return w.leader() != nil && !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.up || n.replica.Standing() != "member" })
+				return w.groups[0].leader() != nil && !slices.ContainsFunc(w.nodes, func(n *node) bool { return !n.up || n.parts[0].replica.Standing() != "member" })
 			})
 		}
 	}

@@ -3,28 +3,28 @@ package sim
 import "github.com/quoratedb/quorate/kv"
 
 // compareHashes: nodes that keep the hash of a compaction keep the same one, wherever they have been when history was compacted.
-func (w *world) compareHashes() {
-	for _, c := range w.truth.commits {
+func (g *group) compareHashes() {
+	for _, c := range g.truth.commits {
 		if c.Compacted != 0 {
-			w.compareHash(c.Compacted)
+			g.compareHash(c.Compacted)
 		}
 	}
 }
 
-func (w *world) compareHash(revision kv.Revision) {
-	var first *node
+func (g *group) compareHash(revision kv.Revision) {
+	var first *part
 	var want uint32
 	var since kv.Revision
-	for _, n := range w.nodes {
-		hash, from, found, err := n.replica.CompactionHash(errNoWait, revision)
+	for p := range g.parts() {
+		hash, from, found, err := p.replica.CompactionHash(errNoWait, revision)
 		switch {
 		case err != nil || !found: // it is being taken, or was taken long ago, or the node was not there
 		case first == nil:
-			first, want, since = n, hash, from
+			first, want, since = p, hash, from
 		case hash != want || from != since:
-			w.fail(Correctness, "of the compaction at %d node %d keeps the hash %x since %d, node %d %x since %d", revision, first.id, want, since, n.id, hash, from)
+			g.fail(Correctness, "of the compaction at %d %s keeps the hash %x since %d, %s %x since %d", revision, first.name(), want, since, p.name(), hash, from)
 		default:
-			w.mark("hashes of a compaction compared")
+			g.w.mark("hashes of a compaction compared")
 		}
 	}
 }

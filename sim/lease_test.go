@@ -43,12 +43,12 @@ func partitions(t *testing.T, w *world) (moved, held int) {
 	w.startAll()
 	for number := range 3 {
 		hop, _, _ := workload.Find("hop")
-		w.newClient(number+1, hop.Name, hop.Client)
+		w.groups[0].newClient(number+1, hop.Name, hop.Client)
 	}
 	for i := range 4 {
-		w.await(t, 10*time.Second, "a lease", func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() })
-		before := w.leader()
-		inside := map[*node]bool{before: true}
+		w.await(t, 10*time.Second, "a lease", func() bool { return w.groups[0].leader() != nil && w.groups[0].leader().replica.LeaseValid() })
+		before := w.groups[0].leader()
+		inside := map[*node]bool{before.node: true}
 		for _, at := range random.Perm(len(w.nodes)) {
 			if len(inside) < 1+i%(len(w.nodes)-1) {
 				inside[w.nodes[at]] = true
@@ -56,7 +56,7 @@ func partitions(t *testing.T, w *world) (moved, held int) {
 		}
 		w.eachPair(func(a, b *node) bool { return inside[a] != inside[b] }, w.net.block)
 		w.runUntil(w.now+1500*time.Millisecond+time.Duration(random.Int64N(int64(2500*time.Millisecond))), time.Second, nil)
-		if after := w.leader(); after != nil && after != before {
+		if after := w.groups[0].leader(); after != nil && after != before {
 			moved++
 		}
 		if before.replica.LeaseValid() {
@@ -68,8 +68,8 @@ func partitions(t *testing.T, w *world) (moved, held int) {
 	w.ended, w.healed = true, w.now
 	w.compare()
 	if w.verdict == "" {
-		w.complete()
-		if problems := oracle.Check(&w.history); len(problems) > 0 {
+		w.groups[0].complete()
+		if problems := oracle.Check(&w.groups[0].history); len(problems) > 0 {
 			w.fail(Correctness, "%s", strings.Join(problems, "\n"))
 		}
 	}

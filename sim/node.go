@@ -3,13 +3,11 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
-	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
-	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -23,63 +21,75 @@ type node struct {
 	conns  [maxNodes + 1]*conn // with nodes of a higher index; a second process has the highest
 	clock  clock
 	rate   float64 // the clock's, without faults
+	format uint16  // the version of its program, by the frames that it speaks
+	// nextFormat is that of the program which is started next.
+	nextFormat uint16
+	parts      []*part // by group; nil: it has no part in it
+	hardware
+	pausing
+	process
+	pace
+}
+
+// hardware is what a node stands on, and what happened to it.
+type hardware struct {
 	disks  disks
 	diskID uint64
 	// diskCount is how many disks the node has had.
 	diskCount uint64
-	format    uint16 // the version of its program, by the frames that it speaks
-	// nextFormat is that of the program which is started next.
-	nextFormat uint16
+	slow      slowness
+	damage    damage
+	former    *formerDisk // may come back; nil: none
 	// knowsLoss: the disks are empty because what the node had is known to be lost.
 	knowsLoss bool
 	// hurt: what the node had is damaged or lost, and the cluster is not whole again.
-	hurt   bool
-	former *formerDisk // may come back; nil: none
+	hurt bool
 	// wasDoubled: a second process of it ran. gone: it was such a process, and is no more.
 	wasDoubled, gone bool
-	leaving          bool // it was taken out of the membership though it is well, and is not back
 	noCopy           bool // it has found out that nobody has a copy
+
+	fuse int // effects until it crashes; 0: it does not
+	// crashAtSync: it crashes when it next asks its disk to make something durable.
+	crashAtSync bool
+	crashPlan   crashPlan
+}
+
+// pausing is a process that stands still for a while.
+type pausing struct {
 	// frozenUntil: the process does not run, its clock does.
 	frozenUntil time.Duration
 	asleep      []func() // what came meanwhile, in order
 	waking      bool     // it is being dealt with
-	slow        slowness
-	damage      damage
+}
 
-	// The process.
-	up   bool
-	life uint64 // number of the process
-	fuse int    // effects until it crashes; 0: it does not
-	// crashAtSync: it crashes when it next asks its disk to make something durable.
-	crashAtSync bool
-	crashPlan   crashPlan
-	store       *driver.Driver
-	replica     *driver.Replica
-	machine     driver.Machine
-	core        consensus.Core
-	log         *simLog
-	engine      *simEngine
-	unsynced    []storage.GroupAppend // written to the log since its last sync
-	gateway     *gateway.Gateway
-	asks        uint64 // the instance that the gateway asks in the name of
-	transport   *transport
-	guests      account
-	driver      *coroutine
-	current     *coroutine // the one that runs at the moment; nil: the event loop
-	jobs        []*coroutine
-	streams     []*serverStream
-	failed      error
-	excused     bool            // something happened to its disks that explains a failure
-	woken       bool            // Round has something to do
-	driving     bool            // the driver waits in the middle of a round
-	roundAt     time.Duration   // when the next round begins; 0: none is planned
-	alarms      []time.Duration // of the events that look at roundAt, the next one last
-	roundDue    func()          // what they do: lookAtRound
-	next        consensus.Index // the entry that it must apply next
-	waited      time.Duration   // when a sync ended that took long, by its own clock; 0: none did
-	rounds      int
-	elections   int // how often it became the leader
-	firsts      int // entries that it was the first of all to apply
+// process is what ends with a node's process.
+type process struct {
+	up        bool
+	life      uint64 // number of the process
+	store     *driver.Driver
+	log       *simLog
+	engine    *simEngine
+	unsynced  []storage.GroupAppend // written to the log since its last sync
+	transport *transport
+	guests    account
+	failed    error
+	excused   bool // something happened to its disks that explains a failure
+	founding  bool // a new state machine waits for the engine
+}
+
+// pace is when a process does what.
+type pace struct {
+	driver  *coroutine
+	current *coroutine // the one that runs at the moment; nil: the event loop
+	jobs    []*coroutine
+	woken   bool            // Round has something to do
+	driving bool            // the driver waits in the middle of a round
+	roundAt time.Duration   // when the next round begins; 0: none is planned
+	alarms  []time.Duration // of the events that look at roundAt, the next one last
+	// roundDue is what they do: lookAtRound.
+	roundDue func()
+	waited   time.Duration // when a sync ended that took long, by its own clock; 0: none did
+	rounds   int
 }
 
 // crashed is what an effect panics with when the fuse has burnt down.
@@ -170,7 +180,8 @@ func (n *node) start() {
 	if n.w.reading() {
 		n.w.line("node %d starts, process %d", n.id, n.life)
 	}
-	n.fuse, n.failed, n.excused, n.jobs, n.streams = 0, nil, false, nil, nil
+	n.fuse, n.failed, n.excused, n.founding, n.jobs = 0, nil, false, false, nil
+	n.damage.unreadable = nil
 	n.woken, n.driving, n.roundAt, n.current, n.waited = false, false, 0, nil, 0
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
 	n.format = n.nextFormat
@@ -180,13 +191,14 @@ func (n *node) start() {
 		return
 	}
 	n.up = true
-	n.next = n.machine.AppliedIndex() + 1
-	life := n.life
-	n.replica.Subscribe(func(a *shard.Applied) {
-		if n.life == life && n.up {
-			n.w.truth.applied(n, a)
+	for p := range n.held() {
+		switch {
+		case p.late:
+			p.addLate()
+		case !p.removed:
+			p.begin()
 		}
-	})
+	}
 	n.driver = newCoroutine(n.drive)
 	n.planRound(n.w.now + n.roundLatency())
 	n.push(n.w.now, n.tick)
@@ -229,22 +241,20 @@ func (n *node) end() {
 	n.jobs, n.driver, n.current = nil, nil, nil
 	n.w.net.stopped(n)
 	n.w.clientsLose(n)
-	n.streams = nil
+	for p := range n.held() {
+		p.streams = nil
+	}
 }
 
 // count adds what the process did to the marks.
 func (n *node) count() {
-	g, s := n.gateway.Metrics(), n.store.Metrics()
-	for _, m := range []struct {
-		name  string
-		count int64
-	}{
-		{"barrier asked", g.BarrierCount}, {"call forwarded", g.ForwardedCalls}, {"call tried again", g.RetryCount}, {"renewed without the log", g.LocalRenewals}, {"call timed out", g.Timeouts},
-		{"answer lost", g.LostAnswers}, {"watch caught up from history", g.Watch.HistoryReadCount}, {"watch caught up from memory", g.Watch.RingReadCount},
-		{"frame refused", int64(s.FramesDropped)}, {"sync", int64(s.Syncs)}, {"decided beside the rounds", int64(s.RequestsBeside)},
-	} {
-		if m.count > 0 {
-			n.w.marks[m.name] += int(m.count)
+	s := n.store.Metrics()
+	n.w.count("frame refused", int64(s.FramesDropped))
+	n.w.count("sync", int64(s.Syncs))
+	n.w.count("decided beside the rounds", int64(s.RequestsBeside))
+	for p := range n.held() {
+		if p.gateway != nil {
+			p.count()
 		}
 	}
 }
@@ -285,13 +295,12 @@ func (n *node) openFailed(err error) {
 
 // describe says where the node stands.
 func (n *node) describe() string {
-	switch {
-	case !n.up:
+	if !n.up {
 		return fmt.Sprintf("node %d is down", n.id)
 	}
-	leader, term := n.replica.Leader()
-	g := n.gateway.Metrics()
-	return fmt.Sprintf("node %d: %s; leads %v, leader %d, term %d, applied %d, committed %d, revision %d, lease %v, frozen until %v, driving %v; gateway: %d calls, %d queued, %d sent",
-		n.id, n.replica.Standing(), n.replica.IsLeader(), leader, term, n.replica.Applied(), n.replica.Committed(), n.replica.Revision(), n.replica.LeaseValid(),
-		n.frozenUntil, n.driving, g.CallsInFlight, g.QueuedCalls, g.SentCalls)
+	var parts []string
+	for p := range n.held() {
+		parts = append(parts, p.describe())
+	}
+	return strings.Join(parts, "\n  ")
 }

@@ -33,6 +33,10 @@ type Plan struct {
 	// Phase1Quorum and Phase2Quorum are how many nodes Multi-Paxos asks to elect a leader, and to commit; 0: a majority.
 	Phase1Quorum int `json:"phase1_quorum,omitempty"`
 	Phase2Quorum int `json:"phase2_quorum,omitempty"`
+	// Shards is how many independent groups the nodes hold, 1 to 64; 0 stands for 1.
+	Shards int `json:"shards,omitempty"`
+	// Homes are, by shard, the nodes on which each began; nil: all.
+	Homes [][]int `json:"homes,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.
 	ReadQuorum bool `json:"read_quorum"`
 	// Duration is how long clients work and faults happen, before everything heals and must make progress.
@@ -74,17 +78,19 @@ type Limits struct {
 type ClientPlan struct {
 	Number   int    `json:"number"`
 	Workload string `json:"workload"`
+	Shard    int    `json:"shard,omitempty"` // whose keys it works on; 0: those of the first
 }
 
 // Fault is one thing that goes wrong. What the fields mean depends on the kind; see fault.go.
 type Fault struct {
 	At       time.Duration `json:"at"`
 	Kind     FaultKind     `json:"kind"`
-	Node     int           `json:"node,omitempty"`  // 0: whoever leads at the time
+	Node     int           `json:"node,omitempty"`  // 0: whoever leads Shard at the time
 	Other    int           `json:"other,omitempty"` // 0: none, or all
 	Duration time.Duration `json:"duration,omitempty"`
 	Amount   float64       `json:"amount,omitempty"`
-	Seed     uint64        `json:"seed,omitempty"` // of the fault's own source of chance
+	Shard    int           `json:"shard,omitempty"` // the one whose leader, log or state it is about; 0: the first
+	Seed     uint64        `json:"seed,omitempty"`  // of the fault's own source of chance
 }
 
 // FaultKind names what goes wrong.

@@ -1,19 +1,15 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
-
-	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/storage"
 )
 
 // plot is a fault that watches what the nodes do and acts at the worst moment. What it does is straight code, which gives way to the
 // world until something has happened. It may see everything, durable or not, but acts only as networks, machines and disks may.
 type plot struct {
 	w         *world
+	group     *group // whose nodes it watches
 	random    *rand.Rand
 	code      *coroutine
 	condition func() bool // what it waits for
@@ -26,11 +22,12 @@ type plot struct {
 }
 
 // beginPlot starts a plot, if there is a leader, and unless something is under way that decides by itself who reaches whom.
-func (w *world) beginPlot(random *rand.Rand, run func(*plot)) {
-	if w.now < w.switchingUntil || w.contest != nil || w.plot != nil || w.leader() == nil || len(w.nodes) < 3 {
+func (w *world) beginPlot(f *Fault, random *rand.Rand, run func(*plot)) {
+	g := w.group(f.Shard)
+	if w.now < w.switchingUntil || w.contest != nil || w.plot != nil || g.leader() == nil || len(g.nodes()) < 3 {
 		return
 	}
-	p := &plot{w: w, random: random}
+	p := &plot{w: w, group: g, random: random}
 	w.plot = p
 	w.switchingUntil = w.base + w.plan.Duration
 	p.code = newCoroutine(func(*coroutine) { run(p) })
@@ -144,55 +141,21 @@ func (p *plot) between(low, high time.Duration) time.Duration {
 
 // applied is a condition: one of the nodes is the first of all to apply an entry, from now on.
 func (p *plot) applied(nodes []*node) func() bool {
-	return p.grows(nodes, func(n *node) int { return n.firsts })
+	return p.grows(nodes, func(part *part) int { return part.firsts })
 }
 
 // elected is a condition: one of the nodes becomes the leader, from now on.
 func (p *plot) elected(nodes []*node) func() bool {
-	return p.grows(nodes, func(n *node) int { return n.elections })
+	return p.grows(nodes, func(part *part) int { return part.elections })
 }
 
-func (p *plot) grows(nodes []*node, count func(*node) int) func() bool {
+func (p *plot) grows(nodes []*node, count func(*part) int) func() bool {
 	sum := func() (sum int) {
 		for _, n := range nodes {
-			sum += count(n)
+			sum += count(p.group.of(n))
 		}
 		return sum
 	}
 	before := sum()
 	return func() bool { return sum() > before }
-}
-
-// logEnd is the last entry in the node's log, durable or not.
-func (n *node) logEnd() consensus.Index { return n.log.Log.Group(1).Last() }
-
-// lacks tells whether the node would have to do without the entry if it lost its power now.
-func (n *node) lacks(index consensus.Index) bool {
-	if slices.ContainsFunc(n.unsynced, func(a storage.GroupAppend) bool {
-		return a.Reset != nil || a.TruncateFrom != 0 && a.TruncateFrom <= index ||
-			slices.ContainsFunc(a.Entries, func(e consensus.Entry) bool { return e.Index == index })
-	}) {
-		return true
-	}
-	log := n.log.Log.Group(1)
-	if index < log.First() {
-		return false
-	}
-	_, err := log.Term(index)
-	return err != nil
-}
-
-// lastApplied is the last entry that any node has applied.
-func (w *world) lastApplied() consensus.Index {
-	return consensus.Index(len(w.truth.log)) + consensus.BootstrapIndex
-}
-
-// leads notes who leads. There is one leader in a term, and a node that was leader before its restart is not the same one.
-func (w *world) leads(n *node, term consensus.Term) {
-	n.elections++
-	name := fmt.Sprintf("node %d, process %d,", n.id, n.life)
-	if other, found := w.leaders[term]; found && other != name {
-		w.fail(Correctness, "%s leads in term %d, in which %s has led:%s", name, term, other, w.describe())
-	}
-	w.leaders[term] = name
 }

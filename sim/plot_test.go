@@ -63,23 +63,24 @@ func TestLacks(t *testing.T) {
 	if err := n.log.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	end := n.logEnd()
+	p := n.parts[0]
+	end := p.logEnd()
 	entry := func(i consensus.Index) storage.GroupAppend {
 		return storage.GroupAppend{Group: 1, Entries: []consensus.Entry{{Index: i, Term: 1}}}
 	}
-	if n.lacks(end) || !n.lacks(end+1) {
-		t.Errorf("a log that ends with %d lacks it (%v), or does not lack the next one (%v)", end, n.lacks(end), n.lacks(end+1))
+	if p.lacks(end) || !p.lacks(end+1) {
+		t.Errorf("a log that ends with %d lacks it (%v), or does not lack the next one (%v)", end, p.lacks(end), p.lacks(end+1))
 	}
 	if err := n.log.Write([]storage.GroupAppend{entry(end + 1), entry(end + 3)}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if n.lacks(end) || !n.lacks(end+1) {
+	if p.lacks(end) || !p.lacks(end+1) {
 		t.Error("a write that is not synced counts, or makes the log lose others")
 	}
 	if err := n.log.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	if n.lacks(end+1) || !n.lacks(end+2) || n.lacks(end+3) {
+	if p.lacks(end+1) || !p.lacks(end+2) || p.lacks(end+3) {
 		t.Error("a synced entry is lacking, or a hole is not")
 	}
 }
@@ -87,13 +88,14 @@ func TestLacks(t *testing.T) {
 func TestTwoLeaders(t *testing.T) {
 	w := newWorld(NewPlan(1, PlanOptions{Protocol: Raft, Nodes: 3}), RunOptions{})
 	defer w.finish()
-	w.leads(w.nodes[0], 5)
-	w.leads(w.nodes[0], 5) // it says so twice
-	w.leads(w.nodes[1], 6)
+	g := w.groups[0]
+	g.elected(g.of(w.nodes[0]), 5)
+	g.elected(g.of(w.nodes[0]), 5) // it says so twice
+	g.elected(g.of(w.nodes[1]), 6)
 	if w.verdict != "" {
 		t.Fatalf("%s: %s", w.verdict, w.problem)
 	}
-	if w.leads(w.nodes[1], 5); w.verdict != Correctness {
+	if g.elected(g.of(w.nodes[1]), 5); w.verdict != Correctness {
 		t.Errorf("two nodes lead in one term: %q", w.verdict)
 	}
 }

@@ -37,8 +37,8 @@ func (s *slowSnapshot) NewIterator(lower, upper []byte) storage.Iterator {
 }
 
 // list answers a range as the API layer does for large ones: portion by portion, from one state, while its client takes its time.
-func (n *node) list(req *kv.Request, portionBytes int64) (*kv.Response, error) {
-	l, err := n.gateway.OpenRange(errNoWait, req)
+func (p *part) list(req *kv.Request, portionBytes int64) (*kv.Response, error) {
+	l, err := p.gateway.OpenRange(errNoWait, req)
 	if err != nil {
 		return nil, unanswered(err)
 	}
@@ -53,7 +53,7 @@ func (n *node) list(req *kv.Request, portionBytes int64) (*kv.Response, error) {
 			break
 		}
 		body.KVs = append(body.KVs, kvs...)
-		n.dawdle(20 * time.Millisecond)
+		p.node.dawdle(20 * time.Millisecond)
 	}
 	body.More = l.More()
 	body.Count, err = l.Count(nil)
@@ -61,13 +61,13 @@ func (n *node) list(req *kv.Request, portionBytes int64) (*kv.Response, error) {
 }
 
 // stream is the same by RangeStream.
-func (n *node) stream(req *kv.Request) (*kv.Response, error) {
+func (p *part) stream(req *kv.Request) (*kv.Response, error) {
 	body := &kv.RangeResponse{}
 	answer := &kv.Response{Kind: kv.KindRange, Range: body}
-	err := n.gateway.RangeStream(errNoWait, req, func(r *kv.Response, last bool) error {
+	err := p.gateway.RangeStream(errNoWait, req, func(r *kv.Response, last bool) error {
 		body.KVs = append(body.KVs, r.Range.KVs...)
 		answer.Revision, body.More, body.Count = r.Revision, r.Range.More, r.Range.Count
-		n.dawdle(20 * time.Millisecond)
+		p.node.dawdle(20 * time.Millisecond)
 		return nil
 	})
 	if err != nil {
@@ -85,12 +85,12 @@ func unanswered(err error) error {
 }
 
 // answerSlowly lets the node answer a range beside its rounds, and calls done unless the process has ended by then.
-func (n *node) answerSlowly(req *kv.Request, portionBytes int64, done func(*kv.Response, error)) {
-	n.spawn(func() {
+func (p *part) answerSlowly(req *kv.Request, portionBytes int64, done func(*kv.Response, error)) {
+	p.node.spawn(func() {
 		if portionBytes > 0 {
-			done(n.list(req, portionBytes))
+			done(p.list(req, portionBytes))
 		} else {
-			done(n.stream(req))
+			done(p.stream(req))
 		}
 	})
 }

@@ -64,6 +64,9 @@ func (n *node) setAside() {
 	}
 	n.crashPlan = crashPlan{}
 	n.disks.close()
+	for p := range n.held() {
+		p.removed = false
+	}
 	n.former = nil
 	if n.damage.why == "" || n.damage.wiped {
 		n.former = &formerDisk{n.disks, n.diskID, n.knowsLoss}
@@ -129,13 +132,29 @@ func (w *world) mayDamage(n *node, why string) bool {
 	case w.plan.LoseQuorum:
 	case w.double != nil || slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.damage.stale }):
 		return false // whoever remembers what that node forgot must not forget it, too
-	case others+1 > (len(w.nodes)-1)/2:
+	case !w.survives(n):
 		return false
 	case others == 0 && !n.hurt && !w.whole():
 		return false
 	}
 	n.damage.why, n.hurt = why, true
 	w.mark("damage")
+	return true
+}
+
+// survives tells whether every group of the node's has a quorum without it and without the others that are hurt.
+func (w *world) survives(n *node) bool {
+	for p := range n.held() {
+		members, hurt := 0, 1
+		for other := range p.group.parts() {
+			if members++; other != p && other.node.hurt {
+				hurt++
+			}
+		}
+		if hurt > (members-1)/2 {
+			return false
+		}
+	}
 	return true
 }
 
@@ -159,22 +178,29 @@ func (w *world) lookWhole() {
 		return
 	}
 	for _, n := range w.nodes {
-		n.hurt, n.leaving = n.damage.why != "", false
+		n.hurt = n.damage.why != ""
+		for p := range n.held() {
+			p.leaving = false
+		}
 	}
 	w.mark("whole again")
 }
 
-// whole tells whether every node says that nothing is the matter, and the table has every disk.
+// whole tells whether every node says in every group that nothing is the matter, and the tables have every disk.
 func (w *world) whole() bool {
-	leader := w.leader()
-	if leader == nil || w.doubleUnderWay(leader) {
+	return !slices.ContainsFunc(w.groups, func(g *group) bool { return !g.whole() })
+}
+
+func (g *group) whole() bool {
+	leader := g.leader()
+	if leader == nil || g.w.doubleUnderWay(leader) {
 		return false
 	}
-	if leader.core.Status().Term > w.changedTerm {
-		w.changedAt = min(w.changedAt, leader.replica.Applied()) // a change of an earlier leader is applied by now, or lost
+	if leader.core.Status().Term > g.changedTerm {
+		g.changedAt = min(g.changedAt, leader.replica.Applied()) // a change of an earlier leader is applied by now, or lost
 	}
-	for _, n := range w.nodes {
-		if !n.up || n.replica.Applied() < w.changedAt || n.replica.Standing() != "member" || !leader.places(n) || n.damage.stale {
+	for p := range g.parts() {
+		if !p.up() || p.replica.Applied() < g.changedAt || p.replica.Standing() != "member" || !leader.places(p.node) || p.node.damage.stale {
 			return false
 		}
 	}
@@ -182,8 +208,8 @@ func (w *world) whole() bool {
 }
 
 // places tells whether the table as this node knows it has the other's disk.
-func (n *node) places(other *node) bool {
-	return slices.ContainsFunc(n.machine.Placements(), func(p shard.Placement) bool { return p.Node == other.id && p.Disk == other.diskID })
+func (p *part) places(other *node) bool {
+	return slices.ContainsFunc(p.machine.Placements(), func(at shard.Placement) bool { return at.Node == other.id && at.Disk == other.diskID })
 }
 
 // replaceDamaged gives new disks to the nodes that are damaged and have not noticed. That a disk has been replaced, a node must notice, and
@@ -227,24 +253,33 @@ func (w *world) oldDisk(f *Fault, n *node) {
 	if i := slices.IndexFunc(w.nodes, func(other *node) bool { return other.former != nil }); n.former == nil && i >= 0 {
 		n = w.nodes[i]
 	}
-	leader := w.leader()
 	switch {
 	case n.former == nil:
 		w.wipe(f, n, true)
-	case leader != nil && leader.places(n) && w.mayDamage(n, "its old disks came back"):
+	case w.placed(n) && w.mayDamage(n, "its old disks came back"):
 		w.mark("old disk came back")
 		n.takeFormer(f.Duration)
 	}
 }
 
-// joined is told when a process knows which replica it is.
-func (n *node) joined(_ consensus.GroupID, id consensus.ReplicaID) {
-	if int(id) > len(n.w.nodes) {
+// placed tells whether the tables of all groups that it has a part in have the node's disk.
+func (w *world) placed(n *node) bool {
+	for p := range n.held() {
+		if leader := p.group.leader(); leader == nil || !leader.places(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// joined is told when a process knows which replica of a group it is.
+func (n *node) joined(group consensus.GroupID, id consensus.ReplicaID) {
+	if id > n.partOf(group).group.lastFounder() {
 		n.w.mark("replica rebuilt")
 	} else if n.hurt && !n.w.plan.LoseQuorum {
 		n.w.fail(Correctness, "node %d has lost what its replica %d knew, and takes part as that replica again", n.id, id)
 	}
 	if n.w.reading() {
-		n.w.line("node %d | takes part as replica %d", n.id, id)
+		n.w.line("%s | takes part as replica %d", n.partOf(group).name(), id)
 	}
 }

@@ -2,22 +2,16 @@ package sim
 
 import (
 	"bufio"
-	"bytes"
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/shard"
-	"github.com/quoratedb/quorate/sim/oracle"
 	"github.com/quoratedb/quorate/sim/workload"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // election guards crypto/rand.Reader. Package go.etcd.io/raft draws the jitter of its election timeouts from that variable and lets nobody
@@ -71,6 +65,10 @@ func (p Plan) Validate() error {
 	switch {
 	case p.Nodes < 1 || p.Nodes > maxNodes:
 		return fmt.Errorf("sim: a cluster of %d nodes; 1 to %d are possible", p.Nodes, maxNodes)
+	case p.Shards < 0 || p.Shards > MaxShards:
+		return fmt.Errorf("sim: %d shards; 1 to %d are possible", p.Shards, MaxShards)
+	case p.Homes != nil && !p.housed():
+		return fmt.Errorf("sim: the homes %v are not those of %d shards on %d nodes", p.Homes, max(p.Shards, 1), p.Nodes)
 	case p.Protocol != Raft && p.Protocol != Paxos:
 		return fmt.Errorf("sim: the protocol %q is unknown; there are %q and %q", p.Protocol, Raft, Paxos)
 	case p.Engine != Memory && p.Engine != Pebble:
@@ -84,6 +82,9 @@ func (p Plan) Validate() error {
 		}
 	}
 	for _, c := range p.Clients {
+		if c.Shard < 0 || c.Shard > max(p.Shards, 1) {
+			return fmt.Errorf("sim: client %d works on shard %d; there are %d", c.Number, c.Shard, max(p.Shards, 1))
+		}
 		if _, _, found := workload.Find(c.Workload); !found {
 			return fmt.Errorf("sim: there is no workload %q", c.Workload)
 		}
@@ -109,6 +110,7 @@ func (w *world) run() {
 	if w.verdict != "" {
 		return
 	}
+	w.begun()
 	w.base = w.now
 	w.begin()
 	w.runUntil(w.base+w.plan.Duration, time.Second, nil)
@@ -131,11 +133,25 @@ func (w *world) run() {
 	w.judge()
 }
 
+// begun waits until every group has begun. Who crashes meanwhile, and is needed for a quorum, may have said that it has nothing to somebody who has
+// begun; nobody can tell it later that it never had. Of a group with clients the setup has shown that it has.
+func (w *world) begun() {
+	if len(w.groups) == 1 || w.verdict != "" {
+		return
+	}
+	if !w.runUntil(w.now+patience, 5*time.Millisecond, w.whole) && w.verdict == "" {
+		w.fail(Liveness, "not all groups have begun on a healthy cluster:%s", w.describe())
+	}
+}
+
 // begin starts the clients and plans the faults.
 func (w *world) begin() {
 	for _, c := range w.plan.Clients {
 		l, _, _ := workload.Find(c.Workload)
-		w.newClient(c.Number, l.Name, l.Client)
+		w.group(c.Shard).newClient(c.Number, l.Name, l.Client)
+	}
+	if len(w.groups) > 1 {
+		w.stray(w.source(sourceStray, 0))
 	}
 	for i := range w.plan.Faults {
 		f := &w.plan.Faults[i]
@@ -149,28 +165,35 @@ const patience = 30 * time.Second
 // firstAside is the number from which on clients set up workloads and check them.
 const firstAside = 1000
 
-// aside runs a part of each workload that takes part, one client after the other, on a healthy cluster.
+// aside runs a part of each workload that takes part in a group, one client after the other, on a healthy cluster.
 func (w *world) aside(what string, part func(workload.Workload) func(workload.Client)) {
-	seen := map[string]bool{}
+	type once struct {
+		g        *group
+		workload string
+	}
+	seen := map[once]bool{}
 	for _, p := range w.plan.Clients {
 		l, place, _ := workload.Find(p.Workload)
-		run := part(l)
-		if seen[l.Name] || run == nil || w.verdict != "" {
+		run, g := part(l), w.group(p.Shard)
+		if seen[once{g, l.Name}] || run == nil || w.verdict != "" {
 			continue
 		}
-		seen[l.Name] = true
+		seen[once{g, l.Name}] = true
 		// The number decides what is random about the client, so it must not depend on who else takes part.
 		number := firstAside + place
 		if what == "check" {
 			number += firstAside
 		}
-		c := w.newClient(number, l.Name+" "+what, run)
+		c := g.newClient(g.aside(number), l.Name+" "+what, run)
 		w.runUntil(w.now+patience, 10*time.Millisecond, func() bool { return c.done })
 		if w.verdict == "" && !c.done {
-			w.fail(Liveness, "the %s of workload %s did not end on a healthy cluster:%s", what, l.Name, w.describe())
+			g.fail(Liveness, "the %s of workload %s did not end on a healthy cluster:%s", what, l.Name, w.describe())
 		}
 	}
 }
+
+// aside is the number of a client that sets up or checks this group's part of a workload.
+func (g *group) aside(number int) int { return number + g.index*4*firstAside }
 
 // recover demands that a healed cluster serves, answers what is open, and becomes of one mind.
 func (w *world) recover() {
@@ -180,36 +203,40 @@ func (w *world) recover() {
 	if w.reading() {
 		w.line("everything is healed")
 	}
-	if !w.runUntil(w.now+patience, 5*time.Millisecond, w.settled) && w.verdict == "" {
+	if !w.runUntil(w.now+patience, 5*time.Millisecond, func() bool { return w.unsettled() == nil }) && w.verdict == "" {
 		if i := slices.IndexFunc(w.nodes, (*node).rotten); i >= 0 {
 			w.fail(Liveness, "%s after everything was healed node %d has not found out that its disks are rotten (%s):%s",
 				patience, w.nodes[i].id, w.nodes[i].damage.why, w.describe())
 			return
 		}
-		w.fail(Liveness, "%s after everything was healed the cluster has not settled; %d entries are applied somewhere:%s",
-			patience, len(w.truth.log)+1, w.describe())
+		w.fail(Liveness, "%s after everything was healed the cluster has not settled: %v:%s", patience, w.unsettled(), w.describe())
 	}
 }
 
-// settled tells whether every client has returned and every node is a voter that has applied and answered everything.
-func (w *world) settled() bool {
+// unsettled tells what is missing until every client has returned and every node is in every group of its a voter that has applied and answered
+// everything.
+func (w *world) unsettled() error {
 	for _, c := range w.clients {
 		if !c.done {
-			return false
+			return fmt.Errorf("client %d waits", c.number)
 		}
 	}
-	if !w.whole() {
-		return false
+	for _, g := range w.groups {
+		if !g.whole() {
+			return fmt.Errorf("shard %d is not whole", g.id)
+		}
 	}
 	for _, n := range w.nodes {
-		if n.rotten() {
-			return false
+		if n.rotten() || !n.up || n.driving || n.store.Metrics().RequestsQueued > 0 {
+			return fmt.Errorf("node %d is not at rest", n.id)
 		}
-		if !n.up || n.driving || n.replica.Applied() != uint64(len(w.truth.log))+1 || n.gateway.Metrics().CallsInFlight > 0 || n.store.Metrics().RequestsQueued > 0 {
-			return false
+		for p := range n.held() {
+			if end := uint64(p.group.lastApplied()); !p.up() || p.replica.Applied() != end || p.gateway.Metrics().CallsInFlight > 0 {
+				return fmt.Errorf("%s has not applied entry %d, or has calls in flight", p.name(), end)
+			}
 		}
 	}
-	return true
+	return nil
 }
 
 // giveUp demands of a cluster that has lost too much that no answer was wrong, and that every node says so where nobody has a copy.
@@ -222,143 +249,12 @@ func (w *world) giveUp() {
 	})
 	switch {
 	case w.verdict != "":
-	case copies && w.leader() != nil:
+	case copies && slices.ContainsFunc(w.groups, func(g *group) bool { return g.leader() != nil }):
 		w.fail(Correctness, "%s after a quorum had lost its data somebody serves:%s", patience, w.describe())
 	case !copies && !ended:
 		w.fail(Liveness, "%s after all nodes had lost their data not every one says that no copy is left:%s", patience, w.describe())
 	}
 	w.judge()
-}
-
-// compare holds the states of all nodes against each other. Every node is there: who lost its data has it again.
-func (w *world) compare() {
-	w.recover() // the checks of the workloads may have written
-	if w.verdict != "" {
-		return
-	}
-	var first *node
-	for _, n := range w.nodes {
-		if err := n.disks.check(); err != nil {
-			w.fail(Crash, "the disks of node %d: %v", n.id, err)
-		}
-		w.checkNode(n)
-		if err := n.machine.(*shard.Machine).CheckVersions(); err != nil {
-			w.fail(Crash, "node %d: %v", n.id, err)
-		}
-		if m := n.store.Metrics(); m.RequestsQueued != 0 || m.RequestBytes != 0 {
-			w.fail(Crash, "node %d counts %d requests of %d bytes, all are answered", n.id, m.RequestsQueued, m.RequestBytes)
-		}
-		if bytes := n.gateway.Metrics().ForwardedBytes; bytes != 0 {
-			w.fail(Crash, "node %d counts %d bytes of forwarded requests, all are answered", n.id, bytes)
-		}
-		if n.guests.bytes != 0 {
-			w.fail(Crash, "node %d holds %d bytes for requests that others forwarded to it, all are answered", n.id, n.guests.bytes)
-		}
-		w.checkGateway(n)
-		if err := w.truth.tellsTheTruth(n); err != nil {
-			w.fail(Correctness, "%v", err)
-		}
-		if first == nil {
-			first = n
-			continue
-		}
-		if err := sameState(first, n); err != nil {
-			w.fail(Correctness, "%v", err)
-		}
-	}
-	w.compareHashes()
-}
-
-// judge holds the answers against the oracle.
-func (w *world) judge() {
-	if w.verdict != "" {
-		return
-	}
-	w.complete()
-	if problems := oracle.Check(&w.history); len(problems) > 0 {
-		w.fail(Correctness, "%s", strings.Join(problems, "\n"))
-	}
-}
-
-// complete adds to the history what clients cannot know.
-func (w *world) complete() {
-	h := &w.history
-	h.Full, h.Final, h.Commits = w.truth.events, w.truth.revision, w.truth.commits
-	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
-	h.MaxEffectBytes, h.KeysPerExpiry = w.plan.Limits.Bounds.MaxRequestEffectBytes, w.plan.Limits.Bounds.keysPerExpiry()
-	if w.plan.LoseQuorum {
-		h.HealthySince = 0 // leases end with those who kept them
-	}
-	for _, f := range w.plan.Faults {
-		if f.Kind == FaultClockJump || f.Kind == FaultClockRate {
-			// Then nobody can say when a lease of the store ends.
-			h.ClockDrift, h.HealthySince = 1e4, 0
-		}
-	}
-}
-
-// sameState compares two nodes at every revision that they still have.
-func sameState(a, b *node) error {
-	if a.replica.Applied() != b.replica.Applied() || a.replica.Revision() != b.replica.Revision() || a.replica.Compacted() != b.replica.Compacted() {
-		return fmt.Errorf("node %d is at entry %d, revision %d, compacted %d; node %d at %d, %d, %d", a.id, a.replica.Applied(), a.replica.Revision(),
-			a.replica.Compacted(), b.id, b.replica.Applied(), b.replica.Revision(), b.replica.Compacted())
-	}
-	left, right := a.replica.View(), b.replica.View()
-	defer left.Close()
-	defer right.Close()
-	// A hash covers all rows up to its revision that were not superseded and forgotten, so a few say as much as all.
-	first, last := max(1, a.replica.Compacted()), a.replica.Revision()
-	for _, revision := range []kv.Revision{first, first + (last-first)/2, last} {
-		x, err := left.Hash(revision)
-		if err != nil {
-			return fmt.Errorf("node %d at revision %d: %w", a.id, revision, err)
-		}
-		y, err := right.Hash(revision)
-		if err != nil {
-			return fmt.Errorf("node %d at revision %d: %w", b.id, revision, err)
-		}
-		if x != y {
-			return fmt.Errorf("at revision %d node %d has hash %x, node %d %x", revision, a.id, x, b.id, y)
-		}
-	}
-	return nil
-}
-
-// tellsTheTruth compares the history that a node retains with what happened.
-func (t *truth) tellsTheTruth(n *node) error {
-	view := n.replica.View()
-	defer view.Close()
-	from := max(view.Compacted(), 1) + 1
-	events := t.events
-	for len(events) > 0 && events[0].KV.ModRevision < from {
-		events = events[1:]
-	}
-	for from <= view.Revision() {
-		next, err := view.History(from, view.Revision(), 1<<20, func(e *mvcc.Effect) error {
-			switch {
-			case len(events) == 0:
-				return fmt.Errorf("the history has %q at revision %d, which never happened", e.Key, e.At.Rev)
-			case !sameEvent(e, &events[0]):
-				return fmt.Errorf("the history has %q=%q at revision %d, but %q=%q at %d is next", e.Key, e.Value, e.At.Rev,
-					events[0].KV.Key, events[0].KV.Value, events[0].KV.ModRevision)
-			}
-			events = events[1:]
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("node %d: %w", n.id, err)
-		}
-		from = next
-	}
-	if len(events) > 0 {
-		return fmt.Errorf("node %d: revision %d is missing in the history", n.id, events[0].KV.ModRevision)
-	}
-	return nil
-}
-
-func sameEvent(e *mvcc.Effect, event *kv.Event) bool {
-	return bytes.Equal(e.Key, event.KV.Key) && e.At.Rev == event.KV.ModRevision && e.Version == event.KV.Version &&
-		(e.Version == 0 || bytes.Equal(e.Value, event.KV.Value) && e.Create == event.KV.CreateRevision && e.Lease == event.KV.Lease)
 }
 
 // finish ends whatever still runs.

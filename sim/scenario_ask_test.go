@@ -28,8 +28,8 @@ func (s *scenario) ask(what string, args []string) {
 
 // transfer has the leader hand over to a node, which need not exist.
 func (s *scenario) transfer(to string) {
-	leader := s.w.leader()
-	leader.enter(func() { leader.replica.Transfer(kv.NodeID(s.number(to)), s.outcome("transfer to "+to)) })
+	leader := s.w.groups[0].leader()
+	leader.node.enter(func() { leader.replica.Transfer(kv.NodeID(s.number(to)), s.outcome("transfer to "+to)) })
 }
 
 // outcome is what tells how something ended.
@@ -60,14 +60,14 @@ func (s *scenario) begun(n *node, req *kv.Request) (answered func(*kv.Response, 
 
 func (s *scenario) note(o history.Operation, resp *kv.Response, err error) {
 	o.Response, o.Err, o.Outcome, o.Return = resp, err, history.OutcomeOf(err), s.w.now
-	s.w.history.Operations = append(s.w.history.Operations, o)
+	s.w.groups[0].history.Operations = append(s.w.groups[0].history.Operations, o)
 }
 
 func (s *scenario) put(n *node, name, key, value string, told bool) {
 	req := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte(value)}}
 	answered := s.begun(n, req)
 	n.enter(func() {
-		n.replica.Propose(req, nil, func(resp *kv.Response, _ uint64, err error) {
+		n.parts[0].replica.Propose(req, nil, func(resp *kv.Response, _ uint64, err error) {
 			answered(resp, err)
 			if text := fmt.Sprintf("%s: %v", name, err); err != nil {
 				s.answers = append(s.answers, text)
@@ -83,7 +83,7 @@ func (s *scenario) get(n *node, name, key string) {
 	req := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte(key)}}}
 	answered := s.begun(n, req)
 	finish := func(how string) {
-		resp, err := n.replica.Read(req)
+		resp, err := n.parts[0].replica.Read(req)
 		answered(resp, err)
 		value := "nothing"
 		if err == nil && len(resp.Range.KVs) > 0 {
@@ -91,12 +91,12 @@ func (s *scenario) get(n *node, name, key string) {
 		}
 		s.answers = append(s.answers, fmt.Sprintf("%s: %s, %s", name, value, how))
 	}
-	if n.replica.IsLeader() && n.replica.LeaseValid() {
+	if n.parts[0].replica.IsLeader() && n.parts[0].replica.LeaseValid() {
 		finish("under the lease")
 		return
 	}
-	leader, life := s.w.leader(), n.life
-	leader.enter(func() {
+	leader, life := s.w.groups[0].leader(), n.life
+	leader.node.enter(func() {
 		leader.replica.ReadIndex(func(index uint64, err error) {
 			if err != nil {
 				answered(nil, err)
@@ -104,7 +104,7 @@ func (s *scenario) get(n *node, name, key string) {
 				return
 			}
 			if n.up && n.life == life {
-				n.enter(func() { n.replica.WaitApplied(index, func(error) { finish("after a barrier") }) })
+				n.enter(func() { n.parts[0].replica.WaitApplied(index, func(error) { finish("after a barrier") }) })
 			}
 		})
 	})

@@ -70,10 +70,10 @@ func (s *scenario) begin(p Plan, started int) {
 		n.start()
 	}
 	s.w.runUntil(6*time.Second, 5*time.Millisecond, func() bool {
-		leader := s.w.leader()
-		return leader != nil && leader.replica.LeaseValid() && (started < len(s.w.nodes) || s.w.whole())
+		leader := s.w.groups[0].leader()
+		return leader != nil && leader.replica.LeaseValid() && (started < len(s.w.nodes) || s.w.groups[0].whole())
 	})
-	s.old = s.w.leader()
+	s.old = s.w.leads()
 }
 
 // commanded is a world in which nodes start only when they are told to. It tells of those that stop by themselves.
@@ -85,6 +85,14 @@ func commanded(p Plan, stopped func(*node, error)) *world {
 		stopped(n, err)
 	}
 	return w
+}
+
+// leads is the node that leads the first shard; nil: there is none.
+func (w *world) leads() *node {
+	if leader := w.groups[0].leader(); leader != nil {
+		return leader.node
+	}
+	return nil
 }
 
 // scenarioPlan has small limits and no clients.
@@ -104,8 +112,8 @@ func (s *scenario) finish() {
 		s.note(o, nil, workload.ErrConnection)
 	}
 	if s.w.verdict == "" {
-		s.w.complete()
-		for _, problem := range oracle.Check(&s.w.history) {
+		s.w.groups[0].complete()
+		for _, problem := range oracle.Check(&s.w.groups[0].history) {
 			s.t.Error(problem)
 		}
 	}
@@ -115,7 +123,7 @@ func (s *scenario) finish() {
 func (s *scenario) node(name string) *node {
 	switch name {
 	case "leader":
-		return s.w.leader()
+		return s.w.leads()
 	case "old":
 		return s.old
 	}
@@ -255,7 +263,7 @@ func (s *scenario) eachOther(n *node, do func(from, to *node)) {
 func (s *scenario) tell(what string) (text string) {
 	switch what {
 	case "members":
-		m := s.w.leader().machine
+		m := s.w.groups[0].leader().machine
 		text = m.Config().String() + "\n"
 		for _, p := range m.Placements() {
 			text += fmt.Sprintf("replica %d on disk %d of node %v\n", p.Replica, p.Disk, p.Node)
@@ -276,7 +284,7 @@ func (s *scenario) tell(what string) (text string) {
 		}
 		switch what {
 		case "standing":
-			text += n.replica.Standing() + "\n"
+			text += n.parts[0].replica.Standing() + "\n"
 		case "witnesses":
 			if missing := n.store.Unwitnessed(); len(missing) > 0 {
 				text += fmt.Sprintf("not confirmed, %v might know better\n", missing)
@@ -284,8 +292,8 @@ func (s *scenario) tell(what string) (text string) {
 				text += "confirmed\n"
 			}
 		case "status":
-			leader, _ := n.replica.Leader()
-			text += fmt.Sprintf("leader %d, serves %v, lease %v, applied %d\n", uint64(leader), n.replica.IsLeader(), n.replica.LeaseValid(), n.replica.Applied())
+			leader, _ := n.parts[0].replica.Leader()
+			text += fmt.Sprintf("leader %d, serves %v, lease %v, applied %d\n", uint64(leader), n.parts[0].replica.IsLeader(), n.parts[0].replica.LeaseValid(), n.parts[0].replica.Applied())
 		}
 	}
 	return text

@@ -28,8 +28,8 @@ func (n *node) rotten() bool {
 			return true
 		}
 	}
-	for _, index := range n.damage.entries {
-		if rotten, err := d.log.Group(1).Entries(index, index+1, 1); err == nil && len(rotten) > 0 && rotten[0].Index == index {
+	for _, e := range n.damage.entries {
+		if rotten, err := d.log.Group(e.group).Entries(e.index, e.index+1, 1); err == nil && len(rotten) > 0 && rotten[0].Index == e.index {
 			return true
 		}
 	}

@@ -11,7 +11,7 @@ func TestScrub(t *testing.T) {
 		for _, kind := range []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected} {
 			left := 0
 			for seed := range uint64(4) {
-				p := NewPlan(seed, PlanOptions{Protocol: protocol, Nodes: 3, Faults: []FaultKind{}, Duration: 3 * time.Second, Workloads: []string{"register"}})
+				p := NewPlan(seed, PlanOptions{Protocol: protocol, Nodes: 3, Shards: 1, Faults: []FaultKind{}, Duration: 3 * time.Second, Workloads: []string{"register"}})
 				p.Faults = []Fault{{At: p.Duration - time.Millisecond, Kind: kind, Node: 2, Amount: 4, Seed: seed}}
 				r := Run(p, RunOptions{})
 				if r.Verdict != Passed {

@@ -145,6 +145,11 @@ func TestBadPlans(t *testing.T) {
 		"unknown engine":   func(p *Plan) { p.Engine = "paper" },
 		"no time":          func(p *Plan) { p.Duration = 0 },
 		"unknown workload": func(p *Plan) { p.Clients = []ClientPlan{{Number: 1, Workload: "none"}} },
+		"too many shards":  func(p *Plan) { p.Shards = MaxShards + 1 },
+		"no such shard":    func(p *Plan) { p.Shards, p.Clients = 2, []ClientPlan{{Number: 1, Workload: "register", Shard: 3}} },
+		"homes for some":   func(p *Plan) { p.Shards, p.Homes = 2, [][]int{{1}} },
+		"no such home":     func(p *Plan) { p.Shards, p.Homes = 2, [][]int{{1}, {p.Nodes + 1}} },
+		"no home":          func(p *Plan) { p.Shards, p.Homes = 2, [][]int{{1}, {}} },
 		"unknown fault":    func(p *Plan) { p.Faults = []Fault{{Kind: "meteorite"}} },
 	} {
 		p := NewPlan(1, PlanOptions{Duration: time.Second})

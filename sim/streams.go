@@ -29,6 +29,7 @@ type serverStream struct {
 type clientStream struct {
 	c      *client
 	node   *node
+	part   *part // the node's
 	life   uint64
 	server *serverStream
 	inbox  []watch.Batch
@@ -49,14 +50,14 @@ func (c *client) Watch(node int) (workload.WatchStream, error) {
 		return nil, workload.ErrEnded
 	}
 	n := c.w.reached(node, byClient(c.number))
-	s := &clientStream{c: c, node: n, broken: true}
+	s := &clientStream{c: c, node: n, part: n.parts[c.group.index], broken: true}
 	err := workload.ErrClientTimeout
 	c.wait(fmt.Sprint("a stream at node ", node), 2*time.Second, func(wake func(func())) {
 		c.w.after(c.latency(), func() {
 			if c.conns[node].blocked > 0 {
 				return
 			}
-			if !n.up || c.w.now < n.frozenUntil {
+			if !n.holds(c.group) || c.w.now < n.frozenUntil {
 				wake(func() { err = workload.ErrConnection })
 				return
 			}
@@ -79,10 +80,10 @@ func (s *clientStream) open() (err error) {
 	err = workload.ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
-		if stream, err = s.node.gateway.NewWatchStream("", nil); err == nil {
+		if stream, err = s.part.gateway.NewWatchStream("", nil); err == nil {
 			s.life, s.broken = s.node.life, false
 			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
-			s.node.streams = append(s.node.streams, s.server)
+			s.part.streams = append(s.part.streams, s.server)
 		}
 	})
 	return err
@@ -111,7 +112,7 @@ func (s *clientStream) deliver(at time.Duration, do func()) {
 			s.breakNow() // nothing gets lost in the middle of a stream
 		default:
 			do()
-			s.node.pollStreams()
+			s.part.pollStreams()
 		}
 	}})
 }
@@ -123,7 +124,7 @@ func (s *clientStream) read() {
 		case errors.Is(err, errNoWait.Err()):
 			s.c.w.push(event{at: s.c.w.now + time.Millisecond, node: s.node, life: s.life, run: func() {
 				s.read()
-				s.node.pollStreams()
+				s.part.pollStreams()
 			}})
 			return
 		case err != nil:
@@ -148,14 +149,15 @@ func (s *clientStream) Progress() {
 	s.tell(func(stream *watch.Stream) error { return stream.RequestProgress(errNoWait) })
 }
 
-// pollStreams sends what the streams of the node have, as far as their clients' windows allow.
-func (n *node) pollStreams() {
-	for _, s := range n.streams {
+// pollStreams sends what the streams at the part have, as far as their clients' windows allow.
+func (p *part) pollStreams() {
+	n := p.node
+	for _, s := range p.streams {
 		for s.window > 0 && !s.failed && !s.client.broken {
 			batch, err := s.stream.Poll()
 			if err != nil {
 				if damaged(err) && n.damage.why == "" {
-					n.w.fail(Correctness, "node %d ends a stream of watches: %v", n.id, err)
+					p.group.fail(Correctness, "node %d ends a stream of watches: %v", n.id, err)
 				}
 				s.failed = true
 				s.client.breakSoon()
@@ -210,13 +212,13 @@ func (s *clientStream) breakNow() {
 
 // release frees the node's end, if the process still lives.
 func (s *clientStream) release() {
-	n := s.node
+	n, p := s.node, s.part
 	if !n.up || n.life != s.life {
 		return
 	}
-	for i, other := range n.streams {
+	for i, other := range p.streams {
 		if other == s.server {
-			n.streams = append(n.streams[:i:i], n.streams[i+1:]...)
+			p.streams = append(p.streams[:i:i], p.streams[i+1:]...)
 			break
 		}
 	}

@@ -12,7 +12,8 @@ func nodeID(number int) kv.NodeID { return kv.NodeID(number) }
 
 // truth is what really happened: what the first node to apply an entry made of it, and that all others made the same.
 type truth struct {
-	w *world
+	w     *world
+	group *group
 	// log holds the entries from the one after BootstrapIndex on.
 	log      []entryRecord
 	revision kv.Revision
@@ -32,46 +33,46 @@ type entryRecord struct {
 	compacted kv.Revision // as of the entry
 }
 
-func newTruth(w *world) *truth {
-	return &truth{w: w, revision: 1, live: map[string]kv.KeyValue{}, commits: []history.Commit{}}
+func newTruth(g *group) *truth {
+	return &truth{w: g.w, group: g, revision: 1, live: map[string]kv.KeyValue{}, commits: []history.Commit{}}
 }
 
 // applied compares what a node made of an entry with what the first one did.
-func (t *truth) applied(n *node, a *shard.Applied) {
+func (t *truth) applied(p *part, a *shard.Applied) {
 	at := int(a.Index) - int(consensus.BootstrapIndex) - 1
-	t.w.happened(traceApplied, n.number(), uint64(a.Index), uint64(a.Revision))
+	t.w.happened(traceApplied, p.number(), uint64(a.Index), uint64(a.Revision))
 	if a.Jump {
 		if at >= len(t.log) || at >= 0 && (t.log[at].revision != a.Revision || t.log[at].term != a.Term) {
-			t.w.fail(Correctness, "node %d jumped to entry %d of term %d at revision %d, which is not what was applied elsewhere", n.id, a.Index, a.Term, a.Revision)
+			t.group.fail(Correctness, "node %d jumped to entry %d of term %d at revision %d, which is not what was applied elsewhere", p.node.id, a.Index, a.Term, a.Revision)
 		}
-		n.next = a.Index + 1
+		p.next = a.Index + 1
 		return
 	}
 	if a.Bulk {
 		t.w.mark("bulk in force")
 	}
-	if a.Index != n.next {
-		t.w.fail(Correctness, "node %d announced entry %d, %d was next", n.id, a.Index, n.next)
+	if a.Index != p.next {
+		t.group.fail(Correctness, "node %d announced entry %d, %d was next", p.node.id, a.Index, p.next)
 	}
-	n.next = a.Index + 1
+	p.next = a.Index + 1
 	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: t.sum(a.Effects)}
 	record.compacted = max(a.Compacted, t.compactedAt(a.Index-1))
 	switch {
 	case at < len(t.log):
 		if t.log[at] != record {
-			t.w.fail(Correctness, "node %d applied entry %d as %+v, another as %+v", n.id, a.Index, record, t.log[at])
+			t.group.fail(Correctness, "node %d applied entry %d as %+v, another as %+v", p.node.id, a.Index, record, t.log[at])
 		}
 	case at > len(t.log):
-		t.w.fail(Correctness, "node %d applied entry %d, nobody applied entry %d", n.id, a.Index, uint64(len(t.log))+uint64(consensus.BootstrapIndex)+1)
+		t.group.fail(Correctness, "node %d applied entry %d, nobody applied entry %d", p.node.id, a.Index, uint64(len(t.log))+uint64(consensus.BootstrapIndex)+1)
 	default:
 		t.log = append(t.log, record)
-		t.first(n, a)
+		t.first(p, a)
 	}
 }
 
 // first takes an entry that no other node has applied yet.
-func (t *truth) first(n *node, a *shard.Applied) {
-	n.firsts++
+func (t *truth) first(p *part, a *shard.Applied) {
+	p.firsts++
 	if a.Void {
 		t.w.mark("void entry")
 	}
@@ -82,7 +83,7 @@ func (t *truth) first(n *node, a *shard.Applied) {
 	for i := range a.Effects {
 		e := &a.Effects[i]
 		if e.At.Rev != t.revision && e.At.Rev != t.revision+1 || e.At.Rev == t.revision && i == 0 {
-			t.w.fail(Correctness, "entry %d writes revision %d after %d", a.Index, e.At.Rev, t.revision)
+			t.group.fail(Correctness, "entry %d writes revision %d after %d", a.Index, e.At.Rev, t.revision)
 		}
 		t.revision = e.At.Rev
 		t.record(e)
@@ -91,10 +92,10 @@ func (t *truth) first(n *node, a *shard.Applied) {
 		t.commits = append(t.commits, history.Commit{At: t.w.now, Revision: a.Revision, Compacted: a.Compacted})
 	}
 	if t.revision != a.Revision {
-		t.w.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)
+		t.group.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)
 	}
 	if t.w.reading() && len(a.Effects) > 0 {
-		t.w.line("node %d | first to apply entry %d of term %d: revisions %d to %d", n.id, a.Index, a.Term, a.Effects[0].At.Rev, a.Revision)
+		t.w.line("%s | first to apply entry %d of term %d: revisions %d to %d", p.name(), a.Index, a.Term, a.Effects[0].At.Rev, a.Revision)
 	}
 }
 
@@ -129,22 +130,4 @@ func (t *truth) compactedAt(index consensus.Index) kv.Revision {
 		return t.log[at].compacted
 	}
 	return 0
-}
-
-// observeLeases: at most one node may read without asking anybody, and nothing of a later term than its own is committed.
-func (t *truth) observeLeases() {
-	var holder *node
-	for _, n := range t.w.processes() {
-		if !n.up || !n.replica.LeaseValid() {
-			continue
-		}
-		_, term := n.replica.Leader()
-		if holder != nil {
-			t.w.fail(Correctness, "nodes %d and %d hold leases for reads at the same time:%s", holder.id, n.id, t.w.describe())
-		}
-		holder = n
-		if last := len(t.log) - 1; last >= 0 && uint64(t.log[last].term) > term {
-			t.w.fail(Correctness, "node %d holds a lease for reads in term %d, an entry of term %d is committed", n.id, term, t.log[last].term)
-		}
-	}
 }

@@ -7,9 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
-	"github.com/quoratedb/quorate/sim/history"
 )
 
 const maxNodes = 7
@@ -23,19 +21,15 @@ type world struct {
 	queue   eventQueue
 	trace   tracer
 	nodes   []*node
+	groups  []*group
 	net     *network
 	clients []*client
 	pending [maxNodes + 1][]*pendingAnswer // by index of a node
 	gone    *rand.Rand                     // how soon clients notice that a node is gone
-	truth   *truth
-	history history.History
 
 	switchingUntil time.Duration // a switch of quorums is under way
-	changedAt      uint64        // the entry of the last change of a membership that was well, or one before it
-	changedTerm    consensus.Term
-	contest        *contest // in progress; nil: none
-	plot           *plot    // in progress; nil: none
-	leaders        map[consensus.Term]string
+	contest        *contest      // in progress; nil: none
+	plot           *plot         // in progress; nil: none
 	double         *double       // a second process of a node; nil: there is none
 	doubleEnded    time.Duration // when the last one ended; 0: there was none
 	// stopped, if set, is what becomes of a process that ends by itself or does not start, in place of what a supervisor does.
@@ -72,6 +66,8 @@ const (
 	sourceSlow
 	sourceDawdle
 	sourceQuorum
+	sourceShards
+	sourceStray
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -79,11 +75,13 @@ func (w *world) source(kind uint64, number int) *rand.Rand {
 }
 
 func newWorld(p Plan, o RunOptions) *world {
-	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}, leaders: map[consensus.Term]string{}}
+	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
 	if o.Trace != nil {
 		w.trace.lines = bufio.NewWriterSize(o.Trace, 64<<10)
 	}
-	w.truth = newTruth(w)
+	for i := range max(p.Shards, 1) {
+		w.groups = append(w.groups, newGroup(w, i))
+	}
 	w.gone = w.source(sourceGone, 0)
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
@@ -91,6 +89,7 @@ func newWorld(p Plan, o RunOptions) *world {
 		n.chance = w.source(sourceDawdle, i+1)
 		n.rate = 1 + p.Limits.ClockDrift*(2*n.random.Float64()-1)
 		n.clock = clock{base: time.Duration(n.random.Int64N(int64(time.Hour))), rate: n.rate}
+		n.newParts()
 		n.newDisks()
 		w.nodes = append(w.nodes, n)
 	}
@@ -104,6 +103,13 @@ func (w *world) after(d time.Duration, run func()) { w.push(event{at: w.now + d,
 
 // mark counts that something worth covering happened.
 func (w *world) mark(name string) { w.marks[name]++ }
+
+// count adds to what mark counts.
+func (w *world) count(name string, times int64) {
+	if times > 0 {
+		w.marks[name] += int(times)
+	}
+}
 
 // fail ends the run with the first thing that was wrong.
 func (w *world) fail(v Verdict, format string, args ...any) {
@@ -168,20 +174,6 @@ func (w *world) runUntil(end, every time.Duration, condition func() bool) bool {
 	return condition != nil && w.verdict == "" && condition()
 }
 
-// leader returns the node that serves, the newest if an older one does not know yet.
-func (w *world) leader() (newest *node) {
-	var highest uint64
-	for _, n := range w.nodes {
-		if !n.up || w.now < n.frozenUntil || !n.replica.IsLeader() {
-			continue
-		}
-		if _, term := n.replica.Leader(); newest == nil || term > highest {
-			newest, highest = n, term
-		}
-	}
-	return newest
-}
-
 // afterRound holds a node, and now and then the world, against what must always be true.
 func (w *world) afterRound(n *node) {
 	w.rounds++
@@ -193,7 +185,9 @@ func (w *world) afterRound(n *node) {
 		w.checkNode(n)
 	}
 	if w.rounds%4 == 0 {
-		w.truth.observeLeases()
+		for _, g := range w.groups {
+			g.observeLeases()
+		}
 	}
 	if w.rounds%16 == 0 {
 		w.lookWhole()
@@ -207,8 +201,17 @@ func (w *world) checkNode(n *node) {
 	if err := n.store.Check(); err != nil {
 		w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
 	}
-	if err := n.machine.Check(); err != nil {
-		w.fail(Crash, "the state machine of node %d breaks an invariant: %v", n.id, err)
+	// One at a time: with many groups it is what a run costs.
+	n.checkFailures()
+	if p := n.parts[n.rounds/checkEvery%len(n.parts)]; p != nil && p.up() && p.failed == nil {
+		p.check()
+	}
+}
+
+// check holds the state machine against what must always be true.
+func (p *part) check() {
+	if err := p.machine.Check(); err != nil {
+		p.group.fail(Crash, "the state machine of node %d breaks an invariant: %v", p.node.id, err)
 	}
 }
 
@@ -220,7 +223,7 @@ func (w *world) describe() string {
 	}
 	for _, c := range w.clients {
 		if !c.done {
-			fmt.Fprintf(&b, "\n  client %d (%s) waits for %s", c.number, c.workload, c.waitsFor)
+			fmt.Fprintf(&b, "\n  %sclient %d (%s) waits for %s", c.group.prefix(), c.number, c.workload, c.waitsFor)
 		}
 	}
 	return b.String()

@@ -59,6 +59,7 @@ several seeds the worst counts: 11 before 10 before 12 before 13.`
 // simFlags are the flags as they were given.
 type simFlags struct {
 	seed, seeds, replay        string
+	shards                     int
 	consensus, engine          string
 	clients, faults, checkHash string
 	duration                   time.Duration
@@ -97,6 +98,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.StringVar(&f.replay, "replay", "", "run the run of this trace file again and compare the traces")
 	flags.StringVar(&f.consensus, "consensus", "", "protocol: raft or paxos (default: drawn from the seed)")
 	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: what the seed says, pebble for one in ten)")
+	flags.IntVar(&f.shards, "shards", 0, "how many groups the nodes hold, 1 to 64 (default: what the seed says, one for four in five)")
 	flags.StringVar(&f.clients, "clients", "", "with --seed: only these clients of the plan, such as 1,3, or none")
 	flags.StringVar(&f.faults, "faults", "", "with --seed: only these faults of the plan, such as 2,5,9, or none")
 	flags.DurationVar(&f.duration, "duration", 0, "with --seed: end the clients' work and the faults after this virtual time, such as 1.5s")
@@ -143,7 +145,7 @@ var onlyWith = map[string]string{
 }
 
 // notWithReplay: a trace file says everything about its run.
-var notWithReplay = []string{"consensus", "engine", "twice", "minimise"}
+var notWithReplay = []string{"consensus", "engine", "shards", "twice", "minimise"}
 
 // mode is which of the three ways to use sim was asked for.
 func (f *simFlags) mode(cmd *cobra.Command) (string, error) {
@@ -182,6 +184,8 @@ func (f *simFlags) check() error {
 		return fmt.Errorf("--consensus=%s: must be raft or paxos", f.consensus)
 	case f.engine != "" && f.engine != string(sim.Memory) && f.engine != string(sim.Pebble):
 		return fmt.Errorf("--engine=%s: must be memory or pebble", f.engine)
+	case f.shards < 0 || f.shards > sim.MaxShards:
+		return fmt.Errorf("--shards=%d: must be from 1 to %d", f.shards, sim.MaxShards)
 	case f.jobs < 1 || f.jobs > maxJobs:
 		return fmt.Errorf("--jobs=%d: must be from 1 to %d", f.jobs, maxJobs)
 	case f.duration < 0 || f.limit < 0 || f.runTime < 0 || f.minimiseTime < 0:
@@ -215,7 +219,7 @@ func (f *simFlags) spec() (spec campaign.Spec, err error) {
 }
 
 func (f *simFlags) base() campaign.Spec {
-	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine)}
+	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine), Shards: f.shards}
 }
 
 func (a *app) sim(cmd *cobra.Command, f *simFlags) error {

@@ -3,6 +3,7 @@ package campaign
 // knownMarks are the coverage marks of package sim: moments that are worth having been there. A campaign names those that no seed
 // reached. A test compares the list with the source of package sim.
 var knownMarks = []string{
+	"asked for a shard that is not here",
 	"bank read",
 	"bank transfer",
 	"bit flipped in a file",
@@ -21,6 +22,10 @@ var knownMarks = []string{
 	"downgraded",
 	"events for several watches",
 	"frame of a newer version",
+	"frame of a shard that is not here",
+	"group added to a running node",
+	"group failed alone",
+	"group removed",
 	"hashes of a compaction compared",
 	"hole in the log",
 	"leader elected",
@@ -52,6 +57,7 @@ var knownMarks = []string{
 	"request without memory",
 	"restarted with calls at the leader",
 	"rot left to be found",
+	"rows of a removed group deleted",
 	"scrub pass",
 	"second process on a copy",
 	"second process on nothing",

@@ -16,6 +16,7 @@ type Spec struct {
 	Seed     uint64         `json:"seed"`
 	Protocol sim.Protocol   `json:"protocol,omitempty"` // "": drawn from the seed
 	Engine   sim.EngineKind `json:"engine,omitempty"`   // "": the simulator's own choice
+	Shards   int            `json:"shards,omitempty"`   // 0: drawn from the seed
 	// What is left of the plan, as in sim.Restrict: nil is all, empty is none.
 	Clients  []int         `json:"clients"`
 	Faults   []int         `json:"faults"`
@@ -42,6 +43,9 @@ func (s Spec) Command() string {
 	}
 	if s.Engine != "" {
 		fmt.Fprintf(&b, " --engine %s", s.Engine)
+	}
+	if s.Shards != 0 {
+		fmt.Fprintf(&b, " --shards %d", s.Shards)
 	}
 	if s.Clients != nil {
 		b.WriteString(" --clients " + FormatNumbers(s.Clients))

@@ -112,8 +112,11 @@ func DescribePlan(spec Spec, plan sim.Plan) []string {
 	if plan.Scene != "" {
 		lines = append(lines, "scene: "+plan.Scene)
 	}
+	if plan.Shards > 1 {
+		lines = append(lines, fmt.Sprintf("%d shards", plan.Shards))
+	}
 	for _, client := range plan.Clients {
-		lines = append(lines, fmt.Sprintf("client %d: %s", client.Number, client.Workload))
+		lines = append(lines, fmt.Sprintf("client %d: %s%s", client.Number, client.Workload, ofShard(client.Shard)))
 	}
 	for i, fault := range plan.Faults {
 		number := i
@@ -123,6 +126,14 @@ func DescribePlan(spec Spec, plan sim.Plan) []string {
 		lines = append(lines, fmt.Sprintf("fault %d: %s", number, describeFault(fault)))
 	}
 	return lines
+}
+
+// ofShard names the shard, where there are several.
+func ofShard(shard int) string {
+	if shard == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", shard %d", shard)
 }
 
 func describeFault(fault sim.Fault) string {
@@ -135,6 +146,9 @@ func describeFault(fault sim.Fault) string {
 	}
 	if fault.Other != 0 {
 		fmt.Fprintf(&b, " other=%d", fault.Other)
+	}
+	if fault.Shard != 0 {
+		fmt.Fprintf(&b, " shard=%d", fault.Shard)
 	}
 	if fault.Duration != 0 {
 		fmt.Fprintf(&b, " for=%v", fault.Duration)

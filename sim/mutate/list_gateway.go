@@ -76,16 +76,16 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/answer-of-another-shard", Breaks: "an answer about any shard is taken for one about the system shard",
 		File: "gateway/peer.go", Verdicts: noticed, Seeds: 100,
+		Shards: 4,
 		Old:    "\tl := g.links.byShard[a.Shard]\n",
 		New:    "\tl := g.links.byShard[kv.SystemShard]\n",
-		Unseen: "simulated gateways have one shard; TestShardsAreToldApart of package gateway finds it",
 	},
 	{
 		Name: "gateway/question-about-another-shard", Breaks: "requests and barriers of any shard are taken for those of the system shard",
 		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 100,
+		Shards: 4,
 		Old:    "\tl := g.links.byShard[q.Shard]\n",
 		New:    "\tl := g.links.byShard[kv.SystemShard]\n",
-		Unseen: "simulated gateways have one shard; TestShardsAreToldApart and TestShardNotHere of package gateway find it",
 	},
 	{
 		Name: "gateway/leader-without-limits", Breaks: "a leader has room for whatever other nodes forward",

@@ -23,6 +23,8 @@ type Mutation struct {
 	Old, New string
 	// Protocol that the seeds are run with; "" leaves it to each seed.
 	Protocol sim.Protocol
+	// Shards that the seeds are run with; 0 leaves it to each seed.
+	Shards int
 	// Verdicts that count as having found it.
 	Verdicts []sim.Verdict
 	// Seeds within which it must be found.
@@ -32,6 +34,8 @@ type Mutation struct {
 	// Unseen, if set, says why the simulator has not found it yet: then it is tried only when it is named.
 	Unseen string
 }
+
+func (m *Mutation) settings() settings { return settings{m.Protocol, m.Shards} }
 
 // seeds says which seeds show the mutation.
 func (m *Mutation) seeds() string {
@@ -58,6 +62,7 @@ func mutations() []Mutation {
 		{"consensus/raft", raftMutations},
 		{"driver", driverMutations},
 		{"driver/repair", repairMutations},
+		{"several shards", groupMutations},
 		{"driver/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},

@@ -39,12 +39,16 @@ func (r *Row) shortProblem() string {
 	return one
 }
 
-// what is the sentence, with the protocol when it matters.
+// what is the sentence, with the protocol and the number of shards when they matter.
 func (r *Row) what() string {
-	if r.Protocol == "" {
-		return r.Breaks
+	text := r.Breaks
+	if r.Protocol != "" {
+		text += fmt.Sprintf(" (%s)", r.Protocol)
 	}
-	return fmt.Sprintf("%s (%s)", r.Breaks, r.Protocol)
+	if r.Shards != 0 {
+		text += fmt.Sprintf(" (%d shards)", r.Shards)
+	}
+	return text
 }
 
 // printRow writes a row for somebody who watches.
@@ -76,8 +80,8 @@ the first seeds shows names the one that does ("seed 771003877 alone"). The code
 `
 
 const markdownFoot = `
-` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft" or "paxos" at the end of a sentence says that its seeds
-are run with that protocol. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped
+` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft", "paxos" or "4 shards" at the end of a sentence
+says what its seeds are run with. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped
 without a fault that explains it; *liveness*, after everything was well the cluster did not serve; *hang*, the run itself did not end.
 `
 

@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -24,6 +26,7 @@ type Row struct {
 	Layer    string       `json:"layer"`
 	Breaks   string       `json:"breaks"`
 	Protocol sim.Protocol `json:"protocol,omitempty"`
+	Shards   int          `json:"shards,omitempty"`
 	// Status is "found", "survived", "stale" (it no longer applies) or, for code as it is, "passed" or "failed".
 	Status  string      `json:"status"`
 	Seed    uint64      `json:"seed,omitempty"` // at which it was found
@@ -54,7 +57,13 @@ func (r *Row) command() string {
 type seedRange struct {
 	first    uint64
 	count    int
+	settings settings
+}
+
+// settings are what seeds are run with, instead of what they would draw.
+type settings struct {
 	protocol sim.Protocol
+	shards   int
 }
 
 // outcome is the first seed that did not pass; seed 0: all passed.
@@ -74,8 +83,8 @@ type trial struct {
 }
 
 // passes tells whether the code as it is passes the seed. Only then the seed shows a mutation.
-func (t *trial) passes(ctx context.Context, seed uint64, protocol sim.Protocol) (bool, error) {
-	one := seedRange{seed, 1, protocol}
+func (t *trial) passes(ctx context.Context, seed uint64, settings settings) (bool, error) {
+	one := seedRange{seed, 1, settings}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out, known := t.known[one]
@@ -93,7 +102,7 @@ func (t *trial) passes(ctx context.Context, seed uint64, protocol sim.Protocol) 
 func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 	began := time.Now()
 	o := t.options
-	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Within: m.Seeds, Status: found}
+	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Shards: m.Shards, Within: m.Seeds, Status: found}
 	first := o.first
 	switch {
 	case o.seeds > 0:
@@ -118,11 +127,11 @@ func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 // search runs the mutation from seed to seed, until one does not pass that the code as it is passes.
 func (t *trial) search(ctx context.Context, m *Mutation, first uint64, count int) (outcome, error) {
 	for last := first + uint64(count) - 1; first <= last; {
-		out, err := t.runSeeds(ctx, m.Name, seedRange{first, int(last - first + 1), m.Protocol})
+		out, err := t.runSeeds(ctx, m.Name, seedRange{first, int(last - first + 1), m.settings()})
 		if err != nil || out.seed == 0 {
 			return out, err
 		}
-		if passes, err := t.passes(ctx, out.seed, m.Protocol); err != nil || passes {
+		if passes, err := t.passes(ctx, out.seed, m.settings()); err != nil || passes {
 			return out, err
 		}
 		first = out.seed + 1
@@ -133,7 +142,7 @@ func (t *trial) search(ctx context.Context, m *Mutation, first uint64, count int
 // controls runs the code as it is on the seeds that the mutations needed.
 func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err error) {
 	first := t.options.first
-	most := map[sim.Protocol]int{}
+	most := map[settings]int{}
 	for i := range rows {
 		r := &rows[i]
 		if r.At != 0 {
@@ -143,20 +152,21 @@ func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err e
 		if r.Status == found {
 			used = int(r.Seed - first + 1)
 		}
-		most[r.Protocol] = max(most[r.Protocol], used)
+		s := settings{r.Protocol, r.Shards}
+		most[s] = max(most[s], used)
 	}
-	for _, protocol := range []sim.Protocol{"", sim.Raft, sim.Paxos} {
-		count, used := most[protocol]
-		if !used {
-			continue
-		}
+	inOrder := func(a, b settings) int {
+		return cmp.Or(cmp.Compare(a.shards, b.shards), cmp.Compare(a.protocol, b.protocol))
+	}
+	for _, s := range slices.SortedFunc(maps.Keys(most), inOrder) {
+		count := most[s]
 		began := time.Now()
-		out, err := t.runSeeds(ctx, "", seedRange{first, count, protocol})
+		out, err := t.runSeeds(ctx, "", seedRange{first, count, s})
 		if err != nil {
 			return nil, err
 		}
 		row := Row{
-			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: protocol, Within: count, Status: passed,
+			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: s.protocol, Shards: s.shards, Within: count, Status: passed,
 			Seed: out.seed, Verdict: out.verdict, Problem: out.problem, Seconds: time.Since(began).Seconds(),
 		}
 		if out.seed != 0 {
@@ -181,7 +191,7 @@ func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
-		"-protocol", string(seeds.protocol))
+		"-protocol", string(seeds.settings.protocol), "-shards", strconv.Itoa(seeds.settings.shards))
 	cmd.Env = append(os.Environ(), environment+"="+mutation)
 	var diagnosis head
 	cmd.Stderr = &diagnosis

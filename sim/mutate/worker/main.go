@@ -24,6 +24,7 @@ type line struct {
 const maxHeapBytes = 2 << 30
 
 func main() {
+	shards := flag.Int("shards", 0, "how many groups; 0: as the seed says")
 	first := flag.Uint64("first", 1, "first seed")
 	count := flag.Int("count", 1, "seeds")
 	protocol := flag.String("protocol", "", "raft, paxos, or nothing: what the seed says")
@@ -31,18 +32,18 @@ func main() {
 	go watchMemory()
 	out := json.NewEncoder(os.Stdout)
 	for seed := *first; seed < *first+uint64(*count); seed++ {
-		if err := run(out, seed, sim.Protocol(*protocol)); err != nil {
+		if err := run(out, seed, sim.PlanOptions{Protocol: sim.Protocol(*protocol), Shards: *shards}); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-func run(out *json.Encoder, seed uint64, protocol sim.Protocol) error {
+func run(out *json.Encoder, seed uint64, o sim.PlanOptions) error {
 	if err := out.Encode(line{Seed: seed}); err != nil {
 		return err
 	}
-	result := sim.Run(sim.NewPlan(seed, sim.PlanOptions{Protocol: protocol}), sim.RunOptions{})
+	result := sim.Run(sim.NewPlan(seed, o), sim.RunOptions{})
 	return out.Encode(line{Seed: seed, Verdict: result.Verdict, Problem: result.Problem})
 }
 

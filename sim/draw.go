@@ -53,6 +53,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Workloads == nil {
 		p.addBulk()
 		p.addSlow()
+		p.addEdge()
 		p.addHoppers()
 	}
 	if o.Workloads == nil && o.Faults == nil && !conspired {
@@ -104,7 +105,7 @@ func drawLimits(random *rand.Rand, quorum bool) Limits {
 func drawClients(random *rand.Rand, names []string) []ClientPlan {
 	if names == nil {
 		for _, w := range Workloads() {
-			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name, stayWorkload.Name, dueWorkload.Name}, w.Name) { // see addHoppers, addBulk, addSlow and scenes
+			if !slices.Contains([]string{hopWorkload.Name, patientWorkload.Name, listenWorkload.Name, bulkWorkload.Name, streamWorkload.Name, echoWorkload.Name, stayWorkload.Name, dueWorkload.Name, edgeWorkload.Name}, w.Name) { // see addHoppers, addBulk, addSlow and scenes
 				names = append(names, w.Name)
 			}
 		}

@@ -78,7 +78,7 @@ func (s *clientStream) open() (err error) {
 	err = ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
-		if stream, err = s.node.gateway.NewWatchStream("", nil); err == nil {
+		if stream, err = s.node.gateway.NewWatchStream("", s.node.streamMemory()); err == nil {
 			s.life, s.broken = s.node.life, false
 			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
 			s.node.streams = append(s.node.streams, s.server)

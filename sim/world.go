@@ -69,6 +69,7 @@ const (
 	sourceEngine
 	sourceSlow
 	sourceDawdle
+	sourceEdge
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -191,6 +192,7 @@ func (w *world) afterRound(n *node) {
 	}
 	if w.rounds%4 == 0 {
 		w.truth.observeLeases()
+		w.observeBound()
 	}
 	if w.rounds%16 == 0 {
 		w.lookWhole()

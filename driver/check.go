@@ -13,7 +13,7 @@ func (r *Replica) check() error {
 			own++
 		}
 	}
-	if err := errors.Join(r.checkLeadership(), r.checkMembership()); err != nil {
+	if err := errors.Join(r.checkLeadership(), r.checkMembership(), r.checkBulks()); err != nil {
 		return err
 	}
 	switch {
@@ -35,6 +35,8 @@ func (r *Replica) check() error {
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
 	case len(r.beside.blocked) > 0 && !r.beside.underWay():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
+	case r.flush.syncing < 0:
+		return fmt.Errorf("%d runs are becoming durable", r.flush.syncing)
 	case r.log.First() > r.flush.durable+1:
 		return fmt.Errorf("the log begins at entry %d, and the state is durable up to %d", r.log.First(), r.flush.durable)
 	case len(r.waits) > 0 && r.waits[0].index <= r.machine.AppliedIndex():
@@ -57,4 +59,43 @@ func (r *Replica) checkLeadership() error {
 		return fmt.Errorf("%d wait for the end of a hand-over, under way: %v", len(r.transfers), r.leadership.Transferring())
 	}
 	return r.leadership.Check()
+}
+
+// checkBulks counts the requests whose bulk is to take effect with a proposal that is not applied.
+func (r *Replica) checkBulks() error {
+	taking := 0
+	count := func(requests []request) {
+		for i := range requests {
+			if requests[i].bulk {
+				taking++
+			}
+		}
+	}
+	count(r.round)
+	for i := range r.rounds.len() {
+		if proposed := r.rounds.at(i); r.leading && proposed.term == r.role.Term {
+			count(proposed.requests)
+		}
+	}
+	if taking != r.beside.taking {
+		return fmt.Errorf("%d requests take effect with a bulk, counted %d", taking, r.beside.taking)
+	}
+	return nil
+}
+
+// checkPlaces verifies that a place among those that a node has for work beside the rounds is taken only by a goroutine at work.
+func (d *Driver) checkPlaces() error {
+	jobs := 0
+	for _, r := range *d.groups.Load() {
+		jobs += r.jobs
+	}
+	for group, m := range d.removing {
+		if d.Replica(group) != m.replica { // it has ended
+			jobs += m.replica.jobs
+		}
+	}
+	if taken := d.besides + d.shipping; d.besides < 0 || d.shipping < 0 || taken > jobs {
+		return fmt.Errorf("%d requests and %d snapshots have a place beside the rounds, and %d goroutines are at work", d.besides, d.shipping, jobs)
+	}
+	return nil
 }

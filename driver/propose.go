@@ -268,7 +268,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			}
 		}
 		for _, q := range proposed.requests {
-			if q.bulk && proposed.term == r.role.Term { // what waited for its latches can be evaluated
+			if q.bulk && r.leading && proposed.term == r.role.Term { // what waited for its latches can be evaluated
 				r.beside.taking--
 				r.beside.released = true
 				r.driver.markWorking(r)

@@ -26,6 +26,9 @@ func (c *Core) follow(leader Process) {
 	c.following.leader = leader
 }
 
+// Followed is the process of the leader that this replica holds still for; Node 0: it is free.
+func (c *Core) Followed() Process { return c.following.leader }
+
 // Holding tells whether this replica holds still for the leader that it followed last.
 func (c *Core) Holding(now time.Duration) bool {
 	leader := c.following.leader

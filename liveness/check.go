@@ -26,6 +26,9 @@ func (c *Core) checkPeer(p *peer) error {
 	case p.lastHeard > c.now:
 		return fmt.Errorf("heard at %v, which is after %v", p.lastHeard, c.now)
 	}
+	if most := int(2*c.options.PromiseDuration/c.options.HeartbeatInterval) + 2; len(p.sent) > most {
+		return fmt.Errorf("%d heartbeats are remembered, of which %d can justify anything", len(p.sent), most)
+	}
 	for i, s := range p.sent {
 		if s.seq >= p.nextSeq || s.at > c.now {
 			return fmt.Errorf("heartbeat %d of %v is not sent yet at %v, where %d is next", s.seq, s.at, c.now, p.nextSeq)

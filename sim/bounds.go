@@ -42,6 +42,8 @@ type Bounds struct {
 	WatchChunkBytes int `json:"watch_chunk_bytes,omitempty"`
 	WatchBatchBytes int `json:"watch_batch_bytes,omitempty"`
 	WatchMaxControl int `json:"watch_max_control,omitempty"`
+	// PoorStreams: one in so many times that a stream of watches needs memory there is none; 0: nobody counts.
+	PoorStreams int `json:"poor_streams,omitempty"`
 	// LogSegmentBytes is of the real log.
 	LogSegmentBytes int64 `json:"log_segment_bytes,omitempty"`
 }
@@ -81,6 +83,7 @@ func drawBounds(seed uint64) (b Bounds) {
 		WatchMaxControl: bound(random, share, 6, 3),
 
 		LogSegmentBytes: pick(random, int64(8<<10), 16<<10),
+		PoorStreams:     bound(random, share, 6, 2),
 	}
 }
 

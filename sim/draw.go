@@ -57,6 +57,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Workloads == nil {
 		p.addBulk()
 		p.addSlow()
+		p.addEdge()
 		p.addHoppers()
 	}
 	if o.Workloads == nil && o.Faults == nil && !conspired {

@@ -69,3 +69,13 @@ func (p *Plan) addHoppers() {
 		p.Clients = append(p.Clients, ClientPlan{Number: len(p.Clients) + 1, Workload: "hop"})
 	}
 }
+
+// edgeShare: one run in so many has clients that use the end of all keys.
+const edgeShare = 10
+
+// addEdge puts them in.
+func (p *Plan) addEdge() {
+	if rand.New(rand.NewPCG(p.Seed, sourceEdge)).IntN(edgeShare) == 0 && !slices.ContainsFunc(p.Clients, func(c ClientPlan) bool { return c.Workload == "bulk" }) {
+		p.replaceClients(3, "edge")
+	}
+}

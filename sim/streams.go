@@ -80,7 +80,7 @@ func (s *clientStream) open() (err error) {
 	err = workload.ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
-		if stream, err = s.part.gateway.NewWatchStream("", nil); err == nil {
+		if stream, err = s.part.gateway.NewWatchStream("", s.node.streamMemory()); err == nil {
 			s.life, s.broken = s.node.life, false
 			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
 			s.part.streams = append(s.part.streams, s.server)

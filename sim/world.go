@@ -68,6 +68,7 @@ const (
 	sourceQuorum
 	sourceShards
 	sourceStray
+	sourceEdge
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -187,6 +188,7 @@ func (w *world) afterRound(n *node) {
 	if w.rounds%4 == 0 {
 		for _, g := range w.groups {
 			g.observeLeases()
+			g.observeBound()
 		}
 	}
 	if w.rounds%16 == 0 {

@@ -69,6 +69,7 @@ var knownMarks = []string{
 	"snapshot sent",
 	"stopped by its disk",
 	"stopped in order",
+	"stream without memory",
 	"sync that lies",
 	"time passed within a read",
 	"turn ended as planned",

@@ -103,8 +103,9 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/withdrawal-kept", Breaks: "a promise that was withdrawn, and then made again to a leader that came back, does not bind",
 		File: "leadership/follow.go", Verdicts: noticed, Seeds: 4000,
-		Old: "\tc.following.orphanedAt, c.following.freeAt = 0, 0\n\treturn true\n",
-		New: "\treturn true\n",
+		Old:    "\tc.following.orphanedAt, c.following.freeAt = 0, 0\n\treturn true\n",
+		New:    "\treturn true\n",
+		Unseen: "the next tick after a word of the leader forgets the withdrawal, too, so the leader must be lost again within that tick; 75 runs of its scene did not show it",
 	},
 	{
 		Name: "leadership/lease-while-handing-over", Breaks: "a leader that hands over keeps its lease for reads, although somebody may be elected in spite of the promises",
@@ -231,5 +232,43 @@ var driverMutations = []Mutation{
 		File: "driver/round.go", Verdicts: noticed, Seeds: 200,
 		Old: "\tif d.clock() >= d.slowUntil && !d.inbox.waiting() {\n",
 		New: "\tif !d.inbox.waiting() {\n",
+	},
+	{
+		Name: "driver/place-of-a-dropped-job", Breaks: "the place among the jobs beside the rounds is not given back when leadership ended meanwhile: after two of them nothing long is decided on the node",
+		File: "driver/beside.go", Verdicts: noticed, Seeds: 200,
+		Old: "\tr.driver.besides-- // in this round those of others have their turn\n",
+		New: "\tif !job.ended.Load() {\n\t\tr.driver.besides--\n\t}\n",
+	},
+	{
+		Name: "driver/place-of-a-failed-shipment", Breaks: "a snapshot that could not be sent keeps its place among those that are on their way: after four of them the node sends none any more",
+		File: "driver/snapshot.go", Verdicts: noticed, Seeds: 1000,
+		Old: "\td.shipping--\n",
+		New: "\tif err == nil {\n\t\td.shipping--\n\t}\n",
+	},
+	{
+		Name: "driver/attended-for-ever", Breaks: "a replica that had a tick for its membership is taken for one that is still on the list: the leader's repair stops after one step",
+		File: "driver/membership.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tr.attended = false\n",
+		New: "",
+	},
+	{
+		Name: "driver/hash-wakes-nobody", Breaks: "nobody looks after the hash of a compaction is taken: its rows stay, and whoever waits for that, until something else is flushed",
+		File: "driver/hash.go", Verdicts: noticed, Seeds: 2000,
+		Old: "\t\th.running, h.live = false, live\n\t\td.needsMaintenance(r)\n",
+		New: "\t\th.running, h.live = false, live\n\t\t_ = d\n",
+	},
+	{
+		Name: "driver/flush-of-the-state-before", Breaks: "a flush that ends after a snapshot took the place of its state counts for the new one: fewer than none are under way, and none begins any more",
+		File: "driver/flush.go", Verdicts: noticed, Seeds: 3000,
+		Old:    "\tif machine != r.machine || r.installing != nil {\n",
+		New:    "\tif r.installing != nil {\n",
+		Unseen: "the flush of one group must wait for those of others while a snapshot is installed, so it takes several groups",
+	},
+	{
+		Name: "leadership/late-request-of-the-leader", Breaks: "a late request for votes in the term that its sender leads by now is taken for the news that it has stepped down: the promise to it is broken",
+		File: "leadership/follow.go", Verdicts: noticed, Seeds: 3000,
+		Old:    "\tif c.following.leader == from && term > own {\n",
+		New:    "\tif c.following.leader == from && term >= own {\n",
+		Unseen: "TestScenarios of package leadership finds it; that a lease rests on those who hold still is demanded now, and seeds 1 to 200 have not shown it",
 	},
 }

@@ -64,7 +64,7 @@ var groupMutations = []Mutation{
 	},
 	{
 		Name: "group/removed-goes-on", Breaks: "a replica that was removed takes part in the rounds as before",
-		File: "driver/life.go", Shards: 4, Verdicts: noticed, Seeds: 200,
+		File: "driver/remove.go", Shards: 4, Verdicts: noticed, Seeds: 200,
 		Old: "\t\tr.end(kv.ErrStopped, \"removed\")\n",
 		New: "",
 	},

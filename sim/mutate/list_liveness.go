@@ -25,4 +25,10 @@ var livenessMutations = []Mutation{
 		Old: "p.former, p.promised = max(p.former, p.promised), 0\n",
 		New: "p.former, p.promised = 0, 0\n",
 	},
+	{
+		Name: "liveness/heartbeats-to-the-dead", Breaks: "heartbeats that were never answered are remembered for ever: memory grows as long as a node is away",
+		File: "liveness/liveness.go", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tp.sent = p.sent[1:]\n",
+		New: "\t\tbreak\n",
+	},
 }

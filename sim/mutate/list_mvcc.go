@@ -157,4 +157,28 @@ var mvccMutations = []Mutation{
 		Old: "\tcase more:\n\t\tl.next",
 		New: "\tcase more && n == 0:\n\t\tl.next",
 	},
+	{
+		Name: "mvcc/view-shares-the-bulk", Breaks: "a view shares the keys of a pending bulk with the writer: what is written while it is read disappears from it, so that it shows half of the bulk",
+		File: "storage/mvcc/store.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tv.bulk.keys = s.bulk.keys.clone()\n",
+		New: "",
+	},
+	{
+		Name: "mvcc/history-overtakes", Breaks: "a change without a value by key is given out before those that wait for their values: a watch that catches up gets a deletion before the put",
+		File: "storage/mvcc/history.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tif !v.byKey && len(g.effects) == 0 {\n",
+		New: "\tif !v.byKey {\n",
+	},
+	{
+		Name: "mvcc/compaction-begins-behind", Breaks: "a compaction begins behind the revision that the last one ended with: a tombstone exactly there is never deleted",
+		File: "storage/mvcc/compact.go", Verdicts: noticed, Seeds: 200,
+		Old: "\t\tp.target, p.cursor = s.flushedCompacted, Locator{Rev: p.done}\n",
+		New: "\t\tp.target, p.cursor = s.flushedCompacted, Locator{Rev: p.done + 1}\n",
+	},
+	{
+		Name: "keys/attached-below-0xff", Breaks: "the keys of a lease are looked for below the byte 0xff: a key that begins with it outlives its lease",
+		File: "storage/keys/keys.go", Verdicts: noticed, Seeds: 600,
+		Old: "\treturn from, AppendAttachment(nil, l, id+1, nil)\n",
+		New: "\treturn from, append(AppendAttachment(nil, l, id, nil), 0xff)\n",
+	},
 }

@@ -117,4 +117,22 @@ var paxosMutations = []Mutation{
 		Old: "b.LeaseForbidden = l.transferred || l.changing",
 		New: "b.LeaseForbidden = l.changing",
 	},
+	{
+		Name: "paxos/asks-once", Breaks: "a question for decided values that was lost is not asked again with the next heartbeat: a replica that lacks one stays behind",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 1000,
+		Old: "\tc.asked.repeatable = true\n",
+		New: "",
+	},
+	{
+		Name: "paxos/shipped-once", Breaks: "a replica that got a snapshot counts as one that is being sent one: it never gets another, and stays behind when it needs one",
+		File: "consensus/paxos/core.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 300,
+		Old: "\tdelete(c.shipping, to)\n",
+		New: "\tif !ok {\n\t\tdelete(c.shipping, to)\n\t}\n",
+	},
+	{
+		Name: "paxos/part-ends-too-late", Breaks: "a promise in parts says that it speaks for the first entry of the next part, too: a new leader overlooks what was accepted there",
+		File: "consensus/paxos/acceptor.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 300,
+		Old: "\t\t\tthrough = record.Index - 1\n",
+		New: "\t\t\tthrough = record.Index\n",
+	},
 }

@@ -69,4 +69,17 @@ var raftMutations = []Mutation{
 		Old: "b.LeaseForbidden = c.lead.transferred",
 		New: "b.LeaseForbidden = false",
 	},
+	{
+		Name: "raft/answer-before-an-earlier-write", Breaks: "an answer that rests on a write in flight and needs none of its own leaves at once: entries are acknowledged that a crash takes away",
+		File: "consensus/raft/ready.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 200,
+		Old: "\t\tlast.others = append(last.others, after...)\n",
+		New: "\t\tout.Messages = append(out.Messages, after...)\n",
+	},
+	{
+		Name: "raft/quiet-before-all-know", Breaks: "a leader falls quiet although a follower has not said that it knows the last entry to be committed: that one stays behind until somebody writes",
+		File: "consensus/raft/status.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 3000,
+		Old:    "\t\t\tconsensus.Index(p.Match) == c.last && c.lead.commits[replica] >= c.hard.Commit)\n",
+		New:    "\t\t\tconsensus.Index(p.Match) == c.last)\n",
+		Unseen: "TestRaftScenarios of package consensus/raft finds it; simulated leaders hardly ever fall quiet before all know",
+	},
 }

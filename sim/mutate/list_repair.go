@@ -37,12 +37,6 @@ var repairMutations = []Mutation{
 		New: "return r.flush.asked || r.machine",
 	},
 	{
-		Name: "repair/held-hears", Breaks: "a replica that does not know who it is lets messages reach its core",
-		File: "driver/replica.go", Protocol: sim.Raft, Verdicts: noticed, Seeds: 500,
-		Old: "\t\tif r.held() {\n\t\t\tm.staged.discard() // it is",
-		New: "\t\tif false {\n\t\t\tm.staged.discard() // it is",
-	},
-	{
 		Name: "repair/voter-never", Breaks: "a learner that has the data never becomes a voter",
 		File: "membership/plan.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tif !p.caughtUp(id) {\n",
@@ -56,7 +50,7 @@ var repairMutations = []Mutation{
 	},
 	{
 		Name: "repair/older-image-unknown", Breaks: "how far a disk was seen is not compared with where its next process began",
-		File: "membership/mark.go", Verdicts: noticed, Seeds: 300,
+		File: "membership/mark.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 300,
 		Old: "\treturn m.Processes[i+1].Began > o.Position\n",
 		New: "\treturn true\n",
 	},
@@ -65,5 +59,17 @@ var repairMutations = []Mutation{
 		File: "membership/admit.go", Verdicts: noticed, Seeds: 600,
 		Old: "\tcase m.From == g.roster.gone[m.Node] && !n.beats(m.Node, m.Sender):\n",
 		New: "\tcase m.From == g.roster.gone[m.Node]:\n",
+	},
+	{
+		Name: "membership/flushed-up-to-before", Breaks: "a change of membership that is the last entry of a flush counts as not durable: the replica says that a replacement is under way until somebody writes",
+		File: "membership/group.go", Verdicts: noticed, Seeds: 300,
+		Old: "\tif g.changedAt != 0 && g.changedAt <= upTo {\n",
+		New: "\tif g.changedAt != 0 && g.changedAt < upTo {\n",
+	},
+	{
+		Name: "membership/more-than-everything", Breaks: "a learner must have more than everything before it may vote: while nobody writes, the replacement of a lost replica does not end",
+		File: "membership/plan.go", Verdicts: noticed, Seeds: 300,
+		Old: "\treturn r != nil && r.Active && !r.Snapshotting && r.Match >= p.catchUpTo\n",
+		New: "\treturn r != nil && r.Active && !r.Snapshotting && r.Match > p.catchUpTo\n",
 	},
 }

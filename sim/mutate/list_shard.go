@@ -231,4 +231,34 @@ var shardMutations = []Mutation{
 		Old: "\tif p, pending := m.lead.overlay.leases[l.id]; pending {\n\t\treturn p.ended\n\t}\n\treturn l.end",
 		New: "\treturn l.end",
 	},
+	{
+		Name: "shard/bulk-attaches-late", Breaks: "keys that a bulk puts with a lease are attached when they are written, not when the bulk takes effect: a lease that is revoked meanwhile leaves them behind",
+		File: "shard/bulk.go", Verdicts: noticed, Seeds: 500,
+		Old: "\tfor _, key := range m.stagedPuts { // few: whoever asks for the keys of a lease looks at rows\n",
+		New: "\tfor _, key := range m.stagedPuts[:0] {\n",
+	},
+	{
+		Name: "shard/attached-before-the-bulk", Breaks: "keys that a pending bulk deleted, or took from their lease, are told to be its keys until they are written",
+		File: "shard/state.go", Verdicts: noticed, Seeds: 500,
+		Old: "\t\tif m.store.Pending() > 0 { // the row may be one of those that a bulk has still to take away\n",
+		New: "\t\tif false {\n",
+	},
+	{
+		Name: "shard/counted-twice-in-flight", Breaks: "a key that was created and changed in flight counts as one that lived before: a range of a transaction counts one key too few",
+		File: "shard/reading.go", Verdicts: noticed, Seeds: 1000,
+		Old: "liveBase: oldest.PrevLive})\n",
+		New: "liveBase: c.PrevLive})\n",
+	},
+	{
+		Name: "shard/latch-of-an-abandoned-bulk", Breaks: "a bulk that nobody waits for any more keeps its latches: its keys are blocked as long as this replica leads",
+		File: "shard/bulk.go", Verdicts: noticed, Seeds: 200,
+		Old: "\treturn l.latches.Remove(b.latches)\n",
+		New: "\treturn nil\n",
+	},
+	{
+		Name: "latch/hull-without-end", Breaks: "the hull of many spans ends where the last one ends, although one before has no end: what it latches is not all that the request names",
+		File: "shard/latch/latch.go", Verdicts: noticed, Seeds: 600,
+		Old: "\t\tif to == nil || upper != nil && bytes.Compare(to, upper) > 0 {\n",
+		New: "\t\tif to == nil || bytes.Compare(to, upper) > 0 {\n",
+	},
 }

@@ -91,4 +91,17 @@ var watchMutations = []Mutation{
 		Old: "\tif o.live && o.next == dispatched+1 {\n",
 		New: "\tif o.next <= dispatched+1 {\n",
 	},
+	{
+		Name: "watch/future-begins-late", Breaks: "a watch that starts at a revision to come begins with the one after it: it misses its first event",
+		File: "gateway/watch/live.go", Verdicts: noticed, Seeds: 100,
+		Old: "\tfor l.waiting.size() > 0 && l.waiting.first().next <= revision {\n",
+		New: "\tfor l.waiting.size() > 0 && l.waiting.first().next < revision {\n",
+	},
+	{
+		Name: "watch/starving-for-ever", Breaks: "a stream that was woken because there may be memory counts as one that waits: it is not woken a second time, and stands still",
+		File: "gateway/watch/shortage.go", Verdicts: noticed, Seeds: 3000,
+		Old:    "\t\ts.starving = false\n",
+		New:    "",
+		Unseen: "TestLiveFeedWithoutMemory of package gateway/watch finds it; the simulator looks into every stream again and again, so that none has to be woken",
+	},
 }

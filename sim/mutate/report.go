@@ -77,6 +77,8 @@ the simulator saw it, and the beginning of what it said. All run on the same see
 "seed 3 of 40" says that the third seed showed the mistake and that a survivor of 40 would have counted as a defect of the simulator. What none of
 the first seeds shows names the one that does ("seed 771003877 alone"). The code as it is passes the same seeds (last rows).
 
+[A blind trial](trial.md) says how many bugs are found by somebody who did not have the simulator in mind.
+
 `
 
 const markdownFoot = `

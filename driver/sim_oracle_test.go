@@ -75,7 +75,7 @@ func (o *oracle) applied(n *simNode, a *shard.Applied) {
 		o.w.fail("node %d announced entry %d, %d was next", n.id, a.Index, n.next)
 	}
 	n.next = a.Index + 1
-	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: fmt.Sprintf("%+v", a.Effects)}
+	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: fmt.Sprintf("%+v", a.AllEffects())}
 	at := int(a.Index - consensus.BootstrapIndex - 1)
 	record.compacted = max(a.Compacted, o.compactedAt(a.Index-1))
 	switch {
@@ -95,8 +95,9 @@ func (o *oracle) applied(n *simNode, a *shard.Applied) {
 	if a.Compacted != 0 {
 		o.w.figures.Compactions++
 	}
-	for i := range a.Effects {
-		e := &a.Effects[i]
+	effects := a.AllEffects()
+	for i := range effects {
+		e := &effects[i]
 		if e.At.Rev != o.revision && e.At.Rev != o.revision+1 {
 			o.w.fail("entry %d writes revision %d after %d", a.Index, e.At.Rev, o.revision)
 		}

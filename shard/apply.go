@@ -49,6 +49,9 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 	m.changed = true
 	m.metrics.AppliedEntries++
 	m.metrics.AppliedEffects += uint64(len(done.Effects))
+	for _, part := range done.Bulk {
+		m.metrics.AppliedEffects += uint64(len(part))
+	}
 	done.Index, done.Term, done.Revision = e.Index, e.Term, m.applied.Revision
 	return done, nil
 }

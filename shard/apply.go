@@ -160,6 +160,9 @@ func (m *Machine) attach(e *mvcc.Effect, b storage.Batch) {
 		b.Delete(m.scratch)
 	}
 	if e.Lease != 0 {
+		if m.lead != nil && string(e.Key) <= m.lead.detached[e.Lease] {
+			delete(m.lead.detached, e.Lease)
+		}
 		m.scratch = keys.AppendAttachment(m.scratch[:0], m.rows.Home, e.Lease, e.Key)
 		b.Set(m.scratch, nil)
 	}

@@ -344,6 +344,11 @@ func (m *member) rss() (now, peak int64) {
 	return now, peak
 }
 
+// forgetPeak makes the present memory the peak.
+func (m *member) forgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", m.cmd.Process.Pid), []byte("5"), 0)
+}
+
 // disk is the space that a member's files occupy.
 func (m *member) disk() (bytes int64) {
 	filepath.WalkDir(m.dir, func(_ string, d fs.DirEntry, err error) error {

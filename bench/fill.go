@@ -69,6 +69,9 @@ func fill(ctx context.Context, system string, bin binaries, dir string, cfg conf
 		return r, err
 	}
 	defer client.Close()
+	if err := c.members[lead].forgetPeak(); err != nil {
+		return r, err
+	}
 	if r.ListMillis, err = timed(func() error { return listAtOnce(ctx, client, cfg.Fill) }); err != nil {
 		return r, err
 	}

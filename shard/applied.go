@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -17,8 +19,10 @@ type Applied struct {
 	Compacted kv.Revision
 	// CompactedBefore is the compacted revision that the log had before such an entry. After a crash that of the store may be higher already.
 	CompactedBefore kv.Revision
-	// Bulk: the effects came in parts, in earlier entries. They are written to the engine bit by bit from now on.
-	Bulk bool
+	// Bulk are effects that came in parts, in earlier entries, all of Revision; then Effects is empty. They are written to the engine bit by bit from
+	// now on. BulkBytes is what their keys and values have: who adds them up in a round takes too long.
+	Bulk      [][]mvcc.Effect
+	BulkBytes int
 	// Void: the entry had no effect, because its predecessor was lost with an older leadership.
 	Void bool
 	// Jump: a snapshot replaced the state. There are no effects; what happened between the
@@ -30,4 +34,12 @@ type Applied struct {
 	Alarms bool
 	// Placed: the entry changed which replica lives on a node (Machine.Placements).
 	Placed bool
+}
+
+// AllEffects returns what the entry changed, in a slice of its own if they are those of a bulk.
+func (a *Applied) AllEffects() []mvcc.Effect {
+	if a.Bulk != nil {
+		return slices.Concat(a.Bulk...)
+	}
+	return a.Effects
 }

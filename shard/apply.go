@@ -49,6 +49,9 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 	m.changed = true
 	m.metrics.AppliedEntries++
 	m.metrics.AppliedEffects += uint64(len(done.Effects))
+	for _, part := range done.Bulk {
+		m.metrics.AppliedEffects += uint64(len(part))
+	}
 	done.Index, done.Term, done.Revision = e.Index, e.Term, m.applied.Revision
 	return done, nil
 }
@@ -157,6 +160,9 @@ func (m *Machine) attach(e *mvcc.Effect, b storage.Batch) {
 		b.Delete(m.scratch)
 	}
 	if e.Lease != 0 {
+		if m.lead != nil && string(e.Key) <= m.lead.detached[e.Lease] {
+			delete(m.lead.detached, e.Lease)
+		}
 		m.scratch = keys.AppendAttachment(m.scratch[:0], m.rows.Home, e.Lease, e.Key)
 		b.Set(m.scratch, nil)
 	}

@@ -128,7 +128,7 @@ func (b *Beside) deleteRange(r *kv.DeleteRangeRequest) (*kv.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.parts, b.effects = w.finish(), w.effects > 0
+	b.parts, b.effects = w.parts, w.effects > 0
 	return &kv.Response{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeResponse{Deleted: int64(w.effects)}}, nil
 }
 
@@ -148,7 +148,7 @@ func (b *Beside) divide() {
 	for at := changes.start; at < changes.end(); at++ {
 		w.add(&changes.at(at).Effect)
 	}
-	b.parts, b.state.overlay = w.finish(), nil
+	b.parts, b.state.overlay = w.parts, nil
 }
 
 // Drop ends a request that another leadership was asked for, after Run or instead of it.

@@ -20,7 +20,6 @@ type bulkPart struct {
 	from     kv.Revision
 	firstSub uint32
 	count    int
-	expected int // effects of the whole bulk
 	encoded  []byte
 	effects  []mvcc.Effect // decoded
 }
@@ -48,14 +47,6 @@ func (w *bulkWriter) add(e *mvcc.Effect) int {
 	grown := len(last.encoded) - before
 	w.effects++
 	return grown
-}
-
-// finish returns the parts.
-func (w *bulkWriter) finish() []*bulkPart {
-	for _, p := range w.parts {
-		p.expected = min(w.effects, maxBulkEffects)
-	}
-	return w.parts
 }
 
 // bulkOnTheWay is a bulk of a leader.
@@ -139,12 +130,12 @@ func (m *Machine) ApplyBulk(b storage.Batch, maxEffects int) {
 
 // applyPart stages the effects of a part.
 func (m *Machine) applyPart(p *bulkPart) {
-	m.store.Stage(p.effects, p.expected)
 	for i := range p.effects {
 		if p.effects[i].Lease != 0 {
 			m.stagedPuts = append(m.stagedPuts, p.effects[i].Key)
 		}
 	}
+	m.store.Stage(p.effects)
 }
 
 func (m *Machine) unstage() {
@@ -158,7 +149,7 @@ func (m *Machine) commitBulk(rev kv.Revision, b storage.Batch, done *Applied) er
 		return fmt.Errorf("a bulk of %d effects is to take effect at revision %d, the state is at %d: %w", m.store.Staged(), rev, m.applied.Revision, ErrInconsistent)
 	}
 	m.ApplyBulk(b, m.store.Pending()) // this replica may be behind with the one before
-	done.Effects, done.Bulk = m.store.CommitBulk(rev), true
+	done.Bulk, done.BulkBytes = m.store.CommitBulk(rev)
 	m.applied.Revision = rev
 	for _, key := range m.stagedPuts { // few: whoever asks for the keys of a lease looks at rows
 		m.applyPending(key, b)

@@ -38,10 +38,10 @@ func appendOp(buf []byte, p *op) []byte {
 	return buf
 }
 
-// appendPart writes how many effects the whole bulk has, the revision that those of the part are encoded at, the position of the first one and how many
-// there are, all of them uvarints; then the effects. Only the first of the bulk has flagNext.
+// appendPart writes the revision that the effects are encoded at, the position of the first one and how many there are, all of them uvarints; then the
+// effects. Only the first of the bulk has flagNext.
 func appendPart(buf []byte, p *bulkPart) []byte {
-	for _, n := range [...]uint64{uint64(p.expected), uint64(p.from), uint64(p.firstSub), uint64(p.count)} {
+	for _, n := range [...]uint64{uint64(p.from), uint64(p.firstSub), uint64(p.count)} {
 		buf = binary.AppendUvarint(buf, n)
 	}
 	return append(buf, p.encoded...)
@@ -83,12 +83,9 @@ func (d *decoder) op(p *op) {
 	}
 }
 
-// maxBulkEffects bounds how many effects a bulk is said to have, for which replicas make room: an entry may be damaged.
-const maxBulkEffects = 1 << 22
-
 func (d *decoder) part() *bulkPart {
-	p := &bulkPart{expected: int(d.uvarint()), from: kv.Revision(d.positive()), firstSub: uint32(d.uvarint())}
-	if p.expected < 0 || p.expected > maxBulkEffects || p.from < 1 || p.from > maxRevision {
+	p := &bulkPart{from: kv.Revision(d.positive()), firstSub: uint32(d.uvarint())}
+	if p.from < 1 || p.from > maxRevision {
 		d.fail("a part of a bulk that makes no sense")
 	}
 	at := mvcc.Locator{Rev: p.from, Sub: p.firstSub - 1}

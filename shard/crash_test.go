@@ -130,7 +130,7 @@ func dumpState(r *replica) (string, error) {
 	text := fmt.Sprintf("%d/%d chain %d/%d rev %d compacted %d clock %d alarms %v nodes %v\n", s.Index, s.Term, s.ChainTerm, s.ChainSeq, s.Revision, s.Compacted, s.LeaseClock, r.Alarms(), r.Nodes())
 	for _, id := range sortedLeases(byTimeLeft(r.leases.ends(r.leaderSince()))) {
 		l := r.leases.byID[id]
-		keys, err := r.attached(id, 0, nil)
+		keys, err := r.attached(id, "", 0, nil)
 		if err != nil {
 			return "", err
 		}

@@ -172,7 +172,7 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 		}
 		if r.Keys {
 			var err error
-			if body.Keys, err = m.attachedEvaluated(r.ID, 0); err != nil {
+			if body.Keys, err = m.attachedEvaluated(r.ID, "", 0); err != nil {
 				return nil, err
 			}
 		}
@@ -180,8 +180,9 @@ func (m *Machine) timeToLiveEvaluated(r *kv.LeaseTimeToLiveRequest) (*kv.Respons
 	return &kv.Response{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: body}, nil
 }
 
-// attachedEvaluated lists the keys of a lease in the overlaid state, in order: all (limit 0), or at least so many if there are so many.
-func (m *Machine) attachedEvaluated(id kv.LeaseID, limit int) ([][]byte, error) {
+// attachedEvaluated lists the keys of a lease in the overlaid state, in order: all (limit 0), or at least so many if there are so many. No applied one up
+// to behind is the lease's in the overlaid state.
+func (m *Machine) attachedEvaluated(id kv.LeaseID, behind string, limit int) ([][]byte, error) {
 	if m.lead.bulkInFlight() {
 		return nil, errLatched // its effects are not among those that are in flight
 	}
@@ -189,7 +190,7 @@ func (m *Machine) attachedEvaluated(id kv.LeaseID, limit int) ([][]byte, error) 
 	if limit > 0 {
 		limit += len(touched) // these may be detached by now
 	}
-	keys, err := m.attached(id, limit, tally)
+	keys, err := m.attached(id, behind, limit, tally)
 	if err != nil {
 		return nil, err
 	}
@@ -216,32 +217,43 @@ var errLatched = errors.New("a key is latched")
 // deleteAttached deletes keys of a lease at the revision under evaluation, at least one, and up to MaxKeysPerExpiry of them and MaxExpiryBytes of
 // effects. It tells whether there are more.
 func (m *Machine) deleteAttached(id kv.LeaseID) (more bool, err error) {
-	keys, err := m.attachedEvaluated(id, m.options.MaxKeysPerExpiry+1)
+	keys, err := m.attachedEvaluated(id, m.lead.detached[id], m.options.MaxKeysPerExpiry+1)
 	if err != nil {
 		return false, err
 	}
-	if len(keys) > m.options.MaxKeysPerExpiry {
-		keys, more = keys[:m.options.MaxKeysPerExpiry], true
+	deleted, err := m.deleteIfAttached(id, keys[:min(len(keys), m.options.MaxKeysPerExpiry)])
+	if err != nil {
+		return false, err
 	}
+	if deleted == len(keys) {
+		delete(m.lead.detached, id)
+		return false, nil
+	}
+	m.lead.detached[id] = string(keys[deleted-1])
+	return true, nil
+}
+
+// deleteIfAttached deletes the first of these keys, at least one, and up to MaxExpiryBytes of effects, and returns how many.
+func (m *Machine) deleteIfAttached(id kv.LeaseID, keys [][]byte) (deleted int, err error) {
 	size := 0
 	for i, key := range keys {
 		if size += len(key) + effectOverheadBytes; i > 0 && size > m.options.MaxExpiryBytes {
-			return true, nil
+			return i, nil
 		}
 		if m.lead.latches.Conflicts(latch.Access{Span: kv.Span{Start: key}, Writes: true}) {
-			return false, errLatched
+			return 0, errLatched
 		}
 		meta, found, err := m.lead.newest(key)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		if found && !meta.Deleted() && meta.Lease == id {
 			if err := m.lead.remove(key, meta); err != nil {
-				return false, err
+				return 0, err
 			}
 		}
 	}
-	return more, nil
+	return len(keys), nil
 }
 
 // expire revokes leases that have run out, each at a revision of its own.

@@ -10,9 +10,8 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// A leader knows by itself that a lease has ended, and another one by what the log says. A lease that begins to lose its keys must have ended
-// for both.
-func TestEndedLeaseWithManyKeysStaysEnded(t *testing.T) {
+// leaseWithManyKeys returns a group with a lease of 5 s that has ten keys, more than are deleted at one revision.
+func leaseWithManyKeys(t *testing.T) *group {
 	options := testOptions(1)
 	options.MaxKeysPerExpiry = 4
 	g := newGroup(t, options)
@@ -20,6 +19,13 @@ func TestEndedLeaseWithManyKeysStaysEnded(t *testing.T) {
 	for i := range 10 {
 		g.must(t, fmt.Sprintf("put 1/%d v lease=1", i))
 	}
+	return g
+}
+
+// A leader knows by itself that a lease has ended, and another one by what the log says. A lease that begins to lose its keys must have ended
+// for both.
+func TestEndedLeaseWithManyKeysStaysEnded(t *testing.T) {
+	g := leaseWithManyKeys(t)
 	g.must(t, "keepalive 1")
 	g.now += 5 * time.Second
 	if err := g.leader.Tick(g.now); err != nil {
@@ -52,13 +58,7 @@ func TestEndedLeaseWithManyKeysStaysEnded(t *testing.T) {
 
 // The same while the first part of its keys is in flight.
 func TestEndedLeaseInFlight(t *testing.T) {
-	options := testOptions(1)
-	options.MaxKeysPerExpiry = 4
-	g := newGroup(t, options)
-	g.must(t, "grant 1 5")
-	for i := range 10 {
-		g.must(t, fmt.Sprintf("put 1/%d v lease=1", i))
-	}
+	g := leaseWithManyKeys(t)
 	g.must(t, "keepalive 1")
 	g.now += 5 * time.Second
 	if err := g.leader.Tick(g.now); err != nil {
@@ -78,6 +78,35 @@ func TestEndedLeaseInFlight(t *testing.T) {
 	}
 	if ids := g.must(t, "leases").LeaseLeases.IDs; len(ids) != 0 {
 		t.Fatalf("a keep-alive was told that there is no such lease, and the list has %v", ids)
+	}
+}
+
+// A key that gets the lease while it ends in parts, before those that were deleted: in flight, or applied, when the next part is evaluated.
+func TestKeyAttachedBehindTheEndOfALease(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		g := leaseWithManyKeys(t)
+		revoke := parseRequest([]string{"revoke 1"})
+		if out := g.leader.Evaluate(revoke); !out.Begun || out.Err != nil {
+			t.Fatalf("the revoke of a lease with many keys began: %v, %v", out.Begun, out.Err)
+		}
+		if out := g.leader.Evaluate(parseRequest([]string{"put 1/00 v lease=1"})); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+		g.propose()
+		if applied {
+			if err := g.catchUp(g.leader, consensus.Index(len(g.log))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := g.do(revoke); err != nil {
+			t.Fatal(err)
+		}
+		if n := g.must(t, "get 1 * count").Range.Count; n != 0 {
+			t.Fatalf("%d keys are left of the lease; was the one that came late applied: %v", n, applied)
+		}
+		if err := g.leader.Check(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

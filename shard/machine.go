@@ -51,6 +51,9 @@ type leadership struct {
 	bulks   []*bulkOnTheWay
 	// unstaged is the last proposal that ended a bulk.
 	unstaged uint64
+	// detached is, of a lease that ends in parts, the last key that was deleted: none before it is the lease's, but for those that changes in flight
+	// attach. Without it each part would look at what all those before it have left in the engine.
+	detached map[kv.LeaseID]string
 	// The lease clock: clockBase at the moment startedAt, both from the call of Lead.
 	clockBase int64
 	startedAt time.Duration
@@ -134,7 +137,8 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 	}
 	m.Follow()
 	m.lead = &leadership{
-		term: term,
+		detached: make(map[kv.LeaseID]string),
+		term:     term,
 		evaluation: evaluation{
 			base:        &m.store.Reader,
 			overlay:     newOverlay(),

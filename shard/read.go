@@ -69,7 +69,7 @@ func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration, ta
 	answer := &kv.LeaseTimeToLiveResponse{ID: r.ID, TTLSeconds: l.remainingSeconds(m.leaderSince(), clock), GrantedTTLSeconds: l.ttl}
 	if r.Keys {
 		var err error
-		if answer.Keys, err = m.attached(r.ID, 0, tally); err != nil {
+		if answer.Keys, err = m.attached(r.ID, "", 0, tally); err != nil {
 			return nil, err
 		}
 	}

@@ -173,9 +173,12 @@ func eachRow(r storage.Reader, lower, upper []byte, fn func(key, value []byte) e
 // errEnough ends a walk over rows.
 var errEnough = errors.New("enough rows")
 
-// attached lists keys of a lease in the applied state, in order: all (limit 0), or the first ones.
-func (m *Machine) attached(id kv.LeaseID, limit int, tally *kv.Tally) (attached [][]byte, err error) {
+// attached lists keys of a lease behind one ("": all of them) in the applied state, in order: all (limit 0), or the first ones.
+func (m *Machine) attached(id kv.LeaseID, behind string, limit int, tally *kv.Tally) (attached [][]byte, err error) {
 	lower, upper := keys.Attachments(m.rows.Home, id)
+	if behind != "" {
+		lower = append(append(lower, behind...), 0)
+	}
 	err = eachRow(m.reader, lower, upper, func(row, _ []byte) error {
 		key := keys.AttachedKey(row)
 		if !m.rows.Has(key) {

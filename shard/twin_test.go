@@ -337,7 +337,7 @@ func (t *twin) compareState(r *replica) error {
 	var leases []model.Lease
 	for _, id := range sortedLeases(byTimeLeft(r.leases.ends(r.leaderSince()))) {
 		leases = append(leases, model.Lease{ID: id, TTLSeconds: r.leases.byID[id].ttl})
-		keys, err := r.attached(id, 0, nil)
+		keys, err := r.attached(id, "", 0, nil)
 		if err != nil {
 			return err
 		}

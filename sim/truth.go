@@ -48,14 +48,14 @@ func (t *truth) applied(p *part, a *shard.Applied) {
 		p.next = a.Index + 1
 		return
 	}
-	if a.Bulk {
+	if a.Bulk != nil {
 		t.w.mark("bulk in force")
 	}
 	if a.Index != p.next {
 		t.group.fail(Correctness, "node %d announced entry %d, %d was next", p.node.id, a.Index, p.next)
 	}
 	p.next = a.Index + 1
-	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: t.sum(a.Effects)}
+	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: t.sum(a.AllEffects())}
 	record.compacted = max(a.Compacted, t.compactedAt(a.Index-1))
 	switch {
 	case at < len(t.log):
@@ -80,22 +80,23 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.w.mark("compaction")
 		t.compaction = a.Index
 	}
-	for i := range a.Effects {
-		e := &a.Effects[i]
+	effects := a.AllEffects()
+	for i := range effects {
+		e := &effects[i]
 		if e.At.Rev != t.revision && e.At.Rev != t.revision+1 || e.At.Rev == t.revision && i == 0 {
 			t.group.fail(Correctness, "entry %d writes revision %d after %d", a.Index, e.At.Rev, t.revision)
 		}
 		t.revision = e.At.Rev
 		t.record(e)
 	}
-	if len(a.Effects) > 0 || a.Compacted != 0 {
+	if len(effects) > 0 || a.Compacted != 0 {
 		t.commits = append(t.commits, history.Commit{At: t.w.now, Revision: a.Revision, Compacted: a.Compacted})
 	}
 	if t.revision != a.Revision {
 		t.group.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)
 	}
-	if t.w.reading() && len(a.Effects) > 0 {
-		t.w.line("%s | first to apply entry %d of term %d: revisions %d to %d", p.name(), a.Index, a.Term, a.Effects[0].At.Rev, a.Revision)
+	if t.w.reading() && len(effects) > 0 {
+		t.w.line("%s | first to apply entry %d of term %d: revisions %d to %d", p.name(), a.Index, a.Term, effects[0].At.Rev, a.Revision)
 	}
 }
 

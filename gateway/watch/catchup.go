@@ -164,14 +164,17 @@ func (s *Stream) serveFromRing(records []*record, from kv.Revision, granted int6
 // serveRecord hands a record to the lagging groups, up to end.
 func (s *Stream) serveRecord(rec *record) (sizeBytes int, end kv.Revision, short *shortage) {
 	h := s.hub
-	for i := 0; i < len(rec.effects) && rec.effects[i].At.Rev <= h.dispatched; {
-		revision := rec.effects[i].At.Rev
-		for ; i < len(rec.effects) && rec.effects[i].At.Rev == revision; i++ {
-			s.step.spots = s.lagIndex.match(rec.effects[i].Key, s.step.spots[:0])
-			if len(s.step.spots) > 0 {
-				s.collect(s.step.spots, rec.event(h, i), 0)
-			}
+	for at := (position{}); ; {
+		revision, ok := rec.revisionAt(at)
+		if !ok || revision > h.dispatched {
+			break
 		}
+		at = rec.eachOfRevision(at, func(p *part, i int) {
+			s.step.spots = s.lagIndex.match(p.effects[i].Key, s.step.spots[:0])
+			if len(s.step.spots) > 0 {
+				s.collect(s.step.spots, p.event(h, i), 0)
+			}
+		})
 		size, short := s.serveOffers(revision)
 		if short != nil {
 			return sizeBytes, revision - 1, short

@@ -183,13 +183,10 @@ func (h *Hub) Applied(applied *shard.Applied) {
 		h.Restored(applied.Revision)
 		return
 	}
-	if len(applied.Effects) == 0 {
+	if len(applied.Effects)+len(applied.Bulk) == 0 {
 		return
 	}
-	rec := &record{first: applied.Effects[0].At.Rev, last: applied.Revision, effects: applied.Effects}
-	for i := range rec.effects {
-		rec.sizeBytes += effectBytes(&rec.effects[i])
-	}
+	rec := newRecord(applied)
 	h.feedMu.Lock()
 	h.feed.push(rec)
 	h.feedMu.Unlock()
@@ -271,8 +268,8 @@ func (h *Hub) dispatchLocked() (more bool) {
 		return true
 	}
 	for _, rec := range records {
-		for i := 0; i < len(rec.effects); {
-			i = h.dispatchRevision(rec, i)
+		for at := (position{}); at.part < len(rec.parts); {
+			at = h.dispatchRevision(rec, at)
 		}
 		h.dispatched = rec.last
 	}
@@ -281,26 +278,26 @@ func (h *Hub) dispatchLocked() (more bool) {
 	return h.dispatched < last
 }
 
-// dispatchRevision hands out the changes of one revision, beginning with the i-th, and returns where the next
+// dispatchRevision hands out the changes of one revision, beginning with the one at a spot, and returns where the next
 // one begins. Streams it touches stay locked until all are in: a consumer never sees a part.
-func (h *Hub) dispatchRevision(rec *record, i int) (next int) {
-	revision := rec.effects[i].At.Rev
+func (h *Hub) dispatchRevision(rec *record, begin position) (next position) {
+	revision, _ := rec.revisionAt(begin)
 	h.live.begin(revision)
-	for ; i < len(rec.effects) && rec.effects[i].At.Rev == revision; i++ {
+	next = rec.eachOfRevision(begin, func(p *part, i int) {
 		if revision <= h.dispatched {
-			continue
+			return
 		}
 		h.metrics.events.Add(1)
-		h.spots = h.live.index.match(rec.effects[i].Key, h.spots[:0])
+		h.spots = h.live.index.match(p.effects[i].Key, h.spots[:0])
 		for _, spot := range h.spots {
-			event := rec.event(h, i)
+			event := p.event(h, i)
 			// From the end: a group that falls behind is replaced by the last one.
 			h.walked(len(spot.groups))
 			for at := len(spot.groups) - 1; at >= 0; at-- {
 				h.offer(spot.groups[at], event)
 			}
 		}
-	}
+	})
 	for at, s := range h.held {
 		s.held = false
 		s.mu.Unlock()
@@ -311,7 +308,7 @@ func (h *Hub) dispatchRevision(rec *record, i int) (next int) {
 		h.held[at] = nil
 	}
 	h.held = h.held[:0]
-	return i
+	return next
 }
 
 // offer puts the event into the outbox of the group's stream, or detaches the group when that is full or there is no memory.

@@ -4,27 +4,79 @@ import (
 	"sort"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // record is what one log entry changed.
 type record struct {
 	first, last kv.Revision
-	effects     []mvcc.Effect
+	parts       []part // a revision may be in several
 	sizeBytes   int
+}
 
-	events []Event // made when first matched; guarded by the hub's lock
+// part are some of the changes of a log entry; most have one.
+type part struct {
+	effects []mvcc.Effect
+	events  []Event // made when first matched; guarded by the hub's lock
+}
+
+// newRecord returns what is held of an entry that changed something.
+func newRecord(a *shard.Applied) *record {
+	if a.Bulk == nil {
+		rec := &struct {
+			record
+			one [1]part
+		}{one: [1]part{{effects: a.Effects}}}
+		rec.record = record{first: a.Effects[0].At.Rev, last: a.Revision, parts: rec.one[:]}
+		for i := range a.Effects {
+			rec.sizeBytes += effectBytes(&a.Effects[i])
+		}
+		return &rec.record
+	}
+	rec := &record{first: a.Revision, last: a.Revision, parts: make([]part, len(a.Bulk)), sizeBytes: a.BulkBytes}
+	for i, effects := range a.Bulk {
+		rec.parts[i].effects = effects
+		rec.sizeBytes += len(effects) * eventOverheadBytes
+	}
+	return rec
+}
+
+// position is where a change is in a record.
+type position struct{ part, at int }
+
+// revisionAt is that of the change at a spot, if there is one.
+func (r *record) revisionAt(s position) (kv.Revision, bool) {
+	if s.part == len(r.parts) {
+		return 0, false
+	}
+	return r.parts[s.part].effects[s.at].At.Rev, true
+}
+
+// eachOfRevision gives fn the changes of one revision, beginning with the one at the spot, and returns where the next revision begins.
+func (r *record) eachOfRevision(s position, fn func(p *part, at int)) (next position) {
+	for revision, ok := r.revisionAt(s); ok; {
+		p := &r.parts[s.part]
+		fn(p, s.at)
+		if s.at++; s.at == len(p.effects) {
+			s = position{part: s.part + 1}
+		}
+		if next, more := r.revisionAt(s); !more || next != revision {
+			break
+		}
+	}
+	return s
 }
 
 // event returns the shared event of the i-th change.
-func (r *record) event(h *Hub, i int) *Event {
-	if r.events == nil {
-		r.events = make([]Event, len(r.effects))
-		for j := range r.events {
-			r.events[j].effect, r.events[j].hub, r.events[j].shared = &r.effects[j], h, true
+func (p *part) event(h *Hub, i int) *Event {
+	if p.events == nil {
+		p.events = make([]Event, len(p.effects))
+		for j := range p.events {
+			p.events[j].effect, p.events[j].hub, p.events[j].shared = &p.effects[j], h, true
 		}
 	}
-	return &r.events[i]
+	return &p.events[i]
 }
 
 // ring holds the newest records, without a hole in their revisions, in at most limitBytes (but always one).

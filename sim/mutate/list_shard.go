@@ -216,8 +216,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/lease-part-for-all", Breaks: "a lease with more keys than are deleted at once is gone after the first part",
 		File: "shard/lease_evaluate.go", Verdicts: noticed, Seeds: 100,
-		Old: "keys, more = keys[:m.options.MaxKeysPerExpiry], true",
-		New: "keys, more = keys[:m.options.MaxKeysPerExpiry], false",
+		Old: "if deleted == len(keys) {",
+		New: "if deleted > 0 || len(keys) == 0 {",
 	},
 	{
 		Name: "shard/lease-part-not-logged", Breaks: "that a lease has ended of which some keys are deleted is not in the log",

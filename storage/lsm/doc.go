@@ -5,4 +5,6 @@
 // what a node needs to stop cleanly: after the first failed write nothing reaches the
 // disk any more, every call returns an error that says what happened, and nobody waits
 // for a flush that will never end.
+//
+// Compactions rest between their writes, so that requests find a processor (pace.go).
 package lsm

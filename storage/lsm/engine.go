@@ -37,6 +37,7 @@ type Engine struct {
 	flushes   flushQueue
 	compacted chan struct{} // capacity 1: a compaction ended
 	stalls    atomic.Int64
+	lastApply atomic.Int64 // when a batch was applied, in nanoseconds of Unix time
 	reclaim   reclaimer
 	owned     sync.WaitGroup // goroutines that Close waits for
 }
@@ -53,7 +54,7 @@ func Open(o Options) (*Engine, error) {
 	e.flushes.init(o.PendingMemTables)
 	e.reclaim.context, e.reclaim.cancel = context.WithCancel(context.Background())
 	e.pebble = o.pebbleOptions()
-	e.pebble.FS = &gate{o.FS, o.Dir, e.failure}
+	e.pebble.FS = &gate{o.FS, o.Dir, e.failure, e.pace}
 	e.pebble.Logger = logger{e}
 	e.pebble.EventListener = e.eventListener()
 	if err := e.open(); err != nil {
@@ -258,6 +259,7 @@ func (e *Engine) Apply(b storage.Batch) error {
 		e.failure.fail(err)
 		return err
 	}
+	e.lastApply.Store(time.Now().UnixNano())
 	e.activeBytes += own.memTableBytes()
 	e.unflushed.Add(int64(own.memTableBytes()))
 	e.dirty = true

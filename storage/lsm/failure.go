@@ -90,6 +90,7 @@ type gate struct {
 	vfs.FS
 	dir string
 	*failure
+	pace func(vfs.File, vfs.DiskWriteCategory) vfs.File
 }
 
 // Unwrap implements vfs.FS.
@@ -115,7 +116,10 @@ func (g *gate) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		return nil, err
 	}
 	f, err := g.FS.Create(name, c)
-	return g.wrap(f, err)
+	if f, err = g.wrap(f, err); err != nil {
+		return nil, err
+	}
+	return g.pace(f, c), nil
 }
 
 func (g *gate) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {

@@ -224,7 +224,7 @@ func BenchmarkBulk(b *testing.B) {
 		}
 		began := time.Now()
 		for i := 0; i < keys; i += 2000 {
-			s.Stage(effects[i:i+2000], keys)
+			s.Stage(effects[i : i+2000])
 		}
 		staged := time.Since(began)
 		began = time.Now()

@@ -17,19 +17,37 @@ import (
 //
 // Nothing that is newer lies above a pending effect: who has another one for its key calls ApplyPending first.
 type bulk struct {
-	effects []Effect // in the order of their positions
+	parts [][]Effect // in the order of their positions, as they were staged; copying millions of them would take a round too long
+	count int        // of the effects
+	bytes int        // of their keys and values
 	// keys are those of the effects; their weight is what the pending ones do to the number of live keys.
-	keys tree[bulkKey]
-	next int // effects before it are applied
+	keys   tree[bulkKey]
+	next   place // effects before it are applied
+	passed int   // so many
 	// revision is that of the effects. Before CommitBulk it stands for whichever they get.
 	revision  kv.Revision
 	committed bool
 }
 
+// place is where an effect of a bulk is.
+type place struct{ part, at int32 }
+
+func (p place) before(q place) bool { return p.part < q.part || p.part == q.part && p.at < q.at }
+
 // bulkKey is what a bulk does to a key.
 type bulkKey struct {
-	last    int // the newest effect
+	last    place // the newest effect
 	applied bool
+}
+
+func (b *bulk) effect(p place) *Effect { return &b.parts[p.part][p.at] }
+
+// following is the place after one that is not the end.
+func (b *bulk) following(p place) place {
+	if int(p.at)+1 < len(b.parts[p.part]) {
+		return place{p.part, p.at + 1}
+	}
+	return place{part: p.part + 1}
 }
 
 // pending returns the newest effect of a key; nil if there is none that is not applied.
@@ -41,7 +59,7 @@ func (b *bulk) pending(key []byte) *Effect {
 	if !ok || e.value.applied {
 		return nil
 	}
-	return &b.effects[e.value.last]
+	return b.effect(e.value.last)
 }
 
 // at returns the effect with a locator, applied or not.
@@ -49,28 +67,39 @@ func (b *bulk) at(at Locator) *Effect {
 	if !b.committed || at.Rev != b.revision {
 		return nil
 	}
-	i, found := b.position(at.Sub)
+	p, found := b.position(at.Sub)
 	if !found {
 		return nil
 	}
-	return &b.effects[i]
+	return b.effect(p)
 }
 
 // position finds the first effect that is not before the position.
-func (b *bulk) position(sub uint32) (int, bool) {
-	return slices.BinarySearchFunc(b.effects, sub, func(e Effect, sub uint32) int { return cmp.Compare(e.At.Sub, sub) })
+func (b *bulk) position(sub uint32) (_ place, found bool) {
+	part, _ := slices.BinarySearchFunc(b.parts, sub, func(p []Effect, sub uint32) int { return cmp.Compare(p[len(p)-1].At.Sub, sub) })
+	if part == len(b.parts) {
+		return place{part: int32(part)}, false
+	}
+	at, found := slices.BinarySearchFunc(b.parts[part], sub, func(e Effect, sub uint32) int { return cmp.Compare(e.At.Sub, sub) })
+	return place{int32(part), int32(at)}, found
 }
 
-// between returns the effects of [from, to).
-func (b *bulk) between(from, to Locator) []Effect {
-	first, last := 0, len(b.effects)
+// between gives the effects of [from, to) to fn until it returns false.
+func (b *bulk) between(from, to Locator, fn func(*Effect) (bool, error)) (proceed bool, err error) {
+	var p place
+	end := place{part: int32(len(b.parts))}
 	if from.Rev == b.revision {
-		first, _ = b.position(from.Sub)
+		p, _ = b.position(from.Sub)
 	}
 	if to.Rev == b.revision {
-		last, _ = b.position(to.Sub)
+		end, _ = b.position(to.Sub)
 	}
-	return b.effects[first:max(first, last)]
+	for ; p.before(end); p = b.following(p) {
+		if proceed, err := fn(b.effect(p)); err != nil || !proceed {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // asVersion is what the row of the effect's version would say, with the value.
@@ -115,50 +144,58 @@ func (u *UnderBulk) value(key []byte, at Locator) ([]byte, bool) {
 	return dirtyValue(key, at, &u.active, &u.frozen)
 }
 
-// Stage takes the next effects of a bulk, in the order of their positions, all at one revision, which may be any. Exclusive.
-//
-// expected is how many the bulk has in all, or a guess. The effects belong to the store from now on.
-func (s *Store) Stage(effects []Effect, expected int) {
+// Stage takes the next effects of a bulk, in the order of their positions, all at one revision, which may be any. They, and the memory of their
+// keys and values, belong to the store from now on. Exclusive.
+func (s *Store) Stage(effects []Effect) {
+	if len(effects) == 0 {
+		return
+	}
 	b := &s.staged
-	if b.effects == nil {
-		b.effects = make([]Effect, 0, max(expected, len(effects)))
+	b.keys.shares = true
+	var last *Effect
+	if n := len(b.parts); n > 0 {
+		last = &b.parts[n-1][len(b.parts[n-1])-1]
 	}
 	for i := range effects {
-		e, at := &effects[i], len(b.effects)
-		if at > 0 && !b.effects[at-1].At.Less(e.At) || at > 0 && e.At.Rev != b.revision || !e.Prev.Less(e.At) {
+		e := &effects[i]
+		if last != nil && (!last.At.Less(e.At) || e.At.Rev != last.At.Rev) || !e.Prev.Less(e.At) {
 			panic(fmt.Sprintf("mvcc: effect at %d.%d with previous version %d.%d staged after %d effects of revision %d",
-				e.At.Rev, e.At.Sub, e.Prev.Rev, e.Prev.Sub, at, b.revision))
+				e.At.Rev, e.At.Sub, e.Prev.Rev, e.Prev.Sub, b.count+i, b.revision))
 		}
-		b.revision = e.At.Rev
-		b.effects = append(b.effects, *e)
+		last = e
+		b.bytes += len(e.Key) + len(e.Value)
+		at := place{int32(len(b.parts)), int32(i)}
 		b.keys.set(e.Key, e.weight(), func(bulkKey, bool) bulkKey { return bulkKey{last: at} })
 	}
+	b.parts, b.count, b.revision = append(b.parts, effects), b.count+len(effects), last.At.Rev
 }
 
 // Staged is how many effects are staged. Shared.
-func (s *Store) Staged() int { return len(s.staged.effects) }
+func (s *Store) Staged() int { return s.staged.count }
 
 // Unstage forgets what is staged. Exclusive.
 func (s *Store) Unstage() { s.staged = bulk{} }
 
-// CommitBulk lets what is staged take effect at a revision, and returns the effects, which nobody may change. Of the bulk before nothing may be
-// pending. Exclusive.
-func (s *Store) CommitBulk(rev kv.Revision) []Effect {
+// CommitBulk lets what is staged take effect at a revision. It returns the effects as they were staged, which nobody may change, and how many bytes their
+// keys and values have. Of the bulk before nothing may be pending. Exclusive.
+func (s *Store) CommitBulk(rev kv.Revision) (parts [][]Effect, bytes int) {
 	if s.bulk.committed || rev < s.staged.revision {
 		panic(fmt.Sprintf("mvcc: bulk staged for revision %d committed at %d; is the one before still pending: %v", s.staged.revision, rev, s.bulk.committed))
 	}
-	if len(s.staged.effects) == 0 {
-		return nil
+	if s.staged.count == 0 {
+		return nil, 0
 	}
 	s.bulk, s.staged = s.staged, bulk{}
 	b := &s.bulk
-	for i := range b.effects {
-		b.effects[i].move(b.revision, rev)
+	for _, effects := range b.parts {
+		for i := range effects {
+			effects[i].move(b.revision, rev)
+		}
 	}
 	b.revision, b.committed = rev, true
-	s.under = &UnderBulk{bulk{effects: b.effects, revision: rev, committed: true}, s.active.clone(), s.frozen.clone()}
+	s.under = &UnderBulk{bulk{parts: b.parts, revision: rev, committed: true}, s.active.clone(), s.frozen.clone()}
 	s.revision = max(s.revision, rev)
-	return b.effects
+	return b.parts, b.bytes
 }
 
 // move replaces one revision by another.
@@ -174,18 +211,18 @@ func (e *Effect) move(from, to kv.Revision) {
 func (s *Store) UnderBulk() *UnderBulk { return s.under }
 
 // Pending is how many effects of a bulk that is in force are not applied yet. Shared.
-func (s *Store) Pending() int { return len(s.bulk.effects) - s.bulk.next }
+func (s *Store) Pending() int { return s.bulk.count - s.bulk.passed }
 
 // ApplyBulk applies up to max pending effects, as Apply does, and gives them to fn, in order. The caller applies b before it releases the
 // lock. Exclusive.
 func (s *Store) ApplyBulk(b storage.Batch, max int, fn func(*Effect)) {
-	for k := &s.bulk; k.next < len(k.effects) && max > 0; k.next++ {
-		if e := &k.effects[k.next]; k.pending(e.Key) != nil {
+	for k := &s.bulk; k.passed < k.count && max > 0; k.next, k.passed = k.following(k.next), k.passed+1 {
+		if k.pending(k.effect(k.next).Key) != nil {
 			s.applyOfBulk(b, k.next, fn)
 			max--
 		}
 	}
-	if s.bulk.next == len(s.bulk.effects) {
+	if s.Pending() == 0 {
 		s.bulk = bulk{}
 	}
 }
@@ -197,25 +234,25 @@ func (s *Store) ApplyPending(b storage.Batch, key []byte, fn func(*Effect)) {
 		return
 	}
 	// A transaction may change a key more than once.
-	var chain []int
+	var chain []place
 	for at := newest.At; at.Rev == s.bulk.revision; {
-		i, found := s.bulk.position(at.Sub)
-		if !found || i < s.bulk.next {
+		p, found := s.bulk.position(at.Sub)
+		if !found || p.before(s.bulk.next) {
 			break
 		}
-		chain = append(chain, i)
-		at = s.bulk.effects[i].Prev
+		chain = append(chain, p)
+		at = s.bulk.effect(p).Prev
 	}
-	for _, i := range slices.Backward(chain) {
-		s.applyOfBulk(b, i, fn)
+	for _, p := range slices.Backward(chain) {
+		s.applyOfBulk(b, p, fn)
 	}
 }
 
 // applyOfBulk applies one effect.
-func (s *Store) applyOfBulk(b storage.Batch, i int, fn func(*Effect)) {
+func (s *Store) applyOfBulk(b storage.Batch, p place, fn func(*Effect)) {
 	k := &s.bulk
-	e := &k.effects[i]
-	k.keys.set(e.Key, -e.weight(), func(old bulkKey, _ bool) bulkKey { return bulkKey{old.last, old.last == i} })
+	e := k.effect(p)
+	k.keys.set(e.Key, -e.weight(), func(old bulkKey, _ bool) bulkKey { return bulkKey{old.last, old.last == p} })
 	s.apply(b, e)
 	fn(e)
 }

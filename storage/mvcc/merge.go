@@ -9,7 +9,7 @@ import (
 type merge struct {
 	active, frozen cursor[dirtyMeta]
 	bulk           cursor[bulkKey]
-	effects        []Effect  // of the bulk
+	effects        *bulk     // whose keys those are
 	pending        dirtyMeta // made of an effect
 	engine         storage.Iterator
 	engineValid    bool
@@ -24,7 +24,7 @@ type merge struct {
 func (r *Reader) newMerge(lower, upper []byte, values bool) *merge {
 	m := &merge{active: r.active.seek(text(lower)), frozen: r.frozen.seek(text(lower)), upper: upper}
 	if r.bulk.committed {
-		m.bulk, m.effects = r.bulk.keys.seek(text(lower)), r.bulk.effects
+		m.bulk, m.effects = r.bulk.keys.seek(text(lower)), &r.bulk
 	}
 	m.engine = r.source.NewIterator(r.bounds(keys.Latest, lower, upper))
 	m.engineValid = m.engine.First()
@@ -100,7 +100,7 @@ func (m *merge) pass(least string) {
 		m.active.next()
 	}
 	if key, in := head(m, &m.bulk); in && key == least {
-		m.pending = m.effects[m.bulk.entry().value.last].asDirty()
+		m.pending = m.effects.effect(m.bulk.entry().value.last).asDirty()
 		m.dirty = &m.pending
 		m.bulk.next()
 	}

@@ -17,6 +17,8 @@ type tree[V any] struct {
 	// generation is what a node must carry to be changed in place. Clones freeze
 	// every node of the generations before.
 	generation uint64
+	// shares: new keys are not copied, since whoever gives them never changes their memory.
+	shares bool
 }
 
 type entry[V any] struct {
@@ -116,7 +118,7 @@ func (t *tree[V]) rank(key string) (sum int64) {
 
 // set gives key a value and adds delta to its weight. fresh is called with the old
 // value and whether there was one, and returns the new value. The key is copied only
-// when it is new; the stored copy is returned.
+// when it is new, if at all; what is stored is returned.
 func (t *tree[V]) set(key []byte, delta int64, change func(old V, exists bool) V) string {
 	if t.root == nil {
 		t.root = &node[V]{generation: t.generation}
@@ -146,7 +148,10 @@ func (t *tree[V]) set(key []byte, delta int64, change func(old V, exists bool) V
 			return e.key
 		}
 		var none V
-		e := entry[V]{key: string(key), weight: delta, value: change(none, false)}
+		e := entry[V]{key: text(key), weight: delta, value: change(none, false)}
+		if !t.shares {
+			e.key = string(key)
+		}
 		n.entries = append(n.entries, entry[V]{})
 		copy(n.entries[i+1:], n.entries[i:])
 		n.entries[i] = e

@@ -147,18 +147,15 @@ func (r *Reader) visitVersions(from, to Locator, values bool, fn func(*version) 
 			return err
 		}
 	}
-	effects := r.bulk.between(from, to)
 	var v version
-	for i := range effects {
-		v = effects[i].asVersion()
-		if proceed, err := fn(&v); err != nil || !proceed {
-			return err
-		}
+	proceed, err := r.bulk.between(from, to, func(e *Effect) (bool, error) {
+		v = e.asVersion()
+		return fn(&v)
+	})
+	if err != nil || !proceed || !next.Less(to) {
+		return err
 	}
-	if !next.Less(to) {
-		return nil
-	}
-	_, err := r.visitSegments(next, to, values, fn)
+	_, err = r.visitSegments(next, to, values, fn)
 	return err
 }
 

@@ -373,12 +373,13 @@ func (w *world) applyBulk(max int) {
 func (w *world) applyToStore(b storage.Batch, e *logEntry) {
 	switch {
 	case e.stage != nil:
-		w.store.Stage(slices.Clone(e.stage), 3)
+		w.store.Stage(slices.Clone(e.stage))
 	case e.unstage:
 		w.store.Unstage()
 	case e.bulk:
 		w.store.ApplyBulk(b, 1<<30, func(*Effect) {})
-		got := w.store.CommitBulk(e.rev)
+		parts, _ := w.store.CommitBulk(e.rev)
+		got := slices.Concat(parts...)
 		for i := range e.effects {
 			if len(got) != len(e.effects) || !sameEffect(got[i], e.effects[i]) {
 				w.t.Fatalf("the bulk of revision %d came out as %+v, want %+v", e.rev, got, e.effects)

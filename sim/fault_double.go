@@ -99,7 +99,7 @@ func (w *world) runCopy(f *Fault, n *node, random *rand.Rand, image *memoryDisks
 
 // runSecond starts the second process.
 func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDisks) {
-	if w.double != nil || w.mixed() || w.hurtBeside(n) > 0 || !w.mayDamage(n, "another process runs under its name") {
+	if w.double != nil || w.mixed() || n.lacksGroups() || w.hurtBeside(n) > 0 || !w.mayDamage(n, "another process runs under its name") {
 		return
 	}
 	n.damage.former = true // healing does not replace its disks

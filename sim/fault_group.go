@@ -161,6 +161,16 @@ func (p *part) remove() {
 	})
 }
 
+// lacksGroups tells whether a replica was removed from the node's disk. Then it has to get another one.
+func (n *node) lacksGroups() bool {
+	for p := range n.held() {
+		if p.removed {
+			return true
+		}
+	}
+	return false
+}
+
 // close ends what the process has of the part.
 func (p *part) close() {
 	p.count()

@@ -70,6 +70,7 @@ cmd/quorate/fakeetcd  : ; google.golang.org/grpc go.etcd.io/etcd/api/v3
 e2e                   :
 e2e/cluster           : transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
+e2e/groups            :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
 sim/campaign          : sim
 docs/markdown         :

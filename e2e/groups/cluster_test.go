@@ -134,7 +134,7 @@ func (p *process) tryStart() error {
 		close(exited)
 	}(p.command, p.exited)
 	if strings.TrimSpace(line) != "serving" {
-		p.wanted, p.command = true, nil
+		p.wanted = true // the end, for which kill waits
 		return errors.New(p.lastWords())
 	}
 	client, err := rpc.Dial("tcp", p.config.Service)

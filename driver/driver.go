@@ -324,19 +324,25 @@ func (d *Driver) PeerDown(node kv.NodeID, refused bool) {
 		if refused {
 			d.live.PeerDown(d.clock(), node)
 		}
-		for _, r := range d.order {
-			if r.role.Role == consensus.RoleLeader {
-				r.core.Unreachable(r.membership.Newest(node))
-				d.markDirty(r)
-			}
-		}
+		d.sentInVain(node)
 	})
+}
+
+// sentInVain tells the leaders here that what they have sent to a node may be lost.
+func (d *Driver) sentInVain(node kv.NodeID) {
+	for _, r := range d.order {
+		if r.role.Role == consensus.RoleLeader {
+			r.core.Unreachable(r.membership.Newest(node))
+			d.markDirty(r)
+		}
+	}
 }
 
 // PeerUp tells that a connection to a node exists, on which frames of the version are spoken.
 func (d *Driver) PeerUp(node kv.NodeID, version uint16) {
 	d.call(func() {
 		d.live.PeerUp(d.clock(), node)
+		d.sentInVain(node) // by who became a leader when there was no connection
 		d.node.Connected(node, version)
 		d.carryOutNode()
 		d.askWhoIsWho()

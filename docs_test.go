@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,52 @@ func (p *program) declares(file, symbol string) bool {
 		object, _, _ = types.LookupFieldOrMethod(object.Type(), true, s.types, method)
 	}
 	return object != nil && strings.HasSuffix(filepath.ToSlash(p.files.Position(object.Pos()).Filename), "/"+file)
+}
+
+// TestDocumentsNameTests: the tests that a document says to run are there; a pattern that matches none passes silently.
+func TestDocumentsNameTests(t *testing.T) {
+	named := 0
+	for path, text := range documents(t) {
+		for _, found := range testCommand.FindAllStringSubmatch(text, -1) {
+			var declared []string
+			for _, dir := range strings.Fields(found[1]) {
+				declared = append(declared, testsIn(t, dir)...)
+			}
+			for pattern := range strings.SplitSeq(strings.Trim(found[2], "'"), "|") {
+				test, _, _ := strings.Cut(pattern, "/")
+				if named++; !slices.ContainsFunc(declared, regexp.MustCompile(test).MatchString) {
+					t.Errorf("%s says to run %s in %s: there is no such test", path, test, found[1])
+				}
+			}
+		}
+	}
+	if named < 100 {
+		t.Errorf("only %d tests are named", named)
+	}
+}
+
+// testCommand leaves out benchmarks, which run no test: -run ^$.
+var testCommand = regexp.MustCompile("go test ((?:\\./[a-z0-9/]+ )+)(?:-[a-z]+ )*-run ('[^']+'|[^ `\n^]+)")
+
+var testDeclaration = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+// testsIn lists the tests of a package.
+func testsIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range testDeclaration.FindAllSubmatch(content, -1) {
+			names = append(names, string(found[1]))
+		}
+	}
+	return names
 }
 
 // figure is a place of a document that tells what the code holds.

@@ -9,7 +9,8 @@ import (
 )
 
 // TestLateMessageOfLostLeader: a leader loses its disk while a message of it is on the way, and a third node is cut off. The message arrives after the
-// leader's node runs again, on an empty disk, and sends heartbeats: the follower must not take it for a sign of life and hold still for a leader that does not exist any more.
+// leader's node runs again, on an empty disk, and sends heartbeats: the follower must not take it for a sign of life and hold still for a leader that
+// does not exist any more.
 func TestLateMessageOfLostLeader(t *testing.T) {
 	for _, paxos := range []bool{false, true} {
 		c := servingCluster(t, 3, paxos, time.Millisecond, nil)

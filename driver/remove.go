@@ -18,9 +18,10 @@ type removal struct {
 }
 
 // Remove ends the node's replica of a group, and forgets its log. If it leads it hands over first, as Transfer does and for no longer than that takes; otherwise
-// it ends as if its process were killed. Whoever has a vote, and is removed, is missing. What waits for the replica is refused with kv.ErrStopped. done is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing
-// uses the state any more, and the log is durably gone. The caller may delete the rows of the state then. The row that says which replica this was stays, and says
-// that it was removed: the same disk is never taken for it again.
+// it ends as if its process were killed. Whoever has a vote, and is removed, is missing. What waits for the replica is refused with kv.ErrStopped. done
+// is called exactly once, from the driver's goroutine or at once, and must not block: with nil when nothing uses the state any more, and the log is
+// durably gone. The caller may delete the rows of the state then. The row that says which replica this was stays, and says that it was removed: the same
+// disk is never taken for it again.
 func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
 	d.ask(func() { d.remove(group, done) }, done)
 }

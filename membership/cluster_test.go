@@ -15,8 +15,8 @@ import (
 )
 
 // cluster is a few nodes with real cores of membership, and no consensus at all: there is one list of decided entries, which a leader by decree adds to, and
-// which everybody else applies late. Frames are late, lost and overtake each other. Processes end and come back; one disk at a time goes back in time, or is lost, or
-// its replica is removed, and the group comes back to it.
+// which everybody else applies late. Frames are late, lost and overtake each other. Processes end and come back; one disk at a time goes back in time,
+// or is lost, or its replica is removed, and the group comes back to it.
 type cluster struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -473,8 +473,8 @@ func (c *cluster) hurt() {
 	}
 }
 
-// TestNobodyListensToWhoForgot: whoever acts upon a word of a replica was never told more by it than the process knows that speaks. And whatever is lost, everybody
-// is there again in the end.
+// TestNobodyListensToWhoForgot: whoever acts upon a word of a replica was never told more by it than the process knows that speaks. And whatever is
+// lost, everybody is there again in the end.
 func TestNobodyListensToWhoForgot(t *testing.T) {
 	var total figures
 	for seed := range uint64(40) {

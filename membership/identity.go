@@ -201,7 +201,8 @@ func (g *Group) answerQuestion(from kv.NodeID, m *Message) {
 	g.ready.Confirm = append(g.ready.Confirm, q)
 }
 
-// mayClaim tells whether a node may say that it has lost the replica at the known site: not if that lives, unless it is the node itself, on that disk, which says so.
+// mayClaim tells whether a node may say that it has lost the replica at the known site: not if that lives, unless it is the node itself, on that disk,
+// which says so.
 func (g *Group) mayClaim(node kv.NodeID, site, known shard.Site) bool {
 	return site.Follows(known) || !g.node.livesOnKnownDisk(node, known.Disk)
 }

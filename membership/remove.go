@@ -8,8 +8,8 @@ import (
 )
 
 // A replica that is removed leaves a row which says so: the same disk is never taken for it again. If the group comes back to the disk, that is
-// another life, and another replica; see shard.Site. The others do not see from outside that it is gone, since its node goes on sending heartbeats, to which they
-// are bound. So they are told, each until it says that it knows. Whoever restarts meanwhile was bound by nothing.
+// another life, and another replica; see shard.Site. The others do not see from outside that it is gone, since its node goes on sending heartbeats, to
+// which they are bound. So they are told, each until it says that it knows. Whoever restarts meanwhile was bound by nothing.
 
 // RemovedRow is the row that says that this replica was removed; nil if it never took part in anything, so that none is needed. It is to be durable before
 // the log of the replica goes.

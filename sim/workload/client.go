@@ -19,9 +19,9 @@ var (
 	ErrEnded = errors.New("workload: the run is over")
 )
 
-// Client is one user of the cluster, as a workload sees it. The simulator makes real ones; a fake one serves the tests of the oracle. A workload's code runs as a coroutine: a call that
-// waits lets virtual time pass, and nothing else runs in between calls. It must not keep anything between clients that it does not
-// guard by what the store answers. Every call is recorded in the history that the oracle checks.
+// Client is one user of the cluster, as a workload sees it. The simulator makes real ones; a fake one serves the tests of the oracle. A workload's code
+// runs as a coroutine: a call that waits lets virtual time pass, and nothing else runs in between calls. It must not keep anything between clients that
+// it does not guard by what the store answers. Every call is recorded in the history that the oracle checks.
 type Client interface {
 	// Number counts the clients of the run from 1. Nodes are numbered from 1 to Nodes.
 	Number() int

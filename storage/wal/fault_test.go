@@ -310,8 +310,8 @@ func TestPinnedSegments(t *testing.T) {
 	_ = l.Close()
 }
 
-// TestSetAside: groups that nobody compacts keep the log from being recycled, although most of the oldest segments is theirs, unless they are set aside; and then
-// they are written again no more than a third of what is written. Nothing of them is lost.
+// TestSetAside: groups that nobody compacts keep the log from being recycled, although most of the oldest segments is theirs, unless they are set aside;
+// and then they are written again no more than a third of what is written. Nothing of them is lost.
 func TestSetAside(t *testing.T) {
 	for _, aside := range []bool{false, true} {
 		fs := vfs.NewMem()

@@ -22,8 +22,6 @@ import (
 // usedByTestsOnly are symbols that stay although only their own package's tests use them, or nobody. The list is exact: a
 // symbol that has found a user, or is gone, fails the test.
 var usedByTestsOnly = map[string]string{
-	"liveness.Core.Metrics": "the driver does not pass it on to /metrics yet",
-	"shard.Machine.Metrics": "the driver does not pass it on to /metrics yet",
 }
 
 // TestSymbolsHaveUsers fails for whatever a package declares that nobody uses but its own tests: functions, methods,

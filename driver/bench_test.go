@@ -66,6 +66,7 @@ func (m *idleMachine) Placements() []shard.Placement { return nil }
 func (m *idleMachine) Revision() kv.Revision         { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
+func (m *idleMachine) Metrics() shard.Metrics        { return shard.Metrics{} }
 func (m *idleMachine) DirtyRows() int                { return 0 }
 func (m *idleMachine) Memory() mvcc.Memory           { return mvcc.Memory{} }
 func (m *idleMachine) ShrinkCache()                  {}

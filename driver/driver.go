@@ -206,7 +206,7 @@ func (d *Driver) Check() error {
 	for _, r := range d.order {
 		errs = append(errs, r.core.Check(), r.check())
 	}
-	return errors.Join(append(errs, d.checkMemory(), d.checkPlaces())...)
+	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkPlaces())...)
 }
 
 // Err returns why the driver stopped by itself; nil while it works.

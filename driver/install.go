@@ -135,6 +135,7 @@ func (r *Replica) replaceMachine(machine Machine) []func(*shard.Applied) {
 	defer r.mu.Unlock()
 	_ = r.replaced.release() // it was only read
 	r.machine, r.replaced = machine, nil
+	r.driver.metrics.reckonReplaced(&r.figures)
 	r.publishState(true)
 	return r.subscribers
 }

@@ -48,6 +48,7 @@ func (d *Driver) begin(r *Replica) {
 	d.opts.Log.SetAside(r.group, false)
 	r.begun = true
 	r.reckonMemory()
+	r.reckonFigures()
 	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
 	d.order = slices.Insert(slices.Clone(d.order), at, r)
 	d.setTicking(r, true)
@@ -226,6 +227,7 @@ func (r *Replica) end(refusal error, standing string) {
 	r.failAll(refusal)
 	r.discardStaged()
 	d.memory, r.memory = d.memory.Minus(r.memory), mvcc.Memory{}
+	d.metrics.reckonReplaced(&r.figures)
 }
 
 // spawn runs work beside the rounds, and what follows from it in one, even if the replica has ended by then.

@@ -1,8 +1,12 @@
 package driver
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // counters are what the driver counts.
@@ -15,6 +19,61 @@ type counters struct {
 	longestRound                             atomic.Int64 // nanoseconds
 	requestsUnwanted, requestsBeside         atomic.Uint64
 	groupsFailed                             atomic.Uint64
+	leases, effectsInFlight                  atomic.Int64
+	effectsApplied, entriesVoid              atomic.Uint64
+	leasesExpired                            atomic.Uint64
+
+	liveness livenessCounters
+}
+
+// livenessCounters are what package liveness counts, for other goroutines.
+type livenessCounters struct {
+	told liveness.Metrics // Driver
+
+	heartbeatsSent, heartbeatsReceived, promisesReceived, ignored, lapses, restores, pauses atomic.Int64
+}
+
+// reckon brings the node's figures up to what a machine has counted; known is what was counted of it before.
+func (c *counters) reckon(known *shard.Metrics, of shard.Metrics) {
+	if of == *known {
+		return
+	}
+	c.leases.Add(int64(of.Leases - known.Leases))
+	c.effectsInFlight.Add(int64(of.InFlightEffects - known.InFlightEffects))
+	c.effectsApplied.Add(of.AppliedEffects - known.AppliedEffects)
+	c.entriesVoid.Add(of.VoidEntries - known.VoidEntries)
+	c.leasesExpired.Add(of.ExpiredLeases - known.ExpiredLeases)
+	*known = of
+}
+
+// reckonReplaced is for a machine that is gone: what it held is not held any more, and what it counted stays counted.
+func (c *counters) reckonReplaced(known *shard.Metrics) {
+	c.leases.Add(-int64(known.Leases))
+	c.effectsInFlight.Add(-int64(known.InFlightEffects))
+	*known = shard.Metrics{}
+}
+
+// reckon is called at the end of each round.
+func (c *livenessCounters) reckon(now liveness.Metrics) {
+	if now == c.told {
+		return
+	}
+	c.told = now
+	c.heartbeatsSent.Store(now.HeartbeatsSent)
+	c.heartbeatsReceived.Store(now.HeartbeatsReceived)
+	c.promisesReceived.Store(now.PromisesReceived)
+	c.ignored.Store(now.Ignored)
+	c.lapses.Store(now.Lapses)
+	c.restores.Store(now.Restores)
+	c.pauses.Store(now.Pauses)
+}
+
+// metrics returns the figures as of the last round.
+func (c *livenessCounters) metrics() liveness.Metrics {
+	return liveness.Metrics{
+		HeartbeatsSent: c.heartbeatsSent.Load(), HeartbeatsReceived: c.heartbeatsReceived.Load(), PromisesReceived: c.promisesReceived.Load(),
+		Ignored: c.ignored.Load(), Lapses: c.lapses.Load(), Restores: c.restores.Load(), Pauses: c.pauses.Load(),
+	}
 }
 
 // Metrics are figures about the driver since its start.
@@ -38,6 +97,13 @@ type Metrics struct {
 	RequestsBeside uint64
 	// GroupsFailed are replicas that have stopped while the node goes on.
 	GroupsFailed uint64
+	// Leases are those that the replicas of the node have. EffectsInFlight were evaluated here and are not applied yet.
+	Leases, EffectsInFlight int64
+	EffectsApplied          uint64
+	EntriesVoid             uint64 // applied without effect: what they were evaluated on never took effect
+	LeasesExpired           uint64 // by leaders here
+	// Liveness is about the heartbeats between this node and the others.
+	Liveness liveness.Metrics
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
 	ScrubPasses, ScrubBytes, ScrubFailures uint64
 }
@@ -50,7 +116,24 @@ func (d *Driver) Metrics() Metrics {
 		DirtyBytes: d.metrics.dirtyBytes.Load(), CacheBytes: d.metrics.cacheBytes.Load(), MessagesRefused: d.metrics.messagesRefused.Load(),
 		FramesDropped: d.metrics.framesDropped.Load(), RequestsQueued: d.queued.Load(), RequestBytes: d.queuedBytes.Load(), RequestsUnwanted: d.metrics.requestsUnwanted.Load(),
 		RequestsBeside: d.metrics.requestsBeside.Load(), LongestRound: time.Duration(d.metrics.longestRound.Load()),
-		GroupsFailed: d.metrics.groupsFailed.Load(),
-		ScrubPasses:  d.metrics.scrubPasses.Load(), ScrubBytes: d.metrics.scrubBytes.Load(), ScrubFailures: d.metrics.scrubFailures.Load(),
+		GroupsFailed: d.metrics.groupsFailed.Load(), Leases: d.metrics.leases.Load(), EffectsInFlight: d.metrics.effectsInFlight.Load(),
+		EffectsApplied: d.metrics.effectsApplied.Load(), EntriesVoid: d.metrics.entriesVoid.Load(), LeasesExpired: d.metrics.leasesExpired.Load(),
+		Liveness:    d.metrics.liveness.metrics(),
+		ScrubPasses: d.metrics.scrubPasses.Load(), ScrubBytes: d.metrics.scrubBytes.Load(), ScrubFailures: d.metrics.scrubFailures.Load(),
 	}
+}
+
+// checkFigures verifies that the node's figures are those of its replicas.
+func (d *Driver) checkFigures() error {
+	leases := int64(0)
+	for _, r := range d.order {
+		if of := r.machine.Metrics(); r.installing == nil && (of.Leases != r.figures.Leases || of.AppliedEffects != r.figures.AppliedEffects) {
+			return fmt.Errorf("group %d has %d leases and %d effects, and was counted with %+v", r.group, of.Leases, of.AppliedEffects, r.figures)
+		}
+		leases += int64(r.figures.Leases)
+	}
+	if counted := d.metrics.leases.Load(); counted != leases {
+		return fmt.Errorf("the groups have %d leases together, and the node counts %d", leases, counted)
+	}
+	return nil
 }

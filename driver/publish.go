@@ -13,11 +13,19 @@ type published struct {
 }
 
 func (r *Replica) publishState(alarms bool) {
+	r.reckonFigures()
 	r.published.revision.Store(int64(r.machine.Revision()))
 	r.published.compacted.Store(int64(r.machine.Compacted()))
 	if alarms {
 		list := r.machine.Alarms()
 		r.published.alarms.Store(&list)
+	}
+}
+
+// reckonFigures has the node count what the machine has counted. As with reckonMemory, a replica that is not part of the rounds does not count.
+func (r *Replica) reckonFigures() {
+	if r.begun && !r.ended {
+		r.driver.metrics.reckon(&r.figures, r.machine.Metrics())
 	}
 }
 

@@ -38,8 +38,9 @@ type Replica struct {
 	leader     atomic.Pointer[knownLeader]
 	serving    atomic.Bool // leads, and has applied its barrier
 	published  published
-	outsider   atomic.Bool // not a member of the group as of its own state, which says nothing then
-	learner    atomic.Bool // a member without a vote
+	figures    shard.Metrics // what the node counts for this replica
+	outsider   atomic.Bool   // not a member of the group as of its own state, which says nothing then
+	learner    atomic.Bool   // a member without a vote
 	standing   atomic.Pointer[string]
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place

@@ -69,6 +69,7 @@ type Machine interface {
 	Revision() kv.Revision  // shared
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
+	Metrics() shard.Metrics
 
 	// Memory is what is held of what the node bounds for all groups. Shared.
 	Memory() mvcc.Memory

@@ -28,9 +28,23 @@ var (
 		{"LongestRound", "driver_longest_round_seconds", "Longest round of the driver since the start: how long heartbeats had to wait."},
 		{"RequestsQueued", "driver_requests_queued", "Requests that are not answered."},
 		{"RequestBytes", "driver_requests_queued_bytes", "Their sizes."},
+		{"Leases", "leases", "Leases that the replicas of this node have."},
+		{"LeasesExpired", "leases_expired_total", "Leases that ended because nobody kept them alive, at the leaders on this node."},
+		{"EffectsInFlight", "driver_effects_in_flight", "Changes of keys that leaders on this node have decided, and that were not applied yet when the last entry was."},
+		{"EffectsApplied", "driver_effects_applied_total", "Changes of keys applied."},
+		{"EntriesVoid", "driver_entries_void_total", "Log entries without effect: what they were decided on never took effect, because the leader changed."},
 		{"ScrubPasses", "scrub_passes_total", "Times that everything on disk was read again."},
 		{"ScrubBytes", "scrub_bytes_total", "Bytes read again to find damage."},
 		{"ScrubFailures", "scrub_failures_total", "Scrubs that ended early, by damage or because something could not be read."},
+	}
+	livenessFigures = []figure{
+		{"HeartbeatsSent", "heartbeats_sent_total", "Heartbeats sent to other nodes."},
+		{"HeartbeatsReceived", "heartbeats_received_total", "Heartbeats of other nodes."},
+		{"PromisesReceived", "promises_received_total", "Answers to heartbeats: promises not to help another leader for some time."},
+		{"Ignored", "heartbeats_ignored_total", "Heartbeats and promises that were late, came twice, or were for another process of this node."},
+		{"Lapses", "node_lapses_total", "Times that another node was not heard of for longer than it may be silent."},
+		{"Restores", "node_restores_total", "Times that such a node was heard of again."},
+		{"Pauses", "pauses_total", "Times that this process stood still for so long that it could not answer for its promises."},
 	}
 	gatewayFigures = []figure{
 		{"CallsInFlight", "calls_in_flight", "Calls that are not answered, and lists that are being sent."},

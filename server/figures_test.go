@@ -14,6 +14,7 @@ import (
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/transport"
 )
@@ -21,6 +22,7 @@ import (
 // TestEveryFigureIsShown: what a part counts is among the metrics.
 func TestEveryFigureIsShown(t *testing.T) {
 	shownElsewhere := map[string]bool{
+		"driver.Metrics.Liveness": true, // livenessFigures
 		"gateway.Metrics.Watch":   true, // watchFigures
 		"transport.Metrics.Peers": true, // showPeers
 	}
@@ -29,6 +31,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 		figures []figure
 	}{
 		{driver.Metrics{}, driverFigures},
+		{liveness.Metrics{}, livenessFigures},
 		{gateway.Metrics{}, gatewayFigures},
 		{watch.Metrics{}, watchFigures},
 		{transport.Metrics{}, peerFigures},

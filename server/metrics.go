@@ -81,7 +81,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("quorate_"+name, help, nil, nil), kindOf(name), v)
 	}
 	s := c.s
-	showAll(show, s.driver.Metrics(), driverFigures)
+	rounds := s.driver.Metrics()
+	showAll(show, rounds, driverFigures)
+	showAll(show, rounds.Liveness, livenessFigures)
 	show("driver_standstill_seconds", "Time since the driver's last round.", s.driver.Standstill().Seconds())
 	calls := s.gateway.Metrics()
 	showAll(show, calls, gatewayFigures)

@@ -47,7 +47,6 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 		m.store.Replayed()
 	}
 	m.changed = true
-	m.metrics.AppliedEntries++
 	m.metrics.AppliedEffects += uint64(len(done.Effects))
 	for _, part := range done.Bulk {
 		m.metrics.AppliedEffects += uint64(len(part))

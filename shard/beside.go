@@ -50,7 +50,6 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 	})
 	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
 	l.besides = append(l.besides, b)
-	m.metrics.Beside++
 	return Outcome{Beside: b}
 }
 

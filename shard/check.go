@@ -26,8 +26,8 @@ func (m *Machine) Check() error {
 	if err := m.alarms.check(); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInconsistent)
 	}
-	if allowed := m.options.RoundLooks; m.metrics.LongestLooks > allowed {
-		return fmt.Errorf("a request looked at %d keys in a round, %d are allowed: %w", m.metrics.LongestLooks, allowed, ErrInconsistent)
+	if allowed := m.options.RoundLooks; m.longestLooks > allowed {
+		return fmt.Errorf("a request looked at %d keys in a round, %d are allowed: %w", m.longestLooks, allowed, ErrInconsistent)
 	}
 	if m.lead == nil {
 		return nil

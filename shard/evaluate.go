@@ -35,7 +35,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	}
 	response, err := m.answer(r)
 	if err == nil && aboutKeys(r.Kind) {
-		m.metrics.LongestLooks = max(m.metrics.LongestLooks, l.tally.Looked())
+		m.longestLooks = max(m.longestLooks, l.tally.Looked())
 	}
 	outcome := Outcome{}
 	if err != nil {

@@ -36,8 +36,10 @@ type Machine struct {
 	durable State  // what the engine is known to keep through a crash
 	flushed State  // what the last finished flush wrote
 	metrics Metrics
-	scratch []byte
-	broken  error // the assertion that failed; every later Apply returns it
+	// longestLooks is how much a request looked at that was evaluated in a round.
+	longestLooks int64
+	scratch      []byte
+	broken       error // the assertion that failed; every later Apply returns it
 }
 
 // leadership is what a leader adds to the applied state.
@@ -86,17 +88,11 @@ type Outcome struct {
 
 // Metrics are figures about a machine.
 type Metrics struct {
-	InFlightEffects   int
-	InFlightProposals int
-	Leases            int
-	DirtyLeases       int
-	AppliedEntries    uint64
-	AppliedEffects    uint64
-	VoidEntries       uint64
-	Beside            uint64 // requests that took too long for a round
-	LongestLooks      int64  // of a request that was evaluated in a round
-	ExpiredLeases     uint64 // whose revocation this replica proposed
-	LeaseClock        time.Duration
+	InFlightEffects int
+	Leases          int
+	AppliedEffects  uint64
+	VoidEntries     uint64
+	ExpiredLeases   uint64 // whose revocation this replica proposed
 }
 
 // Open reads the shard from the engine, as it was after the last flush that ended: the entries of the log from AppliedIndex on are to
@@ -255,11 +251,8 @@ func (m *Machine) Replaced(at mvcc.Locator, under *mvcc.UnderBulk) (kv.KeyValue,
 func (m *Machine) Metrics() Metrics {
 	figures := m.metrics
 	figures.Leases = m.leases.size()
-	figures.DirtyLeases = len(m.leases.dirty)
-	figures.LeaseClock = time.Duration(m.applied.LeaseClock) * time.Millisecond
 	if m.lead != nil {
 		figures.InFlightEffects = m.lead.overlay.changes.size()
-		figures.InFlightProposals = m.lead.overlay.proposals.size()
 	}
 	return figures
 }

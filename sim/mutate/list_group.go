@@ -92,4 +92,10 @@ var groupMutations = []Mutation{
 		Old: "\t\tl, err := g.linkOf(req)\n\t\tif err == nil && l.shard != g.options.Watched {\n\t\t\terr = notHere(l.shard) // not for watches\n\t\t}\n\t\treturn err\n",
 		New: "\t\treturn nil\n",
 	},
+	{
+		Name: "group/leases-of-the-replaced", Breaks: "leases of a state that a snapshot replaced stay counted",
+		File: "driver/install.go", Verdicts: noticed, Seeds: 200,
+		Old: "\tr.driver.metrics.reckonReplaced(&r.figures)\n",
+		New: "\tr.figures = shard.Metrics{}\n",
+	},
 }

@@ -75,6 +75,7 @@ type cluster struct {
 	flags  []string // beyond those of the system
 	// memberFlags are those of single members.
 	memberFlags [][]string
+	metrics     []string // where members answer for their metrics, if they do
 	slow        int      // so many of the last members are reached by the others through a delay
 	delays      []*delay // one for each of these
 	bin         binaries

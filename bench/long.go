@@ -25,12 +25,15 @@ type longResult struct {
 	Failed   int // of those puts
 	Moved    bool
 	PeakRSS  int64 // largest member since its start
+	// LongestRound of any member since its start, milliseconds; 0 if the system has no rounds.
+	LongestRound float64
 }
 
 // longInput is a request that takes long, on keys below "long/".
 type longInput struct {
-	name string
-	run  func(ctx context.Context, c *cluster, client *clientv3.Client) (string, error)
+	name    string
+	prepare func(ctx context.Context, c *cluster, client *clientv3.Client) error // nil: nothing
+	run     func(ctx context.Context, c *cluster, client *clientv3.Client) (string, error)
 }
 
 // measureLong puts to some keys while one client at a time asks for something that takes long, on others.
@@ -51,8 +54,13 @@ func measureLong(ctx context.Context, cfg config, bin binaries, report *report) 
 }
 
 func long(ctx context.Context, system string, bin binaries, dir string, cfg config) ([]longResult, error) {
-	c, err := startCluster(ctx, system, bin, dir)
-	if err != nil {
+	c := &cluster{system: system, bin: bin, dir: dir}
+	if isQuorate(system) {
+		if err := c.showMetrics(3); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.start(ctx, 3); err != nil {
 		return nil, err
 	}
 	defer c.stop()
@@ -62,21 +70,29 @@ func long(ctx context.Context, system string, bin binaries, dir string, cfg conf
 	}
 	defer client.Close()
 	small := cfg.Fill / 10
-	if err := putMany(ctx, client, "long/", small, 0); err != nil {
+	if err := putMany(ctx, client, "long/", "", small, 0); err != nil {
 		return nil, err
 	}
 	lease, err := client.Grant(ctx, 3600)
 	if err != nil {
 		return nil, err
 	}
-	if err := putMany(ctx, client, "leased/", small, lease.ID); err != nil {
+	if err := putMany(ctx, client, "leased/", "", small, lease.ID); err != nil {
 		return nil, err
 	}
-	if err := putMany(ctx, client, "many/", cfg.Fill, 0); err != nil {
+	if err := putMany(ctx, client, "many/", "", cfg.Fill, 0); err != nil {
 		return nil, err
 	}
 	var results []longResult
-	for _, input := range longInputs(lease.ID) {
+	for _, input := range longInputs(lease.ID, cfg.Fill) {
+		if err := c.awaitLeader(ctx, 5*time.Minute); err != nil {
+			return nil, err
+		}
+		if input.prepare != nil {
+			if err := input.prepare(ctx, c, client); err != nil {
+				return nil, err
+			}
+		}
 		r, err := c.measureOne(ctx, client, input)
 		if err != nil {
 			return nil, err
@@ -87,8 +103,8 @@ func long(ctx context.Context, system string, bin binaries, dir string, cfg conf
 	return results, nil
 }
 
-// putMany writes empty values, many at a time.
-func putMany(ctx context.Context, client *clientv3.Client, prefix string, n int, lease clientv3.LeaseID) error {
+// putMany writes many keys at a time.
+func putMany(ctx context.Context, client *clientv3.Client, prefix, value string, n int, lease clientv3.LeaseID) error {
 	const batch, writers = 100, 32
 	starts := make(chan int)
 	errs := make(chan error, writers)
@@ -98,7 +114,7 @@ func putMany(ctx context.Context, client *clientv3.Client, prefix string, n int,
 			for from := range starts {
 				var ops []clientv3.Op
 				for i := from; i < min(from+batch, n); i++ {
-					ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%07d", prefix, i), "", clientv3.WithLease(lease)))
+					ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%07d", prefix, i), value, clientv3.WithLease(lease)))
 				}
 				if _, err := client.Txn(ctx).Then(ops...).Commit(); err != nil {
 					failed = err
@@ -118,7 +134,8 @@ func putMany(ctx context.Context, client *clientv3.Client, prefix string, n int,
 	return all
 }
 
-func longInputs(lease clientv3.LeaseID) []longInput {
+func longInputs(lease clientv3.LeaseID, fill int) []longInput {
+	gone := &away{}
 	span := clientv3.WithRange("long0")
 	compares := make([]clientv3.Cmp, 127)
 	for i := range compares {
@@ -143,16 +160,23 @@ func longInputs(lease clientv3.LeaseID) []longInput {
 		}
 	}
 	return []longInput{
-		{"nothing", func(ctx context.Context, _ *cluster, _ *clientv3.Client) (string, error) {
+		{name: "nothing", run: func(ctx context.Context, _ *cluster, _ *clientv3.Client) (string, error) {
 			select {
 			case <-time.After(3 * time.Second):
 			case <-ctx.Done():
 			}
 			return "", nil
 		}},
-		{"txn of 127 compares of 100,000 keys", txn(compares, put)},
-		{"txn of 127 ranges sorted by value", txn(nil, append(slices.Clone(sorted[:126]), put)...)},
-		{"two txns of 1,300 nested compares", func(ctx context.Context, c *cluster, client *clientv3.Client) (string, error) {
+		{
+			name: "a member comes back that misses 1 GB",
+			prepare: func(ctx context.Context, c *cluster, client *clientv3.Client) error {
+				return gone.leave(ctx, c, client, fill)
+			},
+			run: gone.comeBack,
+		},
+		{name: "txn of 127 compares of 100,000 keys", run: txn(compares, put)},
+		{name: "txn of 127 ranges sorted by value", run: txn(nil, append(slices.Clone(sorted[:126]), put)...)},
+		{name: "two txns of 1,300 nested compares", run: func(ctx context.Context, c *cluster, client *clientv3.Client) (string, error) {
 			var both sync.WaitGroup
 			answers := make([]error, 2)
 			for i := range answers {
@@ -163,12 +187,12 @@ func longInputs(lease clientv3.LeaseID) []longInput {
 			both.Wait()
 			return fmt.Sprint(answers), nil
 		}},
-		{"revoke of a lease with 100,000 keys", func(ctx context.Context, _ *cluster, client *clientv3.Client) (string, error) {
+		{name: "revoke of a lease with 100,000 keys", run: func(ctx context.Context, _ *cluster, client *clientv3.Client) (string, error) {
 			_, err := client.Revoke(ctx, lease)
 			return "", err
 		}},
-		{"delete of 100,000 keys", deleteAll("long/")},
-		{"delete of 1,000,000 keys", deleteAll("many/")},
+		{name: "delete of 100,000 keys", run: deleteAll("long/")},
+		{name: "delete of 1,000,000 keys", run: deleteAll("many/")},
 	}
 }
 
@@ -226,6 +250,11 @@ func (c *cluster) measureOne(ctx context.Context, client *clientv3.Client, input
 		_, peak := m.rss()
 		r.PeakRSS = max(r.PeakRSS, peak)
 	}
+	longest, err := c.longestRound(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.LongestRound = longest.Seconds() * 1000
 	after, err := c.leader(ctx)
 	r.Moved = err != nil || after != before
 	return r, nil
@@ -236,12 +265,12 @@ func (r *report) printLong(w io.Writer) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "request that takes long\tsystem\tms\tanswer\tputs to other keys: p99 ms\tmax ms\tfailed\tleader moved\tpeak MiB")
-	for i, input := range longInputs(0) {
+	fmt.Fprintln(t, "request that takes long\tsystem\tms\tanswer\tputs to other keys: p99 ms\tmax ms\tfailed\tleader moved\tpeak MiB\tlongest round so far ms")
+	for i, input := range longInputs(0, 0) {
 		for _, system := range systemNames() {
 			if i < len(r.Long[system]) {
 				l := r.Long[system][i]
-				fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%.1f\t%.0f\t%d\t%v\t%d\n", input.name, system, l.Millis, l.Answer, l.P99, l.Max, l.Failed, l.Moved, l.PeakRSS>>20)
+				fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%.1f\t%.0f\t%d\t%v\t%d\t%.0f\n", input.name, system, l.Millis, l.Answer, l.P99, l.Max, l.Failed, l.Moved, l.PeakRSS>>20, l.LongestRound)
 			}
 		}
 	}

@@ -123,7 +123,7 @@ func (m *Machine) applyCommand(data []byte, b storage.Batch) (Applied, error) {
 // like, the decoder has checked.
 func (m *Machine) verify(e *entry) error {
 	switch {
-	case e.base != m.applied.Revision:
+	case !m.follows(e.base):
 		return fmt.Errorf("evaluated on top of revision %d, the state is at %d: %w", e.base, m.applied.Revision, ErrInconsistent)
 	case e.leaseClock < m.applied.LeaseClock:
 		return fmt.Errorf("the lease clock goes back from %d to %d ms: %w", m.applied.LeaseClock, e.leaseClock, ErrInconsistent)
@@ -131,6 +131,11 @@ func (m *Machine) verify(e *entry) error {
 		return fmt.Errorf("the store is at revision %d, the state at %d: %w", m.store.Revision(), m.applied.Revision, ErrInconsistent)
 	}
 	return nil
+}
+
+// follows tells whether the state may come from the present one by what comes after a revision. Between them, others may have got numbers.
+func (m *Machine) follows(base kv.Revision) bool {
+	return base == m.applied.Revision || m.options.Sequenced && base > m.applied.Revision
 }
 
 func (m *Machine) applyEffects(e *entry, b storage.Batch) {
@@ -204,6 +209,10 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 }
 
 func (m *Machine) applyCompaction(rev kv.Revision, b storage.Batch, done *Applied) error {
+	if m.options.Sequenced { // the leader knows that nothing of this shard comes below it any more
+		m.store.Advance(rev)
+		m.applied.Revision = max(m.applied.Revision, rev)
+	}
 	if rev > m.applied.Revision || rev <= m.applied.Compacted {
 		return fmt.Errorf("compaction at revision %d; the state is compacted at %d and at revision %d: %w",
 			rev, m.applied.Compacted, m.applied.Revision, ErrInconsistent)

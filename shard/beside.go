@@ -81,8 +81,12 @@ func (b *Beside) begin(m *Machine) {
 	b.compacted = b.view.Compacted()
 	leases := make(map[kv.LeaseID]bool)
 	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil })
+	revision := b.view.Revision()
+	if m.options.Sequenced {
+		revision = m.lead.issued()
+	}
 	b.state = evaluation{
-		base: &b.view.Reader, overlay: newOverlay(), revision: b.view.Revision(), maxEffectBytes: m.options.MaxRequestEffectBytes,
+		base: &b.view.Reader, overlay: newOverlay(), revision: revision, maxEffectBytes: m.options.MaxRequestEffectBytes,
 		tooLarge:    tooLarge(m.options.MaxRequestEffectBytes),
 		tally:       kv.NewTally(b.request.Memory),
 		leaseExists: func(id kv.LeaseID) bool { return leases[id] },
@@ -172,158 +176,93 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 	if err := m.lead.latches.Remove(b.latches); err != nil {
 		return Outcome{Fatal: err}
 	}
-	shift, err := m.mayTakeEffect(b)
+	by, err := m.mayTakeEffect(b)
 	if err != nil {
 		b.Drop()
 		return failed(err)
 	}
-	if !b.effects {
-		shift = rebase{}
+	if !b.effects && !m.options.Sequenced {
+		by = shift{} // it is as of the view; with several shards it has to be as of now, which its latches make true
 	}
-	outcome := Outcome{Response: m.besideResponse(b, shift), Effects: b.effects}
+	outcome := Outcome{Response: m.besideResponse(b, by), Effects: b.effects}
 	if b.effects {
-		m.adopt(b, shift)
+		m.adopt(b, by)
 		outcome.WaitFor = m.lead.waitFor()
 	}
 	return outcome
 }
 
-// mayTakeEffect tells which revision a request that was decided gets instead of the one it was evaluated at, or why it must not take effect: errOutdated if
+// mayTakeEffect tells by how much the revision that a decided request was evaluated at moves, or why it must not take effect: errOutdated if
 // it is to be evaluated again, otherwise its answer.
-func (m *Machine) mayTakeEffect(b *Beside) (rebase, error) {
-	shift := rebase{from: b.state.revision + 1, to: m.lead.revision + 1}
+func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
+	by := shift{above: b.state.revision, by: m.lead.revision - b.state.revision}
+	if errors.Is(b.err, kv.ErrFutureRevision) && m.lead.mayHavePast(b.state.revision) {
+		return by, errOutdated
+	}
 	if b.err != nil {
-		return shift, b.err
+		return by, b.err
 	}
 	if err := m.checkAlarms(b.request); err != nil {
-		return shift, err
+		return by, err
 	}
-	if b.effects && (shift.matters(b.request) || m.lead.compactedAt() > b.compacted && readsBelow(b.request.Txn, m.lead.compactedAt())) {
-		return shift, errOutdated
+	asOfNow := b.effects || m.options.Sequenced
+	if b.effects && m.lead.outdates(by, b.request) || asOfNow && m.lead.compactedAt() > b.compacted && readsBelow(b.request, m.lead.compactedAt()) {
+		return by, errOutdated
 	}
 	for _, id := range b.leases {
 		if !m.leaseExists(id) {
-			return shift, kv.ErrLeaseNotFound // it ended meanwhile
+			return by, kv.ErrLeaseNotFound // it ended meanwhile
 		}
 	}
-	return shift, nil
+	return by, nil
 }
 
 // errOutdated: a request with effects may have another answer now, although nobody touched its keys.
 var errOutdated = errors.New("the request has to be evaluated again")
 
-// readsBelow tells whether a range of a transaction (nil: none) may read below a revision.
-func readsBelow(t *kv.TxnRequest, rev kv.Revision) bool {
-	if t == nil {
-		return false
-	}
-	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
-		for i := range ops {
-			if q := ops[i].Range; q != nil && q.Revision > 0 && q.Revision < rev || readsBelow(ops[i].Txn, rev) {
-				return true
-			}
-		}
-	}
-	return false
+// readsBelow tells whether a range of a request may read below a revision.
+func readsBelow(r *kv.Request, rev kv.Revision) bool {
+	below := func(q *kv.RangeRequest) bool { return q != nil && q.Revision > 0 && q.Revision < rev }
+	return below(r.Range) || r.Txn != nil && anyRange(r.Txn, below)
 }
 
 // besideResponse is what the request is answered at the revision that it gets.
-func (m *Machine) besideResponse(b *Beside, shift rebase) *kv.Response {
+func (m *Machine) besideResponse(b *Beside, by shift) *kv.Response {
 	if b.response.Revision == 0 {
 		b.response.Revision = b.state.now()
 	}
-	shift.response(b.response)
+	by.response(b.response)
+	m.lead.told(b.response)
 	return b.response
 }
 
 // adopt puts the effects in flight, at the next revision.
-func (m *Machine) adopt(b *Beside, shift rebase) {
+func (m *Machine) adopt(b *Beside, by shift) {
 	changes := &b.state.overlay.changes
 	for at := changes.start; at < changes.end(); at++ {
 		e := changes.at(at).Effect
-		e.At.Rev, e.Prev.Rev, e.Create = shift.revision(e.At.Rev), shift.revision(e.Prev.Rev), shift.revision(e.Create)
+		by.effect(&e)
 		m.lead.overlay.add(&e)
 	}
 	m.lead.revision++
 }
 
-// rebase replaces the revision that a request was evaluated at by the one that it gets.
-type rebase struct{ from, to kv.Revision }
-
-func (s rebase) revision(r kv.Revision) kv.Revision {
-	if r == s.from {
-		return s.to
+// outdates tells whether a range of a transaction may tell apart the revision that it was evaluated at and the one that it gets: it is filtered by a number
+// from the one to the other. While the second is provisional, a filter by a number beyond it matters, too.
+func (l *leadership) outdates(by shift, r *kv.Request) bool {
+	if r.Kind != kv.KindTxn {
+		return false
 	}
-	return r
-}
-
-// header replaces what an operation says about the store's revision: before the first write of its transaction it is the one before.
-func (s rebase) header(r kv.Revision) kv.Revision {
-	if r == s.from-1 {
-		return s.to - 1
-	}
-	return s.revision(r)
-}
-
-func (s rebase) response(r *kv.Response) {
-	if s.from == s.to {
-		return
-	}
-	r.Revision = s.revision(r.Revision)
-	switch {
-	case r.Txn != nil:
-		s.txn(r.Txn)
-	case r.DeleteRange != nil:
-		s.keyValues(r.DeleteRange.Prev)
-	}
-}
-
-func (s rebase) txn(t *kv.TxnResponse) {
-	for i := range t.Responses {
-		o := &t.Responses[i]
-		o.Revision = s.header(o.Revision)
-		switch {
-		case o.Range != nil:
-			s.keyValues(o.Range.KVs)
-		case o.Put != nil && o.Put.Prev != nil:
-			s.keyValue(o.Put.Prev)
-		case o.DeleteRange != nil:
-			s.keyValues(o.DeleteRange.Prev)
-		case o.Txn != nil:
-			s.txn(o.Txn)
+	from, to := by.above+1, by.above+1+by.by
+	matters := func(bound kv.Revision) bool {
+		if b := l.batch; b != nil && bound > to && b.decides() != nil {
+			return true
 		}
+		return from != to && bound >= from && bound <= to
 	}
-}
-
-func (s rebase) keyValues(list []kv.KeyValue) {
-	for i := range list {
-		s.keyValue(&list[i])
-	}
-}
-
-func (s rebase) keyValue(e *kv.KeyValue) {
-	e.ModRevision, e.CreateRevision = s.revision(e.ModRevision), s.revision(e.CreateRevision)
-}
-
-// matters tells whether a range of the transaction may tell the two revisions apart: it is filtered by a number from the one to the other.
-func (s rebase) matters(r *kv.Request) bool {
-	return s.from != s.to && r.Kind == kv.KindTxn && s.mattersTo(r.Txn)
-}
-
-func (s rebase) mattersTo(t *kv.TxnRequest) bool {
-	between := func(bound kv.Revision) bool { return bound >= s.from && bound <= s.to }
-	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
-		for i := range ops {
-			q := ops[i].Range
-			if q != nil && (between(q.MinMod) || between(q.MaxMod) || between(q.MinCreate) || between(q.MaxCreate)) {
-				return true
-			}
-			if ops[i].Txn != nil && s.mattersTo(ops[i].Txn) {
-				return true
-			}
-		}
-	}
-	return false
+	return anyRange(r.Txn, func(q *kv.RangeRequest) bool {
+		return q != nil && (matters(q.MinMod) || matters(q.MaxMod) || matters(q.MinCreate) || matters(q.MaxCreate))
+	})
 }
 
 // conflicts tells whether a request names a key that is latched.

@@ -171,17 +171,25 @@ func (t *twin) answersAs(m *model.Store, r *kv.Request, out Outcome) error {
 	return t.sameRevision()
 }
 
-// TestRebaseMatters: a transaction is decided again if its revision changes and one of its ranges may tell, and not for ever.
-func TestRebaseMatters(t *testing.T) {
+// TestOutdates: a transaction is decided again if its revision changes and one of its ranges may tell, and not for ever.
+func TestOutdates(t *testing.T) {
 	filtered := &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Failure: []kv.Op{
 		{Put: &kv.PutRequest{Key: []byte("a")}}, {Txn: &kv.TxnRequest{Success: []kv.Op{{Range: &kv.RangeRequest{MinMod: 7}}}}},
 	}}}
 	for _, c := range []struct {
-		shift   rebase
-		matters bool
-	}{{rebase{7, 7}, false}, {rebase{6, 7}, true}, {rebase{7, 8}, true}, {rebase{5, 6}, false}, {rebase{8, 9}, false}} {
-		if got := c.shift.matters(filtered); got != c.matters {
-			t.Errorf("from revision %d to %d: matters %v", c.shift.from, c.shift.to, got)
+		from, to kv.Revision
+		batch    *batch
+		outdates bool
+		decisive bool
+	}{
+		{from: 7, to: 7}, {from: 6, to: 7, outdates: true}, {from: 7, to: 8, outdates: true}, {from: 5, to: 6}, {from: 8, to: 9},
+		{from: 5, to: 6, batch: &batch{base: 5}, outdates: true},
+		{from: 5, to: 6, batch: &batch{base: 5, exact: true}, decisive: true},
+		{from: 8, to: 9, batch: &batch{base: 8}},
+	} {
+		l := &leadership{evaluation: evaluation{batch: c.batch}}
+		if got := l.outdates(shift{above: c.from - 1, by: c.to - c.from}, filtered); got != c.outdates || c.batch != nil && c.batch.decisive != c.decisive {
+			t.Errorf("from revision %d to %d, batch %+v: outdated %v", c.from, c.to, c.batch, got)
 		}
 	}
 }

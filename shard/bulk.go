@@ -84,7 +84,7 @@ func (m *Machine) StepBulk() (*Beside, Outcome) {
 	if l.overlay.untaken() {
 		return nil, Outcome{} // its revision has to be the next one
 	}
-	shift, err := m.mayTakeEffect(b)
+	by, err := m.mayTakeEffect(b)
 	if err != nil {
 		if err := m.AbandonBulk(b); err != nil {
 			return b, Outcome{Fatal: err}
@@ -95,7 +95,7 @@ func (m *Machine) StepBulk() (*Beside, Outcome) {
 	l.revision++
 	l.overlay.addOp(op{kind: opBulk, revision: l.revision})
 	w.committed = true
-	return b, Outcome{Response: m.besideResponse(b, shift), Effects: true, WaitFor: l.waitFor()}
+	return b, Outcome{Response: m.besideResponse(b, by), Effects: true, WaitFor: l.waitFor()}
 }
 
 // AbandonBulk ends a request that FinishBeside said is to be staged, and that nobody waits for any more. Once StepBulk returned it, it is
@@ -145,7 +145,7 @@ func (m *Machine) unstage() {
 
 // commitBulk lets what is staged take effect.
 func (m *Machine) commitBulk(rev kv.Revision, b storage.Batch, done *Applied) error {
-	if rev != m.applied.Revision+1 || m.store.Staged() == 0 {
+	if !m.follows(rev-1) || m.store.Staged() == 0 {
 		return fmt.Errorf("a bulk of %d effects is to take effect at revision %d, the state is at %d: %w", m.store.Staged(), rev, m.applied.Revision, ErrInconsistent)
 	}
 	m.ApplyBulk(b, m.store.Pending()) // this replica may be behind with the one before

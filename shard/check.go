@@ -32,7 +32,7 @@ func (m *Machine) Check() error {
 	if m.lead == nil {
 		return nil
 	}
-	if err := m.lead.overlay.check(m.applied.Revision, m.lead.revision); err != nil {
+	if err := m.lead.overlay.check(m.applied.Revision, m.lead.revision, m.options.Sequenced); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInconsistent)
 	}
 	return nil
@@ -42,7 +42,7 @@ func (m *Machine) Check() error {
 func (m *Machine) CheckVersions() error { return m.store.Check() }
 
 // check recomputes the indexes of the overlay from its queues.
-func (o *overlay) check(applied, evaluated kv.Revision) error {
+func (o *overlay) check(applied, evaluated kv.Revision, sequenced bool) error {
 	revision := applied
 	bulks := map[kv.Revision]bool{} // of the ops in flight
 	o.eachOp(func(p *op) { bulks[p.revision] = bulks[p.revision] || p.kind == opBulk })
@@ -51,6 +51,7 @@ func (o *overlay) check(applied, evaluated kv.Revision) error {
 			revision++
 		}
 	}
+	follows := func(rev kv.Revision) bool { return rev == revision || sequenced && rev > revision }
 	newest := map[string]int64{}
 	touches := map[kv.LeaseID]int{}
 	for at := o.changes.start; at < o.changes.end(); at++ {
@@ -59,8 +60,8 @@ func (o *overlay) check(applied, evaluated kv.Revision) error {
 			skip()
 		}
 		switch {
-		case c.At.Sub == 0 && c.At.Rev == revision+1:
-			revision++
+		case c.At.Sub == 0 && follows(c.At.Rev-1):
+			revision = c.At.Rev
 		case c.At.Sub == 0 || c.At.Rev != revision:
 			return fmt.Errorf("change at %d.%d in flight after revision %d", c.At.Rev, c.At.Sub, revision)
 		}
@@ -76,7 +77,7 @@ func (o *overlay) check(applied, evaluated kv.Revision) error {
 			touches[c.PrevLease]++
 		}
 	}
-	if skip(); revision != evaluated {
+	if skip(); !follows(evaluated) {
 		return fmt.Errorf("changes in flight end at revision %d, evaluation at %d", revision, evaluated)
 	}
 	if len(newest) != len(o.newest) || o.ordered != nil && o.ordered.Len() != len(newest) {

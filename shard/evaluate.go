@@ -24,6 +24,9 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if l.overlay.sealed {
 		return Outcome{Fatal: fmt.Errorf("something is evaluated before the proposal of a bulk was taken: %w", ErrInconsistent)}
 	}
+	if err := m.mayDecide(); err != nil {
+		return Outcome{Fatal: err}
+	}
 	if l.latches.Len() > 0 && l.conflicts(r) {
 		return Outcome{Blocked: true}
 	}
@@ -48,6 +51,8 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 			return m.beside(r)
 		case errors.Is(err, errLatched):
 			return Outcome{Blocked: true}
+		case errors.Is(err, errUnnumbered):
+			return Outcome{Unnumbered: true}
 		}
 		outcome = failed(err)
 	} else if response == nil { // a part is done
@@ -60,6 +65,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 			response.Revision = l.revision
 		}
 		outcome.Response = response
+		l.told(response)
 		outcome.Effects = l.overlay.changes.end() > changes || l.overlay.ops.end() > ops
 	}
 	l.tally = kv.Tally{}
@@ -188,6 +194,9 @@ func (m *Machine) compactRequest(r *kv.CompactRequest) (*kv.Response, error) {
 	state := &m.lead.evaluation
 	if r.Revision <= state.compactedAt() {
 		return nil, kv.ErrCompacted
+	}
+	if err := state.reaches(r.Revision); err != nil {
+		return nil, err
 	}
 	if r.Revision > state.now() {
 		return nil, kv.ErrFutureRevision

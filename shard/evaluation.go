@@ -15,6 +15,7 @@ type evaluation struct {
 	revision kv.Revision // of both together
 	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
 	nextSub uint32
+	batch   *batch // nil: no revision is provisional
 	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
 	tally          kv.Tally
 	leaseExists    func(kv.LeaseID) bool

@@ -79,6 +79,8 @@ type Outcome struct {
 	Staged bool
 	// Begun: a part of what the request wants is done. It is to be evaluated again when proposal WaitFor is applied.
 	Begun bool
+	// Unnumbered: the request depends on a revision that the batch does not have yet. It is to be evaluated again in the next one. Nothing has happened.
+	Unnumbered bool
 	// WaitFor is the sequence number of the last proposal that the evaluation looked at: the answer
 	// may be given once it is applied. 0: at once.
 	WaitFor uint64
@@ -132,7 +134,13 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 			term, m.applied.ChainTerm, m.applied.ChainSeq, ErrInconsistent)
 	}
 	m.Follow()
-	m.lead = &leadership{
+	m.lead = m.newLeadership(term, now)
+	return nil
+}
+
+// newLeadership begins on top of the applied state.
+func (m *Machine) newLeadership(term consensus.Term, now time.Duration) *leadership {
+	return &leadership{
 		detached: make(map[kv.LeaseID]string),
 		term:     term,
 		evaluation: evaluation{
@@ -149,7 +157,6 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 		now:       now,
 		proposed:  m.applied.LeaseClock,
 	}
-	return nil
 }
 
 // Follow ends leadership: everything in flight is forgotten. What was proposed may still be
@@ -176,7 +183,9 @@ func (m *Machine) PendingBytes() int {
 }
 
 // HasProposal tells whether TakeProposal would return one. Driver.
-func (m *Machine) HasProposal() bool { return m.lead != nil && m.lead.overlay.untaken() }
+func (m *Machine) HasProposal() bool {
+	return m.lead != nil && m.lead.overlay.untaken() && (!m.options.Sequenced || m.lead.batch != nil && m.lead.batch.numbered)
+}
 
 // TakeProposal encodes everything evaluated since the last call as one log entry. The caller must
 // propose it, in order, under the term given to Lead; if the log refuses it, the same bytes may be
@@ -201,6 +210,9 @@ func (m *Machine) Tick(now time.Duration) error {
 		return nil
 	}
 	m.lead.advance(now, m.options.MaxClockStep)
+	if err := m.mayDecide(); err != nil {
+		return err
+	}
 	if err := m.expire(); err != nil {
 		return fmt.Errorf("expire leases: %w", err)
 	}

@@ -20,6 +20,8 @@ const MaxLeaseTTLSeconds = 9_000_000_000
 // for the sake of users; the outcome of an evaluation is in the log.
 type Options struct {
 	Shard kv.ShardID // default: kv.SystemShard
+	// Sequenced: revisions are those that Number gives, because the shard is one of several. All replicas agree on it for ever.
+	Sequenced bool
 	// Versions has the limits of the versions. What they are opened at is read from the engine.
 	Versions mvcc.Options
 	// LogEnd is the last entry of the log when the shard is opened: what was applied before a crash is not after it. 0: the engine was not written to

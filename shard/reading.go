@@ -21,6 +21,9 @@ type reading interface {
 	// scan answers a range with all its options.
 	scan(r *kv.RangeRequest) (*kv.RangeResponse, error)
 	counted() *kv.Tally
+	// compares and reaches are asked before revisions are compared with one, or a state as of one is read: it may not be known yet what the answer is.
+	compares(kv.Revision) error
+	reaches(kv.Revision) error
 }
 
 // appliedReading reads the applied state, or a view of it.
@@ -33,6 +36,9 @@ func (a appliedReading) now() kv.Revision         { return a.Revision() }
 func (a appliedReading) compactedAt() kv.Revision { return a.Compacted() }
 
 func (a appliedReading) counted() *kv.Tally { return a.tally }
+
+func (a appliedReading) compares(kv.Revision) error { return nil }
+func (a appliedReading) reaches(kv.Revision) error  { return nil }
 
 func (a appliedReading) get(key []byte, value bool) (kv.KeyValue, bool, error) {
 	return stored(a.Reader, key, value, a.tally)
@@ -104,6 +110,9 @@ func (ev *evaluation) each(span kv.Span, fn func(key []byte, meta mvcc.Meta) boo
 func (ev *evaluation) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 	now := ev.now()
 	at := r.Revision
+	if err := ev.mayScan(r); err != nil {
+		return nil, err
+	}
 	switch {
 	case at > now:
 		return nil, kv.ErrFutureRevision
@@ -117,6 +126,19 @@ func (ev *evaluation) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 		return ev.scanSingle(r.Span.Start)
 	}
 	return ev.merge(r, at)
+}
+
+// mayScan tells whether the revisions that a range names can be compared with those of the state.
+func (ev *evaluation) mayScan(r *kv.RangeRequest) error {
+	if err := ev.reaches(r.Revision); err != nil {
+		return err
+	}
+	for _, bound := range [4]kv.Revision{r.MinMod, r.MaxMod, r.MinCreate, r.MaxCreate} {
+		if err := ev.compares(bound); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (ev *evaluation) scanSingle(key []byte) (*kv.RangeResponse, error) {

@@ -55,6 +55,11 @@ func holds(state reading, compares []kv.Compare) (bool, error) {
 func compareHolds(state reading, c *kv.Compare) (bool, error) {
 	tally := state.counted()
 	defer tally.Rewind(tally.HeldBytes())
+	if c.Target == kv.CompareCreate || c.Target == kv.CompareMod {
+		if err := state.compares(kv.Revision(c.Integer)); err != nil {
+			return false, err
+		}
+	}
 	if c.Span.Single() {
 		found, ok, err := state.get(c.Span.Start, c.Target == kv.CompareValue)
 		if err != nil {
@@ -129,6 +134,9 @@ func relationHolds(c *kv.Compare, e *kv.KeyValue) bool {
 
 // checkRangeRevision refuses a range of a transaction by the state before the transaction.
 func checkRangeRevision(state reading, r *kv.RangeRequest) error {
+	if err := state.reaches(r.Revision); err != nil {
+		return err
+	}
 	switch {
 	case r.Revision == 0:
 		return nil

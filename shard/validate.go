@@ -298,7 +298,7 @@ func IsSerializable(r *kv.Request) bool {
 	case kv.KindMemberList:
 		return !r.MemberList.Linearizable
 	case kv.KindTxn:
-		return anyRange(r.Txn) && onlyRanges(r.Txn, isSerializableRange)
+		return anyRange(r.Txn, isRange) && onlyRanges(r.Txn, isSerializableRange)
 	}
 	return false
 }
@@ -319,11 +319,11 @@ func onlyRanges(t *kv.TxnRequest, accept func(*kv.RangeRequest) bool) bool {
 	return true
 }
 
-// anyRange tells whether there is a range among the operations, at any depth.
-func anyRange(t *kv.TxnRequest) bool {
+// anyRange tells whether a range that is accepted is among the operations, at any depth.
+func anyRange(t *kv.TxnRequest, accept func(*kv.RangeRequest) bool) bool {
 	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
 		for i := range ops {
-			if ops[i].Range != nil || ops[i].Txn != nil && anyRange(ops[i].Txn) {
+			if accept(ops[i].Range) || ops[i].Txn != nil && anyRange(ops[i].Txn, accept) {
 				return true
 			}
 		}

@@ -63,6 +63,9 @@ func New() *Store {
 	}
 }
 
+// Advance leaves revisions out up to one that is not below the current: others of several shards have them.
+func (s *Store) Advance(to kv.Revision) { s.revision = max(s.revision, to) }
+
 // Revision is the current revision.
 func (s *Store) Revision() kv.Revision { return s.revision }
 

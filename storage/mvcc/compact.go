@@ -17,6 +17,9 @@ type progress struct {
 	cursor Locator
 }
 
+// Advance takes note that everything up to a revision is applied: what is missing in between is of others. Exclusive.
+func (s *Store) Advance(rev kv.Revision) { s.revision = max(s.revision, rev) }
+
 // SetCompacted makes reads below rev fail from now on; rows disappear later, by
 // CompactStep. The compacted revision, as of its applied index, is for the caller to persist
 // (Options.Compacted). Exclusive.

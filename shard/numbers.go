@@ -1,0 +1,235 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// A shard that is one of several gets its revisions from the sequencer, which numbers the writes of all of them (Options.Sequenced). A number is issued
+// when a write is decided (rule 1), so a leader evaluates on provisional ones, and then asks for as many as it needs (rules 31, 32). What it evaluates
+// between Begin and Number is a batch. Its numbers are in a row, so that the entry of a batch looks like that of a shard that is alone: it only
+// does not begin where the last one ended.
+
+// batch is what a leader has evaluated since Begin.
+type batch struct {
+	// base is the last revision that was issued to anybody when the batch began, as far as it is known here. What is above it in this shard is provisional.
+	base kv.Revision
+	// exact: nobody else gets a number before this batch, unless Number says so. Then what is provisional is right.
+	exact bool
+	// decisive: something was decided by a provisional revision, and would be decided otherwise if it were another one.
+	decisive bool
+	numbered bool
+	// responses may tell provisional revisions.
+	responses []*kv.Response
+}
+
+// errUnnumbered ends an evaluation that would have to know a revision that is provisional (rule 33).
+var errUnnumbered = errors.New("the request depends on a revision that is not known yet")
+
+// ErrBegunAnew: the numbers of a batch are not those that something in it was decided by. BeginAnew forgets it.
+var ErrBegunAnew = errors.New("shard: what was evaluated depends on other revisions than it got")
+
+// Begin says that what is evaluated next is a batch. now is the last revision that was issued to anybody, or was it at some time. exact: nothing is issued
+// to anybody else before the batch has its numbers; the caller holds the sequencer still. The batch before must be in a proposal. Driver.
+func (m *Machine) Begin(now kv.Revision, exact bool) error {
+	l := m.lead
+	switch {
+	case l == nil || !m.options.Sequenced:
+		return fmt.Errorf("begin a batch without leading a shard whose revisions come from elsewhere: %w", ErrInconsistent)
+	case l.batch != nil && !l.batch.numbered || l.overlay.takenChanges < l.overlay.changes.end():
+		return fmt.Errorf("begin a batch before the one before is proposed: %w", ErrInconsistent)
+	case now < l.revision:
+		return fmt.Errorf("revision %d is said to be the last that was issued, and %d was issued to this shard: %w", now, l.revision, ErrInconsistent)
+	}
+	l.revision = now
+	l.batch = &batch{base: now, exact: exact}
+	return nil
+}
+
+// Unnumbered is how many revisions the batch needs. Driver.
+func (m *Machine) Unnumbered() int {
+	if m.lead == nil || m.lead.batch == nil || m.lead.batch.numbered {
+		return 0
+	}
+	return int(m.lead.revision - m.lead.batch.base)
+}
+
+// Number gives the batch its revisions: as many in a row as it needs, from first on. With none needed, first is the next that will be issued to somebody. Answers
+// and effects then tell these. After ErrBegunAnew nothing has happened. Driver.
+func (m *Machine) Number(first kv.Revision) error {
+	l := m.lead
+	if l == nil || l.batch == nil || l.batch.numbered {
+		return fmt.Errorf("revision %d is given to a batch that is not there: %w", first, ErrInconsistent)
+	}
+	b := l.batch
+	if first <= b.base || first > maxRevision-(l.revision-b.base) {
+		return fmt.Errorf("revision %d is given to a batch that began when %d was issued: %w", first, b.base, ErrInconsistent)
+	}
+	by := shift{above: b.base, by: first - 1 - b.base}
+	if by.by != 0 {
+		if b.decisive {
+			return ErrBegunAnew
+		}
+		by.overlay(l.overlay)
+		for _, r := range b.responses {
+			by.response(r)
+		}
+		l.revision += by.by
+	}
+	b.numbered, b.responses = true, nil
+	return nil
+}
+
+// BeginAnew begins the leadership of the same term once more, after ErrBegunAnew: the batch is forgotten, and nothing of it has or will have an effect. So are
+// requests that are decided beside the rounds. Nothing that was proposed may be in flight. Exclusive.
+func (m *Machine) BeginAnew() error {
+	l := m.lead
+	if l == nil || l.overlay.proposals.size() > 0 {
+		return fmt.Errorf("begin a leadership anew that has something in flight, or is none: %w", ErrInconsistent)
+	}
+	term, seq, now := l.term, l.seq, l.now
+	m.Follow()
+	m.lead = m.newLeadership(term, now)
+	m.lead.seq = seq
+	if m.store.Staged() > 0 {
+		m.lead.overlay.addOp(op{kind: opUnstage})
+	}
+	return nil
+}
+
+// issued is the last revision that is known to be issued and not provisional; everything of this shard below it that is not in flight is applied.
+func (l *leadership) issued() kv.Revision {
+	if b := l.batch; b != nil && !b.numbered {
+		return b.base
+	}
+	return l.revision
+}
+
+// mayHavePast tells whether what was in the future when a revision was the last one issued may have been issued by now.
+func (l *leadership) mayHavePast(then kv.Revision) bool {
+	return l.batch != nil && (l.batch.base > then || !l.batch.exact)
+}
+
+// mayDecide tells why nothing can be decided now.
+func (m *Machine) mayDecide() error {
+	if b := m.lead.batch; m.options.Sequenced && (b == nil || b.numbered) {
+		return fmt.Errorf("something is decided outside of a batch: %w", ErrInconsistent)
+	}
+	return nil
+}
+
+// told remembers a response that may tell provisional revisions.
+func (l *leadership) told(r *kv.Response) {
+	if l.batch != nil && r != nil {
+		l.batch.responses = append(l.batch.responses, r)
+	}
+}
+
+// compares is called before a revision of a key is compared with a bound. Whatever is provisional is above the base: only a bound that is so, too, can
+// make a difference.
+func (ev *evaluation) compares(bound kv.Revision) error {
+	b := ev.batch
+	if b == nil || bound <= b.base || ev.now() == b.base {
+		return nil
+	}
+	return b.decides()
+}
+
+// reaches is called before the state at a revision is read, or that revision is refused because it is in the future.
+func (ev *evaluation) reaches(rev kv.Revision) error {
+	if b := ev.batch; b != nil && rev > b.base {
+		return b.decides()
+	}
+	return nil
+}
+
+// decides notes that a provisional revision matters; without exact ones it must not.
+func (b *batch) decides() error {
+	if !b.exact {
+		return errUnnumbered
+	}
+	b.decisive = true
+	return nil
+}
+
+// shift moves provisional revisions: those above what was issued when they were made up.
+type shift struct{ above, by kv.Revision }
+
+func (s shift) revision(r kv.Revision) kv.Revision {
+	if r > s.above {
+		return r + s.by
+	}
+	return r
+}
+
+// header moves what an answer says about the revision of the store. Before the first write of the batch it is the base: what was issued last by then.
+func (s shift) header(r kv.Revision) kv.Revision {
+	if r >= s.above {
+		return r + s.by
+	}
+	return r
+}
+
+func (s shift) overlay(o *overlay) {
+	for at := o.takenChanges; at < o.changes.end(); at++ {
+		s.effect(&o.changes.at(at).Effect)
+	}
+	for at := o.takenOps; at < o.ops.end(); at++ {
+		if p := o.ops.at(at); p.kind == opBulk {
+			p.revision = s.revision(p.revision)
+		}
+	}
+}
+
+func (s shift) effect(e *mvcc.Effect) {
+	e.At.Rev, e.Prev.Rev, e.Create = s.revision(e.At.Rev), s.revision(e.Prev.Rev), s.revision(e.Create)
+}
+
+func (s shift) response(r *kv.Response) {
+	if s.by == 0 {
+		return
+	}
+	r.Revision = s.header(r.Revision)
+	switch {
+	case r.Range != nil:
+		s.keyValues(r.Range.KVs)
+	case r.Put != nil && r.Put.Prev != nil:
+		s.keyValue(r.Put.Prev)
+	case r.DeleteRange != nil:
+		s.keyValues(r.DeleteRange.Prev)
+	case r.Txn != nil:
+		s.txn(r.Txn)
+	}
+}
+
+func (s shift) txn(t *kv.TxnResponse) {
+	for i := range t.Responses {
+		o := &t.Responses[i]
+		if o.Revision != 0 { // etcd leaves it empty with nested transactions
+			o.Revision = s.header(o.Revision)
+		}
+		switch {
+		case o.Range != nil:
+			s.keyValues(o.Range.KVs)
+		case o.Put != nil && o.Put.Prev != nil:
+			s.keyValue(o.Put.Prev)
+		case o.DeleteRange != nil:
+			s.keyValues(o.DeleteRange.Prev)
+		case o.Txn != nil:
+			s.txn(o.Txn)
+		}
+	}
+}
+
+func (s shift) keyValues(list []kv.KeyValue) {
+	for i := range list {
+		s.keyValue(&list[i])
+	}
+}
+
+func (s shift) keyValue(e *kv.KeyValue) {
+	e.ModRevision, e.CreateRevision = s.revision(e.ModRevision), s.revision(e.CreateRevision)
+}

@@ -1,0 +1,457 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/model"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// numbering runs random requests on several shards whose revisions come from one counter. Each shard has a sequential model, which applies a batch when it
+// gets its numbers; every answer must be the same, revisions included.
+type numbering struct {
+	random *rand.Rand
+	last   kv.Revision // that was issued
+	shards []*numberedShard
+	seen   struct{ exact, moved, anew, unnumbered, effectless, besides, bulks, lost int }
+}
+
+type numberedShard struct {
+	group     group
+	follower  *replica
+	generator model.Generator
+	model     *model.Store
+	saved     map[consensus.Index]*model.Store
+	term      consensus.Term
+
+	open     bool
+	exact    bool
+	base     kv.Revision
+	answered []answeredRequest // in the open batch, in order
+	jobs     []*Beside         // decided
+	requests map[*Beside]*kv.Request
+}
+
+type answeredRequest struct {
+	request *kv.Request
+	outcome Outcome
+}
+
+func newNumbering(seed uint64) (*numbering, error) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	w := &numbering{random: random, last: 1}
+	for i := range 2 + random.IntN(2) {
+		options := testOptions(seed)
+		options.Shard, options.Sequenced = kv.ShardID(i+1), true
+		if random.IntN(2) == 0 {
+			options.RoundLooks, options.PartBytes = 1+random.Int64N(6), 1+random.IntN(60)
+		}
+		s := &numberedShard{
+			generator: model.Generator{Rand: random, Keys: 2 + random.IntN(6), Leases: 1 + random.IntN(3)},
+			follower:  mustOpen(options), model: model.New(), saved: map[consensus.Index]*model.Store{}, term: 1,
+			requests: map[*Beside]*kv.Request{},
+		}
+		s.saved[0] = s.model.Clone()
+		if err := s.group.elect(mustOpen(options), s.term); err != nil {
+			return nil, err
+		}
+		s.saved[1] = s.model.Clone()
+		w.shards = append(w.shards, s)
+	}
+	return w, nil
+}
+
+func (w *numbering) step() error {
+	s := w.shards[w.random.IntN(len(w.shards))]
+	switch n := w.random.IntN(100); {
+	case n < 45:
+		return w.evaluate(s)
+	case n < 65:
+		return w.number(s)
+	case n < 70:
+		return w.runBeside(s)
+	case n < 74:
+		return w.stepBulk(s)
+	case n < 88:
+		return s.applyOne(s.group.leader)
+	case n < 95:
+		return s.applyOne(s.follower)
+	case n < 97:
+		_, err := s.follower.flushSome(1 + w.random.IntN(4))
+		return err
+	case n < 98:
+		return s.crash(w.random)
+	}
+	return w.changeLeader(s)
+}
+
+func (w *numbering) begin(s *numberedShard) error {
+	if s.open {
+		return nil
+	}
+	s.open, s.exact, s.base = true, w.random.IntN(2) == 0, w.last
+	if known := s.group.leader.Evaluated(); !s.exact && w.random.IntN(2) == 0 {
+		s.base = known + kv.Revision(w.random.Int64N(int64(w.last-known)+1)) // what was heard last
+	}
+	return s.group.leader.Begin(s.base, s.exact)
+}
+
+func (w *numbering) evaluate(s *numberedShard) error {
+	if err := w.begin(s); err != nil {
+		return err
+	}
+	m := s.group.leader
+	if m.Sealed() {
+		return nil
+	}
+	if len(s.jobs) > 0 && w.random.IntN(2) == 0 {
+		job := s.jobs[0]
+		s.jobs = s.jobs[1:]
+		w.seen.besides++
+		return w.note(s, s.requests[job], m.FinishBeside(job))
+	}
+	s.generator.Revision = w.last
+	r := s.generator.Request()
+	if Validate(r, Limits{MaxTxnOps: 16}) != nil {
+		return nil
+	}
+	return w.note(s, r, m.Evaluate(r))
+}
+
+// note remembers an answer until the batch has its numbers.
+func (w *numbering) note(s *numberedShard, r *kv.Request, out Outcome) error {
+	switch {
+	case out.Fatal != nil:
+		return out.Fatal
+	case out.Unnumbered:
+		if s.exact {
+			return fmt.Errorf("%s waits for a number in a batch whose numbers are known", describe(r))
+		}
+		w.seen.unnumbered++
+	case out.Beside != nil:
+		s.requests[out.Beside] = r
+	case out.Blocked, out.Staged:
+	default:
+		s.answered = append(s.answered, answeredRequest{r, out})
+	}
+	return s.group.leader.Check()
+}
+
+func (w *numbering) runBeside(s *numberedShard) error {
+	if job := s.group.leader.NextBeside(); job != nil {
+		job.Run(func() bool { return false })
+		s.jobs = append(s.jobs, job)
+	}
+	return nil
+}
+
+// stepBulk does the next step of a request with many effects, or makes room for it.
+func (w *numbering) stepBulk(s *numberedShard) error {
+	m := s.group.leader
+	if err := m.batch(func(b storage.Batch) error { m.ApplyBulk(b, 2); return nil }); err != nil {
+		return err
+	}
+	if _, err := m.flushSome(3); err != nil {
+		return err
+	}
+	if err := w.begin(s); err != nil || m.Sealed() {
+		return err
+	}
+	if job, out := m.StepBulk(); job != nil {
+		w.seen.bulks++
+		return w.note(s, s.requests[job], out)
+	}
+	return nil
+}
+
+// number gives the batch its numbers, and compares its answers with the model's. While a batch is exact others get numbers all the same, now and then, as they do
+// when another sequencer takes over.
+func (w *numbering) number(s *numberedShard) error {
+	if !s.open {
+		return nil
+	}
+	for _, other := range w.shards {
+		if other != s && other.open && other.exact && w.random.IntN(4) > 0 {
+			return nil
+		}
+	}
+	m := s.group.leader
+	first, n := w.last+1, m.Unnumbered()
+	w.last += kv.Revision(n)
+	err := m.Number(first)
+	if errors.Is(err, ErrBegunAnew) {
+		w.seen.anew++
+		if !s.exact || first == s.base+1 {
+			return fmt.Errorf("a batch from %d, exact %v, that gets %d begins anew", s.base, s.exact, first)
+		}
+		return w.beginAnew(s)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.exact && first == s.base+1:
+		w.seen.exact++
+	case n > 0:
+		w.seen.moved++
+	case len(s.answered) > 0:
+		w.seen.effectless++
+	}
+	s.model.Advance(first - 1)
+	for _, a := range s.answered {
+		if err := s.compare(a); err != nil {
+			return fmt.Errorf("batch from %d, exact %v, first number %d: %w", s.base, s.exact, first, err)
+		}
+	}
+	s.open, s.answered = false, nil
+	if got, want := m.Evaluated(), s.model.Revision(); got != want {
+		return fmt.Errorf("evaluated up to revision %d, the model is at %d", got, want)
+	}
+	if s.group.propose() != 0 {
+		s.saved[consensus.Index(len(s.group.log))] = s.model.Clone()
+	}
+	return m.Check()
+}
+
+func (w *numbering) beginAnew(s *numberedShard) error {
+	m := s.group.leader
+	if err := s.group.catchUp(m, consensus.Index(len(s.group.log))); err != nil {
+		return err
+	}
+	s.forget()
+	return m.BeginAnew()
+}
+
+func (s *numberedShard) forget() {
+	for _, job := range s.jobs {
+		job.Drop()
+	}
+	s.open, s.answered, s.jobs = false, nil, nil
+	clear(s.requests)
+}
+
+func (s *numberedShard) compare(a answeredRequest) error {
+	r, out := a.request, a.outcome
+	want, wantErr := s.model.Apply(r)
+	if !errors.Is(out.Err, wantErr) || (wantErr == nil) != (out.Err == nil) {
+		return fmt.Errorf("%s: error %v, want %v", describe(r), out.Err, wantErr)
+	}
+	if wantErr != nil {
+		return nil
+	}
+	forgetLeaseOrder(out.Response)
+	if got, want := describe(out.Response), describe(want); got != want {
+		return fmt.Errorf("%s:\n got %s\nwant %s", describe(r), got, want)
+	}
+	return nil
+}
+
+func (s *numberedShard) applyOne(r *replica) error {
+	if int(r.AppliedIndex()) == len(s.group.log) {
+		return nil
+	}
+	done, err := r.apply(s.group.log[r.AppliedIndex()])
+	if err != nil {
+		return err
+	}
+	if len(done.Effects) > 0 && done.Revision != s.saved[done.Index].Revision() {
+		return fmt.Errorf("entry %d: revision %d, want %d", done.Index, done.Revision, s.saved[done.Index].Revision())
+	}
+	return r.Check()
+}
+
+func (s *numberedShard) crash(random *rand.Rand) error {
+	applied := s.follower.AppliedIndex()
+	options := s.follower.options
+	options.LogEnd = s.follower.reached
+	again, err := openReplica(s.follower.engine.Crash(random), options)
+	if err != nil {
+		return err
+	}
+	s.follower = again
+	return s.group.catchUp(again, applied)
+}
+
+// changeLeader loses the end of the log; what had numbers there is a gap.
+func (w *numbering) changeLeader(s *numberedShard) error {
+	old := s.group.leader
+	old.Follow()
+	s.forget()
+	applied := max(old.AppliedIndex(), s.follower.AppliedIndex())
+	keep := int(applied) + w.random.IntN(len(s.group.log)-int(applied)+1)
+	w.seen.lost += len(s.group.log) - keep
+	s.group.log = s.group.log[:keep]
+	s.term++
+	s.model = s.saved[consensus.Index(keep)].Clone()
+	next := old
+	if w.random.IntN(2) == 0 {
+		next, s.follower = s.follower, old
+	}
+	s.saved[consensus.Index(keep+1)] = s.model.Clone()
+	return s.group.elect(next, s.term)
+}
+
+// finish compares the states of all revisions.
+func (w *numbering) finish() error {
+	for _, s := range w.shards {
+		if s.open {
+			if err := w.number(s); err != nil {
+				return err
+			}
+		}
+		if s.open {
+			s.group.leader.Follow()
+			s.model = s.saved[consensus.Index(len(s.group.log))].Clone()
+		}
+		for _, r := range []*replica{s.group.leader, s.follower} {
+			if err := s.group.catchUp(r, consensus.Index(len(s.group.log))); err != nil {
+				return err
+			}
+			if err := s.compareStates(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *numberedShard) compareStates(r *replica) error {
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	for rev := max(1, s.model.Compacted()); rev <= r.Revision(); rev++ {
+		everything.Range.Revision = rev
+		got, err := r.Read(nil, 0, everything)
+		want, wantErr := s.model.Apply(everything)
+		if err != nil || wantErr != nil || describe(got.Range) != describe(want.Range) {
+			return fmt.Errorf("at revision %d:\n got %s %v\nwant %s %v", rev, describe(got), err, describe(want), wantErr)
+		}
+	}
+	return errors.Join(r.Check(), r.CheckVersions())
+}
+
+func TestNumbering(t *testing.T) {
+	seeds := uint64(150)
+	if testing.Short() {
+		seeds = 20
+	}
+	total := map[string]int{}
+	for seed := range seeds {
+		w, err := newNumbering(seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 400 {
+			if err := w.step(); err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, i, err)
+			}
+		}
+		if err := w.finish(); err != nil {
+			t.Fatalf("seed %d, at the end: %v", seed, err)
+		}
+		for name, n := range map[string]int{"exact": w.seen.exact, "moved": w.seen.moved, "anew": w.seen.anew, "unnumbered": w.seen.unnumbered,
+			"effectless": w.seen.effectless, "beside": w.seen.besides, "bulks": w.seen.bulks, "lost": w.seen.lost} {
+			total[name] += n
+		}
+	}
+	t.Log(total)
+	for name, n := range total {
+		if n == 0 {
+			t.Errorf("it never happened: %s", name)
+		}
+	}
+}
+
+// TestBeginAnewUnstages: a deletion of many keys is half staged when the leadership begins anew. What was staged does not come with the next one.
+func TestBeginAnewUnstages(t *testing.T) {
+	options := testOptions(1)
+	options.Sequenced, options.RoundLooks, options.PartBytes = true, 1, 1
+	g := group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	m, last := g.leader, kv.Revision(1)
+	begin := func() {
+		t.Helper()
+		if err := m.Begin(last, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finish := func() {
+		t.Helper()
+		n := m.Unnumbered()
+		if err := m.Number(last + 1); err != nil {
+			t.Fatal(err)
+		}
+		last += kv.Revision(n)
+		g.propose()
+		if err := g.catchUp(m, consensus.Index(len(g.log))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(key string) *kv.Request {
+		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key)}}
+	}
+	for _, key := range []string{"a", "b", "c", "x", "y", "z"} {
+		begin()
+		m.Evaluate(put(key))
+		finish()
+	}
+	deletion := func(from, to string) *Beside {
+		t.Helper()
+		begin()
+		job := m.Evaluate(&kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: []byte(from), End: []byte(to)}}}).Beside
+		finish()
+		if job == nil || m.NextBeside() != job {
+			t.Fatal("the deletion is not decided beside the rounds")
+		}
+		job.Run(func() bool { return false })
+		begin()
+		if out := m.FinishBeside(job); !out.Staged {
+			t.Fatalf("the deletion is not staged: %+v", out)
+		}
+		finish()
+		return job
+	}
+	deletion("a", "d")
+	if err := m.flushAll(); err != nil {
+		t.Fatal(err)
+	}
+	begin()
+	m.StepBulk()
+	finish()
+	if staged, _ := m.Bulk(); staged != 1 {
+		t.Fatalf("%d effects are staged, want 1", staged)
+	}
+	begin()
+	m.Evaluate(put("k"))
+	own := kv.Compare{Span: kv.Span{Start: []byte("k")}, Target: kv.CompareMod, Result: kv.CompareEqual, Integer: int64(last + 1)}
+	m.Evaluate(&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{own}, Success: []kv.Op{{Put: &kv.PutRequest{Key: []byte("l")}}}}})
+	if last += 10; !errors.Is(m.Number(last+1), ErrBegunAnew) { // others have got numbers
+		t.Fatal("a decision by another revision stands")
+	}
+	if err := m.BeginAnew(); err != nil {
+		t.Fatal(err)
+	}
+	job := deletion("x", "zz")
+	for of := (*Beside)(nil); of == nil; {
+		if err := m.batch(func(b storage.Batch) error { m.ApplyBulk(b, 1<<30); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.flushAll(); err != nil {
+			t.Fatal(err)
+		}
+		begin()
+		if of, _ = m.StepBulk(); of != nil && of != job {
+			t.Fatal("another request takes effect")
+		}
+		finish()
+	}
+	all, err := m.Read(nil, 0, &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}})
+	if err != nil || all.Range.Count != 3 {
+		t.Fatalf("%d keys are left (%v), want a, b and c", all.Range.Count, err)
+	}
+}

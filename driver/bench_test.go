@@ -97,8 +97,12 @@ func (m *idleMachine) UnderBulk() *mvcc.UnderBulk { return nil }
 func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc.Locator, bool, error) {
 	return kv.KeyValue{}, mvcc.Locator{}, false, nil
 }
-func (m *idleMachine) StateSpans() []storage.Span { return nil }
-func (m *idleMachine) Check() error               { return nil }
+func (m *idleMachine) Begin(kv.Revision, bool) error { return nil }
+func (m *idleMachine) Unnumbered() int               { return 0 }
+func (m *idleMachine) Number(kv.Revision) error      { return nil }
+func (m *idleMachine) BeginAnew() error              { return nil }
+func (m *idleMachine) StateSpans() []storage.Span    { return nil }
+func (m *idleMachine) Check() error                  { return nil }
 
 // idleCluster is three nodes with many groups that keep nothing.
 func idleCluster(b testing.TB, groups int, paxos bool) *cluster {

@@ -100,6 +100,9 @@ type Options struct {
 	// ScrubBytesPerSecond is how quickly, at least while the disk is quick.
 	ScrubBytesPerSecond int64
 
+	// Numbers gives the groups their revisions, if they are shards of one store: their machines are opened with shard.Options.Sequenced. nil: each has its own.
+	Numbers Numbers
+
 	// Spawn runs work that takes long beside the rounds. Default: a goroutine, which Close waits for.
 	Spawn func(work func())
 	// Wake is called, from any goroutine, when Round has something to do before NextRound. Default: it wakes the

@@ -94,30 +94,63 @@ func (r *Replica) evaluate(now time.Duration) error {
 		r.full.Store(true)
 		return nil
 	}
+	if r.numbering.waiting {
+		return nil
+	}
+	data, seq, err := r.evaluateBatch(now)
+	if err != nil {
+		return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
+	}
+	return r.propose(data, seq)
+}
+
+// evaluateBatch evaluates what is queued, and returns the proposal with the effects; seq 0: there is none, or not yet.
+func (r *Replica) evaluateBatch(now time.Duration) (data []byte, seq uint64, err error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if wait, err := r.beginBatch(); err != nil || wait {
+		return nil, 0, err
+	}
+	numbered := false
+	if first := r.numbering.first; first != 0 {
+		numbered, err = r.number(first)
+	} else {
+		if err := r.evaluateQueued(now); err != nil {
+			r.letGo()
+			return nil, 0, err
+		}
+		numbered, err = r.endBatch()
+	}
+	if err == nil && numbered && r.machine.HasProposal() {
+		data, seq = r.machine.TakeProposal(now)
+	}
+	return data, seq, err
+}
+
+// evaluateQueued evaluates what is queued, as far as a round may.
+func (r *Replica) evaluateQueued(now time.Duration) error {
 	r.queue.beginRound()
+	if r.leaseTick {
+		r.leaseTick = false
+		if err := r.machine.Tick(now); err != nil {
+			return fmt.Errorf("expire leases: %w", err)
+		}
+		r.leaseWork = r.machine.WantsTicks()
+	}
 	if err := r.finishBeside(); err != nil {
-		r.mu.Unlock()
 		return err
 	}
 	for sealed := r.machine.Sealed(); !sealed && !r.driver.outOfTime(); {
 		q, ok := r.queue.take(r.machine.PendingBytes() < r.driver.opts.MaxRoundBytes)
 		if !ok {
-			break
+			return nil
 		}
 		r.driver.evaluated = true
 		if err := r.evaluateOne(q); err != nil {
-			r.mu.Unlock()
-			return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
+			return err
 		}
 	}
-	var data []byte
-	var seq uint64
-	if r.machine.HasProposal() {
-		data, seq = r.machine.TakeProposal(now)
-	}
-	r.mu.Unlock()
-	return r.propose(data, seq)
+	return nil
 }
 
 // beginEvaluating is called at the beginning of a round: it evaluates for half a heartbeat interval at most, or one request.
@@ -146,8 +179,14 @@ func (r *Replica) evaluateOne(q request) error {
 
 // decide does with a request what its evaluation says.
 func (r *Replica) decide(q request, out shard.Outcome) error {
+	if answered := out.Beside == nil && !out.Blocked && !out.Unnumbered && out.Fatal == nil; answered && r.numbering.open {
+		r.numbering.decided = append(r.numbering.decided, decision{q, out})
+		return nil
+	}
 	q.resp, q.err = out.Response, out.Err
 	switch {
+	case out.Unnumbered:
+		r.numbering.later = append(r.numbering.later, q)
 	case out.Beside != nil:
 		r.beside.jobs = append(r.beside.jobs, &besideJob{replica: r, of: out.Beside, request: q})
 	case out.Blocked:
@@ -230,6 +269,7 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 // an effect.
 func (r *Replica) refuseQueued(err, evaluated error) {
 	r.refused = refusedProposal{}
+	r.refuseNumbering(err, evaluated)
 	for _, q := range r.round {
 		q.resp, q.err = nil, evaluated
 		r.finish(q, 0)

@@ -60,6 +60,7 @@ type Replica struct {
 	transfers  []func(error) // waiting for the end of a hand-over
 	queue      requestQueue
 	beside     beside
+	numbering  numbering
 	round      []request                      // evaluated in this round: decided by the next proposal
 	rounds     queue[proposedRound]           // proposed, not yet applied
 	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
@@ -83,6 +84,7 @@ type Replica struct {
 	refused refusedProposal
 
 	leaseWork            bool // the machine wants ticks
+	leaseTick            bool // and is due one
 	dirty                bool
 	working              bool
 	ticking              bool

@@ -266,7 +266,7 @@ func (d *Driver) evaluate(now time.Duration) {
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.evaluate(now))
 		}
-		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0)
+		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0 || r.numbering.due())
 		if r.working {
 			kept = append(kept, r)
 		}
@@ -303,13 +303,7 @@ func (d *Driver) tick(now time.Duration) {
 		if r.ended || !r.leading || !r.leaseWork {
 			continue
 		}
-		r.mu.Lock()
-		err := r.machine.Tick(now)
-		r.leaseWork = r.machine.WantsTicks()
-		r.mu.Unlock()
-		if err != nil {
-			r.fail(fmt.Errorf("group %d: expire leases: %w", r.group, err))
-		}
+		r.leaseTick = true
 	}
 }
 

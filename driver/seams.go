@@ -53,6 +53,11 @@ type Machine interface {
 	ApplyBulk(b storage.Batch, maxEffects int)
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
+	// Begin, Unnumbered, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
+	Begin(last kv.Revision, exact bool) error
+	Unnumbered() int
+	Number(first kv.Revision) error
+	BeginAnew() error // with the exclusive lock
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
 	HasProposal() bool
 	PendingBytes() int

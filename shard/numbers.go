@@ -41,11 +41,11 @@ func (m *Machine) Begin(now kv.Revision, exact bool) error {
 		return fmt.Errorf("begin a batch without leading a shard whose revisions come from elsewhere: %w", ErrInconsistent)
 	case l.batch != nil && !l.batch.numbered || l.overlay.takenChanges < l.overlay.changes.end():
 		return fmt.Errorf("begin a batch before the one before is proposed: %w", ErrInconsistent)
-	case now < l.revision:
+	case exact && now < l.revision:
 		return fmt.Errorf("revision %d is said to be the last that was issued, and %d was issued to this shard: %w", now, l.revision, ErrInconsistent)
 	}
-	l.revision = now
-	l.batch = &batch{base: now, exact: exact}
+	l.revision = max(l.revision, now) // the log may know more than whoever was asked
+	l.batch = &batch{base: l.revision, exact: exact}
 	return nil
 }
 
@@ -57,14 +57,18 @@ func (m *Machine) Unnumbered() int {
 	return int(m.lead.revision - m.lead.batch.base)
 }
 
-// Number gives the batch its revisions: as many in a row as it needs, from first on. With none needed, first is the next that will be issued to somebody. Answers
-// and effects then tell these. After ErrBegunAnew nothing has happened. Driver.
+// Number gives the batch its revisions: as many in a row as it needs, from first on. With none needed, first is the next that will be issued to somebody; 0 if
+// there is no answer that would tell it. Answers and effects then tell these. After ErrBegunAnew nothing has happened. Driver.
 func (m *Machine) Number(first kv.Revision) error {
 	l := m.lead
 	if l == nil || l.batch == nil || l.batch.numbered {
 		return fmt.Errorf("revision %d is given to a batch that is not there: %w", first, ErrInconsistent)
 	}
 	b := l.batch
+	if first == 0 && l.revision == b.base && len(b.responses) == 0 {
+		b.numbered = true
+		return nil
+	}
 	if first <= b.base || first > maxRevision-(l.revision-b.base) {
 		return fmt.Errorf("revision %d is given to a batch that began when %d was issued: %w", first, b.base, ErrInconsistent)
 	}

@@ -6,8 +6,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/leases-forgotten", Breaks: "a new leader begins without leases",
 		File: "shard/machine.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tm.Follow()\n\tm.lead = &leadership{\n",
-		New: "\tm.Follow()\n\tm.leases = newLeaseTable()\n\tm.lead = &leadership{\n",
+		Old: "\tm.Follow()\n\tm.lead = m.newLeadership(term, now)\n\treturn nil\n",
+		New: "\tm.Follow()\n\tm.leases = newLeaseTable()\n\tm.lead = m.newLeadership(term, now)\n\treturn nil\n",
 	},
 	{
 		Name: "shard/lease-clock-jumps", Breaks: "a change of leader puts the lease clock a minute ahead, so that leases end early",
@@ -156,7 +156,7 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/revision-of-the-view", Breaks: "what a request beside the rounds wrote is reported at the revision after its view",
 		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tshift.response(b.response)\n",
+		Old: "\tby.response(b.response)\n",
 		New: "",
 	},
 	{

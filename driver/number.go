@@ -1,0 +1,170 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// Numbers gives the groups of a node their revisions, if groups are shards of one store. It is safe for concurrent use.
+type Numbers interface {
+	// Hold returns the last revision that was issued to anybody, or was it at some time. exact: it is, and nothing is issued to anybody else until Take,
+	// which must follow soon.
+	Hold() (last kv.Revision, exact bool)
+	// Take issues n revisions in a row to the group, and returns the first; with n = 0 the one that is issued next. It ends what Hold began. false: this node
+	// may not issue revisions any more, and has issued none.
+	Take(group consensus.GroupID, n int) (first kv.Revision, issued bool)
+	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term. got is called once, from any
+	// goroutine, with what Take returns; or never, if the group's leadership here ends before.
+	Ask(group consensus.GroupID, term consensus.Term, n int, got func(first kv.Revision))
+}
+
+// numbering is where a replica stands with revisions that come from elsewhere. It evaluates a batch, and does not go on before that has its revisions: answers
+// are given when they tell the right ones, and nothing is proposed before.
+type numbering struct {
+	open    bool
+	exact   bool        // what Hold began is not ended
+	asked   uint64 // counts what was asked for; what comes for an earlier one is late
+	waiting bool   // for what was asked for last
+	first   kv.Revision
+	decided []decision // in the open batch
+	later   []request  // for the next batch: they depend on revisions that this one does not have yet
+	anew    bool       // the leadership is to begin anew, once nothing is in flight
+}
+
+// decision is what an evaluation said of a request.
+type decision struct {
+	request request
+	outcome shard.Outcome
+}
+
+// sequenced tells whether revisions come from elsewhere.
+func (r *Replica) sequenced() bool { return r.driver.opts.Numbers != nil }
+
+// due tells whether a round has something to do for it.
+func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.later) > 0 && !n.waiting }
+
+// beginBatch is called before anything is evaluated. wait: there is nothing, or nothing can be for now.
+func (r *Replica) beginBatch() (wait bool, err error) {
+	n := &r.numbering
+	switch {
+	case !r.sequenced():
+		return false, nil
+	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && n.first == 0 && !n.anew:
+		return true, nil
+	case n.anew:
+		return r.beginAnew()
+	case n.open: // a batch whose revisions have come
+		return false, nil
+	}
+	last, exact := r.driver.opts.Numbers.Hold()
+	n.open, n.exact = true, exact
+	if err := r.machine.Begin(last, exact); err != nil {
+		r.letGo()
+		return false, err
+	}
+	return false, nil
+}
+
+// letGo ends what Hold began, when the batch comes to nothing.
+func (r *Replica) letGo() {
+	if r.numbering.exact {
+		r.numbering.exact = false
+		r.driver.opts.Numbers.Take(r.group, 0)
+	}
+}
+
+// endBatch gives the batch its revisions, or asks for them. numbered: what was evaluated may be proposed.
+func (r *Replica) endBatch() (numbered bool, err error) {
+	n := &r.numbering
+	if !r.sequenced() {
+		return true, nil
+	}
+	need := r.machine.Unnumbered()
+	if n.exact {
+		n.exact = false
+		if first, issued := r.driver.opts.Numbers.Take(r.group, need); issued {
+			return r.number(first)
+		}
+	}
+	if need == 0 && len(n.decided) == 0 {
+		return r.number(0)
+	}
+	n.asked++
+	n.waiting = true
+	id := n.asked
+	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, func(first kv.Revision) {
+		r.driver.call(func() { r.numbersCame(id, first) })
+	})
+	return false, nil
+}
+
+// numbersCame has the batch proposed in this round.
+func (r *Replica) numbersCame(id uint64, first kv.Revision) {
+	if n := &r.numbering; n.waiting && n.asked == id {
+		n.waiting, n.first = false, first
+		r.driver.markWorking(r)
+	}
+}
+
+// number decides the requests of the batch, which has its revisions.
+func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
+	n := &r.numbering
+	err = r.machine.Number(first)
+	decided := n.decided
+	n.open, n.first, n.decided = false, 0, nil
+	if errors.Is(err, shard.ErrBegunAnew) {
+		n.anew = true
+		refuseDecided(r, decided, kv.ErrLeaderChanged)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for i := range decided {
+		if err := r.decide(decided[i].request, decided[i].outcome); err != nil {
+			return false, err
+		}
+	}
+	for i := range n.later {
+		r.queue.push(n.later[i])
+	}
+	clear(n.later)
+	n.later = n.later[:0]
+	return true, nil
+}
+
+// beginAnew begins the leadership anew, if nothing is in flight.
+func (r *Replica) beginAnew() (wait bool, err error) {
+	if r.inflight > 0 {
+		return true, nil
+	}
+	r.numbering.anew = false
+	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	if err := r.machine.BeginAnew(); err != nil {
+		return false, fmt.Errorf("begin the leadership anew: %w", err)
+	}
+	return r.beginBatch()
+}
+
+// refuseNumbering fails what is in a batch without revisions: it had and will have no effect.
+func (r *Replica) refuseNumbering(err, evaluated error) {
+	n := r.numbering
+	r.numbering = numbering{asked: n.asked}
+	refuseDecided(r, n.decided, evaluated)
+	for _, q := range n.later {
+		q.err = err
+		r.finish(q, 0)
+	}
+}
+
+func refuseDecided(r *Replica, decided []decision, err error) {
+	for i := range decided {
+		q := decided[i].request
+		q.resp, q.err = nil, err
+		r.finish(q, 0)
+	}
+}

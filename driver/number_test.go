@@ -1,0 +1,229 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+)
+
+// counter issues revisions to the groups of a cluster. One node at most may hold it still; the others ask.
+type counter struct {
+	c      *cluster
+	random *rand.Rand
+	last   kv.Revision
+	holder kv.NodeID
+	issued int // to nodes that held it
+	failed int // takes that came too late
+	asked  int
+}
+
+// nodeNumbers is a node's end of it.
+type nodeNumbers struct {
+	*counter
+	node kv.NodeID
+	held bool
+	seen kv.Revision // of what was issued
+}
+
+func (n *nodeNumbers) Hold() (last kv.Revision, exact bool) {
+	if n.held {
+		n.c.tb.Fatal("held twice")
+	}
+	if n.node != n.holder {
+		return n.seen, false
+	}
+	n.held = true
+	return n.last, true
+}
+
+func (n *nodeNumbers) Take(_ consensus.GroupID, count int) (first kv.Revision, issued bool) {
+	if !n.held {
+		n.c.tb.Fatal("taken without being held")
+	}
+	n.held = false
+	if n.random.IntN(3) == 0 { // its lease has ended
+		n.failed++
+		n.seen = n.last
+		return 0, false
+	}
+	n.issued++
+	return n.issue(count), true
+}
+
+func (n *nodeNumbers) issue(count int) (first kv.Revision) {
+	first = n.last + 1
+	n.last += kv.Revision(count)
+	n.seen = n.last
+	return first
+}
+
+func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, got func(kv.Revision)) {
+	n.asked++
+	n.c.at(n.delay(), func() {
+		first := n.issue(count)
+		n.c.at(n.delay(), func() { got(first) })
+	})
+}
+
+// delay is short, or long enough for a leader to lose its place and to have it back.
+func (n *nodeNumbers) delay() time.Duration {
+	longest := []int{1, 4, 80}[n.random.IntN(3)]
+	return time.Duration(n.random.IntN(longest)) * time.Millisecond
+}
+
+// numbered is a cluster of several groups with one counter.
+type numbered struct {
+	*cluster
+	counter
+	groups   []consensus.GroupID
+	answered kv.Revision // highest of all answers
+	keys     map[string]kv.Revision
+	given    map[kv.Revision]string
+	open     int
+	changed  int // answers kv.ErrLeaderChanged
+	unknown  map[string]bool
+}
+
+func newNumbered(t *testing.T, seed uint64, paxos bool) *numbered {
+	w := &numbered{cluster: newCluster(t, 3, paxos), keys: map[string]kv.Revision{}, given: map[kv.Revision]string{}, unknown: map[string]bool{}}
+	w.counter = counter{c: w.cluster, random: rand.New(rand.NewPCG(seed, 0)), last: 1}
+	w.groups = []consensus.GroupID{1, 2, 3}
+	w.latency = 10 * time.Millisecond
+	for _, n := range w.nodes {
+		n.start(func(o *Options) {
+			o.Groups, o.Numbers = w.groups, &nodeNumbers{counter: &w.counter, node: n.id, seen: 1}
+			o.Listener.GroupFailed = func(_ consensus.GroupID, err error) { t.Errorf("node %d: %v", n.id, err) }
+			o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+				_, config := w.config()
+				options := shard.Options{Shard: kv.ShardID(group), Rand: w.random, LogEnd: logEnd, Sequenced: true}
+				return OpenMachine(n.memory, options, Founding{Members: config})
+			}
+		})
+	}
+	return w
+}
+
+// ask has a random request decided, by whoever leads its group.
+func (w *numbered) ask(number int) {
+	group := w.groups[w.random.IntN(len(w.groups))]
+	at := slices.IndexFunc(w.nodes, func(n *clusterNode) bool { return n.driver.Replica(group).IsLeader() })
+	if at < 0 {
+		return
+	}
+	key := fmt.Sprintf("%d/%d", group, number)
+	req := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key)}}
+	switch w.random.IntN(5) {
+	case 0: // without an effect
+		req = &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{{Span: kv.Span{Start: []byte("x")}, Target: kv.CompareVersion, Result: kv.CompareGreater}}}}
+	case 1, 2: // decided by a revision that may be one of the same batch
+		previous := fmt.Sprintf("%d/%d", group, number-1-w.random.IntN(2))
+		compare := kv.Compare{Span: kv.Span{Start: []byte(previous)}, Target: kv.CompareMod, Result: kv.CompareLess, Integer: int64(w.last) + w.random.Int64N(4)}
+		put := []kv.Op{{Put: &kv.PutRequest{Key: []byte(key)}}}
+		req = &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{compare}, Success: put, Failure: put}}
+	}
+	before := w.answered
+	w.open++
+	w.nodes[at].driver.Replica(group).Propose(req, nil, func(resp *kv.Response, _ uint64, err error) {
+		w.open--
+		effect := req.Kind == kv.KindPut || len(req.Txn.Success) > 0
+		switch {
+		case errors.Is(err, kv.ErrLeaderChanged), errors.Is(err, kv.ErrNotLeader):
+			w.changed++
+		case errors.Is(err, kv.ErrOutcomeUnknown):
+			w.unknown[key] = true
+		case err != nil:
+			w.tb.Errorf("%s: %v", key, err)
+		case resp.Revision < before || effect && resp.Revision == before:
+			w.tb.Errorf("%s is answered at revision %d, and %d was answered before it was asked for", key, resp.Revision, before)
+		case effect:
+			if other, twice := w.given[resp.Revision]; twice {
+				w.tb.Errorf("revision %d is given to %s and to %s", resp.Revision, other, key)
+			}
+			w.given[resp.Revision], w.keys[key] = key, resp.Revision
+			fallthrough
+		default:
+			w.answered = max(w.answered, resp.Revision)
+		}
+	})
+}
+
+// compare holds what was answered against what all nodes have.
+func (w *numbered) compare() {
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	for _, n := range w.nodes {
+		found := 0
+		for _, group := range w.groups {
+			resp, err := n.driver.Replica(group).Read(everything)
+			if err != nil {
+				w.tb.Fatal(err)
+			}
+			for _, e := range resp.Range.KVs {
+				if rev, ok := w.keys[string(e.Key)]; ok && rev == e.ModRevision {
+					found++
+				} else if !w.unknown[string(e.Key)] {
+					w.tb.Errorf("node %d has %s of revision %d, which was answered with %d", n.id, e.Key, e.ModRevision, rev)
+				}
+			}
+		}
+		if found != len(w.keys) {
+			w.tb.Errorf("node %d has %d keys of %d", n.id, found, len(w.keys))
+		}
+	}
+}
+
+// TestNumbers: three groups get their revisions from one counter, which moves between nodes and may end a batch that it was held still for. Leaders move, too.
+func TestNumbers(t *testing.T) {
+	for _, paxos := range []bool{false, true} {
+		t.Run(map[bool]string{false: "raft", true: "paxos"}[paxos], func(t *testing.T) {
+			issued, failed, asked, anew := 0, 0, 0, 0
+			for seed := range uint64(6) {
+				w := newNumbered(t, seed, paxos)
+				w.await("leaders", func() bool {
+					return !slices.ContainsFunc(w.groups, func(group consensus.GroupID) bool {
+						return !slices.ContainsFunc(w.nodes, func(n *clusterNode) bool { return n.driver.Replica(group).LeaseValid() })
+					})
+				})
+				for number := range 1500 {
+					if w.random.IntN(40) == 0 {
+						w.holder = kv.NodeID(w.random.IntN(4))
+					}
+					if w.random.IntN(30) == 0 {
+						group, to := w.groups[w.random.IntN(3)], kv.NodeID(1+w.random.IntN(3))
+						for _, n := range w.nodes {
+							if r := n.driver.Replica(group); r.IsLeader() && n.id != to {
+								r.Transfer(to, func(error) {})
+							}
+						}
+					}
+					for range w.random.IntN(4) {
+						w.ask(number)
+						number++
+					}
+					w.run(time.Millisecond, nil)
+					for _, n := range w.nodes {
+						for _, group := range w.groups {
+							if n.driver.Replica(group).numbering.anew {
+								anew++
+							}
+						}
+					}
+				}
+				w.await("all answers", func() bool { return w.open == 0 })
+				w.run(time.Second, nil)
+				w.compare()
+				issued, failed, asked = issued+w.issued, failed+w.failed, asked+w.asked
+			}
+			t.Logf("batches numbered here %d, failed %d, asked elsewhere %d, rounds in which a leadership waits to begin anew %d", issued, failed, asked, anew)
+			if issued == 0 || failed == 0 || asked == 0 || anew == 0 {
+				t.Error("something never happened")
+			}
+		})
+	}
+}

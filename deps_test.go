@@ -53,9 +53,10 @@ connlimit/listener    : connlimit
 storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
 transport/tcpproxy    : transport/freeport
 transport/freeport    :
-gateway               : kv shard storage/mvcc proto/etcdwire gateway/link gateway/route gateway/watch
+partition        core : kv; github.com/cespare/xxhash/v2
+gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/link gateway/route gateway/watch
 gateway/link     core : kv proto/etcdwire
-gateway/route    core : kv
+gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3

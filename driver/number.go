@@ -26,7 +26,7 @@ type Numbers interface {
 // are given when they tell the right ones, and nothing is proposed before.
 type numbering struct {
 	open    bool
-	exact   bool        // what Hold began is not ended
+	exact   bool   // what Hold began is not ended
 	asked   uint64 // counts what was asked for; what comes for an earlier one is late
 	waiting bool   // for what was asked for last
 	first   kv.Revision

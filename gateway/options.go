@@ -13,6 +13,7 @@ import (
 	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -196,7 +197,7 @@ func (o Options) WithDefaults() Options {
 		o.Listener.BadMessage = func(kv.NodeID, error) {}
 	}
 	if o.Router == nil {
-		o.Router = route.Whole(kv.SystemShard)
+		o.Router, _ = route.By(partition.Single())
 	}
 	o.Watched = cmp.Or(o.Watched, kv.SystemShard)
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {

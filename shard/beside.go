@@ -272,44 +272,7 @@ func (l *leadership) conflicts(r *kv.Request) bool {
 
 // eachAccess calls fn with what a request reads and writes, in whichever branch, until it returns false; eachAccess returns that.
 func eachAccess(r *kv.Request, fn func(latch.Access) bool) bool {
-	switch r.Kind {
-	case kv.KindRange:
-		return fn(latch.Access{Span: r.Range.Span})
-	case kv.KindPut:
-		return fn(latch.Access{Span: kv.Span{Start: r.Put.Key}, Writes: true})
-	case kv.KindDeleteRange:
-		return fn(latch.Access{Span: r.DeleteRange.Span, Writes: true})
-	case kv.KindTxn:
-		return eachAccessOf(r.Txn, fn)
-	}
-	return true
-}
-
-func eachAccessOf(t *kv.TxnRequest, fn func(latch.Access) bool) bool {
-	for i := range t.Compare {
-		if !fn(latch.Access{Span: t.Compare[i].Span}) {
-			return false
-		}
-	}
-	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
-		for i := range ops {
-			proceed := true
-			switch o := &ops[i]; {
-			case o.Range != nil:
-				proceed = fn(latch.Access{Span: o.Range.Span})
-			case o.Put != nil:
-				proceed = fn(latch.Access{Span: kv.Span{Start: o.Put.Key}, Writes: true})
-			case o.DeleteRange != nil:
-				proceed = fn(latch.Access{Span: o.DeleteRange.Span, Writes: true})
-			case o.Txn != nil:
-				proceed = eachAccessOf(o.Txn, fn)
-			}
-			if !proceed {
-				return false
-			}
-		}
-	}
-	return true
+	return r.EachSpan(func(span kv.Span, writes bool) bool { return fn(latch.Access{Span: span, Writes: writes}) })
 }
 
 // eachLease calls fn with the leases that a request's puts name.

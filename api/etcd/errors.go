@@ -57,6 +57,7 @@ var mappings = []mapping{
 	// etcd's own error of this text is in no table: its code is that of errors nobody knows.
 	{sentinel: kv.ErrTransferTimeout, grpc: status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
 	{sentinel: kv.ErrShardNotHere, code: codes.Unavailable},
+	{sentinel: kv.ErrManyShards, code: codes.Unimplemented},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

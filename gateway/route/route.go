@@ -1,7 +1,13 @@
 // Package route says which shard a request is for.
 package route
 
-import "github.com/quoratedb/quorate/kv"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
+)
 
 // Router is a map of shards. Safe for concurrent use.
 type Router interface {
@@ -9,8 +15,49 @@ type Router interface {
 	Route(*kv.Request) (kv.ShardID, error)
 }
 
-// Whole is the map of a cluster in which one shard has everything.
-type Whole kv.ShardID
+// Partitioned routes by how keys are partitioned. What is not about keys is for the system shard.
+type Partitioned struct{ table *partition.Table }
+
+// By returns the router of a scheme.
+func By(scheme partition.Scheme) (Partitioned, error) {
+	table, err := partition.New(scheme)
+	if err != nil {
+		return Partitioned{}, fmt.Errorf("partition the keys: %w", err)
+	}
+	return Partitioned{table}, nil
+}
 
 // Route implements Router.
-func (w Whole) Route(*kv.Request) (kv.ShardID, error) { return kv.ShardID(w), nil }
+func (p Partitioned) Route(req *kv.Request) (kv.ShardID, error) {
+	if len(p.table.Descriptors()) == 1 {
+		return kv.SystemShard, nil
+	}
+	var shards []kv.ShardID
+	req.EachSpan(func(span kv.Span, _ bool) bool {
+		for _, d := range p.table.Overlapping(span) {
+			if !slices.Contains(shards, d.Shard) {
+				shards = append(shards, d.Shard)
+			}
+		}
+		return len(shards) <= maxNamed
+	})
+	switch len(shards) {
+	case 0:
+		return kv.SystemShard, nil
+	case 1:
+		return shards[0], nil
+	}
+	return 0, fmt.Errorf("shards %s: %w", named(shards), kv.ErrManyShards)
+}
+
+// maxNamed is how many shards an error names.
+const maxNamed = 8
+
+func named(shards []kv.ShardID) string {
+	slices.Sort(shards)
+	more := ""
+	if len(shards) > maxNamed {
+		shards, more = shards[:maxNamed], " and others"
+	}
+	return fmt.Sprint(shards) + more
+}

@@ -113,7 +113,7 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/delete-range-misses", Breaks: "deleting a range misses keys that are in flight after the last applied one",
-		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 100,
+		File: "shard/evaluation.go", Verdicts: noticed, Seeds: 300,
 		Old: "\tfor len(over) > 0 {\n\t\tgiveOver()\n\t}\n\treturn err\n",
 		New: "\treturn err\n",
 	},

@@ -14,6 +14,7 @@ type Applied struct {
 	Term     consensus.Term
 	Seq      uint64        // sequence number of the proposal within its term; 0 for barriers and configurations
 	Revision kv.Revision   // the store's revision after the entry
+	After    kv.Revision   // and before it: others may have got the revisions in between that the entry does not have
 	Effects  []mvcc.Effect // in revision order
 	// Compacted is the new compacted revision; 0 if the entry did not compact.
 	Compacted kv.Revision

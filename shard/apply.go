@@ -37,6 +37,7 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 	if m.broken != nil {
 		return Applied{}, m.broken
 	}
+	after := m.applied.Revision
 	done, err := m.apply(e, b)
 	if err != nil {
 		m.broken = fmt.Errorf("apply entry %d of term %d to shard %d: %w", e.Index, e.Term, m.options.Shard, err)
@@ -51,7 +52,7 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 	for _, part := range done.Bulk {
 		m.metrics.AppliedEffects += uint64(len(part))
 	}
-	done.Index, done.Term, done.Revision = e.Index, e.Term, m.applied.Revision
+	done.Index, done.Term, done.Revision, done.After = e.Index, e.Term, m.applied.Revision, after
 	return done, nil
 }
 

@@ -135,6 +135,9 @@ func (p *part) begin() {
 func (p *part) wakeHub() {
 	n := p.node
 	n.push(n.w.now+n.roundLatency(), func() {
+		if p.gateway == nil {
+			return // the replica was removed
+		}
 		for p.gateway.DispatchWatches() {
 		}
 		p.pollStreams()

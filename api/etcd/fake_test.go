@@ -170,7 +170,7 @@ func (f *fake) serve(r *kv.Request) (*kv.Response, error) {
 	}
 	if applied := f.since(before); len(applied) > 0 {
 		f.revision = before + 1
-		f.hub.Applied(&shard.Applied{Revision: f.revision, Effects: applied})
+		f.hub.Applied(&shard.Applied{Revision: f.revision, After: before, Effects: applied})
 	}
 	response.Revision = f.revision
 	return response, err

@@ -183,7 +183,7 @@ func (h *Hub) Applied(applied *shard.Applied) {
 		h.Restored(applied.Revision)
 		return
 	}
-	if len(applied.Effects)+len(applied.Bulk) == 0 {
+	if applied.Revision == applied.After {
 		return
 	}
 	rec := newRecord(applied)

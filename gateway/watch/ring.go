@@ -8,7 +8,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// record is what one log entry changed.
+// record is what one log entry changed: all that there is of the shard from first to last.
 type record struct {
 	first, last kv.Revision
 	parts       []part // a revision may be in several
@@ -21,20 +21,23 @@ type part struct {
 	events  []Event // made when first matched; guarded by the hub's lock
 }
 
-// newRecord returns what is held of an entry that changed something.
+// newRecord returns what is held of an entry that changed something, or closed revisions that have no change in this shard.
 func newRecord(a *shard.Applied) *record {
 	if a.Bulk == nil {
 		rec := &struct {
 			record
 			one [1]part
 		}{one: [1]part{{effects: a.Effects}}}
-		rec.record = record{first: a.Effects[0].At.Rev, last: a.Revision, parts: rec.one[:]}
+		rec.record = record{first: a.After + 1, last: a.Revision, parts: rec.one[:]}
+		if len(a.Effects) == 0 {
+			rec.parts = nil
+		}
 		for i := range a.Effects {
 			rec.sizeBytes += effectBytes(&a.Effects[i])
 		}
 		return &rec.record
 	}
-	rec := &record{first: a.Revision, last: a.Revision, parts: make([]part, len(a.Bulk)), sizeBytes: a.BulkBytes}
+	rec := &record{first: a.After + 1, last: a.Revision, parts: make([]part, len(a.Bulk)), sizeBytes: a.BulkBytes}
 	for i, effects := range a.Bulk {
 		rec.parts[i].effects = effects
 		rec.sizeBytes += len(effects) * eventOverheadBytes
@@ -79,7 +82,7 @@ func (p *part) event(h *Hub, i int) *Event {
 	return &p.events[i]
 }
 
-// ring holds the newest records, without a hole in their revisions, in at most limitBytes (but always one).
+// ring holds the newest records, without a hole between what they cover, in at most limitBytes (but always one).
 //
 // Invariant: records[i+1].first == records[i].last+1, and last is the last one's.
 type ring struct {

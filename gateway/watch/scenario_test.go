@@ -96,7 +96,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return fmt.Sprintf("revision %d\n", s.Revision())
 	case "lease": // an entry without revisions
-		s.hub.Applied(&shard.Applied{Revision: s.Revision()})
+		s.hub.Applied(&shard.Applied{Revision: s.Revision(), After: s.Revision()})
 	case "dispatch":
 		for s.hub.dispatch() {
 		}

@@ -50,6 +50,10 @@ func TestRandomSchedules(t *testing.T) {
 func runRandomSchedule(t *testing.T, seed uint64, memory Memory) {
 	random := rand.New(rand.NewPCG(seed, 2))
 	w := newWorld(t)
+	if seed%2 == 1 {
+		holes := rand.New(rand.NewPCG(seed, 3))
+		w.holes = func() kv.Revision { return kv.Revision(max(0, holes.IntN(6)-2)) }
+	}
 	hub, err := NewHub(Options{
 		Source: w, Encode: encodeText,
 		StreamBytes: 300 + random.IntN(5000), RingBytes: 1 + random.IntN(20000),

@@ -117,7 +117,7 @@ var mvccMutations = []Mutation{
 	},
 	{
 		Name: "mvcc/bulk-not-in-history", Breaks: "history has only what is written of a bulk",
-		File: "storage/mvcc/visit.go", Verdicts: noticed, Seeds: 1000,
+		File: "storage/mvcc/visit.go", Verdicts: noticed, Seeds: 1500,
 		Old: "if !r.bulk.committed || !first.Less(to) || !from.Less(next) {",
 		New: "if true {",
 	},

@@ -29,6 +29,7 @@ type part struct {
 	machines *rand.Rand // after a snapshot there is another machine, which must not draw the same IDs of leases
 	gateway  *gateway.Gateway
 	asks     uint64 // the instance that the gateway asks in the name of
+	reads    *int   // that the gateway does beside the rounds: whoever closes it waits for them
 	streams  []*serverStream
 	next     consensus.Index // the entry that it must apply next
 	late     bool            // the process began without it, and gets it a little later

@@ -159,6 +159,9 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		r.stage(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
+		if m.staged != nil {
+			r.driver.markDirty(r) // takeReady lets it go
+		}
 		if failed := r.core.Failed(); failed != nil {
 			r.fail(fmt.Errorf("group %d: %w", r.group, failed))
 			return
@@ -194,6 +197,7 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	if !r.core.HasReady() {
+		r.discardStaged()
 		return r.failed()
 	}
 	r.sealBarrier()

@@ -156,6 +156,12 @@ var driverMutations = []Mutation{
 		New: "\tif err := error(nil); err != nil {\n",
 	},
 	{
+		Name: "driver/late-snapshot-kept", Breaks: "a snapshot that the core has no use for, and does not answer, keeps its files",
+		File: "driver/replica.go", Protocol: sim.Paxos, Shards: 16, Verdicts: noticed, At: 831,
+		Old: "\t\tr.discardStaged()\n\t\treturn r.failed()\n",
+		New: "\t\treturn r.failed()\n",
+	},
+	{
 		Name: "driver/refused-proposal-dropped", Breaks: "a proposal that the core has no room for is forgotten",
 		File: "driver/propose.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\tr.refused = refusedProposal{data: data, seq: seq}\n",

@@ -97,7 +97,10 @@ func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc
 	return kv.KeyValue{}, mvcc.Locator{}, false, nil
 }
 func (m *idleMachine) StateSpans() []storage.Span { return nil }
-func (m *idleMachine) Check() error               { return nil }
+func (m *idleMachine) Ship(storage.Batch) consensus.SnapshotMeta {
+	return consensus.SnapshotMeta{Index: m.flushed, Config: m.config}
+}
+func (m *idleMachine) Check() error { return nil }
 
 // idleCluster is three nodes with many groups that keep nothing.
 func idleCluster(b testing.TB, groups int, paxos bool) *cluster {

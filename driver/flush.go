@@ -12,11 +12,11 @@ import (
 // index that was applied when the run was frozen. Once the engine has flushed, the log is needed only
 // from there on.
 type flushState struct {
-	running  bool            // a run is being written
-	later    bool            // it is not one of those that the engine's next flush waits for
-	asked    bool            // a run is to begin although the group has no need of it
-	syncing  int             // runs that are written, and not durable yet
-	written  consensus.Index // applied when the last run that is written was frozen
+	running  bool // a run is being written
+	later    bool // it is not one of those that the engine's next flush waits for
+	asked    bool // a run is to begin although the group has no need of it
+	missed   bool // a bulk began when a run was wanted
+	syncing  int  // runs that are written, and not durable yet
 	durable  consensus.Index
 	logBytes int64 // appended since the last flush began
 	since    int64 // how much the node had written to its log before that
@@ -129,7 +129,6 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	}
 	if done {
 		index = r.machine.FlushDone()
-		r.flush.written = index
 	}
 	r.reckonMemory()
 	return done, index, nil
@@ -147,6 +146,7 @@ func (r *Replica) flushed(machine Machine, index consensus.Index) {
 	r.mu.Unlock()
 	r.membership.Flushed(index)
 	r.carryOutMembership()
+	r.forgetCaughtUp()
 	if err := r.compactLog(); err != nil {
 		r.driver.fail(err)
 		return
@@ -170,18 +170,6 @@ func await(flush func(func(error))) error {
 	done := make(chan error, 1)
 	flush(func(err error) { done <- err })
 	return <-done
-}
-
-// flushNow writes everything dirty to the engine, for a snapshot of it, and has it made durable.
-func (r *Replica) flushNow() error {
-	before := r.flush.written
-	if err := r.flushAll(); err != nil {
-		return err
-	}
-	if r.flush.written != before {
-		r.awaitDurable(r.flush.written)
-	}
-	return nil
 }
 
 // flushAll writes everything dirty to the engine. It does not make it durable.

@@ -72,10 +72,12 @@ type Replica struct {
 	installing *installation
 	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
 	outgoing   []outgoingSnapshot
-	flush      flushState
-	memory     mvcc.Memory // as last reckoned
-	compact    compactState
-	hashes     hashes
+	// keptFor are the entries as of which snapshots were sent, to replicas that may not have them yet: the log is kept from there on.
+	keptFor map[consensus.ReplicaID]consensus.Index
+	flush   flushState
+	memory  mvcc.Memory // as last reckoned
+	compact compactState
+	hashes  hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
@@ -173,6 +175,9 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		return
 	}
 	r.driver.markDirty(r)
+	if len(r.keptFor) > 0 {
+		r.driver.needsMaintenance(r) // the sender may have caught up
+	}
 	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
 		r.acknowledged(m.message.From, r.driver.support.generation(from, m.epoch))
 	}

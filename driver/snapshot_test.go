@@ -23,7 +23,7 @@ func TestSnapshotIsCompared(t *testing.T) {
 	c := servingCluster(t, 3, false, time.Millisecond, nil)
 	leader := c.leader()
 	to := c.nodes[(leader.index+1)%3]
-	if err := leader.replica.flushNow(); err != nil {
+	if err := leader.replica.flushAll(); err != nil {
 		t.Fatal(err)
 	}
 	m := leader.replica.machine

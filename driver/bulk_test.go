@@ -3,7 +3,9 @@ package driver
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
@@ -121,4 +123,46 @@ func (n *clusterNode) read(key string) string {
 		n.c.tb.Fatal(err)
 	}
 	return fmt.Sprint(resp.Range.KVs)
+}
+
+// TestFlushBetweenBulks: one bulk follows the other, and a follower writes what is pending more slowly than the leader. All flush nevertheless,
+// and let the log go.
+func TestFlushBetweenBulks(t *testing.T) {
+	for _, paxos := range []bool{false, true} {
+		t.Run(fmt.Sprintf("paxos=%v", paxos), func(t *testing.T) {
+			c := bulkyCluster(t, paxos, nil)
+			slow := c.nodes[(c.leader().index+1)%3]
+			slow.driver.opts.FlushChunkRows = 1
+			for i := range 30 {
+				c.do(bulkTxn(fmt.Sprint("value ", i)))
+				for _, n := range c.nodes {
+					if held := n.replica.log.Last() + 1 - n.replica.log.First(); held > 100 {
+						t.Fatalf("after %d bulks node %d, which leads: %v, has %d entries in its log, durable is %d of %d", i, n.id, n.replica.leading, held, n.replica.flush.durable, n.replica.machine.AppliedIndex())
+					}
+				}
+			}
+			c.run(time.Second, nil)
+		})
+	}
+}
+
+// TestLogLimitBetweenBulks: the same if nothing but the limit of the node's log asks for a flush.
+func TestLogLimitBetweenBulks(t *testing.T) {
+	c := bulkyCluster(t, false, func(_ *clusterNode, o *Options) {
+		segmentedLog(t, 128<<10)(o) // what a node remembers of others is in its log, too
+		o.FlushLogEntries = 1 << 20
+	})
+	slow := c.nodes[(c.leader().index+1)%3]
+	slow.driver.opts.FlushChunkRows = 1
+	for i := range 100 {
+		c.do(bulkTxn(strings.Repeat("v", 100+i)))
+		for _, n := range c.nodes {
+			if m, limit := n.driver.opts.Log.Metrics(), n.driver.opts.MaxLogBytes; m.SizeBytes > limit+limit/2 {
+				t.Fatalf("after %d bulks the log of node %d, which leads: %v, has %d bytes, should have %d", i, n.id, n.replica.leading, m.SizeBytes, limit)
+			}
+		}
+	}
+	if m := slow.driver.opts.Log.Metrics(); m.WriteBytes < 3*slow.driver.opts.MaxLogBytes {
+		t.Errorf("only %d bytes were written", m.WriteBytes)
+	}
 }

@@ -37,12 +37,26 @@ func (r *Replica) wantsFlush() bool {
 		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.driver.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
+// flushComesFirst tells whether nothing more is applied until a run has begun. No run begins while effects of a bulk are staged or pending; for a follower
+// that is behind one bulk may follow another so closely that there is no moment in between, and its log would grow without a bound. So a run that was
+// wanted before a bulk has its turn after it. A leader's bulks wait for those before them anyway (shard.Machine.StepBulk), and its other requests need not.
+func (r *Replica) flushComesFirst() bool {
+	if !r.flush.missed || !r.mayFlush() || !r.wantsFlush() {
+		return false
+	}
+	staged, pending := r.machine.Bulk()
+	return staged == 0 && (pending == 0 || !r.leading)
+}
+
 // freeze begins a run, if anything was applied since the last one.
 func (r *Replica) freeze() {
 	r.mu.Lock()
 	r.flush.running = r.machine.Freeze()
 	r.mu.Unlock()
-	r.flush.logBytes, r.flush.asked = 0, false
+	r.flush.logBytes, r.flush.asked, r.flush.missed = 0, false, false
+	if len(r.toApply) > 0 {
+		r.driver.markDirty(r)
+	}
 	r.flush.later = len(r.driver.flushes.written) > 0
 	r.reckonMemory()
 }

@@ -136,6 +136,9 @@ func (p *part) begin() {
 func (p *part) wakeHub() {
 	n := p.node
 	n.push(n.w.now+n.roundLatency(), func() {
+		if p.gateway == nil {
+			return // the replica was removed meanwhile
+		}
 		for p.gateway.DispatchWatches() {
 		}
 		p.pollStreams()

@@ -15,11 +15,15 @@ func (r *Replica) apply(now time.Duration) error {
 	if len(r.toApply) == 0 || r.installing != nil {
 		return nil
 	}
-	entries := r.toApply
-	results, subscribers, err := r.applyBatch(entries)
+	if r.flushComesFirst() {
+		r.driver.needsMaintenance(r)
+		return nil
+	}
+	results, subscribers, err := r.applyBatch(r.toApply)
 	if err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
+	entries := r.toApply[:len(results)]
 	last := entries[len(entries)-1]
 	r.applied.Store(uint64(last.Index))
 	r.core.AckApplied(last.Index)
@@ -30,8 +34,7 @@ func (r *Replica) apply(now time.Duration) error {
 		}
 	}
 	r.waits.reached(last.Index, nil)
-	clear(entries)
-	r.toApply = entries[:0]
+	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)
 	if _, pending := r.machine.Bulk(); pending > 0 || len(r.outgoing) > 0 || r.wantsFlush() {
 		r.driver.needsMaintenance(r)
@@ -39,8 +42,8 @@ func (r *Replica) apply(now time.Duration) error {
 	return nil
 }
 
-// applyBatch applies entries in one engine batch under the exclusive lock. It returns who is to be told: those
-// who subscribed before, for whoever subscribes later finds the entries applied.
+// applyBatch applies entries in one engine batch under the exclusive lock: all of them, or those in front of a flush that comes first. It returns who is to
+// be told: those who subscribed before, for whoever subscribes later finds the entries applied.
 func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func(*shard.Applied), error) {
 	engine := r.driver.opts.Engine
 	batch := engine.NewBatch()
@@ -49,6 +52,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range entries {
+		before, _ := r.machine.Bulk()
 		result, err := r.machine.Apply(entries[i], batch)
 		if err != nil {
 			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
@@ -57,6 +61,11 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 			r.hashes.compact(interval{from: result.CompactedBefore, to: result.Compacted}, r.driver.opts.KeepHashes)
 		}
 		results = append(results, result)
+		if staged, _ := r.machine.Bulk(); before == 0 && staged > 0 {
+			r.flush.missed = r.flush.missed || r.mayFlush() && r.wantsFlush()
+		} else if before > 0 && r.flushComesFirst() {
+			break
+		}
 	}
 	if r.leading && !r.leaseWork && r.machine.WantsTicks() {
 		r.leaseWork = true

@@ -102,7 +102,10 @@ func (m *idleMachine) Unnumbered() int               { return 0 }
 func (m *idleMachine) Number(kv.Revision) error      { return nil }
 func (m *idleMachine) BeginAnew() error              { return nil }
 func (m *idleMachine) StateSpans() []storage.Span    { return nil }
-func (m *idleMachine) Check() error                  { return nil }
+func (m *idleMachine) Ship(storage.Batch) consensus.SnapshotMeta {
+	return consensus.SnapshotMeta{Index: m.flushed, Config: m.config}
+}
+func (m *idleMachine) Check() error { return nil }
 
 // idleCluster is three nodes with many groups that keep nothing.
 func idleCluster(b testing.TB, groups int, paxos bool) *cluster {

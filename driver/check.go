@@ -29,6 +29,8 @@ func (r *Replica) check() error {
 		return errors.New("requests are queued but nobody looks")
 	case !r.held() && r.installing == nil && r.core.HasReady() && !r.dirty:
 		return errors.New("the core has work but is not marked")
+	case len(r.toApply) > 0 && r.installing == nil && !r.dirty && !r.listedForMaintenance:
+		return fmt.Errorf("%d entries are to be applied but nobody looks", len(r.toApply))
 	case r.installing != nil && r.installing.done && !r.dirty:
 		return errors.New("a snapshot is installed but nobody looks")
 	case r.beside.unfinished() && !r.working:

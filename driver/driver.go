@@ -171,6 +171,12 @@ func (d *Driver) Close() {
 	d.workers.Wait()
 	d.driving.Lock()
 	defer d.driving.Unlock()
+	for _, r := range *d.groups.Load() {
+		r.leaveReplaced()
+	}
+	for _, m := range d.removing {
+		m.replica.leaveReplaced()
+	}
 	d.abandon(kv.ErrStopped)
 	_ = d.scrubber.pass.close() // of files that were only read
 }

@@ -12,11 +12,11 @@ import (
 // index that was applied when the run was frozen. Once the engine has flushed, the log is needed only
 // from there on.
 type flushState struct {
-	running  bool            // a run is being written
-	later    bool            // it is not one of those that the engine's next flush waits for
-	asked    bool            // a run is to begin although the group has no need of it
-	syncing  int             // runs that are written, and not durable yet
-	written  consensus.Index // applied when the last run that is written was frozen
+	running  bool // a run is being written
+	later    bool // it is not one of those that the engine's next flush waits for
+	asked    bool // a run is to begin although the group has no need of it
+	missed   bool // a bulk began when a run was wanted
+	syncing  int  // runs that are written, and not durable yet
 	durable  consensus.Index
 	logBytes int64 // appended since the last flush began
 	since    int64 // how much the node had written to its log before that
@@ -37,12 +37,26 @@ func (r *Replica) wantsFlush() bool {
 		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.driver.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
 
+// flushComesFirst tells whether nothing more is applied until a run has begun. No run begins while effects of a bulk are staged or pending; for a follower
+// that is behind one bulk may follow another so closely that there is no moment in between, and its log would grow without a bound. So a run that was
+// wanted before a bulk has its turn after it. A leader's bulks wait for those before them anyway (shard.Machine.StepBulk), and its other requests need not.
+func (r *Replica) flushComesFirst() bool {
+	if !r.flush.missed || !r.mayFlush() || !r.wantsFlush() {
+		return false
+	}
+	staged, pending := r.machine.Bulk()
+	return staged == 0 && (pending == 0 || !r.leading)
+}
+
 // freeze begins a run, if anything was applied since the last one.
 func (r *Replica) freeze() {
 	r.mu.Lock()
 	r.flush.running = r.machine.Freeze()
 	r.mu.Unlock()
-	r.flush.logBytes, r.flush.asked = 0, false
+	r.flush.logBytes, r.flush.asked, r.flush.missed = 0, false, false
+	if len(r.toApply) > 0 {
+		r.driver.markDirty(r)
+	}
 	r.flush.later = len(r.driver.flushes.written) > 0
 	r.reckonMemory()
 }
@@ -129,7 +143,6 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	}
 	if done {
 		index = r.machine.FlushDone()
-		r.flush.written = index
 	}
 	r.reckonMemory()
 	return done, index, nil
@@ -147,6 +160,7 @@ func (r *Replica) flushed(machine Machine, index consensus.Index) {
 	r.mu.Unlock()
 	r.membership.Flushed(index)
 	r.carryOutMembership()
+	r.forgetCaughtUp()
 	if err := r.compactLog(); err != nil {
 		r.driver.fail(err)
 		return
@@ -170,18 +184,6 @@ func await(flush func(func(error))) error {
 	done := make(chan error, 1)
 	flush(func(err error) { done <- err })
 	return <-done
-}
-
-// flushNow writes everything dirty to the engine, for a snapshot of it, and has it made durable.
-func (r *Replica) flushNow() error {
-	before := r.flush.written
-	if err := r.flushAll(); err != nil {
-		return err
-	}
-	if r.flush.written != before {
-		r.awaitDurable(r.flush.written)
-	}
-	return nil
 }
 
 // flushAll writes everything dirty to the engine. It does not make it durable.

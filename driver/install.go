@@ -70,8 +70,9 @@ func (r *Replica) beginInstall(a consensus.Append) error {
 	return nil
 }
 
-// abandonInstall is called when nothing more is done, and no goroutine is at work.
-func (r *Replica) abandonInstall() {
+// leaveReplaced is called when nobody reads any more, and no goroutine is at work: that of an installation which came to nothing, because the replica or
+// the node has ended, goes on changing the engine, under the machine that is still there.
+func (r *Replica) leaveReplaced() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.replaced != nil {

@@ -14,9 +14,12 @@ import (
 )
 
 // segmented has the node keep its log in segments of 16 KiB, of which it may have 16.
-func segmented(t *testing.T) func(*Options) {
+func segmented(t *testing.T) func(*Options) { return segmentedLog(t, 1<<30) }
+
+// segmentedLog is segmented with a log that writes what keeps an old segment again by itself, if it is little, when it has so many bytes.
+func segmentedLog(t *testing.T, retainBytes int64) func(*Options) {
 	const segment = 16 << 10
-	log, err := wal.Open(wal.Options{Dir: "log", FS: vfs.NewMem(), SegmentBytes: segment, RetainBytes: 1 << 30, Inline: true})
+	log, err := wal.Open(wal.Options{Dir: "log", FS: vfs.NewMem(), SegmentBytes: segment, RetainBytes: retainBytes, Inline: true})
 	if err != nil {
 		t.Fatal(err)
 	}

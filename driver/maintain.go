@@ -54,7 +54,7 @@ func (d *Driver) needsMaintenance(r *Replica) {
 // opened resets the background work for a machine that was just opened: what it holds is durable, and
 // a compaction may have been interrupted.
 func (r *Replica) opened() {
-	r.flush = flushState{written: r.machine.AppliedIndex(), durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
+	r.flush = flushState{durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
 	r.reckonMemory()
 	r.hashes.opened()
@@ -86,13 +86,16 @@ func (r *Replica) maintain() (more bool, err error) {
 	if err := r.applyBulk(); err != nil {
 		return false, err
 	}
+	if err := r.letKeptGo(); err != nil {
+		return false, err
+	}
 	staged, pending := r.machine.Bulk()
-	if !r.flush.running && staged+pending == 0 { // no run begins before a bulk is written
-		wanted, err := r.shipWhenFlushed()
+	if !r.flush.running && pending == 0 {
+		wanted, err := r.shipWaiting(staged)
 		if err != nil {
 			return false, err
 		}
-		if wanted || r.mayFlush() && r.wantsFlush() {
+		if staged == 0 && (wanted || r.mayFlush() && r.wantsFlush()) { // no run begins before a bulk is written
 			r.freeze()
 		}
 	}
@@ -153,6 +156,9 @@ func (r *Replica) compactLog() error {
 		upTo = min(upTo, last-retain)
 	} else {
 		upTo = 0
+	}
+	for _, index := range r.keptFor {
+		upTo = min(upTo, index)
 	}
 	return r.cutLog(upTo)
 }

@@ -368,7 +368,6 @@ func (r *Replica) finishPhysical() {
 // failAll fails everything that waits.
 func (r *Replica) failAll(err error) {
 	r.finishPhysical()
-	r.abandonInstall()
 	r.refuseQueued(err, err)
 	r.refuseBeside(err, err)
 	r.fateUnknown()

@@ -104,6 +104,7 @@ func (d *Driver) goOnRemoving() {
 // removed ends a removal whose log is durably gone.
 func (d *Driver) removed(m *removal) {
 	delete(d.removing, m.replica.group)
+	m.replica.leaveReplaced()
 	m.done(nil)
 }
 

@@ -74,10 +74,12 @@ type Replica struct {
 	installing *installation
 	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
 	outgoing   []outgoingSnapshot
-	flush      flushState
-	memory     mvcc.Memory // as last reckoned
-	compact    compactState
-	hashes     hashes
+	// keptFor are the entries as of which snapshots were sent, to replicas that may not have them yet: the log is kept from there on.
+	keptFor map[consensus.ReplicaID]consensus.Index
+	flush   flushState
+	memory  mvcc.Memory // as last reckoned
+	compact compactState
+	hashes  hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
@@ -162,6 +164,9 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		r.stage(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
+		if m.staged != nil {
+			r.driver.markDirty(r) // takeReady lets it go
+		}
 		if failed := r.core.Failed(); failed != nil {
 			r.fail(fmt.Errorf("group %d: %w", r.group, failed))
 			return
@@ -173,6 +178,9 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		return
 	}
 	r.driver.markDirty(r)
+	if len(r.keptFor) > 0 {
+		r.driver.needsMaintenance(r) // the sender may have caught up
+	}
 	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {
 		r.acknowledged(m.message.From, r.driver.support.generation(from, m.epoch))
 	}
@@ -197,6 +205,7 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	if !r.core.HasReady() {
+		r.discardStaged()
 		return r.failed()
 	}
 	r.sealBarrier()

@@ -80,7 +80,7 @@ type Machine interface {
 	Memory() mvcc.Memory
 	ShrinkCache()
 	NeedsFlush() bool
-	// DirtyRows is about how many rows a flush would write.
+	// DirtyRows is about how many rows a flush would write: 0 if there is none.
 	DirtyRows() int
 	Freeze() bool
 	FlushChunk(b storage.Batch, maxRows int) (done bool, err error)
@@ -95,6 +95,8 @@ type Machine interface {
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
 	UnderBulk() *mvcc.UnderBulk
 	Replaced(mvcc.Locator, *mvcc.UnderBulk) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	// Ship and StateSpans: what a snapshot of the engine has of the group, see shard.Machine.
+	Ship(storage.Batch) consensus.SnapshotMeta
 	StateSpans() []storage.Span
 	Check() error
 }

@@ -3,6 +3,10 @@ package driver
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +23,7 @@ func TestSnapshotIsCompared(t *testing.T) {
 	c := servingCluster(t, 3, false, time.Millisecond, nil)
 	leader := c.leader()
 	to := c.nodes[(leader.index+1)%3]
-	if err := leader.replica.flushNow(); err != nil {
+	if err := leader.replica.flushAll(); err != nil {
 		t.Fatal(err)
 	}
 	m := leader.replica.machine
@@ -96,5 +100,36 @@ func TestSnapshotIsCompared(t *testing.T) {
 	}
 	if err := to.driver.ReceiveStream(leader.id, snapshotStream, bytes.NewReader([]byte{1, 2, 3})); err == nil {
 		t.Error("a torn announcement was taken")
+	}
+}
+
+// unusable is a core that has nothing to say to a snapshot.
+type unusable struct {
+	fakeCore
+	err error
+}
+
+func (c *unusable) Step(consensus.Message) error { return c.err }
+
+// TestLateSnapshotKeepsNoFiles: what the core has no use for, or refuses, is gone with the round, though the core has no work.
+func TestLateSnapshotKeepsNoFiles(t *testing.T) {
+	for _, refusal := range []error{nil, raft.ErrInvalidMessage} {
+		b := newBench()
+		b.Replica.core = &unusable{err: refusal}
+		dir := filepath.Join(t.TempDir(), "in")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		m := consensus.Message{From: 2, To: 1, Class: consensus.ClassSnapshot, Snapshot: &consensus.SnapshotMeta{Index: 1, Term: 1}}
+		b.step(0, 2, &groupMessage{group: 1, from: 2, message: m, staged: &stagedSnapshot{from: systemFiles{}, dir: dir, index: 1, term: 1}})
+		if !b.dirty {
+			t.Error("nobody looks whether the core wants the snapshot")
+		}
+		if err := b.takeReady(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || len(b.staged) > 0 {
+			t.Errorf("refused with %v; the files are there: %v; %d are staged", refusal, err, len(b.staged))
+		}
 	}
 }

@@ -116,6 +116,115 @@ func crashTwice(w *twin, r *replica) (replayed int, err error) {
 	return replayed, sameDump(want, second)
 }
 
+// What is shipped is the engine as it is, in the middle of a flush, of a bulk or of a replay. The log makes the same state of it, even if the receiver
+// crashes on the way, or ships it on: the same as on the sender.
+func TestShippedAtAnyMoment(t *testing.T) {
+	seeds := uint64(40)
+	if testing.Short() {
+		seeds = 10
+	}
+	shipped, ahead, staged, pending := 0, 0, 0, 0
+	for seed := range seeds {
+		w, err := newTwin(seed + 2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 300 {
+			if err := w.step(); err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, i, err)
+			}
+			if i%7 != 0 {
+				continue
+			}
+			n, err := shipOnce(w, rand.New(rand.NewPCG(seed, uint64(i))))
+			if err != nil {
+				t.Fatalf("seed %d, shipped after step %d: %v", seed, i, err)
+			}
+			shipped, ahead = shipped+1, ahead+n
+			if s, p := w.follower.Bulk(); s > 0 {
+				staged++
+			} else if p > 0 {
+				pending++
+			}
+		}
+	}
+	t.Logf("shipped %d times, %d entries ahead, %d times beside a bulk that was staged, %d beside one that was pending", shipped, ahead, staged, pending)
+	if ahead < shipped || staged < int(seeds)/2 || pending < int(seeds)/5 {
+		t.Error("the test tests too little")
+	}
+}
+
+// shipOnce returns how many entries the receiver has rows of that it has to apply.
+func shipOnce(w *twin, random *rand.Rand) (ahead int, err error) {
+	r, target := w.follower, w.follower.AppliedIndex()
+	want, err := dumpState(r)
+	if err != nil {
+		return 0, err
+	}
+	options := r.options
+	options.LogEnd = 0
+	first, meta, err := shipTo(r, options)
+	if err != nil {
+		return 0, err
+	}
+	if first.AppliedIndex() != meta.Index || first.AppliedTerm() != meta.Term || !first.Config().Equal(meta.Config) || meta.Index > target {
+		return 0, fmt.Errorf("announced is %+v, found %d of term %d with %v; the sender has %d", meta, first.AppliedIndex(), first.AppliedTerm(), first.Config(), target)
+	}
+	ahead = int(target - meta.Index)
+	if err := w.group.catchUp(first, meta.Index+consensus.Index(random.IntN(ahead+1))); err != nil {
+		return 0, err
+	}
+	if err := first.Check(); err != nil {
+		return 0, err
+	}
+	// It crashes, or ships it on, before it has applied all that it has rows of; its log ends where it is.
+	var second *replica
+	if random.IntN(2) == 0 {
+		second, _, err = shipTo(first, options)
+	} else {
+		options.LogEnd = first.AppliedIndex()
+		second, err = openReplica(first.engine.Crash(random), options)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := second.Check(); err != nil {
+		return 0, fmt.Errorf("reopened: %w", err)
+	}
+	if err := w.group.catchUp(second, target); err != nil {
+		return 0, err
+	}
+	if err := second.Check(); err != nil {
+		return 0, err
+	}
+	return ahead, sameDump(want, second)
+}
+
+// shipTo opens elsewhere what a replica ships.
+func shipTo(r *replica, options Options) (*replica, consensus.SnapshotMeta, error) {
+	b := r.engine.NewBatch()
+	defer b.Close()
+	meta := r.Ship(b)
+	if err := r.engine.Apply(b); err != nil {
+		return nil, meta, err
+	}
+	engine := storage.NewMemory(storage.MemoryOptions{CrashStates: 1 << 20, ManualFlush: true})
+	rows := engine.NewBatch()
+	defer rows.Close()
+	for _, span := range r.StateSpans() {
+		if err := eachRow(r.engine, span.Lower, span.Upper, func(key, value []byte) error { rows.Set(key, value); return nil }); err != nil {
+			return nil, meta, err
+		}
+	}
+	if err := engine.Apply(rows); err != nil {
+		return nil, meta, err
+	}
+	engine.Flush(func(error) {})
+	engine.CompleteFlush()
+	to, err := openReplica(engine, options)
+	return to, meta, err
+}
+
 func sameDump(want string, r *replica) error {
 	got, err := dumpState(r)
 	if err == nil && got != want {

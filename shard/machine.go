@@ -116,6 +116,11 @@ func open(engine storage.Engine, options Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	extent, err := loadExtent(engine, options.Shard)
+	if err != nil {
+		return nil, err
+	}
+	options.LogEnd = max(options.LogEnd, extent)
 	m := &Machine{options: options, rows: keys.RowsOf(options.Shard), reader: engine}
 	versions := options.Versions
 	versions.Rows, versions.Revision, versions.Compacted, versions.Flush = m.rows, state.Revision, state.Compacted, state.Flush

@@ -25,7 +25,7 @@ type Options struct {
 	// Versions has the limits of the versions. What they are opened at is read from the engine.
 	Versions mvcc.Options
 	// LogEnd is the last entry of the log when the shard is opened: what was applied before a crash is not after it. 0: the engine was not written to
-	// since its state row was.
+	// since its state row was. Up to where a state that came from elsewhere has rows, it says itself.
 	LogEnd consensus.Index
 	// Rand chooses lease IDs. Required: a core has no randomness of its own.
 	Rand *rand.Rand

@@ -60,6 +60,32 @@ func LoadState(r storage.Reader, shard kv.ShardID) (State, error) {
 	return s, nil
 }
 
+// Ship prepares the state to be shipped as the engine has it: like one that a crash left, it is as of the flush that was written last, which is what is
+// returned, and may have rows of entries that come after. b says of how many. A snapshot of the engine that is taken when b is applied can be opened
+// elsewhere; the log brings the rest. Exclusive.
+func (m *Machine) Ship(b storage.Batch) consensus.SnapshotMeta {
+	b.Set(keys.Extent(m.options.Shard), binary.AppendUvarint(nil, uint64(max(m.applied.Index, m.options.LogEnd))))
+	meta := consensus.SnapshotMeta{Index: m.flushed.Index, Term: m.flushed.Term}
+	if m.flushed.Config != nil {
+		meta.Config = m.flushed.Config.Clone()
+	}
+	return meta
+}
+
+// loadExtent reads the last entry that a state which came from elsewhere may have rows of. Whoever shipped it has a row, too, which says nothing new.
+func loadExtent(r storage.Reader, shard kv.ShardID) (consensus.Index, error) {
+	row, found, err := r.Get(keys.Extent(shard), nil)
+	if err != nil || !found {
+		return 0, err
+	}
+	d := &decoder{data: row}
+	extent := consensus.Index(d.uvarint())
+	if err := d.end(); err != nil {
+		return 0, fmt.Errorf("the row of what shard %d had when it was shipped: %w", shard, err)
+	}
+	return extent, nil
+}
+
 func appendState(buf []byte, s *State) []byte {
 	buf = append(buf, stateFormat)
 	for _, v := range []uint64{uint64(s.Index), uint64(s.Term), uint64(s.ChainTerm), s.ChainSeq, uint64(s.Revision), uint64(s.Compacted), uint64(s.LeaseClock), s.Flush} {

@@ -141,7 +141,7 @@ func (w *world) mayRemove(g *group, n *node) bool {
 			rest++
 		}
 	}
-	ready := p.up() && rest > 0 && !n.driving && !n.frozen() && !w.plan.LoseQuorum && !n.damage.stale && !n.doubled()
+	ready := p.up() && *p.reads == 0 && rest > 0 && !n.driving && !n.frozen() && !w.plan.LoseQuorum && !n.damage.stale && !n.doubled()
 	return ready && w.mayDamage(n, "a replica was removed")
 }
 

@@ -29,6 +29,7 @@ type part struct {
 	machines *rand.Rand // after a snapshot there is another machine, which must not draw the same IDs of leases
 	gateway  *gateway.Gateway
 	asks     uint64 // the instance that the gateway asks in the name of
+	reads    *int   // that the gateway does beside the rounds: whoever closes it waits for them
 	streams  []*serverStream
 	next     consensus.Index // the entry that it must apply next
 	late     bool            // the process began without it, and gets it a little later
@@ -136,7 +137,7 @@ func (p *part) wakeHub() {
 	n := p.node
 	n.push(n.w.now+n.roundLatency(), func() {
 		if p.gateway == nil {
-			return // the replica was removed
+			return // the replica was removed meanwhile
 		}
 		for p.gateway.DispatchWatches() {
 		}

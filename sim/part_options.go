@@ -41,6 +41,19 @@ func (p *part) newCore(o driver.CoreOptions, seed uint64) (consensus.Core, error
 // chance is which of several streams of chance from one seed is this group's.
 func (p *part) chance(of uint64) uint64 { return of | uint64(p.group.index)<<8 }
 
+// countReads is how a gateway begins to read beside the rounds, and counts those who do.
+func (p *part) countReads() func(work func()) {
+	reads := new(int) // of this gateway
+	p.reads = reads
+	return func(work func()) {
+		*reads++
+		p.node.spawn(func() {
+			work()
+			*reads--
+		})
+	}
+}
+
 func (p *part) gatewayOptions() gateway.Options {
 	n, w := p.node, p.node.w
 	limits, seed := &w.plan.Limits, n.random.Uint64()
@@ -51,7 +64,7 @@ func (p *part) gatewayOptions() gateway.Options {
 		Replaced: p.replica.Replaced, Sender: n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
 		GuestMemory:     n.guestMemory(rand.New(rand.NewPCG(seed, 5))),
-		RequestTimeout:  3 * time.Second, Instance: p.asks, Spawn: n.spawn, Clock: n.now,
+		RequestTimeout:  3 * time.Second, Instance: p.asks, Spawn: p.countReads(), Clock: n.now,
 		Listener: gateway.Listener{
 			LeaderLost: func(kv.NodeID, int) { w.mark("writes of unknown outcome") },
 			BadMessage: func(from kv.NodeID, err error) {

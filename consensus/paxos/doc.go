@@ -9,8 +9,8 @@
 //   - Entries of Ready.Append go to the log as they are; a kind with the highest bit set is private
 //     to this core. Ready.Committed holds the entries as they were proposed.
 //   - A change of membership takes effect on a replica when AckApplied covers it.
-//   - A snapshot may be sent at a later applied index than its message says: raise Index, Term and
-//     Config of the meta together.
+//   - A snapshot may be sent as of another index than its message says: change Index, Term and Config
+//     of the meta together. It may be an earlier one if the log has everything behind it.
 //   - While Status().LeaseForbidden is true no lease may be used; ask after ProposeConfig and TransferLeader.
 //   - Report messages that were surely lost with Unreachable: Status().Quiet relies on it.
 package paxos

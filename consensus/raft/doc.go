@@ -14,7 +14,7 @@
 //     log reset to that position and the state machine's applied index there too.
 //   - Config entries are handed out in Ready.Committed with the resulting membership as Data. The core
 //     itself switches when AckApplied covers them, so Status().Config always belongs to Status().Applied.
-//   - A snapshot may be sent at a later applied index than its message says: raise Index, Term and
-//     Config of the meta together.
+//   - A snapshot may be sent as of another index than its message says: change Index, Term and Config
+//     of the meta together. It may be an earlier one if the log has everything behind it.
 //   - Report messages that were surely lost with Unreachable: Status().Quiet relies on nothing less.
 package raft

@@ -150,10 +150,16 @@ var driverMutations = []Mutation{
 		New: "",
 	},
 	{
-		Name: "driver/snapshot-unflushed", Breaks: "a snapshot is shipped without what is still dirty in memory",
-		File: "driver/snapshot.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tif err := r.flushNow(); err != nil {\n",
-		New: "\tif err := error(nil); err != nil {\n",
+		Name: "driver/snapshot-waits-for-bulk", Breaks: "a snapshot waits until the bulk that is in the log has ended, which may need its receiver",
+		File: "driver/ship.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 635,
+		Old: "\tif !r.mayShip() {\n",
+		New: "\tif !r.mayShip() || staged > 0 {\n",
+	},
+	{
+		Name: "driver/late-snapshot-kept", Breaks: "a snapshot that the core has no use for, and does not answer, keeps its files",
+		File: "driver/replica.go", Protocol: sim.Paxos, Shards: 16, Verdicts: noticed, At: 831,
+		Old: "\t\tr.discardStaged()\n\t\treturn r.failed()\n",
+		New: "\t\treturn r.failed()\n",
 	},
 	{
 		Name: "driver/refused-proposal-dropped", Breaks: "a proposal that the core has no room for is forgotten",
@@ -205,7 +211,7 @@ var driverMutations = []Mutation{
 	},
 	{
 		Name: "driver/shipped-files-kept", Breaks: "the files of a snapshot that was sent are kept",
-		File: "driver/snapshot.go", Verdicts: noticed, Seeds: 100,
+		File: "driver/ship.go", Verdicts: noticed, Seeds: 100,
 		Old: "\tdefer d.opts.Files.RemoveAll(dir)\n",
 		New: "",
 	},
@@ -241,7 +247,7 @@ var driverMutations = []Mutation{
 	},
 	{
 		Name: "driver/place-of-a-failed-shipment", Breaks: "a snapshot that could not be sent keeps its place among those that are on their way: after four of them the node sends none any more",
-		File: "driver/snapshot.go", Verdicts: noticed, Seeds: 1000,
+		File: "driver/ship.go", Verdicts: noticed, Seeds: 1000,
 		Old: "\td.shipping--\n",
 		New: "\tif err == nil {\n\t\td.shipping--\n\t}\n",
 	},

@@ -10,6 +10,7 @@
 //	shard    's'                                 state of the shard at its last flush
 //	shard    'c'                                 revision that history was compacted at
 //	shard    'p'                                 how far deleting compacted rows has come
+//	shard    'e'                                 the last entry that there were rows of when the state was last shipped
 //	shard    'l'   lease (8)                     a lease
 //	shard    'n'   node (8)                      a node of the cluster; in the system shard
 //

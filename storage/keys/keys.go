@@ -23,6 +23,7 @@ const (
 	kindState      Kind = 's'
 	kindCompacted  Kind = 'c'
 	kindProgress   Kind = 'p'
+	kindExtent     Kind = 'e'
 	kindLease      Kind = 'l'
 	kindNode       Kind = 'n'
 	kindAttachment Kind = 'a'
@@ -105,6 +106,9 @@ func Compacted(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), ki
 
 // Progress is the key of how far deleting compacted rows of a shard has come.
 func Progress(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), kindProgress) }
+
+// Extent is the key of the last entry that there were rows of when the state was last shipped.
+func Extent(shard kv.ShardID) []byte { return appendHeader(nil, Of(shard), kindExtent) }
 
 // AppendLease appends the key of a lease of the shard.
 func AppendLease(dst []byte, shard kv.ShardID, id kv.LeaseID) []byte {

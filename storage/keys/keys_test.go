@@ -17,7 +17,7 @@ func rowsOf(shard kv.ShardID) map[string][]byte {
 	l := Of(shard)
 	high := bytes.Repeat([]byte{0xff}, 9)
 	return map[string][]byte{
-		"state": State(shard), "compacted": Compacted(shard), "progress": Progress(shard),
+		"state": State(shard), "compacted": Compacted(shard), "progress": Progress(shard), "extent": Extent(shard),
 		"first lease": AppendLease(nil, shard, 0), "last lease": AppendLease(nil, shard, -1),
 		"first node": AppendNode(nil, shard, 0), "last node": AppendNode(nil, shard, math.MaxUint64),
 		"first attachment": AppendAttachment(nil, l, 0, nil), "last attachment": AppendAttachment(nil, l, -1, high),

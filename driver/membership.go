@@ -30,7 +30,9 @@ func Position(log storage.Log) uint64 {
 }
 
 // Witnessed is how far this node has seen the other's disk, and will remember after a crash. For the simulator, between rounds.
-func (d *Driver) Witnessed(node kv.NodeID) (disk, position uint64) { return d.node.Witnessed(node) }
+func (d *Driver) Witnessed(node kv.NodeID, disk uint64) (position uint64) {
+	return d.node.Witnessed(node, disk)
+}
 
 // Unwitnessed returns the nodes that would have to be heard to confirm that this node's disk is as it was; none if that is confirmed, or
 // the node has only just started. Safe for concurrent use.

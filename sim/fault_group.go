@@ -237,7 +237,7 @@ func (p *part) opened() (err error) {
 	p.begin()
 	n.w.mark("group added to a running node")
 	for _, other := range n.w.processes() {
-		if other.id != n.id && n.w.net.conn(n, other).alive {
+		if other.id != n.id && n.w.net.conn(n, other).open[side(n, other)] {
 			p.gateway.PeerUp(other.id, dialect(min(n.format, other.format)))
 		}
 	}

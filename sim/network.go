@@ -45,10 +45,12 @@ type link struct {
 type conn struct {
 	generation uint64
 	alive      bool
+	open       [2]bool // the ends whose own frames it takes: after a break each side connects by itself
 	told       [2]bool // the ends that know that it broke: the lower node, the higher one
 	refused    [2]bool // the ends that were refused when they tried again: nobody listens any more
 	blocks     uint64  // counts the partitions that began
 	random     *rand.Rand
+	halves     *rand.Rand // of how the two directions begin
 }
 
 type frame struct {
@@ -80,7 +82,7 @@ func (n *network) conn(a, b *node) *conn {
 	}
 	c := a.conns[b.index]
 	if c == nil {
-		c = &conn{random: n.w.source(sourceConn, a.index*100+b.index)}
+		c = &conn{random: n.w.source(sourceConn, a.index*100+b.index), halves: n.w.source(sourceHalves, a.index*100+b.index)}
 		a.conns[b.index] = c
 	}
 	return c
@@ -96,7 +98,7 @@ func side(of, other *node) int {
 // accepts tells whether a frame can be appended now.
 func (n *network) accepts(from, to *node) bool {
 	c := n.conn(from, to)
-	if !c.alive && c.told[side(from, to)] || !n.w.connected(from, to) {
+	if !c.open[side(from, to)] || !n.w.connected(from, to) {
 		return false
 	}
 	return n.loss == 0 || n.link(from, to).random.Float64() >= n.loss
@@ -217,9 +219,13 @@ func (n *network) tell(c *conn, end, other *node, life uint64) {
 		end.whenAwake(func() { n.tell(c, end, other, life) })
 		return
 	}
-	c.told[side(end, other)] = true
+	if c.alive {
+		return // a process of the node that has begun since
+	}
+	up := c.open[side(end, other)]
+	c.told[side(end, other)], c.open[side(end, other)] = true, false
 	n.link(other, end).draining = 0
-	if end.up && end.life == life {
+	if up && end.up && end.life == life {
 		end.enter(func() { end.peerDown(other.id, false) })
 	}
 	n.connectSoon(end, other)
@@ -246,10 +252,39 @@ func (n *network) connect(a, b *node) {
 		return
 	}
 	c.alive = true
-	version := min(a.format, b.format)
-	a.enter(func() { a.peerUp(b.id, version) })
-	if b.up {
-		b.enter(func() { b.peerUp(a.id, version) })
+	n.open(c, a, b)
+	if c.halves.IntN(halfShare) > 0 {
+		n.open(c, b, a)
+		return
+	}
+	n.w.mark("connected in one direction only")
+	generation := c.generation
+	n.w.after(time.Duration(c.halves.Int64N(int64(slowestHalf))), func() { n.openLater(c, generation, b, a) })
+}
+
+// halfShare: one time in so many that two nodes connect again, one of them takes longer than the other, up to slowestHalf.
+const (
+	halfShare   = 4
+	slowestHalf = 300 * time.Millisecond
+)
+
+// open lets one end send.
+func (n *network) open(c *conn, end, other *node) {
+	if !end.up || !c.alive {
+		return
+	}
+	c.open[side(end, other)] = true
+	end.enter(func() { end.peerUp(other.id, min(end.format, other.format)) })
+}
+
+// openLater lets the end send that connects later than the other, if the connection is still the same.
+func (n *network) openLater(c *conn, generation uint64, end, other *node) {
+	switch {
+	case c.generation != generation:
+	case end.up && end.frozen():
+		end.whenAwake(func() { n.openLater(c, generation, end, other) })
+	default:
+		n.open(c, end, other)
 	}
 }
 
@@ -268,7 +303,7 @@ func (n *network) started(node *node) {
 			continue
 		}
 		c := n.conn(node, other)
-		c.told[side(node, other)] = true
+		c.told[side(node, other)], c.open[side(node, other)] = true, false
 		if c.generation == 0 { // the first start of all
 			c.generation, c.told = 1, [2]bool{true, true}
 		}

@@ -69,6 +69,7 @@ const (
 	sourceShards
 	sourceStray
 	sourceEdge
+	sourceHalves
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

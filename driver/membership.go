@@ -256,9 +256,9 @@ func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))
 	batch := engine.NewBatch()
 	defer batch.Close()
 	batch.Set(keys.Identity(uint64(r.group)), row)
-	err := ofEngine(engine.Apply(batch))
+	err := ofShared(engine.Apply(batch))
 	if err == nil {
-		err = ofEngine(durable(engine.Flush))
+		err = ofShared(durable(engine.Flush))
 	}
 	if err != nil {
 		return fmt.Errorf("note which replica this is: %w", err)

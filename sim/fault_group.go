@@ -16,7 +16,8 @@ import (
 // Faults of one group on one node, while the node's others go on.
 const (
 	// FaultUnreadable lets the rows of Shard on Node be unreadable for Duration, though nothing is damaged. The replica may stop; if it does, its node must
-	// say so and go on with all others. Then the process is started again.
+	// say so and go on with all others. Then the process is started again; now and then the next one
+	// cannot read them either, and has to begin without the replica.
 	FaultUnreadable FaultKind = "unreadable"
 	// FaultRemove takes Node's replica of Shard away and deletes its rows. What the replica voted for is forgotten, so that the node holds the shard again
 	// only once it has other disks, which it gets after everything else was healed.
@@ -49,8 +50,6 @@ func (p *part) hide(lasts time.Duration, random *rand.Rand) {
 		case n.life != life || !n.up:
 		case p.failed == nil:
 			n.damage.unreadable = nil
-		case n.frozen() || n.driving:
-			n.w.after(time.Millisecond, func() { p.restart(life, random) })
 		default:
 			p.restart(life, random)
 		}
@@ -60,11 +59,26 @@ func (p *part) hide(lasts time.Duration, random *rand.Rand) {
 // restart ends a process that goes on without this part.
 func (p *part) restart(life uint64, random *rand.Rand) {
 	n := p.node
-	if n.w.ended || !n.up || n.life != life {
+	switch {
+	case n.w.ended || !n.up || n.life != life:
+		return
+	case n.frozen() || n.driving:
+		n.w.after(time.Millisecond, func() { p.restart(life, random) })
 		return
 	}
+	n.damage.lasting = n.damage.unreadable != nil && n.holdsOther(p) && random.IntN(3) == 0
 	n.crashPlan = crashPlan{random: survival(random), down: time.Millisecond}
 	n.crash()
+}
+
+// holdsOther tells whether the next process has another group.
+func (n *node) holdsOther(p *part) bool {
+	for other := range n.held() {
+		if other != p && !other.removed {
+			return true
+		}
+	}
+	return false
 }
 
 // groupFailed is told when the driver goes on without one of its groups.
@@ -106,10 +120,10 @@ func (n *node) checkFailures() {
 		if p.failed != nil {
 			told++
 		}
-		if says := p.up() && strings.HasPrefix(p.replica.Standing(), "failed"); says != (p.failed != nil) {
+		if says := p.up() && strings.HasPrefix(p.replica.Standing(), "failed"); says != (p.failed != nil && p.replica != nil) {
 			p.group.fail(Crash, "node %d has told of the replica's failure %v, and says %q", n.id, p.failed, p.replica.Standing())
 		}
-		if p.failed != nil && (p.replica.IsLeader() || p.replica.LeaseValid()) {
+		if p.failed != nil && p.up() && (p.replica.IsLeader() || p.replica.LeaseValid()) {
 			p.group.fail(Crash, "node %d serves with a replica that has failed: %v", n.id, p.failed)
 		}
 	}
@@ -201,7 +215,7 @@ func (n *node) choose() (begin []*part) {
 		p.replica, p.gateway, p.streams, p.failed, p.late = nil, nil, nil, nil, false
 		switch {
 		case p.removed:
-		case len(begin) > 0 && n.random.IntN(lateShare) == 0:
+		case len(begin) > 0 && !n.damage.lasting && n.random.IntN(lateShare) == 0:
 			p.late = true
 		default:
 			begin = append(begin, p)

@@ -70,6 +70,7 @@ const (
 	sourceStray
 	sourceEdge
 	sourceHalves
+	sourceEarly
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

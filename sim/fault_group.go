@@ -19,8 +19,8 @@ const (
 	// say so and go on with all others. Then the process is started again; now and then the next one
 	// cannot read them either, and has to begin without the replica.
 	FaultUnreadable FaultKind = "unreadable"
-	// FaultRemove takes Node's replica of Shard away and deletes its rows. What the replica voted for is forgotten, so that the node holds the shard again
-	// only once it has other disks, which it gets after everything else was healed.
+	// FaultRemove takes Node's replica of Shard away and deletes its rows. What the replica voted for is forgotten. Every other time the shard comes back to the
+	// same disk, where it begins another life; otherwise it does once the node has other disks, which it gets after everything else was healed.
 	FaultRemove FaultKind = "remove-group"
 )
 
@@ -169,8 +169,43 @@ func (p *part) remove() {
 		case n.life != life || !n.up:
 		case err == nil:
 			p.dropRows()
+			if n.random.IntN(2) == 0 {
+				disk := n.diskID
+				n.w.after(time.Duration(n.random.Int64N(int64(time.Second))), func() { p.comeBack(disk, life) })
+			}
 		case !errors.Is(err, kv.ErrStopped) && n.failed == nil && n.store.Err() == nil:
 			p.group.fail(Crash, "node %d cannot remove its replica: %v", n.id, err)
+		}
+	})
+}
+
+// comeBack adds the group again to the disk that it was removed from in the given life of the node.
+func (p *part) comeBack(disk, life uint64) {
+	n, d := p.node, &p.node.damage
+	switch {
+	case n.w.ended || n.diskID != disk || len(d.rows)+len(d.entries) > 0 || d.lying || d.lied || d.wiped || d.former || d.stale:
+		return // it gets other disks
+	case !n.up || n.frozen() || n.driving || d.unreadable != nil:
+		n.w.after(time.Millisecond, func() { p.comeBack(disk, life) })
+		return
+	}
+	if life != n.life {
+		p.dropRows() // they were not gone for good
+	}
+	life = n.life
+	n.store.Add(p.groupID(), p.group.first(), func(err error) {
+		switch {
+		case n.life != life || !n.up || n.store.Err() != nil || errors.Is(err, kv.ErrStopped) || errors.Is(err, errUnreadable):
+			return
+		case err == nil:
+			if p.removed = false; !n.lacksGroups() {
+				d.why = ""
+			}
+			n.w.mark("group came back to the same disk")
+			err = p.opened()
+		}
+		if err != nil {
+			n.failed = err
 		}
 	})
 }

@@ -50,8 +50,8 @@ type Driver struct {
 	live          *liveness.Core
 	opened        time.Duration // when Open was called
 	node          *membership.Node
-	attended      []*Replica                        // whose membership core wants ticks
-	order         []*Replica                        // by group ID; never changed in place
+	attended      []*Replica // whose membership core wants ticks
+	order         []*Replica // by group ID; never changed in place
 	adding        map[consensus.GroupID]*addition
 	removing      map[consensus.GroupID]*removal
 	departed      map[consensus.GroupID]*Replica // were removed, and not all other nodes know

@@ -72,7 +72,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 		r.driver.markWorking(r)
 	}
 	if batch.Count() > 0 {
-		if err := ofEngine(engine.Apply(batch)); err != nil {
+		if err := ofShared(engine.Apply(batch)); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -50,9 +50,9 @@ type Driver struct {
 	live          *liveness.Core
 	opened        time.Duration // when Open was called
 	node          *membership.Node
-	attended      []*Replica                        // whose membership core wants ticks
-	order         []*Replica                        // by group ID; never changed in place
-	adding        map[consensus.GroupID]func(error) // groups that are being added, and who waits for that
+	attended      []*Replica // whose membership core wants ticks
+	order         []*Replica // by group ID; never changed in place
+	adding        map[consensus.GroupID]*addition
 	removing      map[consensus.GroupID]*removal
 	departed      map[consensus.GroupID]*Replica // were removed, and not all other nodes know
 	dirty         []*Replica                     // have work in their core
@@ -100,7 +100,7 @@ type finished struct {
 }
 
 // Open restores every replica of the node from the log and the engine. Nothing moves until Round
-// is called, or Start.
+// is called, or Start. A group that cannot be opened fails alone (Listener.GroupFailed), and Replica does not have it, unless there is no other one.
 func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 	opts = opts.WithDefaults()
 	if err := opts.Validate(); err != nil {
@@ -110,7 +110,7 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		opts: opts, clock: clock,
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
-		adding:  make(map[consensus.GroupID]func(error)),
+		adding:  make(map[consensus.GroupID]*addition),
 		opened:  clock(),
 
 		removing: make(map[consensus.GroupID]*removal),
@@ -141,12 +141,8 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 	if err := d.openNode(); err != nil {
 		return nil, fmt.Errorf("driver: %w", err)
 	}
-	for _, group := range opts.Groups {
-		r, err := d.openReplica(group)
-		if err != nil {
-			return nil, fmt.Errorf("driver: group %d: %w", group, err)
-		}
-		d.begin(r)
+	if err := d.openGroups(); err != nil {
+		return nil, err
 	}
 	d.setAside()
 	d.askWhoIsWho()

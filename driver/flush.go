@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -138,7 +139,7 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 	if done, err = r.machine.FlushChunk(batch, rows); err != nil {
 		return false, 0, err
 	}
-	if err := ofEngine(engine.Apply(batch)); err != nil {
+	if err := ofShared(engine.Apply(batch)); err != nil {
 		return false, 0, err
 	}
 	if done {
@@ -169,14 +170,15 @@ func (r *Replica) flushed(machine Machine, index consensus.Index) {
 }
 
 // Flush makes the whole state durable, so that a restart need not replay the log. It is part of a clean
-// shutdown: call it after Close.
+// shutdown: call it after Close. The state of a group that cannot be written is replayed, and that of the others need not be. The error is of all that failed.
 func (d *Driver) Flush() error {
+	var errs []error
 	for _, r := range d.order {
 		if err := r.flushAll(); err != nil {
-			return err
+			errs = append(errs, fmt.Errorf("group %d: %w", r.group, err))
 		}
 	}
-	return await(d.opts.Engine.Flush)
+	return errors.Join(append(errs, await(d.opts.Engine.Flush))...)
 }
 
 // await has an engine flush, and waits for it.

@@ -45,7 +45,7 @@ func TestUnknownFrames(t *testing.T) {
 	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 5") {
 		t.Errorf("told: %v", refused[0])
 	}
-	if disk, _ := n.driver.node.Witnessed(2); disk != 0 {
-		t.Errorf("marks of a frame that makes no sense were taken, of disk %d", disk)
+	if at := n.driver.node.Witnessed(2, mark.Disk); at != 0 {
+		t.Errorf("marks of a frame that makes no sense were taken, up to %d", at)
 	}
 }

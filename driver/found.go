@@ -35,7 +35,7 @@ func found(engine storage.Engine, m *shard.Machine, founding Founding) error {
 		return err
 	}
 	if err := engine.Apply(batch); err != nil {
-		return err
+		return ofShared(err)
 	}
-	return await(engine.Flush)
+	return ofShared(await(engine.Flush))
 }

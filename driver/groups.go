@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -23,6 +24,9 @@ func validateGroups(groups []consensus.GroupID) error {
 	return nil
 }
 
+// errOtherShard: who names the state machines has made a mistake, and more of the groups may have another's.
+var errOtherShard = errors.New("the state machine that was opened")
+
 // openMachine opens the state machine of a group, and makes sure that it is of the group's shard: its rows would be another's.
 func (d *Driver) openMachine(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
 	machine, err := d.opts.OpenMachine(group, logEnd)
@@ -30,7 +34,7 @@ func (d *Driver) openMachine(group consensus.GroupID, logEnd consensus.Index) (M
 		return nil, err
 	}
 	if of := machine.Shard(); of != kv.ShardID(group) {
-		return nil, fmt.Errorf("the state machine that was opened is of shard %d, whose rows it would write; group %d has shard %d", of, group, group)
+		return nil, fmt.Errorf("%w is of shard %d, whose rows it would write; group %d has shard %d", errOtherShard, of, group, group)
 	}
 	return machine, nil
 }

@@ -84,7 +84,7 @@ func (r *Replica) leaveReplaced() {
 // replaceState runs beside the rounds.
 func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string, spans []storage.Span) (Machine, error) {
 	d := r.driver
-	if err := ofEngine(d.opts.Engine.Ingest(context.Background(), files, spans)); err != nil {
+	if err := ofShared(d.opts.Engine.Ingest(context.Background(), files, spans)); err != nil {
 		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
 	}
 	machine, err := d.openMachine(r.group, 0)

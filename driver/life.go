@@ -76,6 +76,19 @@ func (d *Driver) Add(group consensus.GroupID, first []membership.Home, done func
 	d.ask(func() { d.add(group, first, done) }, done)
 }
 
+// addition is a replica that is being added.
+type addition struct {
+	done    func(error)
+	replica *Replica // as soon as its state machine is open
+}
+
+// close forgets the replica: it does not begin after all.
+func (a *addition) close() {
+	if a.replica != nil {
+		a.replica.membership.Close()
+	}
+}
+
 func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func(error)) {
 	switch {
 	case group == 0 || group > storage.MaxGroup:
@@ -91,7 +104,7 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 	if first == nil {
 		first = firstReplicas(d.opts.Nodes)
 	}
-	d.adding[group] = done
+	d.adding[group] = &addition{done: done}
 	end := d.opts.Log.Group(group).Last()
 	d.spawn(func() {
 		machine, err := d.openMachine(group, end)
@@ -101,12 +114,17 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 
 // addOpened goes on when the state machine is there.
 func (d *Driver) addOpened(group consensus.GroupID, first []membership.Home, machine Machine, err error) {
+	adding := d.adding[group]
+	if adding == nil {
+		return // the node has failed
+	}
 	var r *Replica
 	var row []byte
 	written := false
 	if err == nil {
 		r, row, err = d.newReplica(group, first, machine, func() error { written = true; return nil })
 	}
+	adding.replica = r
 	if err != nil || !written {
 		d.addBegun(group, r, row, err)
 		return
@@ -134,28 +152,27 @@ func (d *Driver) addBegun(group consensus.GroupID, r *Replica, row []byte, err e
 }
 
 func (d *Driver) addEnded(group consensus.GroupID, r *Replica, err error) {
-	done, waiting := d.adding[group]
-	if !waiting {
+	adding := d.adding[group]
+	if adding == nil {
 		return // the node has failed
 	}
 	delete(d.adding, group)
 	if err != nil {
-		if r != nil {
-			r.membership.Close()
-		}
-		done(fmt.Errorf("driver: group %d: %w", group, err))
+		adding.close()
+		adding.done(fmt.Errorf("driver: group %d: %w", group, err))
 		return
 	}
 	delete(d.departed, group) // the new one tells the others
 	d.begin(r)
 	r.carryOutMembership()
-	done(nil)
+	adding.done(nil)
 }
 
 // abandonLives answers those who wait for a replica to come or go.
 func (d *Driver) abandonLives(err error) {
 	for _, group := range slices.Sorted(maps.Keys(d.adding)) {
-		d.adding[group](err)
+		d.adding[group].close()
+		d.adding[group].done(err)
 	}
 	clear(d.adding)
 	for _, group := range slices.Sorted(maps.Keys(d.removing)) {
@@ -166,28 +183,28 @@ func (d *Driver) abandonLives(err error) {
 
 var errGroupFailed = errors.New("driver: the replica stopped")
 
-// engineError is an error of the state engine, which all groups share.
-type engineError struct{ error }
+// sharedError is an error of the state engine or of the log, which all groups share: it could not write.
+type sharedError struct{ error }
 
-func (e engineError) Unwrap() error { return e.error }
+func (e sharedError) Unwrap() error { return e.error }
 
-// ofEngine marks an error of the state engine, if it is one.
-func ofEngine(err error) error {
+// ofShared marks an error of what all groups share, if it is one.
+func ofShared(err error) error {
 	if err == nil {
 		return nil
 	}
-	return engineError{err}
+	return sharedError{err}
 }
 
 // ofNode tells whether an error that was met in one group is about what all have in common: the disk, and what it holds.
 func ofNode(err error) bool {
-	var engine engineError
+	var shared sharedError
 	for _, of := range []error{ErrLost, ErrNoCopy, storage.ErrCorrupt, storage.ErrUnusable, storage.ErrClosed} {
 		if errors.Is(err, of) {
 			return true
 		}
 	}
-	return errors.As(err, &engine)
+	return errors.As(err, &shared)
 }
 
 // fail ends this replica for good, and the whole node if the error is about more than this.
@@ -200,7 +217,7 @@ func (r *Replica) fail(err error) {
 	if r.ended || d.Err() != nil {
 		return
 	}
-	err = fmt.Errorf("%w: %w", errGroupFailed, err)
+	err = groupError(err)
 	r.end(kv.ErrUnhealthy, "failed: "+err.Error())
 	if err := r.leaveLog(); err != nil {
 		d.fail(err)
@@ -208,9 +225,16 @@ func (r *Replica) fail(err error) {
 	}
 	r.membership.GiveUp(d.clock())
 	r.carryOutMembership()
+	d.groupFailed(r.group, err)
+}
+
+func groupError(err error) error { return fmt.Errorf("%w: %w", errGroupFailed, err) }
+
+// groupFailed tells that the node goes on without one of its groups.
+func (d *Driver) groupFailed(group consensus.GroupID, err error) {
 	d.metrics.groupsFailed.Add(1)
 	if d.opts.Listener.GroupFailed != nil {
-		d.opts.Listener.GroupFailed(r.group, err)
+		d.opts.Listener.GroupFailed(group, err)
 	}
 }
 

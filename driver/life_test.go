@@ -31,13 +31,16 @@ type livesNode struct {
 	engine *slowEngine                // over memory
 	breaks map[consensus.GroupID]bool // whose machine fails at the next entry
 	failed map[consensus.GroupID]error
-	told   []error // why messages were refused
+	told   []error           // why messages were refused
+	shut   consensus.GroupID // whose machine cannot be opened
+	leaks  consensus.GroupID // whose machine cannot be flushed
 }
 
 // brittleMachine fails when its node says so.
 type brittleMachine struct {
 	*shard.Machine
 	fails func() bool
+	leaks func() bool
 }
 
 var errBrittle = errors.New("the machine broke")
@@ -47,6 +50,13 @@ func (m *brittleMachine) Apply(e consensus.Entry, b storage.Batch) (shard.Applie
 		return shard.Applied{}, errBrittle
 	}
 	return m.Machine.Apply(e, b)
+}
+
+func (m *brittleMachine) FlushChunk(b storage.Batch, rows int) (bool, error) {
+	if m.leaks() {
+		return false, errBrittle
+	}
+	return m.Machine.FlushChunk(b, rows)
 }
 
 func newLives(t *testing.T, groups ...consensus.GroupID) *lives {
@@ -66,6 +76,9 @@ func (l *lives) start(n *livesNode, groups ...consensus.GroupID) {
 	n.clusterNode.start(func(o *Options) {
 		o.Groups, o.First, o.Engine = groups, l.first, n.engine
 		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			if group == n.shut {
+				return nil, errBrittle
+			}
 			return l.machine(n, group, logEnd)
 		}
 		o.Listener = Listener{
@@ -87,7 +100,7 @@ func (l *lives) machine(n *livesNode, group consensus.GroupID, logEnd consensus.
 		config.Voters = append(config.Voters, h.Replica)
 	}
 	m, err := OpenMachine(n.memory, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(uint64(n.id), uint64(group))), LogEnd: logEnd}, Founding{Members: config})
-	return &brittleMachine{m, func() bool { return n.breaks[group] }}, err
+	return &brittleMachine{m, func() bool { return n.breaks[group] }, func() bool { return n.leaks == group }}, err
 }
 
 func (l *lives) await(what string, is func() bool) {
@@ -216,6 +229,62 @@ func TestGroupFailsAlone(t *testing.T) {
 	})
 }
 
+// TestGroupFailsAtStart: a group whose machine cannot be opened fails alone, and the others of its node run. If there is no other one, the node does not start.
+func TestGroupFailsAtStart(t *testing.T) {
+	l := newLives(t, 1, 2, 3)
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		l.put(group, "before")
+	}
+	n := l.leader(2)
+	n.crash()
+	n.shut = 2
+	l.start(n, 1, 2, 3)
+	if !errors.Is(n.failed[2], errBrittle) || !errors.Is(n.failed[2], errGroupFailed) || len(n.failed) != 1 || n.driver.Metrics().GroupsFailed != 1 {
+		t.Errorf("told: %v; %d groups failed", n.failed, n.driver.Metrics().GroupsFailed)
+	}
+	if n.driver.Replica(2) != nil || n.driver.Err() != nil {
+		t.Errorf("the node has a replica of group 2: %v, and failed: %v", n.driver.Replica(2) != nil, n.driver.Err())
+	}
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		l.put(group, "during")
+	}
+	l.await("the other groups", func() bool { return n.has(1, "during") && n.has(3, "during") })
+	n.crash()
+	n.shut = 0
+	l.start(n, 1, 2, 3)
+	l.await("the group in the next process", func() bool { return n.has(2, "before") && n.has(2, "during") })
+
+	o := loneNode([]consensus.GroupID{2, 3}, func(storage.Engine, consensus.GroupID, consensus.Index) (Machine, error) { return nil, errBrittle })
+	if _, err := Open(o, func() time.Duration { return 0 }); !errors.Is(err, errBrittle) || !strings.Contains(err.Error(), "group 2") || !strings.Contains(err.Error(), "group 3") {
+		t.Errorf("a node none of whose groups can be opened: %v", err)
+	}
+}
+
+// TestFlushOfOthers: at an orderly stop the state of a group that cannot be flushed keeps no other one from it.
+func TestFlushOfOthers(t *testing.T) {
+	l := newLives(t, 1, 2, 3)
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		l.put(group, "k")
+	}
+	n := l.nodes[0]
+	l.await("all groups", func() bool { return n.has(1, "k") && n.has(2, "k") && n.has(3, "k") })
+	n.driver.Close()
+	n.leaks = 1
+	if err := n.driver.Flush(); !errors.Is(err, errBrittle) || !strings.Contains(err.Error(), "group 1") {
+		t.Errorf("the flush: %v", err)
+	}
+	n.leaks = 0
+	for group := consensus.GroupID(1); group <= 3; group++ {
+		m, err := l.machine(n, group, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := m.AppliedIndex() == n.driver.Replica(group).machine.AppliedIndex(), group != 1; got != want {
+			t.Errorf("the state of group %d is durable: %v", group, got)
+		}
+	}
+}
+
 // TestOfNode: what is about the disk, or what it holds, stops the node, whichever group meets it.
 func TestOfNode(t *testing.T) {
 	for _, c := range []struct {
@@ -224,8 +293,8 @@ func TestOfNode(t *testing.T) {
 	}{
 		{errBrittle, false},
 		{consensus.ErrNotLeader, false},
-		{ofEngine(errBrittle), true},
-		{fmt.Errorf("apply: %w", ofEngine(errBrittle)), true},
+		{ofShared(errBrittle), true},
+		{fmt.Errorf("apply: %w", ofShared(errBrittle)), true},
 		{fmt.Errorf("read: %w", storage.ErrCorrupt), true},
 		{fmt.Errorf("write: %w", storage.ErrUnusable), true},
 		{fmt.Errorf("group 1: %w", ErrLost), true},
@@ -235,7 +304,7 @@ func TestOfNode(t *testing.T) {
 			t.Errorf("%v: about the node: %v", c.err, got)
 		}
 	}
-	if ofEngine(nil) != nil {
+	if ofShared(nil) != nil {
 		t.Error("no error is one of the engine")
 	}
 }

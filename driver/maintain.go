@@ -136,7 +136,7 @@ func (r *Replica) applyBulk() error {
 	defer r.mu.Unlock()
 	r.machine.ApplyBulk(batch, r.driver.opts.FlushChunkRows)
 	defer r.reckonMemory()
-	return ofEngine(engine.Apply(batch))
+	return ofShared(engine.Apply(batch))
 }
 
 // Compacting tells whether rows that compactions made superfluous are still to be deleted.
@@ -187,5 +187,5 @@ func (r *Replica) compactChunk() error {
 		return err
 	}
 	r.compact.running = more
-	return ofEngine(engine.Apply(batch))
+	return ofShared(engine.Apply(batch))
 }

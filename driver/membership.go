@@ -30,7 +30,9 @@ func Position(log storage.Log) uint64 {
 }
 
 // Witnessed is how far this node has seen the other's disk, and will remember after a crash. For the simulator, between rounds.
-func (d *Driver) Witnessed(node kv.NodeID) (disk, position uint64) { return d.node.Witnessed(node) }
+func (d *Driver) Witnessed(node kv.NodeID, disk uint64) (position uint64) {
+	return d.node.Witnessed(node, disk)
+}
 
 // Unwitnessed returns the nodes that would have to be heard to confirm that this node's disk is as it was; none if that is confirmed, or
 // the node has only just started. Safe for concurrent use.
@@ -254,9 +256,9 @@ func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))
 	batch := engine.NewBatch()
 	defer batch.Close()
 	batch.Set(keys.Identity(uint64(r.group)), row)
-	err := ofEngine(engine.Apply(batch))
+	err := ofShared(engine.Apply(batch))
 	if err == nil {
-		err = ofEngine(durable(engine.Flush))
+		err = ofShared(durable(engine.Flush))
 	}
 	if err != nil {
 		return fmt.Errorf("note which replica this is: %w", err)

@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -10,6 +11,32 @@ import (
 	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
 )
+
+// openGroups opens what the node has of its groups when it starts. One that cannot be opened leaves the others running: whatever is wrong with it, it is neither the
+// log nor the engine. A node to which no group is left does not start.
+func (d *Driver) openGroups() error {
+	failed := make(map[consensus.GroupID]error)
+	var all []error
+	for _, group := range d.opts.Groups {
+		r, err := d.openReplica(group)
+		if err == nil {
+			d.begin(r)
+			continue
+		}
+		err = fmt.Errorf("driver: group %d: %w", group, err)
+		if ofNode(err) || errors.Is(err, errOtherShard) {
+			return err
+		}
+		failed[group], all = groupError(err), append(all, err)
+	}
+	if len(all) > 0 && len(d.order) == 0 {
+		return errors.Join(all...)
+	}
+	for _, group := range slices.Sorted(maps.Keys(failed)) {
+		d.groupFailed(group, failed[group])
+	}
+	return nil
+}
 
 // openReplica opens what the node has of a group when it starts.
 func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
@@ -19,7 +46,9 @@ func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
 	}
 	r, row, err := d.newReplica(group, d.first(group), machine, d.opts.Log.Sync)
 	if err == nil && row != nil {
-		err = r.writeIdentity(row, await)
+		if err = r.writeIdentity(row, await); err != nil {
+			r.membership.Close()
+		}
 	}
 	return r, err
 }
@@ -91,9 +120,9 @@ func (r *Replica) forgetLog() error {
 		return nil
 	}
 	if err := log.Drop(r.group); err != nil {
-		return err
+		return ofShared(err)
 	}
-	return log.Sync()
+	return ofShared(log.Sync())
 }
 
 // checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is
@@ -130,9 +159,9 @@ func (r *Replica) checkContinuity(known bool, sync func() error) error {
 	}
 	reset := storage.GroupAppend{Group: r.group, HardState: &hard, Reset: &storage.LogPosition{Index: applied, Term: term}}
 	if err := r.driver.opts.Log.Write([]storage.GroupAppend{reset}, nil); err != nil {
-		return err
+		return ofShared(err)
 	}
-	return sync()
+	return ofShared(sync())
 }
 
 // refuseForgottenLog looks for a log that never heard of the group although the state is older than that: the first thing

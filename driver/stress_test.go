@@ -61,6 +61,7 @@ func (n *realNode) PeerDown(node kv.NodeID, refused bool) {
 	<-n.opened
 	n.driver.PeerDown(node, refused)
 }
+func (n *realNode) PeerReturned(kv.NodeID) {}
 func (n *realNode) ReceiveStream(from kv.NodeID, name string, stream io.Reader) error {
 	<-n.opened
 	return n.driver.ReceiveStream(from, name, stream)

@@ -31,6 +31,7 @@ type cluster struct {
 	term   consensus.Term
 	lease  bool
 	block  map[kv.NodeID]bool // nothing can be sent to them
+	mute   map[kv.NodeID]bool // nothing can be sent by them
 	limit  int                // of a frame; 0: none
 	// largest is how many bytes a frame had at most, refused ones included.
 	largest int
@@ -86,7 +87,7 @@ func newCluster(t testing.TB, options Options) *cluster {
 
 // newReplicas returns the replicas of one shard on three nodes without gateways.
 func newReplicas(t testing.TB) *cluster {
-	c := &cluster{t: t, lease: true, nodes: map[kv.NodeID]*node{}, block: map[kv.NodeID]bool{}}
+	c := &cluster{t: t, lease: true, nodes: map[kv.NodeID]*node{}, block: map[kv.NodeID]bool{}, mute: map[kv.NodeID]bool{}}
 	for id := kv.NodeID(1); id <= 3; id++ {
 		n := &node{id: id, cluster: c, engine: storage.NewMemory(storage.MemoryOptions{})}
 		var err error
@@ -375,7 +376,7 @@ func (n *node) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bo
 	n.cluster.mu.Lock()
 	defer n.cluster.mu.Unlock()
 	n.cluster.largest = max(n.cluster.largest, len(payload))
-	if n.cluster.block[to] || n.cluster.block[n.id] || n.cluster.limit > 0 && len(payload) > n.cluster.limit {
+	if n.cluster.block[to] || n.cluster.block[n.id] || n.cluster.mute[n.id] || n.cluster.limit > 0 && len(payload) > n.cluster.limit {
 		return false
 	}
 	n.cluster.frames = append(n.cluster.frames, frame{n.id, to, channel, payload})

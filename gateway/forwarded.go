@@ -53,8 +53,7 @@ func (g *Gateway) refuseShard(from kv.NodeID, q *link.Questions) error {
 
 // send puts an answer into the buffer of the node that asked, and counts those that find no room.
 func (g *Gateway) send(to kv.NodeID, encode func([]byte) []byte) {
-	if !g.options.Sender.Append(to, ChannelResponse, encode) {
-		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
+	if !g.sendAnswer(to, encode) {
 		g.metrics.lostAnswers.Add(1)
 	}
 }
@@ -163,13 +162,12 @@ func (v *visit) answer(resp *kv.Response, applied uint64, err error) {
 		sent = v.send(link.Outcome{Err: kv.ErrOutcomeUnknown})
 	}
 	if !sent {
-		// The connection is broken or as good as that; the peer finds out as it does for any lost answer.
 		g.metrics.lostAnswers.Add(1)
 	}
 }
 
 func (v *visit) send(o link.Outcome) bool {
-	return v.link.gateway.options.Sender.Append(v.from, ChannelResponse, func(dst []byte) []byte { return link.AppendAnswer(dst, v.head, v.id, o) })
+	return v.link.gateway.sendAnswer(v.from, func(dst []byte) []byte { return link.AppendAnswer(dst, v.head, v.id, o) })
 }
 
 // admitForwarded decodes a forwarded request and tells why it is not served.

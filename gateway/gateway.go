@@ -21,6 +21,7 @@ type Gateway struct {
 	deadlines deadlines    // of calls
 
 	peers   peers
+	kept    keptAnswers
 	guests  *guests // whose requests are served here
 	reading *readers
 	hashing chan struct{} // one token: one hash at a time
@@ -48,7 +49,7 @@ type Metrics struct {
 	RetryCount      int64 // calls that a node refused because it does not lead
 	UnknownOutcomes int64
 	Timeouts        int64
-	LostAnswers     int64 // answers to other nodes that found no connection or a full buffer
+	LostAnswers     int64 // answers to other nodes that could neither be sent nor kept
 	Watch           watch.Metrics
 }
 
@@ -111,14 +112,22 @@ func (g *Gateway) Tick(now time.Duration) {
 }
 
 // PeerUp tells that there is a connection to a node, and what it understands.
-func (g *Gateway) PeerUp(node kv.NodeID, dialect Dialect) { g.peers.up(node, dialect) }
+func (g *Gateway) PeerUp(node kv.NodeID, dialect Dialect) {
+	g.peers.up(node, dialect)
+	g.sendKept(node)
+}
+
+// PeerReturned tells that a process has connected to this node which had been connected before: what it answered on that connection may be lost.
+func (g *Gateway) PeerReturned(node kv.NodeID) {
+	for _, l := range g.links.areBusy() {
+		l.lost(node)
+	}
+}
 
 // PeerDown tells that the connection to a node broke: what was sent may be lost.
 func (g *Gateway) PeerDown(node kv.NodeID) {
 	g.peers.down(node)
-	for _, l := range g.links.areBusy() {
-		l.lost(node)
-	}
+	g.PeerReturned(node)
 }
 
 // LeaderChanged tells that Leader or IsLeader of a shard has a new answer. Without it Tick finds out.

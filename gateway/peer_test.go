@@ -12,6 +12,7 @@ import (
 func TestAnswerBeyondFrame(t *testing.T) {
 	c := newCluster(t, Options{})
 	c.limit = 1000
+	c.nodes[1].gateway.PeerUp(2, Dialect{})
 	c.elect(1)
 	c.exchange()
 	do := func(node kv.NodeID, req *kv.Request) (answered bool, err error) {

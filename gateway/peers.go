@@ -39,6 +39,16 @@ func (p *peers) change(how func(map[kv.NodeID]Dialect)) {
 	p.dialects.Store(&all)
 }
 
+// connected tells whether there is a connection to the node.
+func (p *peers) connected(node kv.NodeID) bool {
+	all := p.dialects.Load()
+	if all == nil {
+		return false
+	}
+	_, up := (*all)[node]
+	return up
+}
+
 // understands tells what the node does; nothing beyond the oldest form of frames as long as nobody has said so.
 func (p *peers) understands(node kv.NodeID) Dialect {
 	all := p.dialects.Load()

@@ -25,6 +25,9 @@ import (
 //	apply nodes=(1,2,...)    the nodes apply the log
 //	down n=                frames from and to the node are lost, its connections break
 //	block n= / unblock n=  nothing can be sent to or by the node
+//	up n= to=              node n has connected to the other one; there need be no connection from there
+//	mute n= / unmute n=    node n has no connection to send on
+//	returned n= from=      a node has connected again whose process had been connected before
 //	lease on|off           leaders may serve reads without asking
 //	tick ms=
 //	cancel name=
@@ -78,6 +81,14 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		s.block[at.id] = true
 	case "unblock":
 		delete(s.block, at.id)
+	case "up":
+		at.gateway.PeerUp(kv.NodeID(number("to")), Dialect{Deadlines: true, Shards: true})
+	case "mute":
+		s.mute[at.id] = true
+	case "unmute":
+		delete(s.mute, at.id)
+	case "returned":
+		at.gateway.PeerReturned(kv.NodeID(number("from")))
 	case "lease":
 		s.cluster.lease = d.HasArg("on")
 	case "tick":
@@ -98,9 +109,9 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		at.gateway.Close()
 	case "metrics":
 		m := at.gateway.Metrics()
-		out = fmt.Sprintf("calls %d queued %d sent %d (%d bytes) local reads %d writes %d forwarded %d served %d barriers %d retries %d unknown %d timeouts %d\n",
+		out = fmt.Sprintf("calls %d queued %d sent %d (%d bytes) local reads %d writes %d forwarded %d served %d barriers %d retries %d unknown %d timeouts %d lost answers %d\n",
 			m.CallsInFlight, m.QueuedCalls, m.SentCalls, m.ForwardedBytes, m.LocalReads, m.LocalWrites, m.ForwardedCalls, m.ServedCalls,
-			m.BarrierCount, m.RetryCount, m.UnknownOutcomes, m.Timeouts)
+			m.BarrierCount, m.RetryCount, m.UnknownOutcomes, m.Timeouts, m.LostAnswers)
 	default:
 		t.Fatalf("unknown command %q", d.Cmd)
 	}

@@ -115,7 +115,13 @@ func (g *Group) fence(now time.Duration, node kv.NodeID, id consensus.ReplicaID,
 	} else if id == g.firstOn(node) {
 		known = g.roster.seen[node]
 	}
-	if known == (shard.Site{}) || known == site {
+	switch {
+	case known == site:
+		return nil
+	case known == (shard.Site{}):
+		if lives := g.node.livesOn(node); lives != 0 && lives != site.Disk {
+			return fmt.Errorf("membership: a message of replica %d of node %v came from disk %x, and the node's process is on disk %x", id, node, site.Disk, lives)
+		}
 		return nil
 	}
 	g.tellPlacement(now, node, site)

@@ -13,8 +13,15 @@ func (n *Node) Check() error {
 		return fmt.Errorf("membership: %d writes of this disk count as durable, and %d are", k.own.Position, r.syncing)
 	case r.syncing > r.position || r.pendingAt > r.position:
 		return fmt.Errorf("membership: writes %d and %d are on their way to the disk, and there are %d", r.syncing, r.pendingAt, r.position)
-	case k.seen[n.options.Self].Disk != 0:
+	case len(k.seen[n.options.Self]) > 0:
 		return fmt.Errorf("membership: this node takes its own disk for one of the others'")
+	}
+	for node, known := range k.seen {
+		for i := range known {
+			if known.mark(known[i].Disk) != &known[i] {
+				return fmt.Errorf("membership: disk %x of node %v has two marks", known[i].Disk, node)
+			}
+		}
 	}
 	return checkProcesses(k.own)
 }

@@ -402,7 +402,7 @@ func (c *cluster) whole() bool {
 		}
 		for _, other := range c.members {
 			// Who went back in time is not believed to be a process of its disk.
-			if seen := m.node.marks.seen[other.id]; other != m && seen.present().Instance != other.instance {
+			if seen := m.node.marks.seen[other.id].mark(other.disk.id); other != m && (seen == nil || seen.present().Instance != other.instance) {
 				return false
 			}
 		}
@@ -460,8 +460,7 @@ func (c *cluster) hurt() {
 		at := image.record.Position
 		remembered := func() bool {
 			return !m.up || !slices.ContainsFunc(c.members, func(o *member) bool {
-				id, seen := o.node.Witnessed(m.id)
-				return o != m && (id != image.id || seen <= at)
+				return o != m && o.node.Witnessed(m.id, image.id) <= at
 			})
 		}
 		if !c.run(3000, remembered) || !m.up || m.disk.id != image.id {

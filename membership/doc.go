@@ -32,7 +32,8 @@
 //
 //   - A replica that is held neither leads nor is admitted to.
 //   - What a disk told others about itself was durable: Mark.Position of the own disk is never ahead of the last sync.
-//   - A mark that is kept of another disk only ever grows, as long as the disk is the same.
+//   - A mark that is kept of another disk only ever grows. It is kept as long as a group has a replica on that disk (disks.go).
+//   - A group acts only upon what comes from the disk on which its own table has the replica, and only if the process is the one that is known of that disk.
 //   - Of a node, at most one replica is listened to: the newest that is known.
 //
 // # What it relies on

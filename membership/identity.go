@@ -48,7 +48,7 @@ type identity struct {
 
 type report struct {
 	standing standing
-	// new: at some moment both that node and this one had nothing.
+	// new: at some moment both that node and this one had nothing. Whoever of the two begins first remembers the other one's disk; see isFounder.
 	new bool
 	// removed: that node had a replica, which was removed.
 	removed bool
@@ -142,7 +142,7 @@ func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 	}
 	r := g.identity.reports[from]
 	r.standing = m.Standing
-	r.new = r.new || m.New || m.Standing == standingNew
+	r.new = r.new || g.isFounder(m)
 	r.removed = m.Standing == standingRemoved || m.Standing == standingLost && m.Site.Life > 0
 	if g.Held() {
 		g.identity.reports[from] = r
@@ -160,6 +160,15 @@ func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 	}
 	g.judgeFounding(now)
 	return nil
+}
+
+// isFounder tells whether the sender counts as one that was new when this replica was. Who is new still does by its question, which names its disk: if it crashes
+// before it has begun, it has to be told later. Who is new no more does by its word.
+func (g *Group) isFounder(m *Message) bool {
+	if m.Standing == standingNew {
+		return m.Kind == KindQuestion
+	}
+	return m.New
 }
 
 // hearLoss draws the conclusion when a node says that its newest replica is lost, or was removed. True: there is nothing to answer.

@@ -61,7 +61,7 @@ func NewNode(now time.Duration, options Options, liveness Liveness, record stora
 		return nil, err
 	}
 	n := &Node{options: options, liveness: liveness, began: now, formats: make(map[kv.NodeID]uint16)}
-	n.marks.seen, n.marks.heard, n.marks.told = make(map[kv.NodeID]Mark), make(map[kv.NodeID]uint64), make(map[kv.NodeID]time.Duration)
+	n.marks.seen, n.marks.heard, n.marks.told = make(map[kv.NodeID]disks), make(map[kv.NodeID]uint64), make(map[kv.NodeID]time.Duration)
 	if !n.marking() {
 		n.marks.own = Mark{Disk: options.Disk, Processes: []Process{{1, options.Instance}}}
 	} else if err := n.restore(record); err != nil {

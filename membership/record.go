@@ -2,7 +2,6 @@ package membership
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -17,9 +16,9 @@ type record struct {
 	// What is known of others is written with the log's next write, each second or so; see Write.
 	unwritten bool
 	writtenAt time.Duration
-	pending   map[kv.NodeID]Mark // written with pendingAt
+	pending   map[kv.NodeID]disks // written with pendingAt
 	pendingAt uint64
-	durable   map[kv.NodeID]Mark
+	durable   map[kv.NodeID]disks
 }
 
 // restore takes from the log what an earlier process knew, and begins another one.
@@ -31,12 +30,12 @@ func (n *Node) restore(r storage.NodeRecord) error {
 	var before []Process
 	for _, m := range all {
 		if m.Node != n.options.Self {
-			n.marks.seen[m.Node] = m.Mark
+			n.marks.seen[m.Node] = append(n.marks.seen[m.Node], m.Mark)
 		} else if m.Disk == n.options.Disk {
 			before = m.Processes
 		}
 	}
-	n.record.durable = maps.Clone(n.marks.seen)
+	n.record.durable = cloneDisks(n.marks.seen)
 	n.record.position = r.Position
 	before = before[max(0, len(before)-maxProcesses+1):]
 	began := r.Position + 1
@@ -65,7 +64,7 @@ func (n *Node) Write(now time.Duration) *storage.NodeRecord {
 	if r.unwritten && now-r.writtenAt >= 10*n.options.HeartbeatInterval {
 		out.Data = AppendMarks(nil, n.recordMarks())
 		r.unwritten, r.writtenAt = false, now
-		r.pending, r.pendingAt = maps.Clone(n.marks.seen), r.position
+		r.pending, r.pendingAt = cloneDisks(n.marks.seen), r.position
 	}
 	return out
 }
@@ -89,8 +88,10 @@ func (n *Node) Synced() {
 	}
 }
 
-// Witnessed is how far this node has seen the other's disk, and will remember after a crash.
-func (n *Node) Witnessed(node kv.NodeID) (disk, position uint64) {
-	m := n.record.durable[node]
-	return m.Disk, m.Position
+// Witnessed is how far this node has seen the other's disk, and will remember after a crash; 0: not at all.
+func (n *Node) Witnessed(node kv.NodeID, disk uint64) (position uint64) {
+	if m := n.record.durable[node].mark(disk); m != nil {
+		position = m.Position
+	}
+	return position
 }

@@ -82,12 +82,12 @@ func TestRecordLetsLogGo(t *testing.T) {
 			t.Fatalf("after %d entries, of which ten are needed, the log has %d bytes; group %x needs the oldest", i, m.SizeBytes, uint64(m.OldestPinning))
 		}
 	}
-	_, promised := n.Witnessed(2)
+	promised := n.Witnessed(2, n.marks.seen[2][0].Disk)
 	next := begin(t, log)
 	if got := next.marks.own.Processes; len(got) != 2 || got[0] != began || got[1].Began != entries+2 {
 		t.Fatalf("the next process knows of %v", got)
 	}
-	if at := next.marks.seen[2].Position; at < entries-5 || at < promised {
+	if at := next.marks.seen[2][0].Position; at < entries-5 || at < promised {
 		t.Fatalf("the next process knows node 2 at %d, and the one before was sure of %d", at, promised)
 	}
 }
@@ -113,8 +113,8 @@ func TestRecordOfEarlierVersions(t *testing.T) {
 		if got := n.marks.own.Processes; len(got) != len(c.want) || got[len(got)-1] != c.want[len(c.want)-1] || got[0] != c.want[0] {
 			t.Errorf("%v gives the processes %v, want %v", c.marks, got, c.want)
 		}
-		if got := n.marks.seen[2].Position; len(c.marks) > 0 && got != 40 {
-			t.Errorf("%v gives node 2 at %d", c.marks, got)
+		if got := n.marks.seen[2].mark(8); len(c.marks) > 0 && (got == nil || got.Position != 40) {
+			t.Errorf("%v gives node 2 at %v", c.marks, got)
 		}
 	}
 	if _, err := NewNode(0, options(3), silent{}, storage.NodeRecord{Position: 50, Data: []byte{1}}); err == nil {

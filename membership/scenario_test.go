@@ -14,7 +14,8 @@ import (
 	"github.com/quoratedb/quorate/storage"
 )
 
-// The language of testdata. There is one process, of node 1, with one group, whose first replica i lives on node i. Its disk is 10 and its instance 100, if nothing
+// The language of testdata. There is one process, of node 1, with groups, whose first replica i lives on node i. What a command is about is group 1, unless it
+// says of=2. Its disk is 10 and its instance 100, if nothing
 // else is said. All times are milliseconds on its clock, which begins at 0; heartbeats come every 100, the election timeout is 1,000.
 //
 //	node nodes=3 [disk=10] [process=100] [lost] [position=n] [marks]      a process begins; its log is at that position and holds those marks
@@ -41,7 +42,8 @@ import (
 // replica of the group was removed from it.
 type script struct {
 	node     *Node
-	group    *Group
+	group    *Group // that the command is about
+	groups   map[uint64]*Group
 	options  Options
 	beats    map[kv.NodeID]uint64
 	now      time.Duration
@@ -62,9 +64,10 @@ func TestScenarios(t *testing.T) {
 				if s != nil {
 					row = s.row
 				}
-				s = &script{beats: map[kv.NodeID]uint64{}, row: row}
+				s = &script{beats: map[kv.NodeID]uint64{}, row: row, groups: map[uint64]*Group{}}
 			}
 			s.now = max(s.now, time.Duration(number(t, d, "now"))*time.Millisecond)
+			s.group = s.groups[number(t, d, "of", 1)]
 			out := s.run(t, d) + s.carryOut()
 			for _, err := range s.check() {
 				if err != nil {
@@ -81,8 +84,8 @@ func TestScenarios(t *testing.T) {
 
 func (s *script) check() (errs []error) {
 	errs = append(errs, s.node.Check())
-	if s.group != nil {
-		errs = append(errs, s.group.Check())
+	for _, g := range s.groups {
+		errs = append(errs, g.Check())
 	}
 	return errs
 }
@@ -192,7 +195,8 @@ func (s *script) beginNode(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (s *script) openGroup(t *testing.T, d *datadriven.TestData) string {
-	state := GroupState{Group: 1, Founders: int(number(t, d, "founders", uint64(len(s.options.Nodes)/2+1))), Empty: d.HasArg("empty"), Table: parseTable(t, values(d, "placed"))}
+	id := number(t, d, "of", 1)
+	state := GroupState{Group: consensus.GroupID(id), Founders: int(number(t, d, "founders", uint64(len(s.options.Nodes)/2+1))), Empty: d.HasArg("empty"), Table: parseTable(t, values(d, "placed"))}
 	for i, node := range s.options.Nodes {
 		state.First = append(state.First, Home{node, consensus.ReplicaID(i + 1)})
 		state.Config.Voters = append(state.Config.Voters, consensus.ReplicaID(i+1))
@@ -209,6 +213,7 @@ func (s *script) openGroup(t *testing.T, d *datadriven.TestData) string {
 	if s.group, row, err = s.node.OpenGroup(state); err != nil {
 		return "stops: " + err.Error() + "\n"
 	}
+	s.groups[id] = s.group
 	if row != nil {
 		return "saves at once which replica this is\n"
 	}

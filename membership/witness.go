@@ -11,7 +11,7 @@ import (
 // marks is what a node knows of its own disk and of those of the others.
 type marks struct {
 	own   Mark // Invariant: its position is durable
-	seen  map[kv.NodeID]Mark
+	seen  map[kv.NodeID]disks
 	heard map[kv.NodeID]uint64        // the process whose messages are acted upon in this round; 0: it does not say, or there are two
 	told  map[kv.NodeID]time.Duration // when a node that was refused was last told what is known here
 
@@ -37,18 +37,17 @@ func (n *Node) witness(now time.Duration, node kv.NodeID, sender Sender) error {
 		k.hears(node, 0) // such a message does not say: it is a snapshot, or of an older version; see judgeSender
 		return nil
 	}
-	known := k.seen[node]
-	if known.Disk == sender.Disk && known.present().Instance == sender.Instance {
+	if known := k.seen[node].mark(sender.Disk); known != nil && known.present().Instance == sender.Instance {
 		if sender.Position > known.Position {
 			known.Position = sender.Position
-			n.saw(node, known)
+			k.changed, n.record.unwritten = true, true
 		}
 		k.hears(node, sender.Instance)
 		return nil
 	}
 	n.tellMarks(now, node)
-	return fmt.Errorf("membership: a message came from a process of node %v on disk %x, and another one is known here, or none (disk %x): "+
-		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.Disk, known.Disk)
+	return fmt.Errorf("membership: a message came from a process of node %v on disk %x, and another one is known here to be on it, or none: "+
+		"either it is late, or the node has yet to say that it has started again, or its disk is not as others have seen it", node, sender.Disk)
 }
 
 // hears notes whose message is acted upon next.
@@ -71,14 +70,7 @@ func (n *Node) beats(node kv.NodeID, sender Sender) bool {
 // livesOnKnownDisk tells whether the process of the node that is known to be on the disk is alive: then nobody else speaks for the node, and
 // what is said to be lost is not. A node that has lost something runs another process, which heartbeats show at once.
 func (n *Node) livesOnKnownDisk(node kv.NodeID, disk uint64) bool {
-	known := n.marks.seen[node]
-	return disk != 0 && known.Disk == disk && known.present().Instance == n.liveness.Instance(node) && n.liveness.Alive(node)
-}
-
-// saw remembers how far a disk is.
-func (n *Node) saw(node kv.NodeID, m Mark) {
-	n.marks.seen[node] = m
-	n.marks.changed, n.record.unwritten = true, true
+	return disk != 0 && n.livesOn(node) == disk
 }
 
 // tellMarks lets a node know, now and then, what is known here, so that it says who it is, or finds out that it must stop.
@@ -119,7 +111,7 @@ func (n *Node) Receive(now time.Duration, from kv.NodeID, all []NodeMark) {
 				ErrLost, began, own.Disk, from, m.Position))
 			return
 		}
-		knowsThis = m.Disk == own.Disk && m.present() == own.present()
+		knowsThis = knowsThis || m.Disk == own.Disk && m.present() == own.present()
 	}
 	if process != 0 {
 		n.witnesses.spoke(from, process)
@@ -134,17 +126,17 @@ func (n *Node) hear(now time.Duration, from kv.NodeID, m *NodeMark) {
 	if !slices.Contains(n.options.Nodes, m.Node) {
 		return
 	}
-	known := n.marks.seen[m.Node]
+	all := n.marks.seen[m.Node]
+	known := all.mark(m.Disk)
 	switch {
-	case known.Disk == 0:
-	case known.Disk != m.Disk:
-		// The table decides. Before a disk is in it, the node itself does.
-		if n.placedOn(m.Node, known.Disk) || m.Node != from && !n.placedOn(m.Node, m.Disk) {
+	case known == nil:
+		// On which disk it is the node says itself. Others are believed if a table says the same, or nothing is known of the node yet.
+		if len(all) > 0 && m.Node != from && !n.has(m.Node, m.Disk) {
 			return
 		}
 	case known.present() == m.present() && known.Position >= m.Position:
 		return
-	case !m.Continues(&known):
+	case !m.Continues(known):
 		if m.Node == from && !known.Continues(&m.Mark) {
 			n.refuse(from, "membership: node %v is on disk %x as it was before its write %d, which is known here: an older image of the disk was put back, "+
 				"or another process runs on a copy of it, or it did not store what it said it had", from, m.Disk, known.Position)
@@ -153,14 +145,6 @@ func (n *Node) hear(now time.Duration, from kv.NodeID, m *NodeMark) {
 		return
 	}
 	n.saw(m.Node, m.Mark)
-}
-
-// placedOn tells whether the table of a group has the node on that disk, and nothing was heard of a newer replica.
-func (n *Node) placedOn(node kv.NodeID, disk uint64) bool {
-	return slices.ContainsFunc(n.groups, func(g *Group) bool {
-		p, ok := g.placement(node)
-		return ok && p.Disk == disk && p.Replica == g.Newest(node)
-	})
 }
 
 // spreadMarks tells the others what is new.
@@ -182,10 +166,10 @@ func (n *Node) sendMarks(to kv.NodeID) {
 	n.ready.Marks = append(n.ready.Marks, MarksTo{To: to, Marks: all})
 }
 
-// otherMarks are the marks of all other nodes that are known.
+// otherMarks are the marks of the disks of all other nodes that are known.
 func (n *Node) otherMarks() (all []NodeMark) {
 	for _, node := range n.options.Nodes {
-		if m, known := n.marks.seen[node]; known {
+		for _, m := range n.marks.seen[node] {
 			all = append(all, NodeMark{node, m})
 		}
 	}

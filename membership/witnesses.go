@@ -14,16 +14,18 @@ import (
 type witnesses struct {
 	needed bool // there is something that this node might have forgotten
 	others []kv.NodeID
-	before map[kv.NodeID]uint64 // their processes as this disk knew them when this process began
-	spoken map[kv.NodeID]bool   // since then
-	sure   bool                 // one of them has forgotten nothing
+	before map[kv.NodeID][]uint64 // their processes, one a disk, as this disk knew them when this process began
+	spoken map[kv.NodeID]bool     // since then
+	sure   bool                   // one of them has forgotten nothing
 }
 
 // newWitnesses: seen are the marks on this disk, and needed says whether anything else is.
-func newWitnesses(others []kv.NodeID, seen map[kv.NodeID]Mark, needed bool) witnesses {
-	w := witnesses{needed: needed, others: others, before: map[kv.NodeID]uint64{}, spoken: map[kv.NodeID]bool{}}
-	for node, m := range seen {
-		w.before[node] = m.present().Instance
+func newWitnesses(others []kv.NodeID, seen map[kv.NodeID]disks, needed bool) witnesses {
+	w := witnesses{needed: needed, others: others, before: map[kv.NodeID][]uint64{}, spoken: map[kv.NodeID]bool{}}
+	for node, known := range seen {
+		for i := range known {
+			w.before[node] = append(w.before[node], known[i].present().Instance)
+		}
 	}
 	return w
 }
@@ -31,7 +33,7 @@ func newWitnesses(others []kv.NodeID, seen map[kv.NodeID]Mark, needed bool) witn
 // spoke takes note that a node has told what it knows; process is 0 if it does not remember disks, so that there is nothing to ask it for.
 func (w *witnesses) spoke(node kv.NodeID, process uint64) {
 	w.spoken[node] = true
-	if process != 0 && w.before[node] == process {
+	if process != 0 && slices.Contains(w.before[node], process) {
 		w.sure = true
 	}
 }

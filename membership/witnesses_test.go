@@ -8,7 +8,7 @@ import (
 )
 
 func TestWitnesses(t *testing.T) {
-	seen := map[kv.NodeID]Mark{2: {Disk: 2, Position: 9, Processes: []Process{{1, 20}, {5, 21}}}, 3: {Disk: 3, Position: 9, Processes: []Process{{1, 30}}}}
+	seen := map[kv.NodeID]disks{2: {{Disk: 2, Position: 9, Processes: []Process{{1, 20}, {5, 21}}}}, 3: {{Disk: 3, Position: 9, Processes: []Process{{1, 30}}}, {Disk: 4, Position: 2, Processes: []Process{{1, 40}}}}}
 	for _, c := range []struct {
 		what   string
 		needed bool
@@ -18,6 +18,7 @@ func TestWitnesses(t *testing.T) {
 		{"nothing to forget", false, func(*witnesses) {}, "[]"},
 		{"nobody", true, func(*witnesses) {}, "[2 3]"},
 		{"the process that was known", true, func(w *witnesses) { w.spoke(2, 21) }, "[]"},
+		{"the one on the newer of two disks", true, func(w *witnesses) { w.spoke(3, 40) }, "[]"},
 		{"an earlier one", true, func(w *witnesses) { w.spoke(2, 20) }, "[3]"},
 		{"a later one", true, func(w *witnesses) { w.spoke(3, 31) }, "[2]"},
 		{"all, and all restarted", true, func(w *witnesses) { w.spoke(2, 22); w.spoke(3, 31) }, "[]"},

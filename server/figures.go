@@ -57,7 +57,7 @@ var (
 		{"ServedCalls", "forwarded_requests_served_total", "Requests answered for other nodes."},
 		{"LocalRenewals", "lease_renewals_in_memory_total", "Keep-alives of leases that this node answered as the leader without an entry in the log."},
 		{"RefusedCalls", "forwarded_requests_refused_total", "Requests that other nodes forwarded and that were refused here: beyond a limit or without room, none that a node forwards, or for a shard that is not here; and frames that make no sense."},
-		{"LostAnswers", "forwarded_answers_lost_total", "Answers to other nodes that found no connection, or a full buffer."},
+		{"LostAnswers", "forwarded_answers_lost_total", "Answers to other nodes that could neither be sent nor kept."},
 		{"BarrierCount", "read_barriers_total", "Times that a leader was asked what a read has to wait for."},
 		{"RetryCount", "calls_repeated_total", "Calls that a node refused because it does not lead, and that were tried again."},
 		{"UnknownOutcomes", "calls_outcome_unknown_total", "Writes that ended without a word whether they took effect."},

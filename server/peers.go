@@ -79,6 +79,12 @@ func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
 	}
 }
 
+func (h *peerHandler) PeerReturned(node kv.NodeID) {
+	if h.wait() {
+		h.server.gateway.PeerReturned(node)
+	}
+}
+
 func (h *peerHandler) ReceiveStream(from kv.NodeID, name string, stream io.Reader) error {
 	if !h.wait() {
 		return kv.ErrStopped

@@ -29,11 +29,13 @@ type damage struct {
 	entries []rottenEntry
 	// unreadable are rows that cannot be read for a while, though nothing is wrong with them.
 	unreadable []storage.Span
-	lying      bool // syncs say that they are done, and do nothing
-	lied       bool // and one has done so since the last honest one
-	wiped      bool // the disks are as they should be, but taken away
-	former     bool // the disks are as they should be, but others have taken their place, or the node was further once
-	stale      bool // of those: the disks are an older image of themselves
+	// lasting: the next process cannot read them either.
+	lasting bool
+	lying   bool // syncs say that they are done, and do nothing
+	lied    bool // and one has done so since the last honest one
+	wiped   bool // the disks are as they should be, but taken away
+	former  bool // the disks are as they should be, but others have taken their place, or the node was further once
+	stale   bool // of those: the disks are an older image of themselves
 }
 
 // rottenEntry is one in the log of a group.

@@ -16,10 +16,11 @@ import (
 // Faults of one group on one node, while the node's others go on.
 const (
 	// FaultUnreadable lets the rows of Shard on Node be unreadable for Duration, though nothing is damaged. The replica may stop; if it does, its node must
-	// say so and go on with all others. Then the process is started again.
+	// say so and go on with all others. Then the process is started again; now and then the next one
+	// cannot read them either, and has to begin without the replica.
 	FaultUnreadable FaultKind = "unreadable"
-	// FaultRemove takes Node's replica of Shard away and deletes its rows. What the replica voted for is forgotten, so that the node holds the shard again
-	// only once it has other disks, which it gets after everything else was healed.
+	// FaultRemove takes Node's replica of Shard away and deletes its rows. What the replica voted for is forgotten. Every other time the shard comes back to the
+	// same disk, where it begins another life; otherwise it does once the node has other disks, which it gets after everything else was healed.
 	FaultRemove FaultKind = "remove-group"
 )
 
@@ -49,8 +50,6 @@ func (p *part) hide(lasts time.Duration, random *rand.Rand) {
 		case n.life != life || !n.up:
 		case p.failed == nil:
 			n.damage.unreadable = nil
-		case n.frozen() || n.driving:
-			n.w.after(time.Millisecond, func() { p.restart(life, random) })
 		default:
 			p.restart(life, random)
 		}
@@ -60,11 +59,26 @@ func (p *part) hide(lasts time.Duration, random *rand.Rand) {
 // restart ends a process that goes on without this part.
 func (p *part) restart(life uint64, random *rand.Rand) {
 	n := p.node
-	if n.w.ended || !n.up || n.life != life {
+	switch {
+	case n.w.ended || !n.up || n.life != life:
+		return
+	case n.frozen() || n.driving:
+		n.w.after(time.Millisecond, func() { p.restart(life, random) })
 		return
 	}
+	n.damage.lasting = n.damage.unreadable != nil && n.holdsOther(p) && random.IntN(3) == 0
 	n.crashPlan = crashPlan{random: survival(random), down: time.Millisecond}
 	n.crash()
+}
+
+// holdsOther tells whether the next process has another group.
+func (n *node) holdsOther(p *part) bool {
+	for other := range n.held() {
+		if other != p && !other.removed {
+			return true
+		}
+	}
+	return false
 }
 
 // groupFailed is told when the driver goes on without one of its groups.
@@ -106,10 +120,10 @@ func (n *node) checkFailures() {
 		if p.failed != nil {
 			told++
 		}
-		if says := p.up() && strings.HasPrefix(p.replica.Standing(), "failed"); says != (p.failed != nil) {
+		if says := p.up() && strings.HasPrefix(p.replica.Standing(), "failed"); says != (p.failed != nil && p.replica != nil) {
 			p.group.fail(Crash, "node %d has told of the replica's failure %v, and says %q", n.id, p.failed, p.replica.Standing())
 		}
-		if p.failed != nil && (p.replica.IsLeader() || p.replica.LeaseValid()) {
+		if p.failed != nil && p.up() && (p.replica.IsLeader() || p.replica.LeaseValid()) {
 			p.group.fail(Crash, "node %d serves with a replica that has failed: %v", n.id, p.failed)
 		}
 	}
@@ -155,8 +169,43 @@ func (p *part) remove() {
 		case n.life != life || !n.up:
 		case err == nil:
 			p.dropRows()
+			if n.random.IntN(2) == 0 {
+				disk := n.diskID
+				n.w.after(time.Duration(n.random.Int64N(int64(time.Second))), func() { p.comeBack(disk, life) })
+			}
 		case !errors.Is(err, kv.ErrStopped) && n.failed == nil && n.store.Err() == nil:
 			p.group.fail(Crash, "node %d cannot remove its replica: %v", n.id, err)
+		}
+	})
+}
+
+// comeBack adds the group again to the disk that it was removed from in the given life of the node.
+func (p *part) comeBack(disk, life uint64) {
+	n, d := p.node, &p.node.damage
+	switch {
+	case n.w.ended || n.diskID != disk || len(d.rows)+len(d.entries) > 0 || d.lying || d.lied || d.wiped || d.former || d.stale:
+		return // it gets other disks
+	case !n.up || n.frozen() || n.driving || d.unreadable != nil:
+		n.w.after(time.Millisecond, func() { p.comeBack(disk, life) })
+		return
+	}
+	if life != n.life {
+		p.dropRows() // they were not gone for good
+	}
+	life = n.life
+	n.store.Add(p.groupID(), p.group.first(), func(err error) {
+		switch {
+		case n.life != life || !n.up || n.store.Err() != nil || errors.Is(err, kv.ErrStopped) || errors.Is(err, errUnreadable):
+			return
+		case err == nil:
+			if p.removed = false; !n.lacksGroups() {
+				d.why = ""
+			}
+			n.w.mark("group came back to the same disk")
+			err = p.opened()
+		}
+		if err != nil {
+			n.failed = err
 		}
 	})
 }
@@ -201,7 +250,7 @@ func (n *node) choose() (begin []*part) {
 		p.replica, p.gateway, p.streams, p.failed, p.late = nil, nil, nil, nil, false
 		switch {
 		case p.removed:
-		case len(begin) > 0 && n.random.IntN(lateShare) == 0:
+		case len(begin) > 0 && !n.damage.lasting && n.random.IntN(lateShare) == 0:
 			p.late = true
 		default:
 			begin = append(begin, p)
@@ -237,7 +286,7 @@ func (p *part) opened() (err error) {
 	p.begin()
 	n.w.mark("group added to a running node")
 	for _, other := range n.w.processes() {
-		if other.id != n.id && n.w.net.conn(n, other).alive {
+		if other.id != n.id && n.w.net.conn(n, other).open[side(n, other)] {
 			p.gateway.PeerUp(other.id, dialect(min(n.format, other.format)))
 		}
 	}

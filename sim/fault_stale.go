@@ -57,7 +57,7 @@ func (w *world) remembered(n *node, position uint64) bool {
 		if !other.up {
 			return false
 		}
-		if disk, seen := other.store.Witnessed(n.id); disk != n.diskID || seen <= position {
+		if other.store.Witnessed(n.id, n.diskID) <= position {
 			return false
 		}
 	}

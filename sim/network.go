@@ -1,16 +1,11 @@
 package sim
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
-	"github.com/quoratedb/quorate/gateway"
-	"github.com/quoratedb/quorate/kv"
 )
 
 // network carries frames between nodes as package transport promises: whole or not at all, in order, and lost only when the
@@ -45,10 +40,12 @@ type link struct {
 type conn struct {
 	generation uint64
 	alive      bool
+	open       [2]bool // the ends whose own frames it takes: after a break each side connects by itself
 	told       [2]bool // the ends that know that it broke: the lower node, the higher one
 	refused    [2]bool // the ends that were refused when they tried again: nobody listens any more
 	blocks     uint64  // counts the partitions that began
 	random     *rand.Rand
+	halves     *rand.Rand // of how the two directions begin
 }
 
 type frame struct {
@@ -80,7 +77,7 @@ func (n *network) conn(a, b *node) *conn {
 	}
 	c := a.conns[b.index]
 	if c == nil {
-		c = &conn{random: n.w.source(sourceConn, a.index*100+b.index)}
+		c = &conn{random: n.w.source(sourceConn, a.index*100+b.index), halves: n.w.source(sourceHalves, a.index*100+b.index)}
 		a.conns[b.index] = c
 	}
 	return c
@@ -96,7 +93,7 @@ func side(of, other *node) int {
 // accepts tells whether a frame can be appended now.
 func (n *network) accepts(from, to *node) bool {
 	c := n.conn(from, to)
-	if !c.alive && c.told[side(from, to)] || !n.w.connected(from, to) {
+	if !c.open[side(from, to)] || !n.w.connected(from, to) {
 		return false
 	}
 	return n.loss == 0 || n.link(from, to).random.Float64() >= n.loss
@@ -217,9 +214,13 @@ func (n *network) tell(c *conn, end, other *node, life uint64) {
 		end.whenAwake(func() { n.tell(c, end, other, life) })
 		return
 	}
-	c.told[side(end, other)] = true
+	if c.alive {
+		return // a process of the node that has begun since
+	}
+	up := c.open[side(end, other)]
+	c.told[side(end, other)], c.open[side(end, other)] = true, false
 	n.link(other, end).draining = 0
-	if end.up && end.life == life {
+	if up && end.up && end.life == life {
 		end.enter(func() { end.peerDown(other.id, false) })
 	}
 	n.connectSoon(end, other)
@@ -246,10 +247,39 @@ func (n *network) connect(a, b *node) {
 		return
 	}
 	c.alive = true
-	version := min(a.format, b.format)
-	a.enter(func() { a.peerUp(b.id, version) })
-	if b.up {
-		b.enter(func() { b.peerUp(a.id, version) })
+	n.open(c, a, b)
+	if c.halves.IntN(halfShare) > 0 {
+		n.open(c, b, a)
+		return
+	}
+	n.w.mark("connected in one direction only")
+	generation := c.generation
+	n.w.after(time.Duration(c.halves.Int64N(int64(slowestHalf))), func() { n.openLater(c, generation, b, a) })
+}
+
+// halfShare: one time in so many that two nodes connect again, one of them takes longer than the other, up to slowestHalf.
+const (
+	halfShare   = 4
+	slowestHalf = 300 * time.Millisecond
+)
+
+// open lets one end send.
+func (n *network) open(c *conn, end, other *node) {
+	if !end.up || !c.alive {
+		return
+	}
+	c.open[side(end, other)] = true
+	end.enter(func() { end.peerUp(other.id, min(end.format, other.format)) })
+}
+
+// openLater lets the end send that connects later than the other, if the connection is still the same.
+func (n *network) openLater(c *conn, generation uint64, end, other *node) {
+	switch {
+	case c.generation != generation:
+	case end.up && end.frozen():
+		end.whenAwake(func() { n.openLater(c, generation, end, other) })
+	default:
+		n.open(c, end, other)
 	}
 }
 
@@ -268,7 +298,7 @@ func (n *network) started(node *node) {
 			continue
 		}
 		c := n.conn(node, other)
-		c.told[side(node, other)] = true
+		c.told[side(node, other)], c.open[side(node, other)] = true, false
 		if c.generation == 0 { // the first start of all
 			c.generation, c.told = 1, [2]bool{true, true}
 		}
@@ -303,97 +333,4 @@ func (n *network) heal() {
 			}
 		}
 	}
-}
-
-// transport is a node's end of the network: driver.Transport and gateway.Sender.
-type transport struct {
-	node    *node
-	frames  []frame
-	spare   []frame // the array of the last flush
-	scratch []byte
-}
-
-var _ gateway.Sender = (*transport)(nil)
-
-func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
-	t.node.effect()
-	n := t.node.w.net
-	other := t.node.w.reached(int(to), uint(t.node.index))
-	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) {
-		return false
-	}
-	t.scratch = encode(t.scratch[:0])
-	t.frames = append(t.frames, frame{from: t.node, to: other, channel: channel, payload: bytes.Clone(t.scratch)})
-	return true
-}
-
-func (t *transport) Flush() {
-	if len(t.frames) == 0 {
-		return
-	}
-	frames := t.frames
-	t.frames, t.spare = t.spare[:0], nil
-	w := t.node.w
-	for i := range frames {
-		f := &frames[i]
-		w.happened(traceFrame, t.node.number(), uint64(f.to.id)<<8|uint64(f.channel), sum(f.payload))
-		t.node.effect()
-		w.net.send(*f)
-	}
-	clear(frames)
-	t.spare = frames
-	t.node.effect()
-}
-
-// Kick has the frames of all peers sent: nobody can tell.
-func (t *transport) Kick(kv.NodeID) { t.Flush() }
-
-var errBroken = errors.New("sim: the connection between the nodes broke")
-
-func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (driver.Stream, error) {
-	t.node.effect()
-	s := &stream{transport: t, to: t.node.w.reached(int(to), uint(t.node.index)), name: name}
-	if !s.reaches() {
-		return nil, errBroken
-	}
-	return s, nil
-}
-
-// stream carries a snapshot on a connection of its own.
-type stream struct {
-	bytes.Buffer
-	transport *transport
-	to        *node
-	name      string
-}
-
-func (s *stream) reaches() bool {
-	from, n := s.transport.node, s.transport.node.w.net
-	return s.to.up && n.w.connected(from, s.to) && n.link(from, s.to).blocked == 0 && n.link(s.to, from).blocked == 0
-}
-
-// Close hands the stream over. While the network loses things it may be cut short, or only the answer be lost.
-func (s *stream) Close() error {
-	from := s.transport.node
-	n := from.w.net
-	l := n.link(from, s.to)
-	from.effect()
-	from.sleep(time.Duration(l.random.Int64N(int64(20 * time.Millisecond))))
-	for i := 0; s.reaches() && from.w.now < s.to.frozenUntil; i++ {
-		from.sleep(s.to.frozenUntil - from.w.now)
-	}
-	if !s.reaches() {
-		return errBroken
-	}
-	content := s.Bytes()
-	if n.loss > 0 && len(content) > 0 && l.random.IntN(6) == 0 {
-		content = content[:l.random.IntN(len(content))]
-		from.w.mark("snapshot cut short")
-	}
-	err := errBroken
-	s.to.enter(func() { err = s.to.store.ReceiveStream(from.id, s.name, bytes.NewReader(slices.Clone(content))) })
-	if !s.reaches() || n.loss > 0 && l.random.IntN(6) == 0 {
-		return errBroken
-	}
-	return err
 }

@@ -181,7 +181,9 @@ func (n *node) start() {
 		n.w.line("node %d starts, process %d", n.id, n.life)
 	}
 	n.fuse, n.failed, n.excused, n.founding, n.jobs = 0, nil, false, false, nil
-	n.damage.unreadable = nil
+	if !n.damage.lasting {
+		n.damage.unreadable = nil
+	}
 	n.woken, n.driving, n.roundAt, n.current, n.waited = false, false, 0, nil, 0
 	n.alarms, n.roundDue = n.alarms[:0], n.lookAtRound
 	n.format = n.nextFormat
@@ -190,11 +192,14 @@ func (n *node) start() {
 		n.openFailed(err)
 		return
 	}
-	n.up = true
+	n.up, n.damage.lasting = true, false
 	for p := range n.held() {
 		switch {
 		case p.late:
 			p.addLate()
+		case p.failed != nil:
+			life := n.life
+			n.w.after(100*time.Millisecond, func() { p.restart(life, n.random) })
 		case !p.removed:
 			p.begin()
 		}

@@ -30,7 +30,10 @@ func (n *node) open() error {
 		return err
 	}
 	for _, p := range begin {
-		p.replica = n.store.Replica(p.groupID())
+		if p.replica = n.store.Replica(p.groupID()); p.replica == nil && p.failed != nil {
+			n.w.mark("group failed at the start")
+			continue
+		}
 		if p.gateway, err = gateway.New(p.gatewayOptions()); err != nil {
 			return err
 		}

@@ -106,6 +106,7 @@ func (w *world) run() {
 	for _, n := range w.nodes {
 		n.start()
 	}
+	w.crashEarly()
 	w.aside("setup", func(l workload.Workload) func(workload.Client) { return l.Setup })
 	if w.verdict != "" {
 		return
@@ -133,8 +134,28 @@ func (w *world) run() {
 	w.judge()
 }
 
-// begun waits until every group has begun. Who crashes meanwhile, and is needed for a quorum, may have said that it has nothing to somebody who has
-// begun; nobody can tell it later that it never had. Of a group with clients the setup has shown that it has.
+// earlyShare: in one run in so many nodes crash while groups begin.
+const earlyShare = 4
+
+// crashEarly takes the power of nodes while groups begin: who has begun must be able to tell the others later that they never had anything.
+func (w *world) crashEarly() {
+	random := w.source(sourceEarly, 0)
+	if random.IntN(earlyShare) != 0 || w.plan.harmless() {
+		return
+	}
+	for range 1 + random.IntN(3) {
+		n := w.nodes[random.IntN(len(w.nodes))]
+		down := time.Duration(random.Int64N(int64(500 * time.Millisecond)))
+		w.after(time.Duration(random.Int64N(int64(400*time.Millisecond))), func() {
+			if n.up && n.fuse == 0 {
+				w.mark("crash while groups begin")
+				n.crashPlan, n.fuse = crashPlan{random: survival(random), down: down}, 1+random.IntN(60)
+			}
+		})
+	}
+}
+
+// begun waits until every group has begun. Of a group with clients the setup has shown that it has.
 func (w *world) begun() {
 	if len(w.groups) == 1 || w.verdict != "" {
 		return

@@ -69,6 +69,8 @@ const (
 	sourceShards
 	sourceStray
 	sourceEdge
+	sourceHalves
+	sourceEarly
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

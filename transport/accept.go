@@ -101,6 +101,9 @@ func (t *Transport) receive(conn net.Conn) {
 	if listener := t.options.Listener.Accepted; listener != nil {
 		listener(h.From, address, PeerInfo{Name: h.Name, Instance: h.Instance, FormatVersion: min(h.MaxVersion, t.options.MaxFormatVersion), Metadata: h.Metadata})
 	}
+	if t.returned(h.From, h.Instance) {
+		t.options.Handler.PeerReturned(h.From)
+	}
 	err = t.readFrames(h.From, in, admittedReader(greeting))
 	if err != io.EOF && t.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		if listener := t.options.Listener.ReceiveFailed; listener != nil {
@@ -178,6 +181,15 @@ func (t *Transport) enroll(node kv.NodeID, in *inbound) (old *inbound) {
 	}
 	t.inbound[node] = in
 	return nil
+}
+
+// returned tells whether the process that has connected had been connected before.
+func (t *Transport) returned(node kv.NodeID, instance uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.heard[node]
+	t.heard[node] = instance
+	return before == instance
 }
 
 func (t *Transport) leave(node kv.NodeID, in *inbound) {

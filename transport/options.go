@@ -46,6 +46,9 @@ type Handler interface {
 	// PeerUp and PeerDown of one node come from one goroutine, frames from another: a
 	// last frame may still come after PeerDown.
 	PeerDown(node kv.NodeID, refused bool)
+	// PeerReturned tells that the node's process has connected to this one again: what it sent on its connection before may be lost. It comes between the last
+	// frame of that one and the first of the new one.
+	PeerReturned(node kv.NodeID)
 	// ReceiveStream reads a stream to its end (io.EOF) and returns when what was in it is safe. The
 	// error text goes back to the sender.
 	ReceiveStream(from kv.NodeID, name string, stream io.Reader) error

@@ -29,6 +29,7 @@ type Transport struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{}  // all that are open, for Close
 	inbound map[kv.NodeID]*inbound // accepted for frames, one per node
+	heard   map[kv.NodeID]uint64   // the process that connected last, for frames
 	streams int                    // being received
 	callers []net.Conn             // accepted, and not greeted yet; the one that has waited longest first
 
@@ -80,6 +81,7 @@ func Open(options Options) (*Transport, error) {
 		peers:   map[kv.NodeID]*peer{},
 		conns:   map[net.Conn]struct{}{},
 		inbound: map[kv.NodeID]*inbound{},
+		heard:   map[kv.NodeID]uint64{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if err := t.listen(); err != nil {

@@ -40,6 +40,7 @@ type recorder struct {
 	frames  map[kv.NodeID][]string // "channel:payload", "done"
 	ups     map[kv.NodeID][]PeerInfo
 	downs   map[kv.NodeID][]bool
+	returns map[kv.NodeID]int
 	events  []string // from the Listener
 	refused []*RefusedError
 
@@ -51,7 +52,7 @@ type recorder struct {
 func newRecorder() *recorder {
 	return &recorder{
 		changed: make(chan struct{}), frames: map[kv.NodeID][]string{}, ups: map[kv.NodeID][]PeerInfo{},
-		downs: map[kv.NodeID][]bool{}, active: map[kv.NodeID]int{},
+		downs: map[kv.NodeID][]bool{}, returns: map[kv.NodeID]int{}, active: map[kv.NodeID]int{},
 	}
 }
 
@@ -88,6 +89,10 @@ func (r *recorder) PeerUp(node kv.NodeID, info PeerInfo) {
 
 func (r *recorder) PeerDown(node kv.NodeID, refused bool) {
 	r.note(func() { r.downs[node] = append(r.downs[node], refused) })
+}
+
+func (r *recorder) PeerReturned(node kv.NodeID) {
+	r.note(func() { r.returns[node]++ })
 }
 
 func (r *recorder) ReceiveStream(from kv.NodeID, name string, stream io.Reader) error {
@@ -473,6 +478,30 @@ func TestPeerDownRefused(t *testing.T) {
 	again.Append(1, ChannelRequest, text("hello"))
 	again.Flush()
 	a.await(t, "a frame of the new process", func() bool { return slices.Equal(a.payloads(2), []string{"3:hello"}) })
+}
+
+// Who was connected before is told apart from another process under its name: only of the first something may have been lost.
+func TestPeerReturned(t *testing.T) {
+	c, a, b := pair(t)
+	hello := func(from *node, words string, returns int) {
+		t.Helper()
+		from.Append(2, ChannelRequest, text(words))
+		from.Flush()
+		b.await(t, "a frame", func() bool { return b.last(1) == "3:"+words })
+		b.recorder.mu.Lock()
+		defer b.recorder.mu.Unlock()
+		if b.returns[1] != returns {
+			t.Fatalf("before %q the node has returned %d times, want %d", words, b.returns[1], returns)
+		}
+	}
+	hello(a, "first", 0)
+	b.proxy.Cut()
+	a.awaitUp(t, 2, 2)
+	hello(a, "again", 1)
+	_ = a.Close()
+	next := c.open(t, 1, 99)
+	next.awaitUp(t, 2, 1)
+	hello(next, "another", 1)
 }
 
 // A peer that never was there is reported as refused, once.

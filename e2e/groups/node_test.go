@@ -245,6 +245,11 @@ func (h *handler) PeerDown(peer kv.NodeID, refused bool) {
 	h.node.gateway.PeerDown(peer)
 }
 
+func (h *handler) PeerReturned(peer kv.NodeID) {
+	<-h.opened
+	h.node.gateway.PeerReturned(peer)
+}
+
 func (h *handler) ReceiveStream(from kv.NodeID, name string, stream io.Reader) error {
 	<-h.opened
 	return h.node.driver.ReceiveStream(from, name, stream)

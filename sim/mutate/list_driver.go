@@ -96,9 +96,10 @@ var driverMutations = []Mutation{
 	},
 	{
 		Name: "driver/former-process-guessed", Breaks: "a leader that does not say which process it is counts as gone when a promise to an earlier process of its node ends",
-		File: "leadership/follow.go", Verdicts: noticed, At: 771003877,
-		Old: "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.doubtLeader(now)\n",
-		New: "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.leaderGone(now)\n",
+		File: "leadership/follow.go", Verdicts: noticed, Seeds: 4000,
+		Old:    "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.doubtLeader(now)\n",
+		New:    "\tcase restarted && c.following.leader.Instance == 0:\n\t\tc.leaderGone(now)\n",
+		Unseen: "one seed of many showed it, and does not since connections may begin in one direction first; 1,092 others do not. TestFormerProcessEnds of package leadership does",
 	},
 	{
 		Name: "driver/withdrawal-kept", Breaks: "a promise that was withdrawn, and then made again to a leader that came back, does not bind",

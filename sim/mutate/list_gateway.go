@@ -137,4 +137,10 @@ var gatewayMutations = []Mutation{
 		Old: "\t(*list)[i.at].at = i.at\n",
 		New: "",
 	},
+	{
+		Name: "gateway/answer-finds-no-connection", Breaks: "an answer to another node is lost if that node has connected to this one, and this one not yet to it",
+		File: "gateway/kept.go", Verdicts: noticed, At: 551,
+		Old: "\tif g.peers.connected(to) || !g.kept.keep(to, encode(nil)) {\n",
+		New: "\tif g.peers.connected(to) || len(encode(nil)) > 0 {\n",
+	},
 }

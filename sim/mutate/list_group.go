@@ -33,6 +33,12 @@ var groupMutations = []Mutation{
 		New: "\tif ofNode(err) || len(d.order) > 0 {\n",
 	},
 	{
+		Name: "group/failure-at-start-stops-node", Breaks: "a node of which one replica cannot be opened does not start",
+		File: "driver/open.go", Shards: 4, Verdicts: noticed, Seeds: 200,
+		Old: "\t\tif ofNode(err) || errors.Is(err, errOtherShard) {\n",
+		New: "\t\tif ofNode(err) || errors.Is(err, errOtherShard) || len(d.order) > 0 {\n",
+	},
+	{
 		Name: "group/failure-not-told", Breaks: "nobody is told that a replica cannot go on",
 		File: "driver/life.go", Shards: 4, Verdicts: noticed, Seeds: 100,
 		Old: "\tif d.opts.Listener.GroupFailed != nil {\n",

@@ -55,6 +55,12 @@ var repairMutations = []Mutation{
 		New: "\treturn true\n",
 	},
 	{
+		Name: "repair/mark-of-former-disk", Breaks: "a message is judged by the mark of the disk that its node was first heard on, not by that of the disk which it is on now",
+		File: "membership/witness.go", Verdicts: noticed, Seeds: 300,
+		Old: "k.seen[node].mark(sender.Disk); known",
+		New: "k.seen[node].mark(append(k.seen[node], Mark{})[0].Disk); known",
+	},
+	{
 		Name: "repair/claim-of-second-process", Breaks: "a replica is refused for ever because a second process under its node's name once said that it is lost",
 		File: "membership/admit.go", Verdicts: noticed, Seeds: 600,
 		Old: "\tcase m.From == g.roster.gone[m.Node] && !n.beats(m.Node, m.Sender):\n",

@@ -83,7 +83,7 @@ func (r *Replica) prepareShipping() (consensus.SnapshotMeta, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	meta := r.machine.Ship(batch)
-	return meta, ofEngine(engine.Apply(batch))
+	return meta, ofShared(engine.Apply(batch))
 }
 
 // ship sends what the engine holds.

@@ -17,7 +17,7 @@ func (r *Replica) check() error {
 		return err
 	}
 	switch {
-	case r.leading && (own != r.inflight || r.inflight > max(1, r.driver.opts.MaxInflight)):
+	case r.leading && (own != r.inflight || r.inflight > max(1, r.driver.opts.MaxInflight)), !r.leading && r.inflight > 0:
 		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
 	case len(r.round) > 0 && r.refused.seq == 0:
 		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))

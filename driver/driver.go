@@ -65,6 +65,8 @@ type Driver struct {
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
 	evaluateUntil time.Duration
 	evaluated     bool
+	proposing     int  // groups with own rounds in flight
+	freed         bool // some of them were applied since the last evaluation
 	// nextDue is not later than anything that a core of leadership has due; 0 if there is nothing.
 	nextDue   time.Duration
 	out       []peerOut // frames under construction, one a peer
@@ -208,7 +210,7 @@ func (d *Driver) Check() error {
 	for _, r := range d.order {
 		errs = append(errs, r.core.Check(), r.check())
 	}
-	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkPlaces())...)
+	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkPlaces(), d.checkCrowd())...)
 }
 
 // Err returns why the driver stopped by itself; nil while it works.

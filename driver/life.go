@@ -241,6 +241,7 @@ func (d *Driver) groupFailed(group consensus.GroupID, err error) {
 // end takes the replica out of the rounds, and refuses what waits for it. Its lists let it go when they are walked next.
 func (r *Replica) end(refusal error, standing string) {
 	d := r.driver
+	r.setInflight(0)
 	r.ended = true
 	r.serving.Store(false)
 	r.lease.Store(nil)

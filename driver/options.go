@@ -72,7 +72,7 @@ type Options struct {
 
 	// MaxRoundBytes bounds what one round proposes to one group.
 	MaxRoundBytes int
-	// MaxInflight is how many own rounds of a group may be proposed and not yet applied.
+	// MaxInflight is how many own rounds of a group may be proposed and not yet applied; while several groups have any, each has one.
 	MaxInflight int
 	// MaxQueued bounds the requests that are not answered, and MaxQueuedBytes their sizes; more are refused. What is let in should be on disk within the
 	// time that its clients wait.

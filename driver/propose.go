@@ -90,7 +90,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 	if r.leadership.Transferring() {
 		return nil // what is not evaluated here may surely be evaluated by the next leader
 	}
-	if r.inflight >= r.driver.opts.MaxInflight {
+	if !r.mayPropose() {
 		r.full.Store(true)
 		return nil
 	}
@@ -259,7 +259,7 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 	r.refused = refusedProposal{}
 	r.rounds.push(proposedRound{term: r.role.Term, seq: seq, requests: r.round})
 	r.round = nil
-	r.inflight++
+	r.setInflight(r.inflight + 1)
 	r.driver.metrics.proposals.Add(1)
 	r.driver.markDirty(r)
 	return nil
@@ -302,7 +302,8 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 		applied := front.term == term && front.seq == seq && !void
 		proposed := r.rounds.pop()
 		if proposed.term == r.role.Term && r.inflight > 0 {
-			r.inflight--
+			r.setInflight(r.inflight - 1)
+			r.driver.freed = true
 			if r.full.Swap(false) {
 				r.driver.kick()
 			}

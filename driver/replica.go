@@ -324,7 +324,8 @@ func (r *Replica) lead(now time.Duration) error {
 		return err
 	}
 	r.leading = true
-	r.inflight, r.appliedSeq = 0, 0
+	r.setInflight(0)
+	r.appliedSeq = 0
 	r.full.Store(false)
 	r.driver.markWorking(r)
 	r.serving.Store(true)
@@ -340,6 +341,7 @@ func (r *Replica) lead(now time.Duration) error {
 // this replica's being the leader, and nobody can confirm that any more.
 func (r *Replica) stepDown() {
 	r.serving.Store(false)
+	r.setInflight(0)
 	r.finishPhysical()
 	if r.full.Swap(false) {
 		r.driver.kick()

@@ -39,7 +39,7 @@ func (d *Driver) Round() (again bool) {
 	}
 	d.inbox.release(in)
 	d.metrics.rounds.Add(1)
-	return len(d.dirty) > 0 || d.inbox.urgent() || d.holding.Load() && d.hurry.Load()
+	return len(d.dirty) > 0 || d.putOff() || d.inbox.urgent() || d.holding.Load() && d.hurry.Load()
 }
 
 func (d *Driver) round(in *contents) {
@@ -57,9 +57,12 @@ func (d *Driver) round(in *contents) {
 
 	// An acknowledged write may commit entries, and an applied one may make room for the next
 	// proposal; each of these is the next pass of the same round. The bound only keeps a round short.
+	crowded := d.crowded()
 	for pass := 0; pass < 4 && len(d.dirty) > 0 && d.Err() == nil; pass++ {
 		d.pump(now)
-		d.evaluate(now)
+		if !crowded {
+			d.evaluate(now)
+		}
 	}
 	if d.Err() != nil {
 		return
@@ -261,6 +264,7 @@ func (d *Driver) evaluate(now time.Duration) {
 	if d.Err() != nil {
 		return
 	}
+	d.freed = false
 	kept := d.working[:0]
 	for _, r := range d.working {
 		if !r.ended && d.Err() == nil {

@@ -67,6 +67,9 @@ func (d *Driver) rounds() (again bool) {
 	again = true
 	for i := 0; again && i < maxRounds; i++ {
 		again = d.context.Err() == nil && d.Round()
+		if again && d.putOff() {
+			runtime.Gosched()
+		}
 	}
 	return again
 }

@@ -50,6 +50,7 @@ func Open(o Options) (*Engine, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
+	mapLarge()
 	e := &Engine{options: o, failure: newFailure(), compacted: make(chan struct{}, 1)}
 	e.flushes.init(o.PendingMemTables)
 	e.reclaim.context, e.reclaim.cancel = context.WithCancel(context.Background())

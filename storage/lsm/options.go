@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -100,6 +101,7 @@ const (
 //     rows; smaller blocks double the index for a microsecond.
 //   - Compression by Pebble's "fastest" profile (MinLZ or Snappy): it costs less than writing the
 //     bytes it saves and does nothing to values that do not compress. See docs/decisions/0003.
+//   - Level 0 is written to be read once, by the next compaction: large blocks, not compressed.
 //   - A Bloom filter of 10 bits per key on every level, the last one included: the lookups that
 //     reach the engine are mostly of keys that do not exist yet.
 //   - Our own waiting in place of Pebble's write stalls, which nothing can interrupt.
@@ -128,7 +130,12 @@ func (o Options) pebbleOptions() *pebble.Options {
 		p.Levels[i].IndexBlockSize = 32 << 10
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	p.Levels[0].BlockSize = 32 << 10
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		s := pebble.DBCompressionFastest
+		s.Name, s.Levels[0] = "fastest below level 0", block.NoCompression
+		return s
+	})
 	// A lazily ingested table lives in the write-ahead log, which we do not have.
 	p.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	p.Experimental.FileCacheShards = 2

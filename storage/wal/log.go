@@ -26,6 +26,7 @@ type Log struct {
 	recovery Recovery
 
 	segments []*segment // Invariant: ascending generations without a gap; the last is written to
+	retained int64      // bytes. Invariant: the sum of the sizes of segments
 	syncing  *segment   // Sync is at work on it, so it must stay open
 	retired  []retired  // Invariant: ascending by after
 	free     []*segment // to be recycled
@@ -38,7 +39,7 @@ type Log struct {
 	parts     []part
 	cache     cache
 	rewrite   rewrite
-	aside     map[consensus.GroupID]int64 // groups that are set aside, and how much they have
+	aside     aside
 
 	writes, bytes, syncs int64
 }
@@ -67,7 +68,7 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wal: lock the log's directory %s: %w; probably another process uses it", o.Dir, err)
 	}
-	l := &Log{options: o, lock: lock, groups: map[consensus.GroupID]*group{}, aside: map[consensus.GroupID]int64{}, cache: cache{limit: o.CacheBytes}}
+	l := &Log{options: o, lock: lock, groups: map[consensus.GroupID]*group{}, aside: aside{of: map[consensus.GroupID]int64{}}, cache: cache{limit: o.CacheBytes}}
 	if err := l.recover(); err != nil {
 		l.abandon()
 		l.jobs.Wait()
@@ -244,7 +245,7 @@ func (l *Log) Metrics() storage.LogMetrics {
 		m.SegmentCount++
 		m.SizeBytes += s.size
 	}
-	m.AsideBytes = l.asideBytes()
+	m.AsideBytes = l.aside.bytes
 	m.OldestPinning = l.oldestPinning()
 	return m
 }
@@ -254,7 +255,7 @@ func (l *Log) oldestPinning() (oldest consensus.GroupID) {
 	var generation uint64
 	for _, id := range l.groupIDs() {
 		g := l.groups[id]
-		if _, aside := l.aside[id]; id != nodeGroup && !aside && len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
+		if id != nodeGroup && !l.aside.has(id) && len(g.slots) > 0 && (oldest == 0 || g.slots[0].segment.generation < generation) {
 			oldest, generation = id, g.slots[0].segment.generation
 		}
 	}

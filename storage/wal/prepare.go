@@ -147,6 +147,7 @@ type fill struct {
 
 	file    vfs.File // nil before the first piece
 	written int64
+	zeros   []byte // a piece of them
 
 	allowed   atomic.Int64  // how far the file may be filled now; below 0: no more, give up
 	more      chan struct{} // allowed was raised
@@ -217,8 +218,11 @@ func (f *fill) step() (err error) {
 			return err
 		}
 	}
-	zeros := make([]byte, min(f.piece, f.size-f.written)) // the file system may change what it is given
-	n, err := f.file.Write(zeros)
+	if f.zeros == nil {
+		f.zeros = make([]byte, f.piece)
+	}
+	clear(f.zeros) // the file system may have changed what it was given
+	n, err := f.file.Write(f.zeros[:min(f.piece, f.size-f.written)])
 	f.written += int64(n)
 	if err != nil {
 		return err

@@ -280,6 +280,9 @@ func (r *recovering) eraseStale() error {
 func (r *recovering) sortFiles(needed []*segment, head *segment) {
 	l := r.log
 	l.segments = needed
+	for _, s := range needed {
+		l.retained += s.size
+	}
 	l.recovery.Segments = len(needed)
 	next := uint64(1)
 	if head != nil {

@@ -28,38 +28,42 @@ func (l *Log) rewriteSome() error {
 	case l.worthRewriting(oldest):
 		w.all, w.todo = true, l.placesIn(oldest, func(consensus.GroupID) bool { return true })
 	case !w.aside && l.worthRewritingAside():
-		w.aside, w.todo = true, l.placesIn(oldest, func(id consensus.GroupID) bool { _, aside := l.aside[id]; return aside })
+		w.aside, w.todo = true, l.placesIn(oldest, l.aside.has)
 	}
 	return l.rewriteStep()
 }
 
 // worthRewriting tells whether a few entries keep the segment: when most of it is still needed, the groups that need it must compact.
 func (l *Log) worthRewriting(oldest *segment) bool {
-	return oldest.live > 0 && oldest.liveBytes <= oldest.size/2 && l.retainedBytes() > l.options.RetainBytes+asideShare*l.asideBytes()
+	return oldest.live > 0 && oldest.liveBytes <= oldest.size/2 && l.retained > l.options.RetainBytes+asideShare*l.aside.bytes
 }
 
 // worthRewritingAside tells whether what is set aside should move on: nobody compacts it. The log is always several times as large as that, so that what is
 // written again is a small part of what is written.
 func (l *Log) worthRewritingAside() bool {
-	aside := l.asideBytes()
-	return aside > 0 && l.retainedBytes() > l.options.RetainBytes/2+asideShare*aside
+	return l.aside.bytes > 0 && l.retained > l.options.RetainBytes/2+asideShare*l.aside.bytes
 }
 
 // asideShare is how many times as large as what is set aside the log may be for it.
 const asideShare = 4
 
-func (l *Log) retainedBytes() (retained int64) {
-	for _, s := range l.segments {
-		retained += s.size
-	}
-	return retained
+// aside are the groups that are set aside.
+type aside struct {
+	of    map[consensus.GroupID]int64 // bytes that each had when it was set aside
+	bytes int64                       // Invariant: the sum of these
 }
 
-func (l *Log) asideBytes() (bytes int64) {
-	for _, b := range l.aside {
-		bytes += b
-	}
-	return bytes
+func (a *aside) has(id consensus.GroupID) bool { _, has := a.of[id]; return has }
+
+func (a *aside) add(id consensus.GroupID, bytes int64) {
+	a.remove(id)
+	a.of[id] = bytes
+	a.bytes += bytes
+}
+
+func (a *aside) remove(id consensus.GroupID) {
+	a.bytes -= a.of[id]
+	delete(a.of, id)
 }
 
 // SetAside implements storage.Log.
@@ -67,14 +71,15 @@ func (l *Log) SetAside(id consensus.GroupID, aside bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.groups[id]
-	if delete(l.aside, id); !aside || g == nil {
+	if !aside || g == nil {
+		l.aside.remove(id)
 		return
 	}
 	bytes := int64(0)
 	for i := range g.slots {
 		bytes += int64(g.slots[i].length)
 	}
-	l.aside[id] = bytes
+	l.aside.add(id, bytes)
 	l.rewrite.aside = false
 }
 

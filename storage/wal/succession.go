@@ -30,6 +30,7 @@ func (l *Log) retire() {
 			break
 		}
 		l.segments = slices.Delete(l.segments, 0, 1)
+		l.retained -= s.size
 		l.retired = append(l.retired, retired{s, l.sequence + 1})
 	}
 	for len(l.retired) > 0 && l.retired[0].after <= l.synced && l.retired[0].segment != l.syncing && l.retired[0].segment.readers == 0 {
@@ -70,6 +71,7 @@ func (l *Log) nextSegment() error {
 // log begins and what its hard state is, so that no earlier segment is needed for that.
 func (l *Log) activate(s *segment) error {
 	l.segments = append(l.segments, s)
+	l.retained += s.size
 	var parts []part
 	for _, id := range l.groupIDs() {
 		g := l.groups[id]

@@ -119,7 +119,10 @@ func (l *Log) place(buffer []byte) (offset int64, err error) {
 	offset = head.end
 	l.sequence++
 	head.end += int64(len(buffer))
-	head.size = max(head.size, head.end) // a record larger than a segment makes the file grow
+	if grown := head.end - head.size; grown > 0 { // a record larger than a segment makes the file grow
+		head.size += grown
+		l.retained += grown
+	}
 	l.writes++
 	l.bytes += int64(len(buffer))
 	l.pace()
@@ -161,6 +164,6 @@ func (l *Log) drop(id consensus.GroupID) {
 	if g := l.groups[id]; g != nil {
 		g.clear(l.sequence)
 		delete(l.groups, id)
-		delete(l.aside, id)
+		l.aside.remove(id)
 	}
 }

@@ -64,7 +64,7 @@ var groupMutations = []Mutation{
 	},
 	{
 		Name: "group/add-syncs-in-round", Breaks: "the round in which a group is added waits for the disk, however slow it is",
-		File: "driver/life.go", Shards: 4, Verdicts: noticed, Seeds: 600, At: 2135,
+		File: "driver/life.go", Shards: 4, Verdicts: noticed, At: 2135,
 		Old: "func() error { written = true; return nil }",
 		New: "func() error { written = false; return d.opts.Log.Sync() }",
 	},

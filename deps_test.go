@@ -29,7 +29,8 @@ consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft/v3 google.golang.org/protobuf/proto
 consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
-consensus/explore     : consensus consensus/consensustest
+consensus/explore     : consensus consensus/consensustest statespace
+statespace            :
 liveness         core : kv
 leadership       core : kv consensus
 storage          core : consensus; github.com/tidwall/btree

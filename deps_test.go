@@ -33,6 +33,8 @@ consensus/explore     : consensus consensus/consensustest statespace
 statespace            :
 liveness         core : kv
 leadership       core : kv consensus
+sequencer        core : kv
+sequencer/world       : kv sequencer statespace
 storage          core : consensus; github.com/tidwall/btree
 storage/keys     core : kv storage
 storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2

@@ -29,9 +29,12 @@ consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft/v3 google.golang.org/protobuf/proto
 consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
-consensus/explore     : consensus consensus/consensustest
+consensus/explore     : consensus consensus/consensustest statespace
+statespace            :
 liveness         core : kv
 leadership       core : kv consensus
+sequencer        core : kv
+sequencer/world       : kv sequencer statespace
 storage          core : consensus; github.com/tidwall/btree
 storage/keys     core : kv storage
 storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2

@@ -20,6 +20,7 @@ import (
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/proto/h2"
+	"github.com/quoratedb/quorate/sequencer"
 	"github.com/quoratedb/quorate/server"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -246,7 +247,8 @@ func TestFiguresOfDocuments(t *testing.T) {
 	segments, options := wal.Options{}.WithDefaults(), driver.Options{}.WithDefaults()
 	promises := liveness.Options{PromiseDuration: 3 * server.DefaultHeartbeatInterval}.WithDefaults()
 
-	const guide, peerFrames = "docs/operations.md", "docs/protocols/peer.md"
+	const guide, peerFrames, sequencerPage = "docs/operations.md", "docs/protocols/peer.md", "docs/protocols/sequencer.md"
+	counted := sequencer.Options{}.WithDefaults()
 	all := documents(t)
 	for _, f := range []figure{
 		{guide, "bound: %s (`--max-request-bytes`, at most %s) * beyond it: `request is too large`; from %s above it on",
@@ -299,6 +301,12 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{"shard/DESIGN.md", "`MaxKeysPerExpiry` (%s) keys, or with more bytes of them than `MaxExpiryBytes` (%s)", []any{number(machine.MaxKeysPerExpiry), size(machine.MaxExpiryBytes)}},
 		{"shard/DESIGN.md", "`MaxRequestEffectBytes` (%s)", []any{size(machine.MaxRequestEffectBytes)}},
 		{"storage/mvcc/DESIGN.md", "one bucket per ~%d keys", []any{store.BucketRows}},
+		{sequencerPage, "A frame is at most %s.", []any{bytesOf("sequencer.MaxFrameBytes")}},
+		{sequencerPage, "| numbers of one batch | %s |", []any{number(int(of("sequencer.MaxBatchNumbers")))}},
+		{sequencerPage, "of a leadership; of a node | %d; %s |", []any{of("sequencer.MaxBatches"), number(int(of("sequencer.MaxWaiting")))}},
+		{sequencerPage, "| shards in one frontier | %s |", []any{number(int(of("sequencer.maxFrontier")))}},
+		{sequencerPage, "knows | %s (`Options.MaxShards`) |", []any{number(counted.MaxShards)}},
+		{sequencerPage, "ahead | %s (`Options.Window`)", []any{number(int(counted.Window))}},
 		{peerFrames, "of the body, at most %s;", []any{bytesOf("transport.maxEnvelopeBytes")}},
 		{peerFrames, "is held for %s at most, with a buffer of %s; of more than %d the one", []any{brief(peers.HandshakeTimeout), bytesOf("transport.greetingBufferBytes"), peers.MaxCallers}},
 		{peerFrames, "of the payload, at most %s;", []any{bytesOf("server.maxFrameBytes")}},

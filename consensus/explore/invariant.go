@@ -1,15 +1,14 @@
 package explore
 
 import (
-	"fmt"
-
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/statespace"
 )
 
 // Invariant names something that must hold in every state. Raft is Ongaro and Ousterhout, "In Search of an Understandable Consensus
 // Algorithm" (extended version, figure 3 and the sections named); Paxos is Lamport, "Paxos Made Simple" (PMS), and van Renesse and
 // Altinbuken, "Paxos Made Moderately Complex" (PMMC).
-type Invariant string
+type Invariant = statespace.Invariant
 
 // The invariants.
 const (
@@ -66,13 +65,7 @@ func (p *Protocol) Invariants() []Invariant {
 }
 
 // Violation is a broken invariant.
-type Violation struct {
-	Invariant Invariant
-	What      string
-}
-
-// Error implements error.
-func (v *Violation) Error() string { return fmt.Sprintf("%s: %s", v.Invariant, v.What) }
+type Violation = statespace.Violation
 
 // check judges what concerns this replica alone.
 func (r *replica) check(env *environment, eff *effect) {

@@ -107,8 +107,8 @@ func (n *news) violated(name Invariant, format string, args ...any) {
 
 // learn takes note of what a transition did.
 func (l *ledger) learn(env *environment, before, after *view, t *transition, in input) (*ledger, *Violation) {
-	n := &news{env: env, next: l.clone(), before: before, after: after, eff: &t.effect}
-	if in.verb == verbRead && !t.effect.refused {
+	n := &news{env: env, next: l.clone(), before: before, after: after, eff: &t.Effect}
+	if in.verb == verbRead && !t.Effect.refused {
 		n.next.reads[consensus.ReadID(in.number)] = l.last()
 	}
 	if in.verb == verbCrash {

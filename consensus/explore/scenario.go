@@ -33,7 +33,7 @@ func (e *search) scenario(way []action) []string {
 		w.replicas = append(w.replicas, e.automaton.begin(consensus.ReplicaID(id), founders))
 		e.input(w, consensus.ReplicaID(id), input{verb: verbRestart})
 	}
-	for _, a := range slices.Concat(e.begin, way) {
+	for _, a := range slices.Concat(e.begun, way) {
 		s.perform(w, a)
 	}
 	return s.lines

@@ -78,5 +78,5 @@ func at(records []record, i consensus.Index) (record, bool) {
 
 // identity tells this state of the replica from every other.
 func (r *replica) identity(env *environment, v *view) uint64 {
-	return fingerprint(r.id, r.core, v, r.now, r.kept, r.unsynced, r.staged, r.queue, r.handed, r.mark, r.role, r.incarnation, r.log.HardState(), r.log.Durable().HardState())
+	return fingerprints.Of(r.id, r.core, v, r.now, r.kept, r.unsynced, r.staged, r.queue, r.handed, r.mark, r.role, r.incarnation, r.log.HardState(), r.log.Durable().HardState())
 }

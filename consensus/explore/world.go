@@ -3,10 +3,10 @@ package explore
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/statespace"
 )
 
 // world is a state of the whole group.
@@ -35,7 +35,7 @@ func (w *world) key(buf []byte) uint64 {
 	for _, n := range []int8{b.Campaigns, b.Proposals, b.Crashes, b.Duplicates, b.Ticks, b.Compactions, b.Drops, b.Transfers, b.Reads, b.Configs} {
 		buf = append(buf, byte(n))
 	}
-	return maphash.Bytes(fingerprintSeed, buf)
+	return statespace.Hash(buf)
 }
 
 // universe is what all worlds of an exploration have in common.
@@ -71,7 +71,7 @@ func newUniverse(p Protocol, s Setting, fault Fault, judge func(Invariant) bool)
 }
 
 func (u *universe) keep(l *ledger) uint32 {
-	f := fingerprint(l)
+	f := fingerprints.Of(l)
 	if number, ok := u.numbers[f]; ok {
 		return number
 	}
@@ -129,7 +129,7 @@ func (u *universe) calm(w *world) (done []action, violation *Violation) {
 
 func (u *universe) nextCalm(w *world) (action, bool) {
 	for i, state := range w.replicas {
-		v := u.locals[state].view
+		v := u.View(state)
 		id := consensus.ReplicaID(i + 1)
 		if v.dueSync > 0 {
 			return action{input{verb: verbSync, number: uint64(v.dueSync)}, id}, true
@@ -152,18 +152,18 @@ func (u *universe) view(w *world, id consensus.ReplicaID) *view {
 	if id == 0 || int(id) > len(w.replicas) {
 		return nil
 	}
-	return u.locals[w.replicas[id-1]].view
+	return u.View(w.replicas[id-1])
 }
 
 // input gives one replica of the world an input.
 func (u *universe) input(w *world, id consensus.ReplicaID, in input) *Violation {
 	before := w.replicas[id-1]
-	t := u.automaton.do(before, in)
-	w.replicas[id-1], u.refused = t.after, t.effect.refused
-	if t.effect.violation != nil {
-		return t.effect.violation
+	t := u.automaton.Do(before, in)
+	w.replicas[id-1], u.refused = t.After, t.Effect.refused
+	if t.Effect.violation != nil {
+		return t.Effect.violation
 	}
-	for _, m := range t.effect.sent {
+	for _, m := range t.Effect.sent {
 		if u.onSent != nil {
 			u.onSent(m)
 		}
@@ -172,10 +172,10 @@ func (u *universe) input(w *world, id consensus.ReplicaID, in input) *Violation 
 			w.flight = slices.Insert(w.flight, at, m)
 		}
 	}
-	key := lesson{w.ledger, t.id}
+	key := lesson{w.ledger, t.ID}
 	known, ok := u.lessons[key]
 	if !ok {
-		next, violation := u.ledgers[w.ledger].learn(&u.environment, u.locals[before].view, u.locals[t.after].view, t, in)
+		next, violation := u.ledgers[w.ledger].learn(u.environment, u.View(before), u.View(t.After), t, in)
 		known = learned{u.keep(next), violation}
 		u.lessons[key] = known
 	}
@@ -260,16 +260,16 @@ func (u *universe) judgeWorld(w *world) *Violation {
 	if u.judge(Durability) {
 		for i := consensus.BootstrapIndex + 1; i <= l.last(); i++ {
 			if !u.onQuorum(w, l, l.at(i)) {
-				return &Violation{Durability, fmt.Sprintf("entry %d, %s, is committed, but not on the disks of a quorum", i, describe(l.at(i)))}
+				return &Violation{Invariant: Durability, What: fmt.Sprintf("entry %d, %s, is committed, but not on the disks of a quorum", i, describe(l.at(i)))}
 			}
 		}
 	}
 	if u.protocol.RaftLogs && u.judge(LogMatching) {
 		for i := range w.replicas {
 			for j := range i {
-				a, b := u.locals[w.replicas[i]].view, u.locals[w.replicas[j]].view
+				a, b := u.View(w.replicas[i]), u.View(w.replicas[j])
 				if at, ok := matching(a, b); !ok {
-					return &Violation{LogMatching, fmt.Sprintf("the logs of replicas %d and %d agree on a later entry but differ at %d", b.id, a.id, at)}
+					return &Violation{Invariant: LogMatching, What: fmt.Sprintf("the logs of replicas %d and %d agree on a later entry but differ at %d", b.id, a.id, at)}
 				}
 			}
 		}

@@ -1,37 +1,40 @@
-package explore
+package statespace
 
 import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/quoratedb/quorate/consensus/consensustest"
 )
 
 // A core is told apart from another by everything it remembers: its memory is walked through, unexported
 // fields included. Two cores with the same fingerprint, on logs with the same content, do the same from here on.
 
-var fingerprintSeed = maphash.MakeSeed()
+var seed = maphash.MakeSeed()
 
-// skipped are types that are no part of what a core remembers: the log, which is fingerprinted by its content, and
-// sources of randomness, which explorations keep constant.
-var skipped = []reflect.Type{reflect.TypeFor[consensustest.Log](), reflect.TypeFor[rand.Rand]()}
+// Fingerprinter tells values apart, but for what types are skipped: what is no part of what a core remembers, or is fingerprinted by its
+// content elsewhere.
+type Fingerprinter struct{ Skipped []reflect.Type }
 
-// fingerprint returns a hash of everything that is reachable from the values.
-func fingerprint(values ...any) uint64 {
-	w := walker{}
+// Of returns a hash of everything that is reachable from the values. It differs from process to process.
+func (f Fingerprinter) Of(values ...any) uint64 {
+	w := walker{skipped: f.Skipped}
 	for _, v := range values {
 		w.walk(reflect.ValueOf(v), 0)
 	}
-	return maphash.Bytes(fingerprintSeed, w.out)
+	return Hash(w.out)
 }
 
+// Hash returns a hash of the bytes, from the same function as fingerprints.
+func Hash(b []byte) uint64 { return maphash.Bytes(seed, b) }
+
 // walker writes values down in a form that is the same exactly for equal values.
-type walker struct{ out []byte }
+type walker struct {
+	out     []byte
+	skipped []reflect.Type
+}
 
 func (w *walker) number(n uint64) { w.out = binary.AppendUvarint(w.out, n) }
 
@@ -40,7 +43,7 @@ const maxDepth = 60
 
 func (w *walker) walk(v reflect.Value, depth int) {
 	if depth > maxDepth {
-		panic(fmt.Sprintf("explore: the memory of a core holds a cycle at %s", v.Type()))
+		panic(fmt.Sprintf("statespace: the memory of a core holds a cycle at %s", v.Type()))
 	}
 	switch v.Kind() {
 	case reflect.Invalid, reflect.Func, reflect.Chan, reflect.UnsafePointer:
@@ -65,7 +68,7 @@ func (w *walker) walk(v reflect.Value, depth int) {
 	case reflect.Map:
 		w.table(v, depth)
 	case reflect.Pointer:
-		if v.IsNil() || slices.Contains(skipped, v.Type().Elem()) {
+		if v.IsNil() || slices.Contains(w.skipped, v.Type().Elem()) {
 			w.number(0)
 			return
 		}
@@ -79,7 +82,7 @@ func (w *walker) walk(v reflect.Value, depth int) {
 		w.number(1)
 		w.walk(v.Elem(), depth+1)
 	default:
-		panic(fmt.Sprintf("explore: no fingerprint for %s", v.Type()))
+		panic(fmt.Sprintf("statespace: no fingerprint for %s", v.Type()))
 	}
 }
 
@@ -108,7 +111,7 @@ func (w *walker) table(v reflect.Value, depth int) {
 	w.number(uint64(v.Len()))
 	var rows []string
 	for iterator := v.MapRange(); iterator.Next(); {
-		row := walker{}
+		row := walker{skipped: w.skipped}
 		row.walk(iterator.Key(), depth+1)
 		row.walk(iterator.Value(), depth+1)
 		rows = append(rows, string(row.out))

@@ -1,0 +1,59 @@
+package sequencer
+
+// Pokes break rules of a sequencer while it is given an input.
+
+// PokeIssueAboveLimit issues up to a limit that is not committed.
+func PokeIssueAboveLimit(s *Sequencer) func() {
+	c := &s.count
+	limit := c.limit
+	if limit != 0 {
+		c.limit = max(limit, c.pending)
+	}
+	return func() {
+		if c.limit == max(limit, c.pending) {
+			c.limit = limit
+		}
+	}
+}
+
+// PokeManyBeforeCommit issues to other shards while the first limit is not committed.
+func PokeManyBeforeCommit(s *Sequencer) func() {
+	c := &s.count
+	pending := c.pending
+	if c.limit != 0 || pending == 0 {
+		return func() {}
+	}
+	c.limit = pending
+	return func() {
+		if c.pending == pending {
+			c.limit = 0
+		}
+	}
+}
+
+// PokeUnboundedWhilePending issues without a bound while the first limit is not committed.
+func PokeUnboundedWhilePending(s *Sequencer) func() {
+	c := &s.count
+	pending := c.pending
+	if c.limit != 0 {
+		return func() {}
+	}
+	c.pending = 0
+	return func() {
+		if c.pending == 0 {
+			c.pending = pending
+		}
+	}
+}
+
+// PokeHandOverGoesOn goes on issuing while a hand-over is under way.
+func PokeHandOverGoesOn(s *Sequencer) func() {
+	c := &s.count
+	before := c.phase
+	c.phase = issuing
+	return func() {
+		if c.phase == issuing {
+			c.phase = before
+		}
+	}
+}

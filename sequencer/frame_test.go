@@ -1,0 +1,177 @@
+package sequencer
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+var testSession = Session{Instance: 300, Number: 2}
+
+var testRequests = []Request{
+	{Session: testSession, Counter: 1},
+	{
+		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6}, {130, 0, 1, 1, MaxBatchNumbers}},
+		Cleans: []Clean{{3, 2, 1, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
+	},
+}
+
+var testReplies = []Reply{
+	{Session: testSession, Epoch: 3, Over: true},
+	{Session: testSession, Counter: 1, Epoch: 3, Heard: 1, Now: 10},
+	{
+		Session: testSession, Counter: 2, Epoch: 3, Heard: 9, Now: 200, Notice: Notice{Compact: 7, Alarms: 5},
+		Numbers:  []Numbers{{2, 4, 5, 195, 6}, {3, 1, 1, 201, 0}},
+		Frontier: []ShardFrontier{{Shard: 2, Last: 200, Clean: true}, {Shard: 3}, {Shard: 4, Newer: 2}, {Shard: 5, Clean: true}},
+	},
+}
+
+// TestFrames: what frames look like, byte for byte: other versions read them.
+func TestFrames(t *testing.T) {
+	const head = "\xac\x02\x02"
+	for i, want := range []string{
+		"\x01" + head + "\x01\x00\x04\x00",
+		"\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x07\x03\x02\x01\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
+	} {
+		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
+			t.Errorf("request %d:\n%q, want\n%q", i, got, want)
+		}
+	}
+	for i, want := range []string{
+		"\x03" + head + "\x00\x03",
+		"\x02" + head + "\x01\x03\x01\x0a\x00\x00",
+		"\x02" + head + "\x02\x03\x09\xc8\x01\x07\x05\x05\x06\x02\x04\x05\xc3\x01\x06\x05\x06\x03\x01\x01\xc9\x01\x00" +
+			"\x06\x04\x02\x01\xc8\x01\x06\x03\x03\x00\x00\x06\x03\x04\x02\x02\x06\x03\x05\x01\x00",
+	} {
+		if got := AppendReply(nil, &testReplies[i]); string(got) != want {
+			t.Errorf("reply %d:\n%q, want\n%q", i, got, want)
+		}
+	}
+}
+
+func TestFramesAreReadAsMeant(t *testing.T) {
+	for _, want := range testRequests {
+		if got, err := DecodeRequest(AppendRequest(nil, &want)); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	for _, want := range testReplies {
+		if got, err := DecodeReply(AppendReply(nil, &want)); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+// TestFramesOfLaterVersions: fields that a later version adds to an item are ignored. An item of a kind that is not known is not.
+func TestFramesOfLaterVersions(t *testing.T) {
+	base := AppendRequest(nil, &Request{Session: testSession, Counter: 1})
+	longer := append(bytes.Clone(base), byte(itemFrontier), 4, 2, 1, 77, 78)
+	q, err := DecodeRequest(longer)
+	if err != nil || len(q.Frontier) != 1 || q.Frontier[0] != (ShardGeneration{2, 1}) {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if _, err := DecodeRequest(append(bytes.Clone(base), 99, 0)); !errors.Is(err, errUnknown) {
+		t.Errorf("unknown item: %v", err)
+	}
+	answer := AppendReply(nil, &testReplies[1])
+	if _, err := DecodeReply(append(answer, byte(itemAlloc), 0)); !errors.Is(err, errUnknown) {
+		t.Errorf("an item that asks in an answer: %v", err)
+	}
+}
+
+// TestFramesAreChecked: each way in which a frame can be wrong.
+func TestFramesAreChecked(t *testing.T) {
+	tooMany := testRequests[1]
+	tooMany.Allocs = []Alloc{{2, 0, 1, 1, MaxBatchNumbers + 1}}
+	tooHigh := testReplies[1]
+	tooHigh.Now = maxRevision + 1
+	noShard := testRequests[1]
+	noShard.Frontier = []ShardGeneration{{}}
+	noSession := testRequests[0]
+	noSession.Session.Instance = 0
+	noEpoch := testReplies[1]
+	noEpoch.Epoch = 0
+	notReplaced := AppendReply(nil, &testReplies[1])
+	notReplaced = append(notReplaced, byte(itemShard), 3, 2, shardReplaced, 0)
+	for name, frame := range map[string][]byte{
+		"nothing":               nil,
+		"too many numbers":      AppendRequest(nil, &tooMany),
+		"no shard":              AppendRequest(nil, &noShard),
+		"no session":            AppendRequest(nil, &noSession),
+		"an answer":             AppendReply(nil, &testReplies[1]),
+		"too long":              make([]byte, MaxFrameBytes+1),
+		"an item beyond an end": append(AppendRequest(nil, &testRequests[0]), byte(itemFrontier), 9, 1),
+	} {
+		if q, err := DecodeRequest(frame); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %+v, %v", name, q, err)
+		}
+	}
+	for name, frame := range map[string][]byte{
+		"nothing":           nil,
+		"a request":         AppendRequest(nil, &testRequests[0]),
+		"too high":          AppendReply(nil, &tooHigh),
+		"no epoch":          AppendReply(nil, &noEpoch),
+		"replaced by 0":     notReplaced,
+		"without a counter": {formReply, 1, 1, 0, 1, 1, 1, 1, 1},
+	} {
+		if r, err := DecodeReply(frame); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	for _, whole := range [][]byte{AppendRequest(nil, &testRequests[1]), AppendReply(nil, &testReplies[2])} {
+		for n := range whole {
+			q, _ := DecodeRequest(whole[:n])
+			r, _ := DecodeReply(whole[:n])
+			if q != nil && len(q.Allocs)+len(q.Cleans)+len(q.Frontier) == 5 || r != nil && len(r.Numbers)+len(r.Frontier) == 6 {
+				t.Errorf("%d of %d bytes are taken for the whole", n, len(whole))
+			}
+		}
+	}
+}
+
+// FuzzFrames: no frame makes the decoders or the cores panic, and what is decoded comes back.
+func FuzzFrames(f *testing.F) {
+	for i := range testRequests {
+		f.Add(AppendRequest(nil, &testRequests[i]))
+	}
+	for i := range testReplies {
+		f.Add(AppendReply(nil, &testReplies[i]))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if q, err := DecodeRequest(in); err == nil {
+			again, err := DecodeRequest(AppendRequest(nil, q))
+			if err != nil || !reflect.DeepEqual(again, q) {
+				t.Errorf("%+v, then %+v, %v", q, again, err)
+			}
+			s, _ := New(Options{}, 3, 1, 1000)
+			_ = s.Step(2, &Request{Session: q.Session, Counter: 1})
+			_ = s.Step(2, q)
+			if err := s.Check(); err != nil {
+				t.Error(err)
+			}
+		}
+		r, err := DecodeReply(in)
+		if err != nil {
+			return
+		}
+		again, err := DecodeReply(AppendReply(nil, r))
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%+v, then %+v, %v", r, again, err)
+		}
+		a, _ := NewAsker(AskerOptions{Instance: r.Session.Instance, Patience: 1, ElectionTimeout: 2})
+		a.talk.number = r.Session.Number - 1
+		a.Target(kv.NodeID(1))
+		a.Lead(2, 4, 0)
+		for range 5 {
+			a.Alloc(2, 6)
+		}
+		a.Ready()
+		_ = a.Step(1, r)
+		if err := a.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package sequencer
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// session is the sequencer's end of a session.
+type session struct {
+	id Session
+	// heard and sent are the counters of the last frame in each direction.
+	heard, sent uint64
+	waiting     int // batches that have no number yet
+	numbers     []Numbers
+	frontier    []ShardGeneration // to be answered by the next frame; nil: not asked
+	touched     bool
+}
+
+// Step takes a frame from a node. An error is for the operator: the frame has had no effect, and the session, if there was one, is over.
+func (s *Sequencer) Step(from kv.NodeID, q *Request) error {
+	c := s.sessions[from]
+	switch {
+	case c != nil && q.Session.before(c.id):
+		return nil // of an older session
+	case q.Counter == 1 && (c == nil || c.id != q.Session): // Hello
+		s.end(from)
+		c = &session{id: q.Session}
+		s.sessions[from] = c
+	case c == nil || c.id != q.Session || q.Counter != c.heard+1 || q.Epoch != 0 && q.Epoch != s.epoch:
+		// A frame is missing, or this is not the sequencer that the session is with (rule 9).
+		s.dismiss(from, q.Session)
+		return nil
+	}
+	if err := s.judge(c, q); err != nil {
+		s.dismiss(from, q.Session)
+		return err
+	}
+	c.heard++
+	s.touch(from, c)
+	for _, a := range q.Allocs {
+		s.waiting = append(s.waiting, waiting{from, a})
+		s.demand += a.N
+	}
+	c.waiting += len(q.Allocs)
+	for _, clean := range q.Cleans {
+		s.clean(&clean)
+	}
+	if len(q.Frontier) > 0 {
+		c.frontier = append(c.frontier, q.Frontier...)
+	}
+	if len(q.Allocs) > 0 {
+		s.proceed()
+	}
+	return nil
+}
+
+// before tells whether a session of the same process is an older one. Of two processes of one node the transport hears only one.
+func (id Session) before(other Session) bool {
+	return id.Instance == other.Instance && id.Number < other.Number
+}
+
+// judge looks at a whole frame before anything of it counts. It notes generations, which are true whatever else is wrong.
+func (s *Sequencer) judge(c *session, q *Request) error {
+	if batches := c.waiting + len(c.numbers) + len(q.Allocs); batches > MaxWaiting {
+		return fmt.Errorf("%w: %d batches", errClaims, batches)
+	}
+	if asked := len(c.frontier) + len(q.Frontier); asked > maxFrontier {
+		return fmt.Errorf("%w: %d shards asked for", errClaims, asked)
+	}
+	for _, a := range q.Allocs {
+		if _, err := s.shard(a.Shard, a.Generation); err != nil {
+			return err
+		}
+	}
+	for _, clean := range q.Cleans {
+		if clean.Epoch == s.epoch && max(clean.AsOf, clean.Top) >= s.count.next {
+			return fmt.Errorf("%w: shard %d is clean up to %d and %d, but %d is next", errClaims, clean.Shard, clean.AsOf, clean.Top, s.count.next)
+		}
+		if _, err := s.shard(clean.Shard, clean.Generation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clean takes the word of a shard's leader (rule 16). It counts in its epoch only: about what this sequencer issued, a leader that asked
+// another has said nothing.
+func (s *Sequencer) clean(m *Clean) {
+	if m.Epoch != s.epoch {
+		return
+	}
+	known := s.shards[m.Shard]
+	known.clean = true
+	if known.last <= m.AsOf {
+		known.last = m.Top
+	}
+}
+
+// reply makes the next frame of a session. Now and the frontier are read at the same moment (rule 16), after everything that the frame says it
+// has heard (rule 17).
+func (s *Sequencer) reply(c *session, notice Notice) *Reply {
+	c.sent++
+	r := &Reply{
+		Session: c.id, Counter: c.sent, Epoch: s.epoch, Heard: c.heard, Now: s.count.now(), Notice: notice, Numbers: c.numbers,
+	}
+	for _, asked := range c.frontier {
+		r.Frontier = append(r.Frontier, s.frontier(asked))
+	}
+	c.numbers, c.frontier = nil, nil
+	return r
+}
+
+// frontier: a shard of which nothing was heard in this epoch is not clean (rule 16); of an old generation nothing is said (rule 12).
+func (s *Sequencer) frontier(asked ShardGeneration) ShardFrontier {
+	f := ShardFrontier{Shard: asked.Shard}
+	if known := s.shards[asked.Shard]; known != nil {
+		if known.generation > asked.Generation {
+			f.Newer = known.generation
+		} else if known.clean {
+			f.Last, f.Clean = known.last, true
+		}
+	}
+	return f
+}
+
+func (s *Sequencer) touch(node kv.NodeID, c *session) {
+	if !c.touched {
+		c.touched = true
+		s.touched = append(s.touched, node)
+	}
+}
+
+// dismiss ends the session with a node, if there is one, and says so.
+func (s *Sequencer) dismiss(node kv.NodeID, id Session) {
+	s.end(node)
+	s.farewells = append(s.farewells, Outgoing{node, &Reply{Session: id, Epoch: s.epoch, Over: true}})
+}
+
+// end forgets a session. What was issued and has not left stays issued, and is a gap.
+func (s *Sequencer) end(node kv.NodeID) {
+	c := s.sessions[node]
+	if c == nil {
+		return
+	}
+	delete(s.sessions, node)
+	if c.touched {
+		s.touched = slices.DeleteFunc(s.touched, func(n kv.NodeID) bool { return n == node })
+	}
+	if c.waiting == 0 {
+		return
+	}
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool {
+		if w.node == node {
+			s.demand -= w.alloc.N
+		}
+		return w.node == node
+	})
+	s.widened()
+}

@@ -82,12 +82,12 @@ func (t *Table) Overlapping(span kv.Span) []Descriptor {
 	if len(t.shards) == 1 {
 		return t.shards
 	}
-	lower, upper := span.Start, span.End
 	if span.Single() {
-		at := t.position(lower)
+		at := t.position(span.Start)
 		return t.shards[at : at+1]
 	}
-	if _, upper = span.Bounds(); t.scheme.Kind == Hash {
+	lower, upper := span.Bounds()
+	if t.scheme.Kind == Hash {
 		if !inDirectory(lower, upper, t.scheme.HashPrefix) {
 			return t.shards
 		}

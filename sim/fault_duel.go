@@ -155,7 +155,9 @@ type shy struct {
 func (s shy) mute() bool {
 	n, g := s.part.node, s.part.group
 	c, p := n.w.contest, n.w.plot
-	chosen := s.part.leaving || c != nil && c.group == g && c.mute && c.umpire == n || p != nil && p.group == g && p.mute == n
+	// In a later term the change that takes it out may be lost, and it may be the only one who can lead.
+	leaves := s.part.leaving && s.Status().Term <= g.changedTerm
+	chosen := leaves || c != nil && c.group == g && c.mute && c.umpire == n || p != nil && p.group == g && p.mute == n
 	return chosen && s.Status().Role != consensus.RoleLeader
 }
 

@@ -372,7 +372,7 @@ func (c *core) Unreachable(id consensus.ReplicaID) {
 	}
 	if p := c.lead.peer(id); p != nil {
 		c.touched = true
-		p.active = false
+		p.unsure = true
 		for i := range p.inflight {
 			p.inflight[i].beat = 0 // sent before the next heartbeat, for sure
 		}

@@ -17,6 +17,7 @@ type peer struct {
 	next    consensus.Index          // to send for the first time
 	beat    uint64                   // latest heartbeat answered
 	active  bool                     // answered since the last check
+	unsure  bool                     // what was sent may be lost: until it answers again, the group does not fall quiet
 
 	inflight      []sent // ascending
 	inflightBytes int
@@ -42,7 +43,7 @@ func (c *core) sender(m *consensus.Message) *peer {
 	}
 	p := c.lead.peer(m.From)
 	if p != nil {
-		p.active = true
+		p.active, p.unsure = true, false
 		p.decided = max(p.decided, m.Commit)
 	}
 	return p

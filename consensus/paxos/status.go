@@ -50,7 +50,7 @@ func (c *core) Quiet() bool {
 		return false
 	}
 	for _, p := range c.lead.peers {
-		if !p.active || p.match < c.lead.last || p.decided < c.lead.last || c.shipping[p.id] {
+		if !p.active || p.unsure || p.match < c.lead.last || p.decided < c.lead.last || c.shipping[p.id] {
 			return false
 		}
 	}

@@ -135,4 +135,10 @@ var paxosMutations = []Mutation{
 		Old: "\t\t\tthrough = record.Index - 1\n",
 		New: "\t\t\tthrough = record.Index\n",
 	},
+	{
+		Name: "paxos/unreachable-is-silent", Breaks: "a leader that is told that what it sent may be lost takes those who have answered for silent",
+		File: "consensus/paxos/core.go", Shards: 16, Verdicts: noticed, At: 4253,
+		Old: "\t\tp.unsure = true\n",
+		New: "\t\tp.active = false\n",
+	},
 }

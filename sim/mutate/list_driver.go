@@ -152,7 +152,7 @@ var driverMutations = []Mutation{
 	},
 	{
 		Name: "driver/snapshot-waits-for-bulk", Breaks: "a snapshot waits until the bulk that is in the log has ended, which may need its receiver",
-		File: "driver/ship.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 635,
+		File: "driver/ship.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 1532,
 		Old: "\tif !r.mayShip() {\n",
 		New: "\tif !r.mayShip() || staged > 0 {\n",
 	},

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,14 +24,25 @@ type counters struct {
 	effectsApplied, entriesVoid              atomic.Uint64
 	leasesExpired                            atomic.Uint64
 
-	liveness livenessCounters
+	liveness livenessFigures
 }
 
-// livenessCounters are what package liveness counts, for other goroutines.
-type livenessCounters struct {
-	told liveness.Metrics // Driver
+// livenessFigures are what package liveness has counted as of the last round, for other goroutines.
+type livenessFigures struct {
+	mu  sync.Mutex
+	now liveness.Metrics
+}
 
-	heartbeatsSent, heartbeatsReceived, promisesReceived, ignored, lapses, restores, pauses atomic.Int64
+func (f *livenessFigures) set(now liveness.Metrics) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = now
+}
+
+func (f *livenessFigures) get() liveness.Metrics {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
 }
 
 // reckon brings the node's figures up to what a machine has counted; known is what was counted of it before.
@@ -51,29 +63,6 @@ func (c *counters) reckonReplaced(known *shard.Metrics) {
 	c.leases.Add(-int64(known.Leases))
 	c.effectsInFlight.Add(-int64(known.InFlightEffects))
 	*known = shard.Metrics{}
-}
-
-// reckon is called at the end of each round.
-func (c *livenessCounters) reckon(now liveness.Metrics) {
-	if now == c.told {
-		return
-	}
-	c.told = now
-	c.heartbeatsSent.Store(now.HeartbeatsSent)
-	c.heartbeatsReceived.Store(now.HeartbeatsReceived)
-	c.promisesReceived.Store(now.PromisesReceived)
-	c.ignored.Store(now.Ignored)
-	c.lapses.Store(now.Lapses)
-	c.restores.Store(now.Restores)
-	c.pauses.Store(now.Pauses)
-}
-
-// metrics returns the figures as of the last round.
-func (c *livenessCounters) metrics() liveness.Metrics {
-	return liveness.Metrics{
-		HeartbeatsSent: c.heartbeatsSent.Load(), HeartbeatsReceived: c.heartbeatsReceived.Load(), PromisesReceived: c.promisesReceived.Load(),
-		Ignored: c.ignored.Load(), Lapses: c.lapses.Load(), Restores: c.restores.Load(), Pauses: c.pauses.Load(),
-	}
 }
 
 // Metrics are figures about the driver since its start.
@@ -118,7 +107,7 @@ func (d *Driver) Metrics() Metrics {
 		RequestsBeside: d.metrics.requestsBeside.Load(), LongestRound: time.Duration(d.metrics.longestRound.Load()),
 		GroupsFailed: d.metrics.groupsFailed.Load(), Leases: d.metrics.leases.Load(), EffectsInFlight: d.metrics.effectsInFlight.Load(),
 		EffectsApplied: d.metrics.effectsApplied.Load(), EntriesVoid: d.metrics.entriesVoid.Load(), LeasesExpired: d.metrics.leasesExpired.Load(),
-		Liveness:    d.metrics.liveness.metrics(),
+		Liveness:    d.metrics.liveness.get(),
 		ScrubPasses: d.metrics.scrubPasses.Load(), ScrubBytes: d.metrics.scrubBytes.Load(), ScrubFailures: d.metrics.scrubFailures.Load(),
 	}
 }

@@ -118,7 +118,7 @@ func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 	n.open, n.first, n.decided = false, 0, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
 		n.anew = true
-		refuseDecided(r, decided, kv.ErrLeaderChanged)
+		r.refuseDecided(decided, kv.ErrLeaderChanged)
 		return false, nil
 	}
 	if err != nil {
@@ -154,14 +154,14 @@ func (r *Replica) beginAnew() (wait bool, err error) {
 func (r *Replica) refuseNumbering(err, evaluated error) {
 	n := r.numbering
 	r.numbering = numbering{asked: n.asked}
-	refuseDecided(r, n.decided, evaluated)
+	r.refuseDecided(n.decided, evaluated)
 	for _, q := range n.later {
 		q.err = err
 		r.finish(q, 0)
 	}
 }
 
-func refuseDecided(r *Replica, decided []decision, err error) {
+func (r *Replica) refuseDecided(decided []decision, err error) {
 	for i := range decided {
 		q := decided[i].request
 		q.resp, q.err = nil, err

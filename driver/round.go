@@ -32,7 +32,7 @@ func (d *Driver) Round() (again bool) {
 	if took := int64(ended - began); took > d.metrics.longestRound.Load() {
 		d.metrics.longestRound.Store(took) // rounds are the only writer
 	}
-	d.metrics.liveness.reckon(d.live.Metrics())
+	d.metrics.liveness.set(d.live.Metrics())
 	if d.Err() != nil {
 		d.abandon(kv.ErrUnhealthy) // what was queued after the failure
 		return false

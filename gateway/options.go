@@ -197,7 +197,7 @@ func (o Options) WithDefaults() Options {
 		o.Listener.BadMessage = func(kv.NodeID, error) {}
 	}
 	if o.Router == nil {
-		o.Router, _ = route.By(partition.Single())
+		o.Router, _ = route.By(partition.Single()) // which is valid
 	}
 	o.Watched = cmp.Or(o.Watched, kv.SystemShard)
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,6 +39,26 @@ func TestGuide(t *testing.T) {
 	}
 	if string(content) != want {
 		t.Errorf("%s differs from the source; run go test ./sim -run TestGuide -update", guidePath)
+	}
+}
+
+var sceneItem = regexp.MustCompile("(?m)^\\* \\*\\*`([a-z ]+)`\\*\\*\n  \\* what it brings about: ")
+
+// TestGuideListsTheScenes: the guide says of every scene what it brings about, and of nothing else, in the order of the code.
+func TestGuideListsTheScenes(t *testing.T) {
+	content, err := os.ReadFile(guidePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed, drawn []string
+	for _, found := range sceneItem.FindAllStringSubmatch(string(content), -1) {
+		listed = append(listed, found[1])
+	}
+	for _, s := range scenes {
+		drawn = append(drawn, s.name)
+	}
+	if !slices.Equal(listed, drawn) {
+		t.Errorf("%s lists the scenes %q; plans are drawn of %q", guidePath, listed, drawn)
 	}
 }
 

@@ -106,6 +106,30 @@ func TestDataDirOfOthers(t *testing.T) {
 	mustClose(t, mustOpen(t, options)) // refusals did no harm
 }
 
+// TestDataDirOfAnOlderFormat: it is refused with what to do, by a node that repairs itself, too, and is left as it is.
+func TestDataDirOfAnOlderFormat(t *testing.T) {
+	options := optionsIn(t.TempDir())
+	dir := mustOpen(t, options)
+	fillData(t, dir, "of format 2")
+	identity := dir.Identity
+	mustClose(t, dir)
+	identity.Format = 2
+	content, err := encodeIdentity(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(options.Path, identityFile)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, options, ErrOlderFormat, "format 2, and this version reads 3", "start it with the version that wrote it", "etcdctl make-mirror")
+	for name, want := range map[string]string{path: string(content), filepath.Join(options.Path, Log, "file"): "of format 2", filepath.Join(options.Path, State, "file"): "of format 2"} {
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s was touched: %q, %v", name, got, err)
+		}
+	}
+}
+
 // TestDataDirOfOtherQuorums: quorums are the cluster's for ever, as its protocol is.
 func TestDataDirOfOtherQuorums(t *testing.T) {
 	options := optionsIn(t.TempDir())

@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is the number of an Error on the wire between nodes. Add at the end,
@@ -80,4 +81,26 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return 0
+}
+
+// beyondLimit is how errors of BeyondLimit begin, on every node.
+const beyondLimit = "beyond the limit of "
+
+// BeyondLimit refuses a request that can never be done within a limit, which it names as the guide's list of limits does.
+func BeyondLimit(limit string, refusal *Error) error {
+	return fmt.Errorf("%s%s: %w", beyondLimit, limit, refusal)
+}
+
+// LimitOf tells which limit a request is beyond, as a part of a sentence; "": the error does not say. It may come from another node, so that only its text
+// is looked at.
+func LimitOf(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	said, _ := strings.CutSuffix(err.Error(), ": "+e.message)
+	if begin := strings.LastIndex(said, beyondLimit); begin >= 0 {
+		return said[begin:]
+	}
+	return ""
 }

@@ -95,11 +95,11 @@ func (b *Beside) begin(m *Machine) {
 }
 
 func refusedLooks(limit int64) error {
-	return fmt.Errorf("it would have to look at more than %d keys: %w", limit, kv.ErrRequestTooLarge)
+	return kv.BeyondLimit(fmt.Sprintf("what any write looks at (%d keys and KiB of values)", limit), kv.ErrRequestTooLarge)
 }
 
 func tooLarge(limit int) error {
-	return fmt.Errorf("its effects take more than %d bytes: %w", limit, kv.ErrRequestTooLarge)
+	return kv.BeyondLimit(fmt.Sprintf("effects of one request (%d bytes)", limit), kv.ErrRequestTooLarge)
 }
 
 // Run decides the request. It needs no lock, and may be called from any goroutine, once. stop is asked every millisecond or so; once it says yes,

@@ -3,7 +3,6 @@ package shard
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -143,24 +142,32 @@ func TestBulkWithoutStaging(t *testing.T) {
 	}
 }
 
-// TestTooLargeABulk: the limit is named.
-func TestTooLargeABulk(t *testing.T) {
-	options := testOptions(1)
-	options.RoundLooks, options.MaxRequestEffectBytes = 5, 600
-	g := &group{}
-	if err := g.elect(mustOpen(options), 1); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 20 {
-		if _, err := g.do(parseRequest([]string{fmt.Sprintf("put k%02d v", i)})); err != nil {
+// TestBeyondLimits: what can never be done is refused with the name of the limit, changes nothing, and is in nobody's way afterwards.
+func TestBeyondLimits(t *testing.T) {
+	for want, limit := range map[string]func(*Options){
+		"beyond the limit of effects of one request (600 bytes)":                  func(o *Options) { o.MaxRequestEffectBytes = 600 },
+		"beyond the limit of what any write looks at (12 keys and KiB of values)": func(o *Options) { o.MaxLooks = 12 },
+	} {
+		options := testOptions(1)
+		options.RoundLooks = 5
+		limit(&options)
+		g := &group{}
+		if err := g.elect(mustOpen(options), 1); err != nil {
 			t.Fatal(err)
 		}
-	}
-	_, err := g.do(parseRequest([]string{"del k *"}))
-	if !errors.Is(err, kv.ErrRequestTooLarge) || !strings.Contains(err.Error(), "600 bytes") {
-		t.Fatalf("a delete that is too large: %v", err)
-	}
-	if _, err := g.do(parseRequest([]string{"put k03 again"})); err != nil {
-		t.Fatalf("afterwards: %v", err)
+		for i := range 20 {
+			if _, err := g.do(parseRequest([]string{fmt.Sprintf("put k%02d v", i)})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := g.leader.Revision()
+		_, err := g.do(parseRequest([]string{"del k *"}))
+		if !errors.Is(err, kv.ErrRequestTooLarge) || kv.LimitOf(err) != want {
+			t.Errorf("a delete of 20 keys: %v, want %q", err, want)
+		}
+		response, err := g.do(parseRequest([]string{"put k03 again"}))
+		if err != nil || response.Revision != before+1 {
+			t.Errorf("afterwards: %+v, %v; the revision was %d", response, err, before)
+		}
 	}
 }

@@ -75,6 +75,13 @@ func TestEveryErrorReachesTheClient(t *testing.T) {
 			t.Errorf("mapping %d of %v is out of place or says nothing", i, m.sentinel)
 		}
 	}
+	// Limits that etcd does not have are named, also by a leader elsewhere.
+	remote, _, _ := etcdwire.DecodeError(etcdwire.AppendError(nil, kv.BeyondLimit("effects (7 bytes)", kv.ErrRequestTooLarge), etcdwire.Hints{}))
+	w.store.intercept = func(c *gateway.Call) bool { c.Done(nil, fmt.Errorf("evaluate: %w", remote)); return true }
+	const named = "etcdserver: request is too large: beyond the limit of effects (7 bytes)"
+	if _, err := client.Put(w.ctx, &etcdserverpb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.InvalidArgument || rpctypes.ErrorDesc(err) != named {
+		t.Errorf("a limit that is named: %v", err)
+	}
 	w.store.intercept = func(c *gateway.Call) bool { c.Done(nil, errors.New("odd")); return true }
 	if _, err := client.Put(w.ctx, &etcdserverpb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.Unknown || rpctypes.ErrorDesc(err) != "odd" {
 		t.Errorf("an error without a code: %v", err)

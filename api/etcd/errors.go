@@ -67,7 +67,11 @@ func toGRPC(err error) error {
 	}
 	if code := int(kv.CodeOf(err)); code > 0 && code <= len(mappings) {
 		m := mappings[code-1]
-		if m.grpc != nil {
+		limit := kv.LimitOf(err)
+		switch {
+		case m.grpc != nil && limit != "": // one that etcd has not, so that no client waits for its text
+			return status.Errorf(status.Code(m.grpc), "%s: %s", rpctypes.ErrorDesc(m.grpc), limit)
+		case m.grpc != nil:
 			return m.grpc
 		}
 		return status.Error(m.code, err.Error())

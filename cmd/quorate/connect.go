@@ -120,6 +120,7 @@ var advices = []struct{ part, advice string }{
 		"`quorate defrag` and `quorate alarm disarm`; reads and deletes work meanwhile"},
 	{"required revision has been compacted", "; history that old is forgotten, later revisions can still be read"},
 	{"required revision is a future revision", "; `quorate status` shows the present one"},
+	{"beyond the limit of", ". Ask for less at a time"},
 	{"request is too large", "; the nodes' limit is --max-request-bytes"},
 	{"received message larger than max", ": the request is too large; the nodes' limit is --max-request-bytes"},
 	{"duplicate key given in txn request", "; a transaction changes each key at most once"},

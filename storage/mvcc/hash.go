@@ -52,11 +52,11 @@ type LiveHash struct {
 	sum uint64
 }
 
-// CompactionHash is Hash(to) as it was before a compaction at to, and with from compacted. It ends with ErrForgotten if
+// CompactionHash is the sum of Hash(to) as it was before a compaction at to, and with from compacted. It ends with ErrForgotten if
 // something may be deleted that is obsolete only after from. before, if it is of from, saves reading what lived there; after is what
 // the next compaction can begin with, so that a compaction costs what was written since the last one. goOn is asked now
 // and then, and may end the work with an error.
-func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func() error) (hash uint32, after LiveHash, err error) {
+func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func() error) (sum HashSum, after LiveHash, err error) {
 	if max(r.progress.done, r.progress.target) > from {
 		return 0, LiveHash{}, ErrForgotten
 	}
@@ -67,7 +67,7 @@ func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func
 		return 0, LiveHash{}, err
 	}
 	err = h.interval(from, to, true)
-	return HashSum(h.all).Fold(), LiveHash{At: to, sum: h.live}, err
+	return HashSum(h.all), LiveHash{At: to, sum: h.live}, err
 }
 
 // hashing sums up versions. That a hash is a sum lets one pass add every row that is there, and a second

@@ -68,7 +68,7 @@ func (l *List) Next(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	return l.NextKeys(math.MaxInt, bytes, tally)
 }
 
-// NextKeys is Next for so many keys at most, at least one; no more live ones than those are looked at, or few.
+// NextKeys is Next for so many keys at most, which is at least one. It does not look much farther than that.
 func (l *List) NextKeys(most int, bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	before := tally.HeldBytes()
 	kvs, err := l.portion(most, max(bytes, 1), tally)

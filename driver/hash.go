@@ -11,7 +11,7 @@ import (
 // keptHash is what history up to a revision amounted to when it was compacted there.
 type keptHash struct {
 	interval
-	hash uint32
+	hash mvcc.HashSum
 }
 
 // interval is what a compaction takes together: history was compacted at from before, and is at to now.
@@ -84,9 +84,9 @@ func (h *hashes) find(revision kv.Revision) (keptHash, bool) {
 	return keptHash{}, false
 }
 
-// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before. If it is
+// CompactionHash returns the hash that was taken, before it is folded, when history was compacted at the revision, and where it was compacted before. If it is
 // being taken, it is waited for. It is not found if it was never taken here, or long ago.
-func (r *Replica) CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error) {
+func (r *Replica) CompactionHash(ctx context.Context, revision kv.Revision) (hash mvcc.HashSum, compacted kv.Revision, found bool, err error) {
 	r.hashes.mu.Lock()
 	taking := r.hashes.taking[revision]
 	r.hashes.mu.Unlock()

@@ -300,9 +300,9 @@ func (n *node) ReadIndex(done func(uint64, error)) {
 	done(index, nil)
 }
 
-func (n *node) CompactionHash(_ context.Context, revision kv.Revision) (uint32, kv.Revision, bool, error) {
+func (n *node) CompactionHash(_ context.Context, revision kv.Revision) (mvcc.HashSum, kv.Revision, bool, error) {
 	hash, kept := n.cluster.keptHashes[revision]
-	return hash, revision - 1, kept, nil
+	return mvcc.HashSum(hash), revision - 1, kept, nil
 }
 
 func (n *node) LeaseValid() bool {

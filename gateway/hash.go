@@ -37,7 +37,7 @@ func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revi
 	if revision > 0 && revision <= view.Compacted() {
 		hash, compacted, found, err := l.local.CompactionHash(ctx, revision)
 		if found || err != nil {
-			return HashResult{Hash: hash, HashRevision: revision, Revision: view.Revision(), Compacted: compacted}, err
+			return HashResult{Hash: hash.Fold(), HashRevision: revision, Revision: view.Revision(), Compacted: compacted}, err
 		}
 	}
 	hash, err := view.Hash(revision)

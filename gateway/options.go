@@ -49,7 +49,7 @@ type Shard interface {
 	// before the call and after it. applied is as with Propose. elsewhere: the answer is for another node.
 	Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool)
 	// CompactionHash returns the hash that was taken when history was compacted at the revision, and where it was compacted before.
-	CompactionHash(ctx context.Context, revision kv.Revision) (hash uint32, compacted kv.Revision, found bool, err error)
+	CompactionHash(ctx context.Context, revision kv.Revision) (hash mvcc.HashSum, compacted kv.Revision, found bool, err error)
 	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.
 	Readable() error
 	// View freezes the applied state.

@@ -1,6 +1,9 @@
 package sim
 
-import "github.com/quoratedb/quorate/kv"
+import (
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
 
 // compareHashes: nodes that keep the hash of a compaction keep the same one, wherever they have been when history was compacted.
 func (g *group) compareHashes() {
@@ -13,7 +16,7 @@ func (g *group) compareHashes() {
 
 func (g *group) compareHash(revision kv.Revision) {
 	var first *part
-	var want uint32
+	var want mvcc.HashSum
 	var since kv.Revision
 	for p := range g.parts() {
 		hash, from, found, err := p.replica.CompactionHash(errNoWait, revision)

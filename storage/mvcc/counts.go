@@ -35,6 +35,14 @@ func (r *Reader) countAt(span kv.Span, at kv.Revision, tally *kv.Tally) (int64, 
 	return r.count(lower, upper, at, tally)
 }
 
+// MetaAt returns the live version of the key at a revision (0: the newest), for Newest to read its value.
+func (r *Reader) MetaAt(key []byte, at kv.Revision) (m Meta, live bool, err error) {
+	if at, err = r.readRevision(at); err != nil {
+		return Meta{}, false, err
+	}
+	return r.metaAt(key, at)
+}
+
 // metaAt returns the live version of the key at a revision.
 func (r *Reader) metaAt(key []byte, at kv.Revision) (Meta, bool, error) {
 	m, found, err := r.Meta(key)

@@ -16,16 +16,33 @@ const hashChunk = 8192
 // revision, and those live at it. It is the same on every replica, whatever
 // is flushed or physically compacted there.
 func (r *Reader) Hash(at kv.Revision) (uint32, error) {
+	sum, err := r.HashSum(r.compacted, at)
+	return sum.Fold(), err
+}
+
+// HashSum is a hash before it is folded: a sum over versions. So the sums of stores that have different keys add up to that of one which has them all.
+type HashSum uint64
+
+// Fold returns the hash.
+func (s HashSum) Fold() uint32 { return uint32(s ^ s>>32) }
+
+// HashSum is what Hash folds, as if history was compacted at a revision that is not below the compacted one. Above the newest revision that is
+// the newest one.
+func (r *Reader) HashSum(compacted, at kv.Revision) (HashSum, error) {
+	compacted = min(compacted, r.revision)
 	at, err := r.readRevision(at)
+	if err == nil && (compacted < r.compacted || at < compacted) {
+		err = kv.ErrCompacted
+	}
 	if err != nil {
 		return 0, err
 	}
 	h := hashing{reader: r, pending: pendingValues{reader: r}}
-	if err := h.liveAt(r.compacted); err != nil {
+	if err := h.liveAt(compacted); err != nil {
 		return 0, err
 	}
-	err = h.interval(r.compacted, at, false)
-	return fold(h.all), err
+	err = h.interval(compacted, at, false)
+	return HashSum(h.all), err
 }
 
 // LiveHash is the part of a hash that what lives at a revision contributes. The zero value is that of a store without
@@ -35,11 +52,11 @@ type LiveHash struct {
 	sum uint64
 }
 
-// CompactionHash is Hash(to) as it was before a compaction at to, and with from compacted. It ends with ErrForgotten if
+// CompactionHash is the sum of Hash(to) as it was before a compaction at to, and with from compacted. It ends with ErrForgotten if
 // something may be deleted that is obsolete only after from. before, if it is of from, saves reading what lived there; after is what
 // the next compaction can begin with, so that a compaction costs what was written since the last one. goOn is asked now
 // and then, and may end the work with an error.
-func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func() error) (hash uint32, after LiveHash, err error) {
+func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func() error) (sum HashSum, after LiveHash, err error) {
 	if max(r.progress.done, r.progress.target) > from {
 		return 0, LiveHash{}, ErrForgotten
 	}
@@ -50,10 +67,8 @@ func (r *Reader) CompactionHash(from, to kv.Revision, before LiveHash, goOn func
 		return 0, LiveHash{}, err
 	}
 	err = h.interval(from, to, true)
-	return fold(h.all), LiveHash{At: to, sum: h.live}, err
+	return HashSum(h.all), LiveHash{At: to, sum: h.live}, err
 }
-
-func fold(sum uint64) uint32 { return uint32(sum ^ sum>>32) }
 
 // hashing sums up versions. That a hash is a sum lets one pass add every row that is there, and a second
 // one take those away that are superseded; no set of them is kept. And it lets values be added where they are, apart from their versions.

@@ -65,8 +65,13 @@ func (l *List) finish(end *listEnd) {
 // Next returns the next keys, of about so many bytes in memory, but at least one; nil when there are no more. What it reads ahead is no more
 // than about that. The tally is left with what is returned; nil: nobody counts.
 func (l *List) Next(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
+	return l.NextKeys(math.MaxInt, bytes, tally)
+}
+
+// NextKeys is Next for so many keys at most, which is at least one. It does not look much farther than that.
+func (l *List) NextKeys(most int, bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	before := tally.HeldBytes()
-	kvs, err := l.portion(max(bytes, 1), tally)
+	kvs, err := l.portion(most, max(bytes, 1), tally)
 	if err != nil {
 		tally.Rewind(before)
 		return nil, err
@@ -78,15 +83,15 @@ func (l *List) Next(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 }
 
 // portion moves the list only when it has what it returns.
-func (l *List) portion(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
+func (l *List) portion(most int, bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	if l.done {
 		return nil, nil
 	}
-	found, more, err := l.scan(bytes, tally)
+	found, more, err := l.scan(most, bytes, tally)
 	if err != nil {
 		return nil, err
 	}
-	n := l.fitting(found, bytes)
+	n := min(l.fitting(found, bytes), most)
 	items, err := apart(found[:n], len(found), tally)
 	if err != nil {
 		return nil, err
@@ -106,12 +111,12 @@ func (l *List) portion(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error) {
 	return keyValues(items, l.keysOnly), nil
 }
 
-// scan finds the next keys: with the limit one more than may be returned, to know whether there is one, or some more.
-func (l *List) scan(bytes int64, tally *kv.Tally) (items []item, more bool, err error) {
+// scan finds the next keys, so many at most: with the limit one more than may be returned, to know whether there is one, or some more.
+func (l *List) scan(most int, bytes int64, tally *kv.Tally) (items []item, more bool, err error) {
 	if l.upper != nil && text(l.next) >= text(l.upper) {
 		return nil, false, nil
 	}
-	limits := scanLimits{keys: l.aheadKeys, bytes: bytes, values: !l.keysOnly, tally: tally}
+	limits := scanLimits{keys: min(l.aheadKeys, most), bytes: bytes, values: !l.keysOnly, tally: tally}
 	if l.limit > 0 {
 		limits.keys = int(min(int64(limits.keys), l.limit-l.returned+1))
 	}
@@ -215,15 +220,31 @@ func (l *List) Count(tally *kv.Tally) (int64, error) {
 	return l.end.count, nil
 }
 
-// Close ends the list. Next returns nothing any more.
-func (l *List) Close() { l.done = true }
+// Unread takes back the last n keys that were returned; first is the first of them. They are returned again.
+func (l *List) Unread(first []byte, n int) {
+	l.next, l.returned = bytes.Clone(first), l.returned-int64(n)
+	l.done, l.end = false, nil
+}
+
+// Ahead returns another list, which goes on where this one is with so many keys at most (0: no limit), without their values.
+func (l *List) Ahead(limit int64) *List {
+	ahead := *l
+	ahead.keysOnly, ahead.limit = true, 0
+	if limit > 0 {
+		ahead.limit = l.returned + limit
+	}
+	if !l.done {
+		ahead.end = nil
+	}
+	return &ahead
+}
 
 // Ended tells whether the last key was returned: whether Next will return nil.
 func (l *List) Ended() (bool, error) {
 	if l.done {
 		return true, nil
 	}
-	items, _, err := l.scan(1, nil)
+	items, _, err := l.scan(math.MaxInt, 1, nil)
 	switch {
 	case err != nil:
 		return false, err

@@ -32,7 +32,6 @@ func (w *world) checkList(r *Reader, q *kv.RangeRequest, now moment) {
 	if wantErr != nil {
 		return
 	}
-	defer l.Close()
 	memory := &room{limit: 1 << 30}
 	tally := kv.NewTally(memory)
 	measureAt := int(w.byte() % 4)
@@ -258,14 +257,6 @@ func TestListRefusals(t *testing.T) {
 	count, countErr := empty.Count(nil)
 	if kvs != nil || err != nil || count != 0 || countErr != nil || empty.More() {
 		t.Errorf("an empty span: %v, %v, %d, %v, more: %v", kvs, err, count, countErr, empty.More())
-	}
-	closed, err := s.NewList(&kv.RangeRequest{Span: benchSpan})
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
-	if kvs, err := closed.Next(1, nil); kvs != nil || err != nil {
-		t.Errorf("a closed list: %v, %v", kvs, err)
 	}
 }
 

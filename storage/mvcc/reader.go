@@ -122,7 +122,7 @@ func (r *Reader) get(key []byte, m Meta, at kv.Revision) (kv.KeyValue, bool, err
 	return v.keyValue(), err == nil, err
 }
 
-// Newest returns the live version that Meta returned for the key, with its value.
+// Newest returns the live version that Meta or MetaAt returned for the key, with its value.
 func (r *Reader) Newest(key []byte, m Meta) (kv.KeyValue, error) {
 	found := kv.KeyValue{Key: bytes.Clone(key), CreateRevision: m.Create, ModRevision: m.At.Rev, Version: m.Version, Lease: m.Lease}
 	if m.ValueLen == 0 {

@@ -15,18 +15,34 @@ import (
 //
 // The tally (nil: nobody counts) has two chunks in it at most, or the whole answer if it is sorted: a chunk counts until fn returns.
 func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
-		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
-	}
 	if chunkBytes <= 0 {
 		chunkBytes = r.options.ChunkBytes
 	}
-	before := tally.HeldBytes()
-	stream := r.streamSorted
-	if InKeyOrder(q) {
-		stream = r.streamInKeyOrder
+	list := func() (Portions, error) { return r.NewList(q) }
+	return Stream(q, chunkBytes, tally, list, func() (*kv.RangeResponse, error) { return r.Range(q, tally) }, fn)
+}
+
+// Portions is what a stream in key order is made of: a List, or what stands for several of them.
+type Portions interface {
+	Next(bytes int64, tally *kv.Tally) ([]kv.KeyValue, error)
+	Count(tally *kv.Tally) (int64, error)
+	More() bool
+}
+
+// Stream is RangeStream for what somebody else lists in portions, or answers at once: whichever the request needs is called.
+func Stream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, list func() (Portions, error), answer func() (*kv.RangeResponse, error),
+	fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
+		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
 	}
-	last, err := stream(q, chunkBytes, tally, fn)
+	before := tally.HeldBytes()
+	var last *kv.RangeResponse
+	var err error
+	if InKeyOrder(q) {
+		last, err = streamInKeyOrder(chunkBytes, tally, list, fn)
+	} else {
+		last, err = streamSorted(chunkBytes, answer, fn)
+	}
 	if err != nil {
 		tally.Rewind(before)
 		return nil, err
@@ -35,12 +51,11 @@ func (r *Reader) RangeStream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tal
 }
 
 // streamInKeyOrder sends each portion of a list when it is known that it is not the last.
-func (r *Reader) streamInKeyOrder(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	l, err := r.NewList(q)
+func streamInKeyOrder(chunkBytes int64, tally *kv.Tally, list func() (Portions, error), fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	l, err := list()
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
 	var held []kv.KeyValue
 	for {
 		chunk, err := l.Next(chunkBytes, tally)
@@ -62,9 +77,9 @@ func (r *Reader) streamInKeyOrder(q *kv.RangeRequest, chunkBytes int64, tally *k
 	}
 }
 
-// streamSorted streams what Range answers.
-func (r *Reader) streamSorted(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	response, err := r.Range(q, tally)
+// streamSorted streams an answer.
+func streamSorted(chunkBytes int64, answer func() (*kv.RangeResponse, error), fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	response, err := answer()
 	if err != nil {
 		return nil, err
 	}

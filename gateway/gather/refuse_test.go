@@ -1,0 +1,116 @@
+package gather
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// pair is two shards: the first has keys a and c, the second b. The second is at revision 4 of 5.
+func pair(t *testing.T, compacted kv.Revision) []State {
+	engine := storage.NewMemory(storage.MemoryOptions{})
+	parts := []*part{openPart(t, engine, 1, mvcc.Options{}), openPart(t, engine, 2, mvcc.Options{})}
+	for i, key := range []string{"a", "c", "b", "c"} {
+		at := kv.Revision(i + 2)
+		e := mvcc.Effect{Key: []byte(key), Value: fmt.Append(nil, at), At: mvcc.Locator{Rev: at}, Create: at, Version: 1}
+		if at == 5 {
+			e.Create, e.Version, e.Prev, e.PrevLive = 3, 2, mvcc.Locator{Rev: 3}, true
+		}
+		if err := parts[int(key[0]-'a')%2].apply([]mvcc.Effect{e}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if compacted > 0 {
+		if err := parts[0].compact(compacted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	states := []State{parts[0].View(), parts[1].View()}
+	t.Cleanup(func() { closeAll(t, states) })
+	return states
+}
+
+// TestRevisions: what one of the shards has forgotten, all have; what is behind a state that did not change is there.
+func TestRevisions(t *testing.T) {
+	for _, c := range []struct {
+		what                     string
+		compacted, at, requested kv.Revision
+		want                     error
+		keys                     int
+	}{
+		{"newest", 0, 5, 0, nil, 3},
+		{"old", 0, 5, 3, nil, 2},
+		{"before the newest", 0, 4, 0, nil, 3},
+		{"future", 0, 5, 6, kv.ErrFutureRevision, 0},
+		{"future of what is read", 0, 4, 5, kv.ErrFutureRevision, 0},
+		{"not compacted", 3, 5, 3, nil, 2},
+		{"compacted", 3, 5, 2, kv.ErrCompacted, 0},
+		{"compacted where it is read", 5, 4, 0, kv.ErrCompacted, 0},
+	} {
+		states := pair(t, c.compacted)
+		q := &kv.RangeRequest{Span: everything, Revision: c.requested}
+		r, err := Range(states, false, c.at, q, nil)
+		if !errors.Is(err, c.want) || err == nil && len(r.KVs) != c.keys {
+			t.Errorf("%s: %v, %+v", c.what, err, r)
+		}
+		if _, err := NewList(states, false, c.at, q); !errors.Is(err, c.want) {
+			t.Errorf("%s: list: %v", c.what, err)
+		}
+		all := func(kv.Span) []State { return states }
+		if _, err := Txn(all, false, c.at, c.compacted, &kv.TxnRequest{Success: []kv.Op{{Range: q}}}, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s: transaction: %v", c.what, err)
+		}
+	}
+	states := pair(t, 5)
+	if _, err := NewView(states, 5).History(4, 0, 0, nil); !errors.Is(err, kv.ErrCompacted) {
+		t.Errorf("history: %v", err)
+	}
+	if _, err := Hash(states, 4); !errors.Is(err, kv.ErrCompacted) {
+		t.Errorf("hash: %v", err)
+	}
+}
+
+// TestRefusals: bad requests are errors, and so is what a list cannot be.
+func TestRefusals(t *testing.T) {
+	states := pair(t, 0)
+	all := func(kv.Span) []State { return states }
+	for what, txn := range map[string]*kv.TxnRequest{
+		"none":       nil,
+		"a put":      {Success: []kv.Op{{Put: &kv.PutRequest{Key: []byte("a")}}}},
+		"nothing":    {Failure: []kv.Op{{}}},
+		"nested put": {Success: []kv.Op{{Txn: &kv.TxnRequest{Failure: []kv.Op{{Put: &kv.PutRequest{}}}}}}},
+	} {
+		if r, err := Txn(all, false, 5, 0, txn, nil); !errors.Is(err, kv.ErrInvalidRequest) {
+			t.Errorf("%s: %+v, %v", what, r, err)
+		}
+	}
+	for _, q := range []kv.RangeRequest{{CountOnly: true}, {MinMod: 1}, {SortOrder: kv.SortDescend}, {SortTarget: kv.SortByMod}} {
+		q.Span = everything
+		if _, err := NewList(states, false, 5, &q); !errors.Is(err, kv.ErrInvalidRequest) {
+			t.Errorf("list %+v: %v", q, err)
+		}
+	}
+	failure := errors.New("nobody listens")
+	refuse := func([]kv.KeyValue) error { return failure }
+	if _, err := Stream(states, false, 5, &kv.RangeRequest{Span: everything}, 1, nil, refuse); err != failure {
+		t.Errorf("stream: %v", err)
+	}
+	if _, err := NewView(states, 5).History(1, 0, 0, func(*mvcc.Effect) error { return failure }); err != failure {
+		t.Errorf("history: %v", err)
+	}
+}
+
+// TestMore: there is more than the limit although one shard has it all.
+func TestMore(t *testing.T) {
+	states := pair(t, 0)
+	for _, q := range []kv.RangeRequest{{MaxCreate: 3}, {MaxCreate: 3, SortOrder: kv.SortDescend}} {
+		q.Span, q.Limit = everything, 1
+		if r, err := Range(states, false, 5, &q, nil); err != nil || !r.More || len(r.KVs) != 1 || r.Count != 3 {
+			t.Errorf("%+v: %+v, %v", q, r, err)
+		}
+	}
+}

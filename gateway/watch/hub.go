@@ -39,7 +39,8 @@ type Hub struct {
 
 	feedMu sync.Mutex // of the rings
 	pool   pool
-	fresh  []*feed // that the dispatcher has to look at
+	fresh  []*feed     // that the dispatcher has to look at
+	heard  kv.Revision // the highest at which some shard was closed
 
 	starved starved
 
@@ -261,7 +262,9 @@ func (h *Hub) present() kv.Revision {
 	if h.only != nil {
 		return h.only.source.Revision()
 	}
-	return h.options.Known()
+	h.feedMu.Lock()
+	defer h.feedMu.Unlock()
+	return max(h.heard, h.options.Known())
 }
 
 // nextQuestion returns what is to be asked now, or how long that must wait. The hub's lock is held.

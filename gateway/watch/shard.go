@@ -33,6 +33,7 @@ func newShard(h *Hub, id kv.ShardID, source Source) *Shard {
 	s.applied = source.Revision()
 	s.ring = newRing(&h.pool, s.applied)
 	s.dispatched = s.applied
+	h.heard = max(h.heard, s.applied)
 	return s
 }
 
@@ -89,6 +90,7 @@ func (s *Shard) closeAsTold() {
 		s.ring.close(s.told.revision)
 		s.hub.freshen(&s.feed)
 	}
+	s.hub.heard = max(s.hub.heard, s.ring.last)
 }
 
 // findReplacedState compares the applied revision with the feed: when the feed has not reached what was

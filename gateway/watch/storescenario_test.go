@@ -122,7 +122,8 @@ func (s *store) state() string {
 	if m.StalledMergers > 0 {
 		fmt.Fprintf(&out, "; %d records wait for shard %d since %v", m.WaitingRecords, m.StalledShard, m.StalledFor)
 	}
-	fmt.Fprintf(&out, "\nlagging so far %d gaps %d reads: ring %d history %d questions %d\n", m.LaggingCount, m.GapCount, m.RingReadCount, m.HistoryReadCount, m.QuestionCount)
+	fmt.Fprintf(&out, "\nlagging so far %d gaps %d reads: ring %d history %d questions %d\n",
+		m.LaggingCount, m.GapCount, m.RingReadCount, m.HistoryReadCount, m.QuestionCount)
 	return out.String()
 }
 

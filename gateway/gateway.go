@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -72,9 +74,22 @@ func New(options Options) (*Gateway, error) {
 	now := options.Clock()
 	g.now.Store(int64(now))
 	g.deadlines.begin(now)
-	// What was applied between the hub's creation and now must count as history.
-	hub.Restored(options.Shards[options.Watched].Subscribe(hub.Applied))
+	g.feedHub()
 	return g, nil
+}
+
+// feedHub has the hub told what the shards apply. What was applied between the hub's creation and now must count as history.
+func (g *Gateway) feedHub() {
+	o := &g.options
+	if o.Watch.Shards == nil {
+		g.hub.Restored(o.Shards[o.Watched].Subscribe(g.hub.Applied))
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(o.Shards)) {
+		if watched := g.hub.Shard(id); watched != nil {
+			watched.Restored(o.Shards[id].Subscribe(watched.Applied))
+		}
+	}
 }
 
 // time is that of the last Tick.
@@ -159,7 +174,7 @@ func (g *Gateway) Check() error {
 			return fmt.Errorf("shard %d: %w", l.shard, err)
 		}
 	}
-	return nil
+	return g.hub.Check()
 }
 
 // NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts).
@@ -168,6 +183,9 @@ func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.
 		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
 		if err := g.options.Authorizer.Authorize(principal, req); err != nil {
 			return err
+		}
+		if g.options.Watch.Shards != nil {
+			return nil // the hub knows what shards are here
 		}
 		l, err := g.linkOf(req)
 		if err == nil && l.shard != g.options.Watched {

@@ -115,7 +115,7 @@ type Options struct {
 	Router route.Router
 	// Shards are the replicas on this node.
 	Shards map[kv.ShardID]Shard
-	// Watched is the shard whose changes watches get, one of Shards. Default: the system shard.
+	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
 	Watched kv.ShardID
 	// Replaced reads one version of that shard that is not the newest of its key, without a lock, for previous versions in watches:
 	// (*driver.Replica).Replaced.
@@ -202,6 +202,9 @@ func (o Options) WithDefaults() Options {
 	o.Watched = cmp.Or(o.Watched, kv.SystemShard)
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {
 		o.Watch.Source = source{shard: o.Shards[o.Watched], replaced: o.Replaced}
+	}
+	if o.Watch.Clock == nil {
+		o.Watch.Clock = o.Clock
 	}
 	if o.Watch.Encode == nil {
 		o.Watch.Encode = etcdwire.AppendEvent

@@ -76,6 +76,12 @@ var (
 		{"RingReadCount", "watch_ring_reads_total", "Steps of catching up that were read from memory."},
 		{"RingBytes", "watch_ring_bytes", "Recent changes held in memory."},
 		{"WalkCount", "watch_walks_total", "Watches, groups and streams looked at one by one: what watching costs beside the changes."},
+		{"Mergers", "watch_mergers", "Sets of several shards whose changes are put into one order for watches."},
+		{"WaitingRecords", "watch_waiting_records", "Log entries whose changes wait for other shards of such a set: the most that any set has."},
+		{"StalledMergers", "watch_stalled_mergers", "Such sets in which something waits for a shard."},
+		{"StalledShard", "watch_stalled_shard", "The shard that one of them has waited for longest; 0: nothing waits."},
+		{"StalledFor", "watch_stalled_seconds", "For how long: a shard without a majority of its nodes holds back every watch over it and others."},
+		{"QuestionCount", "watch_questions_total", "Questions how far shards had come, so that watches need not wait for shards without writes."},
 	}
 	peerFigures = []figure{
 		{"FramesSent", "peer_frames_sent_total", "Frames put into the buffers of other nodes."},

@@ -9,67 +9,74 @@ import (
 
 // step is what the steps of a stream's catching up keep at hand. Guarded by the stream's lock.
 type step struct {
-	left    int64     // of what was granted to the running one
-	served  bool      // the running one has put something into the outbox
-	short   *shortage // what the last one did not get room for, and the next begins with; nil: there was no such revision
-	costing uint64    // number of the last reckoning of what a revision costs
+	left    int64  // of what was granted to the running one
+	served  bool   // the running one has put something into the outbox
+	costing uint64 // number of the last reckoning of what a revision costs
 
 	// Scratch.
 	spots  []*spot
 	offers []offer
 }
 
-// catchUp does one bounded step for the lagging groups that are farthest behind, and for all others that the
+// catchUp does one bounded step for the lagging groups of a feed that are farthest behind, and for all others there that the
 // same changes serve. It runs in the consumer's goroutine, so only a consumer that asks for more causes work.
 // With a shortage nothing was done.
 func (s *Stream) catchUp() (*shortage, error) {
-	granted, short := s.beginStep()
-	if short != nil {
+	t, granted, short := s.beginStep()
+	if t == nil {
 		return short, nil
 	}
-	defer s.endStep()
-	from, done, short := s.catchUpFromMemory(0, granted)
+	defer s.endStep(t)
+	from, done, short := t.catchUpFromMemory(0, granted)
 	if done {
 		return short, nil
 	}
-	view, err := s.hub.options.Source.View()
+	view, err := t.feed.freeze()
 	if err != nil {
 		return nil, fmt.Errorf("watch: open the history for a watch that is behind: %w", err)
 	}
 	defer view.Close()
-	if from < view.Compacted() {
-		_, _, short := s.catchUpFromMemory(view.Compacted(), granted)
+	if from < view.compacted {
+		_, _, short := t.catchUpFromMemory(view.compacted, granted)
 		return short, nil
 	}
-	if view.Revision() < from {
+	if view.completeTo < from {
 		return nil, nil // the feed was ahead of the view; the next step finds it in the ring
 	}
-	return s.catchUpFromHistory(view, from, granted)
+	return t.catchUpFromHistory(view, from, granted)
 }
 
-// beginStep reserves what a step may read, before anything is looked at.
-func (s *Stream) beginStep() (granted int64, short *shortage) {
+// beginStep chooses a seat with lagging groups, and reserves what a step may read, before anything is looked at. Without a seat there is nothing to do,
+// or a shortage.
+func (s *Stream) beginStep() (t *seat, granted int64, short *shortage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if short = s.step.short; short == nil {
+	if t = s.seats.behind(); t == nil {
+		return nil, 0, nil
+	}
+	if short = t.short; short == nil {
 		short = &shortage{}
 	}
 	if short.bytes <= smallBytes {
 		short = &shortage{} // any step would do
 	}
 	ample := 2 * int64(s.hub.options.ChunkBytes) // encodings are as large as what they encode
-	if s.lagPrev > 0 {
+	if t.lagPrev > 0 {
 		ample *= 2
 	}
 	if granted = s.meter.setAside(ample, short.bytes); granted == 0 {
-		return 0, short
+		return nil, 0, short
 	}
-	return granted, nil
+	return t, granted, nil
 }
 
-func (s *Stream) endStep() {
+// endStep has the next step begin with another seat, unless this one got no room for something.
+func (s *Stream) endStep(t *seat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t.short == nil {
+		s.seats.turn = t.at + 1
+	}
 	s.meter.useAside()
 	s.meter.trim(s.outbox.heldBytes)
 }
@@ -77,52 +84,54 @@ func (s *Stream) endStep() {
 // catchUpFromMemory ends watches that need compacted changes, serves the rest from the ring if that reaches back
 // far enough, and lets those that are up to date rejoin the feed. Otherwise it begins a step from history: from is
 // the first revision it must read.
-func (s *Stream) catchUpFromMemory(compacted kv.Revision, granted int64) (from kv.Revision, done bool, short *shortage) {
+func (t *seat) catchUpFromMemory(compacted kv.Revision, granted int64) (from kv.Revision, done bool, short *shortage) {
+	s, f := t.stream, t.feed
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer h.listen()
-	h.sync()
-	s.endCompacted(max(compacted, h.options.Source.Compacted()))
-	s.rejoin()
-	if len(s.lagging) == 0 {
-		s.answerProgress(h.dispatched)
+	defer f.listen()
+	f.sync()
+	t.endCompacted(max(compacted, f.compacted()))
+	t.rejoin()
+	if len(t.lagging) == 0 {
+		s.answerProgress()
 		return 0, true, nil
 	}
-	h.walked(len(s.lagging))
-	from = s.lagging[0].next
-	for _, g := range s.lagging {
+	h.walked(len(t.lagging))
+	from = t.lagging[0].next
+	for _, g := range t.lagging {
 		from = min(from, g.next)
 	}
 	h.feedMu.Lock()
-	records, ok := h.feed.from(from, dispatchRecords, nil)
+	records, ok := f.ring.from(from, dispatchRecords, nil)
 	h.feedMu.Unlock()
 	if !ok {
-		s.scan++
-		for _, g := range s.lagging {
-			g.scan = s.scan
+		t.scan++
+		for _, g := range t.lagging {
+			g.scan = t.scan
 		}
 		return from, false, nil
 	}
 	h.metrics.ringReads.Add(1)
-	short = s.serveFromRing(records, from, granted)
-	s.rejoin()
-	s.answerProgress(h.dispatched)
+	short = t.serveFromRing(records, from, granted)
+	t.rejoin()
+	s.answerProgress()
 	return 0, true, short
 }
 
 // endCompacted ends the watches of lagging groups that need changes below the compacted revision.
-func (s *Stream) endCompacted(compacted kv.Revision) {
-	s.hub.walked(len(s.lagging))
-	for i := len(s.lagging) - 1; i >= 0; i-- {
-		g := s.lagging[i]
+func (t *seat) endCompacted(compacted kv.Revision) {
+	s := t.stream
+	s.hub.walked(len(t.lagging))
+	for i := len(t.lagging) - 1; i >= 0; i-- {
+		g := t.lagging[i]
 		if g.next >= compacted {
 			continue
 		}
 		s.outbox.push(&Batch{
-			Kind: KindCanceled, IDs: g.listIDs(), Revision: s.hub.options.Source.Revision(), CompactRevision: compacted,
+			Kind: KindCanceled, IDs: g.listIDs(), Revision: s.hub.present(), CompactRevision: compacted,
 		})
 		for len(g.watchers) > 0 {
 			s.forget(g.watchers[len(g.watchers)-1])
@@ -131,48 +140,47 @@ func (s *Stream) endCompacted(compacted kv.Revision) {
 }
 
 // rejoin puts the groups that need nothing of what was dispatched back into the feed.
-func (s *Stream) rejoin() {
-	h := s.hub
-	h.walked(len(s.lagging))
-	for i := len(s.lagging) - 1; i >= 0; i-- {
-		if g := s.lagging[i]; g.next > h.dispatched {
-			s.unlag(g)
-			s.goLive(g)
+func (t *seat) rejoin() {
+	t.stream.hub.walked(len(t.lagging))
+	for i := len(t.lagging) - 1; i >= 0; i-- {
+		if g := t.lagging[i]; g.next > t.feed.dispatched {
+			t.unlag(g)
+			t.goLive(g)
 		}
 	}
 }
 
 // serveFromRing hands records to the lagging groups, not beyond what was dispatched, until a chunk is full or there is no memory for the
 // next revision. With a shortage that one is from, the first.
-func (s *Stream) serveFromRing(records []*record, from kv.Revision, granted int64) *shortage {
-	h := s.hub
+func (t *seat) serveFromRing(records []*record, from kv.Revision, granted int64) *shortage {
+	s := t.stream
 	s.beginServing(granted)
 	sizeBytes := 0
 	end := kv.Revision(0) // everything up to it was looked at
 	var short *shortage
 	for _, rec := range records {
-		if rec.first > h.dispatched || sizeBytes >= h.options.ChunkBytes || short != nil {
+		if rec.first > t.feed.dispatched || sizeBytes >= s.hub.options.ChunkBytes || short != nil {
 			break
 		}
 		var size int
-		size, end, short = s.serveRecord(rec)
+		size, end, short = t.serveRecord(rec)
 		sizeBytes += size
 	}
-	return s.advanceAll(from, end+1, 0, short)
+	return t.advanceAll(from, end+1, 0, short)
 }
 
 // serveRecord hands a record to the lagging groups, up to end.
-func (s *Stream) serveRecord(rec *record) (sizeBytes int, end kv.Revision, short *shortage) {
-	h := s.hub
+func (t *seat) serveRecord(rec *record) (sizeBytes int, end kv.Revision, short *shortage) {
+	s, dispatched := t.stream, t.feed.dispatched
 	for at := (position{}); ; {
 		revision, ok := rec.revisionAt(at)
-		if !ok || revision > h.dispatched {
+		if !ok || revision > dispatched {
 			break
 		}
 		at = rec.eachOfRevision(at, func(p *part, i int) {
-			s.step.spots = s.lagIndex.match(p.effects[i].Key, s.step.spots[:0])
+			s.step.spots = t.lagIndex.match(p.effects[i].Key, s.step.spots[:0])
 			if len(s.step.spots) > 0 {
-				s.collect(s.step.spots, p.event(h, i), 0)
+				s.collect(s.step.spots, p.event(i), 0)
 			}
 		})
 		size, short := s.serveOffers(revision)
@@ -181,7 +189,7 @@ func (s *Stream) serveRecord(rec *record) (sizeBytes int, end kv.Revision, short
 		}
 		sizeBytes += size
 	}
-	return sizeBytes, min(rec.last, h.dispatched), nil
+	return sizeBytes, min(rec.last, dispatched), nil
 }
 
 // offer is an event and a group that is to get it.
@@ -260,13 +268,13 @@ func (s *Stream) cost(offers []offer) (cost int64) {
 
 // advanceAll notes that the lagging groups that took part in the step, which began at from, have got everything below next. The next
 // step begins with what there was no memory for. That is a shortage only if this one has brought nothing.
-func (s *Stream) advanceAll(from, next kv.Revision, scan uint64, short *shortage) *shortage {
-	for _, g := range s.lagging {
+func (t *seat) advanceAll(from, next kv.Revision, scan uint64, short *shortage) *shortage {
+	for _, g := range t.lagging {
 		if g.scan >= scan {
-			s.advance(g, next)
+			t.advance(g, next)
 		}
 	}
-	s.step.short = short
+	t.short = short
 	if next > from {
 		return nil
 	}
@@ -274,10 +282,11 @@ func (s *Stream) advanceAll(from, next kv.Revision, scan uint64, short *shortage
 }
 
 // catchUpFromHistory reads a chunk of history and hands it to the groups that took part in the step from its beginning.
-func (s *Stream) catchUpFromHistory(view View, from kv.Revision, granted int64) (*shortage, error) {
+func (t *seat) catchUpFromHistory(view *frozen, from kv.Revision, granted int64) (*shortage, error) {
+	s := t.stream
 	s.hub.metrics.historyReads.Add(1)
-	r := reading{stream: s, granted: granted}
-	next, err := view.History(from, view.Revision(), int64(s.hub.options.ChunkBytes), r.add)
+	r := reading{seat: t, granted: granted}
+	next, err := view.history(from, int64(s.hub.options.ChunkBytes), r.add)
 	if err == nil {
 		err = r.loadPrev()
 	}
@@ -294,13 +303,13 @@ func (s *Stream) catchUpFromHistory(view View, from kv.Revision, granted int64) 
 	for i := 0; i < len(r.events); {
 		revision := r.events[i].Revision()
 		for ; i < len(r.events) && r.events[i].Revision() == revision; i++ {
-			s.step.spots = s.lagIndex.match(r.events[i].Key(), s.step.spots[:0])
-			s.collect(s.step.spots, r.events[i].Event, s.scan)
+			s.step.spots = t.lagIndex.match(r.events[i].Key(), s.step.spots[:0])
+			s.collect(s.step.spots, r.events[i].Event, t.scan)
 		}
 		if _, refused := s.serveOffers(revision); refused != nil {
 			next, short = revision, refused
 			break
 		}
 	}
-	return s.advanceAll(from, next, s.scan, short), nil
+	return t.advanceAll(from, next, t.scan, short), nil
 }

@@ -11,72 +11,122 @@ import (
 
 // verify recomputes, the slow way, what the hub and its streams keep at hand.
 func (h *Hub) verify() error {
+	if err := h.Check(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	watches, live := 0, 0
+	watches, live, seats := 0, map[*feed]int{}, map[*feed]int{}
 	for s := range h.streams {
 		s.mu.Lock()
-		groups, err := s.verify(h.dispatched)
+		err := s.verify(live, seats)
 		watches += len(s.watchers)
 		s.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("stream %d: %w", s.number, err)
 		}
-		live += groups
 	}
-	if watches != h.watches || live != h.live.size() {
-		return fmt.Errorf("%d watches in %d live groups, counted %d and %d", watches, live, h.watches, h.live.size())
+	if watches != h.watches {
+		return fmt.Errorf("%d watches, counted %d", watches, h.watches)
 	}
-	for e, last := h.asking.Front(), kv.Revision(0); e != nil; e = e.Next() {
-		s := e.Value.(*Stream)
-		if s.progress.asking != e || s.closed || s.progress.want < last {
-			return fmt.Errorf("stream %d is asking: revision %d, after one of %d", s.number, s.progress.want, last)
+	for _, f := range h.feeds() {
+		if live[f] != f.live.size() || seats[f] != len(f.seats) {
+			return fmt.Errorf("a feed has %d live groups and %d seats, counted %d and %d", live[f], seats[f], f.live.size(), len(f.seats))
 		}
-		last = s.progress.want
+		for _, w := range f.asking.heap.items {
+			if w.feed != f || w.stream.closed || w.want == endOfTime || w.question != 0 {
+				return fmt.Errorf("stream %d asks, and does not know it", w.stream.number)
+			}
+		}
+		delete(seats, f)
+	}
+	for range seats {
+		return fmt.Errorf("there are seats on %d feeds that are gone", len(seats))
 	}
 	return nil
 }
 
-func (s *Stream) verify(dispatched kv.Revision) (live int, err error) {
-	members, lagPrev := 0, 0
-	for g := range s.groups.all {
+// feeds are all.
+func (h *Hub) feeds() (all []*feed) {
+	for _, s := range h.inOrder {
+		all = append(all, &s.feed)
+	}
+	for _, m := range h.mergers.byKey {
+		all = append(all, &m.feed)
+	}
+	return all
+}
+
+// asking is how many wait for progress.
+func (h *Hub) asking() (n int) {
+	for _, f := range h.feeds() {
+		n += f.asking.size()
+	}
+	if h.inquiry != nil {
+		n += h.inquiry.wanting
+	}
+	return n
+}
+
+func (s *Stream) verify(live, seats map[*feed]int) error {
+	members, lagging := 0, 0
+	for i, t := range s.seats.list {
+		if t.stream != s || t.at != i || t.feed.seats[t.feedAt] != t || s.seats.find(t.feed) != t {
+			return fmt.Errorf("seat %d is not where it should be", i)
+		}
+		if err := t.verify(live); err != nil {
+			return err
+		}
+		seats[t.feed]++
+		members += t.watches
+		lagging += len(t.lagging)
+	}
+	if members != len(s.watchers) || lagging != s.seats.lagging {
+		return fmt.Errorf("%d of %d watches are in groups; %d groups lag, counted %d", members, len(s.watchers), lagging, s.seats.lagging)
+	}
+	for id, w := range s.watchers {
+		g, future := w.group, false
+		t := g.seat
+		_, future = s.progress.future[w]
+		_, notify := t.notify[w]
+		if _, exists := t.groups.all[g]; !exists || w.id != id || g.watchers[w.at] != w || notify != w.notify || !future && w.start > t.feed.dispatched {
+			return fmt.Errorf("watch %d is not where it should be", id)
+		}
+	}
+	return s.verifyMemory()
+}
+
+func (t *seat) verify(live map[*feed]int) error {
+	members, lagPrev, dispatched, liveHere := 0, 0, t.feed.dispatched, 0
+	for g := range t.groups.all {
 		if !g.live {
 			lagPrev += kindOf(g)
 		}
 		members += len(g.watchers)
 		switch waits := g.waitAt >= 0; {
-		case len(g.watchers) == 0:
-			return 0, fmt.Errorf("group %d has no watchers", g.number)
-		case !g.live && (s.lagging[g.lagAt] != g || g.spot == nil || waits):
-			return 0, fmt.Errorf("lagging group %d is not where it should be", g.number)
+		case len(g.watchers) == 0 || g.seat != t:
+			return fmt.Errorf("group %d has no watchers, or sits elsewhere", g.number)
+		case !g.live && (t.lagging[g.lagAt] != g || g.spot == nil || waits):
+			return fmt.Errorf("lagging group %d is not where it should be", g.number)
 		case g.live && (g.spot == nil) != waits:
-			return 0, fmt.Errorf("live group %d: waits %v, in the index %v", g.number, waits, g.spot != nil)
+			return fmt.Errorf("live group %d: waits %v, in the index %v", g.number, waits, g.spot != nil)
 		case g.live && !waits && g.next > dispatched+1:
-			return 0, fmt.Errorf("group %d starts at %d and is in the index at %d", g.number, g.next, dispatched)
+			return fmt.Errorf("group %d starts at %d and is in the index at %d", g.number, g.next, dispatched)
 		case g.ids != nil && len(g.ids) != len(g.watchers):
-			return 0, fmt.Errorf("group %d has %d watchers and %d IDs", g.number, len(g.watchers), len(g.ids))
+			return fmt.Errorf("group %d has %d watchers and %d IDs", g.number, len(g.watchers), len(g.ids))
 		}
 		if g.live {
-			live++
+			liveHere++
 		}
 	}
-	if lagPrev != s.lagPrev {
-		return 0, fmt.Errorf("%d lagging groups want previous versions, counted %d", lagPrev, s.lagPrev)
+	live[t.feed] += liveHere
+	if lagPrev != t.lagPrev {
+		return fmt.Errorf("%d lagging groups want previous versions, counted %d", lagPrev, t.lagPrev)
 	}
-	if members != len(s.watchers) || live+len(s.lagging) != len(s.groups.all) {
-		return 0, fmt.Errorf("%d of %d watches are in groups; of %d groups %d are live, %d lag", members, len(s.watchers), len(s.groups.all), live, len(s.lagging))
+	if members != t.watches || liveHere+len(t.lagging) != len(t.groups.all) {
+		return fmt.Errorf("%d of %d watches are in groups; of %d groups %d are live, %d lag", members, t.watches, len(t.groups.all), liveHere, len(t.lagging))
 	}
-	for id, w := range s.watchers {
-		_, future := s.progress.future[w]
-		_, notify := s.progress.notify[w]
-		if _, exists := s.groups.all[w.group]; !exists || w.id != id || w.group.watchers[w.at] != w || notify != w.notify || !future && w.start > dispatched {
-			return 0, fmt.Errorf("watch %d is not where it should be", id)
-		}
-	}
-	if err := s.verifyMemory(); err != nil {
-		return 0, err
-	}
-	return live, s.groups.verify(dispatched)
+	return t.groups.verify(dispatched)
 }
 
 // verifyMemory adds up what the stream holds.
@@ -88,8 +138,11 @@ func (s *Stream) verifyMemory() error {
 		}
 		held += b.heldBytes
 	}
-	for g := range s.groups.all {
-		watches += groupCost(g.span)
+	for _, t := range s.seats.list {
+		watches += t.bytes
+		for g := range t.groups.all {
+			watches += groupCost(g.span)
+		}
 	}
 	if s.meter.memory == nil || s.closed {
 		watches = 0

@@ -216,8 +216,8 @@ func cost(t *testing.T, run func(*many, int), n int) (steps int64, bytes uint64)
 	if err := m.hub.verify(); err != nil {
 		t.Fatal(err)
 	}
-	if left := m.hub.Metrics(); left.Watches != 0 || left.Groups != 0 || left.Streams != 0 || m.hub.asking.Len() != 0 || m.hub.periodic.queue.size() != 0 {
-		t.Fatalf("left over: %+v, %d ask, %d are due", left, m.hub.asking.Len(), m.hub.periodic.queue.size())
+	if left := m.hub.Metrics(); left.Watches != 0 || left.Groups != 0 || left.Streams != 0 || m.hub.asking() != 0 || m.hub.periodic.queue.size() != 0 {
+		t.Fatalf("left over: %+v, %d ask, %d are due", left, m.hub.asking(), m.hub.periodic.queue.size())
 	}
 	return m.hub.Metrics().WalkCount, after.TotalAlloc - before.TotalAlloc
 }

@@ -16,5 +16,8 @@
 //     from history, and rejoins the live feed, under the hub's lock, at exactly the
 //     revision where history ended. A watch that starts in the past begins its life lagging.
 //
+// With several shards there is a feed for each, and a merger for each set of shards that some watch
+// needs: a feed, too, of what all of them have closed. Shards without writes are closed by a question.
+//
 // See DESIGN.md for the invariants and for what is promised to clients.
 package watch

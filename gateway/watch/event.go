@@ -15,7 +15,7 @@ const eventOverheadBytes = 160
 // at most once and its encodings are made at most once (or rarely twice, in a race), when first asked for.
 type Event struct {
 	effect *mvcc.Effect
-	hub    *Hub
+	feed   *feed
 	// shared: the ring keeps the event. It must not keep what is much larger than the change itself.
 	shared bool
 
@@ -28,7 +28,7 @@ type Event struct {
 	encoded, encodedWithPrev atomic.Pointer[[]byte]
 }
 
-// NewEvent returns an event that belongs to no hub: for those who play one. prev is the version before, if it is to be told.
+// NewEvent returns an event that belongs to no feed: for those who play one. prev is the version before, if it is to be told.
 func NewEvent(effect *mvcc.Effect, prev *kv.KeyValue) *Event {
 	e := &Event{effect: effect, prev: prev}
 	e.prevOnce.Do(func() {}) // there is nothing to look up
@@ -96,7 +96,7 @@ func (e *Event) Encoded(withPrev bool) []byte {
 		return *have
 	}
 	event := e.Event(withPrev)
-	encoded := e.hub.options.Encode(nil, &event, withPrev)
+	encoded := e.feed.hub.options.Encode(nil, &event, withPrev)
 	slot.Store(&encoded)
 	return encoded
 }
@@ -107,7 +107,7 @@ func (e *Event) withPrev() (*Event, error) {
 	if !e.shared || !e.effect.PrevLive || e.prevHeld.Load() > 0 {
 		return e, e.loadPrev()
 	}
-	own := &Event{effect: e.effect, hub: e.hub}
+	own := &Event{effect: e.effect, feed: e.feed}
 	if err := own.loadPrev(); err != nil {
 		return nil, err
 	}
@@ -127,10 +127,14 @@ func (e *Event) loadPrev() error {
 	e.prevOnce.Do(func() {
 		held := int64(0)
 		defer func() { e.prevHeld.Store(held + 1) }()
-		if !e.effect.PrevLive || e.effect.At.Rev <= e.hub.options.Source.Compacted() {
+		if !e.effect.PrevLive {
 			return
 		}
-		row, found, err := e.hub.options.Source.Replaced(e.effect.Prev)
+		source := e.feed.sourceOf(e.effect.Key)
+		if e.effect.At.Rev <= source.Compacted() {
+			return
+		}
+		row, found, err := source.Replaced(e.effect.Prev)
 		if err != nil {
 			e.prevErr = err
 			return

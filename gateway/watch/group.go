@@ -28,11 +28,11 @@ type origin struct {
 	live bool
 }
 
-// group is the watchers of one stream that want the same, from the same revision on.
+// group is the watchers of one seat that want the same, from the same revision on.
 //
 // Invariant: every event below next that the group wants is in the outbox or was taken from it.
 type group struct {
-	stream *Stream
+	seat   *seat
 	number uint64 // in the order of their making
 	want   want
 	span   kv.Span
@@ -42,11 +42,11 @@ type group struct {
 	next     kv.Revision
 	live     bool   // in the hub's index; otherwise lagging, in the stream's
 	scan     uint64 // the stream's catch-up step that serves the group; 0: none yet
-	lagAt    int    // where it is in its stream's list of lagging groups
+	lagAt    int    // where it is in its seat's list of lagging groups
 
 	spot   *spot // where it is in its index
 	spotAt int
-	waitAt int // where it is among the hub's groups that start in the future; negative: it is not there
+	waitAt int // where it is among the feed's groups that start in the future; negative: it is not there
 
 	open      *Batch // the last batch, while it may take more events
 	openEpoch uint64
@@ -89,12 +89,12 @@ func (g *group) listIDs() []ID {
 		for i, w := range g.watchers {
 			g.ids[i] = w.id
 		}
-		g.stream.hub.walked(len(g.ids))
+		g.seat.stream.hub.walked(len(g.ids))
 	}
 	return g.ids
 }
 
-// groups are the groups of a stream, and where a new watcher finds the one that it can join.
+// groups are the groups of a seat, and where a new watcher finds the one that it can join.
 //
 // Invariant: every value of begun and current is in all. A value of begun has the origin that is its key; a value of current is live,
 // wants what is its key, and has missed nothing of what is yet to be dispatched.

@@ -6,7 +6,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// liveGroups are the groups of a hub that get what is dispatched. Those that start in the future wait apart, so that a change costs
+// liveGroups are the groups of a feed that get what is dispatched. Those that start in the future wait apart, so that a change costs
 // nothing for them. Not safe for concurrent use.
 //
 // Invariant: a live group is either in the index, and wants what is dispatched next, or it is in waiting.

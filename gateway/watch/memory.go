@@ -30,6 +30,7 @@ const (
 const (
 	watcherBytes   = 256
 	groupBytes     = 1280
+	seatBytes      = 1024
 	keyCopies      = 3 // of a group's span: what the group wants, the span itself, and the index's key
 	batchBytes     = 256
 	idBytes        = 8

@@ -2,26 +2,35 @@ package watch
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 )
 
 type counters struct {
-	events, deliveries, lagging, gaps, historyReads, ringReads, walked atomic.Int64
+	events, deliveries, lagging, gaps, historyReads, ringReads, walked, questions atomic.Int64
 }
 
 // Metrics are figures about a hub.
 type Metrics struct {
 	Streams, Watches, Groups int
-	DispatchedRevision       kv.Revision
-	EventCount               int64 // changes looked at while somebody watched
-	DeliveryCount            int64 // changes put into outboxes, once per group
-	LaggingCount             int64 // groups detached because an outbox was full
-	GapCount                 int64 // interruptions of the feed
-	HistoryReadCount         int64 // catch-up steps served by the engine
-	RingReadCount            int64 // catch-up steps served from memory
+	DispatchedRevision       kv.Revision // with several shards the lowest of those that somebody waits for
+	EventCount               int64       // changes looked at while somebody watched
+	DeliveryCount            int64       // changes put into outboxes, once per group
+	LaggingCount             int64       // groups detached because an outbox was full
+	GapCount                 int64       // interruptions of a feed
+	HistoryReadCount         int64       // catch-up steps served by the engine
+	RingReadCount            int64       // catch-up steps served from memory
 	RingBytes                int
 	WalkCount                int64 // watches, groups and streams that were looked at one by one
+
+	// With several shards.
+	Mergers        int           // sets of shards whose changes are merged for watches
+	WaitingRecords int           // records of shards, above what all shards of some merger have closed
+	StalledMergers int           // mergers in which something waits
+	StalledShard   kv.ShardID    // the shard that has held one back for longest; 0: none does
+	StalledFor     time.Duration // for how long it has
+	QuestionCount  int64         // questions that were asked to close shards
 }
 
 // Metrics returns figures.
@@ -30,12 +39,41 @@ func (h *Hub) Metrics() Metrics {
 	defer h.mu.Unlock()
 	h.feedMu.Lock()
 	defer h.feedMu.Unlock()
-	return Metrics{
-		Streams: len(h.streams), Watches: h.watches, Groups: h.live.size(), DispatchedRevision: h.dispatched,
+	m := Metrics{
+		Streams: len(h.streams), Watches: h.watches,
 		EventCount: h.metrics.events.Load(), DeliveryCount: h.metrics.deliveries.Load(),
 		LaggingCount: h.metrics.lagging.Load(), GapCount: h.metrics.gaps.Load(),
 		HistoryReadCount: h.metrics.historyReads.Load(), RingReadCount: h.metrics.ringReads.Load(),
-		RingBytes: h.feed.sizeBytes, WalkCount: h.metrics.walked.Load(),
+		RingBytes: h.pool.usedBytes, WalkCount: h.metrics.walked.Load(), QuestionCount: h.metrics.questions.Load(),
+	}
+	lowest := endOfTime
+	for _, s := range h.inOrder {
+		m.Groups += s.live.size()
+		if s.live.size() > 0 || h.only != nil {
+			lowest = min(lowest, s.dispatched)
+		}
+	}
+	for _, merger := range h.mergers.byKey { // sums, in any order
+		m.Groups += merger.live.size()
+		lowest = min(lowest, merger.dispatched)
+		merger.figures(&m)
+	}
+	if lowest < endOfTime {
+		m.DispatchedRevision = lowest
+	}
+	return m
+}
+
+// figures adds those of the merger. The lock of the rings is held.
+func (g *merger) figures(m *Metrics) {
+	m.Mergers++
+	m.WaitingRecords = max(m.WaitingRecords, g.waiting())
+	if g.stall.shard == nil {
+		return
+	}
+	m.StalledMergers++
+	if stalled := g.hub.options.Clock() - g.stall.since; m.StalledShard == 0 || stalled > m.StalledFor {
+		m.StalledShard, m.StalledFor = g.stall.shard.id, stalled
 	}
 }
 

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"slices"
 	"time"
@@ -10,38 +9,32 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// progress is what a stream knows for telling how far its watches are. Guarded by the stream's lock, but for dueAt and asking.
+// progress is what a stream knows for telling how far its watches are. Guarded by the stream's lock, but for dueAt and at.
 type progress struct {
-	// A request waits until dispatched has reached want and nothing lags.
+	// A request waits until all feeds have dispatched what all wants and nothing lags.
 	pending bool
-	want    kv.Revision // changed only under the hub's lock, too
+	again   bool // it was made again while nobody knew yet what to wait for
+	all     waiter
+	told    kv.Revision // to all watches, at last
 	// future holds the watches that were not known to have begun when somebody last looked; no progress is told before all have.
 	future map[*watcher]struct{}
-	notify map[*watcher]struct{} // that asked for periodic progress
 
 	// Guarded by the hub's lock.
-	asking *list.Element // in the hub's list; nil: not there
-	at     time.Duration // of the next periodic progress
-	dueAt  int           // where it is in the hub's queue; negative: not there
+	at    time.Duration // of the next periodic progress
+	dueAt int           // where it is in the hub's queue; negative: not there
 }
 
-func newProgress() progress {
-	return progress{future: map[*watcher]struct{}{}, notify: map[*watcher]struct{}{}, dueAt: -1}
+func newProgress(s *Stream) progress {
+	return progress{all: waiter{stream: s, at: -1}, future: map[*watcher]struct{}{}, dueAt: -1}
 }
 
 func (p *progress) add(w *watcher, dispatched kv.Revision) {
 	if w.start > dispatched {
 		p.future[w] = struct{}{}
 	}
-	if w.notify {
-		p.notify[w] = struct{}{}
-	}
 }
 
-func (p *progress) remove(w *watcher) {
-	delete(p.future, w)
-	delete(p.notify, w)
-}
+func (p *progress) remove(w *watcher) { delete(p.future, w) }
 
 // RequestProgress asks for a batch of KindProgress with NoID. It comes when all watches of the
 // stream have their events up to the store's revision of now; like in etcd never when one of them starts
@@ -54,39 +47,86 @@ func (s *Stream) RequestProgress(ctx context.Context) error {
 		return err
 	}
 	defer s.unlock()
-	h := s.hub
-	h.sync()
-	s.progress.pending, s.progress.want = true, h.options.Source.Revision()
-	h.unask(s)
-	if h.dispatched < s.progress.want {
-		s.progress.asking = h.asking.PushBack(s)
-		h.listen()
+	h, p := s.hub, &s.progress
+	if h.only == nil {
+		s.requestPresent()
+		return nil
+	}
+	f := &h.only.feed
+	f.sync()
+	p.pending, p.all.want = true, h.present()
+	h.unask(&p.all)
+	if f.dispatched < p.all.want {
+		f.await(&p.all)
 		h.signal()
 	}
-	s.answerProgress(h.dispatched)
+	s.answerProgress()
 	s.signal()
 	return nil
 }
 
+// requestPresent asks for progress up to the present, as soon as that is known.
+func (s *Stream) requestPresent() {
+	h, p := s.hub, &s.progress
+	switch {
+	case len(s.watchers) == 0:
+	case p.pending:
+		p.again = true
+	default:
+		p.pending, p.all.want = true, endOfTime
+		h.inquiry.want(&p.all)
+		h.signal()
+	}
+}
+
+// resume goes on when it is known which revision to wait for. The locks of the hub and of the stream are held.
+func (w *waiter) resume() {
+	if w.seat != nil {
+		w.seat.feed.await(w)
+		return
+	}
+	w.want = max(w.want, w.stream.progress.told)
+	w.stream.answerProgress()
+	w.stream.signal()
+}
+
 // answerProgress answers a pending request if its time has come. The locks of the hub and of the stream are held. It is called
-// when dispatched has reached the revision that was asked for, and when the last group stopped lagging.
-func (s *Stream) answerProgress(dispatched kv.Revision) {
+// when a feed has dispatched what was asked for, and when the last group stopped lagging.
+func (s *Stream) answerProgress() {
 	p := &s.progress
-	if s.closed || !p.pending || dispatched < p.want || len(s.lagging) > 0 {
+	if s.closed || !p.pending || p.all.want == endOfTime {
+		return
+	}
+	reached := endOfTime
+	for _, t := range s.seats.list {
+		if t.feed.dispatched < p.all.want {
+			t.feed.await(&p.all)
+			return
+		}
+		reached = min(reached, t.feed.dispatched)
+	}
+	if s.seats.lagging > 0 {
 		return
 	}
 	p.pending = false
-	if len(s.watchers) == 0 || s.startsAfter(dispatched) {
-		return
+	if s.hub.inquiry != nil {
+		s.hub.unask(&p.all)
 	}
-	s.outbox.push(&Batch{Kind: KindProgress, IDs: []ID{NoID}, Revision: dispatched})
+	if len(s.watchers) > 0 && !s.startsAfter(reached) {
+		p.told = reached
+		s.outbox.push(&Batch{Kind: KindProgress, IDs: []ID{NoID}, Revision: reached})
+	}
+	if p.again {
+		p.again = false
+		s.requestPresent()
+	}
 }
 
-// startsAfter tells whether some watch starts after the revision. dispatched never goes back, so each watch is looked at once.
-func (s *Stream) startsAfter(dispatched kv.Revision) bool {
+// startsAfter tells whether some watch starts after the revision, which never goes back: each watch is looked at once.
+func (s *Stream) startsAfter(reached kv.Revision) bool {
 	for w := range s.progress.future { // in any order: it ends at the first that starts later
 		s.hub.walked(1)
-		if w.start > dispatched {
+		if w.start > reached {
 			return true
 		}
 		delete(s.progress.future, w)
@@ -94,46 +134,18 @@ func (s *Stream) startsAfter(dispatched kv.Revision) bool {
 	return false
 }
 
-// unask takes the stream out of those that the dispatcher has to answer.
-func (h *Hub) unask(s *Stream) {
-	if s.progress.asking != nil {
-		h.asking.Remove(s.progress.asking)
-		s.progress.asking = nil
-	}
-}
-
-// answerProgress answers the requests that can be. Each waits for a revision that was the newest when it was made, and a request
-// that is made again goes to the end: those whose revision was reached are in front. The hub's lock is held.
-func (h *Hub) answerProgress() {
-	if h.asking.Len() == 0 {
-		return
-	}
-	h.sync()
-	for first := h.asking.Front(); first != nil; first = h.asking.Front() {
-		s := first.Value.(*Stream)
-		h.walked(1)
-		if s.progress.want > h.dispatched {
-			return
-		}
-		h.unask(s)
-		s.mu.Lock()
-		s.answerProgress(h.dispatched) // or later, when nothing lags
-		s.mu.Unlock()
-		s.signal()
-	}
-}
-
 // notifyProgress tells the watches that asked for it, and got no events since the last time, how far they are.
-func (s *Stream) notifyProgress(dispatched kv.Revision) {
+func (t *seat) notifyProgress() {
+	s, dispatched := t.stream, t.feed.dispatched
 	var ids []ID
-	for w := range s.progress.notify { // sorted below
+	for w := range t.notify { // sorted below
 		idle := w.seen == w.group.count
 		w.seen = w.group.count
 		if idle && w.group.live && w.start <= dispatched {
 			ids = append(ids, w.id)
 		}
 	}
-	s.hub.walked(len(s.progress.notify))
+	s.hub.walked(len(t.notify))
 	slices.Sort(ids)
 	// A consumer that is behind needs no reminders.
 	if len(ids) > 0 && s.outbox.control < s.hub.options.MaxControl && s.meter.fits(s.outbox.heldBytes+batchCost(len(ids))) {
@@ -142,18 +154,34 @@ func (s *Stream) notifyProgress(dispatched kv.Revision) {
 }
 
 // Tick does what is due at now, on any monotonic clock: periodic progress, finding out that the state was replaced, and having
-// streams look whether there is memory for them.
+// streams look whether there is memory for them, and shards asked about again.
 func (h *Hub) Tick(now time.Duration) {
 	h.starved.wake(now)
-	h.findReplacedState()
+	for _, s := range h.inOrder {
+		s.findReplacedState()
+	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, s := range h.periodic.due(now) {
 		h.walked(1)
 		s.mu.Lock()
-		s.notifyProgress(h.dispatched)
+		for _, t := range s.seats.list {
+			t.beDue()
+		}
 		s.mu.Unlock()
 		s.signal()
+	}
+	ask, wait := h.tickInquiry()
+	h.mu.Unlock()
+	h.ask(ask, wait)
+}
+
+// beDue tells the watches their progress, or does so when the feed has come to the present.
+func (t *seat) beDue() {
+	switch h := t.stream.hub; {
+	case h.inquiry == nil:
+		t.notifyProgress()
+	case len(t.notify) > 0 && t.periodic.feed == nil:
+		h.inquiry.want(&t.periodic)
 	}
 }
 

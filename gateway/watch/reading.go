@@ -13,7 +13,7 @@ var errEnough = errors.New("watch: as much history was read as there is memory f
 // reading is what a step of catching up has read of history: as much as was set aside for it, in whole revisions. The first one may take
 // more, if there is memory for it. It belongs to the consumer's goroutine.
 type reading struct {
-	stream  *Stream
+	seat    *seat
 	granted int64 // set aside for the step
 	bytes   int64 // what the events take
 	events  []wanted
@@ -30,8 +30,8 @@ type wanted struct {
 
 // add takes a change of the history.
 func (r *reading) add(effect *mvcc.Effect) error {
-	event := &Event{effect: effect, hub: r.stream.hub}
-	plain, prev := r.stream.needs(event)
+	event := &Event{effect: effect, feed: r.seat.feed}
+	plain, prev := r.seat.needs(event)
 	if !plain && !prev {
 		return nil
 	}
@@ -84,7 +84,7 @@ func (r *reading) count(i int, bytes int64) error {
 	}
 	if first == 0 {
 		// A revision is never split: it gets what it needs, or it waits.
-		more := r.stream.setMoreAside(r.bytes - r.granted)
+		more := r.seat.stream.setMoreAside(r.bytes - r.granted)
 		if r.granted += more; more > 0 {
 			return nil
 		}
@@ -102,14 +102,15 @@ func (s *Stream) setMoreAside(bytes int64) int64 {
 }
 
 // needs tells whether groups that take part in the step need the event, with its previous version and without.
-func (s *Stream) needs(event *Event) (plain, prev bool) {
+func (t *seat) needs(event *Event) (plain, prev bool) {
+	s := t.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.step.spots = s.lagIndex.match(event.Key(), s.step.spots[:0])
+	s.step.spots = t.lagIndex.match(event.Key(), s.step.spots[:0])
 	for _, spot := range s.step.spots {
 		s.hub.walked(len(spot.groups))
 		for _, g := range spot.groups {
-			if g.scan >= s.scan && event.Revision() >= g.next && !g.rejects(event) {
+			if g.scan >= t.scan && event.Revision() >= g.next && !g.rejects(event) {
 				plain = plain || !g.want.prevKV
 				prev = prev || g.want.prevKV
 			}

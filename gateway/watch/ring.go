@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"fmt"
 	"sort"
 
 	"github.com/quoratedb/quorate/kv"
@@ -18,16 +19,20 @@ type record struct {
 // part are some of the changes of a log entry; most have one.
 type part struct {
 	effects []mvcc.Effect
+	feed    *feed   // of the shard
 	events  []Event // made when first matched; guarded by the hub's lock
+	// In a merged record the effects are those of another part, from one on, and so are the events.
+	of   *part
+	from int
 }
 
 // newRecord returns what is held of an entry that changed something, or closed revisions that have no change in this shard.
-func newRecord(a *shard.Applied) *record {
+func newRecord(f *feed, a *shard.Applied) *record {
 	if a.Bulk == nil {
 		rec := &struct {
 			record
 			one [1]part
-		}{one: [1]part{{effects: a.Effects}}}
+		}{one: [1]part{{effects: a.Effects, feed: f}}}
 		rec.record = record{first: a.After + 1, last: a.Revision, parts: rec.one[:]}
 		if len(a.Effects) == 0 {
 			rec.parts = nil
@@ -39,7 +44,7 @@ func newRecord(a *shard.Applied) *record {
 	}
 	rec := &record{first: a.After + 1, last: a.Revision, parts: make([]part, len(a.Bulk)), sizeBytes: a.BulkBytes}
 	for i, effects := range a.Bulk {
-		rec.parts[i].effects = effects
+		rec.parts[i].effects, rec.parts[i].feed = effects, f
 		rec.sizeBytes += len(effects) * eventOverheadBytes
 	}
 	return rec
@@ -71,51 +76,105 @@ func (r *record) eachOfRevision(s position, fn func(p *part, at int)) (next posi
 	return s
 }
 
+// changed is the revision of the newest change; 0: there is none.
+func (r *record) changed() kv.Revision {
+	if len(r.parts) == 0 {
+		return 0
+	}
+	effects := r.parts[len(r.parts)-1].effects
+	return effects[len(effects)-1].At.Rev
+}
+
 // event returns the shared event of the i-th change.
-func (p *part) event(h *Hub, i int) *Event {
+func (p *part) event(i int) *Event {
+	if p.of != nil {
+		return p.of.event(p.from + i)
+	}
 	if p.events == nil {
 		p.events = make([]Event, len(p.effects))
 		for j := range p.events {
-			p.events[j].effect, p.events[j].hub, p.events[j].shared = &p.effects[j], h, true
+			p.events[j].effect, p.events[j].feed, p.events[j].shared = &p.effects[j], p.feed, true
 		}
 	}
 	return &p.events[i]
 }
 
-// ring holds the newest records, without a hole between what they cover, in at most limitBytes (but always one).
+// pool is what the rings of a hub hold together. A ring may hold what others do not; when all together hold limitBytes, whoever
+// gets more goes back to an equal share. So together they hold less than twice as much. Guarded by the hub's feedMu.
+type pool struct {
+	limitBytes int
+	usedBytes  int
+	rings      int
+}
+
+// share is what a ring may hold whatever the others do.
+func (p *pool) share() int { return p.limitBytes / p.rings }
+
+// ring holds the newest records, without a hole between what they cover, within the bounds of its pool (but always one). What it covers is closed:
+// nothing else will come there.
 //
 // Invariant: records[i+1].first == records[i].last+1, and last is the last one's.
 type ring struct {
-	records    []*record
-	sizeBytes  int
-	limitBytes int
-	last       kv.Revision // the newest revision heard of
+	records   []*record
+	sizeBytes int
+	pool      *pool
+	last      kv.Revision // everything up to here was heard of
+	changed   kv.Revision // there is no change from here to last
+}
+
+func newRing(p *pool, last kv.Revision) ring {
+	p.rings++
+	return ring{pool: p, last: last, changed: last}
 }
 
 // push appends a record. When revisions are missing between, what was held is of no use
-// any more: reset tells so. A record that is not new is ignored.
+// any more: reset tells so. A record that is not new is ignored; one that is new in part has no changes in the other.
 func (r *ring) push(rec *record) {
 	if rec.last <= r.last {
 		return
 	}
-	if rec.first != r.last+1 {
+	if rec.first > r.last+1 {
 		r.reset(rec.first - 1)
 	}
-	r.records = append(r.records, rec)
-	r.sizeBytes += rec.sizeBytes
+	rec.first = r.last + 1
 	r.last = rec.last
+	if changed := rec.changed(); changed > 0 {
+		r.changed = changed
+	} else if n := len(r.records); n > 0 && len(r.records[n-1].parts) == 0 {
+		// Records may be in use elsewhere: another one takes its place.
+		rec.first = r.records[n-1].first
+		r.records[n-1] = rec
+		return
+	}
+	r.records = append(r.records, rec)
+	r.grow(rec.sizeBytes)
 	drop := 0
-	for r.sizeBytes > r.limitBytes && drop < len(r.records)-1 {
-		r.sizeBytes -= r.records[drop].sizeBytes
+	for r.pool.usedBytes > r.pool.limitBytes && r.sizeBytes > r.pool.share() && drop < len(r.records)-1 {
+		r.grow(-r.records[drop].sizeBytes)
 		r.records[drop] = nil
 		drop++
 	}
 	r.records = r.records[drop:]
 }
 
+// close notes that nothing will come any more up to the revision.
+func (r *ring) close(revision kv.Revision) { r.push(&record{first: r.last + 1, last: revision}) }
+
+func (r *ring) grow(bytes int) {
+	r.sizeBytes += bytes
+	r.pool.usedBytes += bytes
+}
+
 // reset forgets everything: the state continues after the revision.
 func (r *ring) reset(last kv.Revision) {
-	r.records, r.sizeBytes, r.last = nil, 0, last
+	r.grow(-r.sizeBytes)
+	r.records, r.last, r.changed = nil, last, last
+}
+
+// drop gives the ring's share back.
+func (r *ring) drop() {
+	r.reset(r.last)
+	r.pool.rings--
 }
 
 // first is the oldest revision that from can serve.
@@ -135,4 +194,19 @@ func (r *ring) from(rev kv.Revision, max int, out []*record) (_ []*record, ok bo
 	at := sort.Search(len(r.records), func(i int) bool { return r.records[i].last >= rev })
 	end := min(len(r.records), at+max)
 	return append(out, r.records[at:end]...), true
+}
+
+// check returns an error if the ring contradicts itself.
+func (r *ring) check() error {
+	next, size, changed := r.first(), 0, kv.Revision(0)
+	for _, rec := range r.records {
+		if rec.first != next || rec.last < rec.first || rec.changed() > rec.last {
+			return fmt.Errorf("a record covers %d to %d, with a change at %d, and the one before ends at %d", rec.first, rec.last, rec.changed(), next-1)
+		}
+		next, size, changed = rec.last+1, size+rec.sizeBytes, max(changed, rec.changed())
+	}
+	if next != r.last+1 || size != r.sizeBytes || changed > r.changed || r.changed > r.last {
+		return fmt.Errorf("the records end at %d with %d bytes and a last change at %d, noted are %d, %d and %d", next-1, size, changed, r.last, r.sizeBytes, r.changed)
+	}
+	return nil
 }

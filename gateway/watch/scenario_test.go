@@ -27,6 +27,7 @@ import (
 //	state               what the hub holds
 type scenario struct {
 	*world
+	shards  *store // nil: there is one shard
 	streams map[string]*Stream
 	now     time.Duration
 }
@@ -46,7 +47,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func (s *scenario) reset(t *testing.T, options Options) {
-	s.world, s.streams, s.now = newWorld(t), map[string]*Stream{}, 0
+	s.world, s.shards, s.streams, s.now = newWorld(t), nil, map[string]*Stream{}, 0
 	options.Source, options.Encode = s.world, encodeText
 	options.Jitter = func(int64) int64 { return 0 }
 	options.ProgressInterval = time.Second
@@ -71,6 +72,11 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		return v
 	}
 	ctx := t.Context()
+	if s.shards != nil || d.Cmd == "store" {
+		if out, known := s.runStore(t, d, number); known {
+			return out
+		}
+	}
 	switch d.Cmd {
 	case "options":
 		s.reset(t, Options{
@@ -78,20 +84,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 			ChunkBytes: number("chunk-bytes"), BatchBytes: number("batch-bytes"),
 		})
 	case "apply":
-		var revisions [][]change
-		for _, line := range strings.Split(d.Input, "\n") {
-			var changes []change
-			for _, word := range strings.Fields(line) {
-				key, value, put := strings.Cut(word, "=")
-				if put {
-					changes = append(changes, change{key, []byte(value)})
-				} else {
-					changes = append(changes, change{strings.TrimPrefix(key, "-"), nil})
-				}
-			}
-			revisions = append(revisions, changes)
-		}
-		if applied := s.commit(revisions...); !d.HasArg("silent") {
+		if applied := s.commit(parseChanges(d.Input)...); !d.HasArg("silent") {
 			s.hub.Applied(applied)
 		}
 		return fmt.Sprintf("revision %d\n", s.Revision())
@@ -135,6 +128,9 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "close":
 		s.stream(t, text("s")).Close()
 	case "state":
+		if s.shards != nil {
+			return s.shards.state()
+		}
 		m := s.hub.Metrics()
 		return fmt.Sprintf("streams %d watches %d live groups %d dispatched %d lagging so far %d gaps %d reads: ring %d history %d\n",
 			m.Streams, m.Watches, m.Groups, m.DispatchedRevision, m.LaggingCount, m.GapCount, m.RingReadCount, m.HistoryReadCount)
@@ -142,6 +138,23 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("unknown command %q", d.Cmd)
 	}
 	return "ok\n"
+}
+
+// parseChanges reads a line for each revision.
+func parseChanges(text string) (revisions [][]change) {
+	for _, line := range strings.Split(text, "\n") {
+		var changes []change
+		for _, word := range strings.Fields(line) {
+			key, value, put := strings.Cut(word, "=")
+			if put {
+				changes = append(changes, change{key, []byte(value)})
+			} else {
+				changes = append(changes, change{strings.TrimPrefix(key, "-"), nil})
+			}
+		}
+		revisions = append(revisions, changes)
+	}
+	return revisions
 }
 
 func (s *scenario) stream(t *testing.T, name string) *Stream {

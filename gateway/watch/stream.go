@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -25,13 +24,9 @@ type Stream struct {
 	mu       sync.Mutex
 	outbox   outbox
 	watchers map[ID]*watcher
-	groups   groups
+	seats    seats
 	nextID   ID
-	lagging  []*group // in no order
-	lagPrev  int      // how many of them want previous versions
-	lagIndex index
-	scan     uint64 // number of the running or last catch-up step
-	turns    int    // batches taken since the last catch-up step
+	turns    int // batches taken since the last catch-up step
 	closed   bool
 	progress progress
 	meter    meter
@@ -52,8 +47,9 @@ func (h *Hub) NewStream(authorize func(kv.Span) error, memory Memory) (*Stream, 
 		hub: h, authorize: authorize,
 		progressInterval: interval + time.Duration(h.options.Jitter(int64(interval)/10)),
 		wake:             make(chan struct{}, 1), room: make(chan struct{}, 1), closedC: make(chan struct{}),
-		watchers: map[ID]*watcher{}, groups: newGroups(), progress: newProgress(), meter: meter{memory: memory},
+		watchers: map[ID]*watcher{}, meter: meter{memory: memory},
 	}
+	s.progress = newProgress(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -62,6 +58,9 @@ func (h *Hub) NewStream(authorize func(kv.Span) error, memory Memory) (*Stream, 
 	h.lastNumber++
 	s.number = h.lastNumber
 	h.streams[s] = struct{}{}
+	if h.only != nil {
+		s.seats.take(s, &h.only.feed)
+	}
 	h.periodic.fresh = append(h.periodic.fresh, s)
 	return s, nil
 }
@@ -78,18 +77,20 @@ func (s *Stream) Close() {
 	}
 	s.closed = true
 	close(s.closedC)
-	for _, g := range s.liveGroups() {
-		h.live.remove(g)
-	}
 	h.watches -= len(s.watchers)
 	delete(h.streams, s)
-	h.unask(s)
+	h.unask(&s.progress.all)
 	h.periodic.queue.remove(s)
-	h.listen()
+	for _, seat := range slices.Clone(s.seats.list) {
+		for _, g := range seat.liveGroups() {
+			seat.feed.live.remove(g)
+		}
+		s.seats.leave(seat)
+	}
 	s.outbox.clear()
 	s.meter.close()
-	s.watchers, s.groups, s.lagging, s.lagIndex = nil, groups{}, nil, index{}
-	s.progress.future, s.progress.notify = nil, nil
+	s.watchers = nil
+	s.progress.future = nil
 }
 
 // Create adds a watch. The answer, or the refusal, comes as a batch; the returned ID is NoID when the watch was
@@ -101,48 +102,70 @@ func (s *Stream) Create(ctx context.Context, request CreateRequest) (ID, error) 
 	if len(request.Span.Start) == 0 {
 		request.Span.Start = []byte{0}
 	}
-	refusal := s.check(request)
+	shards, refusal := s.check(request)
 	if err := s.lock(); err != nil {
 		return NoID, err
 	}
 	defer s.unlock()
 	h := s.hub
 	defer s.signal()
-	applied := h.options.Source.Revision()
+	present := h.present()
 	if _, taken := s.watchers[request.ID]; refusal == nil && taken && request.ID != AutoID {
 		refusal = ErrDuplicateID
 	}
 	if refusal == nil && h.watches >= h.options.MaxWatches {
 		refusal = kv.ErrTooManyRequests
 	}
-	if refusal == nil && !s.meter.addWatch(watcherBytes+groupCost(request.Span)) {
-		refusal = kv.ErrTooManyRequests
+	var seat *seat
+	if refusal == nil {
+		seat, refusal = s.seatFor(shards, watcherBytes+groupCost(request.Span))
 	}
 	if refusal != nil {
-		s.outbox.push(&Batch{Kind: KindCreated, IDs: []ID{NoID}, Revision: applied, Err: refusal})
+		s.outbox.push(&Batch{Kind: KindCreated, IDs: []ID{NoID}, Revision: present, Err: refusal})
 		return NoID, nil
 	}
 	w := &watcher{id: s.takeID(request.ID), start: request.StartRevision, notify: request.ProgressNotify}
 	s.watchers[w.id] = w
-	s.progress.add(w, h.dispatched)
+	s.progress.add(w, seat.feed.dispatched)
 	h.watches++
-	s.outbox.push(&Batch{Kind: KindCreated, IDs: []ID{w.id}, Revision: applied})
-	s.enlist(w, request, applied)
-	h.listen()
+	s.outbox.push(&Batch{Kind: KindCreated, IDs: []ID{w.id}, Revision: present})
+	seat.enlist(w, request, present)
+	seat.feed.listen()
 	return w.id, nil
 }
 
-// check tells why a request is refused, whatever the state.
-func (s *Stream) check(request CreateRequest) error {
+// check tells why a request is refused, whatever the state, and otherwise what shards it is about.
+func (s *Stream) check(request CreateRequest) ([]*Shard, error) {
 	switch {
 	case request.StartRevision < 0:
-		return kv.ErrCompacted // etcd's answer
+		return nil, kv.ErrCompacted // etcd's answer
 	case request.Span.Empty():
-		return ErrEmptyRange
+		return nil, ErrEmptyRange
 	case s.authorize != nil:
-		return s.authorize(request.Span)
+		if err := s.authorize(request.Span); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	return s.hub.shardsOf(request.Span)
+}
+
+// seatFor returns the stream's seat on the feed of the shards, perhaps a new one, when there is memory for a watch that takes so many bytes.
+func (s *Stream) seatFor(shards []*Shard, watchBytes int64) (*seat, error) {
+	f, open := s.hub.feedOf(shards)
+	seat := s.seats.find(f)
+	if seat == nil {
+		watchBytes += s.seats.cost()
+	}
+	if !s.meter.addWatch(watchBytes) {
+		return nil, kv.ErrTooManyRequests
+	}
+	if seat == nil {
+		if f == nil {
+			f = open()
+		}
+		seat = s.seats.take(s, f)
+	}
+	return seat, nil
 }
 
 func (s *Stream) takeID(chosen ID) ID {
@@ -154,91 +177,6 @@ func (s *Stream) takeID(chosen ID) ID {
 	}
 	s.nextID++
 	return s.nextID - 1
-}
-
-// enlist puts the watcher into a group that wants the same, or into a new one: a live group when
-// all it needs is yet to be dispatched.
-func (s *Stream) enlist(w *watcher, request CreateRequest, applied kv.Revision) {
-	h := s.hub
-	h.sync()
-	next := request.StartRevision
-	if next == 0 {
-		next = applied + 1
-	}
-	live := next > h.dispatched
-	want := want{
-		start: string(request.Span.Start), end: string(request.Span.End),
-		filters: request.Filters, prevKV: request.PrevKV, fragment: request.Fragment,
-	}
-	if g := s.groups.find(origin{want, next, live}, h.dispatched); g != nil {
-		g.join(w)
-		s.meter.dropWatch(groupCost(request.Span)) // the group's own was reserved when it was made
-		return
-	}
-	h.lastNumber++
-	g := &group{stream: s, number: h.lastNumber, want: want, next: next, waitAt: -1}
-	g.span = kv.Span{Start: []byte(want.start), End: []byte(want.end)}
-	g.join(w)
-	s.groups.all[g] = struct{}{}
-	if live {
-		s.goLive(g)
-	} else {
-		s.lag(g)
-	}
-}
-
-// goLive puts a group into the feed. The locks of the hub and of the stream are held.
-func (s *Stream) goLive(g *group) {
-	g.live = true
-	s.hub.live.add(g, s.hub.dispatched)
-	s.groups.list(g)
-	if g.next <= s.hub.dispatched+1 {
-		s.groups.listCurrent(g)
-	}
-}
-
-// lag notes a group as lagging.
-func (s *Stream) lag(g *group) {
-	g.live, g.scan, g.lagAt = false, 0, len(s.lagging)
-	s.step.short = nil
-	s.lagPrev += kindOf(g)
-	s.lagging = append(s.lagging, g)
-	s.lagIndex.add(g)
-	s.groups.list(g)
-}
-
-// unlag is the opposite of lag. It moves the last lagging group into the gap.
-func (s *Stream) unlag(g *group) {
-	s.groups.unlist(g)
-	s.step.short = nil
-	s.lagPrev -= kindOf(g)
-	s.lagIndex.remove(g)
-	last := len(s.lagging) - 1
-	s.lagging[g.lagAt] = s.lagging[last]
-	s.lagging[g.lagAt].lagAt = g.lagAt
-	s.lagging[last] = nil
-	s.lagging = s.lagging[:last]
-}
-
-// advance notes that a lagging group has got everything below next.
-func (s *Stream) advance(g *group, next kv.Revision) {
-	if next > g.next {
-		s.groups.unlist(g)
-		g.next = next
-		s.groups.list(g)
-	}
-}
-
-// liveGroups returns them in the order of their making.
-func (s *Stream) liveGroups() (live []*group) {
-	for g := range s.groups.all { // sorted below
-		if g.live {
-			live = append(live, g)
-		}
-	}
-	s.hub.walked(len(s.groups.all))
-	slices.SortFunc(live, func(a, b *group) int { return cmp.Compare(a.number, b.number) })
-	return live
 }
 
 // Cancel ends a watch. There is no answer when there is no such watch.
@@ -255,36 +193,31 @@ func (s *Stream) Cancel(ctx context.Context, id ID) error {
 	if w == nil {
 		return nil
 	}
-	s.outbox.push(&Batch{Kind: KindCanceled, IDs: []ID{id}, Revision: h.options.Source.Revision()})
+	s.outbox.push(&Batch{Kind: KindCanceled, IDs: []ID{id}, Revision: h.present()})
+	f := w.group.seat.feed
 	s.forget(w)
-	s.answerProgress(h.dispatched) // nothing may be lagging any more
-	h.listen()
+	s.answerProgress() // nothing may be lagging any more
+	f.listen()
 	s.signal()
 	return nil
 }
 
 // forget removes a watcher. The locks of the hub and of the stream are held.
 func (s *Stream) forget(w *watcher) {
+	seat := w.group.seat
 	delete(s.watchers, w.id)
 	s.hub.watches--
 	s.progress.remove(w)
 	s.meter.dropWatch(watcherBytes)
 	w.group.leave(w)
+	seat.remove(w)
 	if len(w.group.watchers) == 0 {
-		s.dissolve(w.group)
+		seat.dissolve(w.group)
 	}
-}
-
-// dissolve removes a group from everywhere.
-func (s *Stream) dissolve(g *group) {
-	if g.live {
-		s.hub.live.remove(g)
-		s.groups.unlist(g)
-	} else {
-		s.unlag(g)
+	if seat.watches == 0 && seat.feed.merger != nil {
+		s.seats.leave(seat)
+		s.meter.dropWatch(seat.bytes)
 	}
-	delete(s.groups.all, g)
-	s.meter.dropWatch(groupCost(g.span))
 }
 
 func (s *Stream) signal() {

@@ -72,7 +72,7 @@ func (s *Stream) take() (batch *Batch, behind bool, err error) {
 	}
 	s.outbox.passedOn()
 	defer func() { s.meter.trim(s.outbox.heldBytes) }()
-	behind = len(s.lagging) > 0
+	behind = s.seats.lagging > 0
 	if behind && s.turns >= turnsPerCatchUp && s.outbox.sizeBytes < s.hub.options.StreamBytes/2 {
 		s.turns = 0
 		return nil, true, nil

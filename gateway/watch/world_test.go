@@ -25,6 +25,7 @@ type world struct {
 	live    map[string]kv.KeyValue
 	locator map[string]mvcc.Locator
 	history []kv.Event // with previous versions
+	subs    []uint32   // and their places in the transaction
 
 	rows atomic.Int64 // looked up so far
 
@@ -153,7 +154,7 @@ func (w *world) effect(revision kv.Revision, sub uint32, c change) (mvcc.Effect,
 		w.live[c.key] = event.KV
 	}
 	w.locator[c.key] = effect.At
-	w.history = append(w.history, event)
+	w.history, w.subs = append(w.history, event), append(w.subs, sub)
 	return effect, true
 }
 
@@ -196,15 +197,20 @@ func (w *world) compact(revision kv.Revision) {
 // versions, and the previous versions apart.
 func (w *world) expect(request CreateRequest, from, to kv.Revision) (events []kv.Event) {
 	for _, event := range w.history {
-		if event.KV.ModRevision < from || event.KV.ModRevision > to || !request.Span.Contains(event.KV.Key) {
-			continue
+		if event.KV.ModRevision >= from && event.KV.ModRevision <= to && wants(request, event) {
+			events = append(events, event)
 		}
-		if event.Type == kv.EventPut && request.Filters&FilterNoPut != 0 || event.Type == kv.EventDelete && request.Filters&FilterNoDelete != 0 {
-			continue
-		}
-		events = append(events, event)
 	}
 	return events
+}
+
+// wants tells whether the request is about the event, whatever its revision.
+func wants(request CreateRequest, event kv.Event) bool {
+	unwanted := FilterNoPut
+	if event.Type == kv.EventDelete {
+		unwanted = FilterNoDelete
+	}
+	return request.Filters&unwanted == 0 && request.Span.Contains(event.KV.Key)
 }
 
 // sameEvent compares all but previous versions.

@@ -115,6 +115,8 @@ type Options struct {
 	Router route.Router
 	// Shards are the replicas on this node.
 	Shards map[kv.ShardID]Shard
+	// Revisions says how far the store has come, if there are several shards with one count of revisions. Nil: there is one shard, whose log is the count.
+	Revisions Revisions
 	// Watched is the shard whose changes watches get, one of Shards. Default: the system shard.
 	Watched kv.ShardID
 	// Replaced reads one version of that shard that is not the newest of its key, without a lock, for previous versions in watches:

@@ -11,9 +11,10 @@ import (
 
 // Gateway answers requests of clients on one node. Safe for concurrent use.
 type Gateway struct {
-	options Options
-	links   links // to the leader of each shard here
-	hub     *watch.Hub
+	options  Options
+	links    links    // to the leader of each shard here
+	presents presents // of reads as of a revision; closed if Options.Revisions is nil
+	hub      *watch.Hub
 
 	calls     atomic.Int64 // submitted and not answered
 	stopped   atomic.Bool
@@ -69,6 +70,7 @@ func New(options Options) (*Gateway, error) {
 		reading: newReaders(options.Limits.MaxReaders, options.Spawn), hashing: make(chan struct{}, 1),
 	}
 	g.links.open(g, options.Shards)
+	g.presents.open(g)
 	now := options.Clock()
 	g.now.Store(int64(now))
 	g.deadlines.begin(now)
@@ -107,6 +109,9 @@ func (g *Gateway) Tick(now time.Duration) {
 	}
 	for _, l := range g.links.areBusy() {
 		l.tick(now)
+	}
+	if g.options.Revisions != nil {
+		g.presents.tick(now)
 	}
 	g.hub.Tick(now)
 }
@@ -159,7 +164,7 @@ func (g *Gateway) Check() error {
 			return fmt.Errorf("shard %d: %w", l.shard, err)
 		}
 	}
-	return nil
+	return g.presents.check()
 }
 
 // NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts).

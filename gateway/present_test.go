@@ -76,6 +76,7 @@ func TestReadWhereIssued(t *testing.T) {
 	second.nodes[1].number()
 	says(t, "the write", write, "")
 	exchangeBoth(first, second)
+	g.reading.wait()
 	says(t, "the write", write, "revision 6")
 	says(t, "the read before it got its revision", before, "revision 5: 2a=old@3")
 	says(t, "the span", span, "revision 5: 2a=old@3 2b=old@4")

@@ -218,7 +218,7 @@ func (p *Path) Gone(shard kv.ShardID) (reads []*Read) {
 	return reads
 }
 
-// Tick is to be called from time to time while the path is busy. It returns the reads that have waited for a replica for too long, and are to ask the leader
+// Tick is to be called from time to time. It returns the reads that have waited for a replica for too long, and are to ask the leader
 // of the shard; they are the path's no more.
 func (p *Path) Tick(now time.Duration) (late []*Read) {
 	p.held = false
@@ -230,6 +230,3 @@ func (p *Path) Tick(now time.Duration) (late []*Read) {
 	}
 	return late
 }
-
-// Busy tells whether there is anything that Tick is for.
-func (p *Path) Busy() bool { return p.held || len(p.order) > 0 }

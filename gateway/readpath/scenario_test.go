@@ -113,7 +113,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		if step == Arrive {
 			s.path.Await(r, shard, told.Last, s.now)
 		}
-		return step.String() + "\n"
+		return map[Step]string{Complete: "complete", Look: "look", Arrive: "arrive", Settle: "settle"}[step] + "\n"
 	case "arrived":
 		return owners("complete", s.path.Arrived(shard, kv.Revision(number("until")), s.here[shard].Revision))
 	case "gone":

@@ -17,21 +17,6 @@ const (
 	Settle
 )
 
-// String is the step in a word.
-func (s Step) String() string {
-	switch s {
-	case Complete:
-		return "complete"
-	case Look:
-		return "look"
-	case Arrive:
-		return "arrive"
-	case Settle:
-		return "settle"
-	}
-	return "no step"
-}
-
 // Local is what the replica of a shard on this node says of itself.
 type Local struct {
 	Revision kv.Revision // that is applied

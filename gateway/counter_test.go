@@ -181,7 +181,7 @@ func (n *node) number() (numbered bool) {
 // joined is the stupid Gatherer: one state after the other.
 type joined struct{}
 
-func (joined) Gather(req *kv.Request, states []*mvcc.View, at kv.Present) (*kv.Response, error) {
+func (joined) Gather(req *kv.Request, _ []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error) {
 	resp := &kv.Response{Kind: kv.KindRange, Revision: at.Revision, Range: &kv.RangeResponse{}}
 	for _, s := range states {
 		part, err := shard.RangeAsOf(req.Range, at.Revision, s.Revision(), max(s.Compacted(), at.Compacted))

@@ -14,9 +14,9 @@ import (
 // Gatherer answers requests over the states of several shards.
 type Gatherer interface {
 	// Gather answers a range, or a transaction of ranges, as one store that has all of the states would as of at.Revision. Each of them is complete up to that; it
-	// may be newer, or older. They are in ascending order of their shards. Revisions above at.Revision are in the future for the request, those below at.Compacted
-	// are compacted. It may take long.
-	Gather(req *kv.Request, states []*mvcc.View, at kv.Present) (*kv.Response, error)
+	// may be newer, or older. They are those of the shards, which ascend. Revisions above at.Revision are in the future for the request, those below
+	// at.Compacted are compacted. It may take long.
+	Gather(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error)
 }
 
 // gathering is a read over several shards. It learns the present once, then the state of each shard has to become complete up to it, by parts: calls without an
@@ -164,7 +164,7 @@ func (r *gathering) answer(views []*mvcc.View) (answered bool) {
 	var err error
 	if !compacted {
 		c.gateway.metrics.localReads.Add(1)
-		resp, err = c.gateway.options.Gather.Gather(c.Req, views, c.read.At)
+		resp, err = c.gateway.options.Gather.Gather(c.Req, c.read.Shards, views, c.read.At)
 	}
 	for _, v := range views {
 		_ = v.Close() // it was only read

@@ -359,6 +359,11 @@ func TestListsOfShards(t *testing.T) {
 	if _, err := g.OpenRange(context.Background(), future); !errors.Is(err, kv.ErrFutureRevision) {
 		t.Errorf("a future revision: %v", err)
 	}
+	past := getRange("2", "3")
+	past.Range.Revision, c.compacted = 4, 5
+	if _, err := g.OpenRange(context.Background(), past); !errors.Is(err, kv.ErrCompacted) {
+		t.Errorf("a revision that is compacted, which this shard has not heard of: %v", err)
+	}
 	if n := g.Metrics().CallsInFlight; n != 1 {
 		t.Errorf("%d calls", n)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -185,5 +186,58 @@ func TestManyInFlight(t *testing.T) {
 	}
 	if allocations := testing.AllocsPerRun(100, func() { m.Unsettled(get("b"), 100) }); allocations > 3 { // the request
 		t.Errorf("%v allocations", allocations)
+	}
+}
+
+// TestBulkUnsettled: a deletion of many keys that takes effect, and is not applied, may be about any key.
+func TestBulkUnsettled(t *testing.T) {
+	options := testOptions(1)
+	options.Sequenced, options.RoundLooks, options.PartBytes = true, 1, 1
+	g := group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	m, last := g.leader, kv.Revision(1)
+	in := func(batch func()) {
+		t.Helper()
+		if err := m.Begin(last, true); err != nil {
+			t.Fatal(err)
+		}
+		batch()
+		n := m.Unnumbered()
+		if err := m.Number(last + 1); err != nil {
+			t.Fatal(err)
+		}
+		last += kv.Revision(n)
+		g.propose()
+		if err := g.catchUp(m, consensus.Index(len(g.log))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{"a", "b", "c"} {
+		in(func() { m.Evaluate(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key)}}) })
+	}
+	var job *Beside
+	in(func() {
+		span := kv.Span{Start: []byte("a"), End: []byte("d")}
+		job = m.Evaluate(&kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: span}}).Beside
+	})
+	if job == nil || m.NextBeside() != job {
+		t.Fatal("the deletion is not decided beside the rounds")
+	}
+	job.Run(func() bool { return false })
+	in(func() { m.FinishBeside(job) })
+	get := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("b")}}}
+	for done := false; !done; {
+		in(func() {
+			of, _ := m.StepBulk()
+			done = of != nil
+			if unsettled, seq := m.Unsettled(get, last+1), m.Settles(last+1); unsettled != done || (seq != 0) != done {
+				t.Fatalf("it takes effect: %v; unsettled %v, to be settled with proposal %d", done, unsettled, seq)
+			}
+		})
+	}
+	if m.Unsettled(get, last) || m.Settles(last) != 0 {
+		t.Error("it is applied, and not settled")
 	}
 }

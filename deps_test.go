@@ -57,9 +57,10 @@ storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
 transport/tcpproxy    : transport/freeport
 transport/freeport    :
 partition        core : kv; github.com/cespare/xxhash/v2
-gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/link gateway/route gateway/watch
+gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/link gateway/readpath gateway/route gateway/watch
 gateway/gather   core : kv shard storage/mvcc
 gateway/link     core : kv proto/etcdwire
+gateway/readpath core : kv
 gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2

@@ -33,7 +33,8 @@ func (r *Replica) apply(now time.Duration) error {
 			return err
 		}
 	}
-	r.waits.reached(last.Index, nil)
+	r.waits.reached(uint64(last.Index), nil)
+	r.revisionApplied()
 	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)
 	if _, pending := r.machine.Bulk(); pending > 0 || len(r.outgoing) > 0 || r.wantsFlush() {

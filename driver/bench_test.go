@@ -90,6 +90,11 @@ func (m *idleMachine) Sealed() bool                                   { return f
 func (m *idleMachine) Bulk() (staged, pending int)                    { return 0, 0 }
 func (m *idleMachine) ApplyBulk(storage.Batch, int)                   {}
 func (m *idleMachine) View() *mvcc.View                               { return nil }
+func (m *idleMachine) Unsettled(*kv.Request, kv.Revision) bool        { return false }
+func (m *idleMachine) Settles(kv.Revision) uint64                     { return 0 }
+func (m *idleMachine) ReadAt(*mvcc.View, *kv.Request, kv.Present) (*kv.Response, error) {
+	return nil, kv.ErrInvalidRequest
+}
 func (m *idleMachine) Read(*mvcc.View, time.Duration, *kv.Request) (*kv.Response, error) {
 	return &kv.Response{}, nil
 }

@@ -124,7 +124,8 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	r.fateUnknown()
 	r.opened()
 	r.announceSnapshot(subscribers)
-	r.waits.reached(meta.Index, nil)
+	r.waits.reached(uint64(meta.Index), nil)
+	r.revisionApplied()
 	if r.driver.opts.Listener.SnapshotInstalled != nil {
 		r.driver.opts.Listener.SnapshotInstalled(r.group, meta)
 	}

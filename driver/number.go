@@ -147,6 +147,7 @@ func (r *Replica) beginAnew() (wait bool, err error) {
 	if err := r.machine.BeginAnew(); err != nil {
 		return false, fmt.Errorf("begin the leadership anew: %w", err)
 	}
+	r.nothingInFlight()
 	return r.beginBatch()
 }
 

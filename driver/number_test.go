@@ -154,6 +154,30 @@ func (w *numbered) ask(number int) {
 	})
 }
 
+// awaitLeases waits until all groups have leaders.
+func (w *numbered) awaitLeases() {
+	w.await("leaders", func() bool {
+		return !slices.ContainsFunc(w.groups, func(group consensus.GroupID) bool {
+			return !slices.ContainsFunc(w.nodes, func(n *clusterNode) bool { return n.driver.Replica(group).LeaseValid() })
+		})
+	})
+}
+
+// moveAbout moves the counter, or a leader, now and then.
+func (w *numbered) moveAbout() {
+	if w.random.IntN(40) == 0 {
+		w.holder = kv.NodeID(w.random.IntN(4))
+	}
+	if w.random.IntN(30) == 0 {
+		group, to := w.groups[w.random.IntN(3)], kv.NodeID(1+w.random.IntN(3))
+		for _, n := range w.nodes {
+			if r := n.driver.Replica(group); r.IsLeader() && n.id != to {
+				r.Transfer(to, func(error) {})
+			}
+		}
+	}
+}
+
 // compare holds what was answered against what all nodes have.
 func (w *numbered) compare() {
 	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
@@ -185,23 +209,9 @@ func TestNumbers(t *testing.T) {
 			issued, failed, asked, anew := 0, 0, 0, 0
 			for seed := range uint64(6) {
 				w := newNumbered(t, seed, paxos)
-				w.await("leaders", func() bool {
-					return !slices.ContainsFunc(w.groups, func(group consensus.GroupID) bool {
-						return !slices.ContainsFunc(w.nodes, func(n *clusterNode) bool { return n.driver.Replica(group).LeaseValid() })
-					})
-				})
+				w.awaitLeases()
 				for number := range 1500 {
-					if w.random.IntN(40) == 0 {
-						w.holder = kv.NodeID(w.random.IntN(4))
-					}
-					if w.random.IntN(30) == 0 {
-						group, to := w.groups[w.random.IntN(3)], kv.NodeID(1+w.random.IntN(3))
-						for _, n := range w.nodes {
-							if r := n.driver.Replica(group); r.IsLeader() && n.id != to {
-								r.Transfer(to, func(error) {})
-							}
-						}
-					}
+					w.moveAbout()
 					for range w.random.IntN(4) {
 						w.ask(number)
 						number++

@@ -326,6 +326,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 	}
 	if r.leading && term == r.role.Term {
 		r.appliedSeq = max(r.appliedSeq, seq)
+		r.proposalsApplied()
 	}
 	for r.depends.len() > 0 {
 		front := *r.depends.front()
@@ -375,5 +376,7 @@ func (r *Replica) failAll(err error) {
 	r.refuseDependents(err)
 	r.failBarriers(err)
 	r.transferEnded(err)
-	r.waits.reached(^consensus.Index(0), err)
+	r.waits.reached(all, err)
+	r.revisions.reached(all, err)
+	r.settling.reached(all, err)
 }

@@ -1,10 +1,6 @@
 package driver
 
-import (
-	"container/heap"
-
-	"github.com/quoratedb/quorate/consensus"
-)
+import "container/heap"
 
 // queue is a first-in first-out list that reuses its memory.
 type queue[T any] struct {
@@ -77,17 +73,17 @@ func (q *requestQueue) pop() request {
 	return q.large.pop()
 }
 
-// wait is somebody who waits for an index to be applied.
+// wait is somebody who waits until the applied state has come to an index, a revision, or a proposal of this leadership.
 type wait struct {
-	index consensus.Index
+	until uint64
 	done  func(error)
 }
 
-// waitHeap holds waits, the lowest index first.
+// waitHeap holds waits for the same kind of number, the lowest first.
 type waitHeap []wait
 
 func (h waitHeap) Len() int           { return len(h) }
-func (h waitHeap) Less(i, j int) bool { return h[i].index < h[j].index }
+func (h waitHeap) Less(i, j int) bool { return h[i].until < h[j].until }
 func (h waitHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *waitHeap) Push(x any)        { *h = append(*h, x.(wait)) }
 func (h *waitHeap) Pop() any {
@@ -98,9 +94,15 @@ func (h *waitHeap) Pop() any {
 	return last
 }
 
-// reached ends all waits up to the index.
-func (h *waitHeap) reached(index consensus.Index, err error) {
-	for len(*h) > 0 && (*h)[0].index <= index {
+// add has done called when the number is reached.
+func (h *waitHeap) add(until uint64, done func(error)) { heap.Push(h, wait{until: until, done: done}) }
+
+// all is above every number that is waited for.
+const all = ^uint64(0)
+
+// reached ends all waits up to the number.
+func (h *waitHeap) reached(number uint64, err error) {
+	for len(*h) > 0 && (*h)[0].until <= number {
 		heap.Pop(h).(wait).done(err)
 	}
 }

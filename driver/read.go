@@ -1,8 +1,6 @@
 package driver
 
 import (
-	"container/heap"
-
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -136,7 +134,7 @@ func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
 		done(nil)
 		return
 	}
-	heap.Push(&r.waits, wait{index: index, done: done})
+	r.waits.add(uint64(index), done)
 }
 
 // View returns the applied state at this moment, for reads without any lock. Close it.

@@ -68,7 +68,9 @@ type Replica struct {
 	confirm    []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
 	confirmID  consensus.ReadID
 	physical   []request // compactions that are to be answered when their rows are deleted
-	waits      waitHeap
+	waits      waitHeap  // for indices
+	revisions  waitHeap
+	settling   waitHeap // for proposals of this leadership
 	toApply    []consensus.Entry
 	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
 	installing *installation
@@ -358,6 +360,7 @@ func (r *Replica) stepDown() {
 	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
 	r.refuseDependents(kv.ErrLeaderChanged)
 	r.failBarriers(kv.ErrLeaderChanged)
+	r.settling.reached(all, kv.ErrLeaderChanged)
 }
 
 // rest looks whether the group still needs ticks.

@@ -92,6 +92,12 @@ type Machine interface {
 	View() *mvcc.View
 	// Read answers a request without effects from the view, or from the newest state if there is none. Shared.
 	Read(view *mvcc.View, now time.Duration, req *kv.Request) (*kv.Response, error)
+	// ReadAt answers a request about keys as of a revision. Shared.
+	ReadAt(view *mvcc.View, req *kv.Request, at kv.Present) (*kv.Response, error)
+	// Unsettled tells whether something that a request reads may be in flight at or below a revision, and Settles with which proposal all of that is
+	// applied. Shared, and the driver's.
+	Unsettled(req *kv.Request, at kv.Revision) bool
+	Settles(at kv.Revision) (seq uint64)
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
 	UnderBulk() *mvcc.UnderBulk
 	Replaced(mvcc.Locator, *mvcc.UnderBulk) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)

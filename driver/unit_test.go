@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"container/heap"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -45,20 +44,20 @@ func TestWaitsEndInOrder(t *testing.T) {
 	var ended []consensus.Index
 	for range 1000 {
 		index := consensus.Index(random.IntN(500))
-		heap.Push(&h, wait{index: index, done: func(error) { ended = append(ended, index) }})
+		h.add(uint64(index), func(error) { ended = append(ended, index) })
 	}
 	for upTo := consensus.Index(0); upTo < 500; upTo += 7 {
-		h.reached(upTo, nil)
+		h.reached(uint64(upTo), nil)
 		for i := range ended {
 			if ended[i] > upTo || i > 0 && ended[i] < ended[i-1] {
 				t.Fatalf("ended %v by %d", ended, upTo)
 			}
 		}
-		if len(h) > 0 && h[0].index <= upTo {
-			t.Fatalf("%d still waits at %d", h[0].index, upTo)
+		if len(h) > 0 && h[0].until <= uint64(upTo) {
+			t.Fatalf("%d still waits at %d", h[0].until, upTo)
 		}
 	}
-	h.reached(^consensus.Index(0), errors.New("stop"))
+	h.reached(all, errors.New("stop"))
 	if len(ended) != 1000 || len(h) != 0 {
 		t.Fatalf("%d of 1000 ended", len(ended))
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/link"
+	"github.com/quoratedb/quorate/gateway/readpath"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 )
@@ -33,11 +34,13 @@ type Call struct {
 	gateway *Gateway
 	link    *leaderLink   // of the shard that the request is for
 	ready   func(error)   // for a call without a request: the barrier was passed
+	gather  *gathering    // of a read over several shards
 	cost    int64         // bytes that the call was admitted for: Options.Space
 	expires time.Duration // 0: the call was answered in place
 
-	item  link.Item // guarded by the link's lock
-	timer timer     // guarded by the lock of deadlines
+	read  *readpath.Read // of a read as of a revision; guarded by the lock of presents, or of whoever has the call
+	item  link.Item      // guarded by the link's lock
+	timer timer          // guarded by the lock of deadlines
 }
 
 // Waits implements kv.Asker: what has ended, by its deadline or by its client, is not evaluated any more.
@@ -101,6 +104,12 @@ func (c *Call) abort(err error) {
 	c.finish(nil, err)
 	if c.link != nil {
 		c.link.remove(c)
+	}
+	if c.read != nil {
+		c.gateway.presents.remove(c)
+	}
+	if c.gather != nil {
+		c.gather.abort()
 	}
 }
 

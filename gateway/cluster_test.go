@@ -39,6 +39,8 @@ type cluster struct {
 	now     time.Duration
 
 	keptHashes map[kv.Revision]uint32
+	counter    *counter // revisions come from there; nil: the log is the count
+	shard      kv.ShardID
 }
 
 type frame struct {
@@ -53,17 +55,21 @@ type node struct {
 	cluster *cluster
 	gateway *Gateway
 
-	mu          sync.RWMutex
-	engine      *storage.Memory
-	machine     *shard.Machine
-	pending     []pending
-	waits       []wait
-	subscribers []func(*shard.Applied)
-	onRead      func()         // called by Read once it has its answer
-	onView      func()         // called when a view was made for a list
-	evaluated   int            // requests
-	held        *[]func()      // requests that wait to be evaluated; nil: none waits
-	serving     consensus.Term // the term it leads and is ready to serve in; 0: none
+	mu           sync.RWMutex
+	engine       *storage.Memory
+	machine      *shard.Machine
+	pending      []pending
+	waits        []wait
+	revisions    []wait // for them
+	appliedSeq   uint64 // of the term that it leads
+	subscribers  []func(*shard.Applied)
+	batches      []*batch // evaluated or waiting to be, without revisions
+	onRead       func()   // called by Read once it has its answer
+	beforeReadAt func()
+	onView       func()         // called when a view was made for a list
+	evaluated    int            // requests
+	held         *[]func()      // requests that wait to be evaluated; nil: none waits
+	serving      consensus.Term // the term it leads and is ready to serve in; 0: none
 }
 
 type pending struct {
@@ -86,12 +92,15 @@ func newCluster(t testing.TB, options Options) *cluster {
 }
 
 // newReplicas returns the replicas of one shard on three nodes without gateways.
-func newReplicas(t testing.TB) *cluster {
+func newReplicas(t testing.TB) *cluster { return newReplicasOf(t, shard.Options{}) }
+
+func newReplicasOf(t testing.TB, options shard.Options) *cluster {
 	c := &cluster{t: t, lease: true, nodes: map[kv.NodeID]*node{}, block: map[kv.NodeID]bool{}, mute: map[kv.NodeID]bool{}}
 	for id := kv.NodeID(1); id <= 3; id++ {
 		n := &node{id: id, cluster: c, engine: storage.NewMemory(storage.MemoryOptions{})}
 		var err error
-		if n.machine, err = shard.Open(n.engine, shard.Options{Rand: rand.New(rand.NewPCG(1, 1))}); err != nil {
+		options.Rand = rand.New(rand.NewPCG(1, 1))
+		if n.machine, err = shard.Open(n.engine, options); err != nil {
 			t.Fatal(err)
 		}
 		c.nodes[id] = n
@@ -116,6 +125,9 @@ func (c *cluster) open(options func(kv.NodeID) Options, others map[kv.ShardID]*c
 		if o.ValidateRequest == nil {
 			o.ValidateRequest = func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) }
 		}
+		if c.counter != nil {
+			o.Revisions = &hearing{counter: c.counter, node: id}
+		}
 		o.Clock = func() time.Duration { return c.now }
 		var err error
 		if n.gateway, err = New(o); err != nil {
@@ -138,7 +150,12 @@ func (c *cluster) elect(id kv.NodeID) {
 		n.mu.Lock()
 		n.serving = 0
 		n.machine.Follow()
+		lost := n.batches
+		n.batches = nil
 		n.mu.Unlock()
+		for _, b := range lost {
+			b.done(nil, 0, kv.ErrLeaderChanged)
+		}
 	}
 }
 
@@ -201,7 +218,7 @@ func (n *node) applyOne() bool {
 		err = n.engine.Apply(b)
 	}
 	if err == nil && entry.Kind == consensus.EntryBarrier && leader == n.id && entry.Term == term {
-		n.serving = term
+		n.serving, n.appliedSeq = term, 0
 		err = n.machine.Lead(term, 0)
 	}
 	if err != nil {
@@ -229,6 +246,18 @@ func (n *node) applyOne() bool {
 		}
 	}
 	n.waits = keptWaits
+	if n.serving == entry.Term {
+		n.appliedSeq = max(n.appliedSeq, applied.Seq)
+	}
+	for i := 0; i < len(n.revisions); {
+		w := n.revisions[i]
+		if w.index > uint64(n.machine.Revision()) {
+			i++
+			continue
+		}
+		n.revisions = append(n.revisions[:i], n.revisions[i+1:]...)
+		finished = append(finished, func() { w.done(nil) })
+	}
 	subscribers := n.subscribers
 	n.mu.Unlock()
 	for _, fn := range subscribers {
@@ -253,6 +282,9 @@ func (n *node) IsLeader() bool {
 }
 
 func (n *node) Propose(req *kv.Request, by kv.Asker, done func(*kv.Response, uint64, error)) (queued bool) {
+	if n.cluster.counter != nil {
+		return n.proposeNumbered(req, by, done)
+	}
 	n.mu.Lock()
 	if n.serving == 0 {
 		n.mu.Unlock()
@@ -339,6 +371,62 @@ func (n *node) Read(req *kv.Request) (*kv.Response, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.machine.Read(view, 0, req)
+}
+
+func (n *node) ReadAt(req *kv.Request, at kv.Present) (*kv.Response, error) {
+	if n.beforeReadAt != nil {
+		n.beforeReadAt()
+	}
+	view := n.View()
+	defer view.Close()
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.ReadAt(view, req, at)
+}
+
+func (n *node) Unsettled(req *kv.Request, rev kv.Revision) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.Unsettled(req, rev)
+}
+
+func (n *node) WaitRevision(rev kv.Revision, done func(error)) {
+	n.mu.Lock()
+	if n.machine.Revision() < rev {
+		n.revisions = append(n.revisions, wait{uint64(rev), done})
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	done(nil)
+}
+
+// SettleAt confirms leadership when what is in flight is applied.
+func (n *node) SettleAt(rev kv.Revision, done func(uint64, error)) {
+	n.mu.Lock()
+	if n.serving == 0 {
+		n.mu.Unlock()
+		done(0, kv.ErrNotLeader)
+		return
+	}
+	term, seq := n.serving, n.machine.Settles(rev)
+	settled := func(*kv.Response, uint64, error) {
+		n.cluster.mu.Lock()
+		leads, index := n.cluster.leader == n.id && n.cluster.term == term, uint64(len(n.cluster.log))
+		n.cluster.mu.Unlock()
+		if leads {
+			done(index, nil)
+		} else {
+			done(0, kv.ErrLeaderChanged)
+		}
+	}
+	if seq > n.appliedSeq {
+		n.pending = append(n.pending, pending{term: term, seq: seq, done: settled})
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	settled(nil, 0, nil)
 }
 
 func (n *node) Readable() error { return nil }
@@ -429,7 +517,7 @@ func speakNewest(c *cluster) {
 	for id, n := range c.nodes {
 		for other := range c.nodes {
 			if other != id {
-				n.gateway.PeerUp(other, Dialect{Deadlines: true, Shards: true})
+				n.gateway.PeerUp(other, Dialect{Deadlines: true, Shards: true, Revisions: true})
 			}
 		}
 	}

@@ -13,6 +13,10 @@
 //     come meanwhile share the next.
 //   - Everything is bounded: calls in flight, bytes on the way, a deadline for every call.
 //
+// With several shards and one count of revisions (Options.Revisions) a linearizable read about keys is as of the last revision that was issued to any shard
+// after the read arrived, and has that in its header. present.go is the way of such a read, package gateway/readpath decides it. All that wait to learn the
+// revision share one question. A serializable read has the revision of its shard here.
+//
 // The decisions are in package gateway/link, one Link for each shard, and in wheel, which are pure. leaderLink is the shell around a Link: a lock, and
 // whoever does what the core wants done; no goroutine but those that read large ranges. submit.go is the way of one call, gateway.go what happens to all
 // of them: time, news of leaders and of other nodes. peer.go asks other nodes, forwarded.go serves them. What does not concern a link does not cost it

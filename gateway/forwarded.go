@@ -23,7 +23,7 @@ func (g *Gateway) takeQuestions(from kv.NodeID, payload []byte) error {
 	case l == nil:
 		return g.refuseShard(from, &q)
 	case q.Barrier:
-		l.serveBarrier(from, q.Head, q.ID)
+		l.serveBarrier(from, q.Head, q.ID, q.Settles)
 	default:
 		q.Each(g.options.RequestTimeout, func(id uint64, left time.Duration, request []byte) {
 			l.serve(&visit{link: l, from: from, head: q.Head, id: id, sizeBytes: len(request), expires: g.time() + left}, request)
@@ -243,12 +243,12 @@ func (l *leaderLink) serveRead(req *kv.Request, done func(*kv.Response, uint64, 
 }
 
 // serveBarrier confirms what the reads of another node have to wait for.
-func (l *leaderLink) serveBarrier(from kv.NodeID, head link.Head, id uint64) {
+func (l *leaderLink) serveBarrier(from kv.NodeID, head link.Head, id uint64, settles kv.Revision) {
 	g := l.gateway
 	if !g.guests.enter(from, 0) {
 		return // it asks again; an honest node has one barrier of a shard on the way
 	}
-	l.local.ReadIndex(func(index uint64, err error) {
+	l.pass(settles, func(index uint64, err error) {
 		g.guests.leave(from, 0)
 		leader, _ := l.local.Leader()
 		g.send(from, func(dst []byte) []byte { return link.AppendBarrierAnswer(dst, head, id, index, err, leader) })

@@ -13,9 +13,10 @@ import (
 
 // Gateway answers requests of clients on one node. Safe for concurrent use.
 type Gateway struct {
-	options Options
-	links   links // to the leader of each shard here
-	hub     *watch.Hub
+	options  Options
+	links    links    // to the leader of each shard here
+	presents presents // of reads as of a revision; closed if Options.Revisions is nil
+	hub      *watch.Hub
 
 	calls     atomic.Int64 // submitted and not answered
 	stopped   atomic.Bool
@@ -71,6 +72,7 @@ func New(options Options) (*Gateway, error) {
 		reading: newReaders(options.Limits.MaxReaders, options.Spawn), hashing: make(chan struct{}, 1),
 	}
 	g.links.open(g, options.Shards)
+	g.presents.open(g)
 	now := options.Clock()
 	g.now.Store(int64(now))
 	g.deadlines.begin(now)
@@ -123,6 +125,9 @@ func (g *Gateway) Tick(now time.Duration) {
 	for _, l := range g.links.areBusy() {
 		l.tick(now)
 	}
+	if g.options.Revisions != nil {
+		g.presents.tick(now)
+	}
 	g.hub.Tick(now)
 }
 
@@ -173,6 +178,9 @@ func (g *Gateway) Check() error {
 		if err != nil {
 			return fmt.Errorf("shard %d: %w", l.shard, err)
 		}
+	}
+	if err := g.presents.check(); err != nil {
+		return err
 	}
 	return g.hub.Check()
 }

@@ -12,7 +12,8 @@ import (
 type leaderLink struct {
 	gateway *Gateway
 	shard   kv.ShardID
-	local   Shard // the replica here
+	itself  [1]kv.ShardID // the shard
+	local   Shard         // the replica here
 
 	mu        sync.Mutex
 	core      *link.Link
@@ -168,16 +169,26 @@ func (l *leaderLink) do(work link.Work) (unsent bool) {
 	switch {
 	case work.Barrier != 0 && here:
 		g.metrics.barriers.Add(1)
-		l.local.ReadIndex(func(index uint64, err error) { l.barrierAnswered(work.To, work.Barrier, index, err) })
+		l.pass(work.Revision, func(index uint64, err error) { l.barrierAnswered(work.To, work.Barrier, index, err) })
 	case work.Barrier != 0:
 		g.metrics.barriers.Add(1)
-		return !l.sendBarrier(work.To, work.Barrier)
+		return !l.sendBarrier(work.To, work.Barrier, work.Revision)
 	case here:
 		l.serveQueued(work.Calls)
 	default:
 		return !l.sendRequests(work.To, work.Calls)
 	}
 	return false
+}
+
+// pass finds what has to be applied behind a barrier, which the replica here leads. settles is the revision up to which the state is to be complete, if it
+// is not 0.
+func (l *leaderLink) pass(settles kv.Revision, done func(index uint64, err error)) {
+	if settles == 0 {
+		l.local.ReadIndex(done)
+	} else {
+		l.local.SettleAt(settles, done)
+	}
 }
 
 // serveQueued serves calls here that waited for a leader elsewhere.

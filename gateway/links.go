@@ -23,7 +23,7 @@ type links struct {
 func (all *links) open(g *Gateway, shards map[kv.ShardID]Shard) {
 	all.byShard = make(map[kv.ShardID]*leaderLink, len(shards))
 	for id, local := range shards {
-		all.byShard[id] = &leaderLink{gateway: g, shard: id, local: local, core: link.New(link.Options{
+		all.byShard[id] = &leaderLink{gateway: g, shard: id, itself: [1]kv.ShardID{id}, local: local, core: link.New(link.Options{
 			Self: g.options.Self, MaxFrameBytes: g.options.Limits.MaxFrameBytes,
 			LeaderGrace: g.options.LeaderGrace, BarrierTimeout: g.options.BarrierTimeout,
 		})}

@@ -25,17 +25,17 @@ type Listing interface {
 	Close()
 }
 
-// listing is a list and the view that it reads. It is one of the calls in flight until it is closed.
+// listing is a list and the state that it reads. It is one of the calls in flight until it is closed.
 type listing struct {
 	*mvcc.List
-	view    *mvcc.View
+	state   frozen
 	gateway *Gateway
 }
 
-func (l *listing) Revision() kv.Revision { return l.view.Revision() }
+func (l *listing) Revision() kv.Revision { return l.state.Revision() }
 
 func (l *listing) Close() {
-	_ = l.view.Close()
+	_ = l.state.Close()
 	l.gateway.calls.Add(-1)
 }
 
@@ -63,35 +63,38 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 }
 
 func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, error) {
-	view, err := l.freeze(ctx, req.Range.Serializable)
+	state, err := l.freeze(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	list, err := view.NewList(req.Range)
+	list, err := state.list(req.Range)
 	if err != nil {
-		_ = view.Close()
+		_ = state.Close()
 		return nil, err
 	}
-	return &listing{list, view, l.gateway}, nil
+	return &listing{list, state, l.gateway}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.
-func (l *leaderLink) freeze(ctx context.Context, serializable bool) (*mvcc.View, error) {
-	if serializable {
+func (l *leaderLink) freeze(ctx context.Context, req *kv.Request) (frozen, error) {
+	if req.Range.Serializable && !l.ahead(req) {
 		if err := l.local.Readable(); err != nil {
-			return nil, err
+			return frozen{}, err
 		}
-		return l.local.View(), nil
+		return frozen{View: l.local.View()}, nil
+	}
+	if l.gateway.ofRevision(req) {
+		return l.freezeAtPresent(ctx, req)
 	}
 	if l.local.LeaseValid() {
 		view := l.local.View()
 		if l.local.LeaseValid() {
-			return view, nil
+			return frozen{View: view}, nil
 		}
 		_ = view.Close()
 	}
 	if err := l.wait(ctx); err != nil {
-		return nil, err
+		return frozen{}, err
 	}
-	return l.local.View(), nil
+	return frozen{View: l.local.View()}, nil
 }

@@ -43,6 +43,17 @@ type Shard interface {
 	// the applied state is linearizable if the answer was yes before it and is yes after it.
 	LeaseValid() bool
 	WaitApplied(index uint64, done func(error))
+	// WaitRevision calls done when the applied state has come to the revision, or with an error when that will not happen here.
+	WaitRevision(rev kv.Revision, done func(error))
+	// SettleAt finds an index that, once applied anywhere, makes a read linearizable, and the state complete up to a revision that was issued before the
+	// call: what the leader has in flight at or below it, or without a revision yet, is waited for. Leader only.
+	SettleAt(rev kv.Revision, done func(index uint64, err error))
+	// Unsettled tells whether something that the request reads may be in flight at or below a revision that was issued before the call, or without one. It
+	// always may be if this replica does not lead.
+	Unsettled(req *kv.Request, rev kv.Revision) bool
+	// ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header, and up to which the state is complete.
+	// Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision itself is.
+	ReadAt(req *kv.Request, at kv.Present) (*kv.Response, error)
 	// Read answers a read-only request from the applied state.
 	Read(req *kv.Request) (*kv.Response, error)
 	// Renew answers a keep-alive that needs nothing of the log; false: Propose does it. The answer is right if LeaseValid says yes
@@ -115,6 +126,10 @@ type Options struct {
 	Router route.Router
 	// Shards are the replicas on this node.
 	Shards map[kv.ShardID]Shard
+	// Revisions says how far the store has come, if there are several shards with one count of revisions. Nil: there is one shard, whose log is the count.
+	Revisions Revisions
+	// Gather answers reads over several shards, with Revisions and a Router that is a route.Spread. Nil: they are refused with kv.ErrManyShards.
+	Gather Gatherer
 	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
 	Watched kv.ShardID
 	// Replaced reads one version of that shard that is not the newest of its key, without a lock, for previous versions in watches:

@@ -29,10 +29,10 @@ func (l *leaderLink) sendRequests(to kv.NodeID, calls []*link.Item) bool {
 	return sent
 }
 
-func (l *leaderLink) sendBarrier(to kv.NodeID, id uint64) bool {
+func (l *leaderLink) sendBarrier(to kv.NodeID, id uint64, settles kv.Revision) bool {
 	g, dialect := l.gateway, l.gateway.peers.understands(to)
-	sent := l.reaches(dialect) && g.options.Sender.Append(to, ChannelRequest, func(dst []byte) []byte {
-		return link.AppendBarrier(dst, l.head(dialect), id)
+	sent := l.reaches(dialect) && (settles == 0 || dialect.Revisions) && g.options.Sender.Append(to, ChannelRequest, func(dst []byte) []byte {
+		return link.AppendBarrier(dst, l.head(dialect), id, settles)
 	})
 	if sent {
 		g.options.Sender.Kick(to)

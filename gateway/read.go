@@ -17,6 +17,8 @@ func (l *leaderLink) barrierApplied(reads []*link.Item, err error) {
 		case c.answered.Load():
 		case err != nil || c.ready != nil:
 			c.finish(nil, err)
+		case c.read != nil:
+			l.complete(c, false)
 		case leaderOnly(c.Req) && !l.local.IsLeader():
 			l.enqueue(c)
 		case Short(c.Req):
@@ -35,6 +37,10 @@ func (l *leaderLink) readAside(c *Call) {
 			return
 		}
 		l.gateway.metrics.localReads.Add(1)
+		if c.read != nil {
+			l.readAsOf(c)
+			return
+		}
 		c.finish(l.local.Read(c.Req))
 	})
 	if !reads {
@@ -53,19 +59,23 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if err != nil {
 		return err
 	}
-	view, err := l.freeze(ctx, req.Range.Serializable)
+	state, err := l.freeze(ctx, req)
 	if err != nil {
 		return err
 	}
-	defer view.Close()
+	defer state.Close()
+	request, err := state.rangeRequest(req.Range)
+	if err != nil {
+		return err
+	}
 	respond := func(r *kv.RangeResponse, last bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return emit(&kv.Response{Kind: kv.KindRange, Revision: view.Revision(), Range: r}, last)
+		return emit(&kv.Response{Kind: kv.KindRange, Revision: state.Revision(), Range: r}, last)
 	}
 	tally := kv.NewTally(req.Memory)
-	end, err := view.RangeStream(req.Range, streamChunkBytes, &tally, func(kvs []kv.KeyValue) error {
+	end, err := state.RangeStream(request, streamChunkBytes, &tally, func(kvs []kv.KeyValue) error {
 		return respond(&kv.RangeResponse{KVs: kvs}, false)
 	})
 	if err != nil {

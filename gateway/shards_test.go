@@ -20,6 +20,8 @@ func (firstByte) Route(req *kv.Request) (kv.ShardID, error) {
 	switch {
 	case req.Put != nil:
 		return kv.ShardID(req.Put.Key[0] - '0'), nil
+	case req.Range != nil && len(req.Range.Span.End) == 1 && req.Range.Span.End[0] > req.Range.Span.Start[0]+1:
+		return 0, fmt.Errorf("shards 1 and 2: %w", kv.ErrManyShards)
 	case req.Range != nil:
 		return kv.ShardID(req.Range.Span.Start[0] - '0'), nil
 	case req.Txn != nil:
@@ -27,6 +29,9 @@ func (firstByte) Route(req *kv.Request) (kv.ShardID, error) {
 	}
 	return kv.SystemShard, nil
 }
+
+// Touched implements route.Spread for spans over both shards.
+func (firstByte) Touched(*kv.Request) []kv.ShardID { return []kv.ShardID{1, 2} }
 
 // twoShards are clusters of two shards on the same nodes. The first one has the gateways and the frames.
 func twoShards(t testing.TB, options Options) (first, second *cluster) {

@@ -16,6 +16,10 @@ func (g *Gateway) Submit(c *Call) {
 		return
 	}
 	l, err := g.admit(c.Req)
+	if links, many := g.gathering(c.Req, err); many {
+		g.readMany(c, links)
+		return
+	}
 	if err != nil {
 		c.finish(nil, err)
 		return
@@ -62,11 +66,13 @@ func (l *leaderLink) answer(c *Call) {
 	switch {
 	case !c.item.Read:
 		l.write(c)
-	case shard.IsSerializable(c.Req):
+	case shard.IsSerializable(c.Req) && !l.ahead(c.Req):
 		l.gateway.metrics.localReads.Add(1)
 		c.finish(l.local.Read(c.Req))
 	case leaderOnly(c.Req):
 		l.readAtLeader(c)
+	case l.gateway.ofRevision(c.Req):
+		l.readAtPresent(c)
 	default:
 		l.readLinearizable(c)
 	}
@@ -138,19 +144,27 @@ func (l *leaderLink) write(c *Call) {
 
 // wait submits a barrier and waits until it is passed.
 func (l *leaderLink) wait(ctx context.Context) error {
+	c := &Call{gateway: l.gateway, link: l}
+	return l.waitFor(ctx, c, func() {
+		if l.gateway.track(c) {
+			l.await(c)
+			l.pump()
+		}
+	})
+}
+
+// waitFor begins a call without an answer, and waits for its end.
+func (l *leaderLink) waitFor(ctx context.Context, c *Call, begin func()) error {
 	g := l.gateway
 	passed := make(chan error, 1)
-	c := &Call{gateway: g, link: l, ready: func(err error) { passed <- err }}
+	c.ready = func(err error) { passed <- err }
 	c.item.Read = true
 	c.Deadline, _ = ctx.Deadline()
 	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
 		g.calls.Add(-1)
 		return kv.ErrTooManyRequests
 	}
-	if g.track(c) {
-		l.await(c)
-		l.pump()
-	}
+	begin()
 	select {
 	case err := <-passed:
 		return err

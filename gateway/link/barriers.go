@@ -30,18 +30,19 @@ func place(list *[]*Item, i *Item, asked bool) {
 	*list = append(*list, i)
 }
 
-// start puts the next barrier into flight.
-func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, ok bool) {
+// start puts the next barrier into flight. settles is the highest revision that any of its reads is as of.
+func (b *barriers) start(leader kv.NodeID, now time.Duration) (id uint64, settles kv.Revision, ok bool) {
 	if b.flying || b.held || leader == 0 || len(b.waiting) == 0 {
-		return 0, false
+		return 0, 0, false
 	}
 	b.asked, b.waiting = b.waiting, nil
 	for _, i := range b.asked {
 		i.asked = true
+		settles = max(settles, i.Revision)
 	}
 	b.id++
 	b.flying, b.to, b.askedAt = true, leader, now
-	return b.id, true
+	return b.id, settles, true
 }
 
 // done ends the barrier in flight and returns the reads it serves. An answer to an earlier one serves nobody.

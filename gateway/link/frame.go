@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -16,6 +17,7 @@ import (
 //	1 requests: per request its id (uvarint), length (uvarint), etcdwire request
 //	2 barrier:  id (uvarint)
 //	6 timed requests: as 1, and before each request how many milliseconds are left of its time (uvarint)
+//	7 settle:   id (uvarint), revision (uvarint): a barrier behind which the state is complete up to that revision of the whole store
 //
 // and of those that answer:
 //
@@ -33,6 +35,7 @@ const (
 	kindBarrierPassed kind = 4
 	kindBarrierFailed kind = 5
 	kindTimedRequests kind = 6
+	kindSettle        kind = 7
 
 	ofShard kind = 16
 )
@@ -41,6 +44,7 @@ const (
 type Dialect struct {
 	Deadlines bool // how much time is left of a request
 	Shards    bool // of which shard a frame is; it may be another one than the system shard
+	Revisions bool // that a barrier is as of a revision
 }
 
 // Head is what a frame begins with, and its answer, too.
@@ -104,16 +108,21 @@ func AppendRequests(dst []byte, h Head, to Dialect, now time.Duration, calls []*
 	return dst
 }
 
-// AppendBarrier writes the frame that asks for a read barrier.
-func AppendBarrier(dst []byte, h Head, id uint64) []byte {
-	return binary.AppendUvarint(h.append(dst, kindBarrier), id)
+// AppendBarrier writes the frame that asks for a read barrier. settles is the revision up to which the state is to be complete behind it, if it is not 0.
+func AppendBarrier(dst []byte, h Head, id uint64, settles kv.Revision) []byte {
+	if settles == 0 {
+		return binary.AppendUvarint(h.append(dst, kindBarrier), id)
+	}
+	dst = binary.AppendUvarint(h.append(dst, kindSettle), id)
+	return binary.AppendUvarint(dst, uint64(settles))
 }
 
 // Questions is a decoded frame that asks: for a barrier, or for the calls that Each shows.
 type Questions struct {
 	Head
 	Barrier bool
-	ID      uint64 // of the barrier
+	ID      uint64      // of the barrier
+	Settles kv.Revision // up to which the state is to be complete behind it; 0: it is a mere barrier
 
 	timed bool
 	items []byte
@@ -127,12 +136,10 @@ func DecodeQuestions(payload []byte) (q Questions, err error) {
 	}
 	q.Head = head
 	switch {
-	case k == kindBarrier:
-		var n int
-		if q.ID, n = binary.Uvarint(rest); n <= 0 {
-			return Questions{}, errMalformed
+	case k == kindBarrier || k == kindSettle:
+		if err := q.decodeBarrier(k, rest); err != nil {
+			return Questions{}, err
 		}
-		q.Barrier = true
 		return q, nil
 	case k == kindTimedRequests, k == kindRequests:
 		q.timed, q.items = k == kindTimedRequests, rest
@@ -150,6 +157,23 @@ func DecodeQuestions(payload []byte) (q Questions, err error) {
 		return Questions{}, err
 	}
 	return q, nil
+}
+
+func (q *Questions) decodeBarrier(k kind, in []byte) error {
+	id, n := binary.Uvarint(in)
+	if n <= 0 {
+		return errMalformed
+	}
+	q.Barrier, q.ID = true, id
+	if k == kindBarrier {
+		return nil
+	}
+	settles, n := binary.Uvarint(in[n:])
+	if n <= 0 || settles == 0 || settles > math.MaxInt64 {
+		return errMalformed
+	}
+	q.Settles = kv.Revision(settles)
+	return nil
 }
 
 // Each calls fn for every request: its id, how much is left of its time, and itself. No request has more time than the longest.

@@ -32,8 +32,10 @@ func TestFrames(t *testing.T) {
 			"\x06\x02\x01\x00\x00\x00\x00\x00\x00\x07" + long(10) + "\xa0\x1f" + request},
 		{"timed requests of a shard", AppendRequests(nil, numbered, Dialect{Deadlines: true, Shards: true}, time.Second, calls),
 			"\x16\x02\x01\x00\x00\x00\x00\x00\x00\xac\x02\x07" + long(10) + "\xa0\x1f" + request},
-		{"barrier", AppendBarrier(nil, old, 9), "\x02\x02\x01\x00\x00\x00\x00\x00\x00\x09"},
-		{"barrier of a shard", AppendBarrier(nil, numbered, 9), "\x12\x02\x01\x00\x00\x00\x00\x00\x00\xac\x02\x09"},
+		{"barrier", AppendBarrier(nil, old, 9, 0), "\x02\x02\x01\x00\x00\x00\x00\x00\x00\x09"},
+		{"barrier of a shard", AppendBarrier(nil, numbered, 9, 0), "\x12\x02\x01\x00\x00\x00\x00\x00\x00\xac\x02\x09"},
+		{"barrier as of a revision", AppendBarrier(nil, old, 9, 300), "\x07\x02\x01\x00\x00\x00\x00\x00\x00\x09\xac\x02"},
+		{"barrier of a shard as of a revision", AppendBarrier(nil, numbered, 9, 300), "\x17\x02\x01\x00\x00\x00\x00\x00\x00\xac\x02\x09\xac\x02"},
 		{"answer", AppendAnswer(nil, old, 7, Outcome{Err: kv.ErrNotLeader, Leader: 3}),
 			"\x03\x02\x01\x00\x00\x00\x00\x00\x00\x07" + long(18) + "\x01\x11\x00\x03not the leader"},
 		{"answer of a shard", AppendAnswer(nil, numbered, 7, Outcome{Err: kv.ErrNotLeader, Leader: 3}),
@@ -60,7 +62,7 @@ func read(payload []byte) (text string) {
 	if q, err := DecodeQuestions(payload); err == nil {
 		text = fmt.Sprintf("%d shard %d %v:", q.Instance, q.Shard, q.Numbered)
 		if q.Barrier {
-			return fmt.Sprint(text, " barrier ", q.ID)
+			return fmt.Sprint(text, " barrier ", q.ID, " settles ", q.Settles)
 		}
 		q.Each(3*time.Second, func(id uint64, left time.Duration, request []byte) {
 			text += fmt.Sprintf(" %d with %v %q", id, left, request)
@@ -89,7 +91,8 @@ func FuzzFrames(f *testing.F) {
 	for _, h := range []Head{old, numbered} {
 		f.Add(AppendRequests(nil, h, Dialect{}, 0, calls))
 		f.Add(AppendRequests(nil, h, Dialect{Deadlines: true}, 0, calls))
-		f.Add(AppendBarrier(nil, h, 9))
+		f.Add(AppendBarrier(nil, h, 9, 0))
+		f.Add(AppendBarrier(nil, h, 9, 300))
 		f.Add(AppendAnswer(nil, h, 7, Outcome{Err: kv.ErrShardNotHere}))
 		f.Add(AppendAnswer(nil, h, 7, Outcome{Response: &kv.Response{Kind: kv.KindPut, Put: &kv.PutResponse{}}, Applied: 3}))
 		f.Add(AppendBarrierAnswer(nil, h, 9, 130, nil, 0))
@@ -113,7 +116,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		switch {
 		case q.Barrier:
-			if again := read(AppendBarrier(nil, h, q.ID)); again != read(payload) {
+			if again := read(AppendBarrier(nil, h, q.ID, q.Settles)); again != read(payload) {
 				t.Fatalf("%s, then %s", read(payload), again)
 			}
 		case asks == nil:
@@ -142,15 +145,17 @@ func TestUnknownFrames(t *testing.T) {
 		{nil, errMalformed},
 		{append([]byte{18}, make([]byte, 8)...), errMalformed},           // without a shard
 		{append([]byte{18}, make([]byte, 10)...), errMalformed},          // of shard 0
-		{append([]byte{7}, make([]byte, 10)...), errUnknown},             // of a later version
+		{append([]byte{8}, make([]byte, 10)...), errUnknown},             // of a later version
+		{append([]byte{7}, make([]byte, 10)...), errMalformed},           // as of revision 0
+		{append([]byte{7}, make([]byte, 9)...), errMalformed},            // as of none
 		{append([]byte{16}, make([]byte, 10)...), errUnknown},            // of no kind
-		{append([]byte{23}, bytes.Repeat([]byte{1}, 10)...), errUnknown}, // of a later version and shard 1
+		{append([]byte{24}, bytes.Repeat([]byte{1}, 10)...), errUnknown}, // of a later version and shard 1
 		{append([]byte{18}, bytes.Repeat([]byte{0xff}, 20)...), errMalformed},
 	} {
 		if _, err := DecodeQuestions(test.payload); !errors.Is(err, test.want) {
 			t.Errorf("%x asks: %v, want %v", test.payload, err, test.want)
 		}
-		if _, err := DecodeAnswers(test.payload); !errors.Is(err, test.want) && !(test.payload != nil && test.payload[0] == 18 && errors.Is(err, errUnknown)) {
+		if _, err := DecodeAnswers(test.payload); !errors.Is(err, test.want) && !(test.payload != nil && (test.payload[0] == 18 || test.payload[0] == 7) && errors.Is(err, errUnknown)) {
 			t.Errorf("%x answers: %v, want %v", test.payload, err, test.want)
 		}
 	}

@@ -14,6 +14,8 @@ type Item struct {
 	SizeBytes int           // of the request
 	Expires   time.Duration // when nobody waits any more
 	Read      bool          // it asks for no effect, and may be asked again
+	// Revision is what a read is as of, if the shard is one of several: the state has to be complete up to it. 0: a read of the newest state.
+	Revision kv.Revision
 
 	state  state
 	asked  bool  // in barriers.asked, not in barriers.waiting
@@ -68,6 +70,8 @@ type Work struct {
 	To kv.NodeID // the leader; if that is Options.Self it is done here
 	// Barrier is to be asked for; BarrierAnswered or BarrierFailed ends it.
 	Barrier uint64
+	// Revision, of a barrier, is the one up to which the state is to be complete that passes it. 0: none of its reads needs more than a barrier.
+	Revision kv.Revision
 	// Calls are to be sent in one frame; if that cannot be, Unsent takes them back. Those to be served here are the link's no more.
 	Calls []*Item
 }
@@ -76,7 +80,7 @@ type Work struct {
 func (l *Link) Ready(now time.Duration, leader Leader) (w Work, ok bool) {
 	l.hear(now, leader)
 	w.To = l.forward.leader
-	if w.Barrier, ok = l.barriers.start(w.To, now); ok {
+	if w.Barrier, w.Revision, ok = l.barriers.start(w.To, now); ok {
 		return w, true
 	}
 	here := w.To == l.options.Self

@@ -88,7 +88,7 @@ func TestBarriersAgainstLists(t *testing.T) {
 					}
 				}
 			case 4:
-				if _, ok := b.start(2, 0); ok {
+				if _, _, ok := b.start(2, 0); ok {
 					waiting, asked = map[*Item]bool{}, waiting
 				}
 			case 5:

@@ -15,7 +15,7 @@ import (
 //
 //	leader n= term= [serving]   what the replica on this node says from now on; 0: unknown
 //	enqueue NAME... [read] [bytes=]
-//	await NAME...               reads that share a barrier
+//	await NAME... [revision=]   reads that share a barrier, as of a revision
 //	remove NAME
 //	ready                       what is to be done, until there is nothing
 //	unsent                      the calls of the last frame could not be sent
@@ -72,7 +72,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) (out string) {
 		}
 	case "await":
 		for _, name := range s.names(d) {
-			s.items[name] = &Item{Owner: name, Read: true}
+			s.items[name] = &Item{Owner: name, Read: true, Revision: kv.Revision(number("revision"))}
 			s.link.Await(s.items[name])
 		}
 	case "remove":
@@ -126,6 +126,8 @@ func (s *scenario) ready() (out string) {
 		switch {
 		case !ok:
 			return out
+		case w.Barrier != 0 && w.Revision != 0:
+			out += fmt.Sprintf("ask node %d for barrier %d as of %d\n", w.To, w.Barrier, w.Revision)
 		case w.Barrier != 0:
 			out += fmt.Sprintf("ask node %d for barrier %d\n", w.To, w.Barrier)
 		case w.To == 1:

@@ -15,6 +15,12 @@ type Router interface {
 	Route(*kv.Request) (kv.ShardID, error)
 }
 
+// Spread is a Router that also knows which shards a request touches that Route refuses with kv.ErrManyShards.
+type Spread interface {
+	// Touched returns all shards that have anything that the request touches, ascending.
+	Touched(*kv.Request) []kv.ShardID
+}
+
 // Partitioned routes by how keys are partitioned. What is not about keys is for the system shard.
 type Partitioned struct{ table *partition.Table }
 
@@ -32,15 +38,7 @@ func (p Partitioned) Route(req *kv.Request) (kv.ShardID, error) {
 	if len(p.table.Descriptors()) == 1 {
 		return kv.SystemShard, nil
 	}
-	var shards []kv.ShardID
-	req.EachSpan(func(span kv.Span, _ bool) bool {
-		for _, d := range p.table.Overlapping(span) {
-			if !slices.Contains(shards, d.Shard) {
-				shards = append(shards, d.Shard)
-			}
-		}
-		return len(shards) <= maxNamed
-	})
+	shards := p.touched(req, maxNamed)
 	switch len(shards) {
 	case 0:
 		return kv.SystemShard, nil
@@ -48,6 +46,26 @@ func (p Partitioned) Route(req *kv.Request) (kv.ShardID, error) {
 		return shards[0], nil
 	}
 	return 0, fmt.Errorf("shards %s: %w", named(shards), kv.ErrManyShards)
+}
+
+// Touched implements Spread.
+func (p Partitioned) Touched(req *kv.Request) []kv.ShardID {
+	shards := p.touched(req, partition.MaxShards)
+	slices.Sort(shards)
+	return shards
+}
+
+// touched lists shards that a request touches, until there are more than so many.
+func (p Partitioned) touched(req *kv.Request, enough int) (shards []kv.ShardID) {
+	req.EachSpan(func(span kv.Span, _ bool) bool {
+		for _, d := range p.table.Overlapping(span) {
+			if !slices.Contains(shards, d.Shard) {
+				shards = append(shards, d.Shard)
+			}
+		}
+		return len(shards) <= enough
+	})
+	return shards
 }
 
 // maxNamed is how many shards an error names.

@@ -28,7 +28,7 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/serializable-for-linearizable", Breaks: "every range is served from the local state as it is",
 		File: "gateway/submit.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tcase shard.IsSerializable(c.Req):\n",
+		Old: "\tcase shard.IsSerializable(c.Req) && !l.ahead(c.Req):\n",
 		New: "\tcase shard.IsSerializable(c.Req) || c.Req.Range != nil:\n",
 	},
 	{

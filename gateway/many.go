@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/quoratedb/quorate/gateway/readpath"
+	"github.com/quoratedb/quorate/gateway/route"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Gatherer answers requests over the states of several shards.
+type Gatherer interface {
+	// Gather answers a range, or a transaction of ranges, as one store that has all of the states would as of at.Revision. Each of them is complete up to that; it
+	// may be newer, or older. They are those of the shards, which ascend. Revisions above at.Revision are in the future for the request, those below
+	// at.Compacted are compacted. It may take long.
+	Gather(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error)
+}
+
+// gathering is a read over several shards. It learns the present once, then the state of each shard has to become complete up to it, by parts: calls without an
+// answer, each of one shard.
+type gathering struct {
+	call  *Call
+	links []*leaderLink // of the shards
+
+	mu      sync.Mutex
+	parts   []*Call // of the present try
+	missing int     // of them that have not ended
+}
+
+// gathering returns the links of a read over several shards, if such a read is served.
+func (g *Gateway) gathering(req *kv.Request, err error) (links []*leaderLink, serves bool) {
+	spread, knows := g.options.Router.(route.Spread)
+	if !errors.Is(err, kv.ErrManyShards) || !knows || g.options.Gather == nil || !g.ofRevision(req) || !shard.IsReadOnly(req) {
+		return nil, false
+	}
+	for _, id := range spread.Touched(req) {
+		l := g.links.byShard[id]
+		if l == nil {
+			return nil, false
+		}
+		links = append(links, l)
+	}
+	return links, true
+}
+
+// readMany answers a read over several shards.
+func (g *Gateway) readMany(c *Call, links []*leaderLink) {
+	c.gather = &gathering{call: c, links: links}
+	c.read = &readpath.Read{Owner: c}
+	for _, l := range links {
+		if leader, _ := l.local.Leader(); leader == 0 && c.RequireLeader {
+			c.finish(nil, kv.ErrNoLeader)
+			return
+		}
+		c.read.Shards = append(c.read.Shards, l.shard)
+	}
+	if shard.IsSerializable(c.Req) && c.gather.readStale() || !g.track(c) {
+		return
+	}
+	g.presents.ask(c)
+}
+
+// readStale answers from what is here: as of the revision that all of the replicas have come to. It does not, if one has compacted that, or if a revision is asked
+// for that they have not all come to.
+func (r *gathering) readStale() (answered bool) {
+	for _, l := range r.links {
+		if err := l.local.Readable(); err != nil {
+			r.call.finish(nil, err)
+			return true
+		}
+		if l.ahead(r.call.Req) {
+			return false
+		}
+	}
+	views := r.freeze()
+	at := views[0].Revision()
+	for _, v := range views {
+		at = min(at, v.Revision())
+	}
+	r.call.read.At = kv.Present{Revision: at}
+	return r.answer(views)
+}
+
+// learned has the states become complete up to what the read has learned.
+func (r *gathering) learned() {
+	c := r.call
+	at := c.read.At
+	r.mu.Lock()
+	r.parts, r.missing = nil, len(r.links)
+	for i, l := range r.links {
+		part := &Call{gateway: c.gateway, link: l, Req: c.Req, Deadline: c.Deadline, ready: r.partEnded}
+		part.item.Read = true
+		part.read = &readpath.Read{Owner: part, Shards: l.itself[:], At: kv.Present{Revision: at.Revision, Compacted: at.Compacted, Shards: at.Shards[i : i+1]}}
+		r.parts = append(r.parts, part)
+	}
+	parts := r.parts
+	r.mu.Unlock()
+	c.gateway.calls.Add(int64(len(parts)))
+	for _, part := range parts {
+		if c.gateway.track(part) {
+			part.link.proceed(part, part.read.At.Shards[0])
+		}
+	}
+	if c.answered.Load() { // meanwhile
+		r.abort()
+	}
+}
+
+// partEnded reads once the states are complete.
+func (r *gathering) partEnded(err error) {
+	if err != nil {
+		r.call.finish(nil, err)
+		r.abort()
+		return
+	}
+	r.mu.Lock()
+	r.missing--
+	complete := r.missing == 0
+	r.mu.Unlock()
+	if !complete {
+		return
+	}
+	c := r.call
+	reads := c.gateway.reading.read(func() {
+		if !c.answered.Load() && !r.answer(r.freeze()) && c.gateway.track(c) {
+			c.gateway.presents.ask(c)
+		}
+	})
+	if !reads {
+		c.finish(nil, kv.ErrStopped)
+	}
+}
+
+// abort ends the parts: nobody waits for them any more.
+func (r *gathering) abort() {
+	r.mu.Lock()
+	parts := r.parts
+	r.parts = nil
+	r.mu.Unlock()
+	for _, part := range parts {
+		part.abort(kv.ErrCanceled)
+	}
+}
+
+func (r *gathering) freeze() []*mvcc.View {
+	views := make([]*mvcc.View, len(r.links))
+	for i, l := range r.links {
+		views[i] = l.local.View()
+	}
+	return views
+}
+
+// answer answers from views that are complete up to the revision that the read is as of, and closes them. false: that is compacted by now.
+func (r *gathering) answer(views []*mvcc.View) (answered bool) {
+	c := r.call
+	compacted := false
+	for _, v := range views {
+		compacted = compacted || c.read.At.Revision < v.Compacted()
+	}
+	var resp *kv.Response
+	var err error
+	if !compacted {
+		c.gateway.metrics.localReads.Add(1)
+		resp, err = c.gateway.options.Gather.Gather(c.Req, c.read.Shards, views, c.read.At)
+	}
+	for _, v := range views {
+		_ = v.Close() // it was only read
+	}
+	if !compacted {
+		c.finish(resp, err)
+	}
+	return !compacted
+}

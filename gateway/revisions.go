@@ -1,0 +1,16 @@
+package gateway
+
+import "github.com/quoratedb/quorate/kv"
+
+// Revisions says how far the store has come over all shards. Safe for concurrent use.
+type Revisions interface {
+	// Now returns the last revision that was issued, if this node issues them for certain at the end of the call (the lease of the system shard is
+	// looked at after reading). false: ask with Learn.
+	Now() (present kv.Present, certain bool)
+	// Learn calls got once, at once or later, from any goroutine: with what was true at some moment after the call, or an error (kv.ErrNoLeader,
+	// kv.ErrStopped, kv.ErrTimeout; nothing is known then). The present has one progress for each of the shards, in their order. No shards: only the
+	// revision is wanted. Calls are gathered: it costs at most one frame in flight.
+	Learn(shards []kv.ShardID, got func(kv.Present, error))
+	// Known is the highest revision that this node has heard of as issued (by a frame, a number, or an answer).
+	Known() kv.Revision
+}

@@ -34,6 +34,7 @@ statespace            :
 liveness         core : kv
 leadership       core : kv consensus
 sequencer        core : kv
+issuer                : kv consensus sequencer
 sequencer/world       : kv sequencer statespace
 storage          core : consensus; github.com/tidwall/btree
 storage/keys     core : kv storage
@@ -77,6 +78,7 @@ e2e                   :
 e2e/cluster           : transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
 e2e/groups            :
+e2e/sequenced         :
 sim/history           : kv shard/model; github.com/anishathalye/porcupine
 sim/campaign          : sim
 docs/markdown         :

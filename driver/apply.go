@@ -23,6 +23,7 @@ func (r *Replica) apply(now time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
+	r.tellApplied()
 	entries := r.toApply[:len(results)]
 	last := entries[len(entries)-1]
 	r.applied.Store(uint64(last.Index))
@@ -107,6 +108,9 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 		r.compact.requested = result.Index
 		r.compacting.Store(true)
 	}
+	if result.Limit != 0 {
+		r.tellLimit(result.Term, result.Limit)
+	}
 	for _, fn := range subscribers {
 		fn(result)
 	}
@@ -121,6 +125,7 @@ func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedInd
 
 // announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
 func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
+	r.tellApplied()
 	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
 	for _, fn := range subscribers {
 		fn(&jump)

@@ -104,6 +104,7 @@ func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc
 }
 func (m *idleMachine) Begin(kv.Revision, bool) error { return nil }
 func (m *idleMachine) Unnumbered() int               { return 0 }
+func (m *idleMachine) Limit() kv.Revision            { return 0 }
 func (m *idleMachine) Number(kv.Revision) error      { return nil }
 func (m *idleMachine) BeginAnew() error              { return nil }
 func (m *idleMachine) StateSpans() []storage.Span    { return nil }

@@ -60,6 +60,7 @@ type Driver struct {
 	working       []*Replica // have requests to evaluate, or leases to watch
 	ticking       []*Replica // need ticks
 	spareAttended []*Replica
+	unclean       []*Replica // are to be called clean (Sequencing)
 	maintaining   []*Replica // have a flush or a compaction to do
 	nextTick      time.Duration
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.

@@ -47,6 +47,7 @@ func (d *Driver) begin(r *Replica) {
 	d.setReplica(r.group, r)
 	d.opts.Log.SetAside(r.group, false)
 	r.begun = true
+	r.tellApplied()
 	r.reckonMemory()
 	r.reckonFigures()
 	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
@@ -246,6 +247,9 @@ func (r *Replica) end(refusal error, standing string) {
 	r.serving.Store(false)
 	r.lease.Store(nil)
 	r.leader.Store(&knownLeader{})
+	if r.leading {
+		r.tellStepDown()
+	}
 	r.publishStanding(&membership.Standing{Text: standing, Outsider: true})
 	r.ticking = false
 	d.order = slices.DeleteFunc(slices.Clone(d.order), func(o *Replica) bool { return o == r })

@@ -41,8 +41,8 @@ type decision struct {
 	outcome shard.Outcome
 }
 
-// sequenced tells whether revisions come from elsewhere.
-func (r *Replica) sequenced() bool { return r.driver.opts.Numbers != nil }
+// isSequenced tells whether revisions come from elsewhere.
+func (r *Replica) isSequenced() bool { return r.driver.opts.Numbers != nil }
 
 // due tells whether a round has something to do for it.
 func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.later) > 0 && !n.waiting }
@@ -51,7 +51,7 @@ func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.later) >
 func (r *Replica) beginBatch() (wait bool, err error) {
 	n := &r.numbering
 	switch {
-	case !r.sequenced():
+	case !r.isSequenced():
 		return false, nil
 	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && n.first == 0 && !n.anew:
 		return true, nil
@@ -80,7 +80,7 @@ func (r *Replica) letGo() {
 // endBatch gives the batch its revisions, or asks for them. numbered: what was evaluated may be proposed.
 func (r *Replica) endBatch() (numbered bool, err error) {
 	n := &r.numbering
-	if !r.sequenced() {
+	if !r.isSequenced() {
 		return true, nil
 	}
 	need := r.machine.Unnumbered()
@@ -113,11 +113,13 @@ func (r *Replica) numbersCame(id uint64, first kv.Revision) {
 // number decides the requests of the batch, which has its revisions.
 func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
+	last := first + kv.Revision(r.machine.Unnumbered()) - 1
 	err = r.machine.Number(first)
 	decided := n.decided
 	n.open, n.first, n.decided = false, 0, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
 		n.anew = true
+		r.tellVoided(last)
 		r.refuseDecided(decided, kv.ErrLeaderChanged)
 		return false, nil
 	}

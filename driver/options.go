@@ -102,6 +102,8 @@ type Options struct {
 
 	// Numbers gives the groups their revisions, if they are shards of one store: their machines are opened with shard.Options.Sequenced. nil: each has its own.
 	Numbers Numbers
+	// Sequencing hears what becomes of the groups if they are shards of one store; with Numbers only.
+	Sequencing Sequencing
 
 	// Spawn runs work that takes long beside the rounds. Default: a goroutine, which Close waits for.
 	Spawn func(work func())
@@ -159,6 +161,8 @@ func (o Options) Validate() error {
 		return errors.New("driver: log, engine, transport, core and machine must be given")
 	case o.Lost && o.Disk == 0:
 		return errors.New("driver: a node that has lost its data needs a new disk ID")
+	case o.Sequencing != nil && o.Numbers == nil:
+		return errors.New("driver: who hears of the shards of one store must give them their revisions")
 	case o.Rand == nil:
 		return errors.New("driver: a source of randomness must be given")
 	case o.ElectionTimeout < 2*o.HeartbeatInterval:

@@ -81,6 +81,9 @@ func (r *Replica) evaluate(now time.Duration) error {
 	if brief := r.core.Brief(); brief.Role != consensus.RoleLeader || brief.Term != r.role.Term {
 		return nil // the core has moved on; its Ready will say so
 	}
+	if err := r.proposeLimit(); err != nil {
+		return err
+	}
 	r.startBeside()
 	if r.refused.seq != 0 {
 		if err := r.propose(r.refused.data, r.refused.seq); err != nil || r.refused.seq != 0 {
@@ -88,7 +91,10 @@ func (r *Replica) evaluate(now time.Duration) error {
 		}
 	}
 	if r.leadership.Transferring() {
-		return nil // what is not evaluated here may surely be evaluated by the next leader
+		r.goOnHandingOver()
+		if r.numbering.first == 0 {
+			return nil // what is not evaluated here may surely be evaluated by the next leader
+		}
 	}
 	if !r.mayPropose() {
 		r.full.Store(true)

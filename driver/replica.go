@@ -61,6 +61,7 @@ type Replica struct {
 	queue      requestQueue
 	beside     beside
 	numbering  numbering
+	sequenced  sequenced
 	round      []request                      // evaluated in this round: decided by the next proposal
 	rounds     queue[proposedRound]           // proposed, not yet applied
 	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
@@ -310,6 +311,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	}
 	r.role = change
 	r.leader.Store(&knownLeader{node: node, term: change.Term})
+	r.tellTarget(node, change.Term)
 	d.setTicking(r, true)
 	if d.opts.Listener.RoleChanged != nil {
 		d.opts.Listener.RoleChanged(r.group, change, node)
@@ -335,6 +337,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.publishLease()
 	r.membership.Lead(r.machine.AppliedIndex())
 	r.carryOutMembership()
+	r.tellLead()
 	return nil
 }
 
@@ -355,6 +358,7 @@ func (r *Replica) stepDown() {
 		r.mu.Lock()
 		r.machine.Follow()
 		r.mu.Unlock()
+		r.tellStepDown()
 	}
 	r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
 	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)

@@ -67,6 +67,7 @@ func (d *Driver) round(in *contents) {
 	if d.Err() != nil {
 		return
 	}
+	d.callClean()
 	d.answer()
 	d.sendFrames()
 	d.opts.Transport.Flush()
@@ -270,7 +271,7 @@ func (d *Driver) evaluate(now time.Duration) {
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.evaluate(now))
 		}
-		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0 || r.numbering.due())
+		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
 		if r.working {
 			kept = append(kept, r)
 		}

@@ -19,6 +19,7 @@ const (
 	ChannelIdentity  byte = 5
 	ChannelMarks     byte = 6
 	ChannelMarked    byte = 7 // as ChannelConsensus, with the sender's mark
+	// 3 and 4 are package gateway's, 8 is package issuer's.
 )
 
 // Transport carries frames between nodes. See package transport.
@@ -72,6 +73,7 @@ type Machine interface {
 	// Placements says which replicas live on which disks. Shared.
 	Placements() []shard.Placement
 	Revision() kv.Revision  // shared
+	Limit() kv.Revision     // shared
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
 	Metrics() shard.Metrics

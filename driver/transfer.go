@@ -27,6 +27,13 @@ func (r *Replica) transfer(to kv.NodeID, done func(error)) {
 
 // beginTransfer has the consensus core hand over.
 func (r *Replica) beginTransfer(to consensus.ReplicaID) {
+	if r.prepareHandOver(to) {
+		return
+	}
+	r.haveTransferred(to)
+}
+
+func (r *Replica) haveTransferred(to consensus.ReplicaID) {
 	if err := r.core.TransferLeader(to); err != nil {
 		r.leadership.TransferRefused(err)
 		r.carryOut()
@@ -38,6 +45,7 @@ func (r *Replica) beginTransfer(to consensus.ReplicaID) {
 
 // transferEnded tells those who asked for a hand-over how it ended.
 func (r *Replica) transferEnded(err error) {
+	r.handedOver(err)
 	transfers := r.transfers
 	r.transfers = nil
 	for _, done := range transfers {

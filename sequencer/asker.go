@@ -47,6 +47,8 @@ type led struct {
 	asked      int     // how many of them are asked for in this session
 	listed     bool    // in Asker.unsent
 	cleaned    Epoch   // in which the shard has been called clean since there was a reason to
+	// voided is the highest revision that is known to be void since then; 0: none is.
+	voided kv.Revision
 }
 
 type batch struct {
@@ -69,6 +71,8 @@ type AskerReady struct {
 	Notice
 	// Frontier answers what Asker.Frontier asked for.
 	Frontier *Frontier
+	// Unclean are shards led here for which WantsClean has become true.
+	Unclean []kv.ShardID
 	// HandOver are shards led here that should be led where the sequencer can be reached; it cannot from here.
 	HandOver []kv.ShardID
 }
@@ -99,6 +103,7 @@ func (a *Asker) Broken(node kv.NodeID) {
 func (a *Asker) Lead(id kv.ShardID, leadership Leadership, generation Generation) {
 	a.StepDown(id)
 	a.led[id] = &led{leadership: leadership, generation: generation}
+	a.wantClean(id)
 }
 
 // StepDown says that this node does not lead the shard any more.
@@ -114,6 +119,7 @@ func (a *Asker) StepDown(id kv.ShardID) {
 	}
 	a.cleans = slices.DeleteFunc(a.cleans, func(c Clean) bool { return c.Shard == id })
 	a.ready.Numbers = slices.DeleteFunc(a.ready.Numbers, func(n Numbers) bool { return n.Shard == id })
+	a.ready.Unclean = slices.DeleteFunc(a.ready.Unclean, func(other kv.ShardID) bool { return other == id })
 	a.attend()
 }
 
@@ -154,10 +160,16 @@ func (a *Asker) Step(from kv.NodeID, r *Reply) error {
 		a.hangUp()
 		return err
 	}
+	begun := t.epoch == 0
 	t.heard, t.epoch, t.reached, t.now = r.Counter, r.Epoch, r.Heard, r.Now
 	a.quiet.heard(a.now)
 	a.reads.reached(r.Heard)
 	a.ready.Told, a.ready.Served, a.ready.Now, a.ready.Notice = true, a.reads.served, r.Now, r.Notice
+	if begun {
+		for _, id := range a.leads() {
+			a.wantClean(id)
+		}
+	}
 	for _, n := range r.Numbers {
 		a.number(n)
 	}

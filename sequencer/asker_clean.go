@@ -37,19 +37,30 @@ func (a *Asker) WantsClean(id kv.ShardID) bool {
 	return l != nil && a.talk.epoch != 0 && l.cleaned != a.talk.epoch
 }
 
-// Voided: a number of the shard will never take effect: the core refused the proposal, or a transaction is aborted. Or the frontier told a
-// last revision above the shard's closed one while nothing is open.
-func (a *Asker) Voided(id kv.ShardID) {
+// Voided: a number of the shard, up to that revision, will never take effect: the core refused the proposal, a transaction is aborted, nobody waited for it
+// any more. Or the frontier told it as the last revision, above the shard's closed one, while nothing is open. What was learnt before does not do
+// for a Clean.
+func (a *Asker) Voided(id kv.ShardID, upTo kv.Revision) {
 	if l := a.led[id]; l != nil {
 		l.cleaned = 0
+		l.voided = max(l.voided, upTo)
+		a.wantClean(id)
 	}
 }
 
-// Learn begins a Clean. It fails while nothing was heard in this session, or while numbers for the shard have arrived that no Ready has handed out.
+// wantClean has the shell look whether the shard can be called clean, if there is a reason to and somebody to hear it.
+func (a *Asker) wantClean(id kv.ShardID) {
+	if a.WantsClean(id) && !slices.Contains(a.ready.Unclean, id) {
+		a.ready.Unclean = append(a.ready.Unclean, id)
+	}
+}
+
+// Learn begins a Clean. It fails while nothing was heard in this session, while numbers for the shard have arrived that no Ready has handed out, or while a
+// number is void that is above the last now of this session: Read brings another.
 func (a *Asker) Learn(id kv.ShardID) (Learnt, bool) {
 	l := a.led[id]
 	handed := !slices.ContainsFunc(a.ready.Numbers, func(n Numbers) bool { return n.Shard == id })
-	if l == nil || a.talk.epoch == 0 || !handed {
+	if l == nil || a.talk.epoch == 0 || !handed || l.voided > a.talk.now {
 		return Learnt{}, false
 	}
 	return Learnt{a.session(), a.talk.epoch, id, l.leadership, a.talk.now}, true
@@ -66,14 +77,14 @@ func (a *Asker) Clean(c Confirmed, found Found) bool {
 	if l == nil || l.leadership != learnt.leadership || learnt.session != a.session() || learnt.epoch != a.talk.epoch {
 		return false
 	}
-	if found.Prepared > 0 || found.Open > 0 {
+	if found.Prepared > 0 || found.Open > 0 || l.voided > learnt.now {
 		return false
 	}
 	a.cleans = slices.DeleteFunc(a.cleans, func(other Clean) bool { return other.Shard == learnt.shard })
 	a.cleans = append(a.cleans, Clean{
-		Epoch: learnt.epoch, Shard: learnt.shard, Generation: l.generation, AsOf: learnt.now, Top: found.Top,
+		Epoch: learnt.epoch, Shard: learnt.shard, Generation: l.generation, Leadership: l.leadership, AsOf: learnt.now, Top: found.Top,
 	})
-	l.cleaned = learnt.epoch
+	l.cleaned, l.voided = learnt.epoch, 0
 	return true
 }
 
@@ -82,6 +93,7 @@ func (a *Asker) seeUnclean(shards []ShardFrontier) {
 	for _, s := range shards {
 		if l := a.led[s.Shard]; l != nil && !s.Clean && s.Newer == 0 {
 			l.cleaned = 0
+			a.wantClean(s.Shard)
 		}
 	}
 }

@@ -6,7 +6,8 @@
 // # The Sequencer
 //
 // Its state lives as long as one leadership of the system shard, an epoch; only the limit is in a log. Per shard it knows the last number
-// issued, whether anything of earlier epochs may be open there, and the newest generation; it knows no leaders. Numbers are issued up to the
+// issued, whether anything of earlier epochs may be open there, the newest generation, and the newest leadership that has spoken; it does not know who
+// leads where. Numbers are issued up to the
 // limit that is committed (rule 3); a batch that does not fit waits, and all that come after it wait behind it.
 //
 // While there is one shard there is no limit, and the shard's log is the count (rule 7). The first limit is asked for when another shard asks
@@ -18,8 +19,8 @@
 // # What the shell must check (rules 4 and 17)
 //
 // A frame that Ready returned, a number that was taken and a revision that Now returned are good only if the node's lease on the system shard
-// is valid *afterwards*: first the value, then the clock. If the lease is over, they are discarded and the Sequencer with them. The numbers in
-// them are then issued to nobody, which is no harm.
+// is valid *afterwards*: first the value, then the clock. Or a quorum that is asked afterwards confirms that the node leads. If it does not lead any more, they
+// are discarded and the Sequencer with them. The numbers in them are then issued to nobody, which is no harm. Package issuer does that.
 //
 // # The Asker
 //

@@ -72,7 +72,7 @@ func TestExplore(t *testing.T) {
 	for i, s := range slices.Concat(settings, wide) {
 		t.Run(s.Name, func(t *testing.T) {
 			l, complete := limits(i >= len(settings))
-			report(t, world.NewCluster(s, world.Sound, "").Explore(l), complete)
+			report(t, world.NewCluster(s, world.Sound, "", world.Poke{}).Explore(l), complete)
 		})
 	}
 }

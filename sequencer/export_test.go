@@ -57,3 +57,11 @@ func PokeHandOverGoesOn(s *Sequencer) func() {
 		}
 	}
 }
+
+// PokeForgetLeaderships takes the word of a shard's leader for no more than it says, and gives numbers to leaders that it follows.
+func PokeForgetLeaderships(s *Sequencer) func() {
+	for _, known := range s.shards {
+		known.leadership, known.of = 0, ^Leadership(0)
+	}
+	return func() {}
+}

@@ -27,7 +27,7 @@ import (
 // ones ignore them; a new kind is used only with nodes whose version knows it.
 //
 //	1 alloc     shard, generation, leadership, batch, n
-//	2 clean     epoch, shard, generation, asOf, top
+//	2 clean     epoch, shard, generation, leadership, asOf, top
 //	3 frontier  shard, generation
 //	4 read      nothing: a sign of life, and with it now
 //	5 numbers   shard, leadership, batch, first, n
@@ -85,7 +85,7 @@ type Reply struct {
 	Frontier []ShardFrontier
 }
 
-// appendItem writes an item. Its fields are at most 50 bytes, so that one byte is enough for the length.
+// appendItem writes an item. Its fields are at most 60 bytes, so that one byte is enough for the length.
 func appendItem(b []byte, kind item, fields ...uint64) []byte {
 	b = append(b, byte(kind), 0)
 	at := len(b)
@@ -111,7 +111,7 @@ func AppendRequest(b []byte, q *Request) []byte {
 		b = appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N)
 	}
 	for _, c := range q.Cleans {
-		b = appendItem(b, itemClean, uint64(c.Epoch), uint64(c.Shard), uint64(c.Generation), uint64(c.AsOf), uint64(c.Top))
+		b = appendItem(b, itemClean, uint64(c.Epoch), uint64(c.Shard), uint64(c.Generation), uint64(c.Leadership), uint64(c.AsOf), uint64(c.Top))
 	}
 	for _, f := range q.Frontier {
 		b = appendItem(b, itemFrontier, uint64(f.Shard), uint64(f.Generation))
@@ -202,6 +202,9 @@ func (r *reader) head() (form byte, id Session, counter uint64, epoch Epoch) {
 	return form, id, counter, epoch
 }
 
+// IsRequest tells whether a frame is one to the sequencer, if it is a frame at all.
+func IsRequest(in []byte) bool { return len(in) > 0 && in[0] == formRequest }
+
 // DecodeRequest is the inverse of AppendRequest.
 func DecodeRequest(in []byte) (*Request, error) {
 	q, r := &Request{}, reader{in: in}
@@ -219,7 +222,9 @@ func DecodeRequest(in []byte) (*Request, error) {
 				f.shard(), Generation(f.number()), Leadership(f.number()), Batch(f.number()), f.bounded(MaxBatchNumbers),
 			})
 		case kind == itemClean:
-			q.Cleans = append(q.Cleans, Clean{Epoch(f.number()), f.shard(), Generation(f.number()), f.revision(), f.revision()})
+			q.Cleans = append(q.Cleans, Clean{
+				Epoch(f.number()), f.shard(), Generation(f.number()), Leadership(f.number()), f.revision(), f.revision(),
+			})
 		case kind == itemFrontier:
 			q.Frontier = append(q.Frontier, ShardGeneration{f.shard(), Generation(f.number())})
 		case kind == itemRead:

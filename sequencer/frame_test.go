@@ -15,7 +15,7 @@ var testRequests = []Request{
 	{Session: testSession, Counter: 1},
 	{
 		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6}, {130, 0, 1, 1, MaxBatchNumbers}},
-		Cleans: []Clean{{3, 2, 1, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
+		Cleans: []Clean{{3, 2, 1, 7, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
 	},
 }
 
@@ -34,7 +34,7 @@ func TestFrames(t *testing.T) {
 	const head = "\xac\x02\x02"
 	for i, want := range []string{
 		"\x01" + head + "\x01\x00\x04\x00",
-		"\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x07\x03\x02\x01\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
+		"\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
 	} {
 		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
 			t.Errorf("request %d:\n%q, want\n%q", i, got, want)

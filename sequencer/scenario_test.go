@@ -123,7 +123,7 @@ func (s *script) atNode(t *testing.T, d *datadriven.TestData, node kv.NodeID, a 
 		batch, ok := a.Alloc(shard, number(t, d, "count"))
 		s.print("batch %d %v", batch, ok)
 	case "voided":
-		a.Voided(shard)
+		a.Voided(shard, kv.Revision(number(t, d, "upto")))
 	case "read":
 		s.print("ticket %d", a.Read())
 	case "frontier":
@@ -173,7 +173,7 @@ func (s *script) atSequencer(t *testing.T, d *datadriven.TestData, node kv.NodeI
 		s.print("next %d, room %d, now %d", next, room, s.sequencer.Now())
 	case "take":
 		next, _ := s.sequencer.Peek()
-		if err = s.sequencer.Take(kv.ShardID(number(t, d, "shard")), 0, number(t, d, "count")); err == nil {
+		if err = s.sequencer.Take(kv.ShardID(number(t, d, "shard")), 0, Leadership(max(1, number(t, d, "term"))), number(t, d, "count")); err == nil {
 			s.print("from %d on", next)
 		}
 	case "applied":
@@ -222,7 +222,7 @@ func requestText(q *Request) (text string) {
 		text += fmt.Sprintf("; alloc %d for shard %d in term %d, batch %d", a.N, a.Shard, a.Leadership, a.Batch)
 	}
 	for _, c := range q.Cleans {
-		text += fmt.Sprintf("; shard %d is clean in epoch %d as of %d, top %d", c.Shard, c.Epoch, c.AsOf, c.Top)
+		text += fmt.Sprintf("; shard %d is clean in epoch %d by term %d as of %d, top %d", c.Shard, c.Epoch, c.Leadership, c.AsOf, c.Top)
 	}
 	for _, f := range q.Frontier {
 		text += fmt.Sprintf("; frontier of shard %d", f.Shard)

@@ -36,6 +36,17 @@ type shard struct {
 	// clean: nothing that an earlier sequencer numbered can still take effect.
 	clean      bool
 	generation Generation // the newest that was heard of
+	// leadership is the newest that has asked for numbers or called the shard clean in this epoch. One that comes after it, but was elected before, is
+	// deposed: nothing that it proposes takes effect any more.
+	leadership Leadership
+	// of is the leadership to which last was issued, or whose word it is.
+	of Leadership
+}
+
+// current takes note that a leadership has spoken, and tells whether no newer one has.
+func (k *shard) current(l Leadership) bool {
+	k.leadership = max(k.leadership, l)
+	return k.leadership == l
 }
 
 // Notice is what every frame tells besides. The core looks at nothing in it.
@@ -90,8 +101,9 @@ func (s *Sequencer) Peek() (next kv.Revision, room uint64) {
 	return s.count.next, s.count.room()
 }
 
-// Take consumes n numbers from what Peek returned on, for the leader of a shard beside the sequencer. It fails if there is no room for them.
-func (s *Sequencer) Take(id kv.ShardID, generation Generation, n uint64) error {
+// Take consumes n numbers from what Peek returned on, for the leader of a shard beside the sequencer. It fails if there is no room for them, or if a newer
+// leadership of the shard has spoken.
+func (s *Sequencer) Take(id kv.ShardID, generation Generation, leadership Leadership, n uint64) error {
 	if _, room := s.Peek(); n > room || !s.count.shared() && id != kv.SystemShard {
 		return fmt.Errorf("sequencer: %d numbers for shard %d, but there is room for %d", n, id, room)
 	}
@@ -99,7 +111,10 @@ func (s *Sequencer) Take(id kv.ShardID, generation Generation, n uint64) error {
 	if err != nil {
 		return err
 	}
-	s.issue(known, n)
+	if !known.current(leadership) {
+		return fmt.Errorf("sequencer: %d numbers for leadership %d of shard %d, which leadership %d has replaced", n, leadership, id, known.leadership)
+	}
+	s.issue(known, leadership, n)
 	return nil
 }
 
@@ -170,11 +185,11 @@ func (s *Sequencer) shard(id kv.ShardID, generation Generation) (*shard, error) 
 }
 
 // issue is the only place where numbers are issued.
-func (s *Sequencer) issue(to *shard, n uint64) (first kv.Revision) {
+func (s *Sequencer) issue(to *shard, leadership Leadership, n uint64) (first kv.Revision) {
 	first = s.count.next
 	s.count.next += kv.Revision(n)
 	if n > 0 {
-		to.last = s.count.next - 1
+		to.last, to.of = s.count.next-1, leadership
 	}
 	return first
 }
@@ -185,11 +200,18 @@ type waiting struct {
 	alloc Alloc
 }
 
-// proceed issues what has been waiting, as far as there is room: in the order in which it came, whoever asked.
+// proceed issues what has been waiting, as far as there is room: in the order in which it came, whoever asked. A leadership that was deposed meanwhile
+// gets nothing (rule 16).
 func (s *Sequencer) proceed() {
 	done := 0
 	for ; done < len(s.waiting) && s.count.shared(); done++ {
 		w := &s.waiting[done]
+		known := s.shards[w.alloc.Shard]
+		if !known.current(w.alloc.Leadership) {
+			s.demand -= w.alloc.N
+			s.sessions[w.node].waiting--
+			continue
+		}
 		if w.alloc.N > s.count.room() || s.count.phase != issuing {
 			break
 		}
@@ -198,7 +220,7 @@ func (s *Sequencer) proceed() {
 		c.waiting--
 		c.numbers = append(c.numbers, Numbers{
 			Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N,
-			First: s.issue(s.shards[w.alloc.Shard], w.alloc.N),
+			First: s.issue(known, w.alloc.Leadership, w.alloc.N),
 		})
 		s.touch(w.node, c)
 	}
@@ -224,6 +246,9 @@ func (s *Sequencer) Check() error {
 	for id, known := range s.shards {
 		if known.last >= s.count.next {
 			return fmt.Errorf("sequencer: shard %d has %d, but %d is next", id, known.last, s.count.next)
+		}
+		if known.of > known.leadership {
+			return fmt.Errorf("sequencer: shard %d has what leadership %d got, but %d is the newest", id, known.of, known.leadership)
 		}
 	}
 	demand, held := uint64(0), make(map[kv.NodeID]int)

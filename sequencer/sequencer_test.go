@@ -405,7 +405,7 @@ func BenchmarkTake(b *testing.B) {
 		if _, room := s.Peek(); room < 2 {
 			_ = s.LimitCommitted(s.Ready(Notice{}).Limit)
 		}
-		if err := s.Take(2, 0, 1); err != nil {
+		if err := s.Take(2, 0, 1, 1); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -40,10 +40,13 @@ func (s *Sequencer) Step(from kv.NodeID, q *Request) error {
 	c.heard++
 	s.touch(from, c)
 	for _, a := range q.Allocs {
+		if !s.shards[a.Shard].current(a.Leadership) {
+			continue // it is deposed, and will hear of that
+		}
 		s.waiting = append(s.waiting, waiting{from, a})
 		s.demand += a.N
+		c.waiting++
 	}
-	c.waiting += len(q.Allocs)
 	for _, clean := range q.Cleans {
 		s.clean(&clean)
 	}
@@ -86,15 +89,19 @@ func (s *Sequencer) judge(c *session, q *Request) error {
 }
 
 // clean takes the word of a shard's leader (rule 16). It counts in its epoch only: about what this sequencer issued, a leader that asked
-// another has said nothing.
+// another has said nothing. What was issued to older leaderships does not matter, whenever that was: whatever of it takes effect did so before the
+// barrier of this one, and is at or below Top.
 func (s *Sequencer) clean(m *Clean) {
 	if m.Epoch != s.epoch {
 		return
 	}
 	known := s.shards[m.Shard]
+	if !known.current(m.Leadership) {
+		return
+	}
 	known.clean = true
-	if known.last <= m.AsOf {
-		known.last = m.Top
+	if known.last <= m.AsOf || known.of < m.Leadership {
+		known.last, known.of = m.Top, m.Leadership
 	}
 }
 

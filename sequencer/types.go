@@ -50,6 +50,7 @@ type Clean struct {
 	Epoch      Epoch
 	Shard      kv.ShardID
 	Generation Generation
+	Leadership Leadership
 	AsOf, Top  kv.Revision
 }
 

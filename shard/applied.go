@@ -31,6 +31,8 @@ type Applied struct {
 	Jump bool
 	// Config is set when the entry changed the membership of the group.
 	Config *consensus.Config
+	// Limit is the new one (Machine.Limit); 0 if the entry has none.
+	Limit kv.Revision
 	// Alarms: the entry raised or cleared one (Machine.Alarms).
 	Alarms bool
 	// Placed: the entry changed which replica lives on a node (Machine.Placements).

@@ -20,6 +20,9 @@ func (m *Machine) Bootstrap(start consensus.SnapshotMeta, nodes []kv.NodeRecord,
 	config := start.Config.Clone()
 	m.applied.Index, m.applied.Term, m.applied.ChainTerm = start.Index, start.Term, start.Term
 	m.applied.Config, m.applied.config = &config, consensus.AppendConfig(nil, config)
+	if m.options.Sequenced && m.options.Shard == kv.SystemShard {
+		m.applied.Limit = FoundingLimit
+	}
 	m.flushed, m.durable = m.applied, m.applied
 	for i := range nodes {
 		node := nodes[i]
@@ -67,6 +70,9 @@ func (m *Machine) apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 	case consensus.EntryConfig:
 		return m.applyConfig(e.Data)
 	case consensus.EntryCommand:
+		if isLimit(e.Data) {
+			return m.applyLimit(e.Data)
+		}
 		return m.applyCommand(e.Data, b)
 	}
 	return Applied{}, fmt.Errorf("unknown kind of entry %d: %w", e.Kind, ErrMalformed)

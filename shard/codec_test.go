@@ -145,6 +145,7 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func FuzzDecodeState(f *testing.F) {
 	f.Add(appendState(nil, &State{Index: 5, Term: 2, ChainTerm: 2, ChainSeq: 3, Revision: 9, Compacted: 4, Alarms: []kv.Alarm{{Node: 1, Type: 1}}}))
+	f.Add(appendState(nil, &State{Revision: 9, Limit: 1 << 20}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeState(data)
 		if err != nil {

@@ -33,6 +33,8 @@ type State struct {
 	Placements []Placement
 	// NextReplica is above every replica ID that was ever assigned; 0 before the first.
 	NextReplica consensus.ReplicaID
+	// Limit is Machine.Limit.
+	Limit kv.Revision
 }
 
 // stateFormat is that of storage format 3; what came before had other keys, too.
@@ -101,6 +103,9 @@ func appendState(buf []byte, s *State) []byte {
 	for i := range s.Placements {
 		buf = appendPlacement(buf, &s.Placements[i])
 	}
+	if s.Limit != 0 { // so a store of one shard has the rows that it always had
+		buf = binary.AppendUvarint(buf, uint64(s.Limit))
+	}
 	return buf
 }
 
@@ -121,6 +126,11 @@ func decodeState(row []byte) (State, error) {
 	}
 	s.config = slices.Clone(d.bytes())
 	d.placements(&s)
+	if d.err == nil && len(d.data) > 0 {
+		if s.Limit = kv.Revision(d.positive()); s.Limit < 1 || s.Limit > maxRevision {
+			d.fail("a limit that makes no sense")
+		}
+	}
 	if err := d.end(); err != nil {
 		return State{}, err
 	}

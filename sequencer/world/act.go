@@ -110,6 +110,9 @@ func (c *Cluster) doRare(w *world, a action) {
 		c.ask(w, i, input{verb: verbBroken})
 	case doGetSecond:
 		c.direct(w, i, w.nodes[i].down.frames[1])
+	case doTold:
+		_, last := c.probe(w)
+		c.ask(w, c.nodeOf(i, a.b), input{verb: verbVoided, shard: shardID(i), number: uint64(last[i])})
 	case doVoid:
 		w.leaders[c.Ops[i].Shard][w.ops[i].by].gone |= 1 << i
 	case doRepropose:
@@ -190,9 +193,6 @@ func (c *Cluster) loseDown(w *world, n int) {
 // learn does the first two steps of a Clean: now, then the confirmation.
 func (c *Cluster) learn(w *world, s int, term uint8) {
 	n := c.nodeOf(s, term)
-	if !c.askers.View(w.nodes[n].asker).wants[s] { // the frontier told of a revision above the closed one
-		c.ask(w, n, input{verb: verbVoided, shard: shardID(s)})
-	}
 	if c.mutation == CleanNowLater {
 		w.leaders[s][term].found = 1 + c.top(w, s, term)
 		return

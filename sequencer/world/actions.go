@@ -22,6 +22,7 @@ const (
 	doPatience               // a: node
 	doTransfer
 	// Faults, and what may never happen.
+	doTold      // a: shard, b: term; the leader hears that the frontier is above its closed revision. Nobody need tell it
 	doRefuse    // a: node; as doGet, and the consensus core does not take what is proposed
 	doLate      // a: place
 	doFailover  // a: shard, b: set of writes that survive
@@ -43,7 +44,7 @@ type action struct {
 	a, b uint8
 }
 
-func (k kind) isFault() bool { return k >= doRefuse }
+func (k kind) isFault() bool { return k >= doTold }
 
 // actions lists what may happen next.
 func (c *Cluster) actions(w world) (all []action) {
@@ -181,13 +182,17 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 	}
 	seen := c.askers.View(w.nodes[c.nodeOf(s, term)].asker)
 	_, last := c.probe(w)
-	needed := last[s] != noLast && last[s] > c.top(w, s, term) && (seen.wants[s] || c.mutation != NobodyTells)
+	behind := last[s] != noLast && last[s] > c.top(w, s, term)
+	needed := behind && seen.wants[s]
 	ld := &w.leaders[s][term]
 	leads := ld.lease || c.mutation == CleanByBelief
 	at := &w.nodes[c.nodeOf(s, term)]
 	quiet := at.up.length+at.down.length == 0 && c.open(w, s, term) == 0
-	if leads && seen.epoch != 0 && needed && last[s] > uint8(seen.now) && quiet {
+	if leads && seen.epoch != 0 && needed && !seen.knows[s] && quiet {
 		add(doLearnNow, s, int(term))
+	}
+	if leads && seen.epoch != 0 && behind && !seen.wants[s] && quiet {
+		add(doTold, s, int(term))
 	}
 	unclean := last[s] == noLast && seen.wants[s]
 	if leads && seen.epoch != 0 && (needed && quiet || unclean) && c.mutation != NeverClean {
@@ -195,7 +200,7 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 			if ld.found == 0 && c.open(w, s, term) == 0 {
 				add(doLearn, s, int(term))
 			}
-		} else if seen.holds[s] < seen.now {
+		} else if seen.holds[s] < seen.now && seen.knows[s] {
 			add(doLearn, s, int(term))
 		}
 	}

@@ -100,9 +100,9 @@ type Cluster struct {
 }
 
 // NewCluster returns the space of a setting. If only is not empty, no other invariant is judged.
-func NewCluster(s Setting, m Mutation, only statespace.Invariant) *Cluster {
+func NewCluster(s Setting, m Mutation, only statespace.Invariant, poke Poke) *Cluster {
 	all := newFrames()
-	return &Cluster{Setting: s, mutation: m, only: only, frames: all, sequencers: newSeqAutomaton(s.Window, s.Shards, all, Poke{}), askers: newAskAutomaton(all)}
+	return &Cluster{Setting: s, mutation: m, only: only, frames: all, sequencers: newSeqAutomaton(s.Window, s.Shards, all, poke), askers: newAskAutomaton(all)}
 }
 
 // Explore visits at most so many states.

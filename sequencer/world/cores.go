@@ -174,7 +174,7 @@ func (m *seqMachine) take(in input, shards int, all *frames, poke Poke) (e seqEf
 		m.core.LimitRefused()
 	case verbTake:
 		e.first, _ = m.core.Peek()
-		e.refused = m.core.Take(in.shard, 0, in.number) != nil
+		e.refused = m.core.Take(in.shard, 0, 1, in.number) != nil
 	case verbApplied:
 		m.core.Applied(kv.Revision(in.number))
 	case verbHandOver:
@@ -239,6 +239,7 @@ type askView struct {
 	now   kv.Revision
 	epoch sequencer.Epoch // 0: nothing was heard in this session
 	wants [maxShards]bool // to be called clean
+	knows [maxShards]bool // enough of now for that
 }
 
 type askAutomaton = statespace.Automaton[*askMachine, input, askEffect, askView]
@@ -260,6 +261,7 @@ func newAskAutomaton(all *frames) *askAutomaton {
 			v := askView{holds: m.holds, now: m.now, epoch: m.epoch}
 			for s := range v.wants {
 				v.wants[s] = m.core.WantsClean(shardID(s))
+				_, v.knows[s] = m.core.Learn(shardID(s))
 			}
 			return v
 		},
@@ -298,7 +300,7 @@ func (m *askMachine) take(in input, all *frames) (e askEffect) {
 	case verbFrontier:
 		e.number, e.ok = m.core.Frontier(shardsOf(in.number))
 	case verbVoided:
-		m.core.Voided(in.shard)
+		m.core.Voided(in.shard, kv.Revision(in.number))
 	case verbLearn:
 		learnt, ok := m.core.Learn(in.shard)
 		s := shardIndex(in.shard)

@@ -98,6 +98,6 @@ const (
 	ReproposeOldRevision      Mutation = "repropose-old-revision"      // rule 19
 	NoChain                   Mutation = "no-chain"                    // rule 28
 	NeverClean                Mutation = "never-clean"                 // rule 16, liveness
-	NobodyTells               Mutation = "nobody-tells"                // rule 16, liveness
+	OlderLeadershipAllocates  Mutation = "older-leadership-allocates"  // rule 16, liveness
 	NoPatience                Mutation = "no-patience"                 // rule 9, liveness
 )

@@ -98,7 +98,10 @@ func (c *Cluster) number(w *world, s int, term, batch uint8, first uint8, n uint
 			if c.mutation == PreLeasedBlocks {
 				w.leaders[s][term].spare = first
 			}
-			return // they were void before their numbers came
+			if c.mutation != PreLeasedBlocks { // they were void before their numbers came
+				c.ask(w, c.nodeOf(s, term), input{verb: verbVoided, shard: shardID(s), number: uint64(first) + n - 1})
+			}
+			return
 		}
 		w.ops[next].rev = first
 		if refuse { // rule 14: with it goes all that was evaluated on top of it
@@ -107,7 +110,7 @@ func (c *Cluster) number(w *world, s int, term, batch uint8, first uint8, n uint
 					p.status = void
 				}
 			}
-			c.ask(w, c.nodeOf(s, term), input{verb: verbVoided, shard: shardID(s)})
+			c.ask(w, c.nodeOf(s, term), input{verb: verbVoided, shard: shardID(s), number: uint64(first) + n - 1})
 			return
 		}
 		c.propose(w, s, next)

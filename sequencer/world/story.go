@@ -84,6 +84,8 @@ func (c *Cluster) describe(w *world, a action) string {
 			return leader() + " finds nothing open"
 		}
 		return leader() + " learns now, and makes sure that it leads"
+	case doTold:
+		return leader() + " hears that the frontier is above its closed revision"
 	case doClean:
 		if c.mutation == CleanNowLater {
 			return leader() + " learns now, and calls its shard clean"

@@ -1,0 +1,125 @@
+package issuer
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sequencer"
+)
+
+// Hold is of driver.Numbers. Exactness needs a sequencer here that has the lease, and room; then the mutex stays locked until Take (rules 1 and 2: a number
+// is taken when the batch is evaluated, and none before).
+func (i *Issuer) Hold() (last kv.Revision, exact bool) {
+	i.mu.Lock()
+	if s := &i.issuing; s.core != nil && !i.stopped && i.node.SystemLeaseHolds() {
+		if next, room := s.core.Peek(); room > 0 {
+			return next - 1, true
+		}
+	}
+	i.unlockInRound()
+	return i.Known(), false
+}
+
+// Take is of driver.Numbers. The lease is looked at when the numbers are issued (rule 4); without it they are a gap.
+func (i *Issuer) Take(group consensus.GroupID, n int) (first kv.Revision, issued bool) {
+	defer i.unlockInRound()
+	shard := kv.ShardID(group)
+	l, core := i.led[shard], i.issuing.core
+	if l == nil || core == nil {
+		return 0, false
+	}
+	first, _ = core.Peek()
+	if core.Take(shard, 0, l.leadership, uint64(n)) != nil {
+		return 0, false // more than there is room for: the driver asks like the others
+	}
+	i.publish()
+	issued = i.node.SystemLeaseHolds()
+	if !issued && n > 0 {
+		i.asker.Voided(shard, first+kv.Revision(n)-1)
+	}
+	i.pump() // the limit may be to be raised
+	if !issued {
+		return 0, false
+	}
+	return first, true
+}
+
+// Ask is of driver.Numbers (rule 32).
+func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, got func(kv.Revision)) {
+	i.mu.Lock()
+	if l := i.led[kv.ShardID(group)]; l != nil && l.leadership == sequencer.Leadership(term) {
+		l.asked = append(l.asked, asked{n: uint64(n), got: got})
+		i.ask(kv.ShardID(group), l)
+		i.pump()
+	}
+	i.unlockInRound()
+}
+
+// ask asks for what has not been asked for. What the asker refuses, because too much is unanswered, is asked for later.
+func (i *Issuer) ask(shard kv.ShardID, l *led) {
+	for at := range l.asked {
+		if a := &l.asked[at]; a.batch == 0 {
+			batch, ok := i.asker.Alloc(shard, a.n)
+			if !ok {
+				i.refusedAsks = true
+				return
+			}
+			a.batch = batch
+		}
+	}
+}
+
+func (i *Issuer) retryAsks() {
+	if !i.refusedAsks {
+		return
+	}
+	i.refusedAsks = false
+	for _, shard := range slices.Sorted(maps.Keys(i.led)) {
+		i.ask(shard, i.led[shard])
+	}
+}
+
+// arrived deals with what the asker has for this node.
+func (i *Issuer) arrived(r *sequencer.AskerReady) {
+	for _, n := range r.Numbers {
+		i.numbers(n)
+	}
+	if r.Told {
+		i.hear(r.Now)
+		i.told(r)
+		for _, shard := range i.uninformed {
+			i.node.CallClean(shard, 0)
+		}
+		i.uninformed = i.uninformed[:0]
+	}
+	for _, shard := range r.Unclean {
+		i.node.CallClean(shard, 0)
+	}
+	if len(r.HandOver) > 0 {
+		i.relocate(r.HandOver)
+	}
+}
+
+// numbers hands out what has arrived, in its order.
+func (i *Issuer) numbers(n sequencer.Numbers) {
+	i.hear(n.First + kv.Revision(n.N) - 1)
+	l := i.led[n.Shard]
+	if l == nil || len(l.asked) == 0 || l.asked[0].batch != n.Batch {
+		i.asker.Voided(n.Shard, n.First+kv.Revision(n.N)-1) // nobody waits for them (rule 14)
+		return
+	}
+	got := l.asked[0].got
+	l.asked = slices.Delete(l.asked, 0, 1)
+	i.later(func() { got(n.First) })
+}
+
+// relocate: the sequencer cannot be reached. That is no reason to move anything if it cannot be reached from anywhere: while nobody leads the system shard, and
+// until whoever does has had as much time.
+func (i *Issuer) relocate(shards []kv.ShardID) {
+	t := &i.target
+	if t.node != 0 && t.node != i.options.Self && !t.lost && i.time-t.since >= i.options.ElectionTimeout {
+		i.node.Relocate(shards, t.node)
+	}
+}

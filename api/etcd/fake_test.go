@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -61,6 +62,10 @@ func (f *fake) Status() Status {
 	leader, term := f.Leader()
 	return Status{Leader: leader, Term: term, CommittedIndex: 12, AppliedIndex: 11, Revision: f.Revision(), SizeBytes: 4096,
 		SizeInUseBytes: 1024, QuotaBytes: 1 << 31, Alarms: []kv.Alarm{{Node: 1, Type: kv.AlarmNoSpace}}, Errors: []string{"the disk is slow"}}
+}
+
+func (f *fake) Shards() native.ShardList {
+	return native.ShardList{Cluster: 1, Member: 1, Protocol: "raft", Partition: "--initial-shards=1", Shards: []native.Shard{{ID: 1, Leader: 1, State: "member"}}}
 }
 
 func (f *fake) Defragment(context.Context) error { return nil }

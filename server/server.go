@@ -201,8 +201,13 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 func (s *Server) shutdown(ctx context.Context) error {
-	var errs []error
 	s.handOver(ctx)
+	return s.end(ctx)
+}
+
+// end is shutdown of a node that has handed over what it led, or has no time to.
+func (s *Server) end(ctx context.Context) error {
+	var errs []error
 	s.stopping.Lock()
 	s.stop()
 	s.stopping.Unlock()

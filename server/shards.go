@@ -62,7 +62,7 @@ func (c ClusterOptions) validateShards() error {
 
 // partition says which shards there are, as data directories and nodes tell each other; empty: one.
 func (c ClusterOptions) partition() string {
-	if c.Partition.Shards == 1 {
+	if c.Partition.Shards <= 1 {
 		return ""
 	}
 	return c.Partition.Flags()

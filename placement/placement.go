@@ -207,17 +207,3 @@ func (c *Core) mayMove(now time.Duration, id kv.ShardID, to kv.NodeID) bool {
 	s := c.shards[id]
 	return id != kv.SystemShard && s.leader == c.options.Self && to != c.options.Self && c.peers[to].reachable && now >= s.resting[to]
 }
-
-// Check returns an error if the core contradicts itself.
-func (c *Core) Check() error {
-	moving := 0
-	for _, s := range c.shards {
-		if s.moving {
-			moving++
-		}
-	}
-	if moving != c.moving || moving > c.options.MaxMoves {
-		return fmt.Errorf("placement: %d shards are being moved, and %d are counted; at most %d may be", moving, c.moving, c.options.MaxMoves)
-	}
-	return nil
-}

@@ -118,6 +118,20 @@ func (s *scenario) ask(now time.Duration) string {
 	return strings.Join(lines, "\n")
 }
 
+// Check returns an error if the core contradicts itself.
+func (c *Core) Check() error {
+	moving := 0
+	for _, s := range c.shards {
+		if s.moving {
+			moving++
+		}
+	}
+	if moving != c.moving || moving > c.options.MaxMoves {
+		return fmt.Errorf("placement: %d shards are being moved, and %d are counted; at most %d may be", moving, c.moving, c.options.MaxMoves)
+	}
+	return nil
+}
+
 // TestWorlds has all nodes of clusters decide, each by what it hears late, while nodes die and come back and moves fail. Left alone, leaders come to where they
 // should be, and stay.
 func TestWorlds(t *testing.T) {

@@ -29,7 +29,8 @@ func (o Options) refuseManyShards() error {
 	return nil
 }
 
-// partitionWithDefaults completes what was left out. Keys are partitioned by hash, unless split keys are given: that needs nothing else.
+// partitionWithDefaults completes what was left out. Keys are partitioned by hash, unless split keys are given: that needs nothing else. One shard is one
+// shard, however it would be partitioned.
 func partitionWithDefaults(s partition.Scheme) partition.Scheme {
 	s.SplitKeys = slices.Clone(s.SplitKeys)
 	if s.Kind == 0 {
@@ -43,6 +44,9 @@ func partitionWithDefaults(s partition.Scheme) partition.Scheme {
 		if s.Kind == partition.Range {
 			s.Shards += len(s.SplitKeys)
 		}
+	}
+	if s.Shards == 1 && s.Validate() == nil {
+		return partition.Single()
 	}
 	return s
 }

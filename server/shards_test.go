@@ -63,7 +63,7 @@ func (l *logLines) String() string {
 func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
 	t.Helper()
 	c := &shardCluster{t: t, servers: make([]*Server, 3), lines: newLogLines()}
-	cluster.HeartbeatInterval, cluster.ElectionTimeout = 40*time.Millisecond, 400*time.Millisecond
+	cluster.HeartbeatInterval, cluster.ElectionTimeout = 80*time.Millisecond, 800*time.Millisecond
 	cluster.Token = "shards"
 	var clients []URL
 	for i := range c.servers {
@@ -260,11 +260,18 @@ func (c *shardCluster) write(keys map[kv.ShardID][]string) {
 	clients := []*clientv3.Client{c.client(0), c.client(1), c.client(2)}
 	for shard, of := range keys {
 		for i, key := range of {
-			if _, err := clients[i%3].Put(c.context(), key, fmt.Sprint(shard, key)); err != nil {
-				c.t.Fatalf("put %s: %v", key, err)
-			}
+			c.put(clients[i%3], key, fmt.Sprint(shard, key))
 		}
 	}
+}
+
+// put writes a key; again if a leader is lost, which happens on a machine that has much else to do.
+func (c *shardCluster) put(client *clientv3.Client, key, value string) {
+	c.t.Helper()
+	c.until("put "+key, func() error {
+		_, err := client.Put(c.context(), key, value)
+		return err
+	})
 }
 
 // read gets every key from every node, and counts those of the shards.
@@ -369,9 +376,7 @@ func TestNodeJoinsLate(t *testing.T) {
 	writer := c.client(0)
 	for shard, of := range keys {
 		for _, key := range of {
-			if _, err := writer.Put(c.context(), key, fmt.Sprint(shard, key)); err != nil {
-				t.Fatal(err)
-			}
+			c.put(writer, key, fmt.Sprint(shard, key))
 		}
 	}
 	c.start(2)

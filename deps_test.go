@@ -46,6 +46,7 @@ shard            core : kv consensus storage storage/keys storage/mvcc shard/lat
 shard/latch      core : kv
 shard/model      core : kv
 proto/etcdwire   core : kv
+proto/native     core : kv; google.golang.org/protobuf/encoding/protowire
 proto/h2         core : ; golang.org/x/net/http2
 membership       core : kv consensus shard storage
 budget                :
@@ -57,6 +58,7 @@ connlimit/listener    : connlimit
 storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
 transport/tcpproxy    : transport/freeport
 transport/freeport    :
+placement        core : kv
 partition        core : kv; github.com/cespare/xxhash/v2
 gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/link gateway/readpath gateway/route gateway/watch
 gateway/gather   core : kv shard storage/mvcc
@@ -65,15 +67,15 @@ gateway/readpath core : kv
 gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
-api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
+api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 proto/native api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver membership gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs gateway gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
-cmd/quorate           : server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap
-cmd/quorate/serveflags : server
+server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs partition placement proto/native gateway gateway/route gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
+cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
-cmd/quorate/fakeetcd  : ; google.golang.org/grpc go.etcd.io/etcd/api/v3
+cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3
 e2e                   :
 e2e/cluster           : transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :

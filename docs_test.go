@@ -19,6 +19,7 @@ import (
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/liveness"
+	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/proto/h2"
 	"github.com/quoratedb/quorate/sequencer"
 	"github.com/quoratedb/quorate/server"
@@ -254,6 +255,10 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "bound: %s (`--max-request-bytes`, at most %s) * beyond it: `request is too large`; from %s above it on",
 			[]any{size(server.DefaultMaxRequestBytes), size(server.MaxMaxRequestBytes), bytesOf("api/etcd.requestOverheadBytes")}},
 		{guide, "bound: %d (`--max-txn-ops`)", []any{server.DefaultMaxTxnOps}},
+		{guide, "**shards** * bound: %s (`--initial-shards`); split keys of %s, %s of them as text", []any{number(partition.MaxShards), size(partition.MaxSplitKeyBytes), size(server.MaxPartitionBytes)}},
+		{guide, "at most %d at a time from one node", []any{of("server.maxMoves")}},
+		{"docs/decisions/0014-partitioning.md", "lacks at most %d entries; at most %d at a time", []any{of("server.maxBehind"), of("server.maxMoves")}},
+		{"docs/decisions/0014-partitioning.md", "one of %s slots", []any{number(partition.Slots)}},
 		{guide, "**nesting of transactions** * bound: %d", []any{of("proto/etcdwire.DefaultTxnDepth")}},
 		{guide, "**effects of one request** (a deleted key counts as its bytes and 48 more) * bound: %s", []any{size(machine.MaxRequestEffectBytes)}},
 		{guide, "**effects of a request decided beside the rounds that take effect in one round** * bound: %s", []any{size(machine.PartBytes)}},

@@ -147,6 +147,38 @@ func TestDataDirOfOtherQuorums(t *testing.T) {
 	mustClose(t, mustOpen(t, options))
 }
 
+// TestDataDirOfOtherShards: shards are the cluster's for ever. A directory with one is what earlier versions wrote, and read.
+func TestDataDirOfOtherShards(t *testing.T) {
+	const eight = "--initial-shards=8 --initial-partition=hash"
+	options := optionsIn(t.TempDir())
+	options.Owner.Partition = eight
+	dir := mustOpen(t, options)
+	if dir.Identity.Partition != eight || dir.Identity.Format != Format {
+		t.Errorf("the identity is %+v", dir.Identity)
+	}
+	fillData(t, dir, "good")
+	mustClose(t, dir)
+	other := options
+	other.Owner.Partition = "--initial-shards=9 --initial-partition=hash"
+	wantRefusal(t, other, ErrOtherPartition, "created with "+eight+",", "this would be --initial-shards=9", "give these flags as at the first start")
+	other.Owner.Partition = ""
+	wantRefusal(t, other, ErrOtherPartition, "created with "+eight+",", "this would be one shard")
+	mustClose(t, mustOpen(t, options))
+
+	one := optionsIn(t.TempDir())
+	dir = mustOpen(t, one)
+	fillData(t, dir, "good")
+	mustClose(t, dir)
+	content, err := os.ReadFile(filepath.Join(one.Path, identityFile))
+	if err != nil || !strings.Contains(string(content), `"format": 3`) || strings.Contains(string(content), "partition") {
+		t.Errorf("a directory with one shard is not as before: %s, %v", content, err)
+	}
+	other = one
+	other.Owner.Partition = eight
+	wantRefusal(t, other, ErrOtherPartition, "created with one shard, and this would be "+eight)
+	mustClose(t, mustOpen(t, one))
+}
+
 func TestDataDirForeign(t *testing.T) {
 	empty := optionsIn(t.TempDir())
 	empty.Existing = true
@@ -216,7 +248,7 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: Format, Cluster: 0xabc, Node: 0xdef, Name: "n1", Protocol: Protocol{"paxos", 4, 2}, Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
+	want := Identity{Format: Format, Cluster: 0xabc, Node: 0xdef, Name: "n1", Protocol: Protocol{"paxos", 4, 2}, Partition: "--initial-shards=2", Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
 	content, err := encodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +289,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 		text    string
 	}{
 		"empty":        {"", ErrCorruptIdentity, "not JSON"},
-		"other format": {`{"format": 4, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
+		"other format": {`{"format": 5, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
 		"huge":         {strings.Repeat(" ", maxIdentityBytes+1), ErrCorruptIdentity, "larger than"},
 		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
 	} {

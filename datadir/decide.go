@@ -46,7 +46,7 @@ type plan struct {
 // decide judges what was found.
 func decide(found contents, options Options, now time.Time) (plan, error) {
 	want := options.Owner
-	want.Format, want.Created, want.Disk, want.Lost = Format, now.UTC().Truncate(time.Second), options.NewDisk, options.Existing
+	want.Format, want.Created, want.Disk, want.Lost = want.format(), now.UTC().Truncate(time.Second), options.NewDisk, options.Existing
 	if found.identity == nil && found.unreadable == nil {
 		return plan{identity: want, fresh: true, write: true}, nil
 	}
@@ -76,14 +76,14 @@ func decide(found contents, options Options, now time.Time) (plan, error) {
 			return plan{}, err
 		}
 		identity.Lost = true
-	case found.data && identity.Format < Format:
-		return plan{}, fmt.Errorf("%w: format %d, and this version reads %d; start it with the version that wrote it. To go on with this one, start a new cluster "+
-			"on other directories beside the old one, and copy the keys over: etcdctl make-mirror does", ErrOlderFormat, identity.Format, Format)
+	case found.data && identity.Format < formatOneShard:
+		return plan{}, fmt.Errorf("%w: format %d, and this version reads %d to %d; start it with the version that wrote it. To go on with this one, start a new cluster "+
+			"on other directories beside the old one, and copy the keys over: etcdctl make-mirror does", ErrOlderFormat, identity.Format, formatOneShard, Format)
 	case found.data:
 		return plan{identity: identity}, nil
 	}
 	// There is no data under the disk ID it has: it is being set aside, somebody deleted it, or the first start was interrupted.
-	identity.Disk, identity.Format = options.NewDisk, Format
+	identity.Disk, identity.Format = options.NewDisk, identity.format()
 	p.identity, p.write = identity, true
 	return p, nil
 }
@@ -121,8 +121,18 @@ func (i Identity) mustMatch(want Identity) error {
 	case i.Protocol != want.Protocol:
 		return fmt.Errorf("%w: its cluster was created with %s, and this would be %s; a cluster keeps its quorums: "+
 			"give --paxos-phase1-quorum and --paxos-phase2-quorum as at the first start", ErrOtherQuorums, i.Protocol, want.Protocol)
+	case i.Partition != want.Partition:
+		return fmt.Errorf("%w: its cluster was created with %s, and this would be %s; a cluster keeps its shards: give these flags as at the first start",
+			ErrOtherPartition, described(i.Partition), described(want.Partition))
 	}
 	return nil
+}
+
+func described(partition string) string {
+	if partition == "" {
+		return "one shard"
+	}
+	return partition
 }
 
 // refuseForeign accepts a directory that has an identity file and one with

@@ -47,11 +47,20 @@ func TestDecide(t *testing.T) {
 		{"a torn identity, noted already", contents{identity: torn, note: note}, false, true, "aside damaged-1 (rot), written: disk 9, lost true"},
 		{"a torn identity and no repair", contents{identity: torn, data: true}, false, false, ErrCorruptIdentity.Error()},
 		{"an identity that cannot be read", contents{unreadable: ErrCorruptIdentity}, false, false, ErrCorruptIdentity.Error()},
+		{"the format of one shard", contents{identity: identity(formatOneShard, 5, false), data: true}, false, true, "left: disk 5, lost false"},
 		{"a newer format is never set aside", contents{identity: []byte(`{"format":9}`)}, false, true, ErrNewerFormat.Error()},
 	} {
 		p, err := decide(c.found, Options{Owner: owner, Existing: c.existing, Repair: c.repair, NewDisk: 9}, created)
 		if got := p.String(err); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	sharded := owner
+	sharded.Partition = "--initial-shards=2"
+	for _, found := range []contents{{}, {identity: identity(formatOneShard, 5, false)}} {
+		p, err := decide(found, Options{Owner: sharded, Repair: true, NewDisk: 9}, created)
+		if found.identity == nil && (err != nil || p.identity.Format != Format) || found.identity != nil && !errors.Is(err, ErrOtherPartition) {
+			t.Errorf("two shards on %+v: %+v, %v", found, p, err)
 		}
 	}
 	stranger := owner

@@ -19,6 +19,7 @@ var (
 	ErrOtherNode       = errors.New("the data belongs to another node")
 	ErrOtherConsensus  = errors.New("the data belongs to another consensus protocol")
 	ErrOtherQuorums    = errors.New("the data belongs to a cluster with other quorums")
+	ErrOtherPartition  = errors.New("the data belongs to a cluster with other shards")
 	ErrNewerFormat     = errors.New("the data was written by a newer version")
 	ErrOlderFormat     = errors.New("the data was written by an older version")
 	ErrCorruptIdentity = errors.New("the identity file is damaged")
@@ -29,8 +30,12 @@ var (
 
 // Format is the version of everything in a data directory. A program reads identities of its own format and older ones, and data of its own only.
 //
-// Format 1 had no disk ID. Up to format 2 keys in the state said nothing of shards.
-const Format = 3
+// Format 1 had no disk ID. Up to format 2 keys in the state said nothing of shards. Format 4 is that of a directory with several shards; one of a
+// cluster with one shard is written as before, so that versions before can read it.
+const Format = 4
+
+// formatOneShard is the oldest format whose data can be read.
+const formatOneShard = 3
 
 // Names of the folders that others open.
 const (
@@ -78,7 +83,9 @@ type Identity struct {
 	Name    string
 	// Protocol is whose log the directory holds.
 	Protocol Protocol
-	Created  time.Time // UTC, whole seconds; for people only
+	// Partition says which shards there are, as partition.Scheme.Flags does; empty: one.
+	Partition string
+	Created   time.Time // UTC, whole seconds; for people only
 	// Disk tells the data apart from everything that this node stored before: a random number that is made
 	// when there is nothing else in the directory.
 	Disk uint64
@@ -97,6 +104,7 @@ type identityJSON struct {
 	Consensus string `json:"consensus"`
 	Phase1    int    `json:"paxos_phase1_quorum,omitempty"` // missing: a majority
 	Phase2    int    `json:"paxos_phase2_quorum,omitempty"`
+	Partition string `json:"partition,omitempty"` // missing: one shard
 	Created   string `json:"created"`
 	Disk      string `json:"disk,omitempty"`
 	Lost      bool   `json:"lost,omitempty"`
@@ -112,6 +120,14 @@ func (f identityJSON) sum() (string, error) {
 	return fmt.Sprintf("crc32c:%08x", crc32.Checksum(compact, crc32.MakeTable(crc32.Castagnoli))), nil
 }
 
+// format is the one that an identity is written in.
+func (i Identity) format() int {
+	if i.Partition == "" {
+		return formatOneShard
+	}
+	return Format
+}
+
 // encodeIdentity gives the content of the identity file.
 func encodeIdentity(identity Identity) ([]byte, error) {
 	file := identityJSON{
@@ -122,6 +138,7 @@ func encodeIdentity(identity Identity) ([]byte, error) {
 		Consensus: identity.Protocol.Name,
 		Phase1:    identity.Protocol.Phase1,
 		Phase2:    identity.Protocol.Phase2,
+		Partition: identity.Partition,
 		Created:   identity.Created.UTC().Format(time.RFC3339),
 		Lost:      identity.Lost,
 	}
@@ -170,9 +187,10 @@ func (f identityJSON) identity() (Identity, error) {
 	if f.Disk != "" || f.Format > 1 {
 		disk, err4 = strconv.ParseUint(f.Disk, 16, 64)
 	}
-	if err := errors.Join(err1, err2, err3, err4); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" {
-		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q)", ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created)
+	if err := errors.Join(err1, err2, err3, err4); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" || f.Partition != "" && f.Format <= formatOneShard {
+		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q, partition %q)",
+			ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created, f.Partition)
 	}
 	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name,
-		Protocol: Protocol{Name: f.Consensus, Phase1: f.Phase1, Phase2: f.Phase2}, Created: created.UTC(), Disk: disk, Lost: f.Lost}, nil
+		Protocol: Protocol{Name: f.Consensus, Phase1: f.Phase1, Phase2: f.Phase2}, Partition: f.Partition, Created: created.UTC(), Disk: disk, Lost: f.Lost}, nil
 }

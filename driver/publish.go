@@ -9,6 +9,7 @@ import (
 // published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
 type published struct {
 	revision, compacted atomic.Int64
+	effects             atomic.Uint64
 	alarms              atomic.Pointer[[]kv.Alarm]
 }
 
@@ -26,6 +27,7 @@ func (r *Replica) publishState(alarms bool) {
 func (r *Replica) reckonFigures() {
 	if r.begun && !r.ended {
 		r.driver.metrics.reckon(&r.figures, r.machine.Metrics())
+		r.published.effects.Store(r.figures.AppliedEffects)
 	}
 }
 
@@ -37,6 +39,26 @@ func (r *Replica) Compacted() kv.Revision { return kv.Revision(r.published.compa
 
 // Alarms lists the active alarms of the applied state. The slice is not to be changed.
 func (r *Replica) Alarms() []kv.Alarm { return *r.published.alarms.Load() }
+
+// Effects counts the changes of keys that were applied since the state was opened; a snapshot that is installed begins anew.
+func (r *Replica) Effects() uint64 { return r.published.effects.Load() }
+
+// Reads counts the reads of the applied state since the start; one of a list counts once.
+func (r *Replica) Reads() uint64 { return r.reads.Load() }
+
+// Keys is how many keys the applied state has. It does not walk them, and is no read.
+func (r *Replica) Keys() (int64, error) {
+	r.mu.Lock()
+	machine, view := r.machine, r.viewLocked()
+	r.mu.Unlock()
+	defer view.Close()
+	everything := &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, CountOnly: true, Serializable: true}
+	counted, err := machine.Read(view, r.driver.clock(), &kv.Request{Kind: kv.KindRange, Range: everything})
+	if err != nil {
+		return 0, err
+	}
+	return counted.Range.Count, nil
+}
 
 // Outside tells whether this replica is no full member of its group: it is lost, or joins and has no vote yet.
 func (r *Replica) Outside() bool { return r.outsider.Load() || r.learner.Load() }

@@ -14,6 +14,9 @@ func (r *Replica) Leader() (kv.NodeID, uint64) {
 	return l.node, uint64(l.term)
 }
 
+// Shard is the one that this is a replica of.
+func (r *Replica) Shard() kv.ShardID { return kv.ShardID(r.group) }
+
 // IsLeader tells whether this replica leads and is ready to serve.
 func (r *Replica) IsLeader() bool { return r.serving.Load() }
 
@@ -139,6 +142,7 @@ func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
 
 // View returns the applied state at this moment, for reads without any lock. Close it.
 func (r *Replica) View() *mvcc.View {
+	r.reads.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.viewLocked()
@@ -165,6 +169,7 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 	if err := r.Readable(); err != nil && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
 		return nil, err
 	}
+	r.reads.Add(1)
 	now := r.driver.clock()
 	if !scans(req) {
 		r.mu.RLock()

@@ -38,6 +38,7 @@ type Replica struct {
 	leader     atomic.Pointer[knownLeader]
 	serving    atomic.Bool // leads, and has applied its barrier
 	published  published
+	reads      atomic.Uint64
 	figures    shard.Metrics // what the node counts for this replica
 	outsider   atomic.Bool   // not a member of the group as of its own state, which says nothing then
 	learner    atomic.Bool   // a member without a vote

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
@@ -13,6 +14,38 @@ import (
 // kv.ErrTransferTimeout that the replica did not take over. Then this one goes on, without its lease until its next term, or somebody else leads.
 func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
 	r.ask(func() { r.transfer(to, done) }, done)
+}
+
+// TransferUnlessBehind is Transfer to a replica that can lead at once: it answers, no snapshot is on its way to it, and it lacks no more than so many entries.
+// kv.ErrBadTransferee means that it cannot.
+func (r *Replica) TransferUnlessBehind(to kv.NodeID, maxEntries uint64, done func(error)) {
+	r.ask(func() {
+		if err := r.behind(to, maxEntries); err != nil {
+			done(err)
+			return
+		}
+		r.transfer(to, done)
+	}, done)
+}
+
+// behind tells what keeps the replica of a node from leading at once, as far as this leader knows; nil if nothing does.
+func (r *Replica) behind(to kv.NodeID, maxEntries uint64) error {
+	if !r.leading {
+		return kv.ErrNotLeader
+	}
+	status, wanted := r.core.Status(), r.membership.Newest(to)
+	for _, of := range status.Replicas {
+		switch {
+		case of.Replica != wanted:
+		case of.Snapshotting || !of.Active:
+			return fmt.Errorf("%w: the replica of node %v does not follow", kv.ErrBadTransferee, to)
+		case uint64(of.Match)+maxEntries < uint64(status.Last):
+			return fmt.Errorf("%w: the replica of node %v lacks %d entries", kv.ErrBadTransferee, to, status.Last-of.Match)
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: node %v has no replica of the group", kv.ErrBadTransferee, to)
 }
 
 // transfer is Transfer in the driver's goroutine.

@@ -133,6 +133,61 @@ func TestTransferIsRefused(t *testing.T) {
 	}
 }
 
+// TestTransferUnlessBehind: leadership goes to a replica only if that one has nearly everything, and answers.
+func TestTransferUnlessBehind(t *testing.T) {
+	c := servingCluster(t, 3, false, time.Millisecond, nil)
+	leader := c.leader()
+	follower, third := c.nodes[(leader.index+1)%3], c.nodes[(leader.index+2)%3]
+	transfer := func(at *clusterNode, to kv.NodeID) (err error) {
+		ended := false
+		at.replica.TransferUnlessBehind(to, 5, func(e error) { ended, err = true, e })
+		c.await("an answer", func() bool { return ended })
+		return err
+	}
+	if err := transfer(follower, leader.id); !errors.Is(err, kv.ErrNotLeader) {
+		t.Errorf("by a follower: %v", err)
+	}
+	if err := transfer(leader, 99); !errors.Is(err, kv.ErrBadTransferee) {
+		t.Errorf("to nobody: %v", err)
+	}
+	third.cut = true
+	written := 0
+	for i := range 20 {
+		write(c, leader, fmt.Sprint(i), func(_ time.Duration, err error) {
+			if written++; err != nil {
+				t.Error(err)
+			}
+		})
+		c.step(5 * time.Millisecond)
+	}
+	c.await("the writes", func() bool { return written == 20 })
+	third.cut = false // it has yet to get what it lacks
+	if err := transfer(leader, third.id); !errors.Is(err, kv.ErrBadTransferee) {
+		t.Errorf("to a replica that lags: %v", err)
+	}
+	if !leader.replica.IsLeader() {
+		t.Fatal("the leader is gone")
+	}
+	if err := transfer(leader, follower.id); err != nil {
+		t.Errorf("to a replica that has everything: %v", err)
+	}
+	c.await("the new leader", follower.replica.IsLeader)
+	if keys, err := follower.replica.Keys(); err != nil || keys != 20 || follower.replica.Effects() != 20 || follower.replica.Shard() != 1 {
+		t.Errorf("%d keys, %d effects of shard %d, %v", keys, follower.replica.Effects(), follower.replica.Shard(), err)
+	}
+	before := follower.replica.Reads()
+	if _, err := follower.replica.Read(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("1")}, Serializable: true}}); err != nil {
+		t.Error(err)
+	}
+	follower.replica.View().Close()
+	if _, err := follower.replica.Keys(); err != nil {
+		t.Error(err)
+	}
+	if read := follower.replica.Reads() - before; read != 2 {
+		t.Errorf("a read and a view count as %d", read)
+	}
+}
+
 // refusing is a core that hands over to nobody.
 type refusing struct {
 	consensus.Core

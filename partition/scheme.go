@@ -65,21 +65,21 @@ func (s Scheme) Validate() error {
 
 func (s Scheme) validateRange() error {
 	if s.HashPrefix != 0 {
-		return errors.New("components of keys are hashed only if keys are partitioned by hash, not by range")
+		return errors.New("components of keys are hashed only if keys are partitioned by hash, not by range: give no hash prefix, or choose hash")
 	}
 	if len(s.SplitKeys) != s.Shards-1 {
-		return fmt.Errorf("%d shards by range need %d split keys, the first key of each shard but the first, and there are %d", s.Shards, s.Shards-1, len(s.SplitKeys))
+		return fmt.Errorf("%d shards by range need %d split keys, the first key of each shard but the first, and there are %d: give that many, or another number of shards", s.Shards, s.Shards-1, len(s.SplitKeys))
 	}
 	for i, key := range s.SplitKeys {
 		switch {
 		case len(key) == 0:
-			return fmt.Errorf("split key %d is empty: the first shard would have no keys", i+1)
+			return fmt.Errorf("split key %d is empty, so that a shard would have no keys: leave it out", i+1)
 		case len(key) > MaxSplitKeyBytes:
-			return fmt.Errorf("split key %d has %d bytes, more than %d", i+1, len(key), MaxSplitKeyBytes)
+			return fmt.Errorf("split key %d has %d bytes, more than %d: give only its beginning", i+1, len(key), MaxSplitKeyBytes)
 		case i > 0 && bytes.Equal(key, s.SplitKeys[i-1]):
-			return fmt.Errorf("split key %q is there twice", key)
+			return fmt.Errorf("split key %q is there twice: leave one out", key)
 		case i > 0 && bytes.Compare(key, s.SplitKeys[i-1]) < 0:
-			return fmt.Errorf("split keys must ascend, and %q comes after %q", key, s.SplitKeys[i-1])
+			return fmt.Errorf("split keys must ascend, byte by byte, and %q comes after %q: give them in order", key, s.SplitKeys[i-1])
 		}
 	}
 	return nil
@@ -88,7 +88,7 @@ func (s Scheme) validateRange() error {
 func (s Scheme) validateHash() error {
 	switch {
 	case len(s.SplitKeys) > 0:
-		return errors.New("split keys are for keys that are partitioned by range, not by hash")
+		return errors.New("split keys are for keys that are partitioned by range, not by hash: give none, or choose range")
 	case s.HashPrefix < 0 || s.HashPrefix > MaxHashPrefix:
 		return fmt.Errorf("0 to %d components of a key can be hashed, not %d", MaxHashPrefix, s.HashPrefix)
 	}

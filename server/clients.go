@@ -8,6 +8,7 @@ import (
 	"github.com/quoratedb/quorate/api/etcd"
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -15,9 +16,13 @@ import (
 
 // openGateway makes what stands between clients and the driver, here and on other nodes.
 func (s *Server) openGateway(instance uint64) (err error) {
+	router, err := route.By(s.options.Cluster.Partition)
+	if err != nil {
+		return err
+	}
 	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
 	s.gateway, err = gateway.New(gateway.Options{
-		Self: s.options.NodeID(), Shards: map[kv.ShardID]gateway.Shard{kv.SystemShard: s.shard}, Replaced: s.shard.Replaced, Sender: frames{s.transport},
+		Self: s.options.NodeID(), Router: router, Shards: s.gatewayShards(), Replaced: s.shard.Replaced, Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
 		GuestMemory:     s.guestMemory(),
@@ -37,6 +42,15 @@ func (s *Server) openGateway(instance uint64) (err error) {
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	})
 	return err
+}
+
+// gatewayShards are the replicas of this node.
+func (s *Server) gatewayShards() map[kv.ShardID]gateway.Shard {
+	shards := make(map[kv.ShardID]gateway.Shard)
+	for _, r := range s.replicas() {
+		shards[r.Shard()] = r
+	}
+	return shards
 }
 
 // guestMemory gives each other node an account of the memory that clients may take: it is their requests that the node brings.

@@ -35,7 +35,7 @@ func (s *Server) openTransport(handler *peerHandler, instance uint64) (err error
 		MaxFrameBytes: maxFrameBytes, MaxBufferBytes: 2 * maxFrameBytes, MaxCallers: s.plan.Peers,
 		Cluster: cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
 		MinFormatVersion: driver.FormatOldest, MaxFormatVersion: driver.FormatNewest,
-		Metadata: []byte(cluster.Protocol()), JudgeMetadata: cluster.judgePeer,
+		Metadata: cluster.metadata(), JudgeMetadata: cluster.judgePeer,
 		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -81,7 +83,7 @@ func (s *Server) reclaimNow() error {
 	_ = s.submit(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}}}})
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for s.shard.Compacting() {
+	for s.compacting() {
 		select {
 		case <-s.context.Done():
 			return kv.ErrStopped
@@ -102,4 +104,9 @@ func (s *Server) reclaimNow() error {
 	}
 	s.lookAtSize()
 	return nil
+}
+
+// compacting tells whether rows that compactions made superfluous are still to be deleted, of any shard.
+func (s *Server) compacting() bool {
+	return slices.ContainsFunc(s.replicas(), (*driver.Replica).Compacting)
 }

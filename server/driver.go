@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -18,7 +19,9 @@ func (s *Server) openDriver(instance uint64) (err error) {
 	if s.driver, err = driver.Open(s.driverOptions(instance), s.clock); err != nil {
 		return err
 	}
-	s.shard = s.driver.Replica(consensus.GroupID(kv.SystemShard))
+	if s.shard = s.driver.Replica(consensus.GroupID(kv.SystemShard)); s.shard == nil {
+		return <-s.failed // groupFailed has said why
+	}
 	return nil
 }
 
@@ -34,6 +37,7 @@ func (s *Server) driverOptions(instance uint64) driver.Options {
 		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (driver.Machine, error) {
 			return s.openMachine(group, logEnd, config)
 		},
+		Groups:     s.options.Cluster.groups(),
 		StagingDir: filepath.Join(s.dir.Path, datadir.Staging),
 
 		MaxQueuedBytes:    max(64<<20, 4*int64(s.options.Cluster.MaxRequestBytes)),
@@ -53,21 +57,25 @@ func (s *Server) driverOptions(instance uint64) driver.Options {
 func (s *Server) driverListener() driver.Listener {
 	return driver.Listener{
 		RoleChanged: func(group consensus.GroupID, change consensus.RoleChange, leader kv.NodeID) {
-			s.logger.Info("role", "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)
+			level := slog.LevelInfo
+			if group != consensus.GroupID(kv.SystemShard) {
+				level = slog.LevelDebug // there may be very many
+			}
+			s.logger.Log(s.context, level, "role", s.ofShard(group, "role", change.Role.String(), "term", uint64(change.Term), "leader", leader)...)
 			if s.gateway != nil {
 				s.gateway.LeaderChanged(kv.ShardID(group))
 			}
 		},
 		NodeLost: func(node kv.NodeID) { s.logger.Warn("a node does not answer any more", "node", node) },
-		SnapshotSent: func(_ consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, bytes int64, err error) {
+		SnapshotSent: func(group consensus.GroupID, to kv.NodeID, meta consensus.SnapshotMeta, bytes int64, err error) {
 			if err != nil {
-				s.logger.Warn("sending a snapshot failed", "to", to, "index", uint64(meta.Index), "error", err)
+				s.logger.Warn("sending a snapshot failed", s.ofShard(group, "to", to, "index", uint64(meta.Index), "error", err)...)
 				return
 			}
-			s.logger.Info("sent a snapshot", "to", to, "index", uint64(meta.Index), "bytes", bytes)
+			s.logger.Info("sent a snapshot", s.ofShard(group, "to", to, "index", uint64(meta.Index), "bytes", bytes)...)
 		},
-		SnapshotInstalled: func(_ consensus.GroupID, meta consensus.SnapshotMeta) {
-			s.logger.Info("installed a snapshot", "index", uint64(meta.Index))
+		SnapshotInstalled: func(group consensus.GroupID, meta consensus.SnapshotMeta) {
+			s.logger.Info("installed a snapshot", s.ofShard(group, "index", uint64(meta.Index))...)
 		},
 		SlowSync: func(took time.Duration) { s.logger.Warn("the log's disk is slow", "sync_took", took) },
 		MessageRefused: func(_ consensus.GroupID, from kv.NodeID, err error) {
@@ -75,15 +83,16 @@ func (s *Server) driverListener() driver.Listener {
 				s.logger.Warn("a message of another node was refused", "from", from, "reason", err)
 			}
 		},
-		Lost: func(_ consensus.GroupID, lost consensus.ReplicaID) {
-			s.logger.Warn("the data directory is empty but the cluster knows this node: what it had is lost, and it joins as a new replica", "lost_replica", uint64(lost))
+		Lost: func(group consensus.GroupID, lost consensus.ReplicaID) {
+			s.logger.Warn("the data directory is empty but the cluster knows this node: what it had is lost, and it joins as a new replica",
+				s.ofShard(group, "lost_replica", uint64(lost))...)
 		},
-		Joined: func(_ consensus.GroupID, own consensus.ReplicaID) {
-			s.logger.Info("takes part", "replica", uint64(own))
+		Joined: func(group consensus.GroupID, own consensus.ReplicaID) {
+			s.logger.Info("takes part", s.ofShard(group, "replica", uint64(own))...)
 		},
 		Unwitnessed: s.unwitnessed,
-		ConfigChanged: func(_ consensus.GroupID, config consensus.Config) {
-			s.logger.Info("the membership changed", "members", config.String())
+		ConfigChanged: func(group consensus.GroupID, config consensus.Config) {
+			s.logger.Info("the membership changed", s.ofShard(group, "members", config.String())...)
 		},
 		Scrubbed: func(pass driver.ScrubPass) {
 			s.logger.Info("everything on disk was read again, and is as it was written", "bytes", pass.Bytes, "took", pass.Took)
@@ -91,8 +100,7 @@ func (s *Server) driverListener() driver.Listener {
 		ScrubFailed: func(err error) {
 			s.logger.Error("a part of what is on disk cannot be read", "error", err)
 		},
-		// There is one shard: without it the node is of no use.
-		GroupFailed: func(_ consensus.GroupID, err error) { s.fail(err) },
+		GroupFailed: s.groupFailed,
 		Failed:      s.fail,
 	}
 }
@@ -122,10 +130,14 @@ func (s *Server) newCore(o driver.CoreOptions) (consensus.Core, error) {
 }
 
 func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, config consensus.Config) (driver.Machine, error) {
+	founding := driver.Founding{Members: config}
+	if kv.ShardID(group) == kv.SystemShard {
+		founding.Nodes = s.nodeRecords()
+	}
 	return driver.OpenMachine(s.engine, shard.Options{
-		Shard: kv.ShardID(group), Rand: newRand(), LogEnd: logEnd,
+		Shard: kv.ShardID(group), Sequenced: s.many() && !s.options.independent, Rand: newRand(), LogEnd: logEnd,
 		MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
-	}, driver.Founding{Members: config, Nodes: s.nodeRecords()})
+	}, founding)
 }
 
 func readSafety(r ReadSafety) driver.ReadSafety {

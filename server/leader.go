@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -12,9 +14,10 @@ import (
 // round trips, unless nobody can take over, or the driver's disk stands still.
 const handOverPatience = 2 * time.Second
 
-// handOver moves the leadership elsewhere while clients are still served, so that nobody has to find out that this node is gone.
+// handOver moves the leadership of all shards elsewhere while clients are still served, so that nobody has to find out that this node is gone.
 func (s *Server) handOver(ctx context.Context) {
-	if s.driver == nil || s.shard == nil || !s.shard.IsLeader() || s.driver.Err() != nil {
+	s.leaving.Store(true)
+	if s.driver == nil || s.shard == nil || s.driver.Err() != nil || !slices.ContainsFunc(s.replicas(), (*driver.Replica).IsLeader) {
 		return
 	}
 	began := time.Now()

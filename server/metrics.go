@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,6 +97,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	showAll(show, *s.size.Load(), engineFigures)
 	showAll(show, *s.logSize.Load(), logFigures)
 
+	led, leaderless := s.leads()
+	show("shards", "Shards of the cluster.", float64(len(s.descriptors)))
+	show("shards_led", "Shards that this node leads.", float64(led))
+	show("shards_without_leader", "Shards of which this node knows no leader.", float64(leaderless))
+	s.showShards(out)
+
 	alarms := map[kv.AlarmType]int{}
 	for _, alarm := range s.shard.Alarms() {
 		alarms[alarm.Type]++
@@ -111,6 +118,34 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	show("has_leader", "1 if a leader is known.", boolean(leader != 0))
 	show("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.driver.Unwitnessed()) > 0))
 	show("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
+}
+
+// showShards shows each shard by its number: as many time series for each metric as there are shards.
+func (s *Server) showShards(out chan<- prometheus.Metric) {
+	describe := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("quorate_shard_"+name, help, []string{"shard"}, nil)
+	}
+	leads := describe("leads", "1 if this node leads the shard.")
+	revision := describe("revision", "Highest revision that is applied of the shard.")
+	applied := describe("applied_index", "Log index up to which entries of the shard are applied.")
+	reads := describe("reads_total", "Reads of the shard's state at this node; one of a list counts once.")
+	changes := describe("changes_total", "Changes of the shard's keys applied since the state was opened.")
+	stopped := describe("stopped", "1 if the replica of the shard on this node has stopped, or could not be opened, while the node goes on.")
+	for _, d := range s.descriptors {
+		show := func(of *prometheus.Desc, kind prometheus.ValueType, v float64) {
+			out <- prometheus.MustNewConstMetric(of, kind, v, strconv.FormatUint(uint64(d.Shard), 10))
+		}
+		r := s.replica(d.Shard)
+		show(stopped, prometheus.GaugeValue, boolean(r == nil || s.failedShards.of(d.Shard) != nil))
+		if r == nil {
+			continue
+		}
+		show(leads, prometheus.GaugeValue, boolean(s.leaderOf(d.Shard) == s.options.NodeID()))
+		show(revision, prometheus.GaugeValue, float64(r.Revision()))
+		show(applied, prometheus.GaugeValue, float64(r.Applied()))
+		show(reads, prometheus.CounterValue, float64(r.Reads()))
+		show(changes, prometheus.CounterValue, float64(r.Effects()))
+	}
 }
 
 // showPeers shows each other node by its name.

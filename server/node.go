@@ -16,7 +16,9 @@ func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
 func (n localNode) Status() etcd.Status {
 	leader, term := n.s.shard.Leader()
 	size := *n.s.size.Load()
+	led, _ := n.s.leads()
 	status := etcd.Status{
+		Shards: len(n.s.descriptors), ShardsLed: led,
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
 		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota.limit, Learner: n.s.shard.Outside(), Alarms: n.s.shard.Alarms(),
@@ -24,6 +26,7 @@ func (n localNode) Status() etcd.Status {
 	if standing := n.s.shard.Standing(); standing != "member" {
 		status.Errors = append(status.Errors, "replica is "+standing)
 	}
+	status.Errors = append(status.Errors, n.s.failedShards.texts()...)
 	if missing := n.s.driver.Unwitnessed(); len(missing) > 0 {
 		status.Errors = append(status.Errors, fmt.Sprintf("data could not be confirmed since the start: all nodes that are there have restarted as well, and %v might know better", missing))
 	}

@@ -7,22 +7,28 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/quoratedb/quorate/partition"
 )
 
 // Options is everything that a node needs to start.
 //
 // Node differs from node to node. Cluster must be the same on all nodes of a cluster. Where it is not:
 //
-//   - nodes with different Members, Token, Consensus or Quorums refuse to talk;
+//   - nodes with different Members, Token, Consensus, Quorums or Partition refuse to talk;
 //   - a write keeps QuotaBytes, MaxTxnOps and MaxRequestBytes of the node that takes it and of the
 //     present leader: the smaller ones count. A read that a node answers itself keeps its own.
 //   - ReadSafety is the present leader's;
+//   - with different Leaders, nodes move the leaders of shards to and fro, slowly;
 //   - HeartbeatInterval and ElectionTimeout are each node's own.
 type Options struct {
 	Node    NodeOptions
 	Cluster ClusterOptions
 	// Logger takes the log lines of the node's shells. Nil: nothing is logged.
 	Logger *slog.Logger
+
+	// independent shards are stores of their own, each with its own count of revisions. For tests.
+	independent bool
 }
 
 // NodeOptions belong to one node.
@@ -87,6 +93,12 @@ type ClusterOptions struct {
 	Quorums    Quorums // of Multi-Paxos
 	ReadSafety ReadSafety
 
+	// Partition says which shards there are, and which keys each has. The cluster keeps what it was created with. What is 0 in it follows from the rest; if
+	// all is, there is one shard.
+	Partition partition.Scheme
+	// Leaders says which nodes should lead shards, if there are several.
+	Leaders LeaderPolicy
+
 	HeartbeatInterval time.Duration
 	ElectionTimeout   time.Duration
 
@@ -127,6 +139,17 @@ const (
 	ReadQuorum ReadSafety = "quorum"
 )
 
+// LeaderPolicy says which nodes should lead shards.
+type LeaderPolicy string
+
+// Policies.
+const (
+	// LeadersSequencer: the node that leads the system shard, where revisions are numbered, leads the others, too. A write needs no message for its number.
+	LeadersSequencer LeaderPolicy = "sequencer"
+	// LeadersSpread: every node leads about as many as any other.
+	LeadersSpread LeaderPolicy = "spread"
+)
+
 // Defaults; those of etcd where etcd has the option.
 const (
 	DefaultName                        = "default"
@@ -158,6 +181,8 @@ const (
 	MinElectionHeartbeats = 5
 	// MaxMaxRequestBytes keeps one request far below the frame limit between nodes.
 	MaxMaxRequestBytes = 32 << 20
+	// MaxPartitionBytes bounds the split keys, as text: nodes send them when they greet each other.
+	MaxPartitionBytes = 16 << 10
 	// MaxMaxTxnOps bounds the work that one transaction can cause at once.
 	MaxMaxTxnOps = 100_000
 )
@@ -207,6 +232,8 @@ func (c ClusterOptions) withDefaults(node NodeOptions) ClusterOptions {
 	c.Token = cmp.Or(c.Token, DefaultToken)
 	c.Consensus = cmp.Or(c.Consensus, ConsensusRaft)
 	c.ReadSafety = cmp.Or(c.ReadSafety, ReadLease)
+	c.Partition = partitionWithDefaults(c.Partition)
+	c.Leaders = cmp.Or(c.Leaders, LeadersSequencer)
 	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, DefaultHeartbeatInterval)
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, DefaultElectionTimeout)
 	c.QuotaBytes = cmp.Or(c.QuotaBytes, DefaultQuotaBytes)

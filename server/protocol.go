@@ -1,7 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
+	"hash/crc32"
+	"strings"
 
 	"github.com/quoratedb/quorate/datadir"
 )
@@ -65,13 +68,44 @@ func (c ClusterOptions) protocol() datadir.Protocol {
 // Protocol names the consensus protocol, with its quorums if they are not majorities.
 func (c ClusterOptions) Protocol() string { return c.protocol().String() }
 
-// judgePeer tells why a node that runs the other protocol must be kept away: two nodes that count different
-// quorums would lose what one of them acknowledged.
-func (c ClusterOptions) judgePeer(metadata []byte) string {
-	own, other := c.Protocol(), string(metadata)
-	if own == other {
-		return ""
+// metadata is what a node says of its cluster when it greets another one: the protocol and, if there are several shards, the flags that make them.
+func (c ClusterOptions) metadata() []byte {
+	text := c.Protocol()
+	if shards := c.partition(); shards != "" {
+		text += " " + shards
 	}
-	return fmt.Sprintf("its consensus protocol is %s and that of the other is %s; give all nodes of a cluster the same --consensus, %s and %s",
-		own, other, flagPhase1, flagPhase2)
+	return []byte(text)
+}
+
+// splitMetadata takes what another node said apart; no name of a protocol has a word that begins as flags do.
+func splitMetadata(metadata []byte) (protocol, shards string) {
+	protocol, shards, several := strings.Cut(string(metadata), " --")
+	if several {
+		shards = "--" + shards
+	}
+	return protocol, shards
+}
+
+// judgePeer tells why a node that runs the other protocol, or has other shards, must be kept away: two nodes that count different
+// quorums would lose what one of them acknowledged, and two that have a key in different shards would not find it.
+func (c ClusterOptions) judgePeer(metadata []byte) string {
+	protocol, shards := splitMetadata(metadata)
+	if own := c.Protocol(); own != protocol {
+		return fmt.Sprintf("its consensus protocol is %s and that of the other is %s; give all nodes of a cluster the same --consensus, %s and %s",
+			own, shortened(protocol), flagPhase1, flagPhase2)
+	}
+	if own := c.partition(); own != shards {
+		return fmt.Sprintf("its shards are those of %s and those of the other are those of %s; give all nodes of a cluster the same %s",
+			shortened(cmp.Or(own, "one shard")), shortened(cmp.Or(shards, "one shard")), shardFlags)
+	}
+	return ""
+}
+
+// shortened keeps a sentence readable, and short enough to be sent. Different texts stay different.
+func shortened(text string) string {
+	const most = 600
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + fmt.Sprintf("... (%d bytes, CRC-32 %08x)", len(text), crc32.ChecksumIEEE([]byte(text)))
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/transport"
@@ -42,14 +43,16 @@ type Server struct {
 	log       storage.Log
 	transport *transport.Transport
 	driver    *driver.Driver
-	shard     *driver.Replica
-	gateway   *gateway.Gateway
-	api       *etcd.Server
-	listeners []net.Listener
-	plan      connlimit.Plan    // of file descriptors
-	clients   *listener.Limiter // of the connections of clients
-	scrapers  *listener.Limiter // of those to the port for metrics; nil: there is none
-	metrics   *metricsServer
+	shard     *driver.Replica // of the system shard
+	// descriptors of all shards, by number.
+	descriptors []partition.Descriptor
+	gateway     *gateway.Gateway
+	api         *etcd.Server
+	listeners   []net.Listener
+	plan        connlimit.Plan    // of file descriptors
+	clients     *listener.Limiter // of the connections of clients
+	scrapers    *listener.Limiter // of those to the port for metrics; nil: there is none
+	metrics     *metricsServer
 
 	memory *budget.Budget // of what clients make the node hold
 	// As they were looked at last.
@@ -57,13 +60,16 @@ type Server struct {
 	logSize      atomic.Pointer[storage.LogMetrics]
 	quota        *spaceQuota
 	reclamations reclamations
+	failedShards failures
+	rates        rates // of what is done in each shard
 
 	ready    chan struct{}
 	failed   chan error
 	stop     context.CancelFunc
 	context  context.Context
 	workers  sync.WaitGroup
-	stopping sync.Mutex // see beside
+	stopping sync.Mutex  // see beside
+	leaving  atomic.Bool // what is led here is handed over
 	closing  sync.Once
 	quiet    repetitions // of log lines
 }
@@ -88,9 +94,16 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := options.refuseManyShards(); err != nil {
+		return nil, err
+	}
+	table, err := partition.New(options.Cluster.Partition)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	s := &Server{
-		options: options, logger: options.Logger, memory: memory,
+		options: options, logger: options.Logger, memory: memory, descriptors: table.Descriptors(),
 		clock:  func() time.Duration { return time.Since(began) },
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
@@ -109,6 +122,10 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	s.workers.Go(s.becomeReady)
 	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
+	s.workers.Go(s.watchRates)
+	if s.many() {
+		s.workers.Go(s.placeLeaders)
+	}
 	return s, nil
 }
 
@@ -184,8 +201,13 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 func (s *Server) shutdown(ctx context.Context) error {
-	var errs []error
 	s.handOver(ctx)
+	return s.end(ctx)
+}
+
+// end is shutdown of a node that has handed over what it led, or has no time to.
+func (s *Server) end(ctx context.Context) error {
+	var errs []error
 	s.stopping.Lock()
 	s.stop()
 	s.stopping.Unlock()

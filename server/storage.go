@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/datadir"
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/storage/wal"
@@ -30,7 +30,7 @@ func (s *Server) openDirectory() (err error) {
 func (o Options) directory() datadir.Options {
 	return datadir.Options{
 		Path:     o.Node.DataDir,
-		Owner:    datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol()},
+		Owner:    datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol(), Partition: o.Cluster.partition()},
 		Existing: o.Node.InitialClusterState == ClusterExisting,
 		Repair:   o.repairs(),
 		NewDisk:  randomID(),
@@ -106,7 +106,9 @@ func (s *Server) refuseLostState() error {
 	if err != nil {
 		return fmt.Errorf("list the state in %s: %w", s.dir.Path, err)
 	}
-	if len(state) > 0 || s.log.Group(consensus.GroupID(kv.SystemShard)).HardState() == (consensus.HardState{}) {
+	if len(state) > 0 || !slices.ContainsFunc(s.log.Groups(), func(group consensus.GroupID) bool {
+		return s.log.Group(group).HardState() != (consensus.HardState{})
+	}) {
 		return nil
 	}
 	return fmt.Errorf("%w: the data directory %s has a log but no state in %s; put the state back if it was moved, otherwise see \"A node that lost its data\" in docs/operations.md",

@@ -33,6 +33,9 @@ func (o Options) Validate() error {
 	if err := o.validateMembership(); err != nil {
 		return err
 	}
+	if err := o.Cluster.validateShards(); err != nil {
+		return err
+	}
 	return o.Cluster.Quorums.validate(o.Cluster.Consensus, len(o.Cluster.Members))
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/proto/native"
 )
 
 // Gateway answers requests; *gateway.Gateway is one. Safe for concurrent use.
@@ -34,6 +35,8 @@ type Node interface {
 	// Revision is the store's revision in this node's applied state.
 	Revision() kv.Revision
 	Status() Status
+	// Shards is what this node knows of all shards. It may take a while if there are many.
+	Shards() native.ShardList
 	// Defragment returns once there is nothing left to reclaim, or that happens by itself.
 	Defragment(ctx context.Context) error
 	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and
@@ -52,6 +55,8 @@ type Status struct {
 	SizeInUseBytes int64 // of that, live
 	QuotaBytes     int64
 	Learner        bool
+	Shards         int // of the cluster
+	ShardsLed      int // of those, by this node
 	Alarms         []kv.Alarm
 	Errors         []string // anything else that is wrong, for people
 }

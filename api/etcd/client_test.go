@@ -3,20 +3,25 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
+	"github.com/quoratedb/quorate/proto/native"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 func TestClientKV(t *testing.T) {
@@ -378,6 +383,31 @@ func TestMaintenance(t *testing.T) {
 	}
 	if auth := must[*clientv3.AuthStatusResponse](t)(c.AuthStatus(w.ctx)); auth.Enabled || auth.AuthRevision != 1 {
 		t.Fatalf("authentication: %v", auth)
+	}
+}
+
+// TestShards: Quorate's own call, and what Status says of shards.
+func TestShards(t *testing.T) {
+	w := start(t)
+	connection := w.client().ActiveConnection()
+	answer := &emptypb.Empty{}
+	if err := connection.Invoke(w.ctx, native.ListShards, &emptypb.Empty{}, answer); err != nil {
+		t.Fatal(err)
+	}
+	want := w.store.Shards()
+	if list, err := native.DecodeShardList(answer.ProtoReflect().GetUnknown()); err != nil || !reflect.DeepEqual(list, want) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if err := connection.Invoke(w.ctx, native.ListShards+"s", &emptypb.Empty{}, answer); status.Code(err) != codes.Unimplemented {
+		t.Fatalf("another call: %v", err)
+	}
+	for shards, shown := range map[int64]string{1: "[] []", 16: "[16] [5]"} {
+		w.store.shards.Store(shards)
+		var header metadata.MD
+		must[*etcdserverpb.StatusResponse](t)(etcdserverpb.NewMaintenanceClient(connection).Status(w.ctx, &etcdserverpb.StatusRequest{}, grpc.Header(&header)))
+		if got := fmt.Sprint(header.Get(MetadataShards), header.Get(MetadataShardsLed)); got != shown {
+			t.Errorf("%d shards: %s, want %s", shards, got, shown)
+		}
 	}
 }
 

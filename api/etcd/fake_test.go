@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
+	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -21,6 +22,7 @@ import (
 type fake struct {
 	hub    *watch.Hub
 	leader atomic.Uint64
+	shards atomic.Int64 // 0: one
 
 	// intercept, if set, takes a call instead of the store; it tells whether it did.
 	intercept func(*gateway.Call) bool
@@ -60,7 +62,12 @@ func (f *fake) Revision() kv.Revision {
 func (f *fake) Status() Status {
 	leader, term := f.Leader()
 	return Status{Leader: leader, Term: term, CommittedIndex: 12, AppliedIndex: 11, Revision: f.Revision(), SizeBytes: 4096,
-		SizeInUseBytes: 1024, QuotaBytes: 1 << 31, Alarms: []kv.Alarm{{Node: 1, Type: kv.AlarmNoSpace}}, Errors: []string{"the disk is slow"}}
+		SizeInUseBytes: 1024, QuotaBytes: 1 << 31, Alarms: []kv.Alarm{{Node: 1, Type: kv.AlarmNoSpace}}, Errors: []string{"the disk is slow"},
+		Shards: int(f.shards.Load()), ShardsLed: 5}
+}
+
+func (f *fake) Shards() native.ShardList {
+	return native.ShardList{Cluster: 1, Member: 1, Protocol: "raft", Partition: "--initial-shards=1", Shards: []native.Shard{{ID: 1, Leader: 1, State: "member"}}}
 }
 
 func (f *fake) Defragment(context.Context) error { return nil }

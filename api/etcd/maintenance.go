@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/quoratedb/quorate/kv"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -20,6 +21,10 @@ func (s *Service) pbHeader(revision kv.Revision) *etcdserverpb.ResponseHeader {
 func (s *Service) status(ctx context.Context, _ *etcdserverpb.StatusRequest) (*etcdserverpb.StatusResponse, error) {
 	st := s.options.Node.Status()
 	ours := metadata.Pairs(MetadataProtocol, s.options.Protocol, MetadataVersion, s.options.Version)
+	if st.Shards > 1 {
+		ours.Set(MetadataShards, strconv.Itoa(st.Shards))
+		ours.Set(MetadataShardsLed, strconv.Itoa(st.ShardsLed))
+	}
 	if err := grpc.SetHeader(ctx, ours); err != nil {
 		return nil, fmt.Errorf("set the response's metadata: %w", err)
 	}

@@ -21,6 +21,9 @@ const (
 const (
 	MetadataProtocol = "quorate-protocol"
 	MetadataVersion  = "quorate-version"
+	// How many shards there are, and how many of them the node leads; only if there are several.
+	MetadataShards    = "quorate-shards"
+	MetadataShardsLed = "quorate-shards-led"
 )
 
 // requestOverheadBytes is what gRPC accepts above MaxRequestBytes, as etcd does.

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/api/rpc"
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/proto/h2"
+	"github.com/quoratedb/quorate/proto/native"
 )
 
 // Server is the etcd API over gRPC.
@@ -35,6 +36,7 @@ func NewServer(options Options) (s *Server, err error) {
 	for _, desc := range s.services() {
 		s.methods.RegisterService(&desc, s)
 	}
+	s.methods[native.ListShards] = rpc.Method{Unary: func(c *rpc.Call) { c.Go(func() { serveTyped(c, s, typed(s.Service, s.listShards)) }) }}
 	grpc_health_v1.RegisterHealthServer(s.methods, s.health)
 	for method, kind := range unaryKinds {
 		s.methods[method] = s.hotMethod(kind)

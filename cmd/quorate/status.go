@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,12 @@ import (
 // the consensus protocol of its system shard; etcd's messages have no field for it.
 const protocolHeader = "quorate-protocol"
 
+// In these it says how many shards the cluster has, and how many of them it leads, if there are several.
+const (
+	shardsHeader    = "quorate-shards"
+	shardsLedHeader = "quorate-shards-led"
+)
+
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status",
@@ -28,7 +35,9 @@ func (a *app) statusCommand() *cobra.Command {
 		Short:      "Show what every node is doing",
 		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
 itself sees it. A node that does not answer is shown as such. The exit code is 3 when no
-node answers, or none of them knows a leader.`,
+node answers, or none of them knows a leader. In a cluster of several shards ROLE, TERM, APPLIED
+and REVISION are those of shard 1, whose leader numbers all revisions; LEADS is how many shards a
+node leads, and quorate shards shows them one by one.`,
 		Example: "  quorate status\n  quorate status --endpoints 10.0.0.1:2379 --output json",
 		Args:    cobra.NoArgs,
 		RunE:    a.command(func(ctx context.Context, _ []string) error { return a.status(ctx) }),
@@ -51,6 +60,8 @@ type nodeStatus struct {
 	Size      int64    `json:"db_size,omitempty"`
 	InUse     int64    `json:"db_size_in_use,omitempty"`
 	Quota     int64    `json:"quota,omitempty"`
+	Shards    int      `json:"shards,omitempty"` // of the cluster, if there are several
+	Leads     *int     `json:"leads,omitempty"`  // how many of them this node leads
 	Errors    []string `json:"errors,omitempty"`
 
 	open    bool // accepts connections
@@ -157,6 +168,10 @@ func (n *nodeStatus) fill(response *pb.StatusResponse, header metadata.MD) {
 	n.Size, n.InUse, n.Quota = response.DbSize, response.DbSizeInUse, response.DbSizeQuota
 	n.Errors = response.Errors
 	n.Protocol = strings.Join(header.Get(protocolHeader), ",")
+	shards, err := strconv.Atoi(strings.Join(header.Get(shardsHeader), ","))
+	if leads, ledErr := strconv.Atoi(strings.Join(header.Get(shardsLedHeader), ",")); err == nil && ledErr == nil {
+		n.Shards, n.Leads = shards, &leads
+	}
 	switch {
 	case response.Leader == 0:
 		n.Role = noLeader
@@ -241,16 +256,46 @@ func (n *nodeStatus) adopt(members map[uint64]*pb.Member) {
 }
 
 func (a *app) printStatus(nodes []*nodeStatus) error {
+	shards, sequencer := shardsOf(nodes)
 	if a.json() {
 		return writeJSON(a.stdout, struct {
-			Nodes []*nodeStatus `json:"nodes"`
-		}{nodes})
+			Shards    int           `json:"shards,omitempty"`
+			Sequencer string        `json:"sequencer,omitempty"`
+			Nodes     []*nodeStatus `json:"nodes"`
+		}{shards, sequencer, nodes})
 	}
+	header := []string{"NAME", "ID", "ENDPOINT", "ROLE", "PROTOCOL", "TERM", "APPLIED", "REVISION", "SIZE", "IN USE", "QUOTA", "ERRORS"}
 	rows := make([][]string, len(nodes))
 	for i, n := range nodes {
 		rows[i] = n.row()
 	}
-	return table(a.stdout, []string{"NAME", "ID", "ENDPOINT", "ROLE", "PROTOCOL", "TERM", "APPLIED", "REVISION", "SIZE", "IN USE", "QUOTA", "ERRORS"}, rows)
+	if shards == 0 {
+		return table(a.stdout, header, rows)
+	}
+	const afterRole = 4
+	for i, n := range nodes {
+		leads := "-"
+		if n.Leads != nil {
+			leads = strconv.Itoa(*n.Leads)
+		}
+		rows[i] = slices.Insert(rows[i], afterRole, leads)
+	}
+	if err := table(a.stdout, slices.Insert(header, afterRole, "LEADS"), rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "%d shards; sequencer: %s\n", shards, orDash(sequencer))
+	return err
+}
+
+// shardsOf is how many shards there are, 0 if there is one, and the name of the node that leads shard 1: the sequencer is there.
+func shardsOf(nodes []*nodeStatus) (shards int, sequencer string) {
+	for _, n := range nodes {
+		shards = max(shards, n.Shards)
+		if n.Shards > 1 && n.Role == "leader" {
+			sequencer = cmp.Or(n.Name, n.ID)
+		}
+	}
+	return shards, sequencer
 }
 
 func (n *nodeStatus) row() []string {

@@ -288,6 +288,21 @@ func (e *Engine) Metrics() storage.Metrics {
 	}
 }
 
+// SizeOf estimates how many bytes the spans have in files. What is not flushed yet does not count, and what was deleted counts until it is merged away.
+func (e *Engine) SizeOf(spans []storage.Span) (bytes int64, err error) {
+	if err := e.err(); err != nil {
+		return 0, err
+	}
+	for _, span := range spans {
+		size, err := e.db.EstimateDiskUsage(span.Lower, span.Upper)
+		if err != nil {
+			return 0, e.readError(err)
+		}
+		bytes += int64(size)
+	}
+	return bytes, nil
+}
+
 // Close implements storage.Engine. What is not flushed is lost, as in a crash; a node
 // that stops in good order flushes first. Flushes that have not ended get ErrClosed.
 // Nobody may use the engine, its snapshots or iterators any more.

@@ -54,6 +54,47 @@ func crash(random *rand.Rand) vfs.CrashCloneCfg {
 	return vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random}
 }
 
+// TestSizeOf: what is in files counts, for the spans that it is in.
+func TestSizeOf(t *testing.T) {
+	e := mustOpen(t, tiny(vfs.NewMem(), "db"))
+	size := func(lower, upper string) int64 {
+		bytes, err := e.SizeOf([]storage.Span{{Lower: []byte(lower), Upper: []byte(upper)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	b := e.NewBatch()
+	for i := range 200 {
+		value := make([]byte, 100)
+		for j := range value {
+			value[j] = byte(random.Uint32())
+		}
+		b.Set(fmt.Appendf(nil, "a%03d", i), value)
+	}
+	if err := e.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	flushed := make(chan error, 1)
+	e.Flush(func(err error) { flushed <- err })
+	if err := <-flushed; err != nil {
+		t.Fatal(err)
+	}
+	if all, none := size("a", "b"), size("b", "c"); all < 15_000 || all > 100_000 || none != 0 {
+		t.Errorf("20,000 bytes have %d in files, and none have %d", all, none)
+	}
+	if half := size("a100", "b"); half < 5_000 || half > 50_000 {
+		t.Errorf("half of them have %d", half)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.SizeOf(nil); !errors.Is(err, storage.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
 func TestEngine(t *testing.T) {
 	for _, inline := range []bool{false, true} {
 		t.Run(fmt.Sprintf("inline=%v", inline), func(t *testing.T) {

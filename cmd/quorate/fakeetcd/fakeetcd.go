@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+
+	"github.com/quoratedb/quorate/proto/native"
 )
 
 // Options describe the member that the fake pretends to be.
@@ -23,7 +25,8 @@ type Options struct {
 	MemberID uint64
 	LeaderID uint64
 	Members  []*pb.Member
-	Protocol string // sent as the header quorate-protocol when not empty
+	Protocol string            // sent as the header quorate-protocol when not empty
+	Shards   *native.ShardList // what the member knows of shards; nil: it does not know the call
 	Errors   []string
 	Alarms   []*pb.AlarmMember // until they are disarmed
 	Quota    int64             // 0: 2 GiB; the size is 3 MiB, and 1.5 KiB after Defragment
@@ -65,6 +68,9 @@ func Start(options Options) (*Server, error) {
 	pb.RegisterLeaseServer(s.grpc, s)
 	pb.RegisterClusterServer(s.grpc, s)
 	pb.RegisterMaintenanceServer(s.grpc, s)
+	if options.Shards != nil {
+		s.registerShards()
+	}
 	go s.grpc.Serve(listener)
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strconv"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -170,6 +171,17 @@ func (s *Server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusRes
 	defer s.mu.Unlock()
 	if s.options.Protocol != "" {
 		if err := grpc.SetHeader(ctx, metadata.Pairs("quorate-protocol", s.options.Protocol)); err != nil {
+			return nil, err
+		}
+	}
+	if list := s.options.Shards; list != nil && len(list.Shards) > 1 {
+		led := 0
+		for i := range list.Shards {
+			if uint64(list.Shards[i].Leader) == s.options.MemberID {
+				led++
+			}
+		}
+		if err := grpc.SetHeader(ctx, metadata.Pairs("quorate-shards", strconv.Itoa(len(list.Shards)), "quorate-shards-led", strconv.Itoa(led))); err != nil {
 			return nil, err
 		}
 	}

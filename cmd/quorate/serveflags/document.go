@@ -23,8 +23,8 @@ func Help() string {
 	}
 	text.WriteString(`
 Every flag can be written --flag=value, --flag value, or with one dash, and given
-as an environment variable (--data-dir: ETCD_DATA_DIR; the variables of
---read-safety and --consensus begin with QUORATE_). A flag beats its variable.
+as an environment variable (--data-dir: ETCD_DATA_DIR; the variables of flags
+that are not etcd's, as --consensus, begin with QUORATE_). A flag beats its variable.
 etcd's other flags are accepted with a notice; those that would promise security
 that is not there are refused.
 `)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/server"
 )
 
@@ -11,6 +12,7 @@ import (
 const (
 	groupNode    = "Node"
 	groupCluster = "Cluster"
+	groupShards  = "Shards"
 	groupLimits  = "Limits"
 	groupLog     = "Log and metrics"
 )
@@ -19,12 +21,12 @@ const (
 const maxQuorum = 1 << 15
 
 // Groups lists the headings of the applied flags.
-func Groups() []string { return []string{groupNode, groupCluster, groupLimits, groupLog} }
+func Groups() []string { return []string{groupNode, groupCluster, groupShards, groupLimits, groupLog} }
 
 // Table lists every flag: the applied ones first, in the order of help.
 func Table() []*Flag {
 	var table []*Flag
-	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
+	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), shardFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
 		table = append(table, part...)
 	}
 	return table
@@ -117,6 +119,36 @@ func clusterFlags() []*Flag {
 			Usage:  "How many nodes must have a write on disk before it is acknowledged; 0: a majority. With --consensus=paxos; the same on every node and at every start.",
 			Limits: "0 to the number of nodes; both quorums together more than that",
 			set:    setNumber(0, maxQuorum, func(s *settings, n int64) { s.options.Cluster.Quorums.Phase2 = int(n) })},
+	}
+}
+
+func shardFlags() []*Flag {
+	const always = " A cluster keeps what it was created with; the same on every node and at every start."
+	return []*Flag{
+		{Name: "initial-shards", Group: groupShards, Kind: Unsigned, Default: "1", Ours: true,
+			Usage: "How many shards hold the keys. With --initial-split-keys: one more than those." + always, Limits: "1 to 1024",
+			set: setNumber(1, partition.MaxShards, func(s *settings, n int64) { s.options.Cluster.Partition.Shards = int(n) })},
+		{Name: "initial-partition", Group: groupShards, Default: "hash", Ours: true,
+			Usage: "Which keys a shard has: those between two split keys, or those whose hash falls into its slots. With --initial-split-keys: range." + always, Limits: "range, hash",
+			set: func(s *settings, value string) (err error) {
+				s.options.Cluster.Partition.Kind, err = partition.ParseKind(value)
+				return err
+			}},
+		{Name: "initial-split-keys", Group: groupShards, Ours: true,
+			Usage: "The first keys of all shards by range but the first, with commas between them; a percent sign and two hexadecimal digits stand for a byte: " +
+				"%2C for a comma, %25 for a percent sign, %00." + always, Limits: "ascending; 1 to 1024 bytes each, 16384 together",
+			set: func(s *settings, value string) (err error) {
+				s.options.Cluster.Partition.SplitKeys, err = partition.ParseKeys(value)
+				return err
+			}},
+		{Name: "hash-prefix", Group: groupShards, Kind: Unsigned, Default: "0", Ours: true,
+			Usage: "How many components of a key, between slashes, are hashed: keys that begin with the same ones are in one shard. 0: the whole key." + always, Limits: "0 to 64",
+			set: setNumber(0, partition.MaxHashPrefix, func(s *settings, n int64) { s.options.Cluster.Partition.HashPrefix = int(n) })},
+		{Name: "leaders", Group: groupShards, Default: string(server.LeadersSequencer), Ours: true,
+			Usage:  "Which nodes lead shards: the one that numbers the revisions leads all, or every node about as many as any other. The same on every node.",
+			Limits: "sequencer, spread",
+			set: setOneOf([]string{string(server.LeadersSequencer), string(server.LeadersSpread)},
+				func(s *settings, w string) { s.options.Cluster.Leaders = server.LeaderPolicy(w) })},
 	}
 }
 

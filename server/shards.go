@@ -1,0 +1,151 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
+)
+
+// Every node has a replica of every shard. Each is a consensus group of the same number.
+
+// shardFlags name the flags that say which shards there are, for messages.
+const shardFlags = "--initial-shards, --initial-partition, --initial-split-keys and --hash-prefix"
+
+// errManyShardsAreNotThereYet: their writes are not numbered in one order yet.
+var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: leave out " + shardFlags)
+
+// refuseManyShards is the one place that does.
+func (o Options) refuseManyShards() error {
+	if o.Cluster.Partition.Shards > 1 && !o.independent {
+		return errManyShardsAreNotThereYet
+	}
+	return nil
+}
+
+// partitionWithDefaults completes what was left out. Keys are partitioned by hash, unless split keys are given: that needs nothing else. One shard is one
+// shard, however it would be partitioned.
+func partitionWithDefaults(s partition.Scheme) partition.Scheme {
+	s.SplitKeys = slices.Clone(s.SplitKeys)
+	if s.Kind == 0 {
+		s.Kind = partition.Hash
+		if len(s.SplitKeys) > 0 || s.Shards <= 1 && s.HashPrefix == 0 {
+			s.Kind = partition.Range
+		}
+	}
+	if s.Shards == 0 {
+		s.Shards = 1
+		if s.Kind == partition.Range {
+			s.Shards += len(s.SplitKeys)
+		}
+	}
+	if s.Shards == 1 && s.Validate() == nil {
+		return partition.Single()
+	}
+	return s
+}
+
+func (c ClusterOptions) validateShards() error {
+	if err := c.Partition.Validate(); err != nil {
+		return badf("%v; the flags are %s", err, shardFlags)
+	}
+	if bytes := len(partition.FormatKeys(c.Partition.SplitKeys)); bytes > MaxPartitionBytes {
+		return badf("--initial-split-keys is %d bytes long, more than %d: give shorter keys, or fewer", bytes, MaxPartitionBytes)
+	}
+	if c.Leaders != LeadersSequencer && c.Leaders != LeadersSpread {
+		return badf("--leaders=%s: must be %q or %q", c.Leaders, LeadersSequencer, LeadersSpread)
+	}
+	return nil
+}
+
+// partition says which shards there are, as data directories and nodes tell each other; empty: one.
+func (c ClusterOptions) partition() string {
+	if c.Partition.Shards <= 1 {
+		return ""
+	}
+	return c.Partition.Flags()
+}
+
+// groups are those of all shards.
+func (c ClusterOptions) groups() (groups []consensus.GroupID) {
+	for _, id := range c.Partition.ShardIDs() {
+		groups = append(groups, consensus.GroupID(id))
+	}
+	return groups
+}
+
+// many tells whether there are several shards.
+func (s *Server) many() bool { return s.options.Cluster.Partition.Shards > 1 }
+
+// ofShard are the attributes of a log line about a group; none if there is only one.
+func (s *Server) ofShard(group consensus.GroupID, attributes ...any) []any {
+	if s.many() {
+		return append([]any{"shard", uint64(group)}, attributes...)
+	}
+	return attributes
+}
+
+// replica is this node's of a shard; nil if it could not be opened.
+func (s *Server) replica(shard kv.ShardID) *driver.Replica {
+	return s.driver.Replica(consensus.GroupID(shard))
+}
+
+// replicas are those of this node, by shard, without those that could not be opened.
+func (s *Server) replicas() (all []*driver.Replica) {
+	for _, d := range s.descriptors {
+		if r := s.replica(d.Shard); r != nil {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// groupFailed is told that the replica of a shard cannot go on. Without the system shard the node is of no use: members, leases, alarms and the numbers of
+// revisions are in it. Without another one it serves the keys of all others; the other nodes have that shard, too.
+func (s *Server) groupFailed(group consensus.GroupID, err error) {
+	if group == consensus.GroupID(kv.SystemShard) {
+		s.fail(err)
+		return
+	}
+	s.logger.Error("the replica of a shard has stopped; the node goes on without it. Other nodes serve its keys, this one does not. To have it back, start the node again",
+		"shard", uint64(group), "reason", err)
+	s.failedShards.add(kv.ShardID(group), err)
+}
+
+// failures are the shards whose replicas have stopped, and why. The zero value is ready.
+type failures struct {
+	mu      sync.Mutex
+	byShard map[kv.ShardID]error
+}
+
+func (f *failures) add(shard kv.ShardID, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byShard == nil {
+		f.byShard = make(map[kv.ShardID]error)
+	}
+	f.byShard[shard] = err
+}
+
+// of is why the replica of a shard has stopped; nil if it has not.
+func (f *failures) of(shard kv.ShardID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byShard[shard]
+}
+
+// texts describe all failures, for people.
+func (f *failures) texts() (texts []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, shard := range slices.Sorted(maps.Keys(f.byShard)) {
+		texts = append(texts, fmt.Sprintf("the replica of shard %d has stopped: %v", shard, f.byShard[shard]))
+	}
+	return texts
+}

@@ -76,6 +76,11 @@ type History struct {
 	Streams  []Stream
 	// Commits, if somebody can know, is what the log did, in its order; nil: not known, and less is checked.
 	Commits []Commit
+	// Sparse: the store has several shards, each with a log of its own, and Commits are those of all, in the order of time. Revisions are issued before they
+	// take effect, and not applied in their order; one may never take effect, and is missing in Full then. A read tells one that was issued.
+	Sparse bool
+	// Issued, if Sparse, are the highest revisions that had been issued at some moments, ascending; nil: not known, and less is checked.
+	Issued []Issue
 	// ClockDrift: clocks of nodes run at 1-ClockDrift to 1+ClockDrift.
 	ClockDrift float64
 	// MaxEffectBytes is what the effects of a request may take at most: keys, values and EffectOverheadBytes each; 0: any.
@@ -86,10 +91,17 @@ type History struct {
 	HealthySince time.Duration
 }
 
+// Issue says which revision was the last one issued at a moment.
+type Issue struct {
+	At       time.Duration
+	Revision kv.Revision
+}
+
 // Commit is one entry of the log that changed something that clients can see.
 type Commit struct {
 	At        time.Duration // when the first replica had applied it
-	Revision  kv.Revision   // of the store after it
+	From      kv.Revision   // its first revision, if the history is sparse
+	Revision  kv.Revision   // of the store after it; if the history is sparse, of its shard
 	Compacted kv.Revision   // the compacted revision after it, if it compacted; else 0
 }
 

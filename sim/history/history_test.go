@@ -23,6 +23,7 @@ type world struct {
 	now    time.Duration
 	count  int
 	made   History
+	sparse *rand.Rand // leaves revisions out, as a store of several shards may; nil: none is
 }
 
 func key(i int) string { return fmt.Sprintf("r/%d", i) }
@@ -64,7 +65,9 @@ func (w *world) do(r *kv.Request) *Operation {
 	w.now += 10 * time.Millisecond
 	o := Operation{Client: len(w.made.Operations), Node: w.random.IntN(3), Process: 1, Request: r,
 		Invoke: w.now - time.Duration(w.random.IntN(40))*time.Millisecond, Return: w.now + time.Duration(w.random.IntN(40))*time.Millisecond}
+	w.leaveOut()
 	response, err := w.store.Apply(r)
+	w.applied()
 	if err != nil {
 		o.Outcome, o.Err = Refused, err
 	} else {
@@ -74,9 +77,34 @@ func (w *world) do(r *kv.Request) *Operation {
 	return &w.made.Operations[len(w.made.Operations)-1]
 }
 
+// leaveOut has revisions issued that never take effect.
+func (w *world) leaveOut() {
+	if w.sparse != nil && w.sparse.IntN(4) == 0 {
+		w.store.Advance(w.store.Revision() + 1 + kv.Revision(w.sparse.IntN(5)))
+	}
+}
+
+// applied notes what the logs did, as far as a store of several shards has it.
+func (w *world) applied() {
+	if w.sparse == nil {
+		return
+	}
+	at, h := w.store.Revision(), &w.made
+	if n := len(h.Commits); n == 0 || h.Commits[n-1].Revision < at {
+		h.Commits = append(h.Commits, Commit{At: w.now, From: at, Revision: at})
+	}
+	h.Issued = append(h.Issued, Issue{w.now, at})
+}
+
 // perfect returns a history without faults, with operations of unknown outcome, watches and leases.
-func perfect(seed uint64) *History {
-	w := &world{random: rand.New(rand.NewPCG(seed, 1)), store: model.New(), now: time.Second}
+func perfect(seed uint64) *History { return made(seed, nil) }
+
+// perfectSparse is a history of a store of several shards.
+func perfectSparse(seed uint64) *History { return made(seed, rand.New(rand.NewPCG(seed, 2))) }
+
+func made(seed uint64, sparse *rand.Rand) *History {
+	w := &world{random: rand.New(rand.NewPCG(seed, 1)), store: model.New(), now: time.Second, sparse: sparse}
+	w.made.Sparse = sparse != nil
 	for i := range 300 {
 		switch {
 		case i%40 == 20:
@@ -119,9 +147,11 @@ func (w *world) lease(id kv.LeaseID) {
 		return
 	}
 	w.now += 2 * time.Second
+	w.leaveOut()
 	if _, err := w.store.Apply(revoke); err != nil {
 		panic(err)
 	}
+	w.applied()
 	w.do(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("r/0")}}})
 }
 
@@ -155,6 +185,9 @@ func TestPerfectHistoriesPass(t *testing.T) {
 		}
 		if problems, undecided := Registers(h, testKeys(), 10*time.Second); len(problems)+undecided > 0 {
 			t.Fatalf("seed %d: porcupine: %v, %d undecided", seed, problems, undecided)
+		}
+		if report = Check(perfectSparse(seed)); len(report.Problems) > 0 || report.Writes < 50 || report.Recovered == 0 || report.Gaps < 50 {
+			t.Fatalf("seed %d, sparse: %+v, %s", seed, report, strings.Join(report.Problems, "\n"))
 		}
 	}
 }
@@ -224,6 +257,13 @@ func TestFaultsAreFound(t *testing.T) {
 			i := first(t, h, 100, acknowledged)
 			j := first(t, h, i+1, acknowledged)
 			h.Operations[j].Response = &kv.Response{Kind: kv.KindPut, Put: h.Operations[j].Response.Put, Revision: h.Operations[i].Response.Revision}
+		}},
+		{"a read at a revision that nobody issued yet", "from the future", func(t *testing.T, h *History) {
+			if !h.Sparse {
+				h.Issued, h.Commits = nil, []Commit{{At: time.Second, Revision: 2}, {At: time.Hour, Revision: h.Final}}
+				return
+			}
+			h.Issued = []Issue{{time.Second, 2}, {time.Hour, h.Final}}
 		}},
 		{"a gap in the revisions", "missing in the history", func(t *testing.T, h *History) {
 			at := h.Full[60].KV.ModRevision
@@ -356,15 +396,22 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
-			h := perfect(7)
-			fault.inject(t, h)
-			report := Check(h)
-			if !slices.ContainsFunc(report.Problems, func(p string) bool { return strings.Contains(p, fault.says) }) {
-				t.Fatalf("the checker did not say %q, but:\n%s", fault.says, strings.Join(report.Problems, "\n"))
+			for _, h := range []*History{perfect(7), perfectSparse(7)} {
+				if h.Sparse && slices.Contains(fineIfSparse, fault.name) {
+					continue
+				}
+				fault.inject(t, h)
+				report := Check(h)
+				if !slices.ContainsFunc(report.Problems, func(p string) bool { return strings.Contains(p, fault.says) }) {
+					t.Fatalf("sparse %v: the checker did not say %q, but:\n%s", h.Sparse, fault.says, strings.Join(report.Problems, "\n"))
+				}
 			}
 		})
 	}
 }
+
+// fineIfSparse are no faults of a store of several shards.
+var fineIfSparse = []string{"a gap in the revisions", "a process that went back"}
 
 // TestPorcupineFindsFaults: the second opinion notices without looking at revisions.
 func TestPorcupineFindsFaults(t *testing.T) {

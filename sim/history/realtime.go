@@ -19,7 +19,8 @@ type timeline struct {
 	first []time.Duration
 	// committed[r] is when revision r was first applied; nil: not known.
 	committed []time.Duration
-	commits   []Commit
+	// reached is how far the store had come at which moments; nil: not known.
+	reached   []Issue
 	final     kv.Revision
 	compacted []compactionKnown
 }
@@ -80,15 +81,44 @@ func (t *timeline) noteCommits(h *History) {
 			t.compacted = append(t.compacted, compactionKnown{o})
 		}
 	}
+	if t.reached = h.Issued; !h.Sparse {
+		t.reached = reachedBy(h.Commits)
+	}
 	if h.Commits == nil {
 		return
 	}
-	t.commits = h.Commits
 	t.committed = make([]time.Duration, h.Final+2)
+	if h.Sparse {
+		t.noteSparseCommits(h)
+		return
+	}
 	at := kv.Revision(1)
 	for _, one := range h.Commits {
 		for ; at < one.Revision && at <= h.Final; at++ {
 			t.committed[at+1] = one.At
+		}
+	}
+}
+
+// reachedBy says how far one shard had come: to where its log had.
+func reachedBy(commits []Commit) []Issue {
+	if commits == nil {
+		return nil
+	}
+	reached := make([]Issue, 0, len(commits))
+	for i := range commits {
+		reached = append(reached, Issue{commits[i].At, commits[i].Revision})
+	}
+	return reached
+}
+
+func (t *timeline) noteSparseCommits(h *History) {
+	for at := range t.committed {
+		t.committed[at] = never
+	}
+	for _, one := range h.Commits {
+		for at := max(one.From, 1); at <= min(one.Revision, h.Final); at++ {
+			t.committed[at] = one.At
 		}
 	}
 }
@@ -103,14 +133,14 @@ func (t *timeline) moment(at kv.Revision) time.Duration {
 
 // ceiling is the highest revision that the store can have been at.
 func (t *timeline) ceiling(by time.Duration) kv.Revision {
-	if t.commits == nil {
+	if t.reached == nil {
 		return t.final
 	}
-	i := sort.Search(len(t.commits), func(i int) bool { return t.commits[i].At > by })
+	i := sort.Search(len(t.reached), func(i int) bool { return t.reached[i].At > by })
 	if i == 0 {
 		return 1
 	}
-	return t.commits[i-1].Revision
+	return t.reached[i-1].Revision
 }
 
 // floor is the highest revision that somebody had seen before a moment.
@@ -176,13 +206,13 @@ func (o *Operation) atLeader() bool {
 
 type process struct{ node, number int }
 
-// checkProcesses: even serializable reads do not go back at one process.
+// checkProcesses: even serializable reads do not go back at one process, if there is one shard. One of several tells how far it has come by itself.
 func (c *checker) checkProcesses() {
 	byProcess := map[process][]*Operation{}
 	var processes []process
 	for i := range c.Operations {
 		o := &c.Operations[i]
-		if o.Outcome != Acknowledged || o.Process == 0 || o.atLeader() {
+		if o.Outcome != Acknowledged || o.Process == 0 || o.atLeader() || c.Sparse && o.serializable() {
 			continue
 		}
 		p := process{o.Node, o.Process}

@@ -70,10 +70,8 @@ func (n *node) shutdown(down time.Duration) {
 	}
 	n.crashPlan = crashPlan{down: down}
 	n.enter(func() {
-		for p := range n.held() {
-			if p.gateway != nil {
-				p.gateway.Close()
-			}
+		for f := range n.fronts() {
+			f.gateway.Close()
 		}
 		n.store.Close()
 	})

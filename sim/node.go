@@ -257,10 +257,8 @@ func (n *node) count() {
 	n.w.count("frame refused", int64(s.FramesDropped))
 	n.w.count("sync", int64(s.Syncs))
 	n.w.count("decided beside the rounds", int64(s.RequestsBeside))
-	for p := range n.held() {
-		if p.gateway != nil {
-			p.count()
-		}
+	for f := range n.fronts() {
+		f.count()
 	}
 }
 

@@ -179,28 +179,22 @@ const ofShard = 16
 
 func (n *node) peerUp(node kv.NodeID, version uint16) {
 	n.store.PeerUp(node, version)
-	for p := range n.held() {
-		if p.gateway != nil {
-			p.gateway.PeerUp(node, dialect(version))
-		}
+	for f := range n.fronts() {
+		f.gateway.PeerUp(node, dialect(version))
 	}
 }
 
 func (n *node) peerDown(node kv.NodeID, refused bool) {
 	n.store.PeerDown(node, refused)
-	for p := range n.held() {
-		if p.gateway != nil {
-			p.gateway.PeerDown(node)
-		}
+	for f := range n.fronts() {
+		f.gateway.PeerDown(node)
 	}
 }
 
 // tick lets the gateways notice deadlines.
 func (n *node) tick() {
-	for p := range n.held() {
-		if p.gateway != nil {
-			p.tick(n.now())
-		}
+	for f := range n.fronts() {
+		f.tick(n.now())
 	}
 	n.push(n.w.now+gatewayTick, n.tick)
 }

@@ -4,18 +4,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
-	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
 
-// part is what a node has of one group: a replica, its state machine and core, and the gateway that serves the group's clients.
+// part is what a node has of one group: a replica, its state machine and core, and what the group's clients talk to.
 type part struct {
-	node      *node
+	*front
 	group     *group
 	leaving   bool // it was taken out of the membership though it is well, and is not back
 	elections int  // how often it became the leader
@@ -27,10 +25,6 @@ type part struct {
 	machine  driver.Machine
 	core     consensus.Core
 	machines *rand.Rand // after a snapshot there is another machine, which must not draw the same IDs of leases
-	gateway  *gateway.Gateway
-	asks     uint64 // the instance that the gateway asks in the name of
-	reads    *int   // that the gateway does beside the rounds: whoever closes it waits for them
-	streams  []*serverStream
 	next     consensus.Index // the entry that it must apply next
 	late     bool            // the process began without it, and gets it a little later
 	failed   error           // why the driver goes on without it
@@ -42,7 +36,7 @@ func (n *node) newParts() {
 	for _, g := range n.w.groups {
 		var p *part
 		if g.homes == nil || slices.Contains(g.homes, n.number()) {
-			p = &part{node: n, group: g}
+			p = &part{front: &front{node: n, group: g}, group: g}
 		}
 		n.parts = append(n.parts, p)
 	}
@@ -130,38 +124,6 @@ func (p *part) begin() {
 			p.group.truth.applied(p, a)
 		}
 	})
-}
-
-// wakeHub plans what the goroutine of the watch hub does.
-func (p *part) wakeHub() {
-	n := p.node
-	n.push(n.w.now+n.roundLatency(), func() {
-		if p.gateway == nil {
-			return // the replica was removed meanwhile
-		}
-		for p.gateway.DispatchWatches() {
-		}
-		p.pollStreams()
-	})
-}
-
-// tick lets the gateway notice deadlines.
-func (p *part) tick(now time.Duration) {
-	p.gateway.Tick(now)
-	p.pollStreams()
-}
-
-// count adds what the gateway did to the marks.
-func (p *part) count() {
-	g, w := p.gateway.Metrics(), p.node.w
-	w.count("barrier asked", g.BarrierCount)
-	w.count("call forwarded", g.ForwardedCalls)
-	w.count("call tried again", g.RetryCount)
-	w.count("renewed without the log", g.LocalRenewals)
-	w.count("call timed out", g.Timeouts)
-	w.count("answer lost", g.LostAnswers)
-	w.count("watch caught up from history", g.Watch.HistoryReadCount)
-	w.count("watch caught up from memory", g.Watch.RingReadCount)
 }
 
 // describe says where the part stands.

@@ -41,19 +41,6 @@ func (p *part) newCore(o driver.CoreOptions, seed uint64) (consensus.Core, error
 // chance is which of several streams of chance from one seed is this group's.
 func (p *part) chance(of uint64) uint64 { return of | uint64(p.group.index)<<8 }
 
-// countReads is how a gateway begins to read beside the rounds, and counts those who do.
-func (p *part) countReads() func(work func()) {
-	reads := new(int) // of this gateway
-	p.reads = reads
-	return func(work func()) {
-		*reads++
-		p.node.spawn(func() {
-			work()
-			*reads--
-		})
-	}
-}
-
 func (p *part) gatewayOptions() gateway.Options {
 	n, w := p.node, p.node.w
 	limits, seed := &w.plan.Limits, n.random.Uint64()

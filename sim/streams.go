@@ -149,15 +149,15 @@ func (s *clientStream) Progress() {
 	s.tell(func(stream *watch.Stream) error { return stream.RequestProgress(errNoWait) })
 }
 
-// pollStreams sends what the streams at the part have, as far as their clients' windows allow.
-func (p *part) pollStreams() {
-	n := p.node
-	for _, s := range p.streams {
+// pollStreams sends what the streams there have, as far as their clients' windows allow.
+func (f *front) pollStreams() {
+	n := f.node
+	for _, s := range f.streams {
 		for s.window > 0 && !s.failed && !s.client.broken {
 			batch, err := s.stream.Poll()
 			if err != nil {
 				if damaged(err) && n.damage.why == "" {
-					p.group.fail(Correctness, "node %d ends a stream of watches: %v", n.id, err)
+					f.group.fail(Correctness, "node %d ends a stream of watches: %v", n.id, err)
 				}
 				s.failed = true
 				s.client.breakSoon()

@@ -44,7 +44,7 @@ var _ workload.Client = (*client)(nil)
 func (g *group) newClient(number int, name string, life func(workload.Client)) *client {
 	w := g.w
 	c := &client{w: w, group: g, number: number, workload: name, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(g.inhabited(oracle.Recorded(c, &g.history))) })
+	c.code = newCoroutine(func(*coroutine) { life(g.inhabited(oracle.Recorded(c, g.history))) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c

@@ -15,7 +15,9 @@ type PlanOptions struct {
 	Engine   EngineKind
 	Nodes    int
 	Shards   int
-	Duration time.Duration
+	// Partition makes the shards those of one store: ByRange or ByHash.
+	Partition string
+	Duration  time.Duration
 	// Workloads are the names of those to choose from; nil: all.
 	Workloads []string
 	// Faults are the kinds to choose from; nil: all. Empty and not nil: none.
@@ -40,6 +42,12 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Duration, o.Duration)
 	shards := rand.New(rand.NewPCG(seed, sourceShards))
 	p.drawShards(shards, o)
+	if o.Partition != "" {
+		p.drawPartition(o.Partition)
+		if o.Workloads == nil {
+			o.Workloads = anyKeys()
+		}
+	}
 	p.Limits = drawLimits(random, p.ReadQuorum)
 	rounds := rand.New(rand.NewPCG(seed, sourceRounds))
 	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
@@ -54,7 +62,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 		}
 	}
 	p.Faults = drawFaults(random, &p, kinds)
-	if o.Workloads == nil {
+	if o.Workloads == nil { // what follows has leases, or leaders of one shard
 		p.addBulk()
 		p.addSlow()
 		p.addEdge()
@@ -148,8 +156,8 @@ func beforeShards(p *Plan) bool { return p.Nodes > 1 && p.Shards == 0 }
 func realDisks(p *Plan) bool { return p.Engine == Pebble }
 
 // sharded: there is more than one group. expendable: a node can lose one.
-func sharded(p *Plan) bool    { return p.Shards > 1 }
-func expendable(p *Plan) bool { return p.Shards > 1 && p.Nodes > 2 }
+func sharded(p *Plan) bool    { return p.Shards > 1 && p.Partition == nil }
+func expendable(p *Plan) bool { return sharded(p) && p.Nodes > 2 }
 func quorum(p *Plan) bool     { return p.ReadQuorum }
 
 // majority: one node can be lost.

@@ -61,7 +61,9 @@ func (p *Plan) spread(random *rand.Rand, set bool, workloads []string) {
 	if set {
 		onAll = focus
 	}
-	p.houses(random, onAll)
+	if p.Partition == nil {
+		p.houses(random, onAll)
+	}
 	set = set || random.IntN(3) == 0
 	any := func() int {
 		if set {
@@ -72,6 +74,9 @@ func (p *Plan) spread(random *rand.Rand, set bool, workloads []string) {
 	p.Clients, p.Faults = slices.Clone(p.Clients), slices.Clone(p.Faults)
 	for i := range p.Faults {
 		p.Faults[i].Shard = any()
+	}
+	if p.Partition != nil {
+		return // a client's keys are where they are
 	}
 	for i := range p.Clients {
 		c := &p.Clients[i]

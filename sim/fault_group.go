@@ -250,7 +250,7 @@ func (n *node) choose() (begin []*part) {
 		p.replica, p.gateway, p.streams, p.failed, p.late = nil, nil, nil, nil, false
 		switch {
 		case p.removed:
-		case len(begin) > 0 && !n.damage.lasting && n.random.IntN(lateShare) == 0:
+		case len(begin) > 0 && !n.w.shared() && !n.damage.lasting && n.random.IntN(lateShare) == 0:
 			p.late = true
 		default:
 			begin = append(begin, p)

@@ -9,7 +9,7 @@ import (
 // front is what a node's clients of a group talk to.
 type front struct {
 	node    *node
-	group   *group // whose clients they are
+	group   *group // whose clients they are; if it is one of all shards of a store, the first
 	gateway *gateway.Gateway
 	asks    uint64 // the instance that the gateway asks in the name of
 	reads   *int   // that the gateway does beside the rounds: whoever closes it waits for them
@@ -20,7 +20,7 @@ type front struct {
 func (n *node) fronts() func(yield func(*front) bool) {
 	return func(yield func(*front) bool) {
 		for p := range n.held() {
-			if p.gateway != nil && !yield(p.front) {
+			if p.gateway != nil && p.front.group == p.group && !yield(p.front) {
 				return
 			}
 		}

@@ -17,7 +17,7 @@ type group struct {
 	id      kv.ShardID
 	index   int // in world.groups and node.parts
 	truth   *truth
-	history history.History
+	history *history.History // of its clients; that of the store, if it is a shard of one
 	leaders map[consensus.Term]string
 	homes   []int // the nodes that it began on; nil: all
 	brittle bool  // somewhere rows could not be read for a while
@@ -27,7 +27,10 @@ type group struct {
 }
 
 func newGroup(w *world, index int) *group {
-	g := &group{w: w, id: kv.ShardID(index + 1), index: index, leaders: map[consensus.Term]string{}}
+	g := &group{w: w, id: kv.ShardID(index + 1), index: index, leaders: map[consensus.Term]string{}, history: new(history.History)}
+	if w.shared() && index > 0 {
+		g.history = w.groups[0].history
+	}
 	if w.plan.Homes != nil {
 		g.homes = w.plan.Homes[index]
 	}

@@ -69,7 +69,7 @@ func partitions(t *testing.T, w *world) (moved, held int) {
 	w.compare()
 	if w.verdict == "" {
 		w.groups[0].complete()
-		if problems := oracle.Check(&w.groups[0].history); len(problems) > 0 {
+		if problems := oracle.Check(w.groups[0].history); len(problems) > 0 {
 			w.fail(Correctness, "%s", strings.Join(problems, "\n"))
 		}
 	}

@@ -32,6 +32,10 @@ func (n *node) open() error {
 	for _, p := range begin {
 		if p.replica = n.store.Replica(p.groupID()); p.replica == nil && p.failed != nil {
 			n.w.mark("group failed at the start")
+		}
+	}
+	for _, p := range begin {
+		if p.replica == nil || p.gateway != nil {
 			continue
 		}
 		if p.gateway, err = gateway.New(p.gatewayOptions()); err != nil {

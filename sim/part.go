@@ -33,10 +33,17 @@ type part struct {
 
 // newParts gives the node its parts of the groups.
 func (n *node) newParts() {
+	var shared *front
 	for _, g := range n.w.groups {
 		var p *part
 		if g.homes == nil || slices.Contains(g.homes, n.number()) {
 			p = &part{front: &front{node: n, group: g}, group: g}
+		}
+		if n.w.shared() {
+			if shared == nil {
+				shared = p.front
+			}
+			p.front = shared
 		}
 		n.parts = append(n.parts, p)
 	}

@@ -71,6 +71,9 @@ func (p *part) gatewayOptions() gateway.Options {
 			},
 		},
 	}
+	if w.shared() {
+		n.serveStore(&o)
+	}
 	limits.Bounds.gateway(&o)
 	return o
 }

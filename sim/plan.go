@@ -35,6 +35,8 @@ type Plan struct {
 	Phase2Quorum int `json:"phase2_quorum,omitempty"`
 	// Shards is how many independent groups the nodes hold, 1 to 64; 0 stands for 1.
 	Shards int `json:"shards,omitempty"`
+	// Partition makes the shards those of one store, which has a count of revisions; nil: they know nothing of each other.
+	Partition *Partition `json:"partition,omitempty"`
 	// Homes are, by shard, the nodes on which each began; nil: all.
 	Homes [][]int `json:"homes,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.

@@ -69,6 +69,8 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("sim: %d shards; 1 to %d are possible", p.Shards, MaxShards)
 	case p.Homes != nil && !p.housed():
 		return fmt.Errorf("sim: the homes %v are not those of %d shards on %d nodes", p.Homes, max(p.Shards, 1), p.Nodes)
+	case p.validatePartition() != nil:
+		return p.validatePartition()
 	case p.Protocol != Raft && p.Protocol != Paxos:
 		return fmt.Errorf("sim: the protocol %q is unknown; there are %q and %q", p.Protocol, Raft, Paxos)
 	case p.Engine != Memory && p.Engine != Pebble:
@@ -171,7 +173,7 @@ func (w *world) begin() {
 		l, _, _ := workload.Find(c.Workload)
 		w.group(c.Shard).newClient(c.Number, l.Name, l.Client)
 	}
-	if len(w.groups) > 1 {
+	if len(w.groups) > 1 && !w.shared() {
 		w.stray(w.source(sourceStray, 0))
 	}
 	for i := range w.plan.Faults {

@@ -113,7 +113,7 @@ func (s *scenario) finish() {
 	}
 	if s.w.verdict == "" {
 		s.w.groups[0].complete()
-		for _, problem := range oracle.Check(&s.w.groups[0].history) {
+		for _, problem := range oracle.Check(s.w.groups[0].history) {
 			s.t.Error(problem)
 		}
 	}

@@ -80,17 +80,17 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.w.mark("compaction")
 		t.compaction = a.Index
 	}
-	effects := a.AllEffects()
+	effects, before := a.AllEffects(), t.revision
 	for i := range effects {
 		e := &effects[i]
-		if e.At.Rev != t.revision && e.At.Rev != t.revision+1 || e.At.Rev == t.revision && i == 0 {
+		if e.At.Rev < t.revision || e.At.Rev > t.revision+1 && !t.w.shared() || e.At.Rev == t.revision && i == 0 {
 			t.group.fail(Correctness, "entry %d writes revision %d after %d", a.Index, e.At.Rev, t.revision)
 		}
 		t.revision = e.At.Rev
 		t.record(e)
 	}
 	if len(effects) > 0 || a.Compacted != 0 {
-		t.commits = append(t.commits, history.Commit{At: t.w.now, Revision: a.Revision, Compacted: a.Compacted})
+		t.commits = append(t.commits, history.Commit{At: t.w.now, From: before + 1, Revision: a.Revision, Compacted: a.Compacted})
 	}
 	if t.revision != a.Revision {
 		t.group.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)

@@ -71,6 +71,7 @@ const (
 	sourceEdge
 	sourceHalves
 	sourceEarly
+	sourcePartition
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

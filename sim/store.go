@@ -1,0 +1,146 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/gateway/route"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
+	"github.com/quoratedb/quorate/sim/history"
+)
+
+// Shards of one store: their keys are told apart by a partitioning, one count of revisions orders what happens in all of them, and each node has one
+// gateway for all. The history of its clients is that of the whole store.
+
+// Partition says how the keys of one store are shared by its shards.
+type Partition struct {
+	Kind       string   `json:"kind"` // range or hash
+	SplitKeys  []string `json:"split_keys,omitempty"`
+	HashPrefix int      `json:"hash_prefix,omitempty"`
+}
+
+// The kinds of partitions.
+const (
+	ByRange = "range"
+	ByHash  = "hash"
+)
+
+// scheme is the partition as the product has it.
+func (p *Plan) scheme() partition.Scheme {
+	s := partition.Scheme{Kind: partition.Range, Shards: p.Shards, HashPrefix: p.Partition.HashPrefix}
+	if p.Partition.Kind == ByHash {
+		s.Kind = partition.Hash
+	}
+	for _, key := range p.Partition.SplitKeys {
+		s.SplitKeys = append(s.SplitKeys, []byte(key))
+	}
+	return s
+}
+
+// splitKeys are keys between, and among, those of the workloads.
+var splitKeys = []string{
+	"b/2", "b/4", "bank/", "bank/2", "counter/", "edge/", "hop/1", "lock/", "nested/", "p/", "p/2", "p/4", "page/", "page/07", "page/13", "q", "r/", "r/1", "r/2", "r/3",
+	"random/", "s/", "s/05", "s/10", "s/15", "s/20", "s/25", "set/", "set/002/", "sweep/", "w/", "x",
+}
+
+// drawPartition makes the shards those of one store. Half of the partitions leave the keys of a workload together, so that it can change several at once.
+func (p *Plan) drawPartition(kind string) {
+	random := rand.New(rand.NewPCG(p.Seed, sourcePartition))
+	p.Shards = cmp.Or(p.Shards, 2+random.IntN(7))
+	p.Partition = &Partition{Kind: kind}
+	if kind == ByHash {
+		p.Partition.HashPrefix = random.IntN(2)
+		return
+	}
+	p.Shards = min(p.Shards, len(splitKeys)+1)
+	for _, i := range random.Perm(len(splitKeys))[:p.Shards-1] {
+		p.Partition.SplitKeys = append(p.Partition.SplitKeys, splitKeys[i])
+	}
+	slices.Sort(p.Partition.SplitKeys)
+}
+
+// leased are workloads with leases, which have no keys in several shards yet.
+var leased = []string{"lock", "election", "lease", "due", "bulk"}
+
+// anyKeys are the workloads of a store of several shards.
+func anyKeys() []string {
+	return slices.DeleteFunc(anyPlace(), func(name string) bool { return slices.Contains(leased, name) })
+}
+
+// shared tells whether the groups are shards of one store.
+func (w *world) shared() bool { return w.plan.Partition != nil }
+
+// serveStore has a gateway serve all shards of the store.
+func (n *node) serveStore(o *gateway.Options) {
+	router, err := route.By(n.w.plan.scheme())
+	if err != nil {
+		panic(err) // the plan is valid
+	}
+	o.Router = router
+	for p := range n.held() {
+		o.Shards[p.group.id] = p.replica
+	}
+}
+
+// noteIssued notes how far the store has come: whoever is told of a revision is told later.
+func (w *world) noteIssued(revision kv.Revision) {
+	h := w.groups[0].history
+	if n := len(h.Issued); n == 0 || h.Issued[n-1].Revision < revision {
+		h.Issued = append(h.Issued, history.Issue{At: w.now, Revision: revision})
+	}
+}
+
+// completeStore adds to the history of the store what clients cannot know.
+func (w *world) completeStore() {
+	h := w.groups[0].history
+	h.Sparse = true
+	for _, g := range w.groups {
+		h.Full = append(h.Full, g.truth.events...)
+		h.Commits = append(h.Commits, g.truth.commits...)
+	}
+	slices.SortStableFunc(h.Full, func(a, b kv.Event) int { return cmp.Compare(a.KV.ModRevision, b.KV.ModRevision) })
+	slices.SortStableFunc(h.Commits, func(a, b history.Commit) int { return cmp.Compare(a.At, b.At) })
+	h.Final = 1
+	if n := len(h.Issued); n > 0 {
+		h.Final = h.Issued[n-1].Revision
+	}
+	w.checkIssued()
+}
+
+// checkIssued: no revision is of two shards, and none takes effect that was not issued before.
+func (w *world) checkIssued() {
+	of := map[kv.Revision]kv.ShardID{}
+	for _, g := range w.groups {
+		for i := range g.truth.events {
+			at := g.truth.events[i].KV.ModRevision
+			if other, taken := of[at]; taken && other != g.id {
+				w.fail(Correctness, "revision %d is in shard %d and in shard %d", at, other, g.id)
+			}
+			of[at] = g.id
+		}
+	}
+	if h := w.groups[0].history; len(h.Full) > 0 && h.Full[len(h.Full)-1].KV.ModRevision > h.Final {
+		w.fail(Correctness, "revision %d took effect, %d was issued last", h.Full[len(h.Full)-1].KV.ModRevision, h.Final)
+	}
+}
+
+// validatePartition tells what is wrong with the partition of a plan.
+func (p *Plan) validatePartition() error {
+	if p.Partition == nil {
+		return nil
+	}
+	if p.Partition.Kind != ByRange && p.Partition.Kind != ByHash {
+		return fmt.Errorf("sim: there is no partition by %q; there are %s and %s", p.Partition.Kind, ByRange, ByHash)
+	}
+	if p.Homes != nil || p.Shards < 2 {
+		return fmt.Errorf("sim: a store of %d shards, and homes %v; there must be several, all of them on all nodes", p.Shards, p.Homes)
+	}
+	if err := p.scheme().Validate(); err != nil {
+		return fmt.Errorf("sim: partition the keys: %w", err)
+	}
+	return nil
+}

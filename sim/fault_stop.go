@@ -74,6 +74,9 @@ func (n *node) shutdown(down time.Duration) {
 			f.gateway.Close()
 		}
 		n.store.Close()
+		if n.issuer != nil {
+			n.issuer.Stop()
+		}
 	})
 	if !n.up {
 		return // it crashed meanwhile

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/issuer"
 )
 
 // network carries frames between nodes as package transport promises: whole or not at all, in order, and lost only when the
@@ -28,7 +29,7 @@ type link struct {
 	delay   time.Duration // of every frame, by faults
 	last    time.Duration // when the youngest frame arrives
 	// lag is what the frames of a channel take longer than the others.
-	lag  [driver.ChannelMarks + 1]time.Duration
+	lag  [issuer.Channel + 1]time.Duration
 	held []frame
 	// lose is how many of the next consensus frames the sender's buffer refuses.
 	lose int

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -67,6 +68,7 @@ type process struct {
 	up        bool
 	life      uint64 // number of the process
 	store     *driver.Driver
+	issuer    *issuer.Issuer // nil: the groups are no shards of one store
 	log       *simLog
 	engine    *simEngine
 	unsynced  []storage.GroupAppend // written to the log since its last sync
@@ -131,6 +133,9 @@ func (n *node) enter(step func()) {
 		}
 	}()
 	step()
+	if n.issuer != nil && n.up {
+		n.w.noteIssued(n.issuer.Known())
+	}
 	if n.failed != nil && n.up {
 		n.stoppedByItself()
 	}

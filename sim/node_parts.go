@@ -9,6 +9,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/membership"
 )
@@ -25,9 +26,17 @@ func (n *node) open() error {
 	n.log, n.engine, n.unsynced = log, engine, nil
 	n.transport, n.guests = &transport{node: n}, account{}
 	begin := n.choose()
-	n.store, err = driver.Open(n.driverOptions(log, engine, begin), n.now)
-	if err != nil {
+	options := n.driverOptions(log, engine, begin)
+	if n.w.shared() {
+		if err := n.openIssuer(&options); err != nil {
+			return err
+		}
+	}
+	if n.store, err = driver.Open(options, n.now); err != nil {
 		return err
+	}
+	if n.issuer != nil {
+		n.issuer.Attach(n.store)
 	}
 	for _, p := range begin {
 		if p.replica = n.store.Replica(p.groupID()); p.replica == nil && p.failed != nil {
@@ -163,6 +172,10 @@ func (n *node) receive(from kv.NodeID, channel byte, payload []byte) {
 		p.gateway.HandleMessage(from, channel, payload)
 		return
 	}
+	if channel == issuer.Channel && n.issuer != nil {
+		n.issuer.HandleMessage(from, payload)
+		return
+	}
 	if n.understands(channel) {
 		n.store.Receive(from, channel, payload)
 	}
@@ -183,6 +196,9 @@ const ofShard = 16
 
 func (n *node) peerUp(node kv.NodeID, version uint16) {
 	n.store.PeerUp(node, version)
+	if n.issuer != nil {
+		n.issuer.PeerUp(node)
+	}
 	for f := range n.fronts() {
 		f.gateway.PeerUp(node, dialect(version))
 	}
@@ -190,13 +206,19 @@ func (n *node) peerUp(node kv.NodeID, version uint16) {
 
 func (n *node) peerDown(node kv.NodeID, refused bool) {
 	n.store.PeerDown(node, refused)
+	if n.issuer != nil {
+		n.issuer.PeerDown(node)
+	}
 	for f := range n.fronts() {
 		f.gateway.PeerDown(node)
 	}
 }
 
-// tick lets the gateways notice deadlines.
+// tick lets the gateways notice deadlines, and the issuer what does not come.
 func (n *node) tick() {
+	if n.issuer != nil {
+		n.issuer.Tick(n.now())
+	}
 	for f := range n.fronts() {
 		f.tick(n.now())
 	}

@@ -24,7 +24,7 @@ type part struct {
 	replica  *driver.Replica
 	machine  driver.Machine
 	core     consensus.Core
-	machines *rand.Rand // after a snapshot there is another machine, which must not draw the same IDs of leases
+	machines *rand.Rand      // after a snapshot there is another machine, which must not draw the same IDs of leases
 	next     consensus.Index // the entry that it must apply next
 	late     bool            // the process began without it, and gets it a little later
 	failed   error           // why the driver goes on without it

@@ -19,7 +19,8 @@ func (p *part) machineOptions(logEnd consensus.Index) shard.Options {
 	limits, seed := &p.node.w.plan.Limits, p.machines.Uint64()
 	o := shard.Options{
 		Shard: p.group.id, Rand: rand.New(rand.NewPCG(seed, 1)), MinLeaseTTLSeconds: 1, LogEnd: logEnd, RoundLooks: limits.RoundLooks, PartBytes: limits.PartBytes,
-		Versions: limits.Bounds.versions(rand.New(rand.NewPCG(seed, 2))),
+		Versions:  limits.Bounds.versions(rand.New(rand.NewPCG(seed, 2))),
+		Sequenced: p.node.w.shared(),
 	}
 	o.Versions.MaxDirtyKeys, o.Versions.BucketRows = limits.MaxDirtyKeys, 4
 	limits.Bounds.machine(&o)

@@ -6,10 +6,13 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/route"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
+	"github.com/quoratedb/quorate/sequencer"
 	"github.com/quoratedb/quorate/sim/history"
 )
 
@@ -73,6 +76,20 @@ func anyKeys() []string {
 
 // shared tells whether the groups are shards of one store.
 func (w *world) shared() bool { return w.plan.Partition != nil }
+
+// openIssuer makes the node's issuer, by which the driver numbers what happens in the shards.
+func (n *node) openIssuer(o *driver.Options) (err error) {
+	random := n.w.source(sourceWindow, 0)
+	n.issuer, err = issuer.New(issuer.Options{
+		Self: n.id, Instance: o.Instance, Shards: n.w.plan.scheme().ShardIDs(), Sender: n.transport, ElectionTimeout: 10 * n.w.plan.Limits.Heartbeat,
+		Sequencer: sequencer.Options{Window: pick(random, uint64(2), 16, 500)},
+		Refused: func(from kv.NodeID, err error) {
+			n.w.fail(Crash, "node %d got a frame for the sequencer, or from it, of node %v that makes no sense: %v", n.id, from, err)
+		},
+	})
+	o.Numbers, o.Sequencing = n.issuer, n.issuer
+	return err
+}
 
 // serveStore has a gateway serve all shards of the store.
 func (n *node) serveStore(o *gateway.Options) {

@@ -72,6 +72,7 @@ const (
 	sourceHalves
 	sourceEarly
 	sourcePartition
+	sourceWindow
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -205,6 +206,11 @@ const checkEvery = 16
 func (w *world) checkNode(n *node) {
 	if err := n.store.Check(); err != nil {
 		w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
+	}
+	if n.issuer != nil {
+		if err := n.issuer.Check(); err != nil {
+			w.fail(Crash, "node %d breaks an invariant: %v", n.id, err)
+		}
 	}
 	// One at a time: with many groups it is what a run costs.
 	n.checkFailures()

@@ -60,6 +60,7 @@ several seeds the worst counts: 11 before 10 before 12 before 13.`
 type simFlags struct {
 	seed, seeds, replay        string
 	shards                     int
+	partition                  string
 	consensus, engine          string
 	clients, faults, checkHash string
 	duration                   time.Duration
@@ -99,6 +100,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.StringVar(&f.consensus, "consensus", "", "protocol: raft or paxos (default: drawn from the seed)")
 	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: what the seed says, pebble for one in ten)")
 	flags.IntVar(&f.shards, "shards", 0, "how many groups the nodes hold, 1 to 64 (default: what the seed says, one for four in five)")
+	flags.StringVar(&f.partition, "partition", "", "makes the groups shards of one store: range or hash (default: each is one of its own)")
 	flags.StringVar(&f.clients, "clients", "", "with --seed: only these clients of the plan, such as 1,3, or none")
 	flags.StringVar(&f.faults, "faults", "", "with --seed: only these faults of the plan, such as 2,5,9, or none")
 	flags.DurationVar(&f.duration, "duration", 0, "with --seed: end the clients' work and the faults after this virtual time, such as 1.5s")
@@ -145,7 +147,7 @@ var onlyWith = map[string]string{
 }
 
 // notWithReplay: a trace file says everything about its run.
-var notWithReplay = []string{"consensus", "engine", "shards", "twice", "minimise"}
+var notWithReplay = []string{"consensus", "engine", "shards", "partition", "twice", "minimise"}
 
 // mode is which of the three ways to use sim was asked for.
 func (f *simFlags) mode(cmd *cobra.Command) (string, error) {
@@ -184,6 +186,10 @@ func (f *simFlags) check() error {
 		return fmt.Errorf("--consensus=%s: must be raft or paxos", f.consensus)
 	case f.engine != "" && f.engine != string(sim.Memory) && f.engine != string(sim.Pebble):
 		return fmt.Errorf("--engine=%s: must be memory or pebble", f.engine)
+	case f.partition != "" && f.partition != sim.ByRange && f.partition != sim.ByHash:
+		return fmt.Errorf("--partition=%s: must be %s or %s", f.partition, sim.ByRange, sim.ByHash)
+	case f.partition != "" && f.shards == 1:
+		return errors.New("--partition: a store of one shard has nothing to part; leave it out, or ask for more --shards")
 	case f.shards < 0 || f.shards > sim.MaxShards:
 		return fmt.Errorf("--shards=%d: must be from 1 to %d", f.shards, sim.MaxShards)
 	case f.jobs < 1 || f.jobs > maxJobs:
@@ -219,7 +225,7 @@ func (f *simFlags) spec() (spec campaign.Spec, err error) {
 }
 
 func (f *simFlags) base() campaign.Spec {
-	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine), Shards: f.shards}
+	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine), Shards: f.shards, Partition: f.partition}
 }
 
 func (a *app) sim(cmd *cobra.Command, f *simFlags) error {

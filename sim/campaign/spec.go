@@ -17,6 +17,8 @@ type Spec struct {
 	Protocol sim.Protocol   `json:"protocol,omitempty"` // "": drawn from the seed
 	Engine   sim.EngineKind `json:"engine,omitempty"`   // "": the simulator's own choice
 	Shards   int            `json:"shards,omitempty"`   // 0: drawn from the seed
+	// Partition makes the shards those of one store: sim.ByRange or sim.ByHash.
+	Partition string `json:"partition,omitempty"`
 	// What is left of the plan, as in sim.Restrict: nil is all, empty is none.
 	Clients  []int         `json:"clients"`
 	Faults   []int         `json:"faults"`
@@ -46,6 +48,9 @@ func (s Spec) Command() string {
 	}
 	if s.Shards != 0 {
 		fmt.Fprintf(&b, " --shards %d", s.Shards)
+	}
+	if s.Partition != "" {
+		fmt.Fprintf(&b, " --partition %s", s.Partition)
 	}
 	if s.Clients != nil {
 		b.WriteString(" --clients " + FormatNumbers(s.Clients))

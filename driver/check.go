@@ -78,6 +78,11 @@ func (r *Replica) checkBulks() error {
 		}
 	}
 	count(r.round)
+	for i := range r.numbering.decided { // they wait for their revisions
+		if r.numbering.decided[i].request.bulk {
+			taking++
+		}
+	}
 	for i := range r.rounds.len() {
 		if proposed := r.rounds.at(i); r.leading && proposed.term == r.role.Term {
 			count(proposed.requests)

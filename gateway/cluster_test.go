@@ -113,9 +113,6 @@ func (c *cluster) open(options func(kv.NodeID) Options, others map[kv.ShardID]*c
 	for id, n := range c.nodes {
 		o := options(id)
 		o.Self, o.Sender = id, n
-		o.Replaced = func(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
-			return n.machine.Replaced(at, n.machine.UnderBulk())
-		}
 		o.Shards = map[kv.ShardID]Shard{kv.SystemShard: n}
 		for shard, replicas := range others {
 			if replica := replicas.nodes[id]; replica != nil {
@@ -438,6 +435,10 @@ func (n *node) View() *mvcc.View {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.machine.View()
+}
+
+func (n *node) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error) {
+	return n.machine.Replaced(at, n.machine.UnderBulk())
 }
 
 func (n *node) Revision() kv.Revision {

@@ -179,7 +179,7 @@ func (n *node) number() (numbered bool) {
 }
 
 // joined is the stupid Gatherer: one state after the other.
-type joined struct{}
+type joined struct{ together }
 
 func (joined) Gather(req *kv.Request, _ []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error) {
 	resp := &kv.Response{Kind: kv.KindRange, Revision: at.Revision, Range: &kv.RangeResponse{}}

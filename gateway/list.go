@@ -25,17 +25,27 @@ type Listing interface {
 	Close()
 }
 
-// listing is a list and the state that it reads. It is one of the calls in flight until it is closed.
-type listing struct {
-	*mvcc.List
-	state   frozen
-	gateway *Gateway
+// portions is what reads a range portion by portion: *mvcc.List and *gather.List.
+type portions interface {
+	Next(bytes int64, memory *kv.Tally) ([]kv.KeyValue, error)
+	Ended() (bool, error)
+	Measure(memory *kv.Tally, fn func(key []byte, m mvcc.Meta) error) error
+	More() bool
+	Count(memory *kv.Tally) (int64, error)
 }
 
-func (l *listing) Revision() kv.Revision { return l.state.Revision() }
+// listing is a list and the states that it reads. It is one of the calls in flight until it is closed.
+type listing struct {
+	portions
+	states   []*mvcc.View
+	revision kv.Revision
+	gateway  *Gateway
+}
+
+func (l *listing) Revision() kv.Revision { return l.revision }
 
 func (l *listing) Close() {
-	_ = l.state.Close()
+	closeViews(l.states)
 	l.gateway.calls.Add(-1)
 }
 
@@ -46,14 +56,20 @@ func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, erro
 		return nil, fmt.Errorf("read a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
 	from, err := g.admit(req)
-	if err != nil {
+	links, many := g.gathering(req, err)
+	if err != nil && !many {
 		return nil, err
 	}
 	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
 		g.calls.Add(-1)
 		return nil, kv.ErrTooManyRequests
 	}
-	l, err := from.openRange(ctx, req)
+	var l *listing
+	if many {
+		l, err = g.openMany(ctx, req, links)
+	} else {
+		l, err = from.openRange(ctx, req)
+	}
 	if err != nil {
 		g.calls.Add(-1)
 		return nil, err
@@ -72,7 +88,20 @@ func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, 
 		_ = state.Close()
 		return nil, err
 	}
-	return &listing{list, state, l.gateway}, nil
+	return &listing{list, []*mvcc.View{state.View}, state.Revision(), l.gateway}, nil
+}
+
+func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leaderLink) (*listing, error) {
+	states, at, err := g.freezeMany(ctx, req, links)
+	if err != nil {
+		return nil, err
+	}
+	list, err := g.options.Gather.List(req.Range, states, at)
+	if err != nil {
+		closeViews(states)
+		return nil, err
+	}
+	return &listing{list, states, at.Revision, g}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.

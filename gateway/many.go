@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"sync"
 
+	"github.com/quoratedb/quorate/gateway/gather"
 	"github.com/quoratedb/quorate/gateway/readpath"
 	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/kv"
@@ -17,6 +20,10 @@ type Gatherer interface {
 	// may be newer, or older. They are those of the shards, which ascend. Revisions above at.Revision are in the future for the request, those below
 	// at.Compacted are compacted. It may take long.
 	Gather(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error)
+	// List begins to read a range in the order of keys, of the same states.
+	List(r *kv.RangeRequest, states []*mvcc.View, at kv.Present) (*gather.List, error)
+	// Stream answers a range in chunks of about so many bytes, all but the last of which it gives to fn.
+	Stream(r *kv.RangeRequest, states []*mvcc.View, at kv.Present, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error)
 }
 
 // gathering is a read over several shards. It learns the present once, then the state of each shard has to become complete up to it, by parts: calls without an
@@ -48,14 +55,12 @@ func (g *Gateway) gathering(req *kv.Request, err error) (links []*leaderLink, se
 
 // readMany answers a read over several shards.
 func (g *Gateway) readMany(c *Call, links []*leaderLink) {
-	c.gather = &gathering{call: c, links: links}
-	c.read = &readpath.Read{Owner: c}
+	gatherFor(c, links)
 	for _, l := range links {
 		if leader, _ := l.local.Leader(); leader == 0 && c.RequireLeader {
 			c.finish(nil, kv.ErrNoLeader)
 			return
 		}
-		c.read.Shards = append(c.read.Shards, l.shard)
 	}
 	if shard.IsSerializable(c.Req) && c.gather.readStale() || !g.track(c) {
 		return
@@ -63,16 +68,75 @@ func (g *Gateway) readMany(c *Call, links []*leaderLink) {
 	g.presents.ask(c)
 }
 
-// readStale answers from what is here: as of the revision that all of the replicas have come to. It does not, if one has compacted that, or if a revision is asked
-// for that they have not all come to.
+// gatherFor makes a call one over several shards.
+func gatherFor(c *Call, links []*leaderLink) {
+	c.gather = &gathering{call: c, links: links}
+	c.read = &readpath.Read{Owner: c}
+	for _, l := range links {
+		c.read.Shards = append(c.read.Shards, l.shard)
+	}
+}
+
+// freezeMany returns states of several shards that a range may be answered from, as of the present that it returns.
+func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*leaderLink) ([]*mvcc.View, kv.Present, error) {
+	for stale := req.Range.Serializable; ; {
+		c := &Call{gateway: g, Req: req}
+		gatherFor(c, links)
+		var views []*mvcc.View
+		var err error
+		if stale {
+			if views, err = c.gather.freezeStale(); err != nil {
+				return nil, kv.Present{}, err
+			}
+		}
+		if stale = false; views == nil {
+			err = g.waitFor(ctx, c, func() {
+				if g.track(c) {
+					g.presents.ask(c)
+				}
+			})
+			if err != nil {
+				return nil, kv.Present{}, err
+			}
+			views = c.gather.freeze()
+		}
+		if !compactedSince(views, c.read.At) {
+			return views, c.read.At, nil
+		}
+		closeViews(views)
+	}
+}
+
+// compactedSince tells whether a read of the states as of the present comes too late.
+func compactedSince(views []*mvcc.View, at kv.Present) bool {
+	return slices.ContainsFunc(views, func(v *mvcc.View) bool { return at.Revision < v.Compacted() })
+}
+
+func closeViews(views []*mvcc.View) {
+	for _, v := range views {
+		_ = v.Close() // it was only read
+	}
+}
+
+// readStale answers from what is here, and does not if that is not enough.
 func (r *gathering) readStale() (answered bool) {
+	views, err := r.freezeStale()
+	if err != nil {
+		r.call.finish(nil, err)
+		return true
+	}
+	return views != nil && r.answer(views)
+}
+
+// freezeStale returns what is here, which is read as of the revision that all of the replicas have come to. Nil: a revision is asked for that they have not all
+// come to.
+func (r *gathering) freezeStale() ([]*mvcc.View, error) {
 	for _, l := range r.links {
 		if err := l.local.Readable(); err != nil {
-			r.call.finish(nil, err)
-			return true
+			return nil, err
 		}
 		if l.ahead(r.call.Req) {
-			return false
+			return nil, nil
 		}
 	}
 	views := r.freeze()
@@ -81,7 +145,7 @@ func (r *gathering) readStale() (answered bool) {
 		at = min(at, v.Revision())
 	}
 	r.call.read.At = kv.Present{Revision: at}
-	return r.answer(views)
+	return views, nil
 }
 
 // learned has the states become complete up to what the read has learned.
@@ -124,6 +188,10 @@ func (r *gathering) partEnded(err error) {
 		return
 	}
 	c := r.call
+	if c.ready != nil {
+		c.finish(nil, nil)
+		return
+	}
 	reads := c.gateway.reading.read(func() {
 		if !c.answered.Load() && !r.answer(r.freeze()) && c.gateway.track(c) {
 			c.gateway.presents.ask(c)
@@ -156,19 +224,14 @@ func (r *gathering) freeze() []*mvcc.View {
 // answer answers from views that are complete up to the revision that the read is as of, and closes them. false: that is compacted by now.
 func (r *gathering) answer(views []*mvcc.View) (answered bool) {
 	c := r.call
-	compacted := false
-	for _, v := range views {
-		compacted = compacted || c.read.At.Revision < v.Compacted()
-	}
+	compacted := compactedSince(views, c.read.At)
 	var resp *kv.Response
 	var err error
 	if !compacted {
 		c.gateway.metrics.localReads.Add(1)
 		resp, err = c.gateway.options.Gather.Gather(c.Req, c.read.Shards, views, c.read.At)
 	}
-	for _, v := range views {
-		_ = v.Close() // it was only read
-	}
+	closeViews(views)
 	if !compacted {
 		c.finish(resp, err)
 	}

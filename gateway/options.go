@@ -65,6 +65,8 @@ type Shard interface {
 	Readable() error
 	// View freezes the applied state.
 	View() *mvcc.View
+	// Replaced reads one version that is not the newest of its key, without a lock.
+	Replaced(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Revision() kv.Revision
 	Compacted() kv.Revision
 	// Subscribe has fn called for everything applied from now on, in order.
@@ -132,9 +134,6 @@ type Options struct {
 	Gather Gatherer
 	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
 	Watched kv.ShardID
-	// Replaced reads one version of that shard that is not the newest of its key, without a lock, for previous versions in watches:
-	// (*driver.Replica).Replaced.
-	Replaced   func(mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
 	Sender     Sender
 	Authorizer Authorizer
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
@@ -216,7 +215,7 @@ func (o Options) WithDefaults() Options {
 	}
 	o.Watched = cmp.Or(o.Watched, kv.SystemShard)
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {
-		o.Watch.Source = source{shard: o.Shards[o.Watched], replaced: o.Replaced}
+		o.Watch.Source = source{o.Shards[o.Watched]}
 	}
 	if o.Watch.Clock == nil {
 		o.Watch.Clock = o.Clock
@@ -245,10 +244,7 @@ func (o Options) Validate() error {
 }
 
 // source reads history and previous versions for the watch hub.
-type source struct {
-	shard    Shard
-	replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
-}
+type source struct{ shard Shard }
 
 func (s source) Revision() kv.Revision  { return s.shard.Revision() }
 func (s source) Compacted() kv.Revision { return s.shard.Compacted() }
@@ -257,6 +253,6 @@ func (s source) View() (watch.View, error) {
 }
 
 func (s source) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
-	row, _, found, err := s.replaced(at)
+	row, _, found, err := s.shard.Replaced(at)
 	return row, found, err
 }

@@ -286,7 +286,7 @@ func (f frozen) Revision() kv.Revision {
 func (l *leaderLink) freezeAtPresent(ctx context.Context, req *kv.Request) (frozen, error) {
 	for {
 		c := &Call{gateway: l.gateway, link: l, Req: req}
-		if err := l.waitFor(ctx, c, func() { l.readAtPresent(c) }); err != nil {
+		if err := l.gateway.waitFor(ctx, c, func() { l.readAtPresent(c) }); err != nil {
 			return frozen{}, err
 		}
 		f := frozen{l.local.View(), c.read.At}

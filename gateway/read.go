@@ -56,6 +56,9 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 		return fmt.Errorf("stream a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
 	l, err := g.admit(req)
+	if links, many := g.gathering(req, err); many {
+		return g.streamMany(ctx, req, links, emit)
+	}
 	if err != nil {
 		return err
 	}
@@ -68,16 +71,33 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if err != nil {
 		return err
 	}
+	return stream(ctx, req, state.Revision(), emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+		return state.RangeStream(request, streamChunkBytes, tally, fn)
+	})
+}
+
+func (g *Gateway) streamMany(ctx context.Context, req *kv.Request, links []*leaderLink, emit func(r *kv.Response, last bool) error) error {
+	states, at, err := g.freezeMany(ctx, req, links)
+	if err != nil {
+		return err
+	}
+	defer closeViews(states)
+	return stream(ctx, req, at.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+		return g.options.Gather.Stream(req.Range, states, at, streamChunkBytes, tally, fn)
+	})
+}
+
+// stream gives emit what read reads.
+func stream(ctx context.Context, req *kv.Request, revision kv.Revision, emit func(r *kv.Response, last bool) error,
+	read func(*kv.Tally, func([]kv.KeyValue) error) (*kv.RangeResponse, error)) error {
 	respond := func(r *kv.RangeResponse, last bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return emit(&kv.Response{Kind: kv.KindRange, Revision: state.Revision(), Range: r}, last)
+		return emit(&kv.Response{Kind: kv.KindRange, Revision: revision, Range: r}, last)
 	}
 	tally := kv.NewTally(req.Memory)
-	end, err := state.RangeStream(request, streamChunkBytes, &tally, func(kvs []kv.KeyValue) error {
-		return respond(&kv.RangeResponse{KVs: kvs}, false)
-	})
+	end, err := read(&tally, func(kvs []kv.KeyValue) error { return respond(&kv.RangeResponse{KVs: kvs}, false) })
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func (l *leaderLink) write(c *Call) {
 // wait submits a barrier and waits until it is passed.
 func (l *leaderLink) wait(ctx context.Context) error {
 	c := &Call{gateway: l.gateway, link: l}
-	return l.waitFor(ctx, c, func() {
+	return l.gateway.waitFor(ctx, c, func() {
 		if l.gateway.track(c) {
 			l.await(c)
 			l.pump()
@@ -154,8 +154,7 @@ func (l *leaderLink) wait(ctx context.Context) error {
 }
 
 // waitFor begins a call without an answer, and waits for its end.
-func (l *leaderLink) waitFor(ctx context.Context, c *Call, begin func()) error {
-	g := l.gateway
+func (g *Gateway) waitFor(ctx context.Context, c *Call, begin func()) error {
 	passed := make(chan error, 1)
 	c.ready = func(err error) { passed <- err }
 	c.item.Read = true

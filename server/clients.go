@@ -22,7 +22,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 	}
 	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
 	s.gateway, err = gateway.New(gateway.Options{
-		Self: s.options.NodeID(), Router: router, Shards: s.gatewayShards(), Replaced: s.shard.Replaced, Sender: frames{s.transport},
+		Self: s.options.NodeID(), Router: router, Shards: s.gatewayShards(), Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
 		GuestMemory:     s.guestMemory(),

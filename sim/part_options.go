@@ -49,7 +49,7 @@ func (p *part) gatewayOptions() gateway.Options {
 	p.asks = seed | 1
 	o := gateway.Options{
 		Self: n.id, Router: entrance(p.group.id), Watched: p.group.id, Shards: map[kv.ShardID]gateway.Shard{p.group.id: p.replica},
-		Replaced: p.replica.Replaced, Sender: n.transport,
+		Sender:          n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
 		GuestMemory:     n.guestMemory(rand.New(rand.NewPCG(seed, 5))),
 		RequestTimeout:  3 * time.Second, Instance: p.asks, Spawn: p.countReads(), Clock: n.now,

@@ -8,7 +8,6 @@ import (
 
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
-	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
@@ -67,7 +66,7 @@ func (p *Plan) drawPartition(kind string) {
 }
 
 // leased are workloads with leases, which have no keys in several shards yet.
-var leased = []string{"lock", "election", "lease", "due", "bulk"}
+var leased = []string{"lock", "election", "lease", "due", "bulk", "random"}
 
 // anyKeys are the workloads of a store of several shards.
 func anyKeys() []string {
@@ -93,14 +92,14 @@ func (n *node) openIssuer(o *driver.Options) (err error) {
 
 // serveStore has a gateway serve all shards of the store.
 func (n *node) serveStore(o *gateway.Options) {
-	router, err := route.By(n.w.plan.scheme())
-	if err != nil {
-		panic(err) // the plan is valid
-	}
-	o.Router = router
 	for p := range n.held() {
 		o.Shards[p.group.id] = p.replica
 	}
+	whole, err := o.OfStore(n.w.plan.scheme(), n.issuer)
+	if err != nil {
+		panic(err) // the plan is valid
+	}
+	*o = whole
 }
 
 // noteIssued notes how far the store has come: whoever is told of a revision is told later.

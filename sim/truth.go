@@ -92,6 +92,9 @@ func (t *truth) first(p *part, a *shard.Applied) {
 	if len(effects) > 0 || a.Compacted != 0 {
 		t.commits = append(t.commits, history.Commit{At: t.w.now, From: before + 1, Revision: a.Revision, Compacted: a.Compacted})
 	}
+	if t.w.shared() && a.Compacted != 0 {
+		t.revision = max(t.revision, a.Revision) // a compaction may be above all that this shard has
+	}
 	if t.revision != a.Revision {
 		t.group.fail(Correctness, "entry %d ends at revision %d, its effects at %d", a.Index, a.Revision, t.revision)
 	}

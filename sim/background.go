@@ -70,15 +70,15 @@ func (p *part) unfinished() error {
 	compaction, keeps := p.group.truth.compaction, p.node.w.plan.Limits.RetainLogEntries
 	log := p.log()
 	rows, err := p.versionRows()
-	switch most := p.group.truth.rowsSince(p.replica.Compacted()); {
+	switch needed := p.group.truth.rowsSince(p.replica.Compacted()); {
 	case err != nil:
 		return fmt.Errorf("cannot read its rows: %w", err)
 	case consensus.Index(p.replica.Applied()) < compaction:
 		return errors.New("has not applied the compaction")
 	case p.replica.Compacting():
 		return fmt.Errorf("has not deleted what was compacted at revision %d", p.replica.Compacted())
-	case rows > most:
-		return fmt.Errorf("has %d versions of keys, of which %d are needed", rows, most)
+	case rows != needed:
+		return fmt.Errorf("has %d versions of keys, %d are needed", rows, needed)
 	case log.First()+consensus.Index(keeps) <= compaction:
 		return fmt.Errorf("has entries %d to %d of the log, though it keeps %d at most and its state is to be durable at %d",
 			log.First(), log.Last(), keeps, compaction)
@@ -98,11 +98,20 @@ func (p *part) versionRows() (rows int, err error) {
 	return rows, errors.Join(i.Error(), i.Close())
 }
 
-// rowsSince is how many versions are needed when history was compacted at a revision: one for each key that lives, and all from there on.
+// rowsSince is how many versions are needed when history was compacted at a revision: all from there on, and of each key that has none at that revision
+// but lived then its last one before. Keys that died later count, too: those that a lease took with it meanwhile, for example.
 func (t *truth) rowsSince(compacted kv.Revision) int {
-	rows := len(t.live)
+	rows := 0
+	for _, row := range t.live {
+		if row.ModRevision < compacted {
+			rows++
+		}
+	}
 	for i := len(t.events) - 1; i >= 0 && t.events[i].KV.ModRevision >= compacted; i-- {
 		rows++
+		if e := &t.events[i]; e.KV.ModRevision > compacted && e.Prev != nil && e.Prev.ModRevision < compacted {
+			rows++
+		}
 	}
 	return rows
 }

@@ -58,7 +58,7 @@ transport/tcpproxy    : transport/freeport
 transport/freeport    :
 partition        core : kv; github.com/cespare/xxhash/v2
 gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/link gateway/route gateway/watch
-gateway/gather   core : kv shard storage/mvcc
+gateway/gather   core : kv partition shard storage/mvcc
 gateway/link     core : kv proto/etcdwire
 gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc

@@ -161,3 +161,21 @@ func TestMore(t *testing.T) {
 		}
 	}
 }
+
+// TestCompareEnds: a compare of a span fails with the first key that does not hold it, whatever the next shard has.
+func TestCompareEnds(t *testing.T) {
+	states := pair(t, 0)
+	for _, c := range []struct {
+		version int64
+		want    bool
+	}{{1, false}, {0, true}} {
+		result := kv.CompareEqual
+		if c.want {
+			result = kv.CompareGreater
+		}
+		txn := &kv.TxnRequest{Compare: []kv.Compare{{Span: everything, Target: kv.CompareVersion, Result: result, Integer: c.version}}}
+		if r, err := over(states, false, 5).txn(txn, nil); err != nil || r.Succeeded != c.want {
+			t.Errorf("version %d: %+v, %v", c.version, r, err)
+		}
+	}
+}

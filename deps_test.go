@@ -61,7 +61,7 @@ transport/freeport    :
 placement        core : kv
 partition        core : kv; github.com/cespare/xxhash/v2
 gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/gather gateway/link gateway/readpath gateway/route gateway/watch
-gateway/gather   core : kv shard storage/mvcc
+gateway/gather   core : kv partition shard storage/mvcc
 gateway/link     core : kv proto/etcdwire
 gateway/readpath core : kv
 gateway/route    core : kv partition

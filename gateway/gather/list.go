@@ -33,9 +33,9 @@ type lane struct {
 	takenBytes int64
 }
 
-// NewList begins a list: see Range for what it is given. A request that is not mvcc.InKeyOrder is refused with kv.ErrInvalidRequest.
-func NewList(states []State, ordered bool, at kv.Revision, q *kv.RangeRequest) (*List, error) {
-	r, err := begin(states, ordered, at, 0, q)
+// list begins one. A request that is not mvcc.InKeyOrder is refused with kv.ErrInvalidRequest.
+func (s *store) list(q *kv.RangeRequest) (*List, error) {
+	r, err := s.begin(q)
 	if err != nil {
 		return nil, err
 	}

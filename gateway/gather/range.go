@@ -14,20 +14,37 @@ import (
 // State is what one shard has, frozen.
 type State = *mvcc.View
 
-// Range answers a range from the states of the shards that may have keys of its span, at a revision: its own, or at, which is the newest there is. ordered:
-// the states have disjoint spans, and come in the order of those. What the answer takes is left in the tally, which counts all that is
-// held on the way: about as much again, or with an order other than by key twice that, and what one shard holds at a time.
-func Range(states []State, ordered bool, at kv.Revision, q *kv.RangeRequest, tally *kv.Tally) (*kv.RangeResponse, error) {
-	s := store{states: func(kv.Span) []State { return states }, ordered: ordered, at: at}
-	return s.Range(q, tally)
+// store is what the shards have together at a revision. It implements shard.ReadState.
+type store struct {
+	// states returns those of the shards that may have keys of a span, in the order of the keys if they are ordered: then the states have disjoint spans.
+	states        func(kv.Span) []State
+	ordered       bool
+	at, compacted kv.Revision
 }
 
-// Stream answers a range in chunks of about chunkBytes, as mvcc.Reader.RangeStream does. Two chunks are held, and what is read ahead: a part of a chunk,
-// but at least a key and its value of each shard by hash.
-func Stream(states []State, ordered bool, at kv.Revision, q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally,
-	fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	list := func() (mvcc.Portions, error) { return NewList(states, ordered, at, q) }
-	answer := func() (*kv.RangeResponse, error) { return Range(states, ordered, at, q, tally) }
+// Range answers a range. What the answer takes is left in the tally, which counts all that is held on the way: about as much again, or with an order
+// other than by key twice that, and what one shard holds at a time.
+func (s *store) Range(q *kv.RangeRequest, tally *kv.Tally) (*kv.RangeResponse, error) {
+	r, err := s.begin(q)
+	if err != nil {
+		return nil, err
+	}
+	before := tally.HeldBytes()
+	response, err := r.answer(tally)
+	switch {
+	case err != nil:
+		tally.Rewind(before)
+		return nil, err
+	case tally.Counts():
+		tally.Rewind(before + kv.MemoryBytes(response.KVs))
+	}
+	return response, nil
+}
+
+// stream answers a range in chunks.
+func (s *store) stream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	list := func() (mvcc.Portions, error) { return s.list(q) }
+	answer := func() (*kv.RangeResponse, error) { return s.Range(q, tally) }
 	return mvcc.Stream(q, chunkBytes, tally, list, answer, fn)
 }
 
@@ -39,10 +56,11 @@ type read struct {
 	at      kv.Revision
 }
 
-// begin judges which revision a range reads, from a store that is at one and was compacted at another.
-func begin(states []State, ordered bool, at, compacted kv.Revision, q *kv.RangeRequest) (read, error) {
-	for _, s := range states {
-		compacted = max(compacted, s.Compacted())
+// begin judges which revision a range reads.
+func (s *store) begin(q *kv.RangeRequest) (read, error) {
+	states, at, compacted := s.states(q.Span), s.at, s.compacted
+	for _, state := range states {
+		compacted = max(compacted, state.Compacted())
 	}
 	if q.Revision > at {
 		return read{}, kv.ErrFutureRevision
@@ -53,7 +71,7 @@ func begin(states []State, ordered bool, at, compacted kv.Revision, q *kv.RangeR
 	if at < compacted {
 		return read{}, kv.ErrCompacted
 	}
-	return read{q, states, ordered, at}, nil
+	return read{q, states, s.ordered, at}, nil
 }
 
 // within is the revision at which to read a state for one of the store.

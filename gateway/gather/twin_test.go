@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/shard/model"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -102,7 +103,7 @@ func (w *world) checkRange(r *kv.Request) {
 	if len(states) == 0 {
 		states = all[:1] // as requests about no key are routed
 	}
-	got, err := Range(states, w.ordered(), m.Revision(), q, tally)
+	got, err := over(states, w.ordered(), m.Revision()).Range(q, tally)
 	if !sameError(err, wantErr) {
 		w.t.Errorf("%s: %v, want %v", what, err, wantErr)
 		return
@@ -119,6 +120,7 @@ func (w *world) checkRange(r *kv.Request) {
 	if held := tally.HeldBytes(); tally.Counts() && held != kv.MemoryBytes(got.KVs) {
 		w.t.Errorf("%s: %d bytes count for an answer of %d", what, held, kv.MemoryBytes(got.KVs))
 	}
+	w.checkGatherer(r, m, all, describe(want.Range))
 	w.checkStream(states, m, q)
 	w.checkList(states, m, q)
 }
@@ -132,7 +134,7 @@ func (w *world) checkStream(states []State, m *model.Store, asked *kv.RangeReque
 	what := fmt.Sprintf("%v: stream %+v at %d", w.scheme, q, m.Revision())
 	tally := w.tally()
 	var chunks []kv.KeyValue
-	end, err := Stream(states, w.ordered(), m.Revision(), &q, 1+w.random.Int64N(400), tally, func(kvs []kv.KeyValue) error {
+	end, err := over(states, w.ordered(), m.Revision()).stream(&q, 1+w.random.Int64N(400), tally, func(kvs []kv.KeyValue) error {
 		if len(kvs) == 0 {
 			w.t.Errorf("%s: an empty chunk", what)
 		}
@@ -148,7 +150,7 @@ func (w *world) checkStream(states []State, m *model.Store, asked *kv.RangeReque
 		w.t.Errorf("%s:\n%s\nwant\n%s", what, g, x)
 	}
 	if q.SortOrder = kv.SortDescend; true {
-		if _, err := Stream(states, w.ordered(), m.Revision(), &q, 1, nil, nil); !errors.Is(err, kv.ErrInvalidRequest) {
+		if _, err := over(states, w.ordered(), m.Revision()).stream(&q, 1, nil, nil); !errors.Is(err, kv.ErrInvalidRequest) {
 			w.t.Errorf("%s: descending: %v", what, err)
 		}
 	}
@@ -160,7 +162,7 @@ func (w *world) checkList(states []State, m *model.Store, asked *kv.RangeRequest
 	want, err := m.Apply(&kv.Request{Kind: kv.KindRange, Range: &q})
 	w.must(err)
 	what := fmt.Sprintf("%v: list %+v at %d", w.scheme, q, m.Revision())
-	l, err := NewList(states, w.ordered(), m.Revision(), &q)
+	l, err := over(states, w.ordered(), m.Revision()).list(&q)
 	w.must(err)
 	memory := &room{}
 	tally := kv.NewTally(memory)
@@ -238,7 +240,7 @@ func (w *world) checkTxn(r *kv.Request) {
 	all, of := w.freeze()
 	defer closeAll(w.t, all)
 	tally := w.tally()
-	got, err := Txn(of, w.ordered(), m.Revision(), w.model.Compacted(), r.Txn, tally)
+	got, err := (&store{of, w.ordered(), m.Revision(), w.model.Compacted()}).txn(r.Txn, tally)
 	if !sameError(err, wantErr) {
 		w.t.Errorf("%v: transaction %+v at %d: %v, want %v", w.scheme, *r.Txn, m.Revision(), err, wantErr)
 	}
@@ -250,6 +252,50 @@ func (w *world) checkTxn(r *kv.Request) {
 	}
 	if g, x := describeTxn(got), describeTxn(want.Txn); g != x {
 		w.t.Errorf("%v: transaction %+v at %d:\n%s\nwant\n%s", w.scheme, *r.Txn, m.Revision(), g, x)
+	}
+	w.checkGatherer(r, m, all, describeTxn(want.Txn))
+}
+
+// checkGatherer: it answers from the states of the shards that the request touches, or some more.
+func (w *world) checkGatherer(r *kv.Request, m *model.Store, all []State, want string) {
+	g, err := By(w.scheme)
+	w.must(err)
+	var shards []kv.ShardID
+	var states []State
+	for i, id := range w.scheme.ShardIDs() {
+		needed := w.random.IntN(3) == 0
+		r.EachSpan(func(span kv.Span, _ bool) bool {
+			needed = needed || slices.ContainsFunc(w.table.Overlapping(span), func(d partition.Descriptor) bool { return d.Shard == id })
+			return !needed
+		})
+		if needed {
+			shards, states = append(shards, id), append(states, all[i])
+		}
+	}
+	memory := &room{}
+	request := *r
+	request.Memory = memory
+	at := kv.Present{Revision: m.Revision(), Compacted: w.model.Compacted()}
+	got, err := g.Gather(&request, shards, states, at)
+	w.must(err)
+	text := describe(got.Range)
+	if got.Txn != nil {
+		text = describeTxn(got.Txn)
+	}
+	if text != want || got.Kind != r.Kind || got.Revision != at.Revision {
+		w.t.Errorf("%v: %+v at %+v, of shards %v:\n%s\nwant\n%s", w.scheme, *r, at, shards, text, want)
+	}
+	if r.Kind != kv.KindRange || !mvcc.InKeyOrder(r.Range) {
+		return
+	}
+	l, err := g.List(r, shards, states, at)
+	w.must(err)
+	first, err := l.Next(1<<20, nil)
+	w.must(err)
+	end, err := g.Stream(r, shards, states, at, 1<<20, nil, nil)
+	w.must(err)
+	if g, x := describeKVs(first), describeKVs(end.KVs); g != x || g != describeKVs(got.Range.KVs) {
+		w.t.Errorf("%v: %+v at %+v: listed\n%s\nstreamed\n%s\nanswered\n%s", w.scheme, *r, at, g, x, text)
 	}
 }
 

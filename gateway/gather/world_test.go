@@ -17,6 +17,11 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
+// over is a store with what the states have.
+func over(states []State, ordered bool, at kv.Revision) *store {
+	return &store{func(kv.Span) []State { return states }, ordered, at, 0}
+}
+
 var everything = kv.Span{Start: []byte{0}, End: []byte{0}}
 
 // part is a store with what one shard has.

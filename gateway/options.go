@@ -144,7 +144,7 @@ type Options struct {
 	// Clock is monotonic; the same as given to Tick.
 	Clock    func() time.Duration
 	Listener Listener
-	// Watch configures the hub; Source and Encode are set by New if they are missing.
+	// Watch configures the hub; Source, Sources, Clock and Encode are set by New if they are missing.
 	Watch watch.Options
 }
 
@@ -203,6 +203,12 @@ func (o Options) WithDefaults() Options {
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {
 		o.Watch.Source = source{shard: o.Shards[o.Watched], replaced: o.Replaced}
 	}
+	if o.Watch.Shards != nil && o.Watch.Sources == nil {
+		o.Watch.Sources = make(map[kv.ShardID]watch.Source, len(o.Shards))
+		for id, replica := range o.Shards {
+			o.Watch.Sources[id] = sourceOf(replica, o.Replaced)
+		}
+	}
 	if o.Watch.Clock == nil {
 		o.Watch.Clock = o.Clock
 	}
@@ -233,6 +239,16 @@ func (o Options) Validate() error {
 type source struct {
 	shard    Shard
 	replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)
+}
+
+// sourceOf is that of one of several shards. Its replica looks previous versions up itself if it can.
+func sourceOf(replica Shard, replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)) source {
+	if own, ok := replica.(interface {
+		Replaced(at mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	}); ok {
+		replaced = own.Replaced
+	}
+	return source{shard: replica, replaced: replaced}
 }
 
 func (s source) Revision() kv.Revision  { return s.shard.Revision() }

@@ -158,7 +158,7 @@ type Options struct {
 	// Clock is monotonic; the same as given to Tick.
 	Clock    func() time.Duration
 	Listener Listener
-	// Watch configures the hub; Source and Encode are set by New if they are missing.
+	// Watch configures the hub; Source, Sources, Clock and Encode are set by New if they are missing.
 	Watch watch.Options
 }
 
@@ -217,6 +217,12 @@ func (o Options) WithDefaults() Options {
 	if o.Watch.Source == nil && o.Shards[o.Watched] != nil {
 		o.Watch.Source = source{o.Shards[o.Watched]}
 	}
+	if o.Watch.Shards != nil && o.Watch.Sources == nil {
+		o.Watch.Sources = make(map[kv.ShardID]watch.Source, len(o.Shards))
+		for id, replica := range o.Shards {
+			o.Watch.Sources[id] = sourceOf(replica, o.Replaced)
+		}
+	}
 	if o.Watch.Clock == nil {
 		o.Watch.Clock = o.Clock
 	}
@@ -245,6 +251,16 @@ func (o Options) Validate() error {
 
 // source reads history and previous versions for the watch hub.
 type source struct{ shard Shard }
+
+// sourceOf is that of one of several shards. Its replica looks previous versions up itself if it can.
+func sourceOf(replica Shard, replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)) source {
+	if own, ok := replica.(interface {
+		Replaced(at mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
+	}); ok {
+		replaced = own.Replaced
+	}
+	return source{shard: replica, replaced: replaced}
+}
 
 func (s source) Revision() kv.Revision  { return s.shard.Revision() }
 func (s source) Compacted() kv.Revision { return s.shard.Compacted() }

@@ -262,9 +262,10 @@ func (h *Hub) present() kv.Revision {
 	if h.only != nil {
 		return h.only.source.Revision()
 	}
+	known := h.options.Known()
 	h.feedMu.Lock()
 	defer h.feedMu.Unlock()
-	return max(h.heard, h.options.Known())
+	return max(known, h.heard)
 }
 
 // nextQuestion returns what is to be asked now, or how long that must wait. The hub's lock is held.

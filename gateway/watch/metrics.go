@@ -64,16 +64,18 @@ func (h *Hub) Metrics() Metrics {
 	return m
 }
 
-// figures adds those of the merger. The lock of the rings is held.
-func (g *merger) figures(m *Metrics) {
-	m.Mergers++
-	m.WaitingRecords = max(m.WaitingRecords, g.waiting())
-	if g.stall.shard == nil {
+// figures adds those of the merger. Of shards that have held back something for as long the first counts. The lock of the rings is held.
+func (m *merger) figures(sum *Metrics) {
+	sum.Mergers++
+	sum.WaitingRecords = max(sum.WaitingRecords, m.waiting())
+	by := m.stall.shard
+	if by == nil {
 		return
 	}
-	m.StalledMergers++
-	if stalled := g.hub.options.Clock() - g.stall.since; m.StalledShard == 0 || stalled > m.StalledFor {
-		m.StalledShard, m.StalledFor = g.stall.shard.id, stalled
+	sum.StalledMergers++
+	stalled := m.hub.options.Clock() - m.stall.since
+	if sum.StalledShard == 0 || stalled > sum.StalledFor || stalled == sum.StalledFor && by.id < sum.StalledShard {
+		sum.StalledShard, sum.StalledFor = by.id, stalled
 	}
 }
 

@@ -136,7 +136,7 @@ func (t *seat) dissolve(g *group) {
 	t.stream.meter.dropWatch(groupCost(g.span))
 }
 
-// seats are those of a stream: one for each feed that a watch of it hangs on, or hung on if it is that of a single shard. Guarded by the
+// seats are those of a stream: one for each feed that a watch of it hangs on, and always one if there is only one shard. Guarded by the
 // stream's lock; what changes there changes under the hub's, too.
 type seats struct {
 	list    []*seat

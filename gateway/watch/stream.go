@@ -214,7 +214,7 @@ func (s *Stream) forget(w *watcher) {
 	if len(w.group.watchers) == 0 {
 		seat.dissolve(w.group)
 	}
-	if seat.watches == 0 && seat.feed.merger != nil {
+	if seat.watches == 0 && s.hub.only == nil {
 		s.seats.leave(seat)
 		s.meter.dropWatch(seat.bytes)
 	}

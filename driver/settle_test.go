@@ -164,13 +164,13 @@ func TestReadsAsOf(t *testing.T) {
 
 // askPut has a leader of the group put something.
 func (w *readers) askPut(group consensus.GroupID) {
-	done := false
+	asked, done := false, false
 	w.await("a put", func() bool {
 		for _, n := range w.nodes {
-			if replica := n.driver.Replica(group); !done && replica.LeaseValid() {
-				done = true
+			if replica := n.driver.Replica(group); !asked && replica.LeaseValid() {
+				asked = true
 				replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("z")}}, nil, func(_ *kv.Response, _ uint64, err error) {
-					done = err == nil
+					asked, done = err == nil, err == nil
 				})
 			}
 		}
@@ -211,6 +211,6 @@ func TestReadAtRefused(t *testing.T) {
 		t.Errorf("as of a compacted revision: %v", err)
 	}
 	if resp, err := leader.ReadAt(get, kv.Present{Revision: 40}); err != nil || resp.Range.Count != 1 {
-		t.Errorf("as of the compacted revision: %+v, %v", resp, err)
+		t.Errorf("as of the compacted revision: %+v, %v; the newest is %d", resp.Range, err, leader.Revision())
 	}
 }

@@ -203,7 +203,7 @@ func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv
 func scans(req *kv.Request) bool {
 	switch req.Kind {
 	case kv.KindRange:
-		return !req.Range.Span.Single()
+		return req.Range != nil && !req.Range.Span.Single()
 	case kv.KindTxn:
 		return true
 	}

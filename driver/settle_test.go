@@ -164,13 +164,13 @@ func TestReadsAsOf(t *testing.T) {
 
 // askPut has a leader of the group put something.
 func (w *readers) askPut(group consensus.GroupID) {
-	done := false
+	asked, done := false, false
 	w.await("a put", func() bool {
 		for _, n := range w.nodes {
-			if replica := n.driver.Replica(group); !done && replica.LeaseValid() {
-				done = true
+			if replica := n.driver.Replica(group); !asked && replica.LeaseValid() {
+				asked = true
 				replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("z")}}, nil, func(_ *kv.Response, _ uint64, err error) {
-					done = err == nil
+					asked, done = err == nil, err == nil
 				})
 			}
 		}
@@ -211,6 +211,50 @@ func TestReadAtRefused(t *testing.T) {
 		t.Errorf("as of a compacted revision: %v", err)
 	}
 	if resp, err := leader.ReadAt(get, kv.Present{Revision: 40}); err != nil || resp.Range.Count != 1 {
-		t.Errorf("as of the compacted revision: %+v, %v", resp, err)
+		t.Errorf("as of the compacted revision: %+v, %v; the newest is %d", resp.Range, err, leader.Revision())
+	}
+}
+
+// leaderOf waits for a leader of the group, and returns it with its node.
+func (w *numbered) leaderOf(group consensus.GroupID) (node *clusterNode, replica *Replica) {
+	w.awaitLeases()
+	for _, n := range w.nodes {
+		if r := n.driver.Replica(group); r.LeaseValid() {
+			return n, r
+		}
+	}
+	w.tb.Fatal("nobody leads")
+	return nil, nil
+}
+
+// TestSettleWithoutQuorum: a leader that is cut off, and has nothing in flight, does not say that all is applied: another one may lead.
+func TestSettleWithoutQuorum(t *testing.T) {
+	w := newNumbered(t, 1, false)
+	n, r := w.leaderOf(1)
+	n.cut = true
+	w.await("the end of the lease", func() bool { return !r.LeaseValid() })
+	if !r.IsLeader() {
+		t.Fatal("it does not take itself for the leader any more")
+	}
+	answers, said := 0, error(nil)
+	r.SettleAt(1, func(_ uint64, err error) { answers, said = answers+1, err })
+	w.run(5*time.Second, nil)
+	if answers != 1 || !errors.Is(said, kv.ErrLeaderChanged) && !errors.Is(said, kv.ErrNotLeader) {
+		t.Errorf("%d answers, %v", answers, said)
+	}
+}
+
+// TestSettleBegunAnew: who waits for a batch that is forgotten waits no longer.
+func TestSettleBegunAnew(t *testing.T) {
+	w := newNumbered(t, 1, false)
+	_, r := w.leaderOf(1)
+	answers, said := 0, error(nil)
+	r.settling.add(r.appliedSeq+100, func(err error) { answers, said = answers+1, err })
+	r.numbering.anew = true
+	r.driver.markWorking(r)
+	r.driver.kick()
+	w.run(time.Second, nil)
+	if answers != 1 || said != nil || r.numbering.anew {
+		t.Errorf("%d answers, %v", answers, said)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/gateway/gather"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -179,7 +180,7 @@ func (n *node) number() (numbered bool) {
 }
 
 // joined is the stupid Gatherer: one state after the other.
-type joined struct{ together }
+type joined struct{ gather.Gatherer }
 
 func (joined) Gather(req *kv.Request, _ []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error) {
 	resp := &kv.Response{Kind: kv.KindRange, Revision: at.Revision, Range: &kv.RangeResponse{}}

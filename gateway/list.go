@@ -92,16 +92,16 @@ func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, 
 }
 
 func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leaderLink) (*listing, error) {
-	states, at, err := g.freezeMany(ctx, req, links)
+	states, read, err := g.freezeMany(ctx, req, links)
 	if err != nil {
 		return nil, err
 	}
-	list, err := g.options.Gather.List(req.Range, states, at)
+	list, err := g.options.Gather.List(req, read.Shards, states, read.At)
 	if err != nil {
 		closeViews(states)
 		return nil, err
 	}
-	return &listing{list, states, at.Revision, g}, nil
+	return &listing{list, states, read.At.Revision, g}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.

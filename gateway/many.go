@@ -21,9 +21,10 @@ type Gatherer interface {
 	// at.Compacted are compacted. It may take long.
 	Gather(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present) (*kv.Response, error)
 	// List begins to read a range in the order of keys, of the same states.
-	List(r *kv.RangeRequest, states []*mvcc.View, at kv.Present) (*gather.List, error)
+	List(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present) (*gather.List, error)
 	// Stream answers a range in chunks of about so many bytes, all but the last of which it gives to fn.
-	Stream(r *kv.RangeRequest, states []*mvcc.View, at kv.Present, chunkBytes int64, tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error)
+	Stream(req *kv.Request, shards []kv.ShardID, states []*mvcc.View, at kv.Present, chunkBytes int64, tally *kv.Tally,
+		fn func([]kv.KeyValue) error) (*kv.RangeResponse, error)
 }
 
 // gathering is a read over several shards. It learns the present once, then the state of each shard has to become complete up to it, by parts: calls without an
@@ -77,8 +78,8 @@ func gatherFor(c *Call, links []*leaderLink) {
 	}
 }
 
-// freezeMany returns states of several shards that a range may be answered from, as of the present that it returns.
-func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*leaderLink) ([]*mvcc.View, kv.Present, error) {
+// freezeMany returns states of several shards that a range may be answered from, and the read that says as of when.
+func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*leaderLink) ([]*mvcc.View, *readpath.Read, error) {
 	for stale := req.Range.Serializable; ; {
 		c := &Call{gateway: g, Req: req}
 		gatherFor(c, links)
@@ -86,7 +87,7 @@ func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*lead
 		var err error
 		if stale {
 			if views, err = c.gather.freezeStale(); err != nil {
-				return nil, kv.Present{}, err
+				return nil, nil, err
 			}
 		}
 		if stale = false; views == nil {
@@ -96,12 +97,12 @@ func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*lead
 				}
 			})
 			if err != nil {
-				return nil, kv.Present{}, err
+				return nil, nil, err
 			}
 			views = c.gather.freeze()
 		}
 		if !compactedSince(views, c.read.At) {
-			return views, c.read.At, nil
+			return views, c.read, nil
 		}
 		closeViews(views)
 	}

@@ -19,12 +19,43 @@ import (
 func TestRandomFaults(t *testing.T) {
 	var unknown int64
 	for seed := range uint64(5) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { unknown += runRandomFaults(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { unknown += runRandomFaults(t, seed, nil) })
+		t.Run(fmt.Sprint(seed, " as of revisions"), func(t *testing.T) { unknown += runRandomFaults(t, seed, &appliedAnywhere{}) })
 	}
 	// How many a single run has depends on how the machine schedules it.
 	if unknown == 0 && !t.Failed() {
 		t.Error("no run had a write of unknown outcome: the faults do not hit")
 	}
+}
+
+// appliedAnywhere takes for issued what any node has applied: whatever was answered is, and what is evaluated later gets a higher revision. The one shard
+// is clean: whoever has applied that has everything below.
+type appliedAnywhere struct {
+	cluster *cluster
+	answers sync.WaitGroup
+}
+
+func (a *appliedAnywhere) Known() (highest kv.Revision) {
+	for _, n := range a.cluster.nodes {
+		highest = max(highest, n.Revision())
+	}
+	return highest
+}
+
+func (a *appliedAnywhere) Now() (kv.Present, bool) {
+	highest := a.Known()
+	return kv.Present{Revision: highest}, highest%2 == 0
+}
+
+func (a *appliedAnywhere) Learn(shards []kv.ShardID, got func(kv.Present, error)) {
+	a.answers.Go(func() {
+		highest := a.Known()
+		if highest%16 == 1 {
+			got(kv.Present{}, kv.ErrNoLeader)
+			return
+		}
+		got(kv.Present{Revision: highest, Shards: slices.Repeat([]kv.ShardProgress{{Last: highest, Clean: highest%4 != 1}}, len(shards))}, nil)
+	})
 }
 
 type written struct {
@@ -34,8 +65,17 @@ type written struct {
 }
 
 // runRandomFaults returns how many writes had an unknown outcome.
-func runRandomFaults(t *testing.T, seed uint64) int64 {
-	c := newCluster(t, Options{Limits: Limits{MaxFrameBytes: 200}})
+func runRandomFaults(t *testing.T, seed uint64, revisions *appliedAnywhere) int64 {
+	options := Options{Limits: Limits{MaxFrameBytes: 200}}
+	if revisions != nil {
+		options.Revisions = revisions
+	}
+	c := newCluster(t, options)
+	if revisions != nil {
+		revisions.cluster = c
+		speakNewest(c)
+		defer revisions.answers.Wait()
+	}
 	var writes [6][]*written
 	var acknowledged, reads, unknown atomic.Int64 // acknowledged: the highest revision so far
 	var clients sync.WaitGroup

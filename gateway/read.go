@@ -77,13 +77,13 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 }
 
 func (g *Gateway) streamMany(ctx context.Context, req *kv.Request, links []*leaderLink, emit func(r *kv.Response, last bool) error) error {
-	states, at, err := g.freezeMany(ctx, req, links)
+	states, read, err := g.freezeMany(ctx, req, links)
 	if err != nil {
 		return err
 	}
 	defer closeViews(states)
-	return stream(ctx, req, at.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-		return g.options.Gather.Stream(req.Range, states, at, streamChunkBytes, tally, fn)
+	return stream(ctx, req, read.At.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+		return g.options.Gather.Stream(req, read.Shards, states, read.At, streamChunkBytes, tally, fn)
 	})
 }
 

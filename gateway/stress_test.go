@@ -172,7 +172,7 @@ func misbehave(shards []*cluster, random *rand.Rand, done chan struct{}) {
 			first.block[id] = !first.block[id]
 			first.mu.Unlock()
 		case n < 10:
-			g.PeerUp(kv.NodeID(1+random.IntN(3)), Dialect{Deadlines: true, Shards: random.IntN(4) > 0})
+			g.PeerUp(kv.NodeID(1+random.IntN(3)), Dialect{Deadlines: true, Shards: random.IntN(4) > 0, Revisions: true})
 		case n < 13:
 			g.LeaderChanged(kv.ShardID(1 + random.IntN(len(shards))))
 			_ = g.Metrics()

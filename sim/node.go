@@ -110,6 +110,9 @@ func (n *node) now() time.Duration { return n.clock.read(n.w.now) }
 
 // effect is called before and after everything that the outside could notice.
 func (n *node) effect() {
+	if n.issuer != nil {
+		n.w.noteIssued(n.issuer.Known()) // somebody may be told of it
+	}
 	if n.fuse > 0 {
 		if n.fuse--; n.fuse == 0 {
 			n.w.mark("crash at an effect")
@@ -133,9 +136,6 @@ func (n *node) enter(step func()) {
 		}
 	}()
 	step()
-	if n.issuer != nil && n.up {
-		n.w.noteIssued(n.issuer.Known())
-	}
 	if n.failed != nil && n.up {
 		n.stoppedByItself()
 	}

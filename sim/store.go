@@ -65,12 +65,12 @@ func (p *Plan) drawPartition(kind string) {
 	slices.Sort(p.Partition.SplitKeys)
 }
 
-// leased are workloads with leases, which have no keys in several shards yet.
-var leased = []string{"lock", "election", "lease", "due", "bulk", "random"}
+// aside are workloads with leases or compactions, which are not yet those of the whole store.
+var aside = []string{"lock", "election", "lease", "due", "bulk", "random", "compaction"}
 
 // anyKeys are the workloads of a store of several shards.
 func anyKeys() []string {
-	return slices.DeleteFunc(anyPlace(), func(name string) bool { return slices.Contains(leased, name) })
+	return slices.DeleteFunc(anyPlace(), func(name string) bool { return slices.Contains(aside, name) })
 }
 
 // shared tells whether the groups are shards of one store.

@@ -102,15 +102,6 @@ func (r *Replica) tellVoided(last kv.Revision) {
 	}
 }
 
-// systemReplica is nil if the node has no replica of the system shard that works.
-func (d *Driver) systemReplica() *Replica {
-	r, err := d.replica(consensus.GroupID(kv.SystemShard))
-	if err != nil {
-		return nil
-	}
-	return r
-}
-
 // leads returns the replica of a group that is led here, nil otherwise.
 func (d *Driver) leads(group consensus.GroupID) *Replica {
 	if r, err := d.replica(group); err == nil && r.leading {

@@ -133,7 +133,7 @@ type Options struct {
 	// Gather answers reads over several shards, with Revisions and a Router that is a route.Spread. Nil: they are refused with kv.ErrManyShards.
 	Gather Gatherer
 	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
-	Watched kv.ShardID
+	Watched    kv.ShardID
 	Sender     Sender
 	Authorizer Authorizer
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
@@ -220,7 +220,7 @@ func (o Options) WithDefaults() Options {
 	if o.Watch.Shards != nil && o.Watch.Sources == nil {
 		o.Watch.Sources = make(map[kv.ShardID]watch.Source, len(o.Shards))
 		for id, replica := range o.Shards {
-			o.Watch.Sources[id] = sourceOf(replica, o.Replaced)
+			o.Watch.Sources[id] = source{replica}
 		}
 	}
 	if o.Watch.Clock == nil {
@@ -251,16 +251,6 @@ func (o Options) Validate() error {
 
 // source reads history and previous versions for the watch hub.
 type source struct{ shard Shard }
-
-// sourceOf is that of one of several shards. Its replica looks previous versions up itself if it can.
-func sourceOf(replica Shard, replaced func(mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error)) source {
-	if own, ok := replica.(interface {
-		Replaced(at mvcc.Locator) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)
-	}); ok {
-		replaced = own.Replaced
-	}
-	return source{shard: replica, replaced: replaced}
-}
 
 func (s source) Revision() kv.Revision  { return s.shard.Revision() }
 func (s source) Compacted() kv.Revision { return s.shard.Compacted() }

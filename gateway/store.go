@@ -5,7 +5,6 @@ import (
 
 	"github.com/quoratedb/quorate/gateway/gather"
 	"github.com/quoratedb/quorate/gateway/route"
-	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
 )
@@ -27,10 +26,6 @@ func (o Options) OfStore(scheme partition.Scheme, revisions Revisions) (Options,
 	}
 	o.Router, o.Gather, o.Revisions = router, gatherer, revisions
 	o.Watch.Shards = watchedShards(table)
-	o.Watch.Sources = make(map[kv.ShardID]watch.Source, len(o.Shards))
-	for id, s := range o.Shards {
-		o.Watch.Sources[id] = source{s}
-	}
 	o.Watch.Known, o.Watch.Learn = revisions.Known, revisions.Learn
 	return o, nil
 }

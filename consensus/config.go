@@ -48,14 +48,14 @@ func (c Config) Votes(id ReplicaID) bool {
 	return slices.Contains(c.Voters, id) || slices.Contains(c.Outgoing, id)
 }
 
-// NewerThanAll tells whether the replica's ID is above those of all members: IDs ascend, and are never used twice.
-func (c Config) NewerThanAll(id ReplicaID) bool {
+// Newest is the member with the highest ID; 0: there are none. IDs ascend, and are never used twice.
+func (c Config) Newest() (newest ReplicaID) {
 	for _, members := range [][]ReplicaID{c.Voters, c.Learners, c.Outgoing} {
-		if len(members) > 0 && slices.Max(members) >= id {
-			return false
+		for _, id := range members {
+			newest = max(newest, id)
 		}
 	}
-	return true
+	return newest
 }
 
 // Members returns every replica of the config, ascending.

@@ -16,6 +16,8 @@ type Core struct {
 	// self and config are which replica this is, and the membership as far as it has applied it.
 	self   consensus.ReplicaID
 	config consensus.Config
+	// newest is the highest ID of all replicas that have been members as far as this one has applied since it was opened: whoever left is not newer.
+	newest consensus.ReplicaID
 	// role is what the consensus core said last of itself.
 	role consensus.RoleChange
 
@@ -81,6 +83,7 @@ func New(options Options, promises Promises) (*Core, error) {
 // Configure says which replica this is, and what membership it has applied.
 func (c *Core) Configure(self consensus.ReplicaID, config consensus.Config) {
 	c.self, c.config = self, config
+	c.newest = max(c.newest, config.Newest())
 }
 
 // Role returns what RoleChanged said last.

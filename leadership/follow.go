@@ -43,10 +43,10 @@ func (c *Core) alone() bool {
 // mayVote tells whether enough time has passed since the start that no promise of an earlier process binds.
 func (c *Core) mayVote(now time.Duration) bool { return c.promises.MayVote(now) || c.alone() }
 
-// mayLead tells whether a replica may lead as far as this one has applied: it has a vote, or is newer than the membership here. A leader that
+// mayLead tells whether a replica may lead as far as this one has applied: it has a vote, or is newer than all that have been members here. A leader that
 // has taken its own vote away leads no more, or not for long, and cannot ask for votes to say so.
 func (c *Core) mayLead(id consensus.ReplicaID) bool {
-	return id != 0 && (c.config.Votes(id) || c.config.NewerThanAll(id))
+	return id != 0 && (c.config.Votes(id) || id > c.newest)
 }
 
 // Vouch tells whether a message of the given term to a replica says that this one follows it. If so, the receiver counts on what this node

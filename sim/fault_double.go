@@ -25,7 +25,8 @@ type double struct {
 	ends time.Duration
 }
 
-// firstOfSecond is where numbers of processes and disks of a second process begin.
+// firstOfSecond is where numbers of processes and disks of the first second process begin. Those of each later one begin as far behind: disks and
+// instances have random IDs, which no other has.
 const firstOfSecond = 1 << 20
 
 // doubled tells whether the node has a second process, or has had one.
@@ -104,7 +105,8 @@ func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDis
 	}
 	n.damage.former = true // healing does not replace its disks
 	second := &node{w: w, id: n.id, index: len(w.nodes), random: rand.New(rand.NewPCG(random.Uint64(), 1)), rate: n.rate, format: n.format, nextFormat: n.format}
-	second.life, second.diskCount = firstOfSecond, firstOfSecond
+	w.doubles++
+	second.life, second.diskCount = w.doubles*firstOfSecond, w.doubles*firstOfSecond
 	second.clock = clock{base: n.clock.base, rate: n.rate}
 	second.chance = w.source(sourceDawdle, 100+n.number())
 	second.newParts()

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -54,5 +55,28 @@ func TestOldDisk(t *testing.T) {
 		if r.Verdict != Passed {
 			t.Errorf("%s: %s %s", protocol, r.Verdict, r.Problem)
 		}
+	}
+}
+
+// TestSecondProcesses: no two second processes of a node have the same disk or the same instance, as none do that are random.
+func TestSecondProcesses(t *testing.T) {
+	w := newWorld(NewPlan(1, PlanOptions{Protocol: Raft, Nodes: 3, Faults: []FaultKind{}}), RunOptions{})
+	defer w.finish()
+	for _, n := range w.nodes {
+		n.start()
+	}
+	w.runUntil(6*time.Second, 5*time.Millisecond, w.whole)
+	disks, lives, random := map[uint64]bool{}, map[uint64]bool{}, rand.New(rand.NewPCG(1, 1))
+	for range 3 {
+		w.runSecond(&Fault{Kind: FaultDouble, Node: 3, Duration: 100 * time.Millisecond}, w.nodes[2], random, nil)
+		if w.double == nil {
+			t.Fatal("no second process runs")
+		}
+		second := w.double.second
+		if disks[second.diskID] || lives[second.life] {
+			t.Errorf("a second process is on disk %x as process %d, as an earlier one was", second.diskID, second.life)
+		}
+		disks[second.diskID], lives[second.life] = true, true
+		w.endSecond()
 	}
 }

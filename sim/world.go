@@ -32,6 +32,7 @@ type world struct {
 	plot           *plot         // in progress; nil: none
 	double         *double       // a second process of a node; nil: there is none
 	doubleEnded    time.Duration // when the last one ended; 0: there was none
+	doubles        uint64        // how many there were
 	// stopped, if set, is what becomes of a process that ends by itself or does not start, in place of what a supervisor does.
 	stopped func(*node, error)
 

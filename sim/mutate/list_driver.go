@@ -109,6 +109,12 @@ var driverMutations = []Mutation{
 		Unseen: "the next tick after a word of the leader forgets the withdrawal, too, so the leader must be lost again within that tick; 75 runs of its scene did not show it",
 	},
 	{
+		Name: "leadership/former-member-is-newer", Breaks: "a leader that took itself out of the membership is taken for a replacement that is not known yet, if its ID is the highest",
+		File: "leadership/follow.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 7402,
+		Old: "id > c.newest",
+		New: "id > c.config.Newest()",
+	},
+	{
 		Name: "leadership/lease-while-handing-over", Breaks: "a leader that hands over keeps its lease for reads, although somebody may be elected in spite of the promises",
 		File: "leadership/lease.go", Verdicts: noticed, Seeds: 400,
 		Old: "if c.forbidden || c.options.ReadQuorum {",

@@ -287,14 +287,15 @@ func (p *part) opened() (err error) {
 	n.w.mark("group added to a running node")
 	for _, other := range n.w.processes() {
 		if other.id != n.id && n.w.net.conn(n, other).open[side(n, other)] {
-			p.gateway.PeerUp(other.id, dialect(min(n.format, other.format)))
+			p.gateway.PeerUp(other.id, n.dialect(min(n.format, other.format)))
 		}
 	}
 	return nil
 }
 
-func dialect(version uint16) gateway.Dialect {
-	return gateway.Dialect{Deadlines: version >= driver.FormatDeadlines, Shards: version >= driver.FormatShards}
+// dialect is what another node understands. Whoever holds shards of one store knows what that takes.
+func (n *node) dialect(version uint16) gateway.Dialect {
+	return gateway.Dialect{Deadlines: version >= driver.FormatDeadlines, Shards: version >= driver.FormatShards, Revisions: n.w.shared()}
 }
 
 // read tells whether a row can be read.

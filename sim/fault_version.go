@@ -67,6 +67,8 @@ func (p *part) expectKind(from kv.NodeID, channel byte, payload []byte) {
 		newest = 5
 	case n.format < driver.FormatShards:
 		newest = 6
+	case n.w.shared():
+		newest = 23
 	}
 	if kind > newest {
 		n.w.fail(Crash, "node %d sent node %d, which speaks version %d, a frame of kind %d", from, n.id, n.format, kind)

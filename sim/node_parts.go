@@ -200,7 +200,7 @@ func (n *node) peerUp(node kv.NodeID, version uint16) {
 		n.issuer.PeerUp(node)
 	}
 	for f := range n.fronts() {
-		f.gateway.PeerUp(node, dialect(version))
+		f.gateway.PeerUp(node, n.dialect(version))
 	}
 }
 

@@ -68,7 +68,7 @@ gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 proto/native api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver membership gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs partition placement proto/native gateway gateway/route gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs

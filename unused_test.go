@@ -22,15 +22,7 @@ import (
 // usedByTestsOnly are symbols that stay although only their own package's tests use them, or nobody. The list is exact: a
 // symbol that has found a user, or is gone, fails the test.
 var usedByTestsOnly = map[string]string{
-	"gateway/gather.By":              "package gateway reads several shards with it, once it serves them",
-	"gateway/gather.Gatherer.Gather": "the same",
-	"gateway/gather.Gatherer.List":   "the same",
-	"gateway/gather.Gatherer.Stream": "the same",
-	"gateway/gather.List.Measure":    "the same: a list of several shards is a gateway.Listing",
-	"gateway/gather.Hash":            "HashKV of several shards is made with it, once it is served",
-	"kv.Present.Shards":              "whoever makes several shards complete goes by it",
-	"kv.ShardProgress.Clean":         "the same",
-	"kv.ShardProgress.Last":          "the same",
+	"gateway/gather.Hash": "HashKV of several shards is made with it, once it is served",
 }
 
 // TestSymbolsHaveUsers fails for whatever a package declares that nobody uses but its own tests: functions, methods,

@@ -53,6 +53,9 @@ func (f *front) wakeHub() {
 	})
 }
 
+// wakeHubIn is wakeHub for later.
+func (f *front) wakeHubIn(d time.Duration) { f.node.push(f.node.w.now+d, f.wakeHub) }
+
 // tick lets the gateway notice deadlines.
 func (f *front) tick(now time.Duration) {
 	f.gateway.Tick(now)

@@ -65,7 +65,7 @@ func (p *part) gatewayOptions() gateway.Options {
 		},
 		Watch: watch.Options{
 			StreamBytes: limits.WatchRingRecords * 200, RingBytes: limits.WatchRingRecords * 200,
-			ProgressInterval: 300 * time.Millisecond, Jitter: jitter.Int64N, Wake: p.wakeHub,
+			ProgressInterval: 300 * time.Millisecond, Jitter: jitter.Int64N, Wake: p.wakeHub, WakeIn: p.wakeHubIn,
 			Listener: watch.Listener{
 				Lagging: func(int) { w.mark("watch detached") },
 				Gap:     func(kv.Revision, kv.Revision) { w.mark("watch gap") },

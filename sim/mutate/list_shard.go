@@ -109,7 +109,7 @@ var shardMutations = []Mutation{
 		Name: "shard/txn-on-stale-state", Breaks: "transactions compare with the applied state and do not see what is in flight",
 		File: "shard/txn.go", Verdicts: noticed, Seeds: 100,
 		Old: "p, err := decide(ev, t)",
-		New: "p, err := decide(appliedReading{ev.base, &ev.tally}, t)",
+		New: "p, err := decide(appliedReading{Reader: ev.base, tally: &ev.tally}, t)",
 	},
 	{
 		Name: "shard/delete-range-misses", Breaks: "deleting a range misses keys that are in flight after the last applied one",

@@ -71,7 +71,7 @@ api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs partition placement proto/native gateway gateway/route gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap

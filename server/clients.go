@@ -21,7 +21,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 		return err
 	}
 	limits := shard.Limits{MaxTxnOps: s.options.Cluster.MaxTxnOps, MaxRequestBytes: s.options.Cluster.MaxRequestBytes}
-	s.gateway, err = gateway.New(gateway.Options{
+	options := gateway.Options{
 		Self: s.options.NodeID(), Router: router, Shards: s.gatewayShards(), Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
 		Space:           s.quota,
@@ -40,7 +40,13 @@ func (s *Server) openGateway(instance uint64) (err error) {
 			},
 		},
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
-	})
+	}
+	if s.sequenced() {
+		if options, err = options.OfStore(s.options.Cluster.Partition, s.issuer); err != nil {
+			return err
+		}
+	}
+	s.gateway, err = gateway.New(options)
 	return err
 }
 

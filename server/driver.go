@@ -16,8 +16,15 @@ import (
 
 // openDriver opens the replicas. They do nothing before the driver is started.
 func (s *Server) openDriver(instance uint64) (err error) {
-	if s.driver, err = driver.Open(s.driverOptions(instance), s.clock); err != nil {
+	options := s.driverOptions(instance)
+	if err := s.openIssuer(instance, &options); err != nil {
 		return err
+	}
+	if s.driver, err = driver.Open(options, s.clock); err != nil {
+		return err
+	}
+	if s.issuer != nil {
+		s.issuer.Attach(s.driver)
 	}
 	if s.shard = s.driver.Replica(consensus.GroupID(kv.SystemShard)); s.shard == nil {
 		return <-s.failed // groupFailed has said why

@@ -11,7 +11,7 @@ import (
 type localNode struct{ s *Server }
 
 func (n localNode) Leader() (kv.NodeID, uint64) { return n.s.shard.Leader() }
-func (n localNode) Revision() kv.Revision       { return n.s.shard.Revision() }
+func (n localNode) Revision() kv.Revision       { return n.s.revision() }
 
 func (n localNode) Status() etcd.Status {
 	leader, term := n.s.shard.Leader()
@@ -20,7 +20,7 @@ func (n localNode) Status() etcd.Status {
 	status := etcd.Status{
 		Shards: len(n.s.descriptors), ShardsLed: led,
 		Leader: leader, Term: term, CommittedIndex: n.s.shard.Committed(), AppliedIndex: n.s.shard.Applied(),
-		Revision: n.s.shard.Revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
+		Revision: n.s.revision(), SizeBytes: stateBytes(size), SizeInUseBytes: min(size.LiveBytes+size.UnflushedBytes, stateBytes(size)),
 		QuotaBytes: n.s.quota.limit, Learner: n.s.shard.Outside(), Alarms: n.s.shard.Alarms(),
 	}
 	if standing := n.s.shard.Standing(); standing != "member" {

@@ -27,6 +27,9 @@ type Options struct {
 	// Logger takes the log lines of the node's shells. Nil: nothing is logged.
 	Logger *slog.Logger
 
+	// unfinished allows several shards although not all of the API is right with them: leases, compaction, alarms and HashKV know the system shard only. For
+	// tests.
+	unfinished bool
 	// independent shards are stores of their own, each with its own count of revisions. For tests.
 	independent bool
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/transport"
 )
@@ -37,6 +38,10 @@ func (h *peerHandler) Receive(from kv.NodeID, channel transport.Channel, payload
 	switch byte(channel) {
 	case gateway.ChannelRequest, gateway.ChannelResponse:
 		h.server.gateway.HandleMessage(from, byte(channel), payload)
+	case issuer.Channel:
+		if h.server.issuer != nil {
+			h.server.issuer.HandleMessage(from, payload)
+		}
 	default:
 		h.server.driver.Receive(from, byte(channel), payload)
 	}
@@ -66,8 +71,12 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
 		h.server.driver.PeerUp(node, info.FormatVersion)
+		if h.server.issuer != nil {
+			h.server.issuer.PeerUp(node)
+		}
 		h.server.gateway.PeerUp(node, gateway.Dialect{
 			Deadlines: info.FormatVersion >= driver.FormatDeadlines, Shards: info.FormatVersion >= driver.FormatShards,
+			Revisions: h.server.sequenced(), // whoever holds shards of one store knows what that takes
 		})
 	}
 }
@@ -75,12 +84,18 @@ func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
 	if h.wait() {
 		h.server.driver.PeerDown(node, refused)
+		if h.server.issuer != nil {
+			h.server.issuer.PeerDown(node)
+		}
 		h.server.gateway.PeerDown(node)
 	}
 }
 
 func (h *peerHandler) PeerReturned(node kv.NodeID) {
 	if h.wait() {
+		if h.server.issuer != nil {
+			h.server.issuer.PeerDown(node)
+		}
 		h.server.gateway.PeerReturned(node)
 	}
 }

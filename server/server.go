@@ -25,6 +25,7 @@ import (
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/storage"
@@ -47,6 +48,7 @@ type Server struct {
 	// descriptors of all shards, by number.
 	descriptors []partition.Descriptor
 	gateway     *gateway.Gateway
+	issuer      *issuer.Issuer // nil: one shard
 	api         *etcd.Server
 	listeners   []net.Listener
 	plan        connlimit.Plan    // of file descriptors
@@ -178,7 +180,7 @@ func (s *Server) submit(req *kv.Request) error {
 	}
 }
 
-// tick lets the gateway notice deadlines.
+// tick lets the gateway notice deadlines, and the issuer what does not come.
 func (s *Server) tick() {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -187,6 +189,9 @@ func (s *Server) tick() {
 		case <-s.context.Done():
 			return
 		case <-ticker.C:
+			if s.issuer != nil {
+				s.issuer.Tick(s.clock())
+			}
 			s.gateway.Tick(s.clock())
 		}
 	}
@@ -229,6 +234,9 @@ func (s *Server) end(ctx context.Context) error {
 	}
 	if s.gateway != nil {
 		s.gateway.Close()
+	}
+	if s.issuer != nil {
+		s.issuer.Stop()
 	}
 	if s.driver != nil {
 		s.driver.Close()

@@ -18,12 +18,12 @@ import (
 // shardFlags name the flags that say which shards there are, for messages.
 const shardFlags = "--initial-shards, --initial-partition, --initial-split-keys and --hash-prefix"
 
-// errManyShardsAreNotThereYet: their writes are not numbered in one order yet.
+// errManyShardsAreNotThereYet: leases, compaction, alarms and HashKV know the system shard only.
 var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: leave out " + shardFlags)
 
 // refuseManyShards is the one place that does.
 func (o Options) refuseManyShards() error {
-	if o.Cluster.Partition.Shards > 1 && !o.independent {
+	if o.Cluster.Partition.Shards > 1 && !o.independent && !o.unfinished {
 		return errManyShardsAreNotThereYet
 	}
 	return nil

@@ -59,7 +59,7 @@ func (l *logLines) String() string {
 	return l.text.String()
 }
 
-// newShardCluster prepares three nodes, and starts none. The shards count their revisions each for itself.
+// newShardCluster prepares three nodes, and starts none.
 func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
 	t.Helper()
 	c := &shardCluster{t: t, servers: make([]*Server, 3), lines: newLogLines()}
@@ -77,7 +77,7 @@ func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
 				Name: member.Name, DataDir: filepath.Join(dir, member.Name), ListenClientURLs: clients[i : i+1], AdvertiseClientURLs: clients[i : i+1],
 				ListenPeerURLs: member.PeerURLs, AdvertisePeerURLs: member.PeerURLs,
 			},
-			Cluster: cluster, Logger: slog.New(c.lines), independent: true,
+			Cluster: cluster, Logger: slog.New(c.lines), unfinished: true,
 		})
 	}
 	var err error
@@ -469,7 +469,7 @@ func (c *shardCluster) placed() error {
 	return nil
 }
 
-// TestManyShardsAreRefused: until their writes are numbered in one order.
+// TestManyShardsAreRefused: until all of the API is right with them.
 func TestManyShardsAreRefused(t *testing.T) {
 	options := freshOptions(t)
 	options.Cluster.Partition.Shards = 2

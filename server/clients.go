@@ -41,7 +41,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 		},
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	}
-	if s.sequenced() {
+	if s.many() {
 		if options, err = options.OfStore(s.options.Cluster.Partition, s.issuer); err != nil {
 			return err
 		}

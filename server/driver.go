@@ -142,7 +142,7 @@ func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, co
 		founding.Nodes = s.nodeRecords()
 	}
 	return driver.OpenMachine(s.engine, shard.Options{
-		Shard: kv.ShardID(group), Sequenced: s.many() && !s.options.independent, Rand: newRand(), LogEnd: logEnd,
+		Shard: kv.ShardID(group), Sequenced: s.many(), Rand: newRand(), LogEnd: logEnd,
 		MinLeaseTTLSeconds: shard.MinLeaseTTLSeconds(s.options.Cluster.ElectionTimeout),
 	}, founding)
 }

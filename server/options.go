@@ -30,8 +30,6 @@ type Options struct {
 	// unfinished allows several shards although not all of the API is right with them: leases, compaction, alarms and HashKV know the system shard only. For
 	// tests.
 	unfinished bool
-	// independent shards are stores of their own, each with its own count of revisions. For tests.
-	independent bool
 }
 
 // NodeOptions belong to one node.

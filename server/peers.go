@@ -76,7 +76,7 @@ func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 		}
 		h.server.gateway.PeerUp(node, gateway.Dialect{
 			Deadlines: info.FormatVersion >= driver.FormatDeadlines, Shards: info.FormatVersion >= driver.FormatShards,
-			Revisions: h.server.sequenced(), // whoever holds shards of one store knows what that takes
+			Revisions: h.server.many(), // whoever holds shards of one store knows what that takes
 		})
 	}
 }

@@ -10,12 +10,9 @@ import (
 
 // The shards of a store have one count of revisions: an issuer at each node stands between its driver, its gateway and the sequencer.
 
-// sequenced tells whether the shards share their revisions.
-func (s *Server) sequenced() bool { return s.many() && !s.options.independent }
-
 // openIssuer makes the issuer, if there is to be one, and has the driver number writes by it. Attach follows.
 func (s *Server) openIssuer(instance uint64, o *driver.Options) (err error) {
-	if !s.sequenced() {
+	if !s.many() {
 		return nil
 	}
 	s.issuer, err = issuer.New(issuer.Options{

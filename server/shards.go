@@ -23,7 +23,7 @@ var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: 
 
 // refuseManyShards is the one place that does.
 func (o Options) refuseManyShards() error {
-	if o.Cluster.Partition.Shards > 1 && !o.independent && !o.unfinished {
+	if o.Cluster.Partition.Shards > 1 && !o.unfinished {
 		return errManyShardsAreNotThereYet
 	}
 	return nil

@@ -552,7 +552,7 @@ func TestJudgeShards(t *testing.T) {
 
 // TestShardFails: a node goes on without a shard, and says so; but not without the system shard.
 func TestShardFails(t *testing.T) {
-	s, metrics := startAlone(t, func(o *Options) { o.Cluster.Partition.Shards, o.independent = 3, true })
+	s, metrics := startAlone(t, func(o *Options) { o.Cluster.Partition.Shards, o.unfinished = 3, true })
 	<-s.Ready()
 	s.groupFailed(2, errors.New("out of tune"))
 	removed := make(chan error, 1)

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
+)
+
+// TestOneRevision: writes to all shards through all nodes have revisions in a row; a watch over everything gets them in their order, and a list is of one
+// moment. When a node is lost there may be a gap, and nothing else changes.
+func TestOneRevision(t *testing.T) {
+	for name, cluster := range map[string]ClusterOptions{
+		"range": {Partition: splitAt("/c", "/f", "/h", "/k", "/m", "/p", "/s"), Consensus: ConsensusPaxos},
+		"hash":  {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newShardCluster(t, cluster)
+			c.start(0, 1, 2)
+			keys := flattened(c.keys())
+			clients := []*clientv3.Client{c.client(0), c.client(1), c.client(2)}
+			events := clients[1].Watch(c.context(), "", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+			if created := <-events; created.Err() != nil {
+				t.Fatal(created.Err())
+			}
+			first := c.putAll(clients, keys)
+			for i, at := range first {
+				if at != first[0]+int64(i) {
+					t.Fatalf("no node was lost, and revisions are %v", first)
+				}
+			}
+			c.listAll(clients[2], keys, first[len(first)-1])
+			follow(t, events, keys, first)
+
+			leader := c.indexOf(c.servers[0].shardLeader())
+			c.kill(leader)
+			clients = slices.Delete(clients, leader, leader+1)
+			survivor := clients[0]
+			events = survivor.Watch(c.context(), "", clientv3.WithPrefix(), clientv3.WithRev(first[len(first)-1]+1))
+			second := c.putAll(clients, keys)
+			if !slices.IsSorted(second) || second[0] <= first[len(first)-1] {
+				t.Fatalf("revisions after the loss of a node: %v", second)
+			}
+			c.listAll(survivor, keys, second[len(second)-1])
+			follow(t, events, keys, second)
+		})
+	}
+}
+
+func flattened(keys map[kv.ShardID][]string) (all []string) {
+	for i := range 3 {
+		for shard := kv.SystemShard; int(shard) <= len(keys); shard++ { // from one shard to the next
+			all = append(all, keys[shard][i])
+		}
+	}
+	return all
+}
+
+func (s *Server) shardLeader() kv.NodeID {
+	leader, _ := s.shard.Leader()
+	return leader
+}
+
+// putAll puts the keys one after the other, each through another node.
+func (c *shardCluster) putAll(clients []*clientv3.Client, keys []string) (revisions []int64) {
+	c.t.Helper()
+	for i, key := range keys {
+		c.until("put "+key, func() error {
+			put, err := clients[i%len(clients)].Put(c.context(), key, fmt.Sprint(i))
+			if err == nil {
+				revisions = append(revisions, put.Header.Revision)
+			}
+			return err
+		})
+	}
+	return revisions
+}
+
+// listAll reads everything at once, in pages, and in a transaction.
+func (c *shardCluster) listAll(client *clientv3.Client, keys []string, atLeast int64) {
+	c.t.Helper()
+	sorted := slices.Sorted(slices.Values(keys))
+	check := func(what string, revision, count int64, got []string) {
+		c.t.Helper()
+		if revision < atLeast || count != int64(len(sorted)) || !slices.Equal(got, sorted) {
+			c.t.Errorf("%s: revision %d, at least %d; count %d; %q", what, revision, atLeast, count, got)
+		}
+	}
+	all, err := client.Get(c.context(), "", clientv3.WithPrefix())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	check("a list", all.Header.Revision, all.Count, keysOf(all))
+	var pages []string
+	for from := "\x00"; ; {
+		page, err := client.Get(c.context(), from, clientv3.WithFromKey(), clientv3.WithLimit(5), clientv3.WithRev(all.Header.Revision))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		pages = append(pages, keysOf(page)...)
+		if !page.More {
+			break
+		}
+		from = pages[len(pages)-1] + "\x00"
+	}
+	check("pages", all.Header.Revision, all.Count, pages)
+	txn, err := client.Txn(c.context()).If(clientv3.Compare(clientv3.Version(sorted[0]), ">", 0), clientv3.Compare(clientv3.Version(sorted[len(sorted)-1]), ">", 0)).
+		Then(clientv3.OpGet("", clientv3.WithPrefix(), clientv3.WithKeysOnly())).Commit()
+	if err != nil || !txn.Succeeded {
+		c.t.Fatalf("a transaction that reads all shards: %+v, %v", txn, err)
+	}
+	got := (*clientv3.GetResponse)(txn.Responses[0].GetResponseRange())
+	check("a transaction", txn.Header.Revision, got.Count, keysOf(got))
+	if _, err := client.Delete(c.context(), "", clientv3.WithPrefix()); status.Code(err) != codes.Unimplemented {
+		c.t.Errorf("a deletion in all shards: %v", err)
+	}
+}
+
+func keysOf(r *clientv3.GetResponse) (keys []string) {
+	for _, e := range r.Kvs {
+		keys = append(keys, string(e.Key))
+	}
+	return keys
+}
+
+// follow reads from a watch what was put.
+func follow(t *testing.T, events clientv3.WatchChan, keys []string, revisions []int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for i := 0; i < len(keys); {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("only %d of %d events came", i, len(keys))
+		case r := <-events:
+			if err := r.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range r.Events {
+				if string(e.Kv.Key) != keys[i] || e.Kv.ModRevision != revisions[i] {
+					t.Fatalf("event %d: %s at %d, want %s at %d", i, e.Kv.Key, e.Kv.ModRevision, keys[i], revisions[i])
+				}
+				i++
+			}
+		}
+	}
+}

@@ -79,7 +79,8 @@ func (s *Shard) moved(applied kv.Revision) {
 
 // hear takes a statement about a clean shard. The lock of the rings is held.
 func (s *Shard) hear(told statement) {
-	if told.revision > s.told.revision {
+	// A shard that is called clean loses a last revision that never took effect: then less is to be waited for, at the same present.
+	if told.revision > s.told.revision || told.revision == s.told.revision && told.last < s.told.last {
 		s.told = told
 	}
 	s.closeAsTold()

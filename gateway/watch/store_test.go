@@ -144,6 +144,13 @@ func (s *store) issue(id kv.ShardID, revisions ...[]change) kv.Revision {
 	return s.now
 }
 
+// lose takes the last entry out of a shard's log.
+func (s *store) lose(id kv.ShardID) {
+	p := s.parts[id]
+	p.last = p.log[len(p.log)-1].after
+	p.log = p.log[:len(p.log)-1]
+}
+
 // issueTogether puts one revision into the logs of two shards.
 func (s *store) issueTogether(one, other kv.ShardID, first, then, again []change) {
 	s.now++

@@ -22,6 +22,7 @@ import (
 //	together shards=1,2 one revision: a line for the first shard, one for the second, one for the first again
 //	jump shard= [n=]    a snapshot brings entries of the shard's log (0: all)
 //	answered rev=       this node has answered a request at the revision
+//	lose shard=         what was issued to it last never takes effect, and it is called clean
 //	unclean shard=      only the shard's leader knows how far it is; clean shard=
 //	question            what the node asks
 //	answer [error]      and is answered
@@ -53,6 +54,8 @@ func (s *scenario) runStore(t *testing.T, d *datadriven.TestData, number func(st
 		lines := append(parseChanges(d.Input), nil, nil)
 		st.issueTogether(one, other, lines[0], lines[1], lines[2])
 		return fmt.Sprintf("revision %d\n", st.now), true
+	case "lose":
+		st.lose(id)
 	case "apply":
 		for range max(1, number("n")) {
 			st.apply(id, false)

@@ -192,7 +192,7 @@ func (n *node) openGateway(instance uint64) (err error) {
 		shards[kv.ShardID(group)] = n.driver.Replica(group)
 	}
 	n.gateway, err = gateway.New(gateway.Options{
-		Self: n.id(), Router: byPrincipal{}, Shards: shards, Replaced: n.driver.Replica(consensus.GroupID(kv.SystemShard)).Replaced, Sender: frames{n.transport},
+		Self: n.id(), Router: byPrincipal{}, Shards: shards, Sender: frames{n.transport},
 		ValidateRequest: func(r *kv.Request) error {
 			return shard.Validate(r, shard.Limits{MaxTxnOps: 128, MaxRequestBytes: 1 << 20})
 		},

@@ -530,6 +530,34 @@ func TestRemoveIsDurableInOrder(t *testing.T) {
 
 // TestRemovedLogIsLeft: the node stops when it is durable that a replica was removed, and its log is still there. It is not that of the next replica.
 func TestRemovedLogIsLeft(t *testing.T) {
+	l, n := newLeftLives(t)
+	l.restart(n, 1, 2)
+	if got := n.driver.Replica(2).membership.Life(); got != 1 {
+		t.Errorf("it is in life %d", got)
+	}
+	l.await("that it is a member again", func() bool { return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "before") })
+}
+
+// TestRemovedLogIsLeftToAdd: the next replica is added to a node that runs, and whose disk is slow. No round waits for it.
+func TestRemovedLogIsLeftToAdd(t *testing.T) {
+	l, n := newLeftLives(t)
+	l.restart(n, 1)
+	log := &besideLog{Log: n.log, driver: n.driver}
+	n.driver.opts.Log, n.driver.slowUntil = log, time.Hour
+	if err := l.do("add", func(done func(error)) { n.driver.Add(2, nil, done) }); err != nil {
+		t.Fatal(err)
+	}
+	l.await("that it is a member", func() bool { return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "before") })
+	if log.within > 0 || log.beside == 0 {
+		t.Errorf("%d syncs within rounds, %d beside them", log.within, log.beside)
+	}
+	if l.restart(n, 1, 2); !slices.Contains(n.log.Groups(), 2) {
+		t.Error("nothing is left of what was added")
+	}
+}
+
+// newLeftLives returns a node that was to lose its replica of group 2, and stops before the log is dropped. Its state is gone.
+func newLeftLives(t *testing.T) (*lives, *livesNode) {
 	l := newLives(t, 1, 2)
 	l.put(2, "before")
 	n := l.nodes[0]
@@ -543,11 +571,23 @@ func TestRemovedLogIsLeft(t *testing.T) {
 		t.Fatal("the log is gone")
 	}
 	l.dropState(n, 2)
-	l.restart(n, 1, 2)
-	if got := n.driver.Replica(2).membership.Life(); got != 1 {
-		t.Errorf("it is in life %d", got)
+	return l, n
+}
+
+// besideLog counts syncs.
+type besideLog struct {
+	storage.Log
+	driver         *Driver
+	within, beside int
+}
+
+func (l *besideLog) Sync() error {
+	if l.driver.inRound.Load() {
+		l.within++
+	} else {
+		l.beside++
 	}
-	l.await("that it is a member again", func() bool { return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "before") })
+	return l.Log.Sync()
 }
 
 // refusesByName: node 2 has no replica of group 3, and is sent frames for it.

@@ -68,7 +68,7 @@ func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, ma
 	case removed && machine.AppliedIndex() > consensus.BootstrapIndex:
 		err = membership.ErrStateLeft
 	case removed:
-		err = r.forgetLog()
+		err = r.forgetLog(sync)
 	}
 	if err == nil {
 		err = r.checkContinuity(found != nil && !removed, sync)
@@ -113,8 +113,8 @@ func lostEntries(err error) error {
 	return err
 }
 
-// forgetLog drops what is left of the log of a replica that was removed: the node stopped before it was over.
-func (r *Replica) forgetLog() error {
+// forgetLog drops what is left of the log of a replica that was removed: the node stopped before it was over. sync is called if the log was written.
+func (r *Replica) forgetLog(sync func() error) error {
 	log := r.driver.opts.Log
 	if !slices.Contains(log.Groups(), r.group) {
 		return nil
@@ -122,7 +122,7 @@ func (r *Replica) forgetLog() error {
 	if err := log.Drop(r.group); err != nil {
 		return ofShared(err)
 	}
-	return ofShared(log.Sync())
+	return ofShared(sync())
 }
 
 // checkContinuity makes sure that the log goes on where the state ends. A state that the log does not know is

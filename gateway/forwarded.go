@@ -245,13 +245,18 @@ func (l *leaderLink) serveRead(req *kv.Request, done func(*kv.Response, uint64, 
 // serveBarrier confirms what the reads of another node have to wait for.
 func (l *leaderLink) serveBarrier(from kv.NodeID, head link.Head, id uint64, settles kv.Revision) {
 	g := l.gateway
-	if !g.guests.enter(from, 0) {
-		return // it asks again; an honest node has one barrier of a shard on the way
-	}
-	l.pass(settles, func(index uint64, err error) {
-		g.guests.leave(from, 0)
+	answer := func(index uint64, err error) {
 		leader, _ := l.local.Leader()
 		g.send(from, func(dst []byte) []byte { return link.AppendBarrierAnswer(dst, head, id, index, err, leader) })
 		g.options.Sender.Kick(from) // it may have been answered outside of a round
+	}
+	if !g.guests.enter(from, 0) {
+		g.metrics.refused.Add(1)
+		answer(0, kv.ErrTooManyRequests) // it asks again soon
+		return
+	}
+	l.pass(settles, func(index uint64, err error) {
+		g.guests.leave(from, 0)
+		answer(index, err)
 	})
 }

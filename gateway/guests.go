@@ -21,12 +21,12 @@ func newGuests(l Limits) *guests {
 	return &guests{maxCalls: l.MaxCalls, maxBytes: l.MaxForwardedBytes, nodes: map[kv.NodeID]guest{}}
 }
 
-// enter takes room for a request of the node; false if there is none.
+// enter takes room for a request of the node, or for a barrier, which has no bytes; false if there is none.
 func (g *guests) enter(node kv.NodeID, sizeBytes int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	held := g.nodes[node]
-	if held.calls >= g.maxCalls || held.bytes > 0 && held.bytes+sizeBytes > g.maxBytes {
+	if held.calls >= g.maxCalls || held.bytes > 0 && sizeBytes > 0 && held.bytes+sizeBytes > g.maxBytes {
 		return false
 	}
 	g.nodes[node] = guest{held.calls + 1, held.bytes + sizeBytes}

@@ -23,8 +23,9 @@ func TestLargestRequests(t *testing.T) {
 		t.Skip("the limits are ours")
 	}
 	const limit = 32 << 20
-	// On a busy machine requests of this size hold up heartbeats for seconds, and this is not about elections.
-	cl := cluster.Start(t, cluster.Options{Flags: []string{fmt.Sprintf("--max-request-bytes=%d", limit), "--heartbeat-interval=500", "--election-timeout=5000",
+	// On a busy machine requests of this size hold up heartbeats for seconds, and take long: this is not about elections, nor about the time that a request has,
+	// which is longer with a longer election timeout.
+	cl := cluster.Start(t, cluster.Options{Flags: []string{fmt.Sprintf("--max-request-bytes=%d", limit), "--heartbeat-interval=1000", "--election-timeout=20000",
 		"--max-client-memory-bytes=1073741824", "--max-connection-memory-bytes=536870912"}})
 	client := func(n *cluster.Node) *clientv3.Client {
 		c := try(clientv3.New(clientv3.Config{Endpoints: []string{n.Endpoint}, MaxCallSendMsgSize: 2 * limit, MaxCallRecvMsgSize: 4 * limit}))(t)

@@ -64,6 +64,9 @@ func (r *Replica) checkLeadership() error {
 	case r.driver.stopped() == nil && (len(r.transfers) > 0) != r.leadership.Transferring():
 		return fmt.Errorf("%d wait for the end of a hand-over, under way: %v", len(r.transfers), r.leadership.Transferring())
 	}
+	if len(r.fates) > 0 && r.rounds.len() == 0 {
+		return fmt.Errorf("%d wait for the fate of proposals, and none awaits it", len(r.fates))
+	}
 	return r.leadership.Check()
 }
 

@@ -347,6 +347,9 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 			r.finish(q, r.machine.AppliedIndex())
 		}
 	}
+	if r.rounds.len() == 0 {
+		r.fatesKnown(nil)
+	}
 }
 
 // fateUnknown answers what is proposed and not decided: it may or may not take effect.
@@ -357,6 +360,7 @@ func (r *Replica) fateUnknown() {
 			r.finish(q, 0)
 		}
 	}
+	r.fatesKnown(nil) // no more will be known
 }
 
 // physical tells whether a request is to be answered only when its rows are deleted.
@@ -378,6 +382,7 @@ func (r *Replica) failAll(err error) {
 	r.finishPhysical()
 	r.refuseQueued(err, err)
 	r.refuseBeside(err, err)
+	r.fatesKnown(err)
 	r.fateUnknown()
 	r.refuseDependents(err)
 	r.failBarriers(err)

@@ -59,6 +59,7 @@ type Replica struct {
 	leading    bool // as serving
 	leadership *leadership.Core
 	transfers  []func(error) // waiting for the end of a hand-over
+	fates      []func(error) // waiting until rounds is empty
 	queue      requestQueue
 	beside     beside
 	numbering  numbering

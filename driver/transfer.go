@@ -86,8 +86,10 @@ func (r *Replica) transferEnded(err error) {
 	}
 }
 
-// HandOver moves the leadership of all groups that are led here to other nodes, because this one is about to stop. done is called exactly once, as that of
-// Transfer is, after an election timeout and two heartbeat intervals at the latest: with nil if nothing is led here any more, or nobody else could lead.
+// HandOver moves the leadership of all groups that are led here to other nodes, because this one is about to stop. done is called exactly once, from the
+// driver's goroutine or at once, and must not block: with nil if nothing is led here any more, or nobody else could lead, and it is known what became of
+// everything that was proposed here; otherwise with what Transfer says. A hand-over fails after an election timeout and two heartbeat intervals at the latest.
+// What becomes of proposals may stay unknown for longer, where no quorum of their group answers or the disk stands still: who cannot wait for that need not.
 func (d *Driver) HandOver(done func(error)) {
 	d.ask(func() { d.handOver(done) }, done)
 }
@@ -102,12 +104,33 @@ func (d *Driver) handOver(done func(error)) {
 		}
 	}
 	for _, r := range d.order {
+		left++
 		if to, ok := r.successor(); ok {
-			left++
-			r.transfer(to, one)
+			r.transfer(to, func(err error) { r.whenFatesKnown(err, one) })
+		} else {
+			r.whenFatesKnown(nil, one)
 		}
 	}
 	one(nil)
+}
+
+// whenFatesKnown calls done when nothing that was proposed here awaits its fate, or nothing will be known of that. It does so at once with an error, and while
+// this replica leads: then there is always something.
+func (r *Replica) whenFatesKnown(err error, done func(error)) {
+	if err != nil || r.leading || r.rounds.len() == 0 {
+		done(err)
+		return
+	}
+	r.fates = append(r.fates, done)
+}
+
+// fatesKnown tells those who wait for it that nothing awaits its fate: behind the answers that say so.
+func (r *Replica) fatesKnown(err error) {
+	for _, done := range r.fates {
+		tell := func(_ *kv.Response, _ uint64, err error) { done(err) }
+		r.driver.finished = append(r.driver.finished, finished{request: request{done: tell, err: err}})
+	}
+	r.fates = nil
 }
 
 // successor is the node that should lead the group instead of this one; false if this one does not, or there is nobody.

@@ -60,6 +60,9 @@ func TestHandOverDelaysWrites(t *testing.T) {
 						if over = true; err != nil {
 							t.Errorf("the hand-over: %v", err)
 						}
+						if n := leader.replica.rounds.len(); n > 0 {
+							t.Errorf("the hand-over is over, and the fates of %d proposals are not known", n)
+						}
 					})
 				}
 				for _, home := range []*clusterNode{leader, other} {
@@ -84,6 +87,53 @@ func TestHandOverDelaysWrites(t *testing.T) {
 			t.Logf("a write takes %v at most, and %v at most when leadership is handed over", usual, longest)
 			if longest > usual+6*oneWay+2*time.Millisecond {
 				t.Errorf("a write took %v, usual are %v", longest, usual)
+			}
+		})
+	}
+}
+
+// TestHandOverWaitsForFates: the disk of a leader that stops stands still. The others lead at once, but what the leader proposed is applied there only when it
+// is durable there, too, and until then its clients cannot be told what became of it. The hand-over is over when they can.
+func TestHandOverWaitsForFates(t *testing.T) {
+	for name, paxos := range map[string]bool{"raft": false, "paxos": true} {
+		t.Run(name, func(t *testing.T) {
+			var stands kv.NodeID // whose disk stands still
+			var held []func()
+			c := servingCluster(t, 3, paxos, oneWay, func(o *Options) {
+				self, spawn := o.Self, o.Spawn
+				o.Spawn = func(work func()) {
+					if stands == self {
+						held = append(held, work)
+						return
+					}
+					spawn(work)
+				}
+			})
+			leader := c.leader()
+			stands, leader.driver.slowUntil = leader.id, time.Hour
+			var fates []error
+			for i := range 3 {
+				leader.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: fmt.Append(nil, i)}}, nil, func(_ *kv.Response, _ uint64, err error) { fates = append(fates, err) })
+			}
+			c.step(500 * time.Microsecond) // they are proposed
+			over := false
+			leader.driver.HandOver(func(err error) {
+				if over = true; err != nil || len(fates) != 3 {
+					t.Errorf("the hand-over is over with %v, and %d fates are known", err, len(fates))
+				}
+			})
+			c.await("another leader", func() bool { next := c.leader(); return next != nil && next != leader && !leader.replica.IsLeader() })
+			c.run(50*time.Millisecond, nil)
+			t.Logf("%d fates are known while the disk stands still", len(fates))
+			stands = 0
+			for _, work := range held {
+				leader.jobs = append(leader.jobs, work)
+			}
+			c.await("the end of the hand-over", func() bool { return over })
+			for _, err := range fates {
+				if err != nil {
+					t.Errorf("a write ended with %v", err)
+				}
 			}
 		})
 	}

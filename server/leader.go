@@ -10,8 +10,8 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// handOverPatience bounds how long a stop waits for somebody to take over: a node that stops has to be gone within 5 s. A hand-over takes a few
-// round trips, unless nobody can take over, or the driver's disk stands still.
+// handOverPatience bounds how long a stop waits for somebody to take over, and until it is known what became of the writes that were under way: a node that
+// stops has to be gone within 5 s. A hand-over takes a few round trips, unless nobody can take over, or the driver's disk stands still.
 const handOverPatience = 2 * time.Second
 
 // handOver moves the leadership of all shards elsewhere while clients are still served, so that nobody has to find out that this node is gone.
@@ -24,7 +24,11 @@ func (s *Server) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	if err := waitFor(ctx, s.driver.HandOver); err != nil {
-		s.logger.Warn("leadership was not handed over before the stop; the others elect a leader when they miss this one", "reason", err)
+		if slices.ContainsFunc(s.replicas(), (*driver.Replica).IsLeader) {
+			s.logger.Warn("leadership was not handed over before the stop; the others elect a leader when they miss this one", "reason", err)
+		} else {
+			s.logger.Warn("leadership was handed over before the stop, but it is not known what became of all writes that were under way; their clients are told so", "reason", err)
+		}
 		return
 	}
 	leader, _ := s.shard.Leader()

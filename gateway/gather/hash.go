@@ -8,7 +8,10 @@ import (
 // Hash is mvcc.Reader.Hash of a store with what all of the states have, at a revision and compacted where the farthest of them is. It reads everything.
 func Hash(states []State, at kv.Revision) (uint32, error) {
 	var sum mvcc.HashSum
-	compacted := NewView(states, at).Compacted()
+	compacted := kv.Revision(0)
+	for _, s := range states {
+		compacted = max(compacted, s.Compacted())
+	}
 	if at < compacted {
 		return 0, kv.ErrCompacted
 	}

@@ -67,9 +67,6 @@ func TestRevisions(t *testing.T) {
 		}
 	}
 	states := pair(t, 5)
-	if _, err := NewView(states, 5).History(4, 0, 0, nil); !errors.Is(err, kv.ErrCompacted) {
-		t.Errorf("history: %v", err)
-	}
 	if _, err := Hash(states, 4); !errors.Is(err, kv.ErrCompacted) {
 		t.Errorf("hash: %v", err)
 	}
@@ -99,9 +96,6 @@ func TestRefusals(t *testing.T) {
 	refuse := func([]kv.KeyValue) error { return failure }
 	if _, err := over(states, false, 5).stream(&kv.RangeRequest{Span: everything}, 1, nil, refuse); err != failure {
 		t.Errorf("stream: %v", err)
-	}
-	if _, err := NewView(states, 5).History(1, 0, 0, func(*mvcc.Effect) error { return failure }); err != failure {
-		t.Errorf("history: %v", err)
 	}
 }
 

@@ -46,8 +46,6 @@ func runTwin(t *testing.T, seed uint64) {
 			w.must(w.many[w.random.IntN(len(w.many))].tidy(1 + w.random.IntN(9)))
 		case 3:
 			w.past = append(w.past, w.model.Clone())
-		case 4:
-			w.checkHistory()
 		case 5:
 			w.checkHash(w.model.Revision())
 		default:
@@ -296,40 +294,6 @@ func (w *world) checkGatherer(r *kv.Request, m *model.Store, all []State, want s
 	w.must(err)
 	if g, x := describeKVs(first), describeKVs(end.KVs); g != x || g != describeKVs(got.Range.KVs) {
 		w.t.Errorf("%v: %+v at %+v: listed\n%s\nstreamed\n%s\nanswered\n%s", w.scheme, *r, at, g, x, text)
-	}
-}
-
-// checkHistory: with any limit, step by step what one store tells.
-func (w *world) checkHistory() {
-	all, _ := w.freeze()
-	at := w.moment().Revision()
-	view := NewView(all, at)
-	defer closeAll(w.t, all)
-	if view.Compacted() != w.one.Compacted() || view.Revision() != at {
-		w.t.Errorf("%v: compacted at %d, want %d", w.scheme, view.Compacted(), w.one.Compacted())
-	}
-	from, to := w.model.Compacted()+kv.Revision(w.random.IntN(4))-1, at-kv.Revision(w.random.IntN(3))
-	if w.random.IntN(3) == 0 {
-		to = 0
-	}
-	wantTo := to
-	if to <= 0 {
-		wantTo = at
-	}
-	limit := w.random.Int64N(30)
-	for {
-		var got, want []*mvcc.Effect
-		next, err := view.History(from, to, limit, func(e *mvcc.Effect) error { got = append(got, e); return nil })
-		wantNext, wantErr := w.one.History(from, wantTo, limit, func(e *mvcc.Effect) error { want = append(want, e); return nil })
-		g, x := fmt.Sprint(next, " ", err, "\n", describeEffects(got)), fmt.Sprint(wantNext, " ", wantErr, "\n", describeEffects(want))
-		if g != x {
-			w.t.Errorf("%v: history from %d to %d, %d bytes:\n%s\nwant\n%s", w.scheme, from, to, limit, g, x)
-			return
-		}
-		if err != nil || next > wantTo {
-			return
-		}
-		from = next
 	}
 }
 

@@ -236,8 +236,10 @@ func (w *world) freeze() (all []State, of func(kv.Span) []State) {
 }
 
 func closeAll(t testing.TB, all []State) {
-	if err := NewView(all, 0).Close(); err != nil {
-		t.Error(err)
+	for _, s := range all {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -312,14 +314,6 @@ func describeTxn(r *kv.TxnResponse) string {
 		}
 	}
 	return s
-}
-
-func describeEffects(list []*mvcc.Effect) string {
-	var b strings.Builder
-	for _, e := range list {
-		fmt.Fprintf(&b, " %q=%q at %v created %d version %d lease %d before %v %v\n", e.Key, e.Value, e.At, e.Create, e.Version, e.Lease, e.Prev, e.PrevLive)
-	}
-	return b.String()
 }
 
 func sameError(a, b error) bool {

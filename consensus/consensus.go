@@ -194,7 +194,8 @@ type Core interface {
 	// TransferLeader hands leadership over. From the first call on until the end of
 	// the term Status().LeaseForbidden is true.
 	TransferLeader(ReplicaID) error
-	// Campaign starts an election at once (with pre-vote).
+	// Campaign starts an election at once (with pre-vote). A replica that led, and has lost its vote with that, tells the voters instead
+	// that it leads no more.
 	Campaign()
 	// LeaderLost tells a follower that its leader must be taken for dead: it forgets
 	// it, so that it votes for others and its own election timeout runs.

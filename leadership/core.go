@@ -111,10 +111,14 @@ func (c *Core) RoleChanged(now time.Duration, change consensus.RoleChange, leade
 	if change.Term != before.Term {
 		clear(c.acks)
 	}
-	if before.Role == consensus.RoleLeader && change.Role == consensus.RoleFollower && change.Leader == 0 && change.Term == before.Term {
-		// No quorum answered, and nobody else has begun a later term. The others may hear this node all the same, and hold still for it: asking for
-		// votes tells them that it has stepped down.
+	passive := change.Role == consensus.RoleFollower || change.Role == consensus.RoleLearner
+	switch {
+	case before.Role == consensus.RoleLeader && passive && change.Leader == 0 && change.Term == before.Term:
+		// No quorum answered, or this replica has lost its vote, and nobody else has begun a later term. The others may hear this node all the same, and
+		// hold still for it: a campaign tells them that it has stepped down, also that of a replica which has no vote.
 		c.campaignAfter(now, 0)
+	case change.Role == consensus.RoleLearner && change.Term != before.Term:
+		c.campaigns.at = 0 // they know
 	}
 	if leader.Node != 0 {
 		c.follow(leader)

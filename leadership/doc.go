@@ -25,7 +25,7 @@
 // # When a follower is free
 //
 //   - The promise has ended (NodeLost, or Holding becomes false).
-//   - The leader asks for votes itself, in a later term: it has stepped down.
+//   - The leader asks for votes itself, in a later term: it has stepped down. One that lost its vote with that asks, too, although nobody may vote for it.
 //   - The leader's replica says that it does nothing any more, although its node lives (ReplicaEnded). Then the promise is withdrawn, too.
 //   - The consensus core has lost its leader for an election timeout although the leader's node lives, or the leader has no vote any more. Then
 //     the promise is withdrawn, and the replica is free when what was promised so far has ended. Whatever it vouches for meanwhile makes

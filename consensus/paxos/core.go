@@ -274,10 +274,14 @@ func (c *core) Tick() {
 
 // Campaign implements consensus.Core.
 func (c *core) Campaign() {
-	if c.failed() || c.lead != nil || !c.voter() {
+	if c.failed() || c.lead != nil {
 		return
 	}
 	c.touched = true
+	if !c.voter() {
+		c.tellVoters()
+		return
+	}
 	if c.campaign != nil && c.campaign.phase != nil {
 		c.repeatPrepare() // it may be catching up; the election timeout bounds it
 		return

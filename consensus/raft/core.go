@@ -41,9 +41,10 @@ type core struct {
 	applying    []*raftpb.Entry // handed out in Ready.Committed, not acknowledged
 	changes     []change        // the config entries among them
 	lead        leadership      // zero unless leader
+	led         consensus.Term  // the last own leadership that is over
 	reported    consensus.RoleChange
 	failedReads []consensus.ReadState
-	outbox      []consensus.Message // responses whose condition has come true
+	outbox      []consensus.Message // responses whose condition has come true, and tellResigned
 	queue       []consensus.Ready   // collected ahead of the driver's asking
 	view        view
 	recent      recent
@@ -263,6 +264,10 @@ func (c *core) TransferLeader(to consensus.ReplicaID) error {
 // Campaign implements consensus.Core.
 func (c *core) Campaign() {
 	if c.failed() {
+		return
+	}
+	if !c.active.Votes(c.self) {
+		c.tellResigned()
 		return
 	}
 	_ = c.node.Campaign() // it never fails; a replica that must not campaign does nothing

@@ -23,6 +23,18 @@ func (c *core) tellCommit(m *consensus.Message) {
 	}
 }
 
+// tellResigned says that this replica, which led the term and has lost its vote, leads no more. Others that have not heard of the change would hold still for it
+// for as long as its node lives, and let no candidate near. A request for a vote says it; this one is about an empty log, so that all refuse it.
+func (c *core) tellResigned() {
+	role := c.role()
+	if role.Leader != 0 || role.Term != c.led {
+		return
+	}
+	for _, to := range c.active.Voters {
+		c.outbox = append(c.outbox, consensus.Message{From: c.self, To: to, Kind: KindPreVote, Term: role.Term + 1, Class: classOf(KindPreVote, 0)})
+	}
+}
+
 // learnCommit takes the commit position out of a refusal, if this replica has no better source. Like
 // LeaderLost it makes up a heartbeat, the library's only way to hear of a commit index.
 func (c *core) learnCommit(m *consensus.Message) {

@@ -84,7 +84,7 @@ func (c *core) noteLeadership(entries []*raftpb.Entry) {
 	term := c.term()
 	if c.lead.term != 0 && (!c.isLeader() || c.lead.term != term) {
 		c.failReads()
-		c.lead = leadership{}
+		c.led, c.lead = c.lead.term, leadership{}
 	}
 	if !c.isLeader() {
 		return

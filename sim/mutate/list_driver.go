@@ -109,6 +109,12 @@ var driverMutations = []Mutation{
 		Unseen: "the next tick after a word of the leader forgets the withdrawal, too, so the leader must be lost again within that tick; 75 runs of its scene did not show it",
 	},
 	{
+		Name: "leadership/demoted-leader-is-silent", Breaks: "a leader whose vote was taken away does not say that it leads no more to those who have not heard of it",
+		File: "leadership/core.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 14238,
+		Old: "change.Role == consensus.RoleFollower || change.Role == consensus.RoleLearner\n",
+		New: "change.Role == consensus.RoleFollower\n",
+	},
+	{
 		Name: "leadership/former-member-is-newer", Breaks: "a leader that took itself out of the membership is taken for a replacement that is not known yet, if its ID is the highest",
 		File: "leadership/follow.go", Protocol: sim.Raft, Shards: 16, Verdicts: noticed, At: 7402,
 		Old: "id > c.newest",

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -169,9 +170,17 @@ func (c *cluster) plan(count int) error {
 	return nil
 }
 
+// given are the ports of this program's clusters: their members may not listen yet.
+var given = struct {
+	sync.Mutex
+	ports map[int]bool
+}{ports: map[int]bool{}}
+
 // freePorts finds ports below those that systems give to outgoing connections (from 32768 on Linux): nobody takes
 // them while a member is down.
 func freePorts(n int) ([]int, error) {
+	given.Lock()
+	defer given.Unlock()
 	var ports []int
 	for range 100 * n {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
@@ -179,7 +188,12 @@ func freePorts(n int) ([]int, error) {
 			continue
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		port := l.Addr().(*net.TCPAddr).Port
+		if given.ports[port] {
+			continue
+		}
+		given.ports[port] = true
+		ports = append(ports, port)
 		if len(ports) == n {
 			return ports, nil
 		}

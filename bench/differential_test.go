@@ -26,6 +26,7 @@ func TestSameAsEtcd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs etcd")
 	}
+	t.Parallel()
 	ctx := t.Context()
 	dir := t.TempDir()
 	if _, err := build(ctx, config{Dir: dir, Systems: []string{systemEtcd}}); err != nil {
@@ -36,7 +37,10 @@ func TestSameAsEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := *differentialSeed; seed < *differentialSeed+uint64(*differentialSeeds); seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { compareSystems(t, bin, seed) })
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel() // mostly they wait, the longest for the first election
+			compareSystems(t, bin, seed)
+		})
 	}
 }
 

@@ -24,7 +24,7 @@ func measureFailover(ctx context.Context, cfg config, bin binaries, report *repo
 				continue
 			}
 			dir := filepath.Join(cfg.Dir, fmt.Sprintf("%s-failover-%d", system, round))
-			gap, lost, err := failover(ctx, system, bin, dir)
+			gap, lost, err := failover(ctx, cfg, system, bin, dir)
 			if err != nil {
 				return fmt.Errorf("fail-over of %s: %w", system, err)
 			}
@@ -36,7 +36,7 @@ func measureFailover(ctx context.Context, cfg config, bin binaries, report *repo
 	return nil
 }
 
-func failover(ctx context.Context, system string, bin binaries, dir string) (gap time.Duration, lost int, err error) {
+func failover(ctx context.Context, cfg config, system string, bin binaries, dir string) (gap time.Duration, lost int, err error) {
 	c, err := startCluster(ctx, system, bin, dir)
 	if err != nil {
 		return 0, 0, err
@@ -63,7 +63,7 @@ func failover(ctx context.Context, system string, bin binaries, dir string) (gap
 		defer client.Close()
 		group.Go(func() { w.write(client, id, stop) })
 	}
-	time.Sleep(2 * time.Second)
+	cfg.pause(2 * time.Second)
 	c.members[lead].kill()
 	time.Sleep(5 * time.Second)
 	close(stop)

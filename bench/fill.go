@@ -58,7 +58,7 @@ func fill(ctx context.Context, system string, bin binaries, dir string, cfg conf
 		return r, err
 	}
 	r.Keys, r.Rate = cfg.Fill, work.Rate
-	time.Sleep(5 * time.Second) // let background work settle
+	cfg.pause(5 * time.Second) // let background work settle
 	for _, m := range c.members {
 		rss, _ := m.rss()
 		r.RSSBytes = max(r.RSSBytes, rss)

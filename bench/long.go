@@ -84,7 +84,7 @@ func long(ctx context.Context, system string, bin binaries, dir string, cfg conf
 		return nil, err
 	}
 	var results []longResult
-	for _, input := range longInputs(lease.ID, cfg.Fill) {
+	for _, input := range longInputs(lease.ID, cfg) {
 		if err := c.awaitLeader(ctx, 5*time.Minute); err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func long(ctx context.Context, system string, bin binaries, dir string, cfg conf
 				return nil, err
 			}
 		}
-		r, err := c.measureOne(ctx, client, input)
+		r, err := c.measureOne(ctx, cfg, client, input)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func putMany(ctx context.Context, client *clientv3.Client, prefix, value string,
 	return all
 }
 
-func longInputs(lease clientv3.LeaseID, fill int) []longInput {
+func longInputs(lease clientv3.LeaseID, cfg config) []longInput {
 	gone := &away{}
 	span := clientv3.WithRange("long0")
 	compares := make([]clientv3.Cmp, 127)
@@ -160,17 +160,14 @@ func longInputs(lease clientv3.LeaseID, fill int) []longInput {
 		}
 	}
 	return []longInput{
-		{name: "nothing", run: func(ctx context.Context, _ *cluster, _ *clientv3.Client) (string, error) {
-			select {
-			case <-time.After(3 * time.Second):
-			case <-ctx.Done():
-			}
+		{name: "nothing", run: func(context.Context, *cluster, *clientv3.Client) (string, error) {
+			cfg.pause(3 * time.Second)
 			return "", nil
 		}},
 		{
 			name: "a member comes back that misses 1 GB",
 			prepare: func(ctx context.Context, c *cluster, client *clientv3.Client) error {
-				return gone.leave(ctx, c, client, fill)
+				return gone.leave(ctx, c, client, cfg.Fill)
 			},
 			run: gone.comeBack,
 		},
@@ -206,8 +203,8 @@ func deleteAll(prefix string) func(context.Context, *cluster, *clientv3.Client) 
 	}
 }
 
-// measureOne runs the input once, and puts to other keys until a second after its answer.
-func (c *cluster) measureOne(ctx context.Context, client *clientv3.Client, input longInput) (longResult, error) {
+// measureOne runs the input once, and puts to other keys until a second after its answer (cfg.pause).
+func (c *cluster) measureOne(ctx context.Context, cfg config, client *clientv3.Client, input longInput) (longResult, error) {
 	before, err := c.leader(ctx)
 	if err != nil {
 		return longResult{}, err
@@ -237,7 +234,7 @@ func (c *cluster) measureOne(ctx context.Context, client *clientv3.Client, input
 	if err != nil {
 		r.Answer = err.Error()
 	}
-	time.Sleep(time.Second)
+	cfg.pause(time.Second)
 	stop()
 	putters.Wait()
 	var all []time.Duration
@@ -266,7 +263,7 @@ func (r *report) printLong(w io.Writer) {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "request that takes long\tsystem\tms\tanswer\tputs to other keys: p99 ms\tmax ms\tfailed\tleader moved\tpeak MiB\tlongest round so far ms")
-	for i, input := range longInputs(0, 0) {
+	for i, input := range longInputs(0, config{}) {
 		for _, system := range systemNames() {
 			if i < len(r.Long[system]) {
 				l := r.Long[system][i]

@@ -109,6 +109,14 @@ func parseFlags(args []string) (config, error) {
 	return cfg, checkLoads(cfg.Loads)
 }
 
+// pause lets something go on, or settle; figures need it, a smoke test nearly not.
+func (c config) pause(d time.Duration) {
+	if c.Smoke {
+		d /= 10
+	}
+	time.Sleep(d)
+}
+
 func run(ctx context.Context, cfg config) error {
 	if cfg.Dir == "" {
 		dir, err := os.MkdirTemp("", "quorate-bench-")

@@ -64,6 +64,7 @@ func TestProbesSameAsEtcd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs etcd")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	if _, err := build(t.Context(), config{Dir: dir, Systems: []string{systemEtcd}}); err != nil {
 		t.Skip("there is no etcd to compare with: ", err)

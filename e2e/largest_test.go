@@ -19,6 +19,7 @@ import (
 // TestLargestRequests: whatever is accepted can be replicated, and what is refused leaves the cluster as it was.
 func TestLargestRequests(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	if cluster.IsEtcd() {
 		t.Skip("the limits are ours")
 	}
@@ -54,6 +55,7 @@ func TestLargestRequests(t *testing.T) {
 // TestLongLists: lists that are longer than all client memory are answered, whole and right, many at a time on one connection.
 func TestLongLists(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	if cluster.IsEtcd() {
 		t.Skip("etcd has no such limit")
 	}

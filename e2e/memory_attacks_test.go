@@ -32,11 +32,13 @@ type siege struct {
 
 // on opens connections to a node, and does the same on all of them at once.
 func (s *siege) on(n *cluster.Node, connections int, do func(*attacker) error) error {
+	begin := len(s.attackers)
+	for range connections { // before any of them does something: whether newcomers are served meanwhile is judged elsewhere
+		s.attackers = append(s.attackers, dialAttacker(s.t, n.Endpoint))
+	}
 	failures := make([]error, connections)
 	var all sync.WaitGroup
-	for i := range connections {
-		a := dialAttacker(s.t, n.Endpoint)
-		s.attackers = append(s.attackers, a)
+	for i, a := range s.attackers[begin:] {
 		all.Go(func() { failures[i] = do(a) })
 	}
 	all.Wait()

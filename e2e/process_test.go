@@ -28,6 +28,7 @@ const (
 
 func TestLifeOfACluster(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	cl, err := cluster.New(cluster.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, cl.Close()) })

@@ -88,6 +88,7 @@ func TestLostData(t *testing.T) {
 // TestTornLog cuts the log of a node inside its last record: it says so, and goes on as the replica that it was.
 func TestTornLog(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	cl := cluster.Start(t, cluster.Options{})
 	n := cl.Nodes[0]
 	for _, bytes := range []int{7, 30} {
@@ -112,6 +113,7 @@ func TestTornLog(t *testing.T) {
 // TestScrub damages what a running node has on disk, where nobody reads: it finds out by itself, and gets its data from the others.
 func TestScrub(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	cl := cluster.Start(t, cluster.Options{Flags: []string{"--snapshot-count=100", "--scrub-interval=2s"}})
 	c := cl.Client(t)
 	for i := range 250 { // too few tables to be compacted, which would find damage, too

@@ -52,7 +52,7 @@ var wide = []world.Setting{
 // defaultStates bounds each wide setting unless the flag says otherwise, shortStates every setting with -short.
 const (
 	defaultStates = 30_000
-	shortStates   = 10_000
+	shortStates   = 20_000
 )
 
 // limits are those of a setting. It must be explored completely unless it is wide.

@@ -118,7 +118,7 @@ func (n *neighbours) compare() {
 func TestNeighbours(t *testing.T) {
 	seeds, steps := uint64(12), 1500
 	if testing.Short() {
-		seeds = 3
+		seeds = 4
 	}
 	for seed := range seeds {
 		n := newNeighbours(t, 100*seed+1)

@@ -336,7 +336,7 @@ func (s *numberedShard) compareStates(r *replica) error {
 func TestNumbering(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {
-		seeds = 20
+		seeds = 50
 	}
 	total := map[string]int{}
 	for seed := range seeds {

@@ -415,7 +415,7 @@ func runTwin(seed uint64, steps int) (*twin, error) {
 func TestTwin(t *testing.T) {
 	seeds := uint64(60)
 	if testing.Short() {
-		seeds = 10
+		seeds = 20
 	}
 	revisions, terms, refused := kv.Revision(0), consensus.Term(0), 0
 	var besides besideTwin

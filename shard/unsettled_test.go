@@ -124,7 +124,7 @@ func (c *claims) check() error {
 func TestUnsettled(t *testing.T) {
 	seeds, total := uint64(60), map[string]int{}
 	if testing.Short() {
-		seeds = 10
+		seeds = 20
 	}
 	for seed := range seeds {
 		w, err := newNumbering(seed)

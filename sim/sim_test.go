@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestSeeds(t *testing.T) {
 	count := *seedCount
 	if testing.Short() {
-		count = min(count, 30)
+		count = min(count, 150) // quorate sim runs the same plans; this is about what they cover
 	}
 	marks, operations, faults := map[string]int{}, map[string]int{}, map[string]int{}
 	var virtual time.Duration

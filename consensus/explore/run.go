@@ -15,7 +15,7 @@ type Flags struct{ states *int }
 // DefaultStates is how many states of a setting are visited unless told otherwise, ShortStates with -short.
 const (
 	DefaultStates = 20_000
-	ShortStates   = 4_000
+	ShortStates   = 7_000
 )
 
 // RegisterFlags lets the test binary take -explore-states.

@@ -22,9 +22,6 @@ const seededStates = 250_000
 
 // RunSeeded requires that each bug is found by each invariant it is said to break, and that among them they break all invariants.
 func RunSeeded(t *testing.T, p Protocol, bugs []Seeded) {
-	if testing.Short() {
-		t.Skip("some are deep")
-	}
 	missing := p.Invariants()
 	for _, bug := range bugs {
 		for _, name := range bug.Breaks {

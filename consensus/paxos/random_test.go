@@ -125,7 +125,7 @@ var (
 func TestRandom(t *testing.T) {
 	seeds, steps := *seedCount, *stepCount
 	if testing.Short() {
-		seeds = 10
+		seeds = 20
 	}
 	var total consensustest.Coverage
 	for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {
@@ -160,7 +160,7 @@ func TestRandomFlexible(t *testing.T) {
 	for _, group := range []struct{ replicas, first, second int }{{5, 4, 2}, {5, 2, 4}, {3, 3, 1}, {3, 1, 3}, {4, 2, 3}} {
 		seeds := max(1, *seedCount/5)
 		if testing.Short() {
-			seeds = 2
+			seeds = 4
 		}
 		var total consensustest.Coverage
 		for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {
@@ -226,9 +226,6 @@ func (s *sabotage) Ready() consensus.Ready {
 
 // TestRandomFindsSabotage: the random runs notice when a protocol rule is broken.
 func TestRandomFindsSabotage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("some are rare")
-	}
 	kind := func(kind consensus.MessageKind, f func(*consensus.Message)) func(*consensus.Message) {
 		return func(m *consensus.Message) {
 			if m.Kind == kind {

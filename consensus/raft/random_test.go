@@ -53,7 +53,7 @@ var (
 func TestRandom(t *testing.T) {
 	seeds, steps := *seedCount, *stepCount
 	if testing.Short() {
-		seeds = 10
+		seeds = 20
 	}
 	var total consensustest.Coverage
 	for seed := *firstSeed; seed < *firstSeed+seeds; seed++ {

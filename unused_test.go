@@ -21,9 +21,7 @@ import (
 
 // usedByTestsOnly are symbols that stay although only their own package's tests use them, or nobody. The list is exact: a
 // symbol that has found a user, or is gone, fails the test.
-var usedByTestsOnly = map[string]string{
-	"gateway/gather.Hash": "HashKV of several shards is made with it, once it is served",
-}
+var usedByTestsOnly = map[string]string{}
 
 // TestSymbolsHaveUsers fails for whatever a package declares that nobody uses but its own tests: functions, methods,
 // types, fields, constants, variables, exported or not. Uses by the tests of other packages count; so do methods that

@@ -19,6 +19,8 @@ type request struct {
 	err     error
 	begun   bool // a part of what it wants is proposed, and may take effect
 	bulk    bool // its effects were put into the log bit by bit
+	// informed: since it came, the sequencer has said how far the store is.
+	informed bool
 	// sizeBytes is what the request was let in for; see Options.MaxQueuedBytes.
 	sizeBytes int
 }

@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
@@ -20,6 +21,9 @@ type Numbers interface {
 	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term. got is called once, from any
 	// goroutine, with what Take returns; or never, if the group's leadership here ends before.
 	Ask(group consensus.GroupID, term consensus.Term, n int, got func(first kv.Revision))
+	// Alarms are those that are raised in the system shard, bit n for type n. After Hold that was exact: as of then. When Ask calls got: as of when the
+	// revisions were issued, or later. Otherwise as this node was told last.
+	Alarms() uint64
 }
 
 // numbering is where a replica stands with revisions that come from elsewhere. It evaluates a batch, and does not go on before that has its revisions: answers
@@ -30,9 +34,12 @@ type numbering struct {
 	asked   uint64 // counts what was asked for; what comes for an earlier one is late
 	waiting bool   // for what was asked for last
 	first   kv.Revision
+	alarms  uint64     // that the open batch is decided by
 	decided []decision // in the open batch
 	later   []request  // for the next batch: they depend on revisions that this one does not have yet
-	anew    bool       // the leadership is to begin anew, once nothing is in flight
+	// informed were such, and come first in the next batch: since they came, the sequencer has said how far the store is.
+	informed []request
+	anew     bool // the leadership is to begin anew, once nothing is in flight
 }
 
 // decision is what an evaluation said of a request.
@@ -45,7 +52,7 @@ type decision struct {
 func (r *Replica) isSequenced() bool { return r.driver.opts.Numbers != nil }
 
 // due tells whether a round has something to do for it.
-func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.later) > 0 && !n.waiting }
+func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.informed) > 0 && !n.waiting }
 
 // beginBatch is called before anything is evaluated. wait: there is nothing, or nothing can be for now.
 func (r *Replica) beginBatch() (wait bool, err error) {
@@ -53,7 +60,7 @@ func (r *Replica) beginBatch() (wait bool, err error) {
 	switch {
 	case !r.isSequenced():
 		return false, nil
-	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && n.first == 0 && !n.anew:
+	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && n.first == 0 && !n.anew && len(n.informed) == 0:
 		return true, nil
 	case n.anew:
 		return r.beginAnew()
@@ -66,7 +73,17 @@ func (r *Replica) beginBatch() (wait bool, err error) {
 		r.letGo()
 		return false, err
 	}
+	n.alarms = r.toldAlarms()
+	r.machine.TellAlarms(n.alarms)
 	return false, nil
+}
+
+// toldAlarms are those that the replica has to be told: the system shard knows its own.
+func (r *Replica) toldAlarms() uint64 {
+	if r.system() {
+		return 0
+	}
+	return r.driver.opts.Numbers.Alarms()
 }
 
 // letGo ends what Hold began, when the batch comes to nothing.
@@ -90,7 +107,7 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 			return r.number(first)
 		}
 	}
-	if need == 0 && len(n.decided) == 0 {
+	if need == 0 && len(n.decided) == 0 && len(n.later) == 0 {
 		return r.number(0)
 	}
 	n.asked++
@@ -114,7 +131,10 @@ func (r *Replica) numbersCame(id uint64, first kv.Revision) {
 func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
 	last := first + kv.Revision(r.machine.Unnumbered()) - 1
-	err = r.machine.Number(first)
+	// If an alarm was raised or cleared before the revisions were issued, what was decided by others is decided once more.
+	if err = shard.ErrBegunAnew; n.first == 0 || n.alarms == r.toldAlarms() {
+		err = r.machine.Number(first)
+	}
 	decided := n.decided
 	n.open, n.first, n.decided = false, 0, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
@@ -131,12 +151,26 @@ func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 			return false, err
 		}
 	}
-	for i := range n.later {
-		r.queue.push(n.later[i])
+	for _, q := range n.later {
+		q.informed = true
+		n.informed = append(n.informed, q)
 	}
-	clear(n.later)
-	n.later = n.later[:0]
+	n.later = nil
 	return true, nil
+}
+
+// evaluateInformed evaluates, before anything else of the batch, what waited for the sequencer to say how far the store is.
+func (r *Replica) evaluateInformed() error {
+	n := &r.numbering
+	for len(n.informed) > 0 && !r.machine.Sealed() && !r.driver.outOfTime() {
+		q := n.informed[0]
+		n.informed = slices.Delete(n.informed, 0, 1)
+		r.driver.evaluated = true
+		if err := r.evaluateOne(q); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // beginAnew begins the leadership anew, if nothing is in flight.
@@ -158,7 +192,7 @@ func (r *Replica) refuseNumbering(err, evaluated error) {
 	n := r.numbering
 	r.numbering = numbering{asked: n.asked}
 	r.refuseDecided(n.decided, evaluated)
-	for _, q := range n.later {
+	for _, q := range append(n.informed, n.later...) {
 		q.err = err
 		r.finish(q, 0)
 	}

@@ -22,6 +22,8 @@ type counter struct {
 	issued int // to nodes that held it
 	failed int // takes that came too late
 	asked  int
+	alarms uint64 // that are raised
+	flips  int    // how often that changed
 }
 
 // nodeNumbers is a node's end of it.
@@ -30,6 +32,9 @@ type nodeNumbers struct {
 	node kv.NodeID
 	held bool
 	seen kv.Revision // of what was issued
+	// told are the alarms that came with what was issued last, when they had changed toldFlips times.
+	told      uint64
+	toldFlips int
 }
 
 func (n *nodeNumbers) Hold() (last kv.Revision, exact bool) {
@@ -67,9 +72,21 @@ func (n *nodeNumbers) issue(count int) (first kv.Revision) {
 func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, got func(kv.Revision)) {
 	n.asked++
 	n.c.at(n.delay(), func() {
-		first := n.issue(count)
-		n.c.at(n.delay(), func() { got(first) })
+		first, alarms, flips := n.issue(count), n.alarms, n.flips
+		n.c.at(n.delay(), func() {
+			if flips >= n.toldFlips {
+				n.told, n.toldFlips = alarms, flips
+			}
+			got(first)
+		})
 	})
+}
+
+func (n *nodeNumbers) Alarms() uint64 {
+	if n.held {
+		return n.alarms
+	}
+	return n.told
 }
 
 // delay is short, or long enough for a leader to lose its place and to have it back.
@@ -88,6 +105,7 @@ type numbered struct {
 	given    map[kv.Revision]string
 	open     int
 	changed  int // answers kv.ErrLeaderChanged
+	refused  int // answers kv.ErrNoSpace
 	unknown  map[string]bool
 }
 
@@ -128,12 +146,19 @@ func (w *numbered) ask(number int) {
 		put := []kv.Op{{Put: &kv.PutRequest{Key: []byte(key)}}}
 		req = &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{compare}, Success: put, Failure: put}}
 	}
-	before := w.answered
+	before, alarmed, flips := w.answered, w.alarms != 0 && group != 1, w.flips
 	w.open++
 	w.nodes[at].driver.Replica(group).Propose(req, nil, func(resp *kv.Response, _ uint64, err error) {
 		w.open--
 		effect := req.Kind == kv.KindPut || len(req.Txn.Success) > 0
 		switch {
+		case errors.Is(err, kv.ErrNoSpace):
+			w.refused++
+			if group == 1 || !effect || !alarmed && w.flips == flips {
+				w.tb.Errorf("%s is refused without an alarm", key)
+			}
+		case err == nil && effect && alarmed && w.flips == flips:
+			w.tb.Errorf("%s takes effect in spite of an alarm", key)
 		case errors.Is(err, kv.ErrLeaderChanged), errors.Is(err, kv.ErrNotLeader):
 			w.changed++
 		case errors.Is(err, kv.ErrOutcomeUnknown):
@@ -167,6 +192,10 @@ func (w *numbered) awaitLeases() {
 func (w *numbered) moveAbout() {
 	if w.random.IntN(40) == 0 {
 		w.holder = kv.NodeID(w.random.IntN(4))
+	}
+	if w.random.IntN(50) == 0 {
+		w.alarms ^= 1 << kv.AlarmNoSpace
+		w.flips++
 	}
 	if w.random.IntN(30) == 0 {
 		group, to := w.groups[w.random.IntN(3)], kv.NodeID(1+w.random.IntN(3))
@@ -203,10 +232,11 @@ func (w *numbered) compare() {
 }
 
 // TestNumbers: three groups get their revisions from one counter, which moves between nodes and may end a batch that it was held still for. Leaders move, too.
+// Alarms are raised and cleared: a write that begins after that goes by it, wherever its group is led.
 func TestNumbers(t *testing.T) {
 	for _, paxos := range []bool{false, true} {
 		t.Run(map[bool]string{false: "raft", true: "paxos"}[paxos], func(t *testing.T) {
-			issued, failed, asked, anew := 0, 0, 0, 0
+			issued, failed, asked, anew, refused := 0, 0, 0, 0, 0
 			for seed := range uint64(6) {
 				w := newNumbered(t, seed, paxos)
 				w.awaitLeases()
@@ -228,12 +258,38 @@ func TestNumbers(t *testing.T) {
 				w.await("all answers", func() bool { return w.open == 0 })
 				w.run(time.Second, nil)
 				w.compare()
-				issued, failed, asked = issued+w.issued, failed+w.failed, asked+w.asked
+				issued, failed, asked, refused = issued+w.issued, failed+w.failed, asked+w.asked, refused+w.refused
 			}
 			t.Logf("batches numbered here %d, failed %d, asked elsewhere %d, rounds in which a leadership waits to begin anew %d", issued, failed, asked, anew)
-			if issued == 0 || failed == 0 || asked == 0 || anew == 0 {
+			if issued == 0 || failed == 0 || asked == 0 || anew == 0 || refused == 0 {
 				t.Error("something never happened")
 			}
 		})
+	}
+}
+
+// TestFutureRevision: a transaction that reads at a revision which nobody has got yet is refused, also by a leader that does not know how far the store is: it
+// asks.
+func TestFutureRevision(t *testing.T) {
+	for _, holder := range []kv.NodeID{0, 1, 2, 3} {
+		w := newNumbered(t, 1, false)
+		w.holder = holder
+		w.awaitLeases()
+		put := []kv.Op{{Put: &kv.PutRequest{Key: []byte("k")}}}
+		for i, c := range []struct {
+			at   kv.Revision
+			want error
+		}{{0, nil}, {2, nil}, {1000, kv.ErrFutureRevision}, {1001, kv.ErrFutureRevision}, {3, nil}} {
+			read := kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("a"), End: []byte("z")}, Revision: c.at}}
+			answered := false
+			at := slices.IndexFunc(w.nodes, func(n *clusterNode) bool { return n.driver.Replica(2).IsLeader() })
+			w.nodes[at].driver.Replica(2).Propose(&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: append([]kv.Op{read}, put...)}}, nil,
+				func(_ *kv.Response, _ uint64, err error) {
+					if answered = true; !errors.Is(err, c.want) {
+						t.Errorf("holder %d, transaction %d: %v, want %v", holder, i, err, c.want)
+					}
+				})
+			w.await("an answer", func() bool { return answered })
+		}
 	}
 }

@@ -143,6 +143,9 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 		}
 		r.leaseWork = r.machine.WantsTicks()
 	}
+	if err := r.evaluateInformed(); err != nil {
+		return err
+	}
 	if err := r.finishBeside(); err != nil {
 		return err
 	}
@@ -179,6 +182,9 @@ func (r *Replica) evaluateOne(q request) error {
 		q.err = kv.ErrTimeout
 		r.finish(q, 0)
 		return nil
+	}
+	if q.informed {
+		return r.decide(q, r.machine.EvaluateInformed(q.req))
 	}
 	return r.decide(q, r.machine.Evaluate(q.req))
 }

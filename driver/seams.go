@@ -43,6 +43,7 @@ type Machine interface {
 	Lead(term consensus.Term, now time.Duration) error
 	Follow()
 	Evaluate(*kv.Request) shard.Outcome
+	EvaluateInformed(*kv.Request) shard.Outcome
 	// NextBeside and FinishBeside: requests that take too long for a round, see shard.Beside.
 	NextBeside() *shard.Beside
 	FinishBeside(*shard.Beside) shard.Outcome
@@ -76,6 +77,7 @@ type Machine interface {
 	Limit() kv.Revision     // shared
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
+	TellAlarms(types uint64)
 	Metrics() shard.Metrics
 
 	// Memory is what is held of what the node bounds for all groups. Shared.

@@ -86,7 +86,7 @@ func testWatchBelowTheCompaction(t *testing.T, cl *cluster.Cluster) {
 	refused(t, "read below after a restart of all", err, rpctypes.ErrCompacted)
 }
 
-// Revisions of writes that took effect are dense, however the nodes end.
+// Revisions of writes that took effect are dense, however the nodes end; with several shards they rise.
 func testDenseRevisionsThroughCrashes(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	revision := try(c.Put(within(t), "dense", "0"))(t).Header.Revision
@@ -95,6 +95,9 @@ func testDenseRevisionsThroughCrashes(t *testing.T, cl *cluster.Cluster) {
 		for range 20 {
 			got := try(c.Put(within(t), "dense", "v"))(t).Header.Revision
 			revision++
+			if cluster.ManyShards() { // then there are gaps
+				revision = max(revision, got)
+			}
 			equal(t, "revision", got, revision)
 		}
 	}

@@ -28,7 +28,7 @@ func TestLimitsOfOneNode(t *testing.T) {
 	must(t, narrow.WaitReady())
 	var ops []clientv3.Op
 	for i := range 3 {
-		ops = append(ops, clientv3.OpPut(fmt.Sprint("limits/", i), "v"))
+		ops = append(ops, clientv3.OpPut(cluster.Beside("limits/", fmt.Sprint("limits/", i)), "v"))
 	}
 	refusals := func(at *cluster.Node) {
 		t.Helper()
@@ -41,6 +41,9 @@ func TestLimitsOfOneNode(t *testing.T) {
 	refusals(narrow)
 	try(wide.Client(t).Txn(within(t)).Then(ops...).Commit())(t)
 
+	if cluster.ManyShards() {
+		t.Skip("a leader is moved of the system shard; those of others follow later")
+	}
 	leader := try(cl.Leader())(t)
 	id := try(narrow.Status(within(t)))(t).Header.MemberId
 	try(leader.Client(t).MoveLeader(within(t), id))(t)

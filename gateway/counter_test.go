@@ -66,7 +66,14 @@ func (t *hearing) Learn(shards []kv.ShardID, got func(kv.Present, error)) {
 	q.answer()
 }
 
-func (t *hearing) Known() kv.Revision { return t.known }
+func (t *hearing) Known() kv.Revision {
+	if t.node == t.issuer {
+		t.Hear(t.last)
+	}
+	return t.known
+}
+
+func (t *hearing) Hear(r kv.Revision) { t.known = max(t.known, r) }
 
 // answer tells what is true now.
 func (q *question) answer() { q.got(q.counter.present(q.shards), nil) }

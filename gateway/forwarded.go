@@ -92,7 +92,7 @@ func (l *leaderLink) serve(v *visit, body []byte) {
 	case !l.local.IsLeader():
 		g.metrics.served.Add(1)
 		v.doneNow(nil, 0, kv.ErrNotLeader)
-	case leaderOnly(req):
+	case g.leaderOnly(req):
 		g.metrics.served.Add(1)
 		l.serveRead(req, v.doneNow)
 	case l.serveRenewal(req, v):
@@ -192,17 +192,17 @@ func (l *leaderLink) admitForwarded(v *visit, body []byte) (*kv.Request, error) 
 	if of != l {
 		return nil, fmt.Errorf("a request for shard %d came as one for shard %d: %w", of.shard, l.shard, kv.ErrShardNotHere)
 	}
-	return req, forwardable(v.from, req)
+	return req, g.forwardable(v.from, req)
 }
 
 // forwardable tells why no node forwards such a request, which is well formed.
-func forwardable(from kv.NodeID, req *kv.Request) error {
+func (g *Gateway) forwardable(from kv.NodeID, req *kv.Request) error {
 	switch {
 	case req.Kind == kv.KindAssignReplica:
 		return fmt.Errorf("only the leader itself says which disk a replica is on: %w", kv.ErrInvalidRequest)
 	case req.Kind == kv.KindPublishNode && req.PublishNode.ID != from:
 		return fmt.Errorf("node %v publishes the record of node %v: %w", from, req.PublishNode.ID, kv.ErrInvalidRequest)
-	case shard.IsReadOnly(req) && !leaderOnly(req) && (req.Kind != kv.KindTxn || !shard.IsNested(req.Txn)): // earlier versions do forward those
+	case shard.IsReadOnly(req) && !g.leaderOnly(req) && (req.Kind != kv.KindTxn || !shard.IsNested(req.Txn)): // earlier versions do forward those
 		return fmt.Errorf("a read is answered by the node that takes it: %w", kv.ErrInvalidRequest)
 	}
 	return nil
@@ -220,7 +220,7 @@ func (l *leaderLink) serveRenewal(req *kv.Request, v *visit) bool {
 // serveRead answers a read that only the leader can answer.
 func (l *leaderLink) serveRead(req *kv.Request, done func(*kv.Response, uint64, error)) {
 	if l.local.LeaseValid() {
-		resp, err := l.local.Read(req)
+		resp, err := l.readLocal(req)
 		if l.local.LeaseValid() {
 			done(resp, 0, err)
 			return
@@ -236,7 +236,7 @@ func (l *leaderLink) serveRead(req *kv.Request, done func(*kv.Response, uint64, 
 				done(nil, 0, err)
 				return
 			}
-			resp, err := l.local.Read(req)
+			resp, err := l.readLocal(req)
 			done(resp, 0, err)
 		})
 	})

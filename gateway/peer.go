@@ -99,6 +99,9 @@ func (l *leaderLink) takeOutcome(from kv.NodeID, id uint64, body []byte) {
 		// There is no room for the answer of a request that has taken effect.
 		c.finish(nil, kv.ErrOutcomeUnknown)
 	default:
+		if revisions := l.gateway.options.Revisions; revisions != nil {
+			revisions.Hear(o.Response.Revision) // what this node says next must not be older
+		}
 		l.local.WaitApplied(o.Applied, func(error) {
 			// Even if this replica stops before: the leader has said what the outcome is.
 			c.finish(o.Response, nil)

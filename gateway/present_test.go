@@ -431,5 +431,5 @@ func TestReadsOverShards(t *testing.T) {
 		t.Errorf("a write over both: %v", r.err)
 	}
 	g.options.Gather = nil
-	says(t, "nobody gathers", submit(g, getRange("1", "3")), "error: requests that touch several shards are not served yet")
+	says(t, "nobody gathers", submit(g, getRange("1", "3")), "error: requests that touch several shards are not served yet: send one for each key, or keep such keys in one shard by --hash-prefix or split keys")
 }

@@ -42,6 +42,8 @@ func (a *appliedAnywhere) Known() (highest kv.Revision) {
 	return highest
 }
 
+func (a *appliedAnywhere) Hear(kv.Revision) {}
+
 func (a *appliedAnywhere) Now() (kv.Present, bool) {
 	highest := a.Known()
 	return kv.Present{Revision: highest}, highest%2 == 0

@@ -19,11 +19,11 @@ func (l *leaderLink) barrierApplied(reads []*link.Item, err error) {
 			c.finish(nil, err)
 		case c.read != nil:
 			l.complete(c, false)
-		case leaderOnly(c.Req) && !l.local.IsLeader():
+		case l.gateway.leaderOnly(c.Req) && !l.local.IsLeader():
 			l.enqueue(c)
 		case Short(c.Req):
 			l.gateway.metrics.localReads.Add(1)
-			c.finish(l.local.Read(c.Req))
+			c.finish(l.readLocal(c.Req))
 		default:
 			l.readAside(c)
 		}
@@ -41,7 +41,7 @@ func (l *leaderLink) readAside(c *Call) {
 			l.readAsOf(c)
 			return
 		}
-		c.finish(l.local.Read(c.Req))
+		c.finish(l.readLocal(c.Req))
 	})
 	if !reads {
 		c.finish(nil, kv.ErrStopped)

@@ -13,4 +13,6 @@ type Revisions interface {
 	Learn(shards []kv.ShardID, got func(kv.Present, error))
 	// Known is the highest revision that this node has heard of as issued (by a frame, a number, or an answer).
 	Known() kv.Revision
+	// Hear says that a revision was issued: somebody told it in an answer.
+	Hear(kv.Revision)
 }

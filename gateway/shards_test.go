@@ -20,7 +20,7 @@ func (firstByte) Route(req *kv.Request) (kv.ShardID, error) {
 	switch {
 	case req.Put != nil:
 		return kv.ShardID(req.Put.Key[0] - '0'), nil
-	case req.Range != nil && len(req.Range.Span.End) == 1 && req.Range.Span.End[0] > req.Range.Span.Start[0]+1:
+	case req.Range != nil && req.Range.Span.Start[0] == 0 || req.Range != nil && len(req.Range.Span.End) == 1 && req.Range.Span.End[0] > req.Range.Span.Start[0]+1:
 		return 0, fmt.Errorf("shards 1 and 2: %w", kv.ErrManyShards)
 	case req.Range != nil:
 		return kv.ShardID(req.Range.Span.Start[0] - '0'), nil

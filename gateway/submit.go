@@ -68,8 +68,8 @@ func (l *leaderLink) answer(c *Call) {
 		l.write(c)
 	case shard.IsSerializable(c.Req) && !l.ahead(c.Req):
 		l.gateway.metrics.localReads.Add(1)
-		c.finish(l.local.Read(c.Req))
-	case leaderOnly(c.Req):
+		c.finish(l.readLocal(c.Req))
+	case l.gateway.leaderOnly(c.Req):
 		l.readAtLeader(c)
 	case l.gateway.ofRevision(c.Req):
 		l.readAtPresent(c)
@@ -78,9 +78,38 @@ func (l *leaderLink) answer(c *Call) {
 	}
 }
 
-// leaderOnly tells whether only the leader knows: the clock that leases expire by is its own.
-func leaderOnly(req *kv.Request) bool {
-	return req.Kind == kv.KindLeaseTimeToLive || req.Kind == kv.KindLeaseLeases
+// leaderOnly tells whether only the leader can answer a read: the clock that leases expire by is its own. And of several shards, what is not about keys
+// has the newest revision of the store in its header, which is known where the system shard is led. Asking there costs what a barrier would.
+func (g *Gateway) leaderOnly(req *kv.Request) bool {
+	switch req.Kind {
+	case kv.KindLeaseTimeToLive, kv.KindLeaseLeases:
+		return true
+	case kv.KindMemberList, kv.KindAlarm:
+		return g.options.Revisions != nil && shard.IsReadOnly(req)
+	}
+	return false
+}
+
+// known is the highest revision of the store that is known here; 0: that of the shard is the store's.
+func (g *Gateway) known() kv.Revision {
+	if g.options.Revisions == nil {
+		return 0
+	}
+	return g.options.Revisions.Known()
+}
+
+// readLocal answers from the applied state here. In a store of several shards an answer that is not about keys has the store's revision, not the shard's, in
+// its header. If this node leads the system shard, nobody can have been told of a later one before: all that was issued is known here then.
+func (l *leaderLink) readLocal(req *kv.Request) (*kv.Response, error) {
+	known := kv.Revision(0)
+	if req.Kind != kv.KindRange && req.Kind != kv.KindTxn {
+		known = l.gateway.known()
+	}
+	resp, err := l.local.Read(req)
+	if err == nil {
+		resp.Revision = max(resp.Revision, known)
+	}
+	return resp, err
 }
 
 // readInPlace answers a linearizable read if this node's lease on leadership allows it.
@@ -88,7 +117,7 @@ func (l *leaderLink) readInPlace(c *Call) bool {
 	if !l.local.LeaseValid() {
 		return false
 	}
-	resp, err := l.local.Read(c.Req)
+	resp, err := l.readLocal(c.Req)
 	if !l.local.LeaseValid() {
 		return false
 	}
@@ -102,10 +131,12 @@ func (l *leaderLink) renewed(req *kv.Request, elsewhere bool) (resp *kv.Response
 	if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {
 		return nil, 0, false
 	}
+	known := l.gateway.known() // before, as etcd: the lease lived at the revision of the header
 	resp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)
 	if !renewed || !l.local.LeaseValid() {
 		return nil, 0, false
 	}
+	resp.Revision = max(resp.Revision, known)
 	l.gateway.metrics.localRenewals.Add(1)
 	return resp, applied, true
 }

@@ -4,7 +4,7 @@
 // # Who calls what
 //
 //	the driver    driver.Numbers: Hold, Take, Ask; driver.Sequencing: who leads what here, what is applied, hand-overs, shards to be called clean
-//	the gateway   gateway.Revisions: Now, Learn, Known
+//	the gateway   gateway.Revisions: Now, Learn, Known, Hear
 //	the transport HandleMessage, PeerUp, PeerDown
 //	the server    Tick, Stop
 //

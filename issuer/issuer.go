@@ -18,6 +18,7 @@ type Issuer struct {
 	// applied is how far the replica of each shard has come here. The map is never changed.
 	applied map[kv.ShardID]*atomic.Int64
 	known   atomic.Int64
+	alarms  atomic.Uint64 // that a sequencer told last
 	here    here
 
 	mu    sync.Mutex
@@ -189,8 +190,8 @@ func (i *Issuer) refuse(from kv.NodeID, err error) {
 	}
 }
 
-// hear takes note of a revision that was issued.
-func (i *Issuer) hear(revision kv.Revision) { raise(&i.known, revision) }
+// Hear is of gateway.Revisions: it takes note of a revision that was issued.
+func (i *Issuer) Hear(revision kv.Revision) { raise(&i.known, revision) }
 
 func raise(to *atomic.Int64, revision kv.Revision) {
 	for {

@@ -37,6 +37,7 @@ type fakeNode struct {
 	tried    int  // frames that were not sent
 	sent     []sentFrame
 	refused  []error
+	alarms   uint64 // beside one
 }
 
 type sentFrame struct {
@@ -46,7 +47,7 @@ type sentFrame struct {
 
 func (f *fakeNode) Later(do func())                     { f.round = append(f.round, do) }
 func (f *fakeNode) SystemLeaseHolds() bool              { return f.lease }
-func (f *fakeNode) SystemNotice() (kv.Revision, uint64) { return 7, 2 }
+func (f *fakeNode) SystemNotice() (kv.Revision, uint64) { return 7, 2 + f.alarms }
 func (f *fakeNode) ConfirmSystem(done func(error))      { f.confirms = append(f.confirms, done) }
 func (f *fakeNode) ProposeLimit(_ consensus.Term, limit kv.Revision) {
 	f.limits = append(f.limits, limit)
@@ -655,5 +656,30 @@ func TestGoroutines(t *testing.T) {
 	background.Wait()
 	if nodes[2].got.Load() == 0 || nodes[1].answered.Load() == 0 {
 		t.Errorf("%d batches came by messages, %d questions were answered", nodes[2].got.Load(), nodes[1].answered.Load())
+	}
+}
+
+// TestAlarms: the sequencer's node looks at the system shard; whoever asks for numbers elsewhere is told with them, before they are given out.
+func TestAlarms(t *testing.T) {
+	a, b := newFake(t, 1), newFake(t, 2)
+	a.leadSystem(t, 5, 1)
+	b.Target(1, 5)
+	b.Lead(2, 3, 1, 0)
+	talk(a, b)
+	for _, alarms := range []uint64{4, 0, 4} {
+		a.alarms = alarms
+		if got := a.Alarms(); got != 2+alarms {
+			t.Errorf("the sequencer's node is told %b", got)
+		}
+		if got := b.Alarms(); got == 2+alarms {
+			t.Errorf("another node is told %b before it has heard of it", got)
+		}
+		told := uint64(0)
+		b.Ask(2, 3, 1, func(kv.Revision) { told = b.Alarms() })
+		talk(a, b)
+		b.doRound()
+		if told != 2+alarms {
+			t.Errorf("alarms %b came with numbers, want %b", told, 2+alarms)
+		}
 	}
 }

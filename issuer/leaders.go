@@ -90,7 +90,7 @@ func (i *Issuer) Applied(group consensus.GroupID, revision kv.Revision) {
 	if applied := i.applied[shard]; applied != nil {
 		raise(applied, revision)
 	}
-	i.hear(revision)
+	i.Hear(revision)
 }
 
 // LimitApplied is of driver.Sequencing.

@@ -57,6 +57,15 @@ func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, got fu
 	i.unlockInRound()
 }
 
+// Alarms is of driver.Numbers. The sequencer's node looks at the system shard itself; frames of a sequencer tell the others.
+func (i *Issuer) Alarms() (types uint64) {
+	if i.here.epoch.Load() == 0 {
+		return i.alarms.Load()
+	}
+	_, types = i.node.SystemNotice()
+	return types
+}
+
 // ask asks for what has not been asked for. What the asker refuses, because too much is unanswered, is asked for later.
 func (i *Issuer) ask(shard kv.ShardID, l *led) {
 	for at := range l.asked {
@@ -83,11 +92,14 @@ func (i *Issuer) retryAsks() {
 
 // arrived deals with what the asker has for this node.
 func (i *Issuer) arrived(r *sequencer.AskerReady) {
+	if r.Told {
+		i.alarms.Store(r.Alarms) // before whoever waits for numbers gets them
+	}
 	for _, n := range r.Numbers {
 		i.numbers(n)
 	}
 	if r.Told {
-		i.hear(r.Now)
+		i.Hear(r.Now)
 		i.told(r)
 		for _, shard := range i.uninformed {
 			i.node.CallClean(shard, 0)
@@ -104,7 +116,7 @@ func (i *Issuer) arrived(r *sequencer.AskerReady) {
 
 // numbers hands out what has arrived, in its order.
 func (i *Issuer) numbers(n sequencer.Numbers) {
-	i.hear(n.First + kv.Revision(n.N) - 1)
+	i.Hear(n.First + kv.Revision(n.N) - 1)
 	l := i.led[n.Shard]
 	if l == nil || len(l.asked) == 0 || l.asked[0].batch != n.Batch {
 		i.asker.Voided(n.Shard, n.First+kv.Revision(n.N)-1) // nobody waits for them (rule 14)

@@ -47,7 +47,7 @@ func (i *Issuer) pumpSequencer() (sent, again bool) {
 func (i *Issuer) publish() {
 	now := i.issuing.core.Now()
 	i.here.now.Store(int64(now))
-	i.hear(now)
+	i.Hear(now)
 }
 
 // release lets the frames leave that were made, if nobody else can have led when they were (rule 4): the lease is looked at after that.

@@ -63,7 +63,7 @@ var (
 	ErrBadTransferee      = sentinel(29, "leadership cannot be moved there")
 	ErrTransferTimeout    = sentinel(30, "leadership was not moved in time")
 	ErrShardNotHere       = sentinel(31, "the node has no replica of the shard")
-	ErrManyShards         = sentinel(32, "requests that touch several shards are not served yet")
+	ErrManyShards         = sentinel(32, "requests that touch several shards are not served yet: send one for each key, or keep such keys in one shard by --hash-prefix or split keys")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

@@ -114,7 +114,7 @@ func (s *Sequencer) Take(id kv.ShardID, generation Generation, leadership Leader
 	if !known.current(leadership) {
 		return fmt.Errorf("sequencer: %d numbers for leadership %d of shard %d, which leadership %d has replaced", n, leadership, id, known.leadership)
 	}
-	s.issue(known, leadership, n)
+	s.issue(known, Numbers{Shard: id, Leadership: leadership, N: n})
 	return nil
 }
 
@@ -184,14 +184,18 @@ func (s *Sequencer) shard(id kv.ShardID, generation Generation) (*shard, error) 
 	return known, nil
 }
 
-// issue is the only place where numbers are issued.
-func (s *Sequencer) issue(to *shard, leadership Leadership, n uint64) (first kv.Revision) {
-	first = s.count.next
-	s.count.next += kv.Revision(n)
-	if n > 0 {
-		to.last, to.of = s.count.next-1, leadership
+// issue is the only place where numbers are issued. It says from which on.
+func (s *Sequencer) issue(to *shard, n Numbers) Numbers {
+	n.First = s.count.next
+	s.count.next += kv.Revision(n.N)
+	if n.N == 0 {
+		return n
 	}
-	return first
+	to.last, to.of = s.count.next-1, n.Leadership
+	if s.options.Issued != nil {
+		s.options.Issued(n)
+	}
+	return n
 }
 
 // waiting is a batch that has no number yet.
@@ -218,10 +222,7 @@ func (s *Sequencer) proceed() {
 		s.demand -= w.alloc.N
 		c := s.sessions[w.node]
 		c.waiting--
-		c.numbers = append(c.numbers, Numbers{
-			Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N,
-			First: s.issue(known, w.alloc.Leadership, w.alloc.N),
-		})
+		c.numbers = append(c.numbers, s.issue(known, Numbers{Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N}))
 		s.touch(w.node, c)
 	}
 	if done == len(s.waiting) {

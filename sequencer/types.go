@@ -98,6 +98,8 @@ type Options struct {
 	Window uint64
 	// MaxShards bounds the shards that are remembered. Default 65,536.
 	MaxShards int
+	// Issued is told of numbers when they are issued, before anybody else can know of them; Batch is 0 if they were taken. It may be nil, and must return at once.
+	Issued func(Numbers)
 }
 
 // WithDefaults returns a copy in which what is 0 has its default.

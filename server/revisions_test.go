@@ -2,10 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -38,6 +41,7 @@ func TestOneRevision(t *testing.T) {
 			}
 			c.listAll(clients[2], keys, first[len(first)-1])
 			follow(t, events, keys, first)
+			c.hashAll(clients, first)
 
 			leader := c.indexOf(c.servers[0].shardLeader())
 			c.kill(leader)
@@ -50,6 +54,7 @@ func TestOneRevision(t *testing.T) {
 			}
 			c.listAll(survivor, keys, second[len(second)-1])
 			follow(t, events, keys, second)
+			c.alarm(clients, keys)
 		})
 	}
 }
@@ -120,6 +125,56 @@ func (c *shardCluster) listAll(client *clientv3.Client, keys []string, atLeast i
 	check("a transaction", txn.Header.Revision, got.Count, keysOf(got))
 	if _, err := client.Delete(c.context(), "", clientv3.WithPrefix()); status.Code(err) != codes.Unimplemented {
 		c.t.Errorf("a deletion in all shards: %v", err)
+	}
+}
+
+// hashAll compares the hashes of all nodes at some of the revisions, which are different ones.
+func (c *shardCluster) hashAll(clients []*clientv3.Client, revisions []int64) {
+	c.t.Helper()
+	seen := map[uint32]bool{}
+	for _, at := range []int64{revisions[0], revisions[len(revisions)/2], revisions[len(revisions)-1]} {
+		var one *clientv3.HashKVResponse
+		for _, client := range clients {
+			hash, err := client.HashKV(c.context(), client.Endpoints()[0], at)
+			if err != nil {
+				c.t.Fatalf("the hash at %d: %v", at, err)
+			}
+			if one != nil && hash.Hash != one.Hash || hash.HashRevision != at || hash.Header.Revision < at {
+				c.t.Errorf("hashes at %d: %+v and %+v", at, one, hash)
+			}
+			one = hash
+		}
+		seen[one.Hash] = true
+		if newest, err := clients[0].HashKV(c.context(), clients[0].Endpoints()[0], 0); err != nil || at == newest.HashRevision && newest.Hash != one.Hash {
+			c.t.Errorf("the newest hash %+v, %v; at %d it is %x", newest, err, at, one.Hash)
+		}
+	}
+	if len(seen) != 3 {
+		c.t.Errorf("%d different hashes at 3 revisions", len(seen))
+	}
+}
+
+// alarm raises an alarm, and clears it: what comes after the answer goes by it in all shards, whoever is asked, and at once.
+func (c *shardCluster) alarm(clients []*clientv3.Client, keys []string) {
+	c.t.Helper()
+	full := &etcdserverpb.AlarmRequest{Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: uint64(c.servers[2].options.NodeID()), Alarm: etcdserverpb.AlarmType_NOSPACE}
+	for _, raised := range []bool{true, false, true, false} {
+		full.Action = etcdserverpb.AlarmRequest_DEACTIVATE
+		if raised {
+			full.Action = etcdserverpb.AlarmRequest_ACTIVATE
+		}
+		if _, err := etcdserverpb.NewMaintenanceClient(clients[1].ActiveConnection()).Alarm(c.context(), full); err != nil {
+			c.t.Fatal(err)
+		}
+		for i, key := range keys {
+			_, err := clients[i%len(clients)].Put(c.context(), key, "full")
+			if refused := errors.Is(err, rpctypes.ErrNoSpace); refused != raised || err != nil && !refused {
+				c.t.Fatalf("alarm raised: %v; put %s: %v", raised, key, err)
+			}
+			if _, err := clients[i%len(clients)].Delete(c.context(), key+"?"); err != nil {
+				c.t.Fatalf("alarm raised: %v; a deletion: %v", raised, err)
+			}
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // shardFlags name the flags that say which shards there are, for messages.
 const shardFlags = "--initial-shards, --initial-partition, --initial-split-keys and --hash-prefix"
 
-// errManyShardsAreNotThereYet: leases, compaction, alarms and HashKV know the system shard only.
+// errManyShardsAreNotThereYet: leases and compaction know the system shard only.
 var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: leave out " + shardFlags)
 
 // refuseManyShards is the one place that does.

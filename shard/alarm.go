@@ -103,9 +103,20 @@ func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 	return &kv.Response{Kind: kv.KindAlarm, Alarm: body}, nil
 }
 
+// TellAlarms says which types of alarms are raised in the system shard, bit n for type n: what this leadership of another shard evaluates from now on goes
+// by it. Driver.
+func (m *Machine) TellAlarms(types uint64) {
+	if m.lead != nil {
+		m.lead.toldAlarms = types
+	}
+}
+
 // alarmed tells whether an alarm of the type is active in the overlaid state. An op is added only when it changes
-// that state, so the ops in flight can be counted.
+// that state, so the ops in flight can be counted. Of several shards only the system shard has them; the others go by what they were told.
 func (m *Machine) alarmed(t kv.AlarmType) bool {
+	if m.options.Sequenced && m.options.Shard != kv.SystemShard {
+		return m.lead.toldAlarms&(1<<(t&63)) != 0
+	}
 	return m.alarms.byType[t]+m.lead.overlay.alarms[t] > 0
 }
 

@@ -84,3 +84,37 @@ func TestAlarmsOfOlderLogs(t *testing.T) {
 		t.Fatalf("%d alarms are left: %v", n, g.leader.Check())
 	}
 }
+
+// A shard beside the system shard goes by the alarms that it is told, and by none of its own; the next leadership has to be told anew.
+func TestAlarmsOfAnotherShard(t *testing.T) {
+	options := testOptions(1)
+	options.Shard, options.Sequenced = 2, true
+	g := &group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	put := &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("a")}}
+	remove := &kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: []byte("a")}}}
+	m := g.leader
+	evaluate := func(what string, r *kv.Request, want error) {
+		t.Helper()
+		if out := m.Evaluate(r); !errors.Is(out.Err, want) || out.Fatal != nil {
+			t.Errorf("%s: %+v, want %v", what, out, want)
+		}
+	}
+	if err := m.Begin(1, true); err != nil {
+		t.Fatal(err)
+	}
+	evaluate("put without an alarm", put, nil)
+	m.TellAlarms(1 << kv.AlarmNoSpace)
+	evaluate("put without space", put, kv.ErrNoSpace)
+	evaluate("delete without space", remove, nil)
+	m.TellAlarms(1<<kv.AlarmNoSpace | 1<<kv.AlarmCorrupt)
+	evaluate("put with damage", put, kv.ErrCorrupt)
+	evaluate("delete with damage", remove, kv.ErrCorrupt)
+	m.lead.overlay.addOp(op{kind: opAlarmRaise, alarm: kv.Alarm{Node: 1, Type: kv.AlarmNoSpace}})
+	m.TellAlarms(0)
+	evaluate("put with an alarm of its own", put, nil)
+	m.Follow()
+	m.TellAlarms(1 << kv.AlarmNoSpace) // nobody hears it
+}

@@ -19,11 +19,12 @@ var errLong = errors.New("the request takes longer than a round may")
 //
 // Machine.Evaluate returns it, Machine.NextBeside says when it may Run, and Machine.FinishBeside ends it.
 type Beside struct {
-	request *kv.Request
-	lead    *leadership // of the machine when it was evaluated
-	latches latch.ID
-	granted bool
-	after   uint64 // the last proposal that may have changed one of its keys; known once it is granted
+	request  *kv.Request
+	lead     *leadership // of the machine when it was evaluated
+	latches  latch.ID
+	granted  bool
+	informed bool   // the batch in which it was evaluated was, for it
+	after    uint64 // the last proposal that may have changed one of its keys; known once it is granted
 
 	view      *mvcc.View
 	compacted kv.Revision // of the view
@@ -49,6 +50,7 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 		return true
 	})
 	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
+	b.informed = l.batch != nil && l.batch.informed
 	l.besides = append(l.besides, b)
 	return Outcome{Beside: b}
 }
@@ -196,8 +198,8 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 // it is to be evaluated again, otherwise its answer.
 func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 	by := shift{above: b.state.revision, by: m.lead.revision - b.state.revision}
-	if errors.Is(b.err, kv.ErrFutureRevision) && m.lead.mayHavePast(b.state.revision) {
-		return by, errOutdated
+	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.mayHavePast(b.state.revision) {
+		return by, errUnnumbered
 	}
 	if b.err != nil {
 		return by, b.err

@@ -84,8 +84,11 @@ func aboutKeys(kind kv.Kind) bool {
 
 // failed is the outcome of a request that changes nothing.
 func failed(err error) Outcome {
-	if errors.Is(err, errOutdated) {
+	switch {
+	case errors.Is(err, errOutdated):
 		return Outcome{Blocked: true}
+	case errors.Is(err, errUnnumbered):
+		return Outcome{Unnumbered: true}
 	}
 	if kv.CodeOf(err) == 0 {
 		return Outcome{Fatal: fmt.Errorf("evaluate: %w", err)}

@@ -61,6 +61,8 @@ type leadership struct {
 	startedAt time.Duration
 	now       time.Duration // the latest moment the caller told
 	proposed  int64         // lease clock of the last proposal
+	// toldAlarms are those of the system shard, bit n for type n, if this is another one.
+	toldAlarms uint64
 }
 
 // Outcome is what an evaluation decided.

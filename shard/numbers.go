@@ -22,6 +22,8 @@ type batch struct {
 	// decisive: something was decided by a provisional revision, and would be decided otherwise if it were another one.
 	decisive bool
 	numbered bool
+	// informed: since the request that is evaluated came, base was the last revision that was issued, or a lower one was.
+	informed bool
 	// responses may tell provisional revisions.
 	responses []*kv.Response
 }
@@ -47,6 +49,16 @@ func (m *Machine) Begin(now kv.Revision, exact bool) error {
 	l.revision = max(l.revision, now) // the log may know more than whoever was asked
 	l.batch = &batch{base: l.revision, exact: exact}
 	return nil
+}
+
+// EvaluateInformed is Evaluate of a request for which that said Outcome.Unnumbered, after Number has told what was issued last: a revision above that was in
+// the future since the request came. Driver.
+func (m *Machine) EvaluateInformed(r *kv.Request) Outcome {
+	b := m.lead.batch
+	b.informed = true
+	out := m.Evaluate(r)
+	b.informed = false
+	return out
 }
 
 // Unnumbered is how many revisions the batch needs. Driver.
@@ -144,7 +156,7 @@ func (ev *evaluation) compares(bound kv.Revision) error {
 
 // reaches is called before the state at a revision is read, or that revision is refused because it is in the future.
 func (ev *evaluation) reaches(rev kv.Revision) error {
-	if b := ev.batch; b != nil && rev > b.base {
+	if b := ev.batch; b != nil && rev > b.base && !(b.informed && ev.now() == b.base) {
 		return b.decides()
 	}
 	return nil

@@ -69,6 +69,7 @@ type process struct {
 	life      uint64 // number of the process
 	store     *driver.Driver
 	issuer    *issuer.Issuer // nil: the groups are no shards of one store
+	clerk     *clerk         // around it
 	log       *simLog
 	engine    *simEngine
 	unsynced  []storage.GroupAppend // written to the log since its last sync
@@ -110,9 +111,6 @@ func (n *node) now() time.Duration { return n.clock.read(n.w.now) }
 
 // effect is called before and after everything that the outside could notice.
 func (n *node) effect() {
-	if n.issuer != nil {
-		n.w.noteIssued(n.issuer.Known()) // somebody may be told of it
-	}
 	if n.fuse > 0 {
 		if n.fuse--; n.fuse == 0 {
 			n.w.mark("crash at an effect")

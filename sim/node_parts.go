@@ -36,7 +36,7 @@ func (n *node) open() error {
 		return err
 	}
 	if n.issuer != nil {
-		n.issuer.Attach(n.store)
+		n.issuer.Attach(leases{n.store, n})
 	}
 	for _, p := range begin {
 		if p.replica = n.store.Replica(p.groupID()); p.replica == nil && p.failed != nil {

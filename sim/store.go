@@ -81,13 +81,17 @@ func (n *node) openIssuer(o *driver.Options) (err error) {
 	random := n.w.source(sourceWindow, 0)
 	n.issuer, err = issuer.New(issuer.Options{
 		Self: n.id, Instance: o.Instance, Shards: n.w.plan.scheme().ShardIDs(), Sender: n.transport, ElectionTimeout: 10 * n.w.plan.Limits.Heartbeat,
-		Sequencer: sequencer.Options{Window: pick(random, uint64(2), 16, 500)},
+		Sequencer: sequencer.Options{Window: pick(random, uint64(2), 16, 500), Issued: n.issued},
 		Refused: func(from kv.NodeID, err error) {
 			n.w.fail(Crash, "node %d got a frame for the sequencer, or from it, of node %v that makes no sense: %v", n.id, from, err)
 		},
 	})
-	o.Numbers, o.Sequencing = n.issuer, n.issuer
-	return err
+	if err != nil {
+		return err
+	}
+	n.clerk = newClerk(n)
+	o.Numbers, o.Sequencing = n.clerk, n.clerk
+	return nil
 }
 
 // serveStore has a gateway serve all shards of the store.
@@ -125,6 +129,9 @@ func (w *world) completeStore() {
 		h.Final = h.Issued[n-1].Revision
 	}
 	w.checkIssued()
+	if w.verdict == "" && !w.plan.LoseQuorum {
+		w.explainGaps()
+	}
 }
 
 // checkIssued: no revision is of two shards, and none takes effect that was not issued before.

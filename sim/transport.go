@@ -9,7 +9,9 @@ import (
 
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/sequencer"
 )
 
 // transport is a node's end of the network: driver.Transport and gateway.Sender.
@@ -30,8 +32,21 @@ func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byt
 		return false
 	}
 	t.scratch = encode(t.scratch[:0])
+	if channel == issuer.Channel {
+		t.noteSession()
+	}
 	t.frames = append(t.frames, frame{from: t.node, to: other, channel: channel, payload: bytes.Clone(t.scratch)})
 	return true
+}
+
+// noteSession looks whether the frame in scratch begins a session with a sequencer.
+func (t *transport) noteSession() {
+	if !sequencer.IsRequest(t.scratch) {
+		return
+	}
+	if q, err := sequencer.DecodeRequest(t.scratch); err == nil && q.Counter == 1 {
+		t.node.w.ledger.sessions[t.node] = t.node.w.now
+	}
 }
 
 func (t *transport) Flush() {

@@ -22,6 +22,7 @@ type world struct {
 	trace   tracer
 	nodes   []*node
 	groups  []*group
+	ledger  *ledger // of the revisions of a store of several shards
 	net     *network
 	clients []*client
 	pending [maxNodes + 1][]*pendingAnswer // by index of a node
@@ -81,7 +82,7 @@ func (w *world) source(kind uint64, number int) *rand.Rand {
 }
 
 func newWorld(p Plan, o RunOptions) *world {
-	w := &world{plan: p, options: o, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
+	w := &world{plan: p, options: o, ledger: newLedger(), marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
 	if o.Trace != nil {
 		w.trace.lines = bufio.NewWriterSize(o.Trace, 64<<10)
 	}

@@ -44,7 +44,7 @@ var etcdErrors = map[error]error{
 	kv.ErrTransferTimeout:    status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long"),
 	kv.ErrInvalidRequest:     status.Error(codes.InvalidArgument, "put: invalid request"),
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),
-	kv.ErrManyShards:         status.Error(codes.Unimplemented, "put: requests that touch several shards are not served yet"),
+	kv.ErrManyShards:         status.Error(codes.Unimplemented, "put: requests that touch several shards are not served yet: send one for each key, or keep such keys in one shard by --hash-prefix or split keys"),
 	kv.ErrShardNotHere:       status.Error(codes.Unavailable, "put: the node has no replica of the shard"),
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +15,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/history"
@@ -25,6 +30,7 @@ var (
 	workers  = flag.Int("chaos.workers", 16, "how many clients work")
 	think    = flag.Duration("chaos.think", 6*time.Millisecond, "how long a client waits between two operations, on average")
 	safety   = flag.String("chaos.read-safety", "lease", "--read-safety of the nodes")
+	nodes    = flag.Int("chaos.nodes", 3, "how many nodes there are")
 	protocol = flag.String("chaos.consensus", "raft", "--consensus of the nodes")
 )
 
@@ -32,7 +38,7 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute; left out with -short")
 	}
-	run(t, *mix, *duration)
+	run(t, setting{*mix, *duration, *nodes, *shards, *kind})
 }
 
 // TestChaosSnapshots leaves nodes so far behind that they need a snapshot.
@@ -43,7 +49,16 @@ func TestChaosSnapshots(t *testing.T) {
 	if *mix != "" {
 		t.Skip("-chaos.mix was given")
 	}
-	run(t, "snapshots", *duration/2)
+	run(t, setting{"snapshots", *duration / 2, *nodes, *shards, *kind})
+}
+
+// setting is what a run is about.
+type setting struct {
+	mix      string
+	duration time.Duration
+	nodes    int
+	shards   int
+	kind     string
 }
 
 // recording is everything that goes on during a run.
@@ -53,14 +68,16 @@ type recording struct {
 	finals   []chan kv.Revision
 }
 
-func run(t *testing.T, mix string, duration time.Duration) {
+func run(t *testing.T, s setting) {
 	chosen := *seed
 	if chosen == 0 {
 		chosen = rand.Uint64()
 	}
-	t.Logf("reproduce the schedule with -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q", chosen, duration, mix)
-	c := startCluster(t, program(t), "--snapshot-count=50", "--read-safety="+*safety, "--consensus="+*protocol)
-	r := &recording{recorder: &recorder{began: time.Now(), cluster: c}}
+	t.Logf("reproduce the schedule with -run 'TestChaos$' -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q -chaos.nodes=%d -chaos.shards=%d -chaos.partition=%s",
+		chosen, s.duration, s.mix, s.nodes, s.shards, s.kind)
+	keys := newKeyspace(t, s.shards, s.kind)
+	c := startCluster(t, program(t), s.nodes, append(keys.flags(), "--snapshot-count=50", "--read-safety="+*safety, "--consensus="+*protocol)...)
+	r := &recording{recorder: &recorder{began: time.Now(), cluster: c, keys: keys}}
 	working, stopWorking := context.WithCancel(context.Background())
 	defer stopWorking()
 	watchingTime, stopWatching := context.WithCancel(context.Background())
@@ -76,8 +93,8 @@ func run(t *testing.T, mix string, duration time.Duration) {
 		defer w.close()
 		clients.Go(func() { w.run(working) })
 	}
-	n := &nemesis{cluster: c, recorder: r.recorder, random: rand.New(rand.NewPCG(chosen, 0)), faults: choose(mix)}
-	disturbing, stopDisturbing := context.WithTimeout(context.Background(), duration)
+	n := &nemesis{cluster: c, recorder: r.recorder, random: rand.New(rand.NewPCG(chosen, 0)), faults: choose(s.mix)}
+	disturbing, stopDisturbing := context.WithTimeout(context.Background(), s.duration)
 	defer stopDisturbing()
 	n.run(disturbing)
 
@@ -98,7 +115,7 @@ func run(t *testing.T, mix string, duration time.Duration) {
 	t.Log(n.summary())
 	installed := c.logged("installed a snapshot")
 	t.Logf("%d snapshots were installed", installed)
-	if mix == "snapshots" && installed == 0 && duration >= 10*time.Second {
+	if s.mix == "snapshots" && installed == 0 && s.duration >= 10*time.Second {
 		t.Error("no node needed a snapshot: that is no test of them")
 	}
 	failover(t, n, h)
@@ -116,7 +133,7 @@ func (r *recording) watch(ctx context.Context, running *sync.WaitGroup) {
 	}
 	add("roaming, all", history.Everything(), 0, 1500*time.Millisecond, true)
 	add("roaming, registers", registerSpan, 1, 700*time.Millisecond, false)
-	for node := range size {
+	for node := range r.cluster.nodes {
 		add("staying, all", history.Everything(), node, 0, false)
 		add("staying, registers", registerSpan, node, 0, true)
 	}
@@ -134,7 +151,7 @@ func (r *recording) collect(t *testing.T, c *cluster, running *sync.WaitGroup, s
 	running.Wait()
 	late.Stop()
 	t.Logf("%8.3fs all watched", r.now().Seconds())
-	h := &history.History{Operations: r.operations, Final: final}
+	h := &history.History{Operations: r.operations, Final: final, Sparse: r.keys.many()}
 	for _, w := range r.watchers {
 		if w.err != nil {
 			t.Error(w.err)
@@ -214,6 +231,9 @@ func (c *cluster) checkHashes(at kv.Revision) {
 	for _, n := range c.nodes {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		got, err := n.client.HashKV(ctx, n.clientURL, int64(at))
+		if status.Code(err) == codes.Unimplemented && *shards > 1 {
+			got, err = n.hashList(ctx, at)
+		}
 		cancel()
 		if err != nil {
 			c.t.Errorf("hash of %s at revision %d: %v", n.name, at, err)
@@ -224,6 +244,19 @@ func (c *cluster) checkHashes(at kv.Revision) {
 	if slices.Min(hashes) != slices.Max(hashes) {
 		c.t.Errorf("the nodes differ at revision %d: hashes %x", at, hashes)
 	}
+}
+
+// hashList hashes what the node itself has of all keys.
+func (n *node) hashList(ctx context.Context, at kv.Revision) (*clientv3.HashKVResponse, error) {
+	list, err := n.client.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(int64(at)), clientv3.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
+	hash := crc32.NewIEEE()
+	for _, one := range list.Kvs {
+		fmt.Fprintln(hash, one)
+	}
+	return &clientv3.HashKVResponse{Hash: hash.Sum32()}, nil
 }
 
 func judge(t *testing.T, h *history.History) {
@@ -244,9 +277,9 @@ func judge(t *testing.T, h *history.History) {
 	if outcomes[history.Acknowledged] < 100 {
 		t.Errorf("only %d operations were acknowledged: that is no test", outcomes[history.Acknowledged])
 	}
-	t.Logf("%d operations: %d acknowledged, %d refused, %d of unknown outcome; final revision %d; checked %d writes (%d of them of unknown outcome), %d reads, %d ends of leases, %d watchers in %v; porcupine left %d of %d keys undecided",
+	t.Logf("%d operations: %d acknowledged, %d refused, %d of unknown outcome; final revision %d; checked %d writes (%d of them of unknown outcome), %d revisions without one, %d reads, %d ends of leases, %d watchers in %v; porcupine left %d of %d keys undecided",
 		len(h.Operations), outcomes[history.Acknowledged], outcomes[history.Refused], outcomes[history.Unknown], h.Final,
-		report.Writes, report.Recovered, report.Reads, report.LeaseEnds, len(h.Watchers), took, undecided, registers)
+		report.Writes, report.Recovered, report.Gaps, report.Reads, report.LeaseEnds, len(h.Watchers), took, undecided, registers)
 }
 
 // failover logs how long no write was acknowledged after faults that hit the leader and left a majority alone.

@@ -24,9 +24,7 @@ import (
 	"github.com/quoratedb/quorate/server"
 )
 
-const size = 3
-
-// cluster is three processes with a disturbed network between them.
+// cluster is some processes with a disturbed network between them.
 type cluster struct {
 	t       *testing.T
 	dir     string
@@ -80,8 +78,8 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// startCluster starts three nodes and waits until they serve.
-func startCluster(t *testing.T, binary string, flags ...string) *cluster {
+// startCluster starts nodes and waits until they serve.
+func startCluster(t *testing.T, binary string, size int, flags ...string) *cluster {
 	c := &cluster{t: t, dir: t.TempDir(), binary: binary, flags: flags}
 	var peers []string
 	for i := range size {

@@ -71,6 +71,7 @@ func faults() []fault {
 	return []fault{
 		{"kill the leader", "kills", 4, true, leaderFor(ms(10, 2000), kill, start)},
 		{"kill a node", "kills", 3, true, anyFor(ms(10, 1500), kill, start)},
+		{"kill the leader and a follower", "kills", 2, false, func(n *nemesis) { n.killTwo(ms(10, 1000)(n)) }},
 		{"kill all nodes", "kills", 2, false, func(n *nemesis) { n.killAll() }},
 		{"kill the leader twice", "kills", 2, true, func(n *nemesis) { n.killTwice() }},
 		{"terminate the leader", "kills", 1, true, leaderFor(ms(10, 500), terminate, start)},
@@ -154,7 +155,7 @@ func (n *nemesis) restore() {
 
 // victim is the leader or, if nobody leads or somebody else is wanted, any node.
 func (n *nemesis) victim(leader bool) int {
-	random := n.random.IntN(size)
+	random := n.random.IntN(len(n.nodes))
 	if leader {
 		if at := n.leader(); at >= 0 {
 			return at
@@ -164,12 +165,12 @@ func (n *nemesis) victim(leader bool) int {
 }
 
 func (n *nemesis) killAll() {
-	order := n.random.Perm(size)
+	order := n.random.Perm(len(n.nodes))
 	for _, i := range order {
 		n.kill(n.nodes[i])
 	}
 	time.Sleep(time.Duration(n.random.IntN(300)) * time.Millisecond)
-	for _, i := range n.random.Perm(size) {
+	for _, i := range n.random.Perm(len(n.nodes)) {
 		n.start(n.nodes[i])
 	}
 }
@@ -184,12 +185,22 @@ func (n *nemesis) killTwice() {
 	}
 }
 
+func (n *nemesis) killTwo(hold time.Duration) {
+	first := n.victim(true)
+	second := (first + 1 + n.random.IntN(len(n.nodes)-1)) % len(n.nodes)
+	n.kill(n.nodes[first])
+	n.kill(n.nodes[second])
+	time.Sleep(hold)
+	n.start(n.nodes[second])
+	n.start(n.nodes[first])
+}
+
 func (n *nemesis) pauseAll(hold time.Duration) {
-	for _, i := range n.random.Perm(size) {
+	for _, i := range n.random.Perm(len(n.nodes)) {
 		n.pause(n.nodes[i])
 	}
 	time.Sleep(hold)
-	for _, i := range n.random.Perm(size) {
+	for _, i := range n.random.Perm(len(n.nodes)) {
 		n.resume(n.nodes[i])
 		time.Sleep(time.Duration(n.random.IntN(100)) * time.Millisecond)
 	}
@@ -197,20 +208,20 @@ func (n *nemesis) pauseAll(hold time.Duration) {
 
 // rollingPause pauses nodes so that the one before wakes just after the next has fallen asleep.
 func (n *nemesis) rollingPause() {
-	order := n.random.Perm(size)
+	order := n.random.Perm(len(n.nodes))
 	for round := range 6 {
-		v := n.nodes[order[round%size]]
+		v := n.nodes[order[round%len(n.nodes)]]
 		n.pause(v)
 		time.Sleep(time.Duration(100+n.random.IntN(500)) * time.Millisecond)
 		if round > 0 {
-			n.resume(n.nodes[order[(round-1)%size]])
+			n.resume(n.nodes[order[(round-1)%len(n.nodes)]])
 		}
 	}
 }
 
 // isolate cuts what a node sends, receives, or both.
 func (n *nemesis) isolate(number int, out, in, swallow bool) {
-	for other := range size {
+	for other := range n.nodes {
 		if other == number {
 			continue
 		}
@@ -226,7 +237,7 @@ func (n *nemesis) isolate(number int, out, in, swallow bool) {
 // cutOne cuts the leader from one follower, in one direction or both: the follower still hears the other one.
 func (n *nemesis) cutOne(hold time.Duration) {
 	leader := n.victim(true)
-	other := (leader + 1 + n.random.IntN(size-1)) % size
+	other := (leader + 1 + n.random.IntN(len(n.nodes)-1)) % len(n.nodes)
 	direction := n.random.IntN(3)
 	swallow := n.random.IntN(2) == 0
 	if direction != 1 {
@@ -240,22 +251,22 @@ func (n *nemesis) cutOne(hold time.Duration) {
 
 // ring cuts so that each node hears only one of the others.
 func (n *nemesis) ring(hold time.Duration) {
-	for from := range size {
-		n.network.cut(from, (from+1)%size, false)
+	for from := range n.nodes {
+		n.network.cut(from, (from+1)%len(n.nodes), false)
 	}
 	time.Sleep(hold)
 }
 
 func (n *nemesis) cutEverything(hold time.Duration) {
-	for number := range size {
+	for number := range n.nodes {
 		n.isolate(number, true, false, number == 0)
 	}
 	time.Sleep(hold)
 }
 
 func (n *nemesis) slowLinks(hold time.Duration) {
-	for from := range size {
-		for to := range size {
+	for from := range n.nodes {
+		for to := range n.nodes {
 			if from != to && n.random.IntN(3) > 0 {
 				n.network.slow(from, to, time.Duration(n.random.IntN(120))*time.Millisecond)
 			}
@@ -285,7 +296,7 @@ func (n *nemesis) slowAndKill(hold time.Duration) {
 
 func (n *nemesis) pauseAndKill(hold time.Duration) {
 	leader := n.victim(true)
-	follower := n.nodes[(leader+1+n.random.IntN(size-1))%size]
+	follower := n.nodes[(leader+1+n.random.IntN(len(n.nodes)-1))%len(n.nodes)]
 	n.pause(follower)
 	time.Sleep(time.Duration(n.random.IntN(400)) * time.Millisecond)
 	n.kill(n.nodes[leader])
@@ -300,7 +311,7 @@ func (n *nemesis) pauseAndKill(hold time.Duration) {
 func (n *nemesis) leaveBehind(hold time.Duration, killIt, leader bool) {
 	v := n.nodes[n.victim(true)]
 	if !leader {
-		v = n.nodes[(v.number+1+n.random.IntN(size-1))%size]
+		v = n.nodes[(v.number+1+n.random.IntN(len(n.nodes)-1))%len(n.nodes)]
 	}
 	switch n.random.IntN(3) {
 	case 0:

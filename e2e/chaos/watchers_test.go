@@ -39,7 +39,7 @@ type watching struct {
 // run watches until everything up to the revision that final delivers has come, or the context ends.
 func (w *watching) run(ctx context.Context, final <-chan kv.Revision) {
 	next, last := w.Start, kv.Revision(0)
-	for node := w.node; ; node = (node + 1) % size {
+	for node := w.node; ; node = (node + 1) % len(w.recorder.cluster.nodes) {
 		session, end := context.WithCancel(ctx)
 		move := make(<-chan time.Time)
 		if w.roaming > 0 {

@@ -37,6 +37,7 @@ var registerSpan = kv.Span{Start: []byte("r/"), End: []byte("r0")}
 type recorder struct {
 	began   time.Time
 	cluster *cluster
+	keys    keyspace
 	lease   atomic.Int64
 
 	mu         sync.Mutex
@@ -76,11 +77,12 @@ type worker struct {
 	seen    map[string]kv.KeyValue // the last it saw of each register
 	leases  []kv.LeaseID           // granted to it, perhaps ended
 	think   time.Duration
-	avoid   [size]time.Duration // nodes that failed, until when
+	avoid   []time.Duration // nodes that failed, until when
 }
 
 func newWorker(r *recorder, number int, seed uint64, think time.Duration) (*worker, error) {
-	w := &worker{recorder: r, number: number, random: rand.New(rand.NewPCG(seed, uint64(number))), seen: map[string]kv.KeyValue{}, think: think}
+	w := &worker{recorder: r, number: number, random: rand.New(rand.NewPCG(seed, uint64(number))), seen: map[string]kv.KeyValue{}, think: think,
+		avoid: make([]time.Duration, len(r.cluster.nodes))}
 	for _, n := range r.cluster.nodes {
 		client, err := newClient(n.clientURL)
 		if err != nil {
@@ -113,8 +115,8 @@ func (w *worker) run(ctx context.Context) {
 // one does one operation at a random node.
 func (w *worker) one() {
 	switch n := w.random.IntN(100); {
-	case n < 88:
-		w.do(w.request(n))
+	case n < 88 || !w.keys.leases():
+		w.do(w.keys.within(w.request(min(n, 87))))
 	case n < 92:
 		w.grant()
 	case n < 96 && len(w.leases) > 0:
@@ -169,8 +171,8 @@ func (w *worker) request(n int) *kv.Request {
 func (w *worker) several(key []byte) *kv.Request {
 	return &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{
 		{Put: &kv.PutRequest{Key: key, Value: w.value(), PrevKV: true}},
-		{Put: &kv.PutRequest{Key: []byte("x"), Value: w.value()}},
-		{Range: &kv.RangeRequest{Span: registerSpan}},
+		{Put: &kv.PutRequest{Key: w.keys.beside(key), Value: w.value()}},
+		{Range: &kv.RangeRequest{Span: w.keys.around(key)}},
 	}}}
 }
 

@@ -87,11 +87,16 @@ func (c *Cluster) plan(o Options) error {
 		members = append(members, n.Name+"=http://"+advertised)
 		c.Nodes = append(c.Nodes, n)
 	}
+	shards, err := shardFlags(p)
+	if err != nil {
+		return err
+	}
 	for _, n := range c.Nodes {
 		n.flags = append(n.flags, "--initial-cluster="+strings.Join(members, ","), "--initial-cluster-token="+o.Token)
 		if protocol := os.Getenv(EnvironmentConsensus); protocol != "" && !p.etcd {
 			n.SetFlag("--consensus=" + protocol)
 		}
+		n.flags = append(n.flags, shards...)
 		for _, flag := range o.Flags {
 			n.SetFlag(flag)
 		}

@@ -67,6 +67,11 @@ func TestRevisions(t *testing.T) {
 		}
 	}
 	states := pair(t, 5)
+	for _, kept := range [][]KeptHash{{{}, {}}, {{From: 3, Found: true}, {From: 2, Found: true}}} {
+		if _, _, err := CompactionHash(states, kept, 5); !errors.Is(err, kv.ErrCompacted) {
+			t.Errorf("the hash of a compaction of which %+v is kept: %v", kept, err)
+		}
+	}
 	if _, err := Hash(states, 4); !errors.Is(err, kv.ErrCompacted) {
 		t.Errorf("hash: %v", err)
 	}

@@ -311,3 +311,20 @@ func (w *world) checkHash(newest kv.Revision) {
 		w.t.Errorf("%v: the hash at %d, compacted at %d, is %x, %v, want %x, %v", w.scheme, at, compacted, got, err, want, wantErr)
 	}
 }
+
+func (w *world) checkKept(kept []KeptHash, from, at kv.Revision, want uint32) {
+	all, _ := w.freeze()
+	defer closeAll(w.t, all)
+	got, compacted, err := CompactionHash(all, kept, at)
+	for i, k := range kept {
+		if !k.Found && all[i].Compacted() >= at {
+			if !errors.Is(err, kv.ErrCompacted) {
+				w.t.Errorf("%v: a shard has kept nothing of the compaction at %d, and the hash is %x, %v", w.scheme, at, got, err)
+			}
+			return
+		}
+	}
+	if got != want || compacted != from || err != nil {
+		w.t.Errorf("%v: the hash of the compaction from %d to %d is %x from %d, %v; it was %x", w.scheme, from, at, got, compacted, err, want)
+	}
+}

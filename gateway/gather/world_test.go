@@ -211,15 +211,35 @@ func (w *world) shardOf(key []byte) int {
 	return int(w.table.Overlapping(kv.Span{Start: key})[0].Shard - kv.SystemShard)
 }
 
-// compact has shards compact one after the other: in between, hashes are as if all had.
+// compact has shards compact one after the other: in between, hashes are as if all had, and what they have kept of it makes the hash from before.
 func (w *world) compact(at kv.Revision) {
+	view := w.one.View()
+	from := view.Compacted()
+	want, wantErr := view.Hash(at)
+	w.must(view.Close())
 	w.must(w.one.compact(at))
+	kept := make([]KeptHash, len(w.many))
 	for n, i := range w.random.Perm(len(w.many)) {
+		kept[i] = w.keep(w.many[i], from, at)
 		w.must(w.many[i].compact(at))
 		if n == 0 || w.random.IntN(4) == 0 {
 			w.checkHash(at)
+			if wantErr == nil {
+				w.checkKept(kept, from, at, want)
+			}
 		}
 	}
+}
+
+// keep takes the hash of a compaction that follows, if it can still be taken.
+func (w *world) keep(p *part, from, at kv.Revision) KeptHash {
+	view := p.View()
+	sum, _, err := view.CompactionHash(from, at, mvcc.LiveHash{At: -1}, nil)
+	w.must(view.Close())
+	if !errors.Is(err, mvcc.ErrForgotten) {
+		w.must(err)
+	}
+	return KeptHash{Sum: sum, From: from, Found: err == nil}
 }
 
 // freeze returns what the shards have, and a function for the states of those that may have keys of a span.

@@ -34,8 +34,8 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/read-without-lease", Breaks: "a node that takes itself for the leader reads without a lease",
 		File: "gateway/submit.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tif !l.local.LeaseValid() {\n\t\treturn false\n\t}\n\tresp, err := l.local.Read(c.Req)\n\tif !l.local.LeaseValid() {\n",
-		New: "\tif !l.local.IsLeader() {\n\t\treturn false\n\t}\n\tresp, err := l.local.Read(c.Req)\n\tif !l.local.IsLeader() {\n",
+		Old: "\tif !l.local.LeaseValid() {\n\t\treturn false\n\t}\n\tresp, err := l.readLocal(c.Req)\n\tif !l.local.LeaseValid() {\n",
+		New: "\tif !l.local.IsLeader() {\n\t\treturn false\n\t}\n\tresp, err := l.readLocal(c.Req)\n\tif !l.local.IsLeader() {\n",
 	},
 	{
 		Name: "gateway/call-dropped", Breaks: "calls that did not leave, because there is no connection to the leader, are forgotten",
@@ -52,14 +52,14 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/stale-leader-renews", Breaks: "a node that takes itself for the leader renews leases",
 		File: "gateway/submit.go", Verdicts: noticed, Seeds: 300,
-		Old: "if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {\n\t\treturn nil, 0, false\n\t}\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed || !l.local.LeaseValid() {\n",
-		New: "if req.Kind != kv.KindLeaseKeepAlive {\n\t\treturn nil, 0, false\n\t}\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed {\n",
+		Old: "if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {\n\t\treturn nil, 0, false\n\t}\n\tknown := l.gateway.known() // before, as etcd: the lease lived at the revision of the header\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed || !l.local.LeaseValid() {\n",
+		New: "if req.Kind != kv.KindLeaseKeepAlive {\n\t\treturn nil, 0, false\n\t}\n\tknown := l.gateway.known() // before, as etcd: the lease lived at the revision of the header\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed {\n",
 	},
 	{
 		Name: "gateway/stale-leader-tells-ttl", Breaks: "a deposed leader answers what is left of a lease",
 		File: "gateway/forwarded.go", Verdicts: noticed, Seeds: 300,
-		Old: "\tif l.local.LeaseValid() {\n\t\tresp, err := l.local.Read(req)\n\t\tif l.local.LeaseValid() {\n",
-		New: "\tif l.local.IsLeader() {\n\t\tresp, err := l.local.Read(req)\n\t\tif l.local.IsLeader() {\n",
+		Old: "\tif l.local.LeaseValid() {\n\t\tresp, err := l.readLocal(req)\n\t\tif l.local.LeaseValid() {\n",
+		New: "\tif l.local.IsLeader() {\n\t\tresp, err := l.readLocal(req)\n\t\tif l.local.IsLeader() {\n",
 	},
 	{
 		Name: "gateway/new-frames-for-old-nodes", Breaks: "frames say which shard they are of, whatever the version of the node that they are for",

@@ -25,6 +25,8 @@ type Mutation struct {
 	Protocol sim.Protocol
 	// Shards that the seeds are run with; 0 leaves it to each seed.
 	Shards int
+	// Partition makes the shards those of one store, by range or by hash; "": each is one of its own.
+	Partition string
 	// Verdicts that count as having found it.
 	Verdicts []sim.Verdict
 	// Seeds within which it must be found.
@@ -35,7 +37,7 @@ type Mutation struct {
 	Unseen string
 }
 
-func (m *Mutation) settings() settings { return settings{m.Protocol, m.Shards} }
+func (m *Mutation) settings() settings { return settings{m.Protocol, m.Shards, m.Partition} }
 
 // seeds says which seeds show the mutation.
 func (m *Mutation) seeds() string {
@@ -63,6 +65,7 @@ func mutations() []Mutation {
 		{"driver", driverMutations},
 		{"driver/repair", repairMutations},
 		{"several shards", groupMutations},
+		{"one store of many shards", manyMutations},
 		{"driver/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},

@@ -48,6 +48,9 @@ func (r *Row) what() string {
 	if r.Shards != 0 {
 		text += fmt.Sprintf(" (%d shards)", r.Shards)
 	}
+	if r.Partition != "" {
+		text += fmt.Sprintf(" (partition by %s)", r.Partition)
+	}
 	return text
 }
 
@@ -82,8 +85,8 @@ the first seeds shows names the one that does ("seed 771003877 alone"). The code
 `
 
 const markdownFoot = `
-` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft", "paxos" or "4 shards" at the end of a sentence
-says what its seeds are run with. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped
+` + "`go run ./sim/mutate --only NAME --first SEED --seeds 1`" + ` shows a row again; "raft", "paxos", "4 shards" or "partition by hash" at the
+end of a sentence says what its seeds are run with. The verdicts: *correctness*, an answer, a watch or a state was wrong; *crash*, an assertion or a node that stopped
 without a fault that explains it; *liveness*, after everything was well the cluster did not serve; *hang*, the run itself did not end.
 `
 

@@ -27,6 +27,8 @@ type Row struct {
 	Breaks   string       `json:"breaks"`
 	Protocol sim.Protocol `json:"protocol,omitempty"`
 	Shards   int          `json:"shards,omitempty"`
+	// Partition is that of the store which the shards are of.
+	Partition string `json:"partition,omitempty"`
 	// Status is "found", "survived", "stale" (it no longer applies) or, for code as it is, "passed" or "failed".
 	Status  string      `json:"status"`
 	Seed    uint64      `json:"seed,omitempty"` // at which it was found
@@ -62,8 +64,9 @@ type seedRange struct {
 
 // settings are what seeds are run with, instead of what they would draw.
 type settings struct {
-	protocol sim.Protocol
-	shards   int
+	protocol  sim.Protocol
+	shards    int
+	partition string
 }
 
 // outcome is the first seed that did not pass; seed 0: all passed.
@@ -102,7 +105,7 @@ func (t *trial) passes(ctx context.Context, seed uint64, settings settings) (boo
 func (t *trial) try(ctx context.Context, m *Mutation) (Row, error) {
 	began := time.Now()
 	o := t.options
-	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Shards: m.Shards, Within: m.Seeds, Status: found}
+	row := Row{Name: m.Name, Layer: m.Layer, Breaks: m.Breaks, Protocol: m.Protocol, Shards: m.Shards, Partition: m.Partition, Within: m.Seeds, Status: found}
 	first := o.first
 	switch {
 	case o.seeds > 0:
@@ -152,11 +155,11 @@ func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err e
 		if r.Status == found {
 			used = int(r.Seed - first + 1)
 		}
-		s := settings{r.Protocol, r.Shards}
+		s := settings{r.Protocol, r.Shards, r.Partition}
 		most[s] = max(most[s], used)
 	}
 	inOrder := func(a, b settings) int {
-		return cmp.Or(cmp.Compare(a.shards, b.shards), cmp.Compare(a.protocol, b.protocol))
+		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.shards, b.shards), cmp.Compare(a.protocol, b.protocol))
 	}
 	for _, s := range slices.SortedFunc(maps.Keys(most), inOrder) {
 		count := most[s]
@@ -166,7 +169,7 @@ func (t *trial) controls(ctx context.Context, rows []Row) (controls []Row, err e
 			return nil, err
 		}
 		row := Row{
-			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: s.protocol, Shards: s.shards, Within: count, Status: passed,
+			Name: "none", Layer: "control", Breaks: "nothing: the code as it is", Protocol: s.protocol, Shards: s.shards, Partition: s.partition, Within: count, Status: passed,
 			Seed: out.seed, Verdict: out.verdict, Problem: out.problem, Seconds: time.Since(began).Seconds(),
 		}
 		if out.seed != 0 {
@@ -191,7 +194,7 @@ func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
-		"-protocol", string(seeds.settings.protocol), "-shards", strconv.Itoa(seeds.settings.shards))
+		"-protocol", string(seeds.settings.protocol), "-shards", strconv.Itoa(seeds.settings.shards), "-partition", seeds.settings.partition)
 	cmd.Env = append(os.Environ(), environment+"="+mutation)
 	var diagnosis head
 	cmd.Stderr = &diagnosis

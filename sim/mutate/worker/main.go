@@ -25,14 +25,16 @@ const maxHeapBytes = 2 << 30
 
 func main() {
 	shards := flag.Int("shards", 0, "how many groups; 0: as the seed says")
+	partition := flag.String("partition", "", "makes the groups shards of one store: range, hash, or nothing")
 	first := flag.Uint64("first", 1, "first seed")
 	count := flag.Int("count", 1, "seeds")
 	protocol := flag.String("protocol", "", "raft, paxos, or nothing: what the seed says")
 	flag.Parse()
 	go watchMemory()
 	out := json.NewEncoder(os.Stdout)
+	o := sim.PlanOptions{Protocol: sim.Protocol(*protocol), Shards: *shards, Partition: *partition}
 	for seed := *first; seed < *first+uint64(*count); seed++ {
-		if err := run(out, seed, sim.PlanOptions{Protocol: sim.Protocol(*protocol), Shards: *shards}); err != nil {
+		if err := run(out, seed, o); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}

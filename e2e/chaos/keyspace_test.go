@@ -1,0 +1,99 @@
+package chaos
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/quoratedb/quorate/gateway/route"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
+)
+
+var (
+	shards  = flag.Int("chaos.shards", 1, "how many shards hold the keys")
+	kind    = flag.String("chaos.partition", "hash", "which keys a shard has: range or hash")
+	leaders = flag.String("chaos.leaders", "sequencer", "--leaders of the nodes, if there are several shards")
+)
+
+// keyspace knows in which shard a key is, so that clients ask for nothing that is not served: a write over several.
+type keyspace struct {
+	scheme partition.Scheme
+	router route.Partitioned
+}
+
+// splitKeys begin shards by range. The first ones are taken first: they part the registers.
+var splitKeys = []string{"r/4", "r/2", "r/6", "r/1", "r/3", "r/5", "r/7", "x", "l/2", "l/4", "l/6", "l/8", "l/1", "l/12", "r/"}
+
+func newKeyspace(t *testing.T, shards int, kind string) (k keyspace) {
+	t.Helper()
+	k.scheme = partition.Single()
+	if shards > 1 {
+		parsed, err := partition.ParseKind(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.scheme = partition.Scheme{Kind: parsed, Shards: shards}
+		if parsed == partition.Range {
+			if shards > len(splitKeys)+1 {
+				t.Fatalf("by range there are at most %d shards", len(splitKeys)+1)
+			}
+			for _, key := range slices.Sorted(slices.Values(splitKeys[:shards-1])) {
+				k.scheme.SplitKeys = append(k.scheme.SplitKeys, []byte(key))
+			}
+		}
+	}
+	var err error
+	if k.router, err = route.By(k.scheme); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func (k keyspace) many() bool { return k.scheme.Shards > 1 }
+
+// flags are those of a node.
+func (k keyspace) flags() []string {
+	if !k.many() {
+		return nil
+	}
+	return append(strings.Fields(k.scheme.Flags()), "--leaders="+*leaders)
+}
+
+// leases tells whether clients use leases.
+func (k keyspace) leases() bool { return !k.many() }
+
+// shardOf is the shard of a key.
+func (k keyspace) shardOf(key []byte) kv.ShardID {
+	return k.router.Touched(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key}})[0]
+}
+
+// beside is another key of the same shard, always the same one.
+func (k keyspace) beside(key []byte) []byte {
+	if !k.many() {
+		return []byte("x")
+	}
+	for i := 0; ; i++ {
+		if other := fmt.Appendf(nil, "%s/%d", key, i); k.shardOf(other) == k.shardOf(key) {
+			return other
+		}
+	}
+}
+
+// around is what a write of a register reads besides: all registers, of several shards only the one.
+func (k keyspace) around(key []byte) kv.Span {
+	if !k.many() {
+		return registerSpan
+	}
+	return kv.Span{Start: key}
+}
+
+// within returns the request, or another one in place of a write that touches several shards.
+func (k keyspace) within(r *kv.Request) *kv.Request {
+	if r.Kind == kv.KindDeleteRange && len(k.router.Touched(r)) > 1 {
+		return &kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: r.DeleteRange.Span.Start}}}
+	}
+	return r
+}

@@ -32,6 +32,10 @@ func (m *idleMachine) Lead(term consensus.Term, _ time.Duration) error {
 }
 func (m *idleMachine) Shard() kv.ShardID { return m.shard }
 func (m *idleMachine) Follow()           { m.leads = 0 }
+func (m *idleMachine) Asks() []shard.Ask { return nil }
+func (m *idleMachine) Answered(*shard.Ask, *kv.Response, error, bool) (shard.Outcome, bool) {
+	return shard.Outcome{}, false
+}
 func (m *idleMachine) Evaluate(*kv.Request) shard.Outcome {
 	m.pending++
 	return shard.Outcome{Response: &kv.Response{}, Effects: true, WaitFor: m.seq + 1}

@@ -179,6 +179,7 @@ func (r *Replica) stepBulk() error {
 // refuseBeside fails all of them: with another error those whose evaluation has begun, so that no other leader begins with them, too. Those that
 // are partly done may have an effect.
 func (r *Replica) refuseBeside(err, evaluated error) {
+	r.refuseAsking(err)
 	b := r.beside
 	r.beside = beside{}
 	refuse := func(q request, err error) {

@@ -35,6 +35,7 @@ type Driver struct {
 	inRound     atomic.Bool
 	beat        atomic.Int64 // when the last round ended
 	failure     atomic.Pointer[error]
+	asker       atomic.Pointer[Asker]
 	// unwitnessed is what Unwitnessed returns.
 	unwitnessed atomic.Pointer[[]kv.NodeID]
 

@@ -25,8 +25,10 @@ type request struct {
 	sizeBytes int
 }
 
-// wanted tells whether somebody still waits for the answer.
-func (q *request) wanted() bool { return q.by == nil || q.by.Waits() }
+// wanted tells whether somebody still waits for the answer, or nobody need: a lease that ends has to end.
+func (q *request) wanted() bool {
+	return q.by == nil || q.req != nil && q.req.Kind == kv.KindLeaseRelease || q.by.Waits()
+}
 
 func (q *request) finish(applied consensus.Index) {
 	if q.err == nil && applied > 0 && q.by != nil && q.by.Elsewhere() {

@@ -60,7 +60,7 @@ func (r *Replica) beginBatch() (wait bool, err error) {
 	switch {
 	case !r.isSequenced():
 		return false, nil
-	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && n.first == 0 && !n.anew && len(n.informed) == 0:
+	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && len(r.asking.answers) == 0 && n.first == 0 && !n.anew && len(n.informed) == 0:
 		return true, nil
 	case n.anew:
 		return r.beginAnew()

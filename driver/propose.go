@@ -107,7 +107,11 @@ func (r *Replica) evaluate(now time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("group %d: evaluate a request: %w", r.group, err)
 	}
-	return r.propose(data, seq)
+	if err := r.propose(data, seq); err != nil {
+		return err
+	}
+	r.sendAsks()
+	return nil
 }
 
 // evaluateBatch evaluates what is queued, and returns the proposal with the effects; seq 0: there is none, or not yet.
@@ -142,6 +146,12 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 			return fmt.Errorf("expire leases: %w", err)
 		}
 		r.leaseWork = r.machine.WantsTicks()
+		if len(r.asking.waiting) > 0 {
+			r.dropUnwanted()
+		}
+	}
+	if err := r.hearAnswers(); err != nil {
+		return err
 	}
 	if err := r.evaluateInformed(); err != nil {
 		return err
@@ -191,7 +201,7 @@ func (r *Replica) evaluateOne(q request) error {
 
 // decide does with a request what its evaluation says.
 func (r *Replica) decide(q request, out shard.Outcome) error {
-	if answered := out.Beside == nil && !out.Blocked && !out.Unnumbered && out.Fatal == nil; answered && r.numbering.open {
+	if answered := out.Beside == nil && !out.Blocked && !out.Unnumbered && out.Awaits == 0 && out.Fatal == nil; answered && r.numbering.open {
 		r.numbering.decided = append(r.numbering.decided, decision{q, out})
 		return nil
 	}
@@ -199,6 +209,8 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 	switch {
 	case out.Unnumbered:
 		r.numbering.later = append(r.numbering.later, q)
+	case out.Awaits != 0:
+		r.await(q, out)
 	case out.Beside != nil:
 		r.beside.jobs = append(r.beside.jobs, &besideJob{replica: r, of: out.Beside, request: q})
 	case out.Blocked:

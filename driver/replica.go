@@ -63,6 +63,7 @@ type Replica struct {
 	queue      requestQueue
 	beside     beside
 	numbering  numbering
+	asking     asking
 	sequenced  sequenced
 	round      []request                      // evaluated in this round: decided by the next proposal
 	rounds     queue[proposedRound]           // proposed, not yet applied

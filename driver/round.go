@@ -271,7 +271,7 @@ func (d *Driver) evaluate(now time.Duration) {
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.evaluate(now))
 		}
-		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
+		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || len(r.asking.answers) > 0 || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
 		if r.working {
 			kept = append(kept, r)
 		}

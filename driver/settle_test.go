@@ -141,6 +141,7 @@ func TestReadsAsOf(t *testing.T) {
 					w.run(time.Duration(w.random.IntN(3))*time.Millisecond, nil)
 				}
 				w.await("all answers", func() bool { return w.open == 0 })
+				w.alarms, w.flips = 0, w.flips+1
 				for _, group := range w.groups { // so that all come to what was waited for
 					w.askPut(group)
 				}

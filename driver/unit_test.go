@@ -256,6 +256,8 @@ type fakeMachine struct {
 
 func (m *fakeMachine) Sealed() bool { return false }
 
+func (m *fakeMachine) Asks() []shard.Ask { return nil }
+
 func (m *fakeMachine) Evaluate(*kv.Request) shard.Outcome {
 	if m.onEvaluate != nil {
 		m.onEvaluate()

@@ -24,6 +24,7 @@ type Call struct {
 
 	// Of whoever has the call: the link that looks for a leader, or the one leader that is asked.
 
+	internal    bool  // it is not a client's
 	queued      bool  // it waited for a leader, as others did
 	evaluations uint8 // that came to nothing
 

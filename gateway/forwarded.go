@@ -92,7 +92,7 @@ func (l *leaderLink) serve(v *visit, body []byte) {
 	case !l.local.IsLeader():
 		g.metrics.served.Add(1)
 		v.doneNow(nil, 0, kv.ErrNotLeader)
-	case g.leaderOnly(req):
+	case g.leaderOnly(req) && !g.decided(req):
 		g.metrics.served.Add(1)
 		l.serveRead(req, v.doneNow)
 	case l.serveRenewal(req, v):

@@ -34,6 +34,7 @@ type Gateway struct {
 
 type counters struct {
 	localReads, localWrites, localRenewals, forwarded, served, refused, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
+	asOf, questions, arrivals                                                                                             atomic.Int64
 }
 
 // Metrics are figures about a gateway.
@@ -53,6 +54,9 @@ type Metrics struct {
 	UnknownOutcomes int64
 	Timeouts        int64
 	LostAnswers     int64 // answers to other nodes that could neither be sent nor kept
+	PresentReads    int64 // times that a read had to learn the present of a store of several shards
+	QuestionCount   int64 // asked for that: one serves all that came before it was asked
+	ArrivalCount    int64 // times that such a read had to wait for the replica here
 	Watch           watch.Metrics
 }
 
@@ -165,6 +169,7 @@ func (g *Gateway) Metrics() Metrics {
 		LocalReads: m.localReads.Load(), LocalWrites: m.localWrites.Load(), LocalRenewals: m.localRenewals.Load(), ForwardedCalls: m.forwarded.Load(), ServedCalls: m.served.Load(),
 		RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
+		PresentReads: m.asOf.Load(), QuestionCount: m.questions.Load(), ArrivalCount: m.arrivals.Load(),
 		Watch: g.hub.Metrics(),
 	}
 }

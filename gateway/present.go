@@ -28,6 +28,7 @@ func (p *presents) open(g *Gateway) {
 
 // ask has a tracked read learn the present.
 func (p *presents) ask(c *Call) {
+	p.gateway.metrics.asOf.Add(1)
 	p.mu.Lock()
 	p.core.Ask(c.read)
 	p.mu.Unlock()
@@ -37,6 +38,7 @@ func (p *presents) ask(c *Call) {
 
 // await has a tracked read wait until the replica here has come to a revision.
 func (p *presents) await(c *Call, last kv.Revision) {
+	p.gateway.metrics.arrivals.Add(1)
 	p.mu.Lock()
 	p.core.Await(c.read, c.link.shard, last, p.gateway.time())
 	p.mu.Unlock()
@@ -93,6 +95,7 @@ func (p *presents) pump() {
 func (p *presents) do(work readpath.Work) {
 	g := p.gateway
 	if work.Question != 0 {
+		g.metrics.questions.Add(1)
 		g.options.Revisions.Learn(work.Shards, func(present kv.Present, err error) { p.learned(work.Question, present, err) })
 		return
 	}

@@ -114,6 +114,9 @@ func TestReadIssuedElsewhere(t *testing.T) {
 	if n := len(first.frames) + len(second.frames); n != 0 {
 		t.Errorf("%d frames", n)
 	}
+	if m := g.Metrics(); m.PresentReads != 3 || m.QuestionCount != 2 || m.ArrivalCount != 0 {
+		t.Errorf("%+v", m)
+	}
 }
 
 // TestReadAtFollower: the replica here is behind. If the shard is clean it is waited for; otherwise the leader says what is to be applied, once what it has

@@ -361,3 +361,36 @@ func BenchmarkTick(b *testing.B) {
 		})
 	}
 }
+
+// TestCatchUp: a replica has caught up when it has applied what the leader of its shard says.
+func TestCatchUp(t *testing.T) {
+	first, second := twoShards(t, Options{})
+	speakNewest(first)
+	first.elect(1)
+	g := first.nodes[3].gateway
+	if err := g.CatchUp(context.Background(), 3); !errors.Is(err, kv.ErrShardNotHere) {
+		t.Errorf("a shard that is not here: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.CatchUp(context.Background(), 2) }()
+	for g.Metrics().CallsInFlight == 0 {
+		first.exchange()
+	}
+	if exchangeBoth(first, second); len(done) > 0 {
+		t.Fatal("a shard without a leader")
+	}
+	second.elect(2)
+	for range 100_000 {
+		select {
+		case err := <-done:
+			if err != nil || second.nodes[3].machine.AppliedIndex() == 0 {
+				t.Errorf("%v, applied %d", err, second.nodes[3].machine.AppliedIndex())
+			}
+			return
+		default:
+			g.LeaderChanged(2)
+			exchangeBoth(first, second)
+		}
+	}
+	t.Fatal("never")
+}

@@ -43,6 +43,10 @@ func (g *Gateway) Submit(c *Call) {
 		}
 		c.cost = bytes
 	}
+	if g.decided(c.Req) && !c.internal {
+		g.timeToLive(c)
+		return
+	}
 	l.answer(c)
 }
 
@@ -62,7 +66,7 @@ func (g *Gateway) admit(req *kv.Request) (*leaderLink, error) {
 
 // answer decides who answers.
 func (l *leaderLink) answer(c *Call) {
-	c.item.Read = shard.IsReadOnly(c.Req)
+	c.item.Read = shard.IsReadOnly(c.Req) && !l.gateway.decided(c.Req)
 	switch {
 	case !c.item.Read:
 		l.write(c)
@@ -182,6 +186,16 @@ func (l *leaderLink) wait(ctx context.Context) error {
 			l.pump()
 		}
 	})
+}
+
+// CatchUp waits until the replica of a shard on this node has applied all that was committed in the shard at some moment after the call, as its leader says. It
+// costs that leader what a read elsewhere does.
+func (g *Gateway) CatchUp(ctx context.Context, shard kv.ShardID) error {
+	l := g.links.byShard[shard]
+	if l == nil {
+		return notHere(shard)
+	}
+	return l.wait(ctx)
 }
 
 // waitFor begins a call without an answer, and waits for its end.

@@ -20,6 +20,7 @@ type Issuer struct {
 	known   atomic.Int64
 	alarms  atomic.Uint64 // that a sequencer told last
 	here    here
+	metrics counters
 
 	mu    sync.Mutex
 	time  time.Duration // that Tick told last
@@ -75,6 +76,8 @@ type asked struct {
 type issuing struct {
 	core *sequencer.Sequencer // nil: there is none
 	term consensus.Term
+	// counted is up to where revisions are in the metrics.
+	counted kv.Revision
 	// frames were made, and wait for the lease or for a quorum. While there are any, the core is asked for no others.
 	frames     []sequencer.Outgoing
 	made       uint64 // counts the calls of the core that made frames

@@ -178,6 +178,10 @@ func TestTake(t *testing.T) {
 	}
 	f.EndClean(2, 4)
 	f.want(t, f, kv.Present{Revision: 6, Compacted: 7, Shards: []kv.ShardProgress{{Last: 4, Clean: true}}}, 2)
+	f.Ask(2, 3, 1, func(kv.Revision) {})
+	if m := f.Metrics(); m != (Metrics{RevisionsIssued: 6, BatchesAsked: 1, SessionsBegun: 1, HoldsRefused: 1}) {
+		t.Errorf("%+v", m)
+	}
 }
 
 func (f *fakeNode) hold(t *testing.T, n int) (kv.Revision, bool) {

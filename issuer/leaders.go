@@ -39,7 +39,7 @@ func (i *Issuer) beginSequencer(term consensus.Term, applied, limit kv.Revision)
 		i.refuse(i.options.Self, err)
 		return
 	}
-	i.issuing.core, i.issuing.term = core, term
+	i.issuing.core, i.issuing.term, i.issuing.counted = core, term, core.Now()
 	i.publish()
 	i.here.epoch.Store(uint64(term))
 	for _, node := range slices.Sorted(maps.Keys(early)) { // whoever came too early begins anew at once, and need not lose patience

@@ -19,6 +19,7 @@ func (i *Issuer) Hold() (last kv.Revision, exact bool) {
 		}
 	}
 	i.unlockInRound()
+	i.metrics.refused.Add(1)
 	return i.Known(), false
 }
 
@@ -76,6 +77,7 @@ func (i *Issuer) ask(shard kv.ShardID, l *led) {
 				return
 			}
 			a.batch = batch
+			i.metrics.asked.Add(1)
 		}
 	}
 }

@@ -46,6 +46,8 @@ func (i *Issuer) pumpSequencer() (sent, again bool) {
 // publish lets Now see what was issued, before anybody else hears of it.
 func (i *Issuer) publish() {
 	now := i.issuing.core.Now()
+	i.metrics.issued.Add(int64(now - i.issuing.counted))
+	i.issuing.counted = now
 	i.here.now.Store(int64(now))
 	i.Hear(now)
 }
@@ -131,6 +133,9 @@ func (i *Issuer) pumpAsker() (sent, again bool) {
 	}
 	r := i.asker.Ready()
 	i.arrived(&r)
+	if r.Frame != nil && r.Frame.Counter == 1 {
+		i.metrics.sessions.Add(1)
+	}
 	switch {
 	case r.Frame == nil:
 		return false, r.Told

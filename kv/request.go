@@ -23,6 +23,11 @@ const (
 	// KindAssignReplica says which replica of the shard lives on a node's disk. It never travels between nodes: a
 	// leader's driver makes it.
 	KindAssignReplica
+	// The next three are about a lease whose keys are not in the system shard; leaders of shards ask them of each other. KindLeaseAttach registers a shard
+	// with the lease, in the system shard. KindLeaseRelease deletes the lease's keys, and KindLeaseKeys lists them, in the shard that has them.
+	KindLeaseAttach
+	KindLeaseRelease
+	KindLeaseKeys
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -46,6 +51,7 @@ type Request struct {
 	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
 	AssignReplica   *AssignReplicaRequest
+	LeaseBinding    *LeaseBinding // of KindLeaseAttach, KindLeaseRelease and KindLeaseKeys
 	// LeaseLeases has no fields.
 
 	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was
@@ -177,6 +183,14 @@ type LeaseKeepAliveRequest struct{ ID LeaseID }
 type LeaseTimeToLiveRequest struct {
 	ID   LeaseID
 	Keys bool
+}
+
+// LeaseBinding says that a lease has its keys in a shard.
+type LeaseBinding struct {
+	Lease LeaseID
+	// Incarnation tells the lease apart from those before and after it with the same ID: a later one has a higher number.
+	Incarnation uint64
+	Shard       ShardID
 }
 
 // AlarmType names an alarm. Numbers as in etcd's protocol.

@@ -13,11 +13,11 @@ type Response struct {
 	Txn             *TxnResponse
 	LeaseGrant      *LeaseGrantResponse
 	LeaseKeepAlive  *LeaseKeepAliveResponse
-	LeaseTimeToLive *LeaseTimeToLiveResponse
+	LeaseTimeToLive *LeaseTimeToLiveResponse // of KindLeaseAttach and KindLeaseKeys, too
 	LeaseLeases     *LeaseLeasesResponse
 	Alarm           *AlarmResponse
 	MemberList      *MemberListResponse
-	// Compact, LeaseRevoke, PublishNode and AssignReplica have no fields of their own.
+	// Compact, LeaseRevoke, LeaseRelease, PublishNode and AssignReplica have no fields of their own.
 }
 
 // RangeResponse is the answer to a RangeRequest. Count is the number of keys in
@@ -73,6 +73,8 @@ type LeaseTimeToLiveResponse struct {
 	TTLSeconds        int64
 	GrantedTTLSeconds int64
 	Keys              [][]byte
+	// Binding is for nodes, and only in a store of several shards: where the keys of the lease are.
+	Binding *LeaseBinding
 }
 
 // LeaseLeasesResponse lists every lease, by ID.

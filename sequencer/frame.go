@@ -9,6 +9,7 @@ import (
 
 // A frame to the sequencer is
 //
+//	version   1 byte  1, formatVersion
 //	form      1 byte  1
 //	instance, number  uvarint  of the session
 //	counter   uvarint  of the frame in its session, from 1 on. The first one opens the session
@@ -17,6 +18,7 @@ import (
 //
 // and a frame from it
 //
+//	version   1 byte  1
 //	form      1 byte  2; 3 if the session is over: then nothing comes after the epoch, and the counter is 0
 //	instance, number, counter, epoch  uvarint each, as above
 //	heard     uvarint  the last frame of the session that came before what follows was read
@@ -33,6 +35,8 @@ import (
 //	5 numbers   shard, leadership, batch, first, n
 //	6 shard     shard; 1 clean, 0 not, 2 replaced; last, or the newer generation
 const (
+	formatVersion byte = 1
+
 	formRequest byte = 1
 	formReply   byte = 2
 	formOver    byte = 3
@@ -97,7 +101,7 @@ func appendItem(b []byte, kind item, fields ...uint64) []byte {
 }
 
 func appendHead(b []byte, form byte, id Session, counter uint64, epoch Epoch) []byte {
-	b = append(b, form)
+	b = append(b, formatVersion, form)
 	for _, v := range [...]uint64{id.Instance, id.Number, counter, uint64(epoch)} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -191,11 +195,11 @@ func (r *reader) item() (kind item, fields reader) {
 }
 
 func (r *reader) head() (form byte, id Session, counter uint64, epoch Epoch) {
-	if len(r.in) == 0 || len(r.in) > MaxFrameBytes {
+	if len(r.in) < 2 || len(r.in) > MaxFrameBytes {
 		r.failed = true
 		return 0, Session{}, 0, 0
 	}
-	form, r.in = r.in[0], r.in[1:]
+	form, r.in = r.in[1], r.in[2:]
 	id = Session{Instance: r.number(), Number: r.number()}
 	counter, epoch = r.number(), Epoch(r.number())
 	r.failed = r.failed || id.Instance == 0 || id.Number == 0 || (counter == 0) != (form == formOver)
@@ -203,10 +207,21 @@ func (r *reader) head() (form byte, id Session, counter uint64, epoch Epoch) {
 }
 
 // IsRequest tells whether a frame is one to the sequencer, if it is a frame at all.
-func IsRequest(in []byte) bool { return len(in) > 0 && in[0] == formRequest }
+func IsRequest(in []byte) bool { return len(in) > 1 && in[1] == formRequest }
+
+// checkVersion refuses a frame of a format that is not known, of which nothing else is read.
+func checkVersion(in []byte) error {
+	if len(in) > 0 && in[0] != formatVersion {
+		return fmt.Errorf("%w: %d; this version knows %d. Is the sender newer?", errVersion, in[0], formatVersion)
+	}
+	return nil
+}
 
 // DecodeRequest is the inverse of AppendRequest.
 func DecodeRequest(in []byte) (*Request, error) {
+	if err := checkVersion(in); err != nil {
+		return nil, err
+	}
 	q, r := &Request{}, reader{in: in}
 	var form byte
 	form, q.Session, q.Counter, q.Epoch = r.head()
@@ -241,6 +256,9 @@ func DecodeRequest(in []byte) (*Request, error) {
 
 // DecodeReply is the inverse of AppendReply.
 func DecodeReply(in []byte) (*Reply, error) {
+	if err := checkVersion(in); err != nil {
+		return nil, err
+	}
 	p, r := &Reply{}, reader{in: in}
 	var form byte
 	form, p.Session, p.Counter, p.Epoch = r.head()

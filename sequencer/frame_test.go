@@ -33,17 +33,17 @@ var testReplies = []Reply{
 func TestFrames(t *testing.T) {
 	const head = "\xac\x02\x02"
 	for i, want := range []string{
-		"\x01" + head + "\x01\x00\x04\x00",
-		"\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
+		"\x01\x01" + head + "\x01\x00\x04\x00",
+		"\x01\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
 	} {
 		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
 			t.Errorf("request %d:\n%q, want\n%q", i, got, want)
 		}
 	}
 	for i, want := range []string{
-		"\x03" + head + "\x00\x03",
-		"\x02" + head + "\x01\x03\x01\x0a\x00\x00",
-		"\x02" + head + "\x02\x03\x09\xc8\x01\x07\x05\x05\x06\x02\x04\x05\xc3\x01\x06\x05\x06\x03\x01\x01\xc9\x01\x00" +
+		"\x01\x03" + head + "\x00\x03",
+		"\x01\x02" + head + "\x01\x03\x01\x0a\x00\x00",
+		"\x01\x02" + head + "\x02\x03\x09\xc8\x01\x07\x05\x05\x06\x02\x04\x05\xc3\x01\x06\x05\x06\x03\x01\x01\xc9\x01\x00" +
 			"\x06\x04\x02\x01\xc8\x01\x06\x03\x03\x00\x00\x06\x03\x04\x02\x02\x06\x03\x05\x01\x00",
 	} {
 		if got := AppendReply(nil, &testReplies[i]); string(got) != want {
@@ -82,6 +82,21 @@ func TestFramesOfLaterVersions(t *testing.T) {
 	}
 }
 
+// TestFramesOfOtherFormats: a frame of a format version that is not known is refused by that, whatever follows.
+func TestFramesOfOtherFormats(t *testing.T) {
+	for _, frame := range [][]byte{AppendRequest(nil, &testRequests[1]), AppendReply(nil, &testReplies[2]), {0}, {0, 1}} {
+		for _, version := range []byte{0, formatVersion + 1, 255} {
+			frame[0] = version
+			if _, err := DecodeRequest(frame); !errors.Is(err, errVersion) {
+				t.Errorf("request %q: %v", frame, err)
+			}
+			if _, err := DecodeReply(frame); !errors.Is(err, errVersion) {
+				t.Errorf("reply %q: %v", frame, err)
+			}
+		}
+	}
+}
+
 // TestFramesAreChecked: each way in which a frame can be wrong.
 func TestFramesAreChecked(t *testing.T) {
 	tooMany := testRequests[1]
@@ -102,7 +117,7 @@ func TestFramesAreChecked(t *testing.T) {
 		"no shard":              AppendRequest(nil, &noShard),
 		"no session":            AppendRequest(nil, &noSession),
 		"an answer":             AppendReply(nil, &testReplies[1]),
-		"too long":              make([]byte, MaxFrameBytes+1),
+		"too long":              append([]byte{formatVersion}, make([]byte, MaxFrameBytes)...),
 		"an item beyond an end": append(AppendRequest(nil, &testRequests[0]), byte(itemFrontier), 9, 1),
 	} {
 		if q, err := DecodeRequest(frame); !errors.Is(err, ErrMalformed) {
@@ -115,7 +130,7 @@ func TestFramesAreChecked(t *testing.T) {
 		"too high":          AppendReply(nil, &tooHigh),
 		"no epoch":          AppendReply(nil, &noEpoch),
 		"replaced by 0":     notReplaced,
-		"without a counter": {formReply, 1, 1, 0, 1, 1, 1, 1, 1},
+		"without a counter": {formatVersion, formReply, 1, 1, 0, 1, 1, 1, 1, 1},
 	} {
 		if r, err := DecodeReply(frame); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, r, err)

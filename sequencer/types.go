@@ -89,6 +89,7 @@ const (
 var (
 	ErrMalformed = errors.New("sequencer: malformed message from another node")
 	errUnknown   = errors.New("sequencer: a message of a kind that this version does not know; is the sender newer?")
+	errVersion   = errors.New("sequencer: a message of a format version that this version does not know")
 	errClaims    = errors.New("sequencer: a message claims what cannot be")
 )
 

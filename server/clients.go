@@ -46,7 +46,9 @@ func (s *Server) openGateway(instance uint64) (err error) {
 			return err
 		}
 	}
-	s.gateway, err = gateway.New(options)
+	if s.gateway, err = gateway.New(options); err == nil && s.many() {
+		s.driver.AskWith(s.gateway.Ask)
+	}
 	return err
 }
 

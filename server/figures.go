@@ -62,6 +62,15 @@ var (
 		{"RetryCount", "calls_repeated_total", "Calls that a node refused because it does not lead, and that were tried again."},
 		{"UnknownOutcomes", "calls_outcome_unknown_total", "Writes that ended without a word whether they took effect."},
 		{"Timeouts", "calls_timed_out_total", "Calls that ended at their time limit."},
+		{"PresentReads", "reads_of_the_present_total", "Times that a read had to learn how far a store of several shards had come."},
+		{"QuestionCount", "reads_questions_total", "Questions asked for that: one serves all reads that came before it."},
+		{"ArrivalCount", "reads_delayed_total", "Times that such a read had to wait until the replica here had come to a revision."},
+	}
+	issuerFigures = []figure{
+		{"RevisionsIssued", "revisions_issued_total", "Revisions that this node issued to the shards of a store of several."},
+		{"BatchesAsked", "revisions_asked_total", "Times that a leader on this node asked for revisions, wherever they are issued."},
+		{"SessionsBegun", "revisions_sessions_total", "Conversations begun with the node that issues revisions. Each change of leader of the system shard begins one."},
+		{"HoldsRefused", "revisions_elsewhere_total", "Batches of writes for which a leader on this node could not take revisions at once, without a message."},
 	}
 	watchFigures = []figure{
 		{"Streams", "watch_streams", "Watch streams of clients."},

@@ -14,6 +14,7 @@ import (
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/transport"
@@ -34,6 +35,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 		{liveness.Metrics{}, livenessFigures},
 		{gateway.Metrics{}, gatewayFigures},
 		{watch.Metrics{}, watchFigures},
+		{issuer.Metrics{}, issuerFigures},
 		{transport.Metrics{}, peerFigures},
 		{listener.Metrics{}, clientFigures},
 		{budget.Metrics{}, memoryFigures},

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/transport"
 )
@@ -89,6 +90,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	calls := s.gateway.Metrics()
 	showAll(show, calls, gatewayFigures)
 	showAll(show, calls.Watch, watchFigures)
+	numbers := issuer.Metrics{} // of one shard its log is the count
+	if s.issuer != nil {
+		numbers = s.issuer.Metrics()
+	}
+	showAll(show, numbers, issuerFigures)
 	showAll(show, s.clients.Metrics(), clientFigures)
 	showAll(show, s.memory.Metrics(), memoryFigures)
 	peers := s.transport.Metrics()

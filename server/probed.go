@@ -38,9 +38,12 @@ func (n localNode) Learner() error {
 	return nil
 }
 
-// Read implements probed. It gives up when the node turns out to be stuck: reading may wait for the driver.
+// Read implements probed. Before the node is ready, shards are waited for: then it does not serve, and says for which. It gives up when the node turns out to be stuck: reading may wait for the driver.
 func (n localNode) Read(ctx context.Context, serializable bool) error {
 	s := n.s
+	if waiting := s.waitsFor.Load(); waiting != nil && !serializable {
+		return fmt.Errorf("waiting for shards %v", *waiting)
+	}
 	answer := make(chan error, 1)
 	call := &gateway.Call{
 		Req:  &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}}, KeysOnly: true, Serializable: serializable}},

@@ -63,7 +63,8 @@ type Server struct {
 	quota        *spaceQuota
 	reclamations reclamations
 	failedShards failures
-	rates        rates // of what is done in each shard
+	waitsFor     atomic.Pointer[[]kv.ShardID] // before the node is ready, if there are several shards
+	rates        rates                        // of what is done in each shard
 
 	ready    chan struct{}
 	failed   chan error
@@ -114,6 +115,10 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	if s.many() {
+		shards := options.Cluster.Partition.ShardIDs()
+		s.waitsFor.Store(&shards)
+	}
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func() error{s.planDescriptors, s.openDirectory, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
@@ -146,15 +151,17 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// becomeReady makes the node known to the cluster, which needs a leader, and then says that it is ready.
+// becomeReady makes the node known to the cluster, which needs a leader, waits for the other shards, and then says that it is ready.
 func (s *Server) becomeReady() {
 	record := kv.NodeRecord{ID: s.options.NodeID(), Name: s.options.Node.Name,
 		PeerURLs: urlStrings(s.options.Node.AdvertisePeerURLs), ClientURLs: urlStrings(s.options.Node.AdvertiseClientURLs)}
 	for s.context.Err() == nil {
 		err := s.submit(&kv.Request{Kind: kv.KindPublishNode, PublishNode: &record})
 		if err == nil {
-			s.api.SetServing(true)
-			close(s.ready)
+			if s.waitForShards(); s.context.Err() == nil {
+				s.api.SetServing(true)
+				close(s.ready)
+			}
 			return
 		}
 		if s.quiet.allows("waiting", err.Error(), s.clock()) {

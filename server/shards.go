@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
@@ -18,7 +20,7 @@ import (
 // shardFlags name the flags that say which shards there are, for messages.
 const shardFlags = "--initial-shards, --initial-partition, --initial-split-keys and --hash-prefix"
 
-// errManyShardsAreNotThereYet: leases and compaction know the system shard only.
+// errManyShardsAreNotThereYet: compaction knows the system shard only.
 var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: leave out " + shardFlags)
 
 // refuseManyShards is the one place that does.
@@ -148,4 +150,40 @@ func (f *failures) texts() (texts []string) {
 		texts = append(texts, fmt.Sprintf("the replica of shard %d has stopped: %v", shard, f.byShard[shard]))
 	}
 	return texts
+}
+
+// waitForShards waits until each shard has a leader, and what is here of it has all that was committed there when it was looked at, as the system shard has by
+// then. A replica that has stopped is not waited for.
+func (s *Server) waitForShards() {
+	waiting := s.waitsFor.Load()
+	for waiting != nil && s.context.Err() == nil {
+		left := slices.DeleteFunc(slices.Clone(*waiting), s.caughtUp)
+		if len(left) == 0 {
+			s.waitsFor.Store(nil)
+			return
+		}
+		s.waitsFor.Store(&left)
+		waiting = &left
+		if s.quiet.allows("waiting", "shards", s.clock()) {
+			s.logger.Info("waiting for shards: enough of their replicas for an election must run and reach each other, and those here have to catch up", "shards", left)
+		}
+		select {
+		case <-s.context.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// caughtUp tells whether nobody need wait for a shard any more. One without a leader is not asked.
+func (s *Server) caughtUp(shard kv.ShardID) bool {
+	r := s.replica(shard)
+	if r == nil || s.failedShards.of(shard) != nil {
+		return true
+	}
+	if leader, _ := r.Leader(); leader == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.context, time.Second)
+	defer cancel()
+	return s.gateway.CatchUp(ctx, shard) == nil
 }

@@ -609,3 +609,41 @@ func TestRate(t *testing.T) {
 		t.Errorf("in no time the rate becomes %v", r.perSecond)
 	}
 }
+
+// TestReadyShards: a node of several shards is ready when all of them can be read there; until then its probe names those that cannot.
+func TestReadyShards(t *testing.T) {
+	c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 3}})
+	alone, err := Start(t.Context(), c.options[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.servers[0] = alone
+	probe := func() error { return localNode{alone}.Read(c.context(), false) }
+	if err := probe(); err == nil || err.Error() != "waiting for shards [1 2 3]" {
+		t.Errorf("a node that is alone: %v", err)
+	}
+	if alone.caughtUp(2) {
+		t.Error("a shard without a leader is there")
+	}
+	c.start(1, 2)
+	select {
+	case <-alone.Ready():
+	case <-time.After(soon):
+		t.Fatal("never ready")
+	}
+	if err := probe(); err != nil {
+		t.Error(err)
+	}
+	for _, s := range c.servers {
+		for _, id := range s.options.Cluster.Partition.ShardIDs() {
+			if s.leaderOf(id) == 0 {
+				t.Errorf("ready, and nobody leads shard %d", id)
+			}
+		}
+	}
+	alone.waitsFor.Store(&[]kv.ShardID{3, 2})
+	alone.failedShards.add(3, kv.ErrCorrupt)
+	if alone.waitForShards(); alone.waitsFor.Load() != nil { // nobody waits for what has stopped
+		t.Errorf("waits for %v", *alone.waitsFor.Load())
+	}
+}

@@ -182,7 +182,7 @@ func (m *Machine) attach(e *mvcc.Effect, b storage.Batch) {
 func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	switch p.kind {
 	case opGrant:
-		m.leases.grant(p.lease, p.ttl, deadlineAfter(m.applied.LeaseClock, p.ttl))
+		m.leases.grant(p.lease, p.ttl, deadlineAfter(m.applied.LeaseClock, p.ttl), uint64(m.applied.Index)+1)
 	case opRenew:
 		if l := m.leases.byID[p.lease]; l != nil {
 			m.leases.extend(p.lease, m.applied.LeaseClock, l.ttl*1000)
@@ -211,6 +211,14 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		m.unstage()
 	case opBulk:
 		return m.commitBulk(p.revision, b, done)
+	case opRegister:
+		m.leases.register(p.lease, p.shard)
+	case opEnd:
+		m.applyEnd(p.lease)
+	case opNote:
+		m.leases.note(p.lease, p.incarnation)
+	case opDrop:
+		m.leases.note(p.lease, 0)
 	}
 	return nil
 }

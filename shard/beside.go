@@ -7,6 +7,8 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -33,6 +35,9 @@ type Beside struct {
 	err       error
 	effects   bool
 	leases    []kv.LeaseID // of its puts
+	awaited   kv.LeaseID   // the one of them that is not registered here
+	engine    storage.Reader
+	rows      keys.Rows
 	// parts are the effects, if they are too many to take effect in one round.
 	parts     []*bulkPart
 	partBytes int
@@ -49,6 +54,9 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 		accesses = append(accesses, a)
 		return true
 	})
+	if ofLease(r) {
+		accesses = []latch.Access{{Span: everything, Writes: r.Kind == kv.KindLeaseRelease}} // which keys they are is found out later
+	}
 	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
 	b.informed = l.batch != nil && l.batch.informed
 	l.besides = append(l.besides, b)
@@ -82,16 +90,31 @@ func (b *Beside) begin(m *Machine) {
 	b.view = m.store.View()
 	b.compacted = b.view.Compacted()
 	leases := make(map[kv.LeaseID]bool)
-	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil })
+	remote, missing := m.remote(), error(kv.ErrLeaseNotFound)
+	if remote {
+		missing = errAwaits
+	}
+	eachLease(b.request, func(id kv.LeaseID) { leases[id] = m.leases.byID[id] != nil || remote && m.leases.notes[id] != 0 })
 	revision := b.view.Revision()
 	if m.options.Sequenced {
 		revision = m.lead.issued()
 	}
 	b.state = evaluation{
 		base: &b.view.Reader, overlay: newOverlay(), revision: revision, maxEffectBytes: m.options.MaxRequestEffectBytes,
-		tooLarge:    tooLarge(m.options.MaxRequestEffectBytes),
-		tally:       kv.NewTally(b.request.Memory),
-		leaseExists: func(id kv.LeaseID) bool { return leases[id] },
+		tooLarge: tooLarge(m.options.MaxRequestEffectBytes),
+		tally:    kv.NewTally(b.request.Memory),
+		mayAttach: func(id kv.LeaseID) error {
+			if leases[id] {
+				return nil
+			}
+			b.awaited = id
+			return missing
+		},
+	}
+	b.engine, b.rows = m.reader, m.rows
+	if b.releases() { // it must end, whatever it takes
+		b.state.tally = kv.NewTally(nil)
+		return
 	}
 	b.state.tally.Bound(kv.Looks{Limit: m.options.MaxLooks, Refused: refusedLooks(m.options.MaxLooks)})
 }
@@ -108,7 +131,11 @@ func tooLarge(limit int) error {
 // the answer is kv.ErrTimeout.
 func (b *Beside) Run(stop func() bool) {
 	b.state.tally.StopIf(stop)
-	if d := b.request.DeleteRange; d != nil && !d.PrevKV {
+	if b.releases() {
+		b.response, b.err = b.release(b.request.LeaseBinding.Lease)
+	} else if ofLease(b.request) {
+		b.response, b.err = b.list(b.request.LeaseBinding)
+	} else if d := b.request.DeleteRange; d != nil && !d.PrevKV {
 		b.response, b.err = b.deleteRange(d)
 	} else if b.response, b.err = b.state.answer(b.request); b.err == nil {
 		b.divide()
@@ -181,14 +208,17 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 	by, err := m.mayTakeEffect(b)
 	if err != nil {
 		b.Drop()
-		return failed(err)
+		return m.failed(err)
 	}
 	if !b.effects && !m.options.Sequenced {
 		by = shift{} // it is as of the view; with several shards it has to be as of now, which its latches make true
 	}
-	outcome := Outcome{Response: m.besideResponse(b, by), Effects: b.effects}
+	outcome := Outcome{Response: m.besideResponse(b, by), Effects: b.effects || b.releases()}
 	if b.effects {
 		m.adopt(b, by)
+	}
+	m.dropNote(b)
+	if outcome.Effects {
 		outcome.WaitFor = m.lead.waitFor()
 	}
 	return outcome
@@ -201,8 +231,14 @@ func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.mayHavePast(b.state.revision) {
 		return by, errUnnumbered
 	}
+	if errors.Is(b.err, errAwaits) {
+		return by, m.lead.await(b.awaited, false)
+	}
 	if b.err != nil {
 		return by, b.err
+	}
+	if ofLease(b.request) && !m.stillKnown(b) {
+		return by, errOutdated
 	}
 	if err := m.checkAlarms(b.request); err != nil {
 		return by, err
@@ -212,8 +248,8 @@ func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 		return by, errOutdated
 	}
 	for _, id := range b.leases {
-		if !m.leaseExists(id) {
-			return by, kv.ErrLeaseNotFound // it ended meanwhile
+		if err := m.mayAttach(id); err != nil {
+			return by, err // it ended meanwhile
 		}
 	}
 	return by, nil

@@ -90,10 +90,11 @@ func (m *Machine) StepBulk() (*Beside, Outcome) {
 			return b, Outcome{Fatal: err}
 		}
 		b.Drop()
-		return b, failed(err)
+		return b, m.failed(err)
 	}
 	l.revision++
 	l.overlay.addOp(op{kind: opBulk, revision: l.revision})
+	m.dropNote(b)
 	w.committed = true
 	return b, Outcome{Response: m.besideResponse(b, by), Effects: true, WaitFor: l.waitFor()}
 }

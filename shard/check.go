@@ -100,11 +100,13 @@ func (o *overlay) check(applied, evaluated kv.Revision, sequenced bool) error {
 }
 
 func (o *overlay) checkOps() error {
-	leases, alarms := map[kv.LeaseID]int64{}, map[kv.AlarmType]int{}
+	leases, alarms, notes := map[kv.LeaseID]int64{}, map[kv.AlarmType]int{}, map[kv.LeaseID]int64{}
 	for at := o.ops.start; at < o.ops.end(); at++ {
 		switch p := o.ops.at(at); p.kind {
-		case opGrant, opExtend, opRevoke:
+		case opGrant, opExtend, opRevoke, opRegister, opEnd:
 			leases[p.lease] = at
+		case opNote, opDrop:
+			notes[p.lease] = at
 		case opAlarmRaise:
 			alarms[p.alarm.Type]++
 		case opAlarmClear:
@@ -117,6 +119,14 @@ func (o *overlay) checkOps() error {
 	for id, at := range leases {
 		if o.leases[id].last != at {
 			return fmt.Errorf("lease %x: last op is %d, indexed is %d", int64(id), at, o.leases[id].last)
+		}
+	}
+	if len(notes) != len(o.notes) {
+		return fmt.Errorf("ops on %d notes in flight, on %d indexed", len(notes), len(o.notes))
+	}
+	for id, at := range notes {
+		if o.notes[id].last != at {
+			return fmt.Errorf("note of lease %x: last op is %d, indexed is %d", int64(id), at, o.notes[id].last)
 		}
 	}
 	for t, n := range o.alarms {

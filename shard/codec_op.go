@@ -16,7 +16,7 @@ func appendOp(buf []byte, p *op) []byte {
 	case opGrant:
 		buf = binary.AppendVarint(buf, int64(p.lease))
 		buf = binary.AppendUvarint(buf, uint64(p.ttl))
-	case opRenew, opRevoke:
+	case opRenew, opRevoke, opEnd, opDrop:
 		buf = binary.AppendVarint(buf, int64(p.lease))
 	case opExtend:
 		buf = binary.AppendVarint(buf, int64(p.lease))
@@ -34,6 +34,12 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = appendPart(buf, p.part)
 	case opBulk:
 		buf = binary.AppendUvarint(buf, uint64(p.revision))
+	case opRegister:
+		buf = binary.AppendVarint(buf, int64(p.lease))
+		buf = binary.AppendUvarint(buf, uint64(p.shard))
+	case opNote:
+		buf = binary.AppendVarint(buf, int64(p.lease))
+		buf = binary.AppendUvarint(buf, p.incarnation)
 	}
 	return buf
 }
@@ -58,7 +64,7 @@ func (d *decoder) op(p *op) {
 		if p.ttl > MaxLeaseTTLSeconds {
 			d.fail("a lease of too many seconds")
 		}
-	case opRenew, opRevoke:
+	case opRenew, opRevoke, opEnd, opDrop:
 		p.lease = kv.LeaseID(d.varint())
 	case opExtend:
 		p.lease, p.millis = kv.LeaseID(d.varint()), d.positive()
@@ -77,6 +83,16 @@ func (d *decoder) op(p *op) {
 		p.part = d.part()
 	case opBulk:
 		p.revision = kv.Revision(d.positive())
+	case opRegister:
+		p.lease, p.shard = kv.LeaseID(d.varint()), kv.ShardID(d.uvarint())
+		if p.shard == 0 {
+			d.fail("a lease is registered with no shard")
+		}
+	case opNote:
+		p.lease, p.incarnation = kv.LeaseID(d.varint()), d.uvarint()
+		if p.incarnation == 0 {
+			d.fail("a note of a lease without an incarnation")
+		}
 	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

@@ -58,10 +58,17 @@ func randomBytes(random *rand.Rand, least int) []byte {
 func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
 		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
+		if random.IntN(4) == 0 {
+			p.kind = []opKind{opRegister, opEnd, opNote, opDrop}[random.IntN(4)]
+		}
 		switch p.kind {
 		case opGrant:
 			p.lease, p.ttl = kv.LeaseID(random.Uint64()), random.Int64N(MaxLeaseTTLSeconds)
-		case opRenew, opRevoke:
+		case opRegister:
+			p.lease, p.shard = kv.LeaseID(random.Uint64()), 1+kv.ShardID(random.Uint64()>>1)
+		case opNote:
+			p.lease, p.incarnation = kv.LeaseID(random.Uint64()), 1+random.Uint64()>>1
+		case opRenew, opRevoke, opEnd, opDrop:
 			p.lease = kv.LeaseID(random.Uint64())
 		case opExtend:
 			p.lease, p.millis = kv.LeaseID(random.Uint64()), random.Int64N(maxExtensionMillis+1)

@@ -327,7 +327,7 @@ func TestManyLeases(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	start := time.Now()
 	for i := range count {
-		table.grant(kv.LeaseID(random.Int64()), 60+int64(i%60), int64(random.IntN(60_000)))
+		table.grant(kv.LeaseID(random.Int64()), 60+int64(i%60), int64(random.IntN(60_000)), 1)
 	}
 	granted := time.Since(start)
 	m := &Machine{options: Options{Shard: kv.SystemShard}, leases: table}

@@ -53,8 +53,10 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 			return Outcome{Blocked: true}
 		case errors.Is(err, errUnnumbered):
 			return Outcome{Unnumbered: true}
+		case errors.Is(err, errAwaits):
+			return m.awaits()
 		}
-		outcome = failed(err)
+		outcome = m.failed(err)
 	} else if response == nil { // a part is done
 		m.endRevision()
 		l.tally.Release() // the answer will be about the last part
@@ -83,10 +85,12 @@ func aboutKeys(kind kv.Kind) bool {
 }
 
 // failed is the outcome of a request that changes nothing.
-func failed(err error) Outcome {
+func (m *Machine) failed(err error) Outcome {
 	switch {
 	case errors.Is(err, errOutdated):
 		return Outcome{Blocked: true}
+	case errors.Is(err, errAwaits):
+		return m.awaits()
 	case errors.Is(err, errUnnumbered):
 		return Outcome{Unnumbered: true}
 	}
@@ -143,7 +147,16 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 	case kv.KindLeaseKeepAlive:
 		return m.keepAliveRequest(r.LeaseKeepAlive)
 	case kv.KindLeaseTimeToLive:
+		if m.options.Sequenced {
+			return m.whereabouts(r.LeaseTimeToLive)
+		}
 		return m.timeToLiveEvaluated(r.LeaseTimeToLive)
+	case kv.KindLeaseAttach:
+		return m.attachRequest(r.LeaseBinding)
+	case kv.KindLeaseRelease:
+		return m.releaseRequest(r.LeaseBinding)
+	case kv.KindLeaseKeys:
+		return m.keysRequest(r.LeaseBinding)
 	case kv.KindLeaseLeases:
 		ids, err := m.leaseIDsEvaluated()
 		return &kv.Response{Kind: kv.KindLeaseLeases, LeaseLeases: &kv.LeaseLeasesResponse{IDs: ids}}, err

@@ -18,9 +18,9 @@ type evaluation struct {
 	batch   *batch // nil: no revision is provisional
 	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
 	tally          kv.Tally
-	leaseExists    func(kv.LeaseID) bool
-	maxEffectBytes int   // of one request
-	tooLarge       error // the answer beyond it
+	mayAttach      func(kv.LeaseID) error // why a key cannot have a lease
+	maxEffectBytes int                    // of one request
+	tooLarge       error                  // the answer beyond it
 }
 
 // answer decides a request about keys.
@@ -67,9 +67,7 @@ func (ev *evaluation) checkPutLease(r *kv.PutRequest) error {
 		return kv.ErrEmptyKey
 	}
 	if r.Lease != 0 {
-		if !ev.leaseExists(r.Lease) {
-			return kv.ErrLeaseNotFound
-		}
+		return ev.mayAttach(r.Lease)
 	}
 	return nil
 }

@@ -84,9 +84,14 @@ func (m *Machine) flushLeases(b storage.Batch, ids []kv.LeaseID) {
 	var key, value []byte
 	for _, id := range ids {
 		key = keys.AppendLease(key[:0], m.options.Shard, id)
-		if l := m.leases.byID[id]; l != nil {
+		if incarnation := m.leases.notes[id]; incarnation != 0 {
+			b.Set(key, binary.AppendUvarint(value[:0], incarnation))
+		} else if l := m.leases.byID[id]; l != nil {
 			value = binary.AppendUvarint(value[:0], uint64(l.ttl))
 			value = binary.AppendUvarint(value, uint64(l.deadline))
+			if m.options.Sequenced {
+				value = l.appendBinding(value)
+			}
 			b.Set(key, value)
 		} else {
 			b.Delete(key)

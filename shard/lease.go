@@ -23,6 +23,11 @@ type lease struct {
 	// look later than at the end, by what its lease clock had run ahead of the log.
 	key      int64
 	position int32 // in the heap
+	// With several shards: incarnation is the index of the entry that granted the lease, shard the one that has its keys if that is not this one, and ending
+	// that these are being deleted.
+	incarnation uint64
+	shard       kv.ShardID
+	ending      bool
 }
 
 // end is when the lease runs out for a leader whose lease clock began at the moment. What leaders before it promised, they
@@ -49,6 +54,8 @@ type leaseTable struct {
 	// dirty are the leases whose row is older than the record; a lease that is gone is dirty until its row is
 	// deleted. flushing are those of the flush under way.
 	dirty map[kv.LeaseID]struct{}
+	// notes are, in the other shards, the incarnations of leases that are registered there; nil: none is.
+	notes map[kv.LeaseID]uint64
 }
 
 func newLeaseTable() leaseTable {
@@ -58,14 +65,15 @@ func newLeaseTable() leaseTable {
 func (t *leaseTable) size() int { return len(t.byID) }
 
 // load adds a lease from its row, which does not say what was promised. heapify must follow.
-func (t *leaseTable) load(id kv.LeaseID, ttl, deadline int64) {
-	t.add(id, ttl, deadline, deadline-aheadMillis(ttl))
+func (t *leaseTable) load(id kv.LeaseID, ttl, deadline int64) *lease {
+	return t.add(id, ttl, deadline, deadline-aheadMillis(ttl))
 }
 
-func (t *leaseTable) add(id kv.LeaseID, ttl, deadline, promised int64) {
+func (t *leaseTable) add(id kv.LeaseID, ttl, deadline, promised int64) *lease {
 	l := &lease{id: id, ttl: ttl, deadline: deadline, promised: promised, key: promised, position: int32(len(t.heap))}
 	t.byID[id] = l
 	t.heap = append(t.heap, l)
+	return l
 }
 
 func (t *leaseTable) heapify() {
@@ -76,9 +84,9 @@ func (t *leaseTable) heapify() {
 
 // grant creates or replaces a lease. Replacing happens only when the log is replayed over rows that
 // are newer than the applied index.
-func (t *leaseTable) grant(id kv.LeaseID, ttl, deadline int64) {
+func (t *leaseTable) grant(id kv.LeaseID, ttl, deadline int64, incarnation uint64) {
 	t.revoke(id)
-	t.add(id, ttl, deadline, deadline)
+	t.add(id, ttl, deadline, deadline).incarnation = incarnation
 	t.siftUp(len(t.heap) - 1)
 	t.dirty[id] = struct{}{}
 }
@@ -92,6 +100,25 @@ func (t *leaseTable) extend(id kv.LeaseID, now, millis int64) {
 	}
 	l.deadline = now + millis
 	l.promise(now)
+	t.dirty[id] = struct{}{}
+}
+
+// register says which shard has the keys of a lease.
+func (t *leaseTable) register(id kv.LeaseID, shard kv.ShardID) {
+	if l := t.byID[id]; l != nil {
+		l.shard = shard
+		t.dirty[id] = struct{}{}
+	}
+}
+
+// note says which incarnation of a lease is registered; 0: none is.
+func (t *leaseTable) note(id kv.LeaseID, incarnation uint64) {
+	if t.notes == nil {
+		t.notes = make(map[kv.LeaseID]uint64)
+	}
+	if t.notes[id] = incarnation; incarnation == 0 {
+		delete(t.notes, id)
+	}
 	t.dirty[id] = struct{}{}
 }
 

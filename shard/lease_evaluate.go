@@ -92,6 +92,12 @@ func (m *Machine) revokeRequest(r *kv.LeaseRevokeRequest) (*kv.Response, error) 
 	if _, exists := m.leaseEvaluated(r.ID); !exists {
 		return nil, kv.ErrLeaseNotFound
 	}
+	if bound, ending := m.boundEvaluated(r.ID); bound != 0 {
+		if !ending {
+			m.end(r.ID)
+		}
+		return nil, m.lead.await(r.ID, !ending)
+	}
 	more, err := m.deleteAttached(r.ID)
 	if err != nil {
 		return nil, err
@@ -121,7 +127,7 @@ func (m *Machine) Renew(r *kv.LeaseKeepAliveRequest, at time.Duration) (*kv.Resp
 	}
 	m.lead.advance(at, m.options.MaxClockStep)
 	l, now := m.leases.byID[r.ID], m.lead.clock()
-	if _, pending := m.lead.overlay.leases[r.ID]; pending || l == nil || l.end(m.lead.clockBase) <= now || !l.covers(now) {
+	if _, pending := m.lead.overlay.leases[r.ID]; pending || l == nil || l.ending || l.end(m.lead.clockBase) <= now || !l.covers(now) {
 		return nil, false
 	}
 	l.promise(now)
@@ -147,9 +153,17 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		return keepAliveAnswer(r.ID, 0, m.lead.revision), nil
 	}
 	l, revision := m.leases.byID[r.ID], m.lead.revision
+	bound, ending := m.boundEvaluated(r.ID)
+	if ending {
+		return nil, m.lead.await(r.ID, false)
+	}
 	if l != nil && m.expired(l) {
 		if m.alarmed(kv.AlarmCorrupt) {
 			return nil, kv.ErrCorrupt
+		}
+		if bound != 0 {
+			m.end(r.ID)
+			return nil, m.lead.await(r.ID, false)
 		}
 		if _, more, err := m.revokeExpired(l); more || err != nil {
 			return nil, err
@@ -277,8 +291,20 @@ func (m *Machine) expire() error {
 			m.leases.postpone(l, end)
 			continue
 		}
+		if l.ending && m.leaseExists(l.id) {
+			m.release(l)
+			continue
+		}
 		if !m.expired(l) {
 			m.leases.postpone(l, now+expiryRetryMillis)
+			continue
+		}
+		if bound, ending := m.boundEvaluated(l.id); bound != 0 {
+			if m.leases.postpone(l, now+expiryRetryMillis); !ending {
+				m.end(l.id)
+				m.metrics.ExpiredLeases++
+				revoked++
+			}
 			continue
 		}
 		deleted, _, err := m.revokeExpired(l)

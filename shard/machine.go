@@ -29,6 +29,8 @@ type Machine struct {
 	// Leader side; nil lead means that this replica evaluates nothing.
 	lead *leadership
 
+	asked uint64 // counts what was asked of other shards
+
 	stagedPuts [][]byte // keys that the staged bulk puts with a lease
 
 	flush   *flush // the flush under way, from Freeze to FlushDone
@@ -63,6 +65,7 @@ type leadership struct {
 	proposed  int64         // lease clock of the last proposal
 	// toldAlarms are those of the system shard, bit n for type n, if this is another one.
 	toldAlarms uint64
+	asking     asking
 }
 
 // Outcome is what an evaluation decided.
@@ -81,6 +84,10 @@ type Outcome struct {
 	Staged bool
 	// Begun: a part of what the request wants is done. It is to be evaluated again when proposal WaitFor is applied.
 	Begun bool
+	// Awaits: the request depends on what another shard says about this lease (Machine.Asks, Machine.Answered). Nothing has happened yet, unless
+	// it ends the lease: then that is in flight.
+	Awaits kv.LeaseID
+	Ends   bool
 	// Unnumbered: the request depends on a revision that the batch does not have yet. It is to be evaluated again in the next one. Nothing has happened.
 	Unnumbered bool
 	// WaitFor is the sequence number of the last proposal that the evaluation looked at: the answer
@@ -151,10 +158,10 @@ func (m *Machine) newLeadership(term consensus.Term, now time.Duration) *leaders
 		detached: make(map[kv.LeaseID]string),
 		term:     term,
 		evaluation: evaluation{
-			base:        &m.store.Reader,
-			overlay:     newOverlay(),
-			revision:    m.applied.Revision,
-			leaseExists: m.leaseExists,
+			base:      &m.store.Reader,
+			overlay:   newOverlay(),
+			revision:  m.applied.Revision,
+			mayAttach: m.mayAttach,
 
 			maxEffectBytes: min(m.options.RoundEffectBytes, m.options.MaxRequestEffectBytes),
 			tooLarge:       errLong,
@@ -174,7 +181,7 @@ func (m *Machine) Follow() {
 	}
 	m.lead.overlay.eachOp(func(p *op) {
 		// A revocation that may be lost is due again at once.
-		if l := m.leases.byID[p.lease]; p.kind == opRevoke && l != nil {
+		if l := m.leases.byID[p.lease]; (p.kind == opRevoke || p.kind == opEnd) && l != nil {
 			m.leases.postpone(l, l.promised)
 		}
 	})

@@ -45,9 +45,9 @@ type answeredRequest struct {
 func newNumbering(seed uint64) (*numbering, error) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	w := &numbering{random: random, last: 1}
-	for i := range 2 + random.IntN(2) {
+	for range 2 + random.IntN(2) {
 		options := testOptions(seed)
-		options.Shard, options.Sequenced = kv.ShardID(i+1), true
+		options.Sequenced = true // each has an engine of its own; the leases of the keys are where these are, so it is the system shard
 		if random.IntN(2) == 0 {
 			options.RoundLooks, options.PartBytes = 1+random.Int64N(6), 1+random.IntN(60)
 		}
@@ -245,6 +245,9 @@ func (s *numberedShard) compare(a answeredRequest) error {
 		return nil
 	}
 	forgetLeaseOrder(out.Response)
+	if r.Kind == kv.KindLeaseTimeToLive { // with several shards the keys are asked for elsewhere
+		out.Response.LeaseTimeToLive.Binding, want.LeaseTimeToLive.Keys = nil, nil
+	}
 	if got, want := describe(out.Response), describe(want); got != want {
 		return fmt.Errorf("%s:\n got %s\nwant %s", describe(r), got, want)
 	}

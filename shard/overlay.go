@@ -36,19 +36,28 @@ const (
 	opStage   // effects of a bulk, which are not in force yet
 	opUnstage // what is staged never will be
 	opBulk    // what is staged takes effect at a revision: before everything else that is in the entry
+	// Of leases whose keys are not in the system shard. In the system shard: opRegister says which shard has them, and opEnd that they are to be deleted,
+	// whereupon opRevoke follows. In the other: opNote says that the shard is registered, opDrop that it is not any more.
+	opRegister
+	opEnd
+	opNote
+	opDrop
 )
 
 // op is a change of something else than keys.
 type op struct {
 	kind     opKind
 	lease    kv.LeaseID
-	ttl      int64 // seconds; of an opExtend it is not in the log
+	ttl      int64 // seconds; it is in the log of an opGrant only
 	millis   int64 // opExtend: from the entry's lease clock to the deadline
 	revision kv.Revision
 	alarm    kv.Alarm
 	node     *kv.NodeRecord
 	replica  Placement
 	part     *bulkPart
+
+	shard       kv.ShardID // opRegister
+	incarnation uint64     // opNote
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -58,6 +67,10 @@ type pendingLease struct {
 	ttl    int64
 	// ended: it has run out and is being emptied.
 	ended bool
+	// granted is behind the position of the last grant, if that was in flight when an op was added. shard is registered in flight, and ending in flight.
+	granted int64
+	shard   kv.ShardID
+	ending  bool
 }
 
 // overlay holds what a leader has evaluated and what is not applied yet. Changes and ops are queues,
@@ -76,6 +89,7 @@ type overlay struct {
 	// byLease lists, ascending, the changes that attach a key to a lease or detach it.
 	byLease map[kv.LeaseID][]int64
 	leases  map[kv.LeaseID]pendingLease
+	notes   map[kv.LeaseID]pendingNote
 
 	otherOps int // ops in flight about alarms, nodes and replicas
 	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
@@ -100,6 +114,7 @@ func newOverlay() *overlay {
 		newest:  make(map[string]int64),
 		byLease: make(map[kv.LeaseID][]int64),
 		leases:  make(map[kv.LeaseID]pendingLease),
+		notes:   make(map[kv.LeaseID]pendingNote),
 		alarms:  make(map[kv.AlarmType]int),
 	}
 }
@@ -203,9 +218,11 @@ func (o *overlay) addOp(p op) {
 	o.untakenBytes += opOverheadBytes
 	switch p.kind {
 	case opGrant:
-		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl}
-	case opExtend:
-		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl, ended: p.millis == 0}
+		o.leases[p.lease] = pendingLease{last: at, exists: true, ttl: p.ttl, granted: at + 1}
+	case opExtend, opRegister, opEnd:
+		o.addToLease(at, &p)
+	case opNote, opDrop:
+		o.notes[p.lease] = pendingNote{last: at, incarnation: p.incarnation}
 	case opRevoke:
 		o.leases[p.lease] = pendingLease{last: at}
 	case opCompact:
@@ -223,6 +240,21 @@ func (o *overlay) addOp(p op) {
 	case opBulk:
 		o.sealed = true
 	}
+}
+
+// addToLease is the op at a position about a lease that exists.
+func (o *overlay) addToLease(at int64, p *op) {
+	l := o.leases[p.lease]
+	l.last, l.exists, l.ttl = at, true, p.ttl
+	switch p.kind {
+	case opExtend:
+		l.ended = p.millis == 0
+	case opRegister:
+		l.shard = p.shard
+	case opEnd:
+		l.ended, l.ending = true, true
+	}
+	o.leases[p.lease] = l
 }
 
 // take ends the current proposal.
@@ -276,7 +308,11 @@ func (o *overlay) dropFirstTouch(id kv.LeaseID) {
 func (o *overlay) dropFirstOp() {
 	at := o.ops.start
 	switch p := o.ops.first(); p.kind {
-	case opGrant, opExtend, opRevoke:
+	case opNote, opDrop:
+		if o.notes[p.lease].last == at {
+			delete(o.notes, p.lease)
+		}
+	case opGrant, opExtend, opRevoke, opRegister, opEnd:
 		if o.leases[p.lease].last == at {
 			delete(o.leases, p.lease)
 		}

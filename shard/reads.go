@@ -14,7 +14,9 @@ func ReadsAtMost(r *kv.Request, keys int) bool {
 		keys = afterSpan(r.DeleteRange.Span, keys)
 	case kv.KindTxn:
 		keys = afterTxn(r.Txn, keys)
-	case kv.KindLeaseRevoke, kv.KindLeaseTimeToLive, kv.KindLeaseLeases:
+	case kv.KindLeaseTimeToLive:
+		return !r.LeaseTimeToLive.Keys
+	case kv.KindLeaseRevoke, kv.KindLeaseLeases, kv.KindLeaseRelease, kv.KindLeaseKeys:
 		return false // as many as are attached, or granted
 	}
 	return keys >= 0

@@ -166,13 +166,20 @@ func (m *Machine) loadLeases() error {
 			return err
 		}
 		d := &decoder{data: value}
-		ttl, deadline := d.positive(), d.positive()
+		if m.remote() {
+			m.leases.note(id, d.uvarint())
+		} else {
+			l := m.leases.load(id, d.positive(), d.positive())
+			if m.options.Sequenced {
+				d.binding(l)
+			}
+		}
 		if err := d.end(); err != nil {
 			return fmt.Errorf("lease row %x: %w", key, err)
 		}
-		m.leases.load(id, ttl, deadline)
 		return nil
 	})
+	clear(m.leases.dirty)
 	m.leases.heapify()
 	return err
 }

@@ -39,6 +39,10 @@ func Validate(r *kv.Request, limits Limits) error {
 		if r.PublishNode.ID == 0 {
 			return fmt.Errorf("a node record needs an ID: %w", kv.ErrInvalidRequest)
 		}
+	case kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys:
+		if b := r.LeaseBinding; b.Lease == 0 || b.Shard == 0 || (b.Incarnation == 0) != (r.Kind == kv.KindLeaseAttach) {
+			return fmt.Errorf("a lease has an incarnation, and its keys are in a shard: %w", kv.ErrInvalidRequest)
+		}
 	case kv.KindAssignReplica:
 		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 || a.Life > MaxLife {
 			return fmt.Errorf("a replica is assigned to a node and a disk: %w", kv.ErrInvalidRequest)
@@ -75,6 +79,8 @@ func complete(r *kv.Request) bool {
 		return r.AssignReplica != nil
 	case kv.KindMemberList:
 		return r.MemberList != nil
+	case kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys:
+		return r.LeaseBinding != nil
 	case kv.KindLeaseLeases:
 		return true
 	}

@@ -50,6 +50,9 @@ func (n *node) open() error {
 		if p.gateway, err = gateway.New(p.gatewayOptions()); err != nil {
 			return err
 		}
+		if n.w.shared() {
+			n.store.AskWith(p.gateway.Ask)
+		}
 	}
 	return nil
 }

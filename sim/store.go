@@ -65,8 +65,8 @@ func (p *Plan) drawPartition(kind string) {
 	slices.Sort(p.Partition.SplitKeys)
 }
 
-// aside are workloads with leases or compactions, which are not yet those of the whole store.
-var aside = []string{"lock", "election", "lease", "due", "bulk", "random", "compaction"}
+// aside are workloads that are not yet those of the whole store: with compactions, or with a lease for keys of any shard.
+var aside = []string{"bulk", "random", "compaction"}
 
 // anyKeys are the workloads of a store of several shards.
 func anyKeys() []string {

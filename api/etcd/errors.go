@@ -58,6 +58,7 @@ var mappings = []mapping{
 	{sentinel: kv.ErrTransferTimeout, grpc: status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
 	{sentinel: kv.ErrShardNotHere, code: codes.Unavailable},
 	{sentinel: kv.ErrManyShards, code: codes.Unimplemented},
+	{sentinel: kv.ErrLeaseShards, code: codes.Unimplemented},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

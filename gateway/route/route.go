@@ -38,6 +38,9 @@ func (p Partitioned) Route(req *kv.Request) (kv.ShardID, error) {
 	if len(p.table.Descriptors()) == 1 {
 		return kv.SystemShard, nil
 	}
+	if req.Kind == kv.KindLeaseRelease || req.Kind == kv.KindLeaseKeys {
+		return req.LeaseBinding.Shard, nil
+	}
 	shards := p.touched(req, maxNamed)
 	switch len(shards) {
 	case 0:

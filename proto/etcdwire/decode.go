@@ -313,6 +313,9 @@ func decodeRareBody(kind kv.Kind, in []byte) (*kv.Request, error) {
 	case kv.KindPublishNode:
 		r.PublishNode = new(kv.NodeRecord)
 		return r, DecodeMember(in, r.PublishNode)
+	case kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys:
+		r.LeaseBinding = new(kv.LeaseBinding)
+		return r, decodeBinding(in, r.LeaseBinding)
 	case kv.KindMemberList:
 		r.MemberList = new(kv.MemberListRequest)
 		return r, DecodeMemberList(in, r.MemberList)

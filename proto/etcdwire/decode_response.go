@@ -240,6 +240,9 @@ func decodeLeaseTimeToLiveResponse(in []byte, rev *kv.Revision, out *kv.LeaseTim
 			out.GrantedTTLSeconds = c.int64()
 		case 5<<3 | wireBytes:
 			out.Keys = append(out.Keys, c.bytes())
+		case bindingField<<3 | wireBytes:
+			out.Binding = new(kv.LeaseBinding)
+			err = decodeBinding(c.bytes(), out.Binding)
 		default:
 			c.skip()
 		}
@@ -356,7 +359,7 @@ func decodeRareAnswer(kind kv.Kind, in []byte) (*kv.Response, error) {
 	case kv.KindLeaseKeepAlive:
 		r.LeaseKeepAlive = new(kv.LeaseKeepAliveResponse)
 		return r, decodeLeaseKeepAliveResponse(in, &r.Revision, r.LeaseKeepAlive)
-	case kv.KindLeaseTimeToLive:
+	case kv.KindLeaseTimeToLive, kv.KindLeaseAttach, kv.KindLeaseKeys:
 		r.LeaseTimeToLive = new(kv.LeaseTimeToLiveResponse)
 		return r, decodeLeaseTimeToLiveResponse(in, &r.Revision, r.LeaseTimeToLive)
 	case kv.KindLeaseLeases:
@@ -368,7 +371,7 @@ func decodeRareAnswer(kind kv.Kind, in []byte) (*kv.Response, error) {
 	case kv.KindMemberList:
 		r.MemberList = new(kv.MemberListResponse)
 		return r, decodeMemberListResponse(in, &r.Revision, r.MemberList)
-	case kv.KindCompact, kv.KindLeaseRevoke, kv.KindPublishNode:
+	case kv.KindCompact, kv.KindLeaseRevoke, kv.KindLeaseRelease, kv.KindPublishNode:
 		return r, decodeHeaderOnly(in, &r.Revision)
 	default:
 		return nil, fmt.Errorf("response kind %d: %w", kind, ErrUnknownKind)

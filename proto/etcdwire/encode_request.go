@@ -226,6 +226,8 @@ func AppendBody(dst []byte, r *kv.Request) []byte {
 		return AppendAlarm(dst, r.Alarm)
 	case kv.KindPublishNode:
 		return AppendMember(dst, r.PublishNode)
+	case kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys:
+		return appendBinding(dst, r.LeaseBinding)
 	case kv.KindMemberList:
 		return appendBool(dst, 1, r.MemberList.Linearizable)
 	default: // LeaseLeases has no fields

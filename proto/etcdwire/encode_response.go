@@ -199,6 +199,9 @@ func AppendLeaseTimeToLiveResponse(dst []byte, h Header, r *kv.LeaseTimeToLiveRe
 	for _, key := range r.Keys {
 		dst = append(appendHead(dst, 5, len(key)), key...)
 	}
+	if r.Binding != nil {
+		dst = appendBinding(appendHead(dst, bindingField, bindingSize(r.Binding)), r.Binding)
+	}
 	return dst
 }
 
@@ -247,7 +250,7 @@ func AppendAnswer(dst []byte, h Header, r *kv.Response) []byte {
 		return AppendLeaseGrantResponse(dst, h, r.LeaseGrant)
 	case kv.KindLeaseKeepAlive:
 		return AppendLeaseKeepAliveResponse(dst, h, r.LeaseKeepAlive)
-	case kv.KindLeaseTimeToLive:
+	case kv.KindLeaseTimeToLive, kv.KindLeaseAttach, kv.KindLeaseKeys:
 		return AppendLeaseTimeToLiveResponse(dst, h, r.LeaseTimeToLive)
 	case kv.KindLeaseLeases:
 		return AppendLeaseLeasesResponse(dst, h, r.LeaseLeases)
@@ -255,7 +258,7 @@ func AppendAnswer(dst []byte, h Header, r *kv.Response) []byte {
 		return AppendAlarmResponse(dst, h, r.Alarm)
 	case kv.KindMemberList:
 		return AppendMemberListResponse(dst, h, r.MemberList)
-	default: // Compact, LeaseRevoke and PublishNode answer with a header alone
+	default: // Compact, LeaseRevoke, LeaseRelease and PublishNode answer with a header alone
 		return h.field(dst)
 	}
 }

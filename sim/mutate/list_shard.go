@@ -66,8 +66,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/revision-reused", Breaks: "a new leader gives out the last revision again",
 		File: "shard/machine.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\t\trevision:    m.applied.Revision,\n",
-		New: "\t\t\trevision:    m.applied.Revision - 1,\n",
+		Old: "\t\t\trevision:  m.applied.Revision,\n",
+		New: "\t\t\trevision:  m.applied.Revision - 1,\n",
 	},
 	{
 		Name: "shard/chain-not-checked", Breaks: "an entry applies although the one that it was evaluated on top of was lost",

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -29,6 +31,11 @@ type Options struct {
 	KillLeaderEvery time.Duration
 
 	Output io.Writer // for the person who watches
+}
+
+// manyShards tells whether the nodes are told to have several.
+func (c *cluster) manyShards() bool {
+	return slices.ContainsFunc(c.options.Arguments, func(flag string) bool { return strings.HasPrefix(flag, "--initial-shards=") })
 }
 
 const (
@@ -88,7 +95,7 @@ func (c *cluster) run(ctx context.Context, directory string) error {
 		return err
 	}
 	c.output.printf("serving after %.1f s", time.Since(begun).Seconds())
-	c.output.printf("%s", instructions(c.options.Program, c.endpoints()))
+	c.output.printf("%s", instructions(c.options.Program, c.endpoints(), c.manyShards()))
 	if c.options.KillLeaderEvery > 0 {
 		return c.failOvers(ctx)
 	}

@@ -7,9 +7,12 @@ import (
 )
 
 // instructions are what a newcomer can try, ready to be pasted.
-func instructions(program string, endpoints []string) string {
+func instructions(program string, endpoints []string, manyShards bool) string {
 	list := strings.Join(endpoints, ",")
 	ours := fmt.Sprintf("%[1]s put greeting hello && %[1]s get greeting && %[1]s status", command(program, exec.LookPath))
+	if manyShards {
+		ours += " && " + command(program, exec.LookPath) + " shards"
+	}
 	if endpoints[0] != "127.0.0.1:2379" {
 		ours = "export QUORATE_ENDPOINTS=" + list + "; " + ours
 	}

@@ -24,7 +24,13 @@ func TestInstructionsNameAProgramThatWorks(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.program, got, c.want)
 		}
 	}
-	text := instructions("/src/quorate", []string{"127.0.0.1:1", "127.0.0.1:2"})
+	text := instructions("/src/quorate", []string{"127.0.0.1:1", "127.0.0.1:2"}, false)
+	if strings.Contains(text, "shards") {
+		t.Errorf("shards, where there is one: %s", text)
+	}
+	if text := instructions("/src/quorate", []string{"127.0.0.1:2379"}, true); !strings.Contains(text, "&& /src/quorate status && /src/quorate shards\n") {
+		t.Errorf("several shards are not named: %s", text)
+	}
 	if !strings.Contains(text, "export QUORATE_ENDPOINTS=127.0.0.1:1,127.0.0.1:2; /src/quorate put") {
 		t.Errorf("other ports are not named: %s", text)
 	}

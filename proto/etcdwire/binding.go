@@ -1,0 +1,34 @@
+package etcdwire
+
+import "github.com/quoratedb/quorate/kv"
+
+// What nodes tell each other about leases with keys in other shards. etcd has no such message.
+
+// bindingField is the number of a binding in a LeaseTimeToLiveResponse between nodes.
+const bindingField = 15
+
+func appendBinding(dst []byte, b *kv.LeaseBinding) []byte {
+	return appendInt(appendInt(appendInt(dst, 1, int64(b.Lease)), 2, int64(b.Incarnation)), 3, int64(b.Shard))
+}
+
+func bindingSize(b *kv.LeaseBinding) int {
+	return intSize(int64(b.Lease)) + intSize(int64(b.Incarnation)) + intSize(int64(b.Shard))
+}
+
+func decodeBinding(in []byte, out *kv.LeaseBinding) error {
+	*out = kv.LeaseBinding{}
+	c := cursor{b: in}
+	for c.more() {
+		switch c.tag() {
+		case 1<<3 | wireVarint:
+			out.Lease = kv.LeaseID(c.int64())
+		case 2<<3 | wireVarint:
+			out.Incarnation = uint64(c.int64())
+		case 3<<3 | wireVarint:
+			out.Shard = kv.ShardID(c.int64())
+		default:
+			c.skip()
+		}
+	}
+	return c.result()
+}

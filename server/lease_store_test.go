@@ -1,0 +1,76 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// TestLeasesOfShards: a lease works with keys in any shard, and with those of one shard only. All its keys are gone when it has ended, by a client or by itself.
+func TestLeasesOfShards(t *testing.T) {
+	c := newShardCluster(t, ClusterOptions{Partition: splitAt("/h", "/p"), Leaders: LeadersSpread})
+	c.start(0, 1, 2)
+	keys := c.keys()
+	for shard := kv.SystemShard; int(shard) <= len(keys); shard++ {
+		client := c.client(int(shard) % 3)
+		lease, err := client.Grant(c.context(), 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys[shard] {
+			if _, err := client.Put(c.context(), key, "v", clientv3.WithLease(lease.ID)); err != nil {
+				t.Fatalf("put %q of shard %d with a lease: %v", key, shard, err)
+			}
+		}
+		other := shard%kv.ShardID(len(keys)) + 1
+		_, err = client.Put(c.context(), keys[other][0], "v", clientv3.WithLease(lease.ID))
+		if want := fmt.Sprintf("has keys in shard %d, and can have none in shard %d", shard, other); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), want) {
+			t.Errorf("keys of shards %d and %d with one lease: %v, want %q", shard, other, err, want)
+		}
+		lives, err := client.TimeToLive(c.context(), lease.ID, clientv3.WithAttachedKeys())
+		if err != nil || len(lives.Keys) != len(keys[shard]) || lives.TTL < 30 {
+			t.Errorf("shard %d: %+v, %v; want %d keys", shard, lives, err, len(keys[shard]))
+		}
+		revoked, err := client.Revoke(c.context(), lease.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.expectGone(client, keys[shard], revoked.Header.Revision)
+		if _, err := client.Put(c.context(), keys[shard][0], "v", clientv3.WithLease(lease.ID)); status.Code(err) != codes.NotFound {
+			t.Errorf("a put with a lease that was revoked: %v", err)
+		}
+	}
+	client := c.client(0)
+	lease, err := client.Grant(c.context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Put(c.context(), keys[2][0], "v", clientv3.WithLease(lease.ID)); err != nil {
+		t.Fatal(err)
+	}
+	c.until("the end of a lease", func() error {
+		lives, err := client.TimeToLive(c.context(), lease.ID)
+		if err == nil && lives.TTL >= 0 {
+			err = errors.New("it lives")
+		}
+		return err
+	})
+	c.expectGone(client, keys[2][:1], 0)
+}
+
+// expectGone reads keys of a lease that has ended. All were deleted at one revision.
+func (c *shardCluster) expectGone(client *clientv3.Client, keys []string, revision int64) {
+	c.t.Helper()
+	for _, key := range keys {
+		if found, err := client.Get(c.context(), key); err != nil || len(found.Kvs) > 0 || found.Header.Revision < revision {
+			c.t.Errorf("key %q of a lease that has ended: %+v, %v", key, found, err)
+		}
+	}
+}

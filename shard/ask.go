@@ -1,0 +1,134 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quoratedb/quorate/kv"
+)
+
+// A lease has its record in the system shard, and its keys in one shard, which may be another. So leaders ask each other; docs/protocols/leases.md has the
+// protocol. The leader of the keys' shard asks for a registration (KindLeaseAttach) before the first of the keys is put, the leader of the system shard
+// for their end (KindLeaseRelease) when the lease has ended. A machine only says what it asks (Asks), and hears the answer (Answered).
+
+// Ask is what a leader wants to know of the leader of another shard.
+type Ask struct {
+	// Request is to be answered by the leader of the shard that it is for.
+	Request *kv.Request
+	serial  uint64 // later ones have higher numbers
+}
+
+// Lease is the one that it is about.
+func (a *Ask) Lease() kv.LeaseID { return a.Request.LeaseBinding.Lease }
+
+// asking is what a leader has asked.
+type asking struct {
+	next []Ask // that Asks has not returned
+	// underWay is, by lease, the last thing that was asked and is neither answered nor void.
+	underWay map[kv.LeaseID]uint64
+	// awaited is the lease that the request under evaluation has to wait for, ends whether that request itself ends it.
+	awaited kv.LeaseID
+	ends    bool
+}
+
+// maxReleases is of how many leases the end is asked for at one time. Others wait for their turn.
+const maxReleases = 512
+
+// errAwaits ends an evaluation that depends on what another shard says about a lease.
+var errAwaits = errors.New("the request depends on what another shard says about a lease")
+
+// remote tells whether the records of leases are in another shard.
+func (m *Machine) remote() bool { return m.options.Sequenced && m.options.Shard != kv.SystemShard }
+
+// await is the error for a request that has to wait until something is decided about a lease.
+func (l *leadership) await(id kv.LeaseID, ends bool) error {
+	l.asking.awaited, l.asking.ends = id, ends
+	return errAwaits
+}
+
+// awaits is the outcome of a request that has to wait for what another shard says. In the shard of the keys that is asked now.
+func (m *Machine) awaits() Outcome {
+	a := &m.lead.asking
+	out := Outcome{Awaits: a.awaited, Ends: a.ends}
+	a.awaited, a.ends = 0, false
+	if m.remote() {
+		m.ask(kv.KindLeaseAttach, kv.LeaseBinding{Lease: out.Awaits, Shard: m.options.Shard})
+	}
+	return out
+}
+
+// ask asks, unless that is under way.
+func (m *Machine) ask(kind kv.Kind, binding kv.LeaseBinding) {
+	a := &m.lead.asking
+	if _, asked := a.underWay[binding.Lease]; asked {
+		return
+	}
+	if a.underWay == nil {
+		a.underWay = make(map[kv.LeaseID]uint64)
+	}
+	m.asked++
+	a.underWay[binding.Lease] = m.asked
+	a.next = append(a.next, Ask{Request: &kv.Request{Kind: kind, LeaseBinding: &binding}, serial: m.asked})
+}
+
+// Asks returns what the leader has to ask leaders of other shards, once. Driver.
+func (m *Machine) Asks() []Ask {
+	if m.lead == nil {
+		return nil
+	}
+	asks := m.lead.asking.next
+	m.lead.asking.next = nil
+	return asks
+}
+
+// Answered is told how something that was asked was answered. decided: those that wait for the lease (Outcome.Awaits) need wait no more. Then the outcome has
+// either the answer for the one that ended the lease (Outcome.Ends), or the error for those that waited when it was asked; all others are to be
+// evaluated again. Something may be in flight then (HasProposal). ended: the one that ended the lease waits. Driver.
+func (m *Machine) Answered(a *Ask, answer *kv.Response, err error, ended bool) (out Outcome, decided bool) {
+	if m.lead == nil {
+		return Outcome{}, false
+	}
+	if under := &m.lead.asking; under.underWay[a.Lease()] != a.serial {
+		return Outcome{}, m.remote() // void: whoever waits asks again
+	} else {
+		delete(under.underWay, a.Lease())
+	}
+	if a.Request.Kind == kv.KindLeaseAttach {
+		return m.noteAttached(a.Request.LeaseBinding, answer, err), true
+	}
+	return m.released(a.Request.LeaseBinding, err, ended)
+}
+
+// noteAttached notes a registration in the log, in front of the puts that wait for it.
+func (m *Machine) noteAttached(b *kv.LeaseBinding, answer *kv.Response, err error) Outcome {
+	if err == nil && (answer == nil || answer.LeaseTimeToLive == nil || answer.LeaseTimeToLive.Binding == nil) {
+		err = fmt.Errorf("the registration of lease %x was answered without an incarnation: %w", int64(b.Lease), kv.ErrUnhealthy)
+	}
+	switch {
+	case errors.Is(err, kv.ErrOutcomeUnknown), errors.Is(err, kv.ErrNotLeader), errors.Is(err, kv.ErrCanceled):
+		return Outcome{Err: kv.ErrLeaderChanged} // what becomes of the registration does not matter; the request has and will have no effect
+	case err != nil:
+		return Outcome{Err: err}
+	}
+	m.lead.overlay.addOp(op{kind: opNote, lease: b.Lease, incarnation: answer.LeaseTimeToLive.Binding.Incarnation})
+	return Outcome{}
+}
+
+// released removes the record of a lease whose keys are gone.
+func (m *Machine) released(b *kv.LeaseBinding, err error, ended bool) (out Outcome, decided bool) {
+	l := m.leases.byID[b.Lease]
+	if err != nil && l != nil && l.ending {
+		m.leases.postpone(l, m.lead.clock()+expiryRetryMillis/10)
+	}
+	if err != nil || l == nil || l.incarnation != b.Incarnation || !l.ending || !m.leaseExists(b.Lease) {
+		return Outcome{}, false // it is asked again, if it has to be
+	}
+	m.lead.overlay.addOp(op{kind: opRevoke, lease: b.Lease})
+	m.leases.postpone(l, m.lead.clock()+expiryRetryMillis)
+	if !ended {
+		return Outcome{}, true
+	}
+	answer := &kv.Response{Kind: kv.KindLeaseRevoke, Revision: m.lead.revision}
+	m.lead.told(answer)
+	return Outcome{Response: answer, Effects: true, WaitFor: m.lead.waitFor()}, true
+}

@@ -389,15 +389,26 @@ func (c *cluster) measure(ctx context.Context, l load, cfg config) (result, erro
 	if l.leaderOnly {
 		spec.Endpoints = []string{c.endpoints[lead]}
 	}
-	if c.filled < cfg.Keys && c.system != systemNull {
-		fill := spec
-		fill.Load, fill.Clients, fill.Connections, fill.Fill = "fill", 128, 8, true
-		if _, err := c.work(ctx, fill); err != nil {
-			return result{}, err
-		}
-		c.filled = cfg.Keys
+	if err := c.fill(ctx, cfg.Keys); err != nil {
+		return result{}, err
 	}
 	return c.work(ctx, spec)
+}
+
+// fill sees to it that so many keys are there.
+func (c *cluster) fill(ctx context.Context, keys int) error {
+	if c.filled >= keys || c.system == systemNull {
+		return nil
+	}
+	lead, err := c.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.work(ctx, workSpec{Load: "fill", Endpoints: c.endpoints[lead : lead+1], Clients: 128, Connections: 8, Keys: keys, Fill: true}); err != nil {
+		return err
+	}
+	c.filled = keys
+	return nil
 }
 
 func (c *cluster) work(ctx context.Context, spec workSpec) (result, error) {

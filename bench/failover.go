@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,43 +43,67 @@ func failover(ctx context.Context, cfg config, system string, bin binaries, dir 
 		return 0, 0, err
 	}
 	defer c.stop()
-	lead, err := c.leader(ctx)
+	lead, survivors, err := c.leaderAndOthers(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	var survivors []string
-	for i, endpoint := range c.endpoints {
-		if i != lead {
-			survivors = append(survivors, endpoint)
-		}
+	w := newFailoverWriters(survivors, failoverClients, "failover-%d")
+	if err := killWhileWriting(cfg, c, lead, survivors, []*failoverWriters{w}); err != nil {
+		return 0, 0, err
 	}
-	w := &failoverWriters{survivors: survivors}
+	lost, err = w.verify(ctx)
+	return time.Duration(w.longest.Load()), lost, err
+}
+
+// leaderAndOthers is the position of the leader, and where the others answer.
+func (c *cluster) leaderAndOthers(ctx context.Context) (lead int, others []string, err error) {
+	lead, err = c.leader(ctx)
+	return lead, slices.Delete(slices.Clone(c.endpoints), lead, lead+1), err
+}
+
+// killWhileWriting kills a member while all write to the others.
+func killWhileWriting(cfg config, c *cluster, victim int, survivors []string, writers []*failoverWriters) error {
 	stop := make(chan struct{})
 	var group sync.WaitGroup
+	var clients []*clientv3.Client
+	defer func() {
+		for _, client := range clients {
+			client.Close()
+		}
+	}()
 	for id := range failoverClients {
 		client, err := newClient(survivors[id%len(survivors)])
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
-		defer client.Close()
-		group.Go(func() { w.write(client, id, stop) })
+		clients = append(clients, client)
+	}
+	for i, w := range writers {
+		for id := range w.acked {
+			client := clients[(i*len(w.acked)+id)%len(clients)]
+			group.Go(func() { w.write(client, id, stop) })
+		}
 	}
 	cfg.pause(2 * time.Second)
-	c.members[lead].kill()
+	c.members[victim].kill()
 	time.Sleep(5 * time.Second)
 	close(stop)
 	group.Wait()
-	lost, err = w.verify(ctx)
-	return time.Duration(w.longest.Load()), lost, err
+	return nil
 }
 
 // failoverWriters remember what was acknowledged, and the longest time without an acknowledgement.
 type failoverWriters struct {
 	survivors []string
-	acked     [failoverClients]int
+	format    string // of the keys
+	acked     []int  // by client
 	mu        sync.Mutex
 	last      time.Time
 	longest   atomic.Int64
+}
+
+func newFailoverWriters(survivors []string, clients int, format string) *failoverWriters {
+	return &failoverWriters{survivors: survivors, format: format, acked: make([]int, clients)}
 }
 
 func (w *failoverWriters) write(client *clientv3.Client, id int, stop <-chan struct{}) {
@@ -89,7 +114,7 @@ func (w *failoverWriters) write(client *clientv3.Client, id int, stop <-chan str
 		default:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		_, err := client.Put(ctx, fmt.Sprintf("failover-%d", id), fmt.Sprint(n))
+		_, err := client.Put(ctx, fmt.Sprintf(w.format, id), fmt.Sprint(n))
 		cancel()
 		if err != nil {
 			continue // may have been written; the same number again does no harm
@@ -114,7 +139,7 @@ func (w *failoverWriters) verify(ctx context.Context) (lost int, err error) {
 	}
 	defer client.Close()
 	for id, acked := range w.acked {
-		resp, err := client.Get(ctx, fmt.Sprintf("failover-%d", id))
+		resp, err := client.Get(ctx, fmt.Sprintf(w.format, id))
 		if err != nil {
 			return 0, err
 		}

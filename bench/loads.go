@@ -24,6 +24,8 @@ type workSpec struct {
 	Keys        int
 	Watchers    int
 	Fill        bool
+	// Of the load watch-spans: each watcher watches one span of keys, each put is to one.
+	Watched, Written []keySpan
 }
 
 // result is what a worker measured; times in milliseconds, processor times in microseconds an operation.
@@ -61,10 +63,14 @@ func loadNames() []string {
 	return append(names, "failover", "fill", "long")
 }
 
+// loadShards is a load that takes long, and is measured only if it is asked for by name.
+const loadShards = "shards"
+
 func checkLoads(wanted []string) error {
+	known := append(loadNames(), loadShards)
 	for _, name := range wanted {
-		if !slices.Contains(loadNames(), name) {
-			return fmt.Errorf("unknown load %q; known are %v", name, loadNames())
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("unknown load %q; known are %v", name, known)
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ type config struct {
 	Flexible bool
 	Delay    time.Duration
 	Systems  []string
+	Profiles string
 }
 
 func main() {
@@ -70,13 +72,14 @@ func parseFlags(args []string) (config, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
-	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all. "+strings.Join(loadNames(), " "))
+	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all of "+strings.Join(loadNames(), " ")+". Only by name: "+loadShards+", which compares one shard with several")
 	fs.StringVar(&systems, "systems", strings.Join(systemNames(), ","), "systems to compare; quorate is with Raft, also called quorate-raft")
-	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load, and of the largest deletion of the load long")
+	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load, of the lists of the load shards, and of the largest deletion of the load long")
 	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
 	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
 	fs.StringVar(&cfg.JSON, "json", "", "file for the results as JSON")
 	fs.StringVar(&cfg.SVG, "svg", "", "file for a plot")
+	fs.StringVar(&cfg.Profiles, "profiles", "", "with --loads shards: folder for CPU profiles of leaders; empty: only what takes most is printed")
 	fs.BoolVar(&cfg.Smoke, "smoke", false, "a short run that only shows that everything works: one round of half a second, without etcd")
 	fs.BoolVar(&cfg.Flexible, "flexible", false, "instead of the loads: puts on five members with majorities and with a phase-2 quorum of two, while members are slow or paused")
 	fs.DurationVar(&cfg.Delay, "delay", 40*time.Millisecond, "with --flexible: how much later what is sent to a slow member arrives")
@@ -138,11 +141,12 @@ func run(ctx context.Context, cfg config) error {
 		wanted  bool
 		measure func(context.Context, config, binaries, *report) error
 	}{
-		{!cfg.Flexible, measureLoads},
+		{!cfg.Flexible && slices.ContainsFunc(loads, func(l load) bool { return cfg.wants(l.name) }), measureLoads},
 		{!cfg.Flexible && cfg.wants("failover"), measureFailover},
 		{!cfg.Flexible && cfg.wants("fill"), measureFill},
 		{!cfg.Flexible && cfg.wants("long"), measureLong},
-		{cfg.Flexible || cfg.Smoke, measureFlexible},
+		{!cfg.Flexible && slices.Contains(cfg.Loads, loadShards), measureShards},
+		{cfg.Flexible || cfg.Smoke && len(cfg.Loads) == 0, measureFlexible},
 	} {
 		if !part.wanted {
 			continue

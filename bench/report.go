@@ -24,6 +24,7 @@ type report struct {
 	Fill     map[string]fillResult
 	Long     map[string][]longResult `json:",omitempty"`
 	Flexible []flexibleResult        `json:",omitempty"`
+	Shards   *shardsReport           `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -125,6 +126,7 @@ func (r *report) print(w io.Writer) {
 	r.printFill(w)
 	r.printLong(w)
 	r.printFlexible(w)
+	r.printShards(w)
 }
 
 func times(v float64) string {

@@ -63,6 +63,8 @@ func (w *worker) run() (result, error) {
 		return w.fill(ctx)
 	case "watch-1", "watch-100", "watch-1000":
 		return w.watch(ctx)
+	case "watch-spans":
+		return w.watchSpans(ctx)
 	case "keepalive", "keepalive-all":
 		return w.keepAlive(ctx)
 	}

@@ -3,6 +3,7 @@ package driver
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type cost struct {
 	// bytes of entries in messages.
 	entries, entryBytes, sentBytes int
 	messages                       map[consensus.MessageKind]int
+	mallocs                        float64 // a write, of the cluster and the fixture
 }
 
 // costPuts is how many writes writeCost measures.
@@ -32,9 +34,14 @@ func writeCost(t *testing.T, nodes int, paxos bool) (c cost) {
 		n.start(func(o *Options) { o.RetainLogEntries, o.MaxInflight = 2*costPuts, 1 }) // the entries are looked at afterwards
 	}
 	w.await("a leader", func() bool { return w.leader() != nil && w.leader().replica.LeaseValid() })
+	return costOfWrites(w, w.leader().replica)
+}
+
+// costOfWrites measures writes to what a replica leads.
+func costOfWrites(w *cluster, leader *Replica) (c cost) {
+	t := w.tb
 	w.latency = 100 * time.Microsecond
 	w.run(time.Second, nil)
-	leader := w.leader()
 	syncs := func() (sum float64) {
 		for _, n := range w.nodes {
 			sum += float64(n.driver.metrics.syncs.Load())
@@ -60,10 +67,12 @@ func writeCost(t *testing.T, nodes int, paxos bool) (c cost) {
 			}
 		}
 	}
-	before, began, first := syncs(), w.now, leader.replica.log.Last()+1
+	before, began, first := syncs(), w.now, leader.log.Last()+1
+	var mallocs, mallocsBefore runtime.MemStats
+	runtime.ReadMemStats(&mallocsBefore)
 	for i := range costPuts {
 		answered := false
-		leader.replica.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: fmt.Appendf(nil, "%0256d", i)}}, nil,
+		leader.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: fmt.Appendf(nil, "%0256d", i)}}, nil,
 			func(_ *kv.Response, _ uint64, err error) {
 				if err != nil {
 					t.Fatal(err)
@@ -77,10 +86,12 @@ func writeCost(t *testing.T, nodes int, paxos bool) (c cost) {
 			t.Fatal("a put was not answered")
 		}
 	}
+	runtime.ReadMemStats(&mallocs)
+	c.mallocs = float64(mallocs.Mallocs-mallocsBefore.Mallocs) / costPuts
 	c.Latency = (w.now - began) / costPuts
 	w.run(500*time.Millisecond, nil) // notices that follow
 	c.Syncs = (syncs() - before) / costPuts
-	entries, err := leader.replica.log.Entries(first, leader.replica.log.Last()+1, 1<<30)
+	entries, err := leader.log.Entries(first, leader.log.Last()+1, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ type numbering struct {
 	waiting bool   // for what was asked for last
 	first   kv.Revision
 	alarms  uint64     // that the open batch is decided by
-	decided []decision // in the open batch
+	decided []decision // in the open batch; its space is used again
 	later   []request  // for the next batch: they depend on revisions that this one does not have yet
 	// informed were such, and come first in the next batch: since they came, the sequencer has said how far the store is.
 	informed []request
@@ -155,8 +155,21 @@ func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 		q.informed = true
 		n.informed = append(n.informed, q)
 	}
-	n.later = nil
+	clear(n.later)
+	n.later = n.later[:0]
+	n.keep(decided)
 	return true, nil
+}
+
+// keptDecisions is up to how many decisions have their space used again: a shard with few writes does not hold what a busy moment took.
+const keptDecisions = 64
+
+// keep has the space of decisions that were taken used again.
+func (n *numbering) keep(decided []decision) {
+	if cap(decided) <= keptDecisions && n.decided == nil {
+		clear(decided)
+		n.decided = decided[:0]
+	}
 }
 
 // evaluateInformed evaluates, before anything else of the batch, what waited for the sequencer to say how far the store is.

@@ -133,16 +133,17 @@ func (i *Issuer) pumpAsker() (sent, again bool) {
 	}
 	r := i.asker.Ready()
 	i.arrived(&r)
-	if r.Frame != nil && r.Frame.Counter == 1 {
+	frame := r.Frame // not all of r is captured below: it would be allocated each time
+	if frame != nil && frame.Counter == 1 {
 		i.metrics.sessions.Add(1)
 	}
 	switch {
-	case r.Frame == nil:
+	case frame == nil:
 		return false, r.Told
 	case r.To == i.options.Self:
-		i.step(r.To, r.Frame)
+		i.step(r.To, frame)
 		return false, r.Told || i.issuing.core != nil
-	case i.options.Sender.Append(r.To, Channel, func(b []byte) []byte { return sequencer.AppendRequest(b, r.Frame) }):
+	case i.options.Sender.Append(r.To, Channel, func(b []byte) []byte { return sequencer.AppendRequest(b, frame) }):
 		return true, r.Told
 	}
 	i.asker.Broken(r.To)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,7 +44,7 @@ func TestLeasesOfShards(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.expectGone(client, keys[shard], revoked.Header.Revision)
-		if _, err := client.Put(c.context(), keys[shard][0], "v", clientv3.WithLease(lease.ID)); status.Code(err) != codes.NotFound {
+		if _, err := client.Put(c.context(), keys[shard][0], "v", clientv3.WithLease(lease.ID)); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Errorf("a put with a lease that was revoked: %v", err)
 		}
 	}

@@ -270,7 +270,7 @@ func (w *leaseWorld) deliver(quiet bool) error {
 		return nil
 	}
 	from := &w.asks
-	if len(w.asks) == 0 || w.random.IntN(10) == 0 {
+	if w.random.IntN(30) == 0 {
 		from = &w.late
 	}
 	if len(*from) == 0 {

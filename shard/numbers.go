@@ -24,7 +24,7 @@ type batch struct {
 	numbered bool
 	// informed: since the request that is evaluated came, base was the last revision that was issued, or a lower one was.
 	informed bool
-	// responses may tell provisional revisions.
+	// responses may tell provisional revisions. Their space is used again, up to keptResponses.
 	responses []*kv.Response
 }
 
@@ -47,7 +47,10 @@ func (m *Machine) Begin(now kv.Revision, exact bool) error {
 		return fmt.Errorf("revision %d is said to be the last that was issued, and %d was issued to this shard: %w", now, l.revision, ErrInconsistent)
 	}
 	l.revision = max(l.revision, now) // the log may know more than whoever was asked
-	l.batch = &batch{base: l.revision, exact: exact}
+	if l.batch == nil {
+		l.batch = new(batch)
+	}
+	*l.batch = batch{base: l.revision, exact: exact, responses: l.batch.responses[:0]}
 	return nil
 }
 
@@ -95,8 +98,21 @@ func (m *Machine) Number(first kv.Revision) error {
 		}
 		l.revision += by.by
 	}
-	b.numbered, b.responses = true, nil
+	b.numbered = true
+	b.forgetResponses()
 	return nil
+}
+
+// keptResponses is for how many answers a batch keeps space.
+const keptResponses = 64
+
+func (b *batch) forgetResponses() {
+	if cap(b.responses) > keptResponses {
+		b.responses = nil
+		return
+	}
+	clear(b.responses)
+	b.responses = b.responses[:0]
 }
 
 // BeginAnew begins the leadership of the same term once more, after ErrBegunAnew: the batch is forgotten, and nothing of it has or will have an effect. So are

@@ -162,7 +162,7 @@ var manyMutations = []Mutation{
 		Name: "shard/answer-provisional", Breaks: "the answers of a batch tell the revisions that were made up for it",
 		File: "shard/numbers.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
 		Old: "\t\t\tby.response(r)\n\t\t}\n\t\tl.revision",
-		New: "\t\t\tbreak\n\t\t}\n\t\tl.revision",
+		New: "\t\t\t_ = r\n\t\t}\n\t\tl.revision",
 	},
 	{
 		Name: "shard/effects-provisional", Breaks: "the effects of a batch keep the revisions that were made up for it",
@@ -198,7 +198,7 @@ var manyMutations = []Mutation{
 		Name: "shard/limit-of-an-old-term", Breaks: "a limit that was proposed before the last barrier is put in force",
 		File: "shard/limit.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
 		Old: "\tif term != m.applied.ChainTerm {\n",
-		New: "\tif false {\n",
+		New: "\tif term > m.applied.ChainTerm {\n",
 	},
 	{
 		Name: "readpath/clean-not-asked", Breaks: "a replica that has come to the last number of a shard is taken for complete, although the shard is not clean (rule 16)",

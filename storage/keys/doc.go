@@ -11,7 +11,7 @@
 //	shard    'c'                                 revision that history was compacted at
 //	shard    'p'                                 how far deleting compacted rows has come
 //	shard    'e'                                 the last entry that there were rows of when the state was last shipped
-//	shard    'l'   lease (8)                     a lease
+//	shard    'l'   lease (8)                     a lease; in other shards than the system shard, that it is registered there
 //	shard    'n'   node (8)                      a node of the cluster; in the system shard
 //
 //	lineage  'k'   key                           where the newest version of the key is, and its metadata

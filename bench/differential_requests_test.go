@@ -10,7 +10,9 @@ import (
 // begin looks at the fresh stores, and compacts them: before, etcd takes 0 and -1 for revisions that are not compacted.
 func (d *differential) begin() {
 	d.both(methodRange, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
-	d.both(methodHashKV, &pb.HashKVRequest{})
+	if !without("hash") {
+		d.both(methodHashKV, &pb.HashKVRequest{})
+	}
 	d.both(methodCompact, &pb.CompactionRequest{Revision: 1})
 	d.compacted = 1
 }
@@ -29,11 +31,17 @@ func (d *differential) act() {
 	case n < 66:
 		d.txn()
 	case n < 69:
-		d.compact()
+		if !without("compaction") {
+			d.compact()
+		}
 	case n < 79:
-		d.lease()
+		if !without("leases") {
+			d.lease()
+		}
 	case n < 82:
-		d.maintenance()
+		if !without("maintenance") {
+			d.maintenance()
+		}
 	case n < 92:
 		d.mutated()
 	case n < 98:
@@ -244,6 +252,9 @@ func (d *differential) grant() {
 func (d *differential) maintenance() {
 	switch d.chance.IntN(8) {
 	case 0, 1, 2:
+		if without("hash") {
+			return
+		}
 		d.both(methodHashKV, &pb.HashKVRequest{Revision: d.at()})
 	case 3:
 		d.both(methodDefragment, &pb.DefragmentRequest{})
@@ -283,6 +294,9 @@ func (d *differential) mutated() {
 	case 3:
 		m, request = methodTxn, d.txnRequest(0)
 	case 4:
+		if without("leases") {
+			return
+		}
 		m, request = methodTimeToLive, &pb.LeaseTimeToLiveRequest{ID: d.leaseOrNonsense(), Keys: d.flip(2)}
 	}
 	in := d.mutate(d.encode(request))

@@ -5,18 +5,23 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 var (
-	differentialSeed  = flag.Uint64("differential.seed", 1, "first seed of TestSameAsEtcd")
-	differentialSeeds = flag.Int("differential.seeds", 2, "how many seeds, each with new clusters")
-	differentialSteps = flag.Int("differential.steps", 1000, "requests of one seed")
-	differentialNodes = flag.Int("differential.nodes", 3, "nodes of the Quorate cluster")
+	differentialSeed      = flag.Uint64("differential.seed", 1, "first seed of TestSameAsEtcd")
+	differentialSeeds     = flag.Int("differential.seeds", 2, "how many seeds, each with new clusters")
+	differentialSteps     = flag.Int("differential.steps", 1000, "requests of one seed")
+	differentialNodes     = flag.Int("differential.nodes", 3, "nodes of the Quorate cluster")
+	differentialShards    = flag.Int("differential.shards", 1, "shards of the Quorate cluster")
+	differentialPartition = flag.String("differential.partition", "hash", "which keys a shard has: hash or range")
+	differentialWithout   = flag.String("differential.without", "", "what is not asked for: leases, compaction, maintenance, hash, separated by commas")
 )
 
 // TestSameAsEtcd gives the same random requests to etcd and to Quorate, one after the other, and wants the same answers:
@@ -58,7 +63,7 @@ func compareSystems(t *testing.T, bin binaries, seed uint64) {
 		t.Errorf("%d differences; this seed again: go test . -run TestSameAsEtcd -differential.seed=%d -differential.seeds=1\n%s",
 			len(d.differences), seed, strings.Join(d.differences, "\n"))
 	}
-	t.Logf("%d requests, at revision %d", d.step, d.revision)
+	t.Logf("%d requests, at revision %d; %d touched several shards and were refused, %d answers were older", d.step, d.revision, d.refused, d.older)
 }
 
 // maxDifferences is how many are shown of one seed.
@@ -80,6 +85,29 @@ type differential struct {
 	withoutPrevious map[int64]bool
 	diverged        bool // the systems have different states: nothing more can be compared
 	differences     []string
+	refused         int // because they touch several shards: etcd was not asked
+	older           int // serializable reads of several shards that were not of the last revision, and not compared
+}
+
+// shardFlags make the shards of the Quorate cluster.
+func shardFlags() []string {
+	if *differentialShards <= 1 {
+		return nil
+	}
+	if *differentialPartition != "range" {
+		return []string{fmt.Sprintf("--initial-shards=%d", *differentialShards), "--initial-partition=" + *differentialPartition}
+	}
+	keys := slices.Sorted(slices.Values(letters))
+	var splits []string
+	for i := 1; i < *differentialShards; i++ {
+		splits = append(splits, url.PathEscape(keys[min(i*len(keys) / *differentialShards, len(keys)-1)]))
+	}
+	return []string{"--initial-partition=range", "--initial-split-keys=" + strings.Join(splits, ",")}
+}
+
+// without tells whether something is not to be asked for.
+func without(what string) bool {
+	return slices.Contains(strings.Split(*differentialWithout, ","), what)
 }
 
 // start runs a system for the length of the test.
@@ -87,7 +115,7 @@ func (d *differential) start(bin binaries, name string, members int) *system {
 	d.t.Helper()
 	c := &cluster{system: name, bin: bin, dir: filepath.Join(d.t.TempDir(), name)}
 	if members > 1 { // on a busy machine a leader must not be taken for lost: that would be another answer
-		c.flags = []string{"--heartbeat-interval=500", "--election-timeout=20000"}
+		c.flags = append([]string{"--heartbeat-interval=500", "--election-timeout=20000"}, shardFlags()...)
 	}
 	if err := c.start(d.t.Context(), members); err != nil {
 		d.t.Fatal(err)

@@ -107,6 +107,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	if result.Compacted != 0 {
 		r.compact.requested = result.Index
 		r.compacting.Store(true)
+		r.othersFollow()
 	}
 	if result.Limit != 0 {
 		r.tellLimit(result.Term, result.Limit)
@@ -126,6 +127,7 @@ func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedInd
 // announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
 func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
 	r.tellApplied()
+	r.othersFollow()
 	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
 	for _, fn := range subscribers {
 		fn(&jump)

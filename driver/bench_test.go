@@ -106,11 +106,11 @@ func (m *idleMachine) UnderBulk() *mvcc.UnderBulk { return nil }
 func (m *idleMachine) Replaced(mvcc.Locator, *mvcc.UnderBulk) (kv.KeyValue, mvcc.Locator, bool, error) {
 	return kv.KeyValue{}, mvcc.Locator{}, false, nil
 }
-func (m *idleMachine) Begin(kv.Revision, bool) error              { return nil }
+func (m *idleMachine) Begin(kv.Present, bool) error               { return nil }
 func (m *idleMachine) Unnumbered() int                            { return 0 }
 func (m *idleMachine) EvaluateInformed(*kv.Request) shard.Outcome { return shard.Outcome{} }
 func (m *idleMachine) Limit() kv.Revision                         { return 0 }
-func (m *idleMachine) Number(kv.Revision) error                   { return nil }
+func (m *idleMachine) Number(kv.Revision, kv.Revision) error      { return nil }
 func (m *idleMachine) BeginAnew() error                           { return nil }
 func (m *idleMachine) StateSpans() []storage.Span                 { return nil }
 func (m *idleMachine) TellAlarms(uint64)                          {}

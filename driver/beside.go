@@ -176,6 +176,26 @@ func (r *Replica) stepBulk() error {
 	return r.decide(q, out)
 }
 
+// beginBesideAnew has all of them evaluated again, when a leadership begins anew and nothing is in flight.
+func (r *Replica) beginBesideAnew() {
+	b := r.beside
+	r.beside = beside{}
+	for _, job := range b.jobs {
+		job.ended.Store(true)
+		r.evaluateAgain(job.request)
+	}
+	for _, job := range slices.Concat(b.decided, b.staged) {
+		job.of.Drop()
+		r.evaluateAgain(job.request)
+	}
+	for i := range b.blocked {
+		r.evaluateAgain(b.blocked[i])
+	}
+	for i := range b.partly {
+		r.evaluateAgain(b.partly[i].request)
+	}
+}
+
 // refuseBeside fails all of them: with another error those whose evaluation has begun, so that no other leader begins with them, too. Those that
 // are partly done may have an effect.
 func (r *Replica) refuseBeside(err, evaluated error) {

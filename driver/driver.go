@@ -76,6 +76,7 @@ type Driver struct {
 	unsynced  []pendingAck  // written, and waiting for the next sync
 	syncing   []pendingAck  // waiting for the sync in flight
 	finished  []finished    // to be answered at the end of the round
+	answered  []func()      // to be called after that
 	slowUntil time.Duration // a sync was slow: use the goroutine until then
 	lastRead  consensus.ReadID
 	scrubber  scrubber

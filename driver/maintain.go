@@ -13,6 +13,9 @@ type compactState struct {
 	running   bool
 }
 
+// unfinished tells whether rows are still to be deleted.
+func (c *compactState) unfinished() bool { return c.requested != 0 || c.running }
+
 // maintain does the background work of the groups that have some, a bounded piece each round.
 func (d *Driver) maintain() {
 	d.relieveMemory()
@@ -114,11 +117,10 @@ func (r *Replica) maintain() (more bool, err error) {
 			return false, err
 		}
 	}
-	compacting := r.compact.requested != 0 || r.compact.running
+	compacting := r.compact.unfinished()
 	r.compacting.Store(compacting || r.hashes.running) // the hash is taken from a view, which keeps what is deleted
-	if !compacting && len(r.physical) > 0 {
-		r.finishPhysical()
-		r.driver.kick()
+	if !compacting {
+		r.rowsDeleted()
 	}
 	// What waits for the rest of a bulk is looked at again when an entry is applied.
 	return r.flush.running || pending > 0 || r.mayShip() && staged == 0 || r.compact.running && hashed, nil

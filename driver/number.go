@@ -12,15 +12,15 @@ import (
 
 // Numbers gives the groups of a node their revisions, if groups are shards of one store. It is safe for concurrent use.
 type Numbers interface {
-	// Hold returns the last revision that was issued to anybody, or was it at some time. exact: it is, and nothing is issued to anybody else until Take,
-	// which must follow soon.
-	Hold() (last kv.Revision, exact bool)
-	// Take issues n revisions in a row to the group, and returns the first; with n = 0 the one that is issued next. It ends what Hold began. false: this node
-	// may not issue revisions any more, and has issued none.
-	Take(group consensus.GroupID, n int) (first kv.Revision, issued bool)
+	// Hold returns the last revision that was issued to anybody, and up to where history is compacted; or was so at some time. exact: it is so, and nothing
+	// is issued to anybody else until Take, which must follow soon.
+	Hold() (present kv.Present, exact bool)
+	// Take issues n revisions in a row to the group, and returns the first; with n = 0 the one that is issued next. It ends what Hold began. compacted is up to
+	// where history was compacted then, or later. false: this node may not issue revisions any more, and has issued none.
+	Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool)
 	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term. got is called once, from any
 	// goroutine, with what Take returns; or never, if the group's leadership here ends before.
-	Ask(group consensus.GroupID, term consensus.Term, n int, got func(first kv.Revision))
+	Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision))
 	// Alarms are those that are raised in the system shard, bit n for type n. After Hold that was exact: as of then. When Ask calls got: as of when the
 	// revisions were issued, or later. Otherwise as this node was told last.
 	Alarms() uint64
@@ -33,10 +33,11 @@ type numbering struct {
 	exact   bool   // what Hold began is not ended
 	asked   uint64 // counts what was asked for; what comes for an earlier one is late
 	waiting bool   // for what was asked for last
-	first   kv.Revision
-	alarms  uint64     // that the open batch is decided by
-	decided []decision // in the open batch; its space is used again
-	later   []request  // for the next batch: they depend on revisions that this one does not have yet
+	// first and compacted have come for it; first is 0 before.
+	first, compacted kv.Revision
+	alarms           uint64     // that the open batch is decided by
+	decided          []decision // in the open batch; its space is used again
+	later            []request  // for the next batch: they depend on revisions that this one does not have yet
 	// informed were such, and come first in the next batch: since they came, the sequencer has said how far the store is.
 	informed []request
 	anew     bool // the leadership is to begin anew, once nothing is in flight
@@ -60,21 +61,22 @@ func (r *Replica) beginBatch() (wait bool, err error) {
 	switch {
 	case !r.isSequenced():
 		return false, nil
-	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && len(r.asking.answers) == 0 && n.first == 0 && !n.anew && len(n.informed) == 0:
+	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && len(r.asking.answers) == 0 && n.first == 0 && !n.anew && len(n.informed) == 0 && !r.sequenced.behind:
 		return true, nil
 	case n.anew:
 		return r.beginAnew()
 	case n.open: // a batch whose revisions have come
 		return false, nil
 	}
-	last, exact := r.driver.opts.Numbers.Hold()
+	present, exact := r.driver.opts.Numbers.Hold()
 	n.open, n.exact = true, exact
-	if err := r.machine.Begin(last, exact); err != nil {
+	if err := r.machine.Begin(present, exact); err != nil {
 		r.letGo()
 		return false, err
 	}
 	n.alarms = r.toldAlarms()
 	r.machine.TellAlarms(n.alarms)
+	r.sequenced.behind = false
 	return false, nil
 }
 
@@ -103,44 +105,48 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 	need := r.machine.Unnumbered()
 	if n.exact {
 		n.exact = false
-		if first, issued := r.driver.opts.Numbers.Take(r.group, need); issued {
-			return r.number(first)
+		if first, compacted, issued := r.driver.opts.Numbers.Take(r.group, need); issued {
+			return r.number(first, compacted)
 		}
 	}
 	if need == 0 && len(n.decided) == 0 && len(n.later) == 0 {
-		return r.number(0)
+		return r.number(0, 0)
 	}
 	n.asked++
 	n.waiting = true
 	id := n.asked
-	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, func(first kv.Revision) {
-		r.driver.call(func() { r.numbersCame(id, first) })
+	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, func(first, compacted kv.Revision) {
+		r.driver.call(func() { r.numbersCame(id, first, compacted) })
 	})
 	return false, nil
 }
 
 // numbersCame has the batch proposed in this round.
-func (r *Replica) numbersCame(id uint64, first kv.Revision) {
+func (r *Replica) numbersCame(id uint64, first, compacted kv.Revision) {
 	if n := &r.numbering; n.waiting && n.asked == id {
-		n.waiting, n.first = false, first
+		n.waiting, n.first, n.compacted = false, first, compacted
 		r.driver.markWorking(r)
 	}
 }
 
 // number decides the requests of the batch, which has its revisions.
-func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
+func (r *Replica) number(first, compacted kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
 	last := first + kv.Revision(r.machine.Unnumbered()) - 1
 	// If an alarm was raised or cleared before the revisions were issued, what was decided by others is decided once more.
 	if err = shard.ErrBegunAnew; n.first == 0 || n.alarms == r.toldAlarms() {
-		err = r.machine.Number(first)
+		err = r.machine.Number(first, compacted)
 	}
 	decided := n.decided
 	n.open, n.first, n.decided = false, 0, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
-		n.anew = true
+		n.anew, r.sequenced.behind = true, true
 		r.tellVoided(last)
-		r.refuseDecided(decided, kv.ErrLeaderChanged)
+		for i := range decided {
+			r.evaluateAgain(decided[i].request)
+		}
+		r.evaluateLater()
+		n.keep(decided)
 		return false, nil
 	}
 	if err != nil {
@@ -151,14 +157,30 @@ func (r *Replica) number(first kv.Revision) (numbered bool, err error) {
 			return false, err
 		}
 	}
+	r.evaluateLater()
+	n.keep(decided)
+	return true, nil
+}
+
+// evaluateLater has the requests evaluated in the next batch that could not be in the last one, whose numbers have come.
+func (r *Replica) evaluateLater() {
+	n := &r.numbering
 	for _, q := range n.later {
 		q.informed = true
 		n.informed = append(n.informed, q)
 	}
 	clear(n.later)
 	n.later = n.later[:0]
-	n.keep(decided)
-	return true, nil
+	if len(n.informed) > 0 {
+		r.driver.kick() // if the batch had no effects, nothing else brings the next round
+	}
+}
+
+// evaluateAgain queues a request that was evaluated in this leadership, which begins anew: nothing came of it.
+func (r *Replica) evaluateAgain(q request) {
+	q.resp, q.err, q.bulk = nil, nil, false
+	r.queue.push(q)
+	r.driver.kick()
 }
 
 // keptDecisions is up to how many decisions have their space used again: a shard with few writes does not hold what a busy moment took.
@@ -192,7 +214,7 @@ func (r *Replica) beginAnew() (wait bool, err error) {
 		return true, nil
 	}
 	r.numbering.anew = false
-	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
+	r.beginBesideAnew()
 	if err := r.machine.BeginAnew(); err != nil {
 		return false, fmt.Errorf("begin the leadership anew: %w", err)
 	}

@@ -24,20 +24,23 @@ type steadyNode struct {
 	node *clusterNode
 }
 
-func (n steadyNode) Hold() (kv.Revision, bool) { return n.last, n.node == n.sequencer }
-func (n steadyNode) Take(_ consensus.GroupID, count int) (kv.Revision, bool) {
-	first := n.last + 1
+func (n steadyNode) Hold() (kv.Present, bool) {
+	return kv.Present{Revision: n.last}, n.node == n.sequencer
+}
+
+func (n steadyNode) Take(_ consensus.GroupID, count int) (first, compacted kv.Revision, issued bool) {
+	first = n.last + 1
 	n.last += kv.Revision(count)
-	return first, true
+	return first, 0, true
 }
 
 func (steadyNode) Alarms() uint64 { return 0 }
 
-func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, got func(kv.Revision)) {
+func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, got func(first, compacted kv.Revision)) {
 	n.asked++
 	n.c.at(n.c.latency, func() { // there
-		first, _ := n.Take(group, count)
-		n.c.at(n.c.latency, func() { got(first) }) // and back
+		first, compacted, _ := n.Take(group, count)
+		n.c.at(n.c.latency, func() { got(first, compacted) }) // and back
 	})
 }
 

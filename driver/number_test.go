@@ -37,18 +37,18 @@ type nodeNumbers struct {
 	toldFlips int
 }
 
-func (n *nodeNumbers) Hold() (last kv.Revision, exact bool) {
+func (n *nodeNumbers) Hold() (present kv.Present, exact bool) {
 	if n.held {
 		n.c.tb.Fatal("held twice")
 	}
 	if n.node != n.holder {
-		return n.seen, false
+		return kv.Present{Revision: n.seen, Compacted: n.compactedAt(n.node)}, false
 	}
 	n.held = true
-	return n.last, true
+	return kv.Present{Revision: n.last, Compacted: n.compacted()}, true
 }
 
-func (n *nodeNumbers) Take(_ consensus.GroupID, count int) (first kv.Revision, issued bool) {
+func (n *nodeNumbers) Take(_ consensus.GroupID, count int) (first, compacted kv.Revision, issued bool) {
 	if !n.held {
 		n.c.tb.Fatal("taken without being held")
 	}
@@ -56,10 +56,10 @@ func (n *nodeNumbers) Take(_ consensus.GroupID, count int) (first kv.Revision, i
 	if n.random.IntN(3) == 0 { // its lease has ended
 		n.failed++
 		n.seen = n.last
-		return 0, false
+		return 0, 0, false
 	}
 	n.issued++
-	return n.issue(count), true
+	return n.issue(count), n.compacted(), true
 }
 
 func (n *nodeNumbers) issue(count int) (first kv.Revision) {
@@ -69,15 +69,15 @@ func (n *nodeNumbers) issue(count int) (first kv.Revision) {
 	return first
 }
 
-func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, got func(kv.Revision)) {
+func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, got func(first, compacted kv.Revision)) {
 	n.asked++
 	n.c.at(n.delay(), func() {
-		first, alarms, flips := n.issue(count), n.alarms, n.flips
+		first, compacted, alarms, flips := n.issue(count), n.compacted(), n.alarms, n.flips
 		n.c.at(n.delay(), func() {
 			if flips >= n.toldFlips {
 				n.told, n.toldFlips = alarms, flips
 			}
-			got(first)
+			got(first, compacted)
 		})
 	})
 }
@@ -87,6 +87,21 @@ func (n *nodeNumbers) Alarms() uint64 {
 		return n.alarms
 	}
 	return n.told
+}
+
+// compactedAt is up to where a node knows the store to be compacted, and compacted what anybody knows.
+func (c *counter) compactedAt(node kv.NodeID) (compacted kv.Revision) {
+	if n := c.c.nodes[node-1]; n.up {
+		compacted, _ = n.driver.SystemNotice()
+	}
+	return compacted
+}
+
+func (c *counter) compacted() (compacted kv.Revision) {
+	for _, n := range c.c.nodes {
+		compacted = max(compacted, c.compactedAt(n.id))
+	}
+	return compacted
 }
 
 // delay is short, or long enough for a leader to lose its place and to have it back.
@@ -115,17 +130,21 @@ func newNumbered(t *testing.T, seed uint64, paxos bool) *numbered {
 	w.groups = []consensus.GroupID{1, 2, 3}
 	w.latency = 10 * time.Millisecond
 	for _, n := range w.nodes {
-		n.start(func(o *Options) {
-			o.Groups, o.Numbers = w.groups, &nodeNumbers{counter: &w.counter, node: n.id, seen: 1}
-			o.Listener.GroupFailed = func(_ consensus.GroupID, err error) { t.Errorf("node %d: %v", n.id, err) }
-			o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
-				_, config := w.config()
-				options := shard.Options{Shard: kv.ShardID(group), Rand: w.random, LogEnd: logEnd, Sequenced: true}
-				return OpenMachine(n.memory, options, Founding{Members: config})
-			}
-		})
+		w.start(n)
 	}
 	return w
+}
+
+func (w *numbered) start(n *clusterNode) {
+	n.start(func(o *Options) {
+		o.Groups, o.Numbers = w.groups, &nodeNumbers{counter: &w.counter, node: n.id, seen: 1}
+		o.Listener.GroupFailed = func(_ consensus.GroupID, err error) { w.tb.Errorf("node %d: %v", n.id, err) }
+		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
+			_, config := w.config()
+			options := shard.Options{Shard: kv.ShardID(group), Rand: w.random, LogEnd: logEnd, Sequenced: true}
+			return OpenMachine(n.memory, options, Founding{Members: config})
+		}
+	})
 }
 
 // ask has a random request decided, by whoever leads its group.

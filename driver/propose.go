@@ -123,7 +123,7 @@ func (r *Replica) evaluateBatch(now time.Duration) (data []byte, seq uint64, err
 	}
 	numbered := false
 	if first := r.numbering.first; first != 0 {
-		numbered, err = r.number(first)
+		numbered, err = r.number(first, r.numbering.compacted)
 	} else {
 		if err := r.evaluateQueued(now); err != nil {
 			r.letGo()

@@ -341,6 +341,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.membership.Lead(r.machine.AppliedIndex())
 	r.carryOutMembership()
 	r.tellLead()
+	r.followCompaction()
 	return nil
 }
 

@@ -243,6 +243,11 @@ func (d *Driver) answer() {
 		f.request.finish(f.applied)
 	}
 	d.finished = d.finished[:0]
+	answered := d.answered
+	d.answered = nil
+	for _, tell := range answered {
+		tell()
+	}
 }
 
 // queueRequests hands new requests to their groups.

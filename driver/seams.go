@@ -56,9 +56,9 @@ type Machine interface {
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
 	// Begin, Unnumbered, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
-	Begin(last kv.Revision, exact bool) error
+	Begin(present kv.Present, exact bool) error
 	Unnumbered() int
-	Number(first kv.Revision) error
+	Number(first, compacted kv.Revision) error
 	BeginAnew() error // with the exclusive lock
 	// Asks and Answered: what leaders of other shards are asked about leases, see shard.Machine.
 	Asks() []shard.Ask

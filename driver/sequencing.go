@@ -47,7 +47,9 @@ type sequenced struct {
 	// unclean: the leader is to be called clean; above 0 only if revisions up to there were issued that are not applied. listed: it is in Driver.unclean.
 	unclean, listed, confirming bool
 	above                       kv.Revision
-	handing                     handing
+	// behind: the shard has, perhaps, not followed a compaction of the store. It does in the next batch.
+	behind  bool
+	handing handing
 }
 
 // handing is a hand-over of leadership that is being prepared; to is 0 if there is none.
@@ -59,7 +61,7 @@ type handing struct {
 	stopped, prepared bool
 }
 
-func (s *sequenced) due() bool { return s.limit != 0 || s.handing.to != 0 }
+func (s *sequenced) due() bool { return s.limit != 0 || s.handing.to != 0 || s.behind }
 
 // system tells whether the replica is of the shard beside which the sequencer is.
 func (r *Replica) system() bool { return r.group == consensus.GroupID(kv.SystemShard) }

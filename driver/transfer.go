@@ -127,8 +127,7 @@ func (r *Replica) whenFatesKnown(err error, done func(error)) {
 // fatesKnown tells those who wait for it that nothing awaits its fate: behind the answers that say so.
 func (r *Replica) fatesKnown(err error) {
 	for _, done := range r.fates {
-		tell := func(_ *kv.Response, _ uint64, err error) { done(err) }
-		r.driver.finished = append(r.driver.finished, finished{request: request{done: tell, err: err}})
+		r.driver.answered = append(r.driver.answered, func() { done(err) })
 	}
 	r.fates = nil
 }

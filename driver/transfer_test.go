@@ -126,9 +126,7 @@ func TestHandOverWaitsForFates(t *testing.T) {
 			c.run(50*time.Millisecond, nil)
 			t.Logf("%d fates are known while the disk stands still", len(fates))
 			stands = 0
-			for _, work := range held {
-				leader.jobs = append(leader.jobs, work)
-			}
+			leader.jobs = append(leader.jobs, held...)
 			c.await("the end of the hand-over", func() bool { return over })
 			for _, err := range fates {
 				if err != nil {

@@ -134,7 +134,7 @@ func (n *node) evaluate() {
 	}
 	b := n.batches[0]
 	// What this node has heard of, which may be long ago.
-	if err := n.machine.Begin(n.cluster.counter.issued[n.cluster.shard], false); err != nil {
+	if err := n.machine.Begin(kv.Present{Revision: n.cluster.counter.issued[n.cluster.shard]}, false); err != nil {
 		panic(err)
 	}
 	b.evaluated, b.outcome = true, n.machine.Evaluate(b.req)
@@ -164,7 +164,7 @@ func (n *node) number() (numbered bool) {
 	}
 	b := n.batches[0]
 	n.batches = n.batches[1:]
-	if err := n.machine.Number(b.first); err != nil {
+	if err := n.machine.Number(b.first, 0); err != nil {
 		panic(err)
 	}
 	out := b.outcome

@@ -29,6 +29,7 @@ type Issuer struct {
 	unreached bool
 	target    target
 	led       map[kv.ShardID]*led
+	compacted kv.Revision // the highest that a frame has told
 	// refusedAsks: the asker had no room for some of led.asked.
 	refusedAsks bool
 	// uninformed are shards whose leaders need a later present than the asker knows to call them clean. They try again when it has heard one.
@@ -69,7 +70,7 @@ type led struct {
 type asked struct {
 	batch sequencer.Batch
 	n     uint64
-	got   func(kv.Revision)
+	got   func(first, compacted kv.Revision)
 }
 
 // issuing is a Sequencer that is here, with what it needs.

@@ -142,11 +142,11 @@ func TestTake(t *testing.T) {
 	f.leadSystem(t, 5, 1)
 	f.Lead(2, 3, 1, 0)
 	f.clean = nil
-	if last, exact := f.Hold(); last != 1 || !exact {
-		t.Fatalf("%d, %v", last, exact)
+	if present, exact := f.Hold(); present.Revision != 1 || present.Compacted != 7 || !exact {
+		t.Fatalf("%+v, %v", present, exact)
 	}
-	if first, issued := f.Take(2, 3); first != 2 || !issued {
-		t.Errorf("%d, %v", first, issued)
+	if first, compacted, issued := f.Take(2, 3); first != 2 || compacted != 7 || !issued {
+		t.Errorf("%d, %d, %v", first, compacted, issued)
 	}
 	if first, issued := f.hold(t, 0); first != 5 || !issued {
 		t.Errorf("%d, %v", first, issued)
@@ -159,14 +159,14 @@ func TestTake(t *testing.T) {
 	}
 	f.Hold()
 	f.lease = false
-	if _, issued := f.Take(2, 2); issued {
+	if _, _, issued := f.Take(2, 2); issued {
 		t.Error("issued without the lease")
 	}
 	if _, certain := f.Now(); certain {
 		t.Error("certain without the lease")
 	}
-	if last, exact := f.Hold(); last != 6 || exact {
-		t.Errorf("%d, %v", last, exact)
+	if present, exact := f.Hold(); present.Revision != 6 || exact {
+		t.Errorf("%+v, %v", present, exact)
 	}
 	if slices.Contains(f.clean, 2) && f.BeginClean(2) {
 		t.Error("clean as of a present before the numbers that are lost")
@@ -178,7 +178,7 @@ func TestTake(t *testing.T) {
 	}
 	f.EndClean(2, 4)
 	f.want(t, f, kv.Present{Revision: 6, Compacted: 7, Shards: []kv.ShardProgress{{Last: 4, Clean: true}}}, 2)
-	f.Ask(2, 3, 1, func(kv.Revision) {})
+	f.Ask(2, 3, 1, func(kv.Revision, kv.Revision) {})
 	if m := f.Metrics(); m != (Metrics{RevisionsIssued: 6, BatchesAsked: 1, SessionsBegun: 1, HoldsRefused: 1}) {
 		t.Errorf("%+v", m)
 	}
@@ -189,7 +189,8 @@ func (f *fakeNode) hold(t *testing.T, n int) (kv.Revision, bool) {
 	if _, exact := f.Hold(); !exact {
 		t.Fatal("not exact")
 	}
-	return f.Take(2, n)
+	first, _, issued := f.Take(2, n)
+	return first, issued
 }
 
 // want learns, and compares.
@@ -218,8 +219,8 @@ func TestConfirmed(t *testing.T) {
 	if len(f.sent) > 0 || len(f.confirms) != 1 {
 		t.Fatalf("%d frames left, a quorum was asked %d times", len(f.sent), len(f.confirms))
 	}
-	var first kv.Revision
-	other.Ask(2, 3, 2, func(rev kv.Revision) { first = rev })
+	var first, compacted kv.Revision
+	other.Ask(2, 3, 2, func(rev, told kv.Revision) { first, compacted = rev, told })
 	other.deliver(f) // comes while the first answer waits
 	f.confirms[0](nil)
 	if len(f.sent) != 1 || len(f.confirms) != 2 {
@@ -230,12 +231,12 @@ func TestConfirmed(t *testing.T) {
 	}
 	f.lease = true
 	other.want(t, f, kv.Present{Revision: 3, Compacted: 7})
-	if first != 2 {
-		t.Errorf("number %d", first)
+	if first != 2 || compacted != 7 {
+		t.Errorf("number %d, and history is compacted at %d", first, compacted)
 	}
 	// The quorum that was asked before does not do for what is made now.
 	f.lease = false
-	other.Ask(2, 3, 1, func(rev kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, func(rev, _ kv.Revision) { first = rev })
 	other.deliver(f)
 	if f.confirms[1](nil); len(f.sent) != 0 || len(f.confirms) != 3 {
 		t.Fatalf("%d frames left, a quorum was asked %d times", len(f.sent), len(f.confirms))
@@ -265,8 +266,8 @@ func TestEarly(t *testing.T) {
 	other.Target(1, 5)
 	other.Lead(2, 3, 1, 0)
 	var got [2]kv.Revision
-	other.Ask(2, 3, 1, func(rev kv.Revision) { got[0] = rev })
-	f.Ask(3, 2, 1, func(rev kv.Revision) { got[1] = rev })
+	other.Ask(2, 3, 1, func(rev, _ kv.Revision) { got[0] = rev })
+	f.Ask(3, 2, 1, func(rev, _ kv.Revision) { got[1] = rev })
 	talk(f, other)
 	f.leadSystem(t, 5, 1)
 	talk(f, other)
@@ -342,7 +343,7 @@ func TestCallbacks(t *testing.T) {
 	f.Target(1, 5)
 	f.Lead(2, 3, 1, 0)
 	var order []string
-	f.Ask(2, 3, 1, func(kv.Revision) {
+	f.Ask(2, 3, 1, func(kv.Revision, kv.Revision) {
 		order = append(order, "number")
 		f.Learn(nil, func(kv.Present, error) { order = append(order, "within") })
 		_, _ = f.Hold()
@@ -377,7 +378,7 @@ func TestUnreached(t *testing.T) {
 	other.Target(1, 5)
 	other.Lead(2, 3, 1, 0)
 	var first kv.Revision
-	other.Ask(2, 3, 1, func(rev kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, func(rev, _ kv.Revision) { first = rev })
 	for range 10 {
 		other.Learn(nil, func(kv.Present, error) {})
 	}
@@ -403,7 +404,7 @@ func TestUnreached(t *testing.T) {
 		t.Errorf("number %d", first)
 	}
 	// What was asked for and is on a connection that breaks is asked for again, and what was issued is a gap (rule 9).
-	other.Ask(2, 3, 1, func(rev kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, func(rev, _ kv.Revision) { first = rev })
 	other.deliver(f)
 	other.PeerDown(1)
 	if talk(f, other); first != 4 {
@@ -428,7 +429,7 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("handed over %d", f.handOver)
 	}
 	var first kv.Revision
-	f.Ask(2, 3, 1, func(rev kv.Revision) { first = rev })
+	f.Ask(2, 3, 1, func(rev, _ kv.Revision) { first = rev })
 	if f.doRound(); first != 0 {
 		t.Errorf("number %d during a hand-over", first)
 	}
@@ -467,7 +468,7 @@ func TestClean(t *testing.T) {
 	other.EndClean(2, 1)
 	other.want(t, f, kv.Present{Revision: 1, Compacted: 7, Shards: []kv.ShardProgress{{Last: 1, Clean: true}}}, 2)
 	// What was issued and is not applied is told by the frontier.
-	other.Ask(2, 4, 2, func(kv.Revision) {})
+	other.Ask(2, 4, 2, func(kv.Revision, kv.Revision) {})
 	talk(f, other)
 	other.clean, other.above = nil, nil
 	other.want(t, f, kv.Present{Revision: 3, Compacted: 7, Shards: []kv.ShardProgress{{Last: 3, Clean: true}}}, 2)
@@ -587,13 +588,13 @@ func TestGoroutines(t *testing.T) {
 				r.replica.Lock()
 				n := done % 3
 				if _, exact := r.Hold(); exact {
-					if first, issued := r.Take(shard, n); issued {
+					if first, _, issued := r.Take(shard, n); issued {
 						give(first, n)
 						done++
 					}
 				} else {
 					waiting.Store(true)
-					r.Ask(shard, 3, n, func(first kv.Revision) {
+					r.Ask(shard, 3, n, func(first, _ kv.Revision) {
 						r.replica.Lock() // who is called may wait for it
 						defer r.replica.Unlock()
 						give(first, n)
@@ -679,7 +680,7 @@ func TestAlarms(t *testing.T) {
 			t.Errorf("another node is told %b before it has heard of it", got)
 		}
 		told := uint64(0)
-		b.Ask(2, 3, 1, func(kv.Revision) { told = b.Alarms() })
+		b.Ask(2, 3, 1, func(kv.Revision, kv.Revision) { told = b.Alarms() })
 		talk(a, b)
 		b.doRound()
 		if told != 2+alarms {

@@ -11,44 +11,48 @@ import (
 
 // Hold is of driver.Numbers. Exactness needs a sequencer here that has the lease, and room; then the mutex stays locked until Take (rules 1 and 2: a number
 // is taken when the batch is evaluated, and none before).
-func (i *Issuer) Hold() (last kv.Revision, exact bool) {
+func (i *Issuer) Hold() (present kv.Present, exact bool) {
 	i.mu.Lock()
+	present.Compacted = i.compactedHere()
 	if s := &i.issuing; s.core != nil && !i.stopped && i.node.SystemLeaseHolds() {
 		if next, room := s.core.Peek(); room > 0 {
-			return next - 1, true
+			present.Revision = next - 1
+			return present, true
 		}
 	}
 	i.unlockInRound()
 	i.metrics.refused.Add(1)
-	return i.Known(), false
+	present.Revision = i.Known()
+	return present, false
 }
 
 // Take is of driver.Numbers. The lease is looked at when the numbers are issued (rule 4); without it they are a gap.
-func (i *Issuer) Take(group consensus.GroupID, n int) (first kv.Revision, issued bool) {
+func (i *Issuer) Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool) {
 	defer i.unlockInRound()
 	shard := kv.ShardID(group)
 	l, core := i.led[shard], i.issuing.core
 	if l == nil || core == nil {
-		return 0, false
+		return 0, 0, false
 	}
 	first, _ = core.Peek()
 	if core.Take(shard, 0, l.leadership, uint64(n)) != nil {
-		return 0, false // more than there is room for: the driver asks like the others
+		return 0, 0, false // more than there is room for: the driver asks like the others
 	}
 	i.publish()
+	compacted = i.compactedHere()
 	issued = i.node.SystemLeaseHolds()
 	if !issued && n > 0 {
 		i.asker.Voided(shard, first+kv.Revision(n)-1)
 	}
 	i.pump() // the limit may be to be raised
 	if !issued {
-		return 0, false
+		return 0, 0, false
 	}
-	return first, true
+	return first, compacted, true
 }
 
 // Ask is of driver.Numbers (rule 32).
-func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, got func(kv.Revision)) {
+func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision)) {
 	i.mu.Lock()
 	if l := i.led[kv.ShardID(group)]; l != nil && l.leadership == sequencer.Leadership(term) {
 		l.asked = append(l.asked, asked{n: uint64(n), got: got})
@@ -82,6 +86,12 @@ func (i *Issuer) ask(shard kv.ShardID, l *led) {
 	}
 }
 
+// compactedHere is up to where history is compacted, as far as is known here: what the applied state says is all, if this node issues numbers for certain.
+func (i *Issuer) compactedHere() kv.Revision {
+	applied, _ := i.node.SystemNotice()
+	return max(applied, i.compacted)
+}
+
 func (i *Issuer) retryAsks() {
 	if !i.refusedAsks {
 		return
@@ -94,6 +104,7 @@ func (i *Issuer) retryAsks() {
 
 // arrived deals with what the asker has for this node.
 func (i *Issuer) arrived(r *sequencer.AskerReady) {
+	i.compacted = max(i.compacted, r.Compact) // before the numbers, which are of the same frame or an earlier one
 	if r.Told {
 		i.alarms.Store(r.Alarms) // before whoever waits for numbers gets them
 	}
@@ -124,9 +135,9 @@ func (i *Issuer) numbers(n sequencer.Numbers) {
 		i.asker.Voided(n.Shard, n.First+kv.Revision(n.N)-1) // nobody waits for them (rule 14)
 		return
 	}
-	got := l.asked[0].got
+	got, compacted := l.asked[0].got, i.compacted
 	l.asked = slices.Delete(l.asked, 0, 1)
-	i.later(func() { got(n.First) })
+	i.later(func() { got(n.First, compacted) })
 }
 
 // relocate: the sequencer cannot be reached. That is no reason to move anything if it cannot be reached from anywhere: while nobody leads the system shard, and

@@ -26,10 +26,6 @@ type Options struct {
 	Cluster ClusterOptions
 	// Logger takes the log lines of the node's shells. Nil: nothing is logged.
 	Logger *slog.Logger
-
-	// unfinished allows several shards although not all of the API is right with them: leases, compaction, alarms and HashKV know the system shard only. For
-	// tests.
-	unfinished bool
 }
 
 // NodeOptions belong to one node.

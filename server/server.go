@@ -97,9 +97,6 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := options.refuseManyShards(); err != nil {
-		return nil, err
-	}
 	table, err := partition.New(options.Cluster.Partition)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,17 +18,6 @@ import (
 
 // shardFlags name the flags that say which shards there are, for messages.
 const shardFlags = "--initial-shards, --initial-partition, --initial-split-keys and --hash-prefix"
-
-// errManyShardsAreNotThereYet: compaction knows the system shard only.
-var errManyShardsAreNotThereYet = errors.New("several shards are not there yet: leave out " + shardFlags)
-
-// refuseManyShards is the one place that does.
-func (o Options) refuseManyShards() error {
-	if o.Cluster.Partition.Shards > 1 && !o.unfinished {
-		return errManyShardsAreNotThereYet
-	}
-	return nil
-}
 
 // partitionWithDefaults completes what was left out. Keys are partitioned by hash, unless split keys are given: that needs nothing else. One shard is one
 // shard, however it would be partitioned.

@@ -77,7 +77,7 @@ func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
 				Name: member.Name, DataDir: filepath.Join(dir, member.Name), ListenClientURLs: clients[i : i+1], AdvertiseClientURLs: clients[i : i+1],
 				ListenPeerURLs: member.PeerURLs, AdvertisePeerURLs: member.PeerURLs,
 			},
-			Cluster: cluster, Logger: slog.New(c.lines), unfinished: true,
+			Cluster: cluster, Logger: slog.New(c.lines),
 		})
 	}
 	var err error
@@ -469,15 +469,6 @@ func (c *shardCluster) placed() error {
 	return nil
 }
 
-// TestManyShardsAreRefused: until all of the API is right with them.
-func TestManyShardsAreRefused(t *testing.T) {
-	options := freshOptions(t)
-	options.Cluster.Partition.Shards = 2
-	if _, err := Start(t.Context(), options); !errors.Is(err, errManyShardsAreNotThereYet) {
-		t.Errorf("two shards: %v", err)
-	}
-}
-
 func TestPartitionOptions(t *testing.T) {
 	many := partition.Scheme{Kind: partition.Range, Shards: 17}
 	for i := range 16 {
@@ -552,7 +543,7 @@ func TestJudgeShards(t *testing.T) {
 
 // TestShardFails: a node goes on without a shard, and says so; but not without the system shard.
 func TestShardFails(t *testing.T) {
-	s, metrics := startAlone(t, func(o *Options) { o.Cluster.Partition.Shards, o.unfinished = 3, true })
+	s, metrics := startAlone(t, func(o *Options) { o.Cluster.Partition.Shards = 3 })
 	<-s.Ready()
 	s.groupFailed(2, errors.New("out of tune"))
 	removed := make(chan error, 1)

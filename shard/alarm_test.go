@@ -102,7 +102,7 @@ func TestAlarmsOfAnotherShard(t *testing.T) {
 			t.Errorf("%s: %+v, want %v", what, out, want)
 		}
 	}
-	if err := m.Begin(1, true); err != nil {
+	if err := m.Begin(kv.Present{Revision: 1}, true); err != nil {
 		t.Fatal(err)
 	}
 	evaluate("put without an alarm", put, nil)

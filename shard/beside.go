@@ -88,7 +88,7 @@ func (l *leadership) appliedSeq() uint64 { return l.seq - uint64(l.overlay.propo
 
 func (b *Beside) begin(m *Machine) {
 	b.view = m.store.View()
-	b.compacted = b.view.Compacted()
+	b.compacted = max(b.view.Compacted(), m.lead.floor)
 	leases := make(map[kv.LeaseID]bool)
 	remote, missing := m.remote(), error(kv.ErrLeaseNotFound)
 	if remote {
@@ -102,6 +102,7 @@ func (b *Beside) begin(m *Machine) {
 	b.state = evaluation{
 		base: &b.view.Reader, overlay: newOverlay(), revision: revision, maxEffectBytes: m.options.MaxRequestEffectBytes,
 		tooLarge: tooLarge(m.options.MaxRequestEffectBytes),
+		floor:    m.lead.floor,
 		tally:    kv.NewTally(b.request.Memory),
 		mayAttach: func(id kv.LeaseID) error {
 			if leases[id] {
@@ -228,6 +229,7 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 // it is to be evaluated again, otherwise its answer.
 func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 	by := shift{above: b.state.revision, by: m.lead.revision - b.state.revision}
+	m.lead.batch.readsOf(b.request)
 	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.mayHavePast(b.state.revision) {
 		return by, errUnnumbered
 	}

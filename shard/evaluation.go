@@ -16,6 +16,8 @@ type evaluation struct {
 	// nextSub is the sub-number of the next change at the revision under evaluation; 0: nothing written yet.
 	nextSub uint32
 	batch   *batch // nil: no revision is provisional
+	// floor is up to where history is compacted in other shards of the store, as far as is known here: nothing below it is read.
+	floor kv.Revision
 	// tally counts what the request under evaluation collects, and its effects; nobody pays for what no request asked for.
 	tally          kv.Tally
 	mayAttach      func(kv.LeaseID) error // why a key cannot have a lease

@@ -129,7 +129,7 @@ func (w *leaseWorld) client() {
 // evaluate is one batch: what was answered is heard, and one request evaluated, or time passes.
 func (s *leaseShard) evaluate(tick bool) error {
 	w, m := s.world, s.group.leader
-	if err := m.Begin(w.last, true); err != nil {
+	if err := m.Begin(kv.Present{Revision: w.last}, true); err != nil {
 		return err
 	}
 	if tick {
@@ -164,7 +164,7 @@ func (s *leaseShard) evaluate(tick bool) error {
 		}
 	}
 	n := m.Unnumbered()
-	if err := m.Number(w.last + 1); err != nil {
+	if err := m.Number(w.last+1, 0); err != nil {
 		return err
 	}
 	w.last += kv.Revision(n)

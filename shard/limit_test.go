@@ -47,7 +47,7 @@ func TestLimit(t *testing.T) {
 	}
 	put := func(key string) { // evaluates, and waits for its number
 		t.Helper()
-		if err := r.Begin(r.lead.revision, false); err != nil {
+		if err := r.Begin(kv.Present{Revision: r.lead.revision}, false); err != nil {
 			t.Fatal(err)
 		}
 		if out := r.Evaluate(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key)}}); !out.Effects {
@@ -58,7 +58,7 @@ func TestLimit(t *testing.T) {
 	if done := g.limit(t, r, 1, 100); done.Limit != 100 || done.Void || done.Seq != 0 || r.Limit() != 100 {
 		t.Errorf("%+v, limit %d", done, r.Limit())
 	}
-	if err := r.Number(50); err != nil {
+	if err := r.Number(50, 0); err != nil {
 		t.Fatal(err)
 	}
 	if g.propose() == 0 {

@@ -22,6 +22,8 @@ type batch struct {
 	// decisive: something was decided by a provisional revision, and would be decided otherwise if it were another one.
 	decisive bool
 	numbered bool
+	// lowest is the lowest past revision that something in it reads at, 0 if nothing does.
+	lowest kv.Revision
 	// informed: since the request that is evaluated came, base was the last revision that was issued, or a lower one was.
 	informed bool
 	// responses may tell provisional revisions. Their space is used again, up to keptResponses.
@@ -31,13 +33,14 @@ type batch struct {
 // errUnnumbered ends an evaluation that would have to know a revision that is provisional (rule 33).
 var errUnnumbered = errors.New("the request depends on a revision that is not known yet")
 
-// ErrBegunAnew: the numbers of a batch are not those that something in it was decided by. BeginAnew forgets it.
+// ErrBegunAnew: the numbers of a batch are not those that something in it was decided by, or something in it reads what is compacted. BeginAnew forgets it.
 var ErrBegunAnew = errors.New("shard: what was evaluated depends on other revisions than it got")
 
-// Begin says that what is evaluated next is a batch. now is the last revision that was issued to anybody, or was it at some time. exact: nothing is issued
-// to anybody else before the batch has its numbers; the caller holds the sequencer still. The batch before must be in a proposal. Driver.
-func (m *Machine) Begin(now kv.Revision, exact bool) error {
-	l := m.lead
+// Begin says that what is evaluated next is a batch. present says which revision is the last that was issued to anybody, and up to where history was
+// compacted; or was so at some time. exact: nothing is issued to anybody else before the batch has its numbers; the caller holds the sequencer still. The
+// batch before must be in a proposal. Driver.
+func (m *Machine) Begin(present kv.Present, exact bool) error {
+	l, now := m.lead, max(present.Revision, present.Compacted)
 	switch {
 	case l == nil || !m.options.Sequenced:
 		return fmt.Errorf("begin a batch without leading a shard whose revisions come from elsewhere: %w", ErrInconsistent)
@@ -51,6 +54,7 @@ func (m *Machine) Begin(now kv.Revision, exact bool) error {
 		l.batch = new(batch)
 	}
 	*l.batch = batch{base: l.revision, exact: exact, responses: l.batch.responses[:0]}
+	m.follow(present.Compacted)
 	return nil
 }
 
@@ -73,8 +77,9 @@ func (m *Machine) Unnumbered() int {
 }
 
 // Number gives the batch its revisions: as many in a row as it needs, from first on. With none needed, first is the next that will be issued to somebody; 0 if
-// there is no answer that would tell it. Answers and effects then tell these. After ErrBegunAnew nothing has happened. Driver.
-func (m *Machine) Number(first kv.Revision) error {
+// there is no answer that would tell it. Answers and effects then tell these. compacted is up to where history was compacted when they were issued, or
+// later. After ErrBegunAnew nothing has happened. Driver.
+func (m *Machine) Number(first, compacted kv.Revision) error {
 	l := m.lead
 	if l == nil || l.batch == nil || l.batch.numbered {
 		return fmt.Errorf("revision %d is given to a batch that is not there: %w", first, ErrInconsistent)
@@ -87,6 +92,10 @@ func (m *Machine) Number(first kv.Revision) error {
 	if first <= b.base || first > maxRevision-(l.revision-b.base) {
 		return fmt.Errorf("revision %d is given to a batch that began when %d was issued: %w", first, b.base, ErrInconsistent)
 	}
+	if b.readsBelow(l.floor, compacted) {
+		return ErrBegunAnew
+	}
+	l.floor = max(l.floor, compacted)
 	by := shift{above: b.base, by: first - 1 - b.base}
 	if by.by != 0 {
 		if b.decisive {
@@ -172,9 +181,14 @@ func (ev *evaluation) compares(bound kv.Revision) error {
 
 // reaches is called before the state at a revision is read, or that revision is refused because it is in the future.
 func (ev *evaluation) reaches(rev kv.Revision) error {
-	if b := ev.batch; b != nil && rev > b.base && !(b.informed && ev.now() == b.base) {
+	b := ev.batch
+	if b == nil {
+		return nil
+	}
+	if rev > b.base && !(b.informed && ev.now() == b.base) {
 		return b.decides()
 	}
+	b.reads(rev)
 	return nil
 }
 

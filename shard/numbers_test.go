@@ -17,8 +17,10 @@ import (
 type numbering struct {
 	random *rand.Rand
 	last   kv.Revision // that was issued
-	shards []*numberedShard
-	seen   struct{ exact, moved, anew, unnumbered, effectless, besides, bulks, lost int }
+	// compacted is up to where history is compacted, because an entry of the system shard was applied somewhere.
+	compacted kv.Revision
+	shards    []*numberedShard
+	seen      struct{ exact, moved, anew, unnumbered, effectless, besides, bulks, lost, followed, outdated int }
 }
 
 type numberedShard struct {
@@ -32,6 +34,7 @@ type numberedShard struct {
 	open     bool
 	exact    bool
 	base     kv.Revision
+	heard    kv.Revision       // of compaction, when the batch began
 	answered []answeredRequest // in the open batch, in order
 	jobs     []*Beside         // decided
 	requests map[*Beside]*kv.Request
@@ -45,9 +48,9 @@ type answeredRequest struct {
 func newNumbering(seed uint64) (*numbering, error) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	w := &numbering{random: random, last: 1}
-	for range 2 + random.IntN(2) {
+	for i := range 2 + random.IntN(2) {
 		options := testOptions(seed)
-		options.Sequenced = true // each has an engine of its own; the leases of the keys are where these are, so it is the system shard
+		options.Shard, options.Sequenced = kv.ShardID(i+1), true
 		if random.IntN(2) == 0 {
 			options.RoundLooks, options.PartBytes = 1+random.Int64N(6), 1+random.IntN(60)
 		}
@@ -78,12 +81,14 @@ func (w *numbering) step() error {
 	case n < 74:
 		return w.stepBulk(s)
 	case n < 88:
-		return s.applyOne(s.group.leader)
+		return w.applyOne(s, s.group.leader)
 	case n < 95:
-		return s.applyOne(s.follower)
-	case n < 97:
+		return w.applyOne(s, s.follower)
+	case n < 96:
 		_, err := s.follower.flushSome(1 + w.random.IntN(4))
 		return err
+	case n < 97:
+		return s.follower.compactSome(1 + w.random.IntN(4))
 	case n < 98:
 		return s.crash(w.random)
 	}
@@ -98,7 +103,10 @@ func (w *numbering) begin(s *numberedShard) error {
 	if known := s.group.leader.Evaluated(); !s.exact && w.random.IntN(2) == 0 {
 		s.base = known + kv.Revision(w.random.Int64N(int64(w.last-known)+1)) // what was heard last
 	}
-	return s.group.leader.Begin(s.base, s.exact)
+	if s.exact || w.random.IntN(2) == 0 {
+		s.heard = w.compacted
+	}
+	return s.group.leader.Begin(kv.Present{Revision: s.base, Compacted: s.heard}, s.exact)
 }
 
 func (w *numbering) evaluate(s *numberedShard) error {
@@ -117,10 +125,16 @@ func (w *numbering) evaluate(s *numberedShard) error {
 	}
 	s.generator.Revision = w.last
 	r := s.generator.Request()
-	if Validate(r, Limits{MaxTxnOps: 16}) != nil {
+	if Validate(r, Limits{MaxTxnOps: 16}) != nil || s != w.shards[0] && ofSystemShard(r) {
 		return nil
 	}
 	return w.note(s, r, m.Evaluate(r))
+}
+
+// ofSystemShard tells whether a request is one for the system shard, or would have to ask it about a lease (see TestLeasesOfOtherShards).
+func ofSystemShard(r *kv.Request) (of bool) {
+	eachLease(r, func(id kv.LeaseID) { of = of || id != 0 })
+	return of || !aboutKeys(r.Kind)
 }
 
 // note remembers an answer until the batch has its numbers.
@@ -183,10 +197,11 @@ func (w *numbering) number(s *numberedShard) error {
 	m := s.group.leader
 	first, n := w.last+1, m.Unnumbered()
 	w.last += kv.Revision(n)
-	err := m.Number(first)
+	err := m.Number(first, w.compacted)
 	if errors.Is(err, ErrBegunAnew) {
-		w.seen.anew++
-		if !s.exact || first == s.base+1 {
+		if w.seen.anew++; w.compacted > s.heard {
+			w.seen.outdated++
+		} else if !s.exact || first == s.base+1 {
 			return fmt.Errorf("a batch from %d, exact %v, that gets %d begins anew", s.base, s.exact, first)
 		}
 		return w.beginAnew(s)
@@ -203,6 +218,9 @@ func (w *numbering) number(s *numberedShard) error {
 		w.seen.effectless++
 	}
 	s.model.Advance(first - 1)
+	if s != w.shards[0] {
+		s.model.CompactTo(w.compacted)
+	}
 	for _, a := range s.answered {
 		if err := s.compare(a); err != nil {
 			return fmt.Errorf("batch from %d, exact %v, first number %d: %w", s.base, s.exact, first, err)
@@ -254,13 +272,20 @@ func (s *numberedShard) compare(a answeredRequest) error {
 	return nil
 }
 
-func (s *numberedShard) applyOne(r *replica) error {
+func (w *numbering) applyOne(s *numberedShard, r *replica) error {
 	if int(r.AppliedIndex()) == len(s.group.log) {
 		return nil
 	}
 	done, err := r.apply(s.group.log[r.AppliedIndex()])
 	if err != nil {
 		return err
+	}
+	if s == w.shards[0] {
+		w.compacted = max(w.compacted, done.Compacted)
+	} else if done.Compacted > w.compacted {
+		return fmt.Errorf("entry %d compacts the shard at %d, and the store is at %d", done.Index, done.Compacted, w.compacted)
+	} else if done.Compacted > 0 {
+		w.seen.followed++
 	}
 	if len(done.Effects) > 0 && done.Revision != s.saved[done.Index].Revision() {
 		return fmt.Errorf("entry %d: revision %d, want %d", done.Index, done.Revision, s.saved[done.Index].Revision())
@@ -311,6 +336,11 @@ func (w *numbering) finish() error {
 			s.group.leader.Follow()
 			s.model = s.saved[consensus.Index(len(s.group.log))].Clone()
 		}
+		if s != w.shards[0] {
+			if err := w.follow(s); err != nil {
+				return err
+			}
+		}
 		for _, r := range []*replica{s.group.leader, s.follower} {
 			if err := s.group.catchUp(r, consensus.Index(len(s.group.log))); err != nil {
 				return err
@@ -321,6 +351,30 @@ func (w *numbering) finish() error {
 		}
 	}
 	return nil
+}
+
+// follow has a new leader of the shard, whose clients are silent, compact it like the store.
+func (w *numbering) follow(s *numberedShard) error {
+	m := s.group.leader
+	s.term++
+	if err := s.group.elect(m, s.term); err != nil {
+		return err
+	}
+	if err := m.Begin(kv.Present{Revision: w.last, Compacted: w.compacted}, false); err != nil {
+		return err
+	}
+	if err := m.Number(0, 0); err != nil {
+		return err
+	}
+	s.model.Advance(w.last)
+	s.model.CompactTo(w.compacted)
+	if s.group.propose() != 0 {
+		s.saved[consensus.Index(len(s.group.log))] = s.model.Clone()
+	}
+	if err := s.group.catchUp(m, consensus.Index(len(s.group.log))); err != nil || m.Compacted() == w.compacted {
+		return err
+	}
+	return fmt.Errorf("shard %d is compacted at %d, the store at %d", m.Shard(), m.Compacted(), w.compacted)
 }
 
 func (s *numberedShard) compareStates(r *replica) error {
@@ -356,7 +410,7 @@ func TestNumbering(t *testing.T) {
 			t.Fatalf("seed %d, at the end: %v", seed, err)
 		}
 		for name, n := range map[string]int{"exact": w.seen.exact, "moved": w.seen.moved, "anew": w.seen.anew, "unnumbered": w.seen.unnumbered,
-			"effectless": w.seen.effectless, "beside": w.seen.besides, "bulks": w.seen.bulks, "lost": w.seen.lost} {
+			"effectless": w.seen.effectless, "beside": w.seen.besides, "bulks": w.seen.bulks, "lost": w.seen.lost, "followed": w.seen.followed, "outdated": w.seen.outdated} {
 			total[name] += n
 		}
 	}
@@ -379,14 +433,14 @@ func TestBeginAnewUnstages(t *testing.T) {
 	m, last := g.leader, kv.Revision(1)
 	begin := func() {
 		t.Helper()
-		if err := m.Begin(last, true); err != nil {
+		if err := m.Begin(kv.Present{Revision: last}, true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	finish := func() {
 		t.Helper()
 		n := m.Unnumbered()
-		if err := m.Number(last + 1); err != nil {
+		if err := m.Number(last+1, 0); err != nil {
 			t.Fatal(err)
 		}
 		last += kv.Revision(n)
@@ -433,7 +487,7 @@ func TestBeginAnewUnstages(t *testing.T) {
 	m.Evaluate(put("k"))
 	own := kv.Compare{Span: kv.Span{Start: []byte("k")}, Target: kv.CompareMod, Result: kv.CompareEqual, Integer: int64(last + 1)}
 	m.Evaluate(&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{own}, Success: []kv.Op{{Put: &kv.PutRequest{Key: []byte("l")}}}}})
-	if last += 10; !errors.Is(m.Number(last+1), ErrBegunAnew) { // others have got numbers
+	if last += 10; !errors.Is(m.Number(last+1, 0), ErrBegunAnew) { // others have got numbers
 		t.Fatal("a decision by another revision stands")
 	}
 	if err := m.BeginAnew(); err != nil {

@@ -119,7 +119,7 @@ func (ev *evaluation) now() kv.Revision {
 }
 
 func (ev *evaluation) compactedAt() kv.Revision {
-	return max(ev.base.Compacted(), ev.overlay.compacted)
+	return max(ev.base.Compacted(), ev.overlay.compacted, ev.floor)
 }
 
 func (ev *evaluation) counted() *kv.Tally { return &ev.tally }

@@ -200,12 +200,12 @@ func TestBulkUnsettled(t *testing.T) {
 	m, last := g.leader, kv.Revision(1)
 	in := func(batch func()) {
 		t.Helper()
-		if err := m.Begin(last, true); err != nil {
+		if err := m.Begin(kv.Present{Revision: last}, true); err != nil {
 			t.Fatal(err)
 		}
 		batch()
 		n := m.Unnumbered()
-		if err := m.Number(last + 1); err != nil {
+		if err := m.Number(last+1, 0); err != nil {
 			t.Fatal(err)
 		}
 		last += kv.Revision(n)

@@ -76,6 +76,7 @@ type clerk struct {
 	node  *node
 	terms map[consensus.GroupID]consensus.Term // of the shards that are led here
 	held  kv.Revision                          // the last revision that was issued, as Hold has said exactly; 0: it has not
+	heard kv.Revision                          // of compactions, as Hold has said
 	// promised are the revisions that batches were promised and did not get: they ask then.
 	promised map[consensus.GroupID]kv.Revision
 }
@@ -110,17 +111,18 @@ func (c *clerk) StepDown(group consensus.GroupID) {
 }
 
 // Hold is of driver.Numbers.
-func (c *clerk) Hold() (last kv.Revision, exact bool) {
-	last, exact = c.Issuer.Hold()
+func (c *clerk) Hold() (present kv.Present, exact bool) {
+	present, exact = c.Issuer.Hold()
 	if c.held = 0; exact {
-		c.held = last
+		c.held = present.Revision
 	}
-	return last, exact
+	c.heard = present.Compacted
+	return present, exact
 }
 
 // Take is of driver.Numbers.
-func (c *clerk) Take(group consensus.GroupID, n int) (first kv.Revision, issued bool) {
-	first, issued = c.Issuer.Take(group, n)
+func (c *clerk) Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool) {
+	first, compacted, issued = c.Issuer.Take(group, n)
 	if delete(c.promised, group); !issued {
 		c.promised[group] = c.held + 1
 	}
@@ -128,26 +130,26 @@ func (c *clerk) Take(group consensus.GroupID, n int) (first kv.Revision, issued 
 	if r := c.node.w.ledger.find(c.held + 1); n > 0 && r != nil && r.to == to && r.by == c.node.thisLife() && !r.arrived {
 		r.arrived, r.withheld = issued, !issued
 	}
-	return first, issued
+	return first, compacted, issued
 }
 
 // Ask is of driver.Numbers.
-func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, got func(first kv.Revision)) {
+func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision)) {
 	if l := c.node.w.ledger.reigns[reign{kv.ShardID(group), term}]; l != nil {
 		l.asked = c.node.w.now
 	}
-	promised := c.promised[group]
+	promised, heard, alarms := c.promised[group], c.heard, c.Alarms()
 	delete(c.promised, group)
-	c.Issuer.Ask(group, term, n, func(first kv.Revision) {
+	c.Issuer.Ask(group, term, n, func(first, compacted kv.Revision) {
 		if r := c.node.w.ledger.find(first); n > 0 {
 			switch {
 			case r == nil || r.first != first || r.last != first+kv.Revision(n)-1 || r.to != reign{kv.ShardID(group), term}:
 				c.node.w.fail(Correctness, "node %d: the leader of shard %d in term %d gets %d revisions on from %d, which were not issued to it", c.node.id, group, term, n, first)
 			default:
-				r.arrived, r.decided = true, promised != 0 && promised != first
+				r.arrived, r.decided = true, promised != 0 && promised != first || compacted > heard || c.Alarms() != alarms
 			}
 		}
-		got(first)
+		got(first, compacted)
 	})
 }
 
@@ -227,18 +229,27 @@ func (w *world) explainGaps() {
 		case r != nil:
 			why = w.blame(r, rev < last[r.to])
 		case len(births) > 0 && rev < births[len(births)-1]:
-			why = "another sequencer begins above the limit"
+			why = whyBirth
 		}
 		if why == "" || len(w.plan.Faults) == 0 && w.marks["crash"] == 0 && why != whyOpen {
 			w.fail(Correctness, "revision %d never took effect, and no failure explains it (%q): %s", rev, why, w.describeRun(r))
 			return
 		}
-		w.mark("gap: " + why)
+		w.marks["gap: "+why]++ // no mark: only stores of several shards have them
 	}
 }
 
-// whyOpen blames nobody.
-const whyOpen = "on its way at the end"
+// What is to blame for a gap. whyOpen blames nobody.
+const (
+	whyBirth          = "another sequencer begins above the limit"
+	whyOpen           = "on its way at the end"
+	whyDecided        = "decided by other revisions, another compaction or other alarms"
+	whyLedNoMore      = "the leadership ended"
+	whyNoLease        = "no lease"
+	whyNoSequencer    = "the sequencer ended"
+	whyNoLeaseForLong = "no lease, for too long"
+	whySession        = "the session broke"
+)
 
 // blame says why a revision of the run did not take effect; "": nothing explains it. passed: a later one of the same leadership did.
 func (w *world) blame(r *run, passed bool) string {
@@ -246,23 +257,23 @@ func (w *world) blame(r *run, passed bool) string {
 	gone := to == nil || to.ended || to.over()
 	switch {
 	case r.decided:
-		return "decided by other revisions"
+		return whyDecided
 	case r.arrived && passed:
 		return "" // they take effect in their order, or end with the leadership (rule 28)
 	case gone:
-		return "the leadership ended"
+		return whyLedNoMore
 	case w.now-r.at < openFor:
 		return whyOpen
 	case r.arrived:
 		return ""
 	case r.withheld:
-		return "no lease"
+		return whyNoLease
 	case epoch == nil || epoch.ended || r.by.over():
-		return "the sequencer ended"
+		return whyNoSequencer
 	case to.node == r.by.node && w.ledger.leaseless[r.by.node] >= r.at:
-		return "no lease, for too long"
+		return whyNoLeaseForLong
 	case to.node != r.by.node && w.ledger.sessions[to.node] >= r.asked:
-		return "the session broke"
+		return whySession
 	}
 	return ""
 }

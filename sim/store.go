@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/issuer"
@@ -65,8 +67,8 @@ func (p *Plan) drawPartition(kind string) {
 	slices.Sort(p.Partition.SplitKeys)
 }
 
-// aside are workloads that are not yet those of the whole store: with compactions, or with a lease for keys of any shard.
-var aside = []string{"bulk", "random", "compaction"}
+// aside are workloads that are not yet those of the whole store: with a lease for keys of any shard.
+var aside = []string{"bulk", "random"}
 
 // anyKeys are the workloads of a store of several shards.
 func anyKeys() []string {
@@ -120,7 +122,7 @@ func (w *world) completeStore() {
 	h.Sparse = true
 	for _, g := range w.groups {
 		h.Full = append(h.Full, g.truth.events...)
-		h.Commits = append(h.Commits, g.truth.commits...)
+		h.Commits = append(h.Commits, g.storeCommits()...)
 	}
 	slices.SortStableFunc(h.Full, func(a, b kv.Event) int { return cmp.Compare(a.KV.ModRevision, b.KV.ModRevision) })
 	slices.SortStableFunc(h.Commits, func(a, b history.Commit) int { return cmp.Compare(a.At, b.At) })
@@ -132,6 +134,31 @@ func (w *world) completeStore() {
 	if w.verdict == "" && !w.plan.LoseQuorum {
 		w.explainGaps()
 	}
+}
+
+// storeCommits are those of the group as they are of the store: a compaction is one when the system shard logs it.
+func (g *group) storeCommits() []history.Commit {
+	commits := slices.Clone(g.truth.commits)
+	for i := range commits {
+		if at := &commits[i].Compacted; g.index > 0 && *at > 0 {
+			if !g.w.compactedBy(*at, commits[i].At) {
+				g.fail(Correctness, "the shard was compacted at %d, the store was not by then", *at)
+			}
+			*at = 0
+		}
+	}
+	return commits
+}
+
+// compactedBy tells whether the store was compacted at a revision by a moment.
+func (w *world) compactedBy(at kv.Revision, by time.Duration) bool {
+	return slices.ContainsFunc(w.groups[0].truth.commits, func(c history.Commit) bool { return c.Compacted == at && c.At <= by })
+}
+
+// compacted is up to where the store is compacted.
+func (w *world) compacted() kv.Revision {
+	t := w.groups[0].truth
+	return t.compactedAt(consensus.BootstrapIndex + consensus.Index(len(t.log)))
 }
 
 // checkIssued: no revision is of two shards, and none takes effect that was not issued before.

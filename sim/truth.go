@@ -80,7 +80,10 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.w.mark("compaction")
 		t.compaction = a.Index
 	}
-	effects, before := a.AllEffects(), t.revision
+	effects, from := a.AllEffects(), a.Revision+1
+	if len(effects) > 0 {
+		from = effects[0].At.Rev
+	}
 	for i := range effects {
 		e := &effects[i]
 		if e.At.Rev < t.revision || e.At.Rev > t.revision+1 && !t.w.shared() || e.At.Rev == t.revision && i == 0 {
@@ -90,7 +93,7 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.record(e)
 	}
 	if len(effects) > 0 || a.Compacted != 0 {
-		t.commits = append(t.commits, history.Commit{At: t.w.now, From: before + 1, Revision: a.Revision, Compacted: a.Compacted})
+		t.commits = append(t.commits, history.Commit{At: t.w.now, From: from, Revision: a.Revision, Compacted: a.Compacted})
 	}
 	if t.w.shared() && a.Compacted != 0 {
 		t.revision = max(t.revision, a.Revision) // a compaction may be above all that this shard has

@@ -52,6 +52,19 @@ func TestChaosSnapshots(t *testing.T) {
 	run(t, setting{"snapshots", *duration / 2, *nodes, *shards, *kind})
 }
 
+// TestChaosShards kills nodes of stores of several shards. For longer, with other numbers: -run 'TestChaos$' with -chaos.nodes and -chaos.shards.
+func TestChaosShards(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while; left out with -short")
+	}
+	if *mix != "" || *shards > 1 {
+		t.Skip("-chaos.mix or -chaos.shards was given")
+	}
+	for _, s := range []setting{{"kills", *duration * 2 / 5, 3, 3, "hash"}, {"kills", *duration * 2 / 5, 5, 16, "range"}} {
+		t.Run(fmt.Sprintf("%d nodes, %d shards by %s", s.nodes, s.shards, s.kind), func(t *testing.T) { run(t, s) })
+	}
+}
+
 // setting is what a run is about.
 type setting struct {
 	mix      string

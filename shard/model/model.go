@@ -66,6 +66,9 @@ func New() *Store {
 // Advance leaves revisions out up to one that is not below the current: others of several shards have them.
 func (s *Store) Advance(to kv.Revision) { s.revision = max(s.revision, to) }
 
+// CompactTo is a compaction that took effect in another of several shards. It may go less far than that of the store.
+func (s *Store) CompactTo(at kv.Revision) { s.compacted = max(s.compacted, at) }
+
 // Revision is the current revision.
 func (s *Store) Revision() kv.Revision { return s.revision }
 

@@ -107,8 +107,8 @@ var manyMutations = []Mutation{
 	{
 		Name: "driver/proposes-before-numbers", Breaks: "a batch takes the revisions after those that its leader has heard of, without waiting for those that it asks for",
 		File: "driver/number.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
-		Old: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0)\n\t}\n",
-		New: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0)\n\t}\n\tif last, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(last + 1)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
+		Old: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0, 0)\n\t}\n",
+		New: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0, 0)\n\t}\n\tif present, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(present.Revision+1, present.Compacted)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
 	},
 	{
 		Name: "driver/late-numbers", Breaks: "numbers that come for a batch of an earlier leadership are given to the one that is open",

@@ -66,6 +66,7 @@ func mutations() []Mutation {
 		{"driver/repair", repairMutations},
 		{"several shards", groupMutations},
 		{"one store of many shards", manyMutations},
+		{"compaction over shards", compactionMutations},
 		{"driver/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -105,7 +106,7 @@ func (r *Replica) hearAnswers() error {
 
 // dropUnwanted ends requests that nobody waits for any more.
 func (r *Replica) dropUnwanted() {
-	for _, lease := range sortedLeases(r.asking.waiting) {
+	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
 		kept := slices.DeleteFunc(r.asking.waiting[lease], func(w awaiting) bool {
 			unwanted := !w.request.wanted()
 			if unwanted {
@@ -122,20 +123,11 @@ func (r *Replica) dropUnwanted() {
 
 // refuseAsking fails all that wait.
 func (r *Replica) refuseAsking(err error) {
-	for _, lease := range sortedLeases(r.asking.waiting) {
+	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
 		for _, w := range r.asking.waiting[lease] {
 			w.request.err = err
 			r.finish(w.request, 0)
 		}
 	}
 	r.asking = asking{}
-}
-
-func sortedLeases(of map[kv.LeaseID][]awaiting) []kv.LeaseID {
-	ids := make([]kv.LeaseID, 0, len(of))
-	for id := range of { // sorted below
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
 }

@@ -1,6 +1,6 @@
 // Package groups tests nodes that hold many groups, as real processes with real disks and sockets.
 //
-// The server has one shard today, so the nodes here are put together by the test: one driver, one log, one engine, one
+// The shards of a server are those of one store, so the nodes here are put together by the test: one driver, one log, one engine, one
 // transport and one gateway a process, for all groups. A process is the test binary itself, started anew.
 //
 //	go test ./e2e/groups                                              about 15 s

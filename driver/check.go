@@ -67,6 +67,9 @@ func (r *Replica) checkLeadership() error {
 	if len(r.fates) > 0 && r.rounds.len() == 0 {
 		return fmt.Errorf("%d wait for the fate of proposals, and none awaits it", len(r.fates))
 	}
+	if len(r.elected) > 0 && !r.awaitsService() {
+		return fmt.Errorf("%d wait to hand over what was elected, and nothing is to serve", len(r.elected))
+	}
 	return r.leadership.Check()
 }
 

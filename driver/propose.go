@@ -401,6 +401,10 @@ func (r *Replica) failAll(err error) {
 	r.refuseQueued(err, err)
 	r.refuseBeside(err, err)
 	r.fatesKnown(err)
+	for _, done := range r.elected {
+		done(err)
+	}
+	r.elected = nil
 	r.fateUnknown()
 	r.refuseDependents(err)
 	r.failBarriers(err)

@@ -60,6 +60,7 @@ type Replica struct {
 	leadership *leadership.Core
 	transfers  []func(error) // waiting for the end of a hand-over
 	fates      []func(error) // waiting until rounds is empty
+	elected    []func(error) // waiting to hand over, while awaitsService
 	queue      requestQueue
 	beside     beside
 	numbering  numbering
@@ -315,6 +316,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	r.role = change
 	r.leader.Store(&knownLeader{node: node, term: change.Term})
 	r.tellTarget(node, change.Term)
+	r.goOnHandingAllOver()
 	d.setTicking(r, true)
 	if d.opts.Listener.RoleChanged != nil {
 		d.opts.Listener.RoleChanged(r.group, change, node)
@@ -342,6 +344,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.carryOutMembership()
 	r.tellLead()
 	r.followCompaction()
+	r.goOnHandingAllOver()
 	return nil
 }
 

@@ -89,7 +89,8 @@ func (r *Replica) transferEnded(err error) {
 // HandOver moves the leadership of all groups that are led here to other nodes, because this one is about to stop. done is called exactly once, from the
 // driver's goroutine or at once, and must not block: with nil if nothing is led here any more, or nobody else could lead, and it is known what became of
 // everything that was proposed here; otherwise with what Transfer says. A hand-over fails after an election timeout and two heartbeat intervals at the latest.
-// What becomes of proposals may stay unknown for longer, where no quorum of their group answers or the disk stands still: who cannot wait for that need not.
+// A replica that was elected a moment ago hands over when it serves. What becomes of proposals may stay unknown for longer, where no quorum of their group
+// answers or the disk stands still: who cannot wait for that need not.
 func (d *Driver) HandOver(done func(error)) {
 	d.ask(func() { d.handOver(done) }, done)
 }
@@ -105,13 +106,39 @@ func (d *Driver) handOver(done func(error)) {
 	}
 	for _, r := range d.order {
 		left++
-		if to, ok := r.successor(); ok {
-			r.transfer(to, func(err error) { r.whenFatesKnown(err, one) })
-		} else {
-			r.whenFatesKnown(nil, one)
-		}
+		r.handOver(one)
 	}
 	one(nil)
+}
+
+// handOver is HandOver of one group. A replica that was elected and does not serve yet has nothing to hand over with: it waits for that.
+func (r *Replica) handOver(done func(error)) {
+	if r.awaitsService() {
+		r.elected = append(r.elected, done)
+		return
+	}
+	if to, ok := r.successor(); ok {
+		r.transfer(to, func(err error) { r.whenFatesKnown(err, done) })
+		return
+	}
+	r.whenFatesKnown(nil, done)
+}
+
+// awaitsService tells whether this replica was elected, and its first entry is not applied yet.
+func (r *Replica) awaitsService() bool {
+	return r.role.Role == consensus.RoleLeader && !r.leading && !r.ended
+}
+
+// goOnHandingAllOver: the replica serves now, or never will in the term that it was elected in.
+func (r *Replica) goOnHandingAllOver() {
+	if len(r.elected) == 0 || r.awaitsService() {
+		return
+	}
+	waiting := r.elected
+	r.elected = nil
+	for _, done := range waiting {
+		r.driver.ask(func() { r.handOver(done) }, done)
+	}
 }
 
 // whenFatesKnown calls done when nothing that was proposed here awaits its fate, or nothing will be known of that. It does so at once with an error, and while

@@ -137,6 +137,45 @@ func TestHandOverWaitsForFates(t *testing.T) {
 	}
 }
 
+// TestHandOverOfTheElected: a node is stopped that was elected a moment ago, and cannot serve yet. It hands over when it can, and the others need not miss it.
+func TestHandOverOfTheElected(t *testing.T) {
+	for name, paxos := range map[string]bool{"raft": false, "paxos": true} {
+		t.Run(name, func(t *testing.T) {
+			c := servingCluster(t, 3, paxos, oneWay, nil)
+			first := c.leader()
+			second := c.nodes[(first.index+1)%3]
+			elect := func(from, to *clusterNode) {
+				from.replica.Transfer(to.id, func(error) {})
+				for end := c.now + time.Second; to.replica.role.Role != consensus.RoleLeader && c.now < end; {
+					c.step(100 * time.Microsecond)
+				}
+				if to.replica.role.Role != consensus.RoleLeader || to.replica.IsLeader() {
+					t.Fatalf("the role is %v, and it serves: %v", to.replica.role.Role, to.replica.IsLeader())
+				}
+			}
+			elect(first, second)
+			over := false
+			second.driver.HandOver(func(err error) {
+				if over = true; err != nil || second.replica.role.Role == consensus.RoleLeader {
+					t.Errorf("the hand-over is over with %v, and the role is %v", err, second.replica.role.Role)
+				}
+			})
+			c.await("the end of the hand-over", func() bool { return over })
+			// The same with nobody to hand over to: the others are gone before it can serve.
+			c.await("a leader", func() bool { return c.leader() != nil })
+			last := c.leader()
+			next := c.nodes[(last.index+1)%3]
+			elect(last, next)
+			for _, n := range c.nodes {
+				n.up = n == next
+			}
+			over = false
+			next.driver.HandOver(func(err error) { over = true })
+			c.await("the end of a hand-over that is in vain", func() bool { return over })
+		})
+	}
+}
+
 // TestTransferIsRefused: what the core of consensus refuses is told, and nothing is left of it.
 func TestTransferIsRefused(t *testing.T) {
 	c := servingCluster(t, 3, false, oneWay, nil)

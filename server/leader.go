@@ -3,10 +3,8 @@ package server
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
-	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -17,19 +15,26 @@ const handOverPatience = 2 * time.Second
 // handOver moves the leadership of all shards elsewhere while clients are still served, so that nobody has to find out that this node is gone.
 func (s *Server) handOver(ctx context.Context) {
 	s.leaving.Store(true)
-	if s.driver == nil || s.shard == nil || s.driver.Err() != nil || !slices.ContainsFunc(s.replicas(), (*driver.Replica).IsLeader) {
+	if s.driver == nil || s.shard == nil || s.driver.Err() != nil {
+		return
+	}
+	led, _ := s.leads()
+	if led == 0 {
 		return
 	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	if err := waitFor(ctx, s.driver.HandOver); err != nil {
-		if slices.ContainsFunc(s.replicas(), (*driver.Replica).IsLeader) {
+		if still, _ := s.leads(); still > 0 {
 			s.logger.Warn("leadership was not handed over before the stop; the others elect a leader when they miss this one", "reason", err)
 		} else {
 			s.logger.Warn("leadership was handed over before the stop, but it is not known what became of all writes that were under way; their clients are told so", "reason", err)
 		}
 		return
+	}
+	if still, _ := s.leads(); still == led {
+		return // there is nobody else
 	}
 	leader, _ := s.shard.Leader()
 	s.logger.Info("handed over leadership before the stop", "leader", leader, "took", time.Since(began))

@@ -202,7 +202,7 @@ func (c *shardCluster) keys() map[kv.ShardID][]string {
 	return found
 }
 
-// leaders are those of all shards, if all nodes that run agree.
+// leaders are those of all shards, if all nodes that run agree, and the leaders run.
 func (c *shardCluster) leaders() (map[kv.ShardID]kv.NodeID, error) {
 	leaders := map[kv.ShardID]kv.NodeID{}
 	for i, s := range c.servers {
@@ -212,6 +212,9 @@ func (c *shardCluster) leaders() (map[kv.ShardID]kv.NodeID, error) {
 		for _, shard := range (localNode{s}).Shards().Shards {
 			if known := leaders[shard.ID]; shard.Leader == 0 || known != 0 && known != shard.Leader {
 				return nil, fmt.Errorf("node %d takes %v for the leader of shard %d, others %v", i+1, shard.Leader, shard.ID, known)
+			}
+			if c.servers[c.indexOf(shard.Leader)] == nil {
+				return nil, fmt.Errorf("node %d takes %v for the leader of shard %d, which does not run", i+1, shard.Leader, shard.ID)
 			}
 			leaders[shard.ID] = shard.Leader
 		}

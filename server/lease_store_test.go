@@ -18,44 +18,53 @@ import (
 func TestLeasesOfShards(t *testing.T) {
 	c := newShardCluster(t, ClusterOptions{Partition: splitAt("/h", "/p"), Leaders: LeadersSpread})
 	c.start(0, 1, 2)
+	c.until("placed", c.placed)
 	keys := c.keys()
 	for shard := kv.SystemShard; int(shard) <= len(keys); shard++ {
 		client := c.client(int(shard) % 3)
-		lease, err := client.Grant(c.context(), 60)
+		lease, err := again(c, func() (*clientv3.LeaseGrantResponse, error) { return client.Grant(c.context(), 60) })
 		if err != nil {
 			t.Fatal(err)
 		}
+		put := func(key string) error {
+			_, err := again(c, func() (*clientv3.PutResponse, error) {
+				return client.Put(c.context(), key, "v", clientv3.WithLease(lease.ID))
+			})
+			return err
+		}
 		for _, key := range keys[shard] {
-			if _, err := client.Put(c.context(), key, "v", clientv3.WithLease(lease.ID)); err != nil {
+			if err := put(key); err != nil {
 				t.Fatalf("put %q of shard %d with a lease: %v", key, shard, err)
 			}
 		}
 		other := shard%kv.ShardID(len(keys)) + 1
-		_, err = client.Put(c.context(), keys[other][0], "v", clientv3.WithLease(lease.ID))
+		err = put(keys[other][0])
 		if want := fmt.Sprintf("has keys in shard %d, and can have none in shard %d", shard, other); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), want) {
 			t.Errorf("keys of shards %d and %d with one lease: %v, want %q", shard, other, err, want)
 		}
-		lives, err := client.TimeToLive(c.context(), lease.ID, clientv3.WithAttachedKeys())
+		lives, err := again(c, func() (*clientv3.LeaseTimeToLiveResponse, error) {
+			return client.TimeToLive(c.context(), lease.ID, clientv3.WithAttachedKeys())
+		})
 		if err != nil || len(lives.Keys) != len(keys[shard]) || lives.TTL < 30 {
 			t.Errorf("shard %d: %+v, %v; want %d keys", shard, lives, err, len(keys[shard]))
 		}
-		revoked, err := client.Revoke(c.context(), lease.ID)
+		revoked, err := client.Revoke(c.context(), lease.ID) // not again: the second time there would be no lease
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.expectGone(client, keys[shard], revoked.Header.Revision)
-		if _, err := client.Put(c.context(), keys[shard][0], "v", clientv3.WithLease(lease.ID)); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		if err := put(keys[shard][0]); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Errorf("a put with a lease that was revoked: %v", err)
 		}
 	}
 	client := c.client(0)
-	lease, err := client.Grant(c.context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Put(c.context(), keys[2][0], "v", clientv3.WithLease(lease.ID)); err != nil {
-		t.Fatal(err)
-	}
+	var lease *clientv3.LeaseGrantResponse
+	c.until("a key with a short lease", func() (err error) {
+		if lease, err = client.Grant(c.context(), 1); err == nil {
+			_, err = client.Put(c.context(), keys[2][0], "v", clientv3.WithLease(lease.ID)) // it may be over by then
+		}
+		return err
+	})
 	c.until("the end of a lease", func() error {
 		lives, err := client.TimeToLive(c.context(), lease.ID)
 		if err == nil && lives.TTL >= 0 {

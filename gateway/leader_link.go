@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/link"
@@ -14,6 +15,9 @@ type leaderLink struct {
 	shard   kv.ShardID
 	itself  [1]kv.ShardID // the shard
 	local   Shard         // the replica here
+
+	reached  atomic.Pointer[reach] // for serializable reads over several shards; nil: nothing is known
+	reaching atomic.Bool           // by reachPresent
 
 	mu        sync.Mutex
 	core      *link.Link

@@ -129,23 +129,29 @@ func (r *gathering) readStale() (answered bool) {
 	return views != nil && r.answer(views)
 }
 
-// freezeStale returns what is here, which is read as of the revision that all of the replicas have come to. Nil: a revision is asked for that they have not all
-// come to.
+// freezeStale returns what is here, which is read as of the revision up to which all of the states are known to be complete. What holds that back is looked
+// after beside it, for the next such read: a shard without writes would hold it back for ever. Nil: a revision is asked for that they have not all come to.
 func (r *gathering) freezeStale() ([]*mvcc.View, error) {
-	for _, l := range r.links {
+	reached := make([]reach, len(r.links))
+	for i, l := range r.links {
 		if err := l.local.Readable(); err != nil {
 			return nil, err
 		}
 		if l.ahead(r.call.Req) {
 			return nil, nil
 		}
+		if known := l.reached.Load(); known != nil {
+			reached[i] = *known
+		}
 	}
 	views := r.freeze()
-	at := views[0].Revision()
-	for _, v := range views {
-		at = min(at, v.Revision())
+	of, lowest, highest := reaches(views, reached)
+	for i, l := range r.links {
+		if of[i] < highest {
+			l.reachPresent()
+		}
 	}
-	r.call.read.At = kv.Present{Revision: at}
+	r.call.read.At = kv.Present{Revision: lowest}
 	return views, nil
 }
 

@@ -122,10 +122,11 @@ func (s *storeRun) read() {
 	if s.random.IntN(3) == 0 {
 		req = getRange(key[:1], key[:1]+"z")
 	}
-	if s.random.IntN(6) == 0 {
-		req = getRange("1", "3")
+	stale := 8 // one in so many is serializable
+	if s.random.IntN(4) == 0 {
+		req, stale = getRange("1", "3"), 2
 	}
-	r := &read{span: req.Range.Span, before: s.answered, stale: s.random.IntN(8) == 0}
+	r := &read{span: req.Range.Span, before: s.answered, stale: s.random.IntN(stale) == 0}
 	req.Range.Serializable = r.stale
 	s.reads = append(s.reads, r)
 	s.open++

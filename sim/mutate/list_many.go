@@ -231,6 +231,12 @@ var manyMutations = []Mutation{
 		New: "\tif !l.local.Unsettled(c.Req, c.read.At.Revision) {\n",
 	},
 	{
+		Name: "gateway/reaches-what-is-known", Breaks: "a state is taken for complete up to what was issued by the end of a question, not by its beginning",
+		File: "gateway/reach.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "reach{l.local.Revision(), c.read.At.Revision}",
+		New: "reach{l.local.Revision(), g.options.Revisions.Known()}",
+	},
+	{
 		Name: "gather/limit-of-each", Breaks: "a range with a limit over several shards does not tell that there is more when each of them has no more",
 		File: "gateway/gather/range.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
 		Old: "\tif r.limited() && count > r.Limit {\n",

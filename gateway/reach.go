@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// reach is up to where a state is known to be complete, though the shard has written nothing up to there: states at or above Revision are, up to UpTo. The
+// writes of a shard are applied in the order of their revisions (rule 28), so a state at or above Revision has all that the one had that was looked at.
+type reach struct{ Revision, UpTo kv.Revision }
+
+// everything reads all keys: nothing may be in flight.
+var everything = &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+
+// reaches returns up to where each of the states is complete, as far as is known here, and the highest and the lowest of that. The states were frozen after
+// reached was loaded.
+func reaches(views []*mvcc.View, reached []reach) (of []kv.Revision, lowest, highest kv.Revision) {
+	for i, v := range views {
+		upTo := v.Revision()
+		if reached[i].Revision <= upTo {
+			upTo = max(upTo, reached[i].UpTo)
+		}
+		of = append(of, upTo)
+		if i == 0 {
+			lowest = upTo
+		}
+		lowest, highest = min(lowest, upTo), max(highest, upTo)
+	}
+	return of, lowest, highest
+}
+
+// reachPresent finds out that the state here is complete up to the present, one search at a time. Nobody waits for it.
+func (l *leaderLink) reachPresent() {
+	if l.reaching.Swap(true) {
+		return
+	}
+	g := l.gateway
+	c := &Call{gateway: g, link: l, Req: everything}
+	c.item.Read = true
+	c.ready = func(err error) {
+		if err == nil {
+			l.reached.Store(&reach{l.local.Revision(), c.read.At.Revision})
+		}
+		l.reaching.Store(false)
+	}
+	g.calls.Add(1)
+	l.readAtPresent(c)
+}

@@ -197,9 +197,11 @@ func (n *numbering) keep(decided []decision) {
 // evaluateInformed evaluates, before anything else of the batch, what waited for the sequencer to say how far the store is.
 func (r *Replica) evaluateInformed() error {
 	n := &r.numbering
-	for len(n.informed) > 0 && !r.machine.Sealed() && !r.driver.outOfTime() {
-		q := n.informed[0]
-		n.informed = slices.Delete(n.informed, 0, 1)
+	evaluated := 0
+	defer func() { n.informed = slices.Delete(n.informed, 0, evaluated) }()
+	for evaluated < len(n.informed) && !r.machine.Sealed() && !r.driver.outOfTime() {
+		q := n.informed[evaluated]
+		evaluated++
 		r.driver.evaluated = true
 		if err := r.evaluateOne(q); err != nil {
 			return err
@@ -227,7 +229,7 @@ func (r *Replica) refuseNumbering(err, evaluated error) {
 	n := r.numbering
 	r.numbering = numbering{asked: n.asked}
 	r.refuseDecided(n.decided, evaluated)
-	for _, q := range append(n.informed, n.later...) {
+	for _, q := range slices.Concat(n.informed, n.later) {
 		q.err = err
 		r.finish(q, 0)
 	}

@@ -228,7 +228,7 @@ func (w *numbered) moveAbout() {
 
 // compare holds what was answered against what all nodes have.
 func (w *numbered) compare() {
-	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 	for _, n := range w.nodes {
 		found := 0
 		for _, group := range w.groups {

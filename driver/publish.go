@@ -52,7 +52,7 @@ func (r *Replica) Keys() (int64, error) {
 	machine, view := r.machine, r.viewLocked()
 	r.mu.Unlock()
 	defer view.Close()
-	everything := &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, CountOnly: true, Serializable: true}
+	everything := &kv.RangeRequest{Span: kv.Everything(), CountOnly: true, Serializable: true}
 	counted, err := machine.Read(view, r.driver.clock(), &kv.Request{Kind: kv.KindRange, Range: everything})
 	if err != nil {
 		return 0, err

@@ -24,7 +24,7 @@ type HashResult struct {
 // they have not, it is asked what that takes, and waited for.
 func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revision) (HashResult, error) {
 	req := &kv.Request{Kind: kv.KindRange, Principal: principal,
-		Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, Serializable: true}}
+		Range: &kv.RangeRequest{Span: kv.Everything(), Serializable: true}}
 	l, err := g.admit(req)
 	links, many := g.gathering(req, err)
 	if err != nil && !many {

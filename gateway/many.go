@@ -145,13 +145,17 @@ func (r *gathering) freezeStale() ([]*mvcc.View, error) {
 		}
 	}
 	views := r.freeze()
-	of, lowest, highest := reaches(views, reached)
+	complete := make([]kv.Revision, len(views))
+	for i, v := range views {
+		complete[i] = reached[i].of(v)
+	}
+	newest := slices.Max(complete)
 	for i, l := range r.links {
-		if of[i] < highest {
+		if complete[i] < newest {
 			l.reachPresent()
 		}
 	}
-	r.call.read.At = kv.Present{Revision: lowest}
+	r.call.read.At = kv.Present{Revision: slices.Min(complete)}
 	return views, nil
 }
 

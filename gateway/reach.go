@@ -10,23 +10,14 @@ import (
 type reach struct{ Revision, UpTo kv.Revision }
 
 // everything reads all keys: nothing may be in flight.
-var everything = &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+var everything = &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 
-// reaches returns up to where each of the states is complete, as far as is known here, and the highest and the lowest of that. The states were frozen after
-// reached was loaded.
-func reaches(views []*mvcc.View, reached []reach) (of []kv.Revision, lowest, highest kv.Revision) {
-	for i, v := range views {
-		upTo := v.Revision()
-		if reached[i].Revision <= upTo {
-			upTo = max(upTo, reached[i].UpTo)
-		}
-		of = append(of, upTo)
-		if i == 0 {
-			lowest = upTo
-		}
-		lowest, highest = min(lowest, upTo), max(highest, upTo)
+// of is up to where a state is complete, as far as is known here. It was frozen after the reach was loaded.
+func (r reach) of(state *mvcc.View) kv.Revision {
+	if own := state.Revision(); own < r.Revision {
+		return own
 	}
-	return of, lowest, highest
+	return max(state.Revision(), r.UpTo)
 }
 
 // reachPresent finds out that the state here is complete up to the present, one search at a time. Nobody waits for it.

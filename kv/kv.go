@@ -50,6 +50,9 @@ type Span struct {
 	Start, End []byte
 }
 
+// Everything is the span of all keys.
+func Everything() Span { return Span{Start: []byte{0}, End: []byte{0}} }
+
 // Single tells whether the span is exactly one key.
 func (s Span) Single() bool { return len(s.End) == 0 }
 

@@ -631,10 +631,13 @@ func TestReadyShards(t *testing.T) {
 	if err := probe(); err != nil {
 		t.Error(err)
 	}
-	c.until("leaders", func() error { // one may be lost, and replaced
-		_, err := c.leaders()
-		return err
-	})
+	for _, s := range c.servers {
+		for _, id := range s.options.Cluster.Partition.ShardIDs() {
+			if s.leaderOf(id) == 0 {
+				t.Errorf("ready, and nobody leads shard %d", id)
+			}
+		}
+	}
 	alone.waitsFor.Store(&[]kv.ShardID{3, 2})
 	alone.failedShards.add(3, kv.ErrCorrupt)
 	if alone.waitForShards(); alone.waitsFor.Load() != nil { // nobody waits for what has stopped

@@ -55,7 +55,7 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 		return true
 	})
 	if ofLease(r) {
-		accesses = []latch.Access{{Span: everything, Writes: r.Kind == kv.KindLeaseRelease}} // which keys they are is found out later
+		accesses = []latch.Access{{Span: kv.Everything(), Writes: r.Kind == kv.KindLeaseRelease}} // which keys they are is found out later
 	}
 	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
 	b.informed = l.batch != nil && l.batch.informed

@@ -252,7 +252,7 @@ func dumpState(r *replica) (string, error) {
 		}
 		text += fmt.Sprintf("%d:%x ", rev, hash)
 	}
-	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 	found, err := r.Read(nil, 0, everything)
 	return text + describe(found), err
 }

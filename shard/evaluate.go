@@ -51,12 +51,10 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 			return m.beside(r)
 		case errors.Is(err, errLatched):
 			return Outcome{Blocked: true}
-		case errors.Is(err, errUnnumbered):
-			return Outcome{Unnumbered: true}
-		case errors.Is(err, errAwaits):
-			return m.awaits()
 		}
-		outcome = m.failed(err)
+		if outcome = m.failed(err); outcome.Err == nil { // it is not answered
+			return outcome
+		}
 	} else if response == nil { // a part is done
 		m.endRevision()
 		l.tally.Release() // the answer will be about the last part

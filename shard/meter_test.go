@@ -28,7 +28,7 @@ func (r *room) Reserve(bytes int64) bool {
 func (r *room) Release(bytes int64) { r.used -= bytes }
 
 var (
-	allKeys   = kv.Span{Start: []byte{0}, End: []byte{0}}
+	allKeys   = kv.Everything()
 	wholeList = kv.Op{Range: &kv.RangeRequest{Span: allKeys}}
 )
 

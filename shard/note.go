@@ -27,9 +27,6 @@ func (m *Machine) noteEvaluated(id kv.LeaseID) uint64 {
 	return m.leases.notes[id]
 }
 
-// everything is the span of all keys.
-var everything = kv.Span{Start: []byte{0}, End: []byte{0}}
-
 // releaseRequest deletes all keys of a lease that ends, at one revision, and drops the note (rule 37). A registration under way becomes void. A lease with many
 // keys takes long: then all keys of the shard are latched.
 func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
@@ -52,7 +49,7 @@ func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	if len(list) > m.options.MaxKeysPerExpiry || size > m.options.MaxExpiryBytes {
 		return nil, errLong
 	}
-	if m.lead.latches.Len() > 0 && m.lead.latches.Conflicts(latch.Access{Span: everything, Writes: true}) {
+	if m.lead.latches.Len() > 0 && m.lead.latches.Conflicts(latch.Access{Span: kv.Everything(), Writes: true}) {
 		for _, key := range list {
 			if m.lead.latches.Conflicts(latch.Access{Span: kv.Span{Start: key}, Writes: true}) {
 				return nil, errLatched

@@ -378,7 +378,7 @@ func (w *numbering) follow(s *numberedShard) error {
 }
 
 func (s *numberedShard) compareStates(r *replica) error {
-	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 	for rev := max(1, s.model.Compacted()); rev <= r.Revision(); rev++ {
 		everything.Range.Revision = rev
 		got, err := r.Read(nil, 0, everything)
@@ -507,7 +507,7 @@ func TestBeginAnewUnstages(t *testing.T) {
 		}
 		finish()
 	}
-	all, err := m.Read(nil, 0, &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}})
+	all, err := m.Read(nil, 0, &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}})
 	if err != nil || all.Range.Count != 3 {
 		t.Fatalf("%d keys are left (%v), want a, b and c", all.Range.Count, err)
 	}

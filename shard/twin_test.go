@@ -325,7 +325,7 @@ func (t *twin) finish() error {
 }
 
 func (t *twin) compareState(r *replica) error {
-	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 	for rev := max(1, t.model.Compacted()); rev <= t.model.Revision(); rev++ {
 		everything.Range.Revision = rev
 		got, err := r.Read(nil, 0, everything)

@@ -371,7 +371,7 @@ func (f *fake) grant(r *kv.LeaseGrantRequest) (*kv.LeaseGrantResponse, error) {
 }
 
 func (f *fake) attached(id kv.LeaseID) (keys [][]byte) {
-	for _, e := range f.versions(kv.Span{Start: []byte{0}, End: []byte{0}}, f.revision) {
+	for _, e := range f.versions(kv.Everything(), f.revision) {
 		if e.Version > 0 && e.Lease == id {
 			keys = append(keys, e.Key)
 		}

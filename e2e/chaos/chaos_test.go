@@ -144,10 +144,10 @@ func (r *recording) watch(ctx context.Context, running *sync.WaitGroup) {
 		r.positions = append(r.positions, &w.position)
 		running.Go(func() { w.run(ctx, final) })
 	}
-	add("roaming, all", history.Everything(), 0, 1500*time.Millisecond, true)
+	add("roaming, all", kv.Everything(), 0, 1500*time.Millisecond, true)
 	add("roaming, registers", registerSpan, 1, 700*time.Millisecond, false)
 	for node := range r.cluster.nodes {
-		add("staying, all", history.Everything(), node, 0, false)
+		add("staying, all", kv.Everything(), node, 0, false)
 		add("staying, registers", registerSpan, node, 0, true)
 	}
 }
@@ -202,7 +202,7 @@ func (c *cluster) readHistory(t *testing.T, final kv.Revision, saw *history.Watc
 	defer cancel()
 	start := kv.Revision(2)
 	for {
-		w := &watching{Watcher: history.Watcher{Name: "the whole history", Span: history.Everything(), Start: start, PrevKV: true},
+		w := &watching{Watcher: history.Watcher{Name: "the whole history", Span: kv.Everything(), Start: start, PrevKV: true},
 			recorder: &recorder{began: time.Now(), cluster: c}}
 		at := make(chan kv.Revision, 1)
 		at <- final

@@ -457,7 +457,7 @@ func (c *cluster) crashed() bool {
 
 // judge holds what was told against what all nodes have in the end.
 func (c *cluster) judge() {
-	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}
+	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
 	for _, n := range c.nodes {
 		found := 0
 		for _, group := range c.groups {

@@ -22,7 +22,7 @@ func over(states []State, ordered bool, at kv.Revision) *store {
 	return &store{func(kv.Span) []State { return states }, ordered, at, 0}
 }
 
-var everything = kv.Span{Start: []byte{0}, End: []byte{0}}
+var everything = kv.Everything()
 
 // part is a store with what one shard has.
 type part struct {

@@ -119,7 +119,7 @@ func manyCatchUp(t *testing.T, valueBytes int) {
 	for range 1000 {
 		s := newTestStream(t, hub, account)
 		defer s.Close()
-		create(t, s, CreateRequest{Span: everything(), StartRevision: 2, PrevKV: true})
+		create(t, s, CreateRequest{Span: kv.Everything(), StartRevision: 2, PrevKV: true})
 		poll(t, s)
 		b := poll(t, s)
 		if b == nil {
@@ -154,7 +154,7 @@ func TestRingKeepsNoLargePreviousVersions(t *testing.T) {
 		w.put(fmt.Sprint(i), make([]byte, valueBytes))
 	}
 	s := newTestStream(t, hub, nil)
-	create(t, s, CreateRequest{Span: everything(), PrevKV: true})
+	create(t, s, CreateRequest{Span: kv.Everything(), PrevKV: true})
 	poll(t, s)
 	before := heapInUse()
 	for i := range n {

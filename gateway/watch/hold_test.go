@@ -84,8 +84,6 @@ func wantRevisions(t *testing.T, got []kv.Revision, first, last kv.Revision) {
 	}
 }
 
-func everything() kv.Span { return kv.Span{Start: []byte{0}, End: []byte{0}} }
-
 // TestMemoryIsGivenBack does random things to a few streams of one account and holds, after each, what is reserved against what
 // is there.
 func TestMemoryIsGivenBack(t *testing.T) {
@@ -174,7 +172,7 @@ func TestLiveFeedWithoutMemory(t *testing.T) {
 	w, hub := newMetered(t, Options{})
 	memory := &countedMemory{t: t, limit: 64 << 10}
 	s := newTestStream(t, hub, memory)
-	create(t, s, CreateRequest{Span: everything()})
+	create(t, s, CreateRequest{Span: kv.Everything()})
 	poll(t, s)
 	first := w.Revision() + 1
 	for i := range 100 {
@@ -240,7 +238,7 @@ func TestLargeRevisions(t *testing.T) {
 			}
 			memory := &countedMemory{t: t, limit: 5 << 20}
 			s := newTestStream(t, hub, memory)
-			create(t, s, CreateRequest{Span: everything(), StartRevision: 2})
+			create(t, s, CreateRequest{Span: kv.Everything(), StartRevision: 2})
 			poll(t, s)
 			other := memory.limit - 3<<20
 			memory.Reserve(other)
@@ -292,7 +290,7 @@ func TestPreviousVersionsCount(t *testing.T) {
 		w.put(fmt.Sprint(i), make([]byte, 100_000))
 	}
 	s := newTestStream(t, hub, memory)
-	create(t, s, CreateRequest{Span: everything(), PrevKV: true})
+	create(t, s, CreateRequest{Span: kv.Everything(), PrevKV: true})
 	poll(t, s)
 	first := w.Revision() + 1
 	for i := range 40 {
@@ -350,7 +348,7 @@ func TestAnswersWaitForMemory(t *testing.T) {
 	cancel() // whoever would wait is told
 	asked := 0
 	for err := error(nil); err == nil && asked < 1000; asked++ {
-		_, err = s.Create(ctx, CreateRequest{Span: everything()})
+		_, err = s.Create(ctx, CreateRequest{Span: kv.Everything()})
 	}
 	if asked <= freeAnswers || asked > 2*freeAnswers+1 || s.outbox.heldBytes > freeBytes {
 		t.Errorf("%d answers wait and take %d bytes without memory", asked-1, s.outbox.heldBytes)

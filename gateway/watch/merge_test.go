@@ -298,7 +298,7 @@ func TestStoreSideBySide(t *testing.T) {
 			}
 		})
 	}
-	spans := []kv.Span{everything(), {Start: []byte("a"), End: []byte("k")}, {Start: []byte("s"), End: []byte("z")}, {Start: []byte("j"), End: []byte("zz")}}
+	spans := []kv.Span{kv.Everything(), {Start: []byte("a"), End: []byte("k")}, {Start: []byte("s"), End: []byte("z")}, {Start: []byte("j"), End: []byte("zz")}}
 	got := make([][]kv.Event, len(spans))
 	for i, span := range spans {
 		reading.Go(func() {

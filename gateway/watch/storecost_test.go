@@ -54,7 +54,7 @@ func TestManyWatchesOneMerger(t *testing.T) {
 		t.Fatalf("watches over one shard looked at changes of others, or asked: %+v", m)
 	}
 	for range 1000 {
-		s.create(s.stream(), everything())
+		s.create(s.stream(), kv.Everything())
 	}
 	s.put(3, 0) // and all shards are closed at it
 	before := s.hub.Metrics()
@@ -89,7 +89,7 @@ func TestSeatCosts(t *testing.T) {
 	}
 	before, reserved := heapInUse(), memory.used
 	for _, stream := range streams {
-		for _, span := range []kv.Span{{Start: []byte("j")}, {Start: []byte("s")}, {Start: []byte("a"), End: []byte("k")}, {Start: []byte("k"), End: []byte("z")}, everything()} {
+		for _, span := range []kv.Span{{Start: []byte("j")}, {Start: []byte("s")}, {Start: []byte("a"), End: []byte("k")}, {Start: []byte("k"), End: []byte("z")}, kv.Everything()} {
 			s.create(stream, span)
 			stream.outbox.clear()
 		}

@@ -233,7 +233,7 @@ func (r *storeRun) create(s *storeStream) {
 	case 1:
 		request.Span.End = []byte{0}
 	case 2:
-		request.Span = kv.Span{Start: []byte{0}, End: []byte{0}}
+		request.Span = kv.Everything()
 	}
 	switch r.random.IntN(3) {
 	case 0:

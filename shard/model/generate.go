@@ -96,7 +96,7 @@ func (g *Generator) span() kv.Span {
 	case 3:
 		return kv.Span{Start: g.key(), End: []byte{0}}
 	case 4:
-		return kv.Span{Start: []byte{0}, End: []byte{0}}
+		return kv.Everything()
 	}
 	return kv.Span{Start: g.key(), End: g.key()}
 }

@@ -200,7 +200,7 @@ func (s *Store) live(span kv.Span, at kv.Revision) []kv.KeyValue {
 // attached lists the keys of a lease, in order.
 func (s *Store) attached(id kv.LeaseID) [][]byte {
 	var keys [][]byte
-	for _, e := range s.live(kv.Span{Start: []byte{0}, End: []byte{0}}, s.revision) {
+	for _, e := range s.live(kv.Everything(), s.revision) {
 		if e.Lease == id {
 			keys = append(keys, e.Key)
 		}

@@ -108,9 +108,6 @@ type Commit struct {
 // EffectOverheadBytes is what an effect counts beside its key and value.
 const EffectOverheadBytes = 48
 
-// Everything is the span of all keys.
-func Everything() kv.Span { return kv.Span{Start: []byte{0}, End: []byte{0}} }
-
 // serializable tells whether a read may be answered from an older state.
 func (o *Operation) serializable() bool {
 	switch o.Request.Kind {

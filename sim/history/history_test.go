@@ -116,8 +116,8 @@ func made(seed uint64, sparse *rand.Rand) *History {
 		}
 	}
 	h := &w.made
-	h.Full, h.Final = w.store.Events(Everything(), 1, w.store.Revision()), w.store.Revision()
-	h.Watchers = []Watcher{watcher(h, "all", Everything(), 2), watcher(h, "late", kv.Span{Start: []byte("r/"), End: []byte("r0")}, 20)}
+	h.Full, h.Final = w.store.Events(kv.Everything(), 1, w.store.Revision()), w.store.Revision()
+	h.Watchers = []Watcher{watcher(h, "all", kv.Everything(), 2), watcher(h, "late", kv.Span{Start: []byte("r/"), End: []byte("r0")}, 20)}
 	return h
 }
 

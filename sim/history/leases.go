@@ -166,7 +166,7 @@ func (l *leases) endedBy(c *checker, events []kv.Event) (id kv.LeaseID, whole, e
 
 // attached lists the keys of a lease, in order.
 func attached(m *model.Store, id kv.LeaseID) (keys [][]byte) {
-	r, _, err := m.Try(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: Everything(), KeysOnly: true}})
+	r, _, err := m.Try(&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything(), KeysOnly: true}})
 	if err != nil {
 		return nil
 	}

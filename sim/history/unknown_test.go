@@ -37,7 +37,7 @@ func deletions(spans ...kv.Span) *History {
 	remove("b")
 	put("c")
 	h := &w.made
-	h.Full, h.Final = w.store.Events(Everything(), 1, w.store.Revision()), w.store.Revision()
+	h.Full, h.Final = w.store.Events(kv.Everything(), 1, w.store.Revision()), w.store.Revision()
 	return h
 }
 

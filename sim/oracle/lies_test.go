@@ -11,7 +11,6 @@ import (
 
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/sim/history"
 )
 
 // instead makes lies that answer requests of a kind in place of the store.
@@ -455,7 +454,7 @@ var lieCases = []struct {
 	{"events after the end of a watch", []string{"watch", "register", "compaction"}, "does not run", lies{message: func(s *fakeStream, m *fakeMessage) []*fakeMessage {
 		if m.Kind == watch.KindCanceled && !s.f.calm {
 			s.f.told++
-			return []*fakeMessage{m, {events: s.f.store.Events(history.Everything(), 2, 2), Batch: watch.Batch{Kind: watch.KindEvents, IDs: m.IDs, Revision: m.Revision}}}
+			return []*fakeMessage{m, {events: s.f.store.Events(kv.Everything(), 2, 2), Batch: watch.Batch{Kind: watch.KindEvents, IDs: m.IDs, Revision: m.Revision}}}
 		}
 		return []*fakeMessage{m}
 	}}},

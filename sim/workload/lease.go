@@ -159,7 +159,7 @@ func allLeasesEnded(u *user) error {
 	if ids := answer.LeaseLeases.IDs; len(ids) > 0 {
 		return fmt.Errorf("%d leases live, the first is %x", len(ids), int64(ids[0]))
 	}
-	answer, err = u.insist(get(kv.Span{Start: []byte{0}, End: []byte{0}}))
+	answer, err = u.insist(get(kv.Everything()))
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (u *user) listen() {
 		return
 	}
 	defer stream.Close()
-	stream.Create(watch.CreateRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}})
+	stream.Create(watch.CreateRequest{Span: kv.Everything()})
 	for !u.Ended() {
 		if _, err := stream.Next(time.Second); err != nil && !errors.Is(err, ErrClientTimeout) {
 			u.Mark("watch broken")

@@ -159,7 +159,7 @@ func (w *watchUser) want() *wanted {
 	r := watch.CreateRequest{PrevKV: w.one(2), ProgressNotify: w.one(2)}
 	switch w.Rand().IntN(5) {
 	case 0, 1:
-		r.Span = kv.Span{Start: []byte{0}, End: []byte{0}}
+		r.Span = kv.Everything()
 	case 2:
 		r.Span = registerSpan
 		if w.one(2) { // it ends at a key that exists
@@ -291,7 +291,7 @@ func (u *user) watchAll() error {
 	}
 	defer stream.Close()
 	for {
-		stream.Create(watch.CreateRequest{Span: kv.Span{Start: []byte{0}, End: []byte{0}}, StartRevision: start, PrevKV: true})
+		stream.Create(watch.CreateRequest{Span: kv.Everything(), StartRevision: start, PrevKV: true})
 		compacted, err := u.drain(stream, last)
 		if compacted == 0 || err != nil {
 			return err

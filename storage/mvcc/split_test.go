@@ -111,7 +111,7 @@ func (f *family) check(i int) {
 	f.t.Helper()
 	s := f.stores[i]
 	f.must(s.Check())
-	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
+	everything := kv.Everything()
 	for at := max(1, f.compact[i]); at <= s.Revision(); at++ {
 		var want []string
 		for key, versions := range f.versions {

@@ -23,7 +23,7 @@ func TestViewsWhileWriting(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
+	everything := kv.Everything()
 	last := map[string]Effect{}
 	var readers sync.WaitGroup
 	for i := range 600 {

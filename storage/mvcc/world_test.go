@@ -621,7 +621,7 @@ func (w *world) checkAll() {
 
 func (w *world) checkDeep(r *Reader, now moment) {
 	w.t.Helper()
-	everything := kv.Span{Start: []byte{0}, End: []byte{0}}
+	everything := kv.Everything()
 	for at := max(now.compacted, 1); at <= now.revision; at++ {
 		want := w.model.live(now, everything, at)
 		got, err := r.Range(&kv.RangeRequest{Span: everything, Revision: at}, nil)

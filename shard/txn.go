@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"cmp"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -111,13 +112,13 @@ func relationHolds(c *kv.Compare, e *kv.KeyValue) bool {
 	case kv.CompareValue:
 		order = bytes.Compare(e.Value, c.Value)
 	case kv.CompareCreate:
-		order = compareInt(int64(e.CreateRevision), c.Integer)
+		order = cmp.Compare(int64(e.CreateRevision), c.Integer)
 	case kv.CompareMod:
-		order = compareInt(int64(e.ModRevision), c.Integer)
+		order = cmp.Compare(int64(e.ModRevision), c.Integer)
 	case kv.CompareVersion:
-		order = compareInt(e.Version, c.Integer)
+		order = cmp.Compare(e.Version, c.Integer)
 	case kv.CompareLease:
-		order = compareInt(int64(e.Lease), c.Integer)
+		order = cmp.Compare(int64(e.Lease), c.Integer)
 	}
 	switch c.Result {
 	case kv.CompareEqual:

@@ -119,7 +119,7 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/count-ignores-in-flight", Breaks: "the count of a range in a transaction ignores deletions in flight",
-		File: "shard/reading.go", Verdicts: noticed, Seeds: 100,
+		File: "shard/reading_unsettled.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\t\tresponse.Count--\n",
 		New: "",
 	},
@@ -245,7 +245,7 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/counted-twice-in-flight", Breaks: "a key that was created and changed in flight counts as one that lived before: a range of a transaction counts one key too few",
-		File: "shard/reading.go", Verdicts: noticed, Seeds: 1000,
+		File: "shard/reading_unsettled.go", Verdicts: noticed, Seeds: 1000,
 		Old: "liveBase: oldest.PrevLive})\n",
 		New: "liveBase: c.PrevLive})\n",
 	},

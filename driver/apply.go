@@ -34,7 +34,7 @@ func (r *Replica) apply(now time.Duration) error {
 			return err
 		}
 	}
-	r.waits.reached(uint64(last.Index), nil)
+	r.waits.indices.reached(uint64(last.Index), nil)
 	r.revisionApplied()
 	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)

@@ -23,7 +23,7 @@ func (r *Replica) check() error {
 		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
 	case r.serving.Load() != r.leading:
 		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
-	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || len(r.barriers) > 0 || len(r.confirm) > 0 || len(r.settling) > 0):
+	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || !r.barriers.empty() || len(r.waits.proposals) > 0):
 		return errors.New("something waits for a leader that does not lead")
 	case r.queue.len() > 0 && !r.working:
 		return errors.New("requests are queued but nobody looks")
@@ -41,12 +41,12 @@ func (r *Replica) check() error {
 		return fmt.Errorf("%d runs are becoming durable", r.flush.syncing)
 	case r.log.First() > r.flush.durable+1:
 		return fmt.Errorf("the log begins at entry %d, and the state is durable up to %d", r.log.First(), r.flush.durable)
-	case len(r.waits) > 0 && r.waits[0].until <= uint64(r.machine.AppliedIndex()):
-		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits[0].until, r.machine.AppliedIndex())
-	case len(r.revisions) > 0 && r.revisions[0].until <= uint64(r.machine.Revision()):
-		return fmt.Errorf("somebody waits for revision %d, applied is %d", r.revisions[0].until, r.machine.Revision())
-	case len(r.settling) > 0 && r.settling[0].until <= r.appliedSeq:
-		return fmt.Errorf("somebody waits for proposal %d, applied is %d", r.settling[0].until, r.appliedSeq)
+	case len(r.waits.indices) > 0 && r.waits.indices[0].until <= uint64(r.machine.AppliedIndex()):
+		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits.indices[0].until, r.machine.AppliedIndex())
+	case len(r.waits.revisions) > 0 && r.waits.revisions[0].until <= uint64(r.machine.Revision()):
+		return fmt.Errorf("somebody waits for revision %d, applied is %d", r.waits.revisions[0].until, r.machine.Revision())
+	case len(r.waits.proposals) > 0 && r.waits.proposals[0].until <= r.appliedSeq:
+		return fmt.Errorf("somebody waits for proposal %d, applied is %d", r.waits.proposals[0].until, r.appliedSeq)
 	}
 	return nil
 }

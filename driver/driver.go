@@ -201,7 +201,7 @@ func (d *Driver) abandon(err error) {
 		r.serving.Store(false)
 		r.lease.Store(nil)
 		r.failAll(err)
-		r.discardStaged()
+		r.staged.discard()
 	}
 	d.abandonLives(err)
 	d.answer()

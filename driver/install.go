@@ -48,7 +48,7 @@ func (s *sharedView) release() error {
 
 // beginInstall has the staged snapshot installed, in one durable step.
 func (r *Replica) beginInstall(a consensus.Append) error {
-	staged := r.takeStaged(*a.Snapshot)
+	staged := r.staged.take(*a.Snapshot)
 	if staged == nil {
 		return fmt.Errorf("group %d: a snapshot at index %d is to be installed but none was received", r.group, a.Snapshot.Index)
 	}
@@ -124,7 +124,7 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	r.fateUnknown()
 	r.opened()
 	r.announceSnapshot(subscribers)
-	r.waits.reached(uint64(meta.Index), nil)
+	r.waits.indices.reached(uint64(meta.Index), nil)
 	r.revisionApplied()
 	if r.driver.opts.Listener.SnapshotInstalled != nil {
 		r.driver.opts.Listener.SnapshotInstalled(r.group, meta)

@@ -254,7 +254,7 @@ func (r *Replica) end(refusal error, standing string) {
 	r.ticking = false
 	d.order = slices.DeleteFunc(slices.Clone(d.order), func(o *Replica) bool { return o == r })
 	r.failAll(refusal)
-	r.discardStaged()
+	r.staged.discard()
 	d.memory, r.memory = d.memory.Minus(r.memory), mvcc.Memory{}
 	d.metrics.reckonReplaced(&r.figures)
 }

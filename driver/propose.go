@@ -407,9 +407,7 @@ func (r *Replica) failAll(err error) {
 	r.elected = nil
 	r.fateUnknown()
 	r.refuseDependents(err)
-	r.failBarriers(err)
+	r.barriers.fail(err)
 	r.transferEnded(err)
-	r.waits.reached(all, err)
-	r.revisions.reached(all, err)
-	r.settling.reached(all, err)
+	r.waits.fail(err)
 }

@@ -106,3 +106,16 @@ func (h *waitHeap) reached(number uint64, err error) {
 		heap.Pop(h).(wait).done(err)
 	}
 }
+
+// waits are those for numbers that the applied state comes to.
+type waits struct {
+	indices   waitHeap
+	revisions waitHeap
+	proposals waitHeap // of this leadership, in order
+}
+
+func (w *waits) fail(err error) {
+	w.indices.reached(all, err)
+	w.revisions.reached(all, err)
+	w.proposals.reached(all, err)
+}

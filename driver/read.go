@@ -65,61 +65,29 @@ func (r *Replica) askBarrier(done func(consensus.Index, error)) {
 		done(0, kv.ErrNotLeader)
 		return
 	}
-	r.confirm = append(r.confirm, done)
-	if len(r.confirm) > 1 {
+	if !r.barriers.join(done) {
 		return
 	}
 	d := r.driver
 	d.lastRead++
-	r.confirmID = d.lastRead
-	if err := r.core.ReadBarrier(r.confirmID); err != nil {
-		r.confirm = nil
+	r.barriers.next = d.lastRead
+	if err := r.core.ReadBarrier(d.lastRead); err != nil {
+		r.barriers.gathering = nil
 		done(0, kv.ErrNotLeader)
 		return
 	}
 	d.markDirty(r)
 }
 
-// sealBarrier ends the gathering for the barrier that was asked for last: its messages are about to
-// leave, and whoever comes later needs another.
-func (r *Replica) sealBarrier() {
-	if len(r.confirm) > 0 {
-		r.barriers = append(r.barriers, barrier{id: r.confirmID, dones: r.confirm})
-		r.confirm = nil
-	}
-}
-
 // barrierDone answers a barrier once everything before it is applied here.
 func (r *Replica) barrierDone(read consensus.ReadState) {
-	for i := range r.barriers {
-		if r.barriers[i].id != read.ID {
-			continue
-		}
-		dones := r.barriers[i].dones
-		r.barriers = append(r.barriers[:i], r.barriers[i+1:]...)
-		if read.Index == 0 {
-			for _, done := range dones {
-				done(0, kv.ErrLeaderChanged)
-			}
-			return
-		}
-		r.waitApplied(read.Index, func(err error) {
-			for _, done := range dones {
-				done(read.Index, err)
-			}
-		})
-		return
-	}
-}
-
-func (r *Replica) failBarriers(err error) {
-	r.sealBarrier()
-	barriers := r.barriers
-	r.barriers = nil
-	for _, b := range barriers {
-		for _, done := range b.dones {
-			done(0, err)
-		}
+	waiting := r.barriers.passed(read.ID)
+	switch {
+	case len(waiting) == 0:
+	case read.Index == 0:
+		tellAll(waiting, 0, kv.ErrLeaderChanged)
+	default:
+		r.waitApplied(read.Index, func(err error) { tellAll(waiting, read.Index, err) })
 	}
 }
 
@@ -137,7 +105,7 @@ func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
 		done(nil)
 		return
 	}
-	r.waits.add(uint64(index), done)
+	r.waits.indices.add(uint64(index), done)
 }
 
 // View returns the applied state at this moment, for reads without any lock. Close it.

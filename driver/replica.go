@@ -66,18 +66,14 @@ type Replica struct {
 	numbering  numbering
 	asking     asking
 	sequenced  sequenced
-	round      []request                      // evaluated in this round: decided by the next proposal
-	rounds     queue[proposedRound]           // proposed, not yet applied
-	depends    queue[dependent]               // without effects of their own, on top of what is not yet applied
-	barriers   []barrier                      // read barriers asked for
-	confirm    []func(consensus.Index, error) // waiting for the barrier confirmID, still to be sent
-	confirmID  consensus.ReadID
+	round      []request            // evaluated in this round: decided by the next proposal
+	rounds     queue[proposedRound] // proposed, not yet applied
+	depends    queue[dependent]     // without effects of their own, on top of what is not yet applied
+	barriers   barriers
 	physical   []request // compactions that are to be answered when their rows are deleted
-	waits      waitHeap  // for indices
-	revisions  waitHeap
-	settling   waitHeap // for proposals of this leadership
+	waits      waits
 	toApply    []consensus.Entry
-	staged     []*stagedSnapshot // received, and not yet installed or refused by the core; at most maxStaged
+	staged     staging
 	installing *installation
 	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
 	outgoing   []outgoingSnapshot
@@ -122,12 +118,6 @@ type dependent struct {
 	request request
 }
 
-// barrier is a read barrier that a core was asked for.
-type barrier struct {
-	id    consensus.ReadID
-	dones []func(consensus.Index, error)
-}
-
 // stepMessages hands the messages of peers to their cores.
 func (d *Driver) stepMessages(now time.Duration, messages []groupMessage) {
 	d.node.BeginRound()
@@ -168,7 +158,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		return
 	}
 	if m.staged != nil {
-		r.stage(m.staged)
+		r.staged.add(m.staged)
 	}
 	if err := r.core.Step(m.message); err != nil {
 		if m.staged != nil {
@@ -212,10 +202,10 @@ func (r *Replica) takeReady() error {
 		}
 	}
 	if !r.core.HasReady() {
-		r.discardStaged()
+		r.staged.discard()
 		return r.failed()
 	}
-	r.sealBarrier()
+	r.barriers.seal()
 	rd := r.core.Ready()
 	if err := r.failed(); err != nil {
 		return err
@@ -239,7 +229,7 @@ func (r *Replica) takeReady() error {
 	if r.core.HasReady() {
 		d.markDirty(r)
 	} else {
-		r.discardStaged() // the core had no use for it
+		r.staged.discard() // the core had no use for it
 	}
 	return nil
 }
@@ -370,8 +360,8 @@ func (r *Replica) stepDown() {
 	r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
 	r.refuseBeside(kv.ErrNotLeader, kv.ErrLeaderChanged)
 	r.refuseDependents(kv.ErrLeaderChanged)
-	r.failBarriers(kv.ErrLeaderChanged)
-	r.settling.reached(all, kv.ErrLeaderChanged)
+	r.barriers.fail(kv.ErrLeaderChanged)
+	r.waits.proposals.reached(all, kv.ErrLeaderChanged)
 }
 
 // rest looks whether the group still needs ticks.

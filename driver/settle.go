@@ -21,7 +21,7 @@ func (r *Replica) WaitRevision(rev kv.Revision, done func(error)) {
 			done(nil)
 			return
 		}
-		r.revisions.add(uint64(rev), done)
+		r.waits.revisions.add(uint64(rev), done)
 	}, done)
 }
 
@@ -47,7 +47,7 @@ func (r *Replica) settleAt(rev kv.Revision, done func(index uint64, err error)) 
 		r.settled(done)
 		return
 	}
-	r.settling.add(seq, func(err error) {
+	r.waits.proposals.add(seq, func(err error) {
 		if err != nil {
 			done(0, err)
 			return
@@ -67,18 +67,18 @@ func (r *Replica) settled(done func(index uint64, err error)) {
 }
 
 // proposalsApplied ends the waits of those for whom everything is applied that had to be.
-func (r *Replica) proposalsApplied() { r.settling.reached(r.appliedSeq, nil) }
+func (r *Replica) proposalsApplied() { r.waits.proposals.reached(r.appliedSeq, nil) }
 
 // nothingInFlight ends all of those waits, in the next round, without the lock: what they wait for never comes, and cannot have an effect.
 func (r *Replica) nothingInFlight() {
-	if settling := r.settling; len(settling) > 0 {
-		r.settling = nil
+	if settling := r.waits.proposals; len(settling) > 0 {
+		r.waits.proposals = nil
 		r.ask(func() { settling.reached(all, nil) }, func(err error) { settling.reached(all, err) })
 	}
 }
 
 // revisionApplied ends the waits for a revision.
-func (r *Replica) revisionApplied() { r.revisions.reached(uint64(r.machine.Revision()), nil) }
+func (r *Replica) revisionApplied() { r.waits.revisions.reached(uint64(r.machine.Revision()), nil) }
 
 // ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header. The caller has made sure that the state is
 // complete up to it. Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision is by

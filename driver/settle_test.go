@@ -250,7 +250,7 @@ func TestSettleBegunAnew(t *testing.T) {
 	w := newNumbered(t, 1, false)
 	_, r := w.leaderOf(1)
 	answers, said := 0, error(nil)
-	r.settling.add(r.appliedSeq+100, func(err error) { answers, said = answers+1, err })
+	r.waits.proposals.add(r.appliedSeq+100, func(err error) { answers, said = answers+1, err })
 	r.numbering.anew = true
 	r.driver.markWorking(r)
 	r.driver.kick()

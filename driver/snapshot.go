@@ -31,51 +31,6 @@ const (
 	maxSnapshotFileBytes = 1 << 40
 )
 
-// stagedSnapshot is a received snapshot that is not yet installed.
-type stagedSnapshot struct {
-	from  Files
-	dir   string
-	files []string
-	index consensus.Index
-	term  consensus.Term
-}
-
-func (g *stagedSnapshot) discard() {
-	if g != nil {
-		g.from.RemoveAll(g.dir) // what is left is removed when the node starts
-	}
-}
-
-// maxStaged bounds the snapshots that one round may bring: more than one only if leaders change quickly.
-const maxStaged = 4
-
-// stage keeps a received snapshot until the core has said whether it wants it.
-func (r *Replica) stage(snapshot *stagedSnapshot) {
-	if len(r.staged) == maxStaged {
-		r.staged[0].discard()
-		r.staged = append(r.staged[:0], r.staged[1:]...)
-	}
-	r.staged = append(r.staged, snapshot)
-}
-
-// takeStaged returns the snapshot that the core decided to install.
-func (r *Replica) takeStaged(meta consensus.SnapshotMeta) *stagedSnapshot {
-	for i, snapshot := range r.staged {
-		if snapshot.index == meta.Index && snapshot.term == meta.Term {
-			r.staged = append(r.staged[:i], r.staged[i+1:]...)
-			return snapshot
-		}
-	}
-	return nil
-}
-
-func (r *Replica) discardStaged() {
-	for _, snapshot := range r.staged {
-		snapshot.discard()
-	}
-	r.staged = nil
-}
-
 func writeSnapshot(w io.Writer, from Files, group consensus.GroupID, m consensus.Message, files []string, sent *int64) error {
 	message := consensus.AppendMessage(nil, &m)
 	head := binary.AppendUvarint(nil, uint64(group))

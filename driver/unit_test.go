@@ -374,7 +374,7 @@ func TestDependents(t *testing.T) {
 		}
 		b.decided(3, 1, false)
 		b.expect(t, "applied", nil, errOpen)
-		b.sealBarrier()
+		b.barriers.seal()
 		b.barrierDone(consensus.ReadState{ID: b.core.barriers[0], Index: 1})
 		b.expect(t, "confirmed", nil, nil)
 	})
@@ -513,7 +513,7 @@ func TestBarriersAreSharedUntilTheyLeave(t *testing.T) {
 	ask := func() { b.askBarrier(func(index consensus.Index, _ error) { got = append(got, index) }) }
 	ask()
 	ask()
-	b.sealBarrier() // its messages leave
+	b.barriers.seal() // its messages leave
 	ask()
 	if len(b.core.barriers) != 2 {
 		t.Fatalf("%d barriers for two rounds", len(b.core.barriers))
@@ -523,12 +523,12 @@ func TestBarriersAreSharedUntilTheyLeave(t *testing.T) {
 	if len(got) != 2 || got[0] != 6 {
 		t.Fatalf("answered %v", got)
 	}
-	b.sealBarrier()
+	b.barriers.seal()
 	b.barrierDone(consensus.ReadState{ID: b.core.barriers[1], Index: 9})
 	if len(got) != 2 {
 		t.Fatal("answered before the index is applied")
 	}
-	b.waits.reached(9, nil)
+	b.waits.indices.reached(9, nil)
 	if len(got) != 3 {
 		t.Fatal("not answered")
 	}

@@ -36,8 +36,8 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/proposed-refused", Breaks: "a leader that steps down refuses what it has proposed as surely without effect",
 		File: "driver/replica.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.failBarriers(kv.ErrLeaderChanged)\n",
-		New: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.failBarriers(kv.ErrLeaderChanged)\n" +
+		Old: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.barriers.fail(kv.ErrLeaderChanged)\n",
+		New: "\tr.refuseDependents(kv.ErrLeaderChanged)\n\tr.barriers.fail(kv.ErrLeaderChanged)\n" +
 			"\tfor r.rounds.len() > 0 {\n\t\tfor _, q := range r.rounds.pop().requests {\n\t\t\tq.resp, q.err = nil, kv.ErrNotLeader\n\t\t\tr.finish(q, 0)\n\t\t}\n\t}\n",
 	},
 	{
@@ -171,7 +171,7 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/late-snapshot-kept", Breaks: "a snapshot that the core has no use for, and does not answer, keeps its files",
 		File: "driver/replica.go", Protocol: sim.Paxos, Shards: 16, Verdicts: noticed, At: 831,
-		Old: "\t\tr.discardStaged()\n\t\treturn r.failed()\n",
+		Old: "\t\tr.staged.discard()\n\t\treturn r.failed()\n",
 		New: "\t\treturn r.failed()\n",
 	},
 	{

@@ -38,7 +38,7 @@ func (r *Replica) apply(now time.Duration) error {
 	r.revisionApplied()
 	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)
-	if _, pending := r.machine.Bulk(); pending > 0 || len(r.outgoing) > 0 || r.wantsFlush() {
+	if _, pending := r.machine.Bulk(); pending > 0 || len(r.shipments.waiting) > 0 || r.wantsFlush() {
 		r.driver.needsMaintenance(r)
 	}
 	return nil

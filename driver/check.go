@@ -25,15 +25,15 @@ func (r *Replica) check() error {
 		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
 	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || !r.barriers.empty() || len(r.waits.proposals) > 0):
 		return errors.New("something waits for a leader that does not lead")
-	case r.queue.len() > 0 && !r.working:
+	case r.queue.len() > 0 && !r.in.working:
 		return errors.New("requests are queued but nobody looks")
-	case !r.held() && r.installing == nil && r.core.HasReady() && !r.dirty:
+	case !r.held() && r.installing == nil && r.core.HasReady() && !r.in.dirty:
 		return errors.New("the core has work but is not marked")
-	case len(r.toApply) > 0 && r.installing == nil && !r.dirty && !r.listedForMaintenance:
+	case len(r.toApply) > 0 && r.installing == nil && !r.in.dirty && !r.in.maintaining:
 		return fmt.Errorf("%d entries are to be applied but nobody looks", len(r.toApply))
-	case r.installing != nil && r.installing.done && !r.dirty:
+	case r.installing != nil && r.installing.done && !r.in.dirty:
 		return errors.New("a snapshot is installed but nobody looks")
-	case r.beside.unfinished() && !r.working:
+	case r.beside.unfinished() && !r.in.working:
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
 	case len(r.beside.blocked) > 0 && !r.beside.underWay():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))

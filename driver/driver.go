@@ -364,16 +364,16 @@ func (d *Driver) refused(group consensus.GroupID, from kv.NodeID, err error) {
 }
 
 func (d *Driver) markDirty(r *Replica) {
-	if !r.dirty && !r.ended && !r.held() {
-		r.dirty = true
+	if !r.in.dirty && !r.ended && !r.held() {
+		r.in.dirty = true
 		d.dirty = append(d.dirty, r)
 	}
 }
 
 // markWorking makes evaluate look at the replica.
 func (d *Driver) markWorking(r *Replica) {
-	if !r.working {
-		r.working = true
+	if !r.in.working {
+		r.in.working = true
 		d.working = append(d.working, r)
 	}
 }
@@ -385,8 +385,8 @@ func (d *Driver) setTicking(r *Replica, on bool) {
 		return
 	}
 	r.ticking = on
-	if on && !r.listed {
-		r.listed = true
+	if on && !r.in.ticking {
+		r.in.ticking = true
 		d.ticking = append(d.ticking, r)
 	} // a replica that stopped ticking leaves the list with the next tick
 }

@@ -33,7 +33,7 @@ func (d *Driver) maintain() {
 				more = false
 			}
 		}
-		r.listedForMaintenance = more
+		r.in.maintaining = more
 		if more {
 			kept = append(kept, r)
 		}
@@ -48,8 +48,8 @@ func (d *Driver) maintain() {
 
 // needsMaintenance puts the replica on the list that maintain walks.
 func (d *Driver) needsMaintenance(r *Replica) {
-	if !r.listedForMaintenance {
-		r.listedForMaintenance = true
+	if !r.in.maintaining {
+		r.in.maintaining = true
 		d.maintaining = append(d.maintaining, r)
 	}
 }
@@ -159,7 +159,7 @@ func (r *Replica) compactLog() error {
 	} else {
 		upTo = 0
 	}
-	for _, index := range r.keptFor {
+	for _, index := range r.shipments.keptFor {
 		upTo = min(upTo, index)
 	}
 	return r.cutLog(upTo)

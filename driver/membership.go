@@ -133,8 +133,8 @@ func (d *Driver) carryOutNode() {
 func (r *Replica) carryOutMembership() {
 	d := r.driver
 	d.carryOutNode()
-	if r.membership.WantsTicks() && !r.attended {
-		r.attended = true
+	if r.membership.WantsTicks() && !r.in.attended {
+		r.in.attended = true
 		d.attended = append(d.attended, r)
 	}
 	if !r.membership.HasReady() {
@@ -299,7 +299,7 @@ func (d *Driver) tickMembership(now time.Duration) {
 	attended := d.attended
 	d.attended = d.spareAttended[:0]
 	for _, r := range attended {
-		r.attended = false
+		r.in.attended = false
 		if d.Replica(r.group) != r && d.departed[r.group] != r {
 			continue // removed, and all know
 		}
@@ -344,7 +344,7 @@ func (r *Replica) checkMembership() error {
 		return fmt.Errorf("membership was told of %v at %v, and this is %v at %v", config, table, r.machine.Config(), r.machine.Placements())
 	case r.saving && !r.held():
 		return errors.New("the replica takes part, and the row that says which it is is still to become durable")
-	case m.WantsTicks() && !r.attended:
+	case m.WantsTicks() && !r.in.attended:
 		return errors.New("the membership is to be seen to, but nobody looks")
 	}
 	return m.Check()

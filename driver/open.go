@@ -57,7 +57,7 @@ func (d *Driver) openReplica(group consensus.GroupID) (*Replica, error) {
 // log was written.
 func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, machine Machine, sync func() error) (r *Replica, row []byte, err error) {
 	r = &Replica{driver: d, group: group, machine: machine, log: d.opts.Log.Group(group)}
-	r.shipping, r.keptFor = make(map[consensus.ReplicaID]bool), make(map[consensus.ReplicaID]consensus.Index)
+	r.shipments = newShipments()
 	found, err := d.readIdentity(group)
 	if err != nil {
 		return nil, nil, err

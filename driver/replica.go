@@ -48,7 +48,6 @@ type Replica struct {
 
 	// driver
 	membership *membership.Group
-	attended   bool // is in Driver.attended
 	begun      bool // it is part of the rounds, or was
 	ended      bool // it has failed, or was removed
 	jobs       int  // goroutines that are at work for it
@@ -75,28 +74,25 @@ type Replica struct {
 	toApply    []consensus.Entry
 	staged     staging
 	installing *installation
-	shipping   map[consensus.ReplicaID]bool // a snapshot is on its way to them, or waits in outgoing
-	outgoing   []outgoingSnapshot
-	// keptFor are the entries as of which snapshots were sent, to replicas that may not have them yet: the log is kept from there on.
-	keptFor map[consensus.ReplicaID]consensus.Index
-	flush   flushState
-	memory  mvcc.Memory // as last reckoned
-	compact compactState
-	hashes  hashes
+	shipments  shipments
+	flush      flushState
+	memory     mvcc.Memory // as last reckoned
+	compact    compactState
+	hashes     hashes
 	// appliedSeq is the last proposal of this leadership that is applied.
 	appliedSeq uint64
 	// refused is a proposal that the core had no room for.
 	refused refusedProposal
 
-	leaseWork            bool // the machine wants ticks
-	leaseTick            bool // and is due one
-	dirty                bool
-	working              bool
-	ticking              bool
-	listed               bool
-	listedForMaintenance bool
-	inflight             int // own rounds proposed and not yet applied
+	leaseWork bool // the machine wants ticks
+	leaseTick bool // and is due one
+	ticking   bool
+	in        lists
+	inflight  int // own rounds proposed and not yet applied
 }
+
+// lists tells in which of its driver's a replica is.
+type lists struct{ attended, dirty, working, ticking, maintaining bool }
 
 // knownLeader is who leads as far as this node knows.
 type knownLeader struct {
@@ -175,7 +171,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 		return
 	}
 	r.driver.markDirty(r)
-	if len(r.keptFor) > 0 {
+	if len(r.shipments.keptFor) > 0 {
 		r.driver.needsMaintenance(r) // the sender may have caught up
 	}
 	if r.role.Role == consensus.RoleLeader && m.message.Term == r.role.Term {

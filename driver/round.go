@@ -93,7 +93,7 @@ func (d *Driver) pump(now time.Duration) {
 	d.dirty, d.spareDirty = d.spareDirty[:0], nil
 	d.appends = d.appends[:0]
 	for _, r := range dirty {
-		r.dirty = false
+		r.in.dirty = false
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.takeReady())
 		}
@@ -276,8 +276,8 @@ func (d *Driver) evaluate(now time.Duration) {
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.evaluate(now))
 		}
-		r.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || len(r.asking.answers) > 0 || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
-		if r.working {
+		r.in.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || len(r.asking.answers) > 0 || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
+		if r.in.working {
 			kept = append(kept, r)
 		}
 	}
@@ -298,7 +298,7 @@ func (d *Driver) tick(now time.Duration) {
 	kept := d.ticking[:0]
 	for _, r := range d.ticking {
 		if !r.ticking {
-			r.listed = false
+			r.in.ticking = false
 			continue
 		}
 		kept = append(kept, r)

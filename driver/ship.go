@@ -15,14 +15,12 @@ import (
 // perhaps (see shipWaiting). One at a time goes to a replica.
 func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
 	d := r.driver
-	if r.shipping[m.To] {
+	if !r.shipments.add(to, m) {
 		// One that was begun in an earlier term is on its way: the core asks again.
 		r.core.SnapshotDone(m.To, false)
 		d.markDirty(r)
 		return
 	}
-	r.shipping[m.To] = true
-	r.outgoing = append(r.outgoing, outgoingSnapshot{to: to, message: m})
 	d.needsMaintenance(r)
 }
 
@@ -33,12 +31,57 @@ type outgoingSnapshot struct {
 	renewed bool // a run was begun for it, if there was anything to write
 }
 
+// shipments are the snapshots of a group that go to other replicas.
+type shipments struct {
+	waiting []outgoingSnapshot
+	under   map[consensus.ReplicaID]bool // one waits, or is on its way
+	// keptFor are the entries as of which snapshots were sent, to replicas that may not have them yet: the log is kept from there on.
+	keptFor map[consensus.ReplicaID]consensus.Index
+}
+
+func newShipments() shipments {
+	return shipments{under: make(map[consensus.ReplicaID]bool), keptFor: make(map[consensus.ReplicaID]consensus.Index)}
+}
+
+// add has a snapshot wait; false: there is one for this replica.
+func (s *shipments) add(to kv.NodeID, m consensus.Message) bool {
+	if s.under[m.To] {
+		return false
+	}
+	s.under[m.To] = true
+	s.waiting = append(s.waiting, outgoingSnapshot{to: to, message: m})
+	return true
+}
+
+// renew tells whether a run is to be begun for any that waits, and takes it as begun.
+func (s *shipments) renew() (wantsRun bool) {
+	for i := range s.waiting {
+		wantsRun = wantsRun || !s.waiting[i].renewed
+		s.waiting[i].renewed = true
+	}
+	return wantsRun
+}
+
+// leave returns those that need not wait for a run any more, now that one can be sent as of a state with these members.
+func (s *shipments) leave(members consensus.Config) (leaving []outgoingSnapshot) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(o outgoingSnapshot) bool {
+		leaves := o.renewed || members.Contains(o.message.To)
+		if leaves {
+			leaving = append(leaving, o)
+		}
+		return leaves
+	})
+	return leaving
+}
+
 // maxShipping is how many snapshots a node sends at one time; more of one group if they begin together. Each keeps a state of the engine from being
 // deleted, and has its files.
 const maxShipping = 4
 
 // mayShip tells whether a snapshot waits, and has a place among those of the node that are on their way.
-func (r *Replica) mayShip() bool { return len(r.outgoing) > 0 && r.driver.shipping < maxShipping }
+func (r *Replica) mayShip() bool {
+	return len(r.shipments.waiting) > 0 && r.driver.shipping < maxShipping
+}
 
 // shipWaiting sends the snapshots that wait. What is sent is the engine as it is: the state as of the run that was written last, with some rows of what
 // came after, as a crash would leave it. The receiver's log brings the rest. So that this is little, a run is begun for each of them first, which
@@ -49,29 +92,16 @@ func (r *Replica) shipWaiting(staged int) (wantsRun bool, err error) {
 	if !r.mayShip() {
 		return false, nil
 	}
-	if staged == 0 {
-		for i := range r.outgoing {
-			wantsRun = wantsRun || !r.outgoing[i].renewed
-			r.outgoing[i].renewed = true
-		}
-		if wantsRun {
-			return true, nil
-		}
+	if staged == 0 && r.shipments.renew() {
+		return true, nil
 	}
 	meta, err := r.prepareShipping()
 	if err != nil {
 		return false, err
 	}
-	kept := r.outgoing[:0]
-	for _, o := range r.outgoing {
-		if o.renewed || meta.Config.Contains(o.message.To) {
-			r.ship(o.to, o.message, meta)
-		} else {
-			kept = append(kept, o)
-		}
+	for _, o := range r.shipments.leave(meta.Config) {
+		r.ship(o.to, o.message, meta)
 	}
-	clear(r.outgoing[len(kept):])
-	r.outgoing = kept
 	return false, nil
 }
 
@@ -91,7 +121,7 @@ func (r *Replica) ship(to kv.NodeID, m consensus.Message, meta consensus.Snapsho
 	d := r.driver
 	d.shipping++
 	m.Snapshot = &meta
-	r.keptFor[m.To] = meta.Index
+	r.shipments.keptFor[m.To] = meta.Index
 	state := d.opts.Engine.NewSnapshot()
 	spans := r.machine.StateSpans()
 	var bytes int64
@@ -106,10 +136,10 @@ func (r *Replica) ship(to kv.NodeID, m consensus.Message, meta consensus.Snapsho
 // safe in a later term: a core ignores it unless it asked, and it cannot ask while one is in transit (see sendSnapshot).
 func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
 	d := r.driver
-	delete(r.shipping, m.To)
+	delete(r.shipments.under, m.To)
 	d.shipping--
 	for _, other := range d.order {
-		if len(other.outgoing) > 0 {
+		if len(other.shipments.waiting) > 0 {
 			d.needsMaintenance(other)
 		}
 	}
@@ -126,12 +156,12 @@ func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err e
 // catchesUp tells whether a replica that a snapshot was sent to is still to say that it has it. What comes behind it stays in the log meanwhile, unless the
 // log is too large: otherwise, if much is written, a state that takes long to send would be too old when it is there, each time.
 func (r *Replica) catchesUp(id consensus.ReplicaID, of []consensus.Replication) bool {
-	if r.shipping[id] {
+	if r.shipments.under[id] {
 		return true
 	}
 	node, member := r.membership.NodeOf(id)
 	i := slices.IndexFunc(of, func(p consensus.Replication) bool { return p.Replica == id })
-	return member && i >= 0 && of[i].Match < r.keptFor[id] && r.driver.live.Alive(node)
+	return member && i >= 0 && of[i].Match < r.shipments.keptFor[id] && r.driver.live.Alive(node)
 }
 
 // letKeptGo has the log cut that was kept for replicas which have caught up.
@@ -143,11 +173,11 @@ func (r *Replica) letKeptGo() error {
 }
 
 func (r *Replica) forgetCaughtUp() (forgotten bool) {
-	if len(r.keptFor) == 0 {
+	if len(r.shipments.keptFor) == 0 {
 		return false
 	}
 	of := r.core.Status().Replicas
-	maps.DeleteFunc(r.keptFor, func(id consensus.ReplicaID, _ consensus.Index) bool {
+	maps.DeleteFunc(r.shipments.keptFor, func(id consensus.ReplicaID, _ consensus.Index) bool {
 		over := !r.catchesUp(id, of)
 		forgotten = forgotten || over
 		return over

@@ -37,7 +37,7 @@ func logIsKeptForASnapshot(t *testing.T, dies bool) {
 	c.await("a snapshot on its way", func() bool { return leader.driver.shipping > 0 })
 	work := leader.jobs
 	leader.jobs = nil
-	from, flushed := leader.replica.keptFor[consensus.ReplicaID(behind.id)], leader.replica.flush.durable
+	from, flushed := leader.replica.shipments.keptFor[consensus.ReplicaID(behind.id)], leader.replica.flush.durable
 	puts()
 	if first() > from+1 || leader.replica.flush.durable <= flushed+20 {
 		t.Fatalf("the log begins at entry %d while the state of entry %d is on its way; durable is %d, it was %d", first(), from, leader.replica.flush.durable, flushed)
@@ -50,7 +50,7 @@ func logIsKeptForASnapshot(t *testing.T, dies bool) {
 		c.await("the receiver", func() bool { return behind.replica.machine.AppliedIndex() == leader.replica.machine.AppliedIndex() })
 	}
 	c.run(time.Second, nil)
-	if len(leader.replica.keptFor) > 0 || first()+50 < leader.replica.machine.AppliedIndex() || sent != 1 {
-		t.Errorf("afterwards the log begins at %d of %d; it is kept for %v; %d snapshots were sent", first(), leader.replica.machine.AppliedIndex(), leader.replica.keptFor, sent)
+	if len(leader.replica.shipments.keptFor) > 0 || first()+50 < leader.replica.machine.AppliedIndex() || sent != 1 {
+		t.Errorf("afterwards the log begins at %d of %d; it is kept for %v; %d snapshots were sent", first(), leader.replica.machine.AppliedIndex(), leader.replica.shipments.keptFor, sent)
 	}
 }

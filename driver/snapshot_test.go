@@ -122,7 +122,7 @@ func TestLateSnapshotKeepsNoFiles(t *testing.T) {
 		}
 		m := consensus.Message{From: 2, To: 1, Class: consensus.ClassSnapshot, Snapshot: &consensus.SnapshotMeta{Index: 1, Term: 1}}
 		b.step(0, 2, &groupMessage{group: 1, from: 2, message: m, staged: &stagedSnapshot{from: systemFiles{}, dir: dir, index: 1, term: 1}})
-		if !b.dirty {
+		if !b.in.dirty {
 			t.Error("nobody looks whether the core wants the snapshot")
 		}
 		if err := b.takeReady(); err != nil {

@@ -541,11 +541,12 @@ func TestBarriersAreSharedUntilTheyLeave(t *testing.T) {
 // TestSnapshotShippedInAnotherTerm: a core that is not told that a snapshot has arrived sends no other one to that replica.
 func TestSnapshotShippedInAnotherTerm(t *testing.T) {
 	b := newBench()
-	b.shipping = map[consensus.ReplicaID]bool{2: true}
+	b.shipments = newShipments()
+	b.shipments.under[2] = true
 	b.core.status.Term = 5
 	b.Replica.shipped(2, &consensus.Message{To: 2, Term: 4, Snapshot: &consensus.SnapshotMeta{Index: 9}}, 100, nil)
-	if len(b.core.shipped) != 1 || b.core.shipped[0] != 2 || len(b.shipping) != 0 {
-		t.Errorf("the core heard of %v, on the way are %v", b.core.shipped, b.shipping)
+	if len(b.core.shipped) != 1 || b.core.shipped[0] != 2 || len(b.shipments.under) != 0 {
+		t.Errorf("the core heard of %v, on the way are %v", b.core.shipped, b.shipments.under)
 	}
 }
 

@@ -267,7 +267,7 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/attended-for-ever", Breaks: "a replica that had a tick for its membership is taken for one that is still on the list: the leader's repair stops after one step",
 		File: "driver/membership.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tr.attended = false\n",
+		Old: "\t\tr.in.attended = false\n",
 		New: "",
 	},
 	{

@@ -102,8 +102,8 @@ func TestDelay(t *testing.T) {
 
 // TestPlan: every system runs its own protocol, and the slow members are known by the addresses of their delays.
 func TestPlan(t *testing.T) {
-	for system, want := range map[string]string{systemRaft: "--consensus=raft", systemPaxos: "--consensus=paxos", systemEtcd: ""} {
-		c := &cluster{system: system, slow: 1, dir: t.TempDir()}
+	for system, want := range map[string]string{systemRaft: "--consensus=raft", systemOther: "other serve --consensus=raft", systemPaxos: "--consensus=paxos", systemEtcd: ""} {
+		c := &cluster{system: system, slow: 1, bin: binaries{other: "other"}, dir: t.TempDir()}
 		if err := c.plan(3); err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	for _, args := range [][]string{{"--rounds", "0"}, {"--loads", "nonsense"}, {"extra"}, {"--no-such"}, {"--systems", "zab"}, {"--systems", "quorate,quorate-raft"}, {"--flexible", "--delay", "1s"}} {
+	for _, args := range [][]string{{"--rounds", "0"}, {"--loads", "nonsense"}, {"extra"}, {"--no-such"}, {"--systems", "zab"}, {"--systems", "quorate,quorate-other"}, {"--systems", "quorate,quorate-raft"}, {"--flexible", "--delay", "1s"}} {
 		if _, err := parseFlags(args); err == nil {
 			t.Errorf("%v was accepted", args)
 		}

@@ -26,14 +26,22 @@ import (
 )
 
 // binaries are the programs under test, built from source.
-type binaries struct{ etcd, quorate, self string }
+type binaries struct{ etcd, quorate, other, self string }
+
+// of is the binary of a build of quorate.
+func (b binaries) of(system string) string {
+	if system == systemOther {
+		return b.other
+	}
+	return b.quorate
+}
 
 func build(ctx context.Context, cfg config) (binaries, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return binaries{}, err
 	}
-	bin := binaries{etcd: filepath.Join(cfg.Dir, "bin-etcd"), quorate: filepath.Join(cfg.Dir, "bin-quorate"), self: self}
+	bin := binaries{etcd: filepath.Join(cfg.Dir, "bin-etcd"), quorate: filepath.Join(cfg.Dir, "bin-quorate"), self: self, other: cfg.Other}
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return binaries{}, err
@@ -43,7 +51,7 @@ func build(ctx context.Context, cfg config) (binaries, error) {
 			return binaries{}, err
 		}
 	}
-	if slices.ContainsFunc(cfg.Systems, isQuorate) {
+	if slices.ContainsFunc(cfg.Systems, func(s string) bool { return isQuorate(s) && s != systemOther }) {
 		if err := goBuild(ctx, filepath.Dir(root), bin.quorate, "./cmd/quorate"); err != nil {
 			return binaries{}, err
 		}
@@ -153,7 +161,7 @@ func (c *cluster) plan(count int) error {
 		} else {
 			m.args = []string{c.bin.etcd}
 			if isQuorate(c.system) {
-				m.args = append([]string{c.bin.quorate, "serve"}, protocolFlags(c.system)...)
+				m.args = append([]string{c.bin.of(c.system), "serve"}, protocolFlags(c.system)...)
 			}
 			m.args = append(m.args, "--name", fmt.Sprintf("m%d", i), "--data-dir", m.dir,
 				"--listen-client-urls", client, "--advertise-client-urls", client,

@@ -35,6 +35,7 @@ type config struct {
 	Delay    time.Duration
 	Systems  []string
 	Profiles string
+	Other    string // the file of another build
 }
 
 func main() {
@@ -73,7 +74,8 @@ func parseFlags(args []string) (config, error) {
 	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
 	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all of "+strings.Join(loadNames(), " ")+". Only by name: "+loadShards+", which compares one shard with several")
-	fs.StringVar(&systems, "systems", strings.Join(systemNames(), ","), "systems to compare; quorate is with Raft, also called quorate-raft")
+	fs.StringVar(&systems, "systems", strings.Join([]string{systemEtcd, systemRaft, systemPaxos, systemNull}, ","), "systems to compare; quorate is with Raft, also called quorate-raft")
+	fs.StringVar(&cfg.Other, "other", "", "another build of quorate, such as of the release before: compared as "+systemOther)
 	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load, of the lists of the load shards, and of the largest deletion of the load long")
 	fs.IntVar(&cfg.Keys, "keys", 100_000, "keys that the put and get loads use")
 	fs.StringVar(&cfg.Dir, "dir", "", "where binaries and data go; empty: a temporary directory")
@@ -93,6 +95,12 @@ func parseFlags(args []string) (config, error) {
 		cfg.Loads = strings.Split(loads, ",")
 	}
 	cfg.Systems = strings.Split(strings.ReplaceAll(systems, "quorate-raft", systemRaft), ",")
+	if cfg.Other != "" && !slices.Contains(cfg.Systems, systemOther) {
+		cfg.Systems = append(cfg.Systems, systemOther)
+	}
+	if cfg.Other == "" && slices.Contains(cfg.Systems, systemOther) {
+		return cfg, fmt.Errorf("system %s needs --other, the file of that build", systemOther)
+	}
 	if cfg.Smoke {
 		cfg.Delay = 100 * time.Millisecond                                                                                                // so that a busy machine cannot be taken for a slow member
 		cfg.Rounds, cfg.Duration, cfg.Fill, cfg.Keys, cfg.Systems = 1, 500*time.Millisecond, 2000, 1000, []string{systemRaft, systemNull} // Paxos: measureFlexible

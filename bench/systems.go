@@ -11,10 +11,13 @@ const (
 	systemEtcd  = "etcd"
 	systemRaft  = "quorate" // the default protocol
 	systemPaxos = "quorate-paxos"
+	systemOther = "quorate-other" // another build, see --other
 	systemNull  = "null"
 )
 
-func systemNames() []string { return []string{systemEtcd, systemRaft, systemPaxos, systemNull} }
+func systemNames() []string {
+	return []string{systemEtcd, systemRaft, systemPaxos, systemOther, systemNull}
+}
 
 func isQuorate(system string) bool { return strings.HasPrefix(system, "quorate") }
 

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -95,6 +97,39 @@ func (c *Call) finish(resp *kv.Response, err error) {
 		return
 	}
 	c.Done(resp, err)
+}
+
+// because names the shards whose leaders nobody knows, of those that the call needs. In a store of one shard there is nothing to name.
+func (c *Call) because(err *kv.Error) error {
+	g := c.gateway
+	if g.options.Revisions == nil {
+		return err
+	}
+	var lacking []kv.ShardID
+	for _, l := range c.needs() {
+		if leader, _ := l.local.Leader(); leader == 0 {
+			lacking = append(lacking, l.shard)
+		}
+	}
+	if len(lacking) == 0 {
+		return err
+	}
+	return kv.Leaderless(err, lacking)
+}
+
+// needs returns the links of the shards without whose leaders the call is not answered: its own, and that of the sequencer.
+func (c *Call) needs() (links []*leaderLink) {
+	if system := c.gateway.links.byShard[kv.SystemShard]; system != nil {
+		links = append(links, system)
+	}
+	switch {
+	case c.gather != nil:
+		links = append(links, c.gather.links...)
+	case c.link != nil:
+		links = append(links, c.link)
+	}
+	slices.SortFunc(links, func(a, b *leaderLink) int { return cmp.Compare(a.shard, b.shard) })
+	return slices.Compact(links)
 }
 
 // Cancel ends a call whose client has gone, with kv.ErrCanceled. A write may take effect all the same.

@@ -124,7 +124,7 @@ func (g *Gateway) Tick(now time.Duration) {
 	g.now.Store(int64(now))
 	for _, c := range g.deadlines.advance(now) {
 		g.metrics.timeouts.Add(1)
-		c.abort(kv.ErrTimeout)
+		c.abort(c.because(kv.ErrTimeout))
 	}
 	for _, l := range g.links.areBusy() {
 		l.tick(now)

@@ -59,7 +59,7 @@ func (g *Gateway) readMany(c *Call, links []*leaderLink) {
 	gatherFor(c, links)
 	for _, l := range links {
 		if leader, _ := l.local.Leader(); leader == 0 && c.RequireLeader {
-			c.finish(nil, kv.ErrNoLeader)
+			c.finish(nil, c.because(kv.ErrNoLeader))
 			return
 		}
 	}

@@ -239,6 +239,45 @@ func TestPresentUnknown(t *testing.T) {
 	}
 }
 
+// TestLeaderlessShards: who waits in vain hears which shards have no leader, of those that the request needs; in a store of one shard as in etcd.
+func TestLeaderlessShards(t *testing.T) {
+	says := func(what string, r *result, want string) {
+		t.Helper()
+		if r.answers != 1 || r.err == nil || r.err.Error() != want {
+			t.Errorf("%s: answered %v, %d times; want %q", what, r.err, r.answers, want)
+		}
+	}
+	lose := func(c *cluster, of *cluster, shard kv.ShardID) {
+		of.elect(0)
+		for _, n := range c.nodes {
+			n.gateway.LeaderChanged(shard)
+		}
+	}
+	first, second, _ := storeWith(t, Options{RequestTimeout: 2 * time.Second}, 1, 2, 1)
+	lose(first, second, 2)
+	g := first.nodes[3].gateway
+	one, all := submit(g, putValue("2a", "x")), submit(g, getRange("0", "9"))
+	needsLeader := &result{}
+	g.Submit(&Call{Req: get("2a"), RequireLeader: true, Done: func(resp *kv.Response, err error) { *needsLeader = result{resp, err, needsLeader.answers + 1} }})
+	says("at once", needsLeader, "no leader, without a leader: shard 2")
+	writeKey(t, first, second, "1a", "goes on")
+	first.tick(2 * time.Second)
+	says("a put", one, "request timed out, without a leader: shard 2")
+	if said := kv.LeaderlessOf(one.err); said != "without a leader: shard 2" || !errors.Is(one.err, kv.ErrTimeout) {
+		t.Errorf("%v: %q", one.err, said)
+	}
+	says("a list", all, "request timed out, without a leader: shard 2")
+	lose(first, first, 1)
+	one = submit(g, putValue("2a", "x"))
+	first.tick(2 * time.Second)
+	says("nobody numbers", one, "request timed out, without a leader: shard 1, which numbers revisions, shard 2")
+
+	only := newCluster(t, Options{RequestTimeout: 2 * time.Second})
+	one = submit(only.nodes[1].gateway, putValue("a", "x"))
+	only.tick(2 * time.Second)
+	says("one shard", one, "request timed out")
+}
+
 // TestCompactedWhileReading: a read whose own revision is compacted before it reads takes a later one; one that asked for it is refused. The future is what
 // is not issued, and not what this shard has not come to.
 func TestCompactedWhileReading(t *testing.T) {

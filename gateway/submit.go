@@ -27,7 +27,7 @@ func (g *Gateway) Submit(c *Call) {
 	c.link = l
 	if c.RequireLeader {
 		if leader, _ := l.local.Leader(); leader == 0 {
-			c.finish(nil, kv.ErrNoLeader)
+			c.finish(nil, c.because(kv.ErrNoLeader))
 			return
 		}
 	}

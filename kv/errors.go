@@ -105,3 +105,34 @@ func LimitOf(err error) string {
 	}
 	return ""
 }
+
+// leaderless is how the end of errors of Leaderless begins.
+const leaderless = "without a leader: "
+
+// Leaderless says of which shards of a store no leader is known, so that a request could not be done.
+func Leaderless(refusal *Error, shards []ShardID) error {
+	var names strings.Builder
+	for i, id := range shards {
+		if i > 0 {
+			names.WriteString(", ")
+		}
+		if id == SystemShard {
+			names.WriteString("shard 1, which numbers revisions")
+		} else {
+			fmt.Fprintf(&names, "shard %d", id)
+		}
+	}
+	return fmt.Errorf("%w, %s%s", refusal, leaderless, names.String())
+}
+
+// LeaderlessOf tells which shards have no leader, as a part of a sentence; "": the error does not say.
+func LeaderlessOf(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	if _, said, found := strings.Cut(err.Error(), e.message+", "+leaderless); found {
+		return leaderless + said
+	}
+	return ""
+}

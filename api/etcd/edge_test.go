@@ -83,6 +83,15 @@ func TestEveryErrorReachesTheClient(t *testing.T) {
 	if _, err := client.Put(w.ctx, &etcdserverpb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.InvalidArgument || rpctypes.ErrorDesc(err) != named {
 		t.Errorf("a limit that is named: %v", err)
 	}
+	// So are shards without a leader.
+	w.store.intercept = func(c *gateway.Call) bool {
+		c.Done(nil, kv.Leaderless(kv.ErrTimeout, []kv.ShardID{1, 3}))
+		return true
+	}
+	const leaderless = "etcdserver: request timed out, without a leader: shard 1, which numbers revisions, shard 3"
+	if _, err := client.Put(w.ctx, &etcdserverpb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.Unavailable || rpctypes.ErrorDesc(err) != leaderless {
+		t.Errorf("shards without a leader: %v", err)
+	}
 	w.store.intercept = func(c *gateway.Call) bool { c.Done(nil, errors.New("odd")); return true }
 	if _, err := client.Put(w.ctx, &etcdserverpb.PutRequest{Key: []byte("k")}); status.Code(err) != codes.Unknown || rpctypes.ErrorDesc(err) != "odd" {
 		t.Errorf("an error without a code: %v", err)

@@ -68,8 +68,10 @@ func toGRPC(err error) error {
 	}
 	if code := int(kv.CodeOf(err)); code > 0 && code <= len(mappings) {
 		m := mappings[code-1]
-		limit := kv.LimitOf(err)
+		limit, leaderless := kv.LimitOf(err), kv.LeaderlessOf(err)
 		switch {
+		case m.grpc != nil && leaderless != "": // etcd has no shards
+			return status.Errorf(status.Code(m.grpc), "%s, %s", rpctypes.ErrorDesc(m.grpc), leaderless)
 		case m.grpc != nil && limit != "": // one that etcd has not, so that no client waits for its text
 			return status.Errorf(status.Code(m.grpc), "%s: %s", rpctypes.ErrorDesc(m.grpc), limit)
 		case m.grpc != nil:

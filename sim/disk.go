@@ -9,6 +9,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
 )
@@ -35,6 +36,9 @@ type slowness struct {
 	least   time.Duration
 	failing error // of the next sync or write
 	full    bool
+	// shardSync is how slow those are, at most, that make something of the shard durable.
+	shardSync time.Duration
+	shard     kv.ShardID
 }
 
 var (
@@ -129,6 +133,9 @@ func (l *simLog) Sync() error {
 			took *= 10
 		}
 		n.sleep(took)
+	}
+	if n.up && n.writesSlowly() {
+		n.sleep(time.Duration(n.random.Int64N(int64(n.slow.shardSync))))
 	}
 	n.checkWait(began)
 	if err := n.diskFails(); err != nil {

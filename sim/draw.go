@@ -15,7 +15,7 @@ type PlanOptions struct {
 	Engine   EngineKind
 	Nodes    int
 	Shards   int
-	// Partition makes the shards those of one store: ByRange or ByHash.
+	// Partition makes the shards those of one store: ByRange or ByHash. NoPartition has them know nothing of each other.
 	Partition string
 	Duration  time.Duration
 	// Workloads are the names of those to choose from; nil: all.
@@ -27,6 +27,7 @@ type PlanOptions struct {
 // NewPlan draws a run from the seed. Each draws a subset of everything, so that what rarely comes
 // together does so now and then (swarm testing: Groce et al., 2012).
 func NewPlan(seed uint64, o PlanOptions) Plan {
+	o = o.drawStore(seed)
 	random := rand.New(rand.NewPCG(seed, sourcePlan))
 	p := Plan{Seed: seed, Engine: Memory}
 	p.Protocol = []Protocol{Raft, Paxos}[random.IntN(2)]
@@ -42,6 +43,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	override(&p.Duration, o.Duration)
 	shards := rand.New(rand.NewPCG(seed, sourceShards))
 	p.drawShards(shards, o)
+	whole := o.Workloads == nil
 	if o.Partition != "" {
 		p.drawPartition(o.Partition)
 		if o.Workloads == nil {
@@ -54,11 +56,17 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Limits.PartBytes = pick(rounds, 0, 1, 64)
 	p.Limits.Bounds = drawBounds(seed)
 	p.Clients = drawClients(random, o.Workloads)
+	if p.Partition != nil && whole {
+		p.addCensus()
+	}
 	kinds, conspired := o.Faults, false
 	if kinds == nil {
 		kinds = p.conspire(o)
 		if conspired = kinds != nil; !conspired {
 			kinds = aim(&p)
+		}
+		if kinds == nil && whole {
+			kinds = p.aimAtStore()
 		}
 	}
 	p.Faults = drawFaults(random, &p, kinds)
@@ -226,6 +234,14 @@ var faultRanges = []faultRange{
 	{FaultUnreadable, 2, time.Second, nil, sharded},
 	{FaultRemove, 2.5, 0, nil, expendable},
 	{FaultCrashRecycle, 3, time.Second, between(1, 12), realDisks},
+	{FaultSequencerCut, 1, 2 * time.Second, nil, ofStore},
+	{FaultSequencerLost, 0.7, time.Second, nil, ofStore},
+	{FaultSequencerPaused, 1, 2 * time.Second, nil, ofStore},
+	{FaultSequencerMoves, 1.5, 0, nil, ofStore},
+	{FaultSessionLoss, 1, 2 * time.Second, between(0.02, 0.5), ofStore},
+	{FaultSessionBreaks, 1, time.Second, nil, ofStore},
+	{FaultSlowShard, 1, 3 * time.Second, between(1, 150), ofStore},
+	{FaultLaggard, 2, 3 * time.Second, between(5, 400), ofStore},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets

@@ -23,33 +23,37 @@ func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
 	case FaultChurn:
 		w.atLeader(w.group(f.Shard), 20, func(leader *part) bool { return leader.churn(f.Amount, random) })
 	case FaultTransfer:
-		g := w.group(f.Shard)
-		w.atLeader(g, 20, func(leader *part) bool {
-			others := g.others(leader.node)
-			to := g.of(others[random.IntN(len(others))])
-			if to.leaving || !to.up() || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
-				return true
-			}
-			if random.IntN(2) == 0 { // as an operator asks for it
-				leader.node.enter(func() {
-					leader.replica.Transfer(to.node.id, func(err error) {
-						if err == nil {
-							w.mark("leadership handed over by the driver")
-						}
-					})
-				})
-				return true
-			}
-			done := leader.core.TransferLeader(to.core.Status().Replica) == nil
-			if done {
-				w.mark("leadership handed over")
-			}
-			return done
-		})
+		w.transfer(w.group(f.Shard), random)
 	default:
 		return false
 	}
 	return true
+}
+
+// transfer has the leader of a group hand over to another voter.
+func (w *world) transfer(g *group, random *rand.Rand) {
+	w.atLeader(g, 20, func(leader *part) bool {
+		others := g.others(leader.node)
+		to := g.of(others[random.IntN(len(others))])
+		if to.leaving || !to.up() || !leader.core.Status().Config.Votes(to.core.Status().Replica) {
+			return true
+		}
+		if random.IntN(2) == 0 { // as an operator asks for it
+			leader.node.enter(func() {
+				leader.replica.Transfer(to.node.id, func(err error) {
+					if err == nil {
+						w.mark("leadership handed over by the driver")
+					}
+				})
+			})
+			return true
+		}
+		done := leader.core.TransferLeader(to.core.Status().Replica) == nil
+		if done {
+			w.mark("leadership handed over")
+		}
+		return done
+	})
 }
 
 // atLeader lets the core of the group's leader be asked for something, between two rounds, until it does it or the attempts are used up.

@@ -19,6 +19,7 @@ type network struct {
 	latency time.Duration
 	// What faults do, as sums over those in force.
 	loss, duplicate, reorder float64
+	sessionLoss              float64 // of frames from and to the sequencer
 	jitter                   time.Duration
 }
 
@@ -323,7 +324,7 @@ func (n *network) stopped(node *node) {
 
 // heal ends what faults do to the network.
 func (n *network) heal() {
-	n.loss, n.duplicate, n.reorder, n.jitter = 0, 0, 0, 0
+	n.loss, n.duplicate, n.reorder, n.sessionLoss, n.jitter = 0, 0, 0, 0, 0
 	for _, from := range n.w.processes() {
 		for _, to := range n.w.processes() {
 			l := n.link(from, to)

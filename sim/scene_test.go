@@ -12,7 +12,7 @@ func stagedPlans(t *testing.T, name string, count int) (plans []Plan) {
 		if seed > 10_000 {
 			t.Fatalf("of 10,000 seeds only %d set up the scene %q", len(plans), name)
 		}
-		if p := NewPlan(seed, PlanOptions{}); p.Scene == name {
+		if p := NewPlan(seed, PlanOptions{Partition: NoPartition}); p.Scene == name {
 			plans = append(plans, p)
 		}
 	}
@@ -23,7 +23,7 @@ func TestScenesAreDrawn(t *testing.T) {
 	const seeds = 2000
 	drawn := map[string]int{}
 	for seed := uint64(1); seed <= seeds; seed++ {
-		p := NewPlan(seed, PlanOptions{})
+		p := NewPlan(seed, PlanOptions{Partition: NoPartition})
 		if err := p.Validate(); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -70,7 +71,7 @@ func TestOwnHistory(t *testing.T) {
 func TestPlansWithShards(t *testing.T) {
 	several, parted, idle := 0, 0, 0
 	for seed := uint64(1); seed <= 500; seed++ {
-		p := NewPlan(seed, PlanOptions{})
+		p := NewPlan(seed, PlanOptions{Partition: NoPartition})
 		if err := p.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -103,5 +104,40 @@ func TestOneShardIsOneShard(t *testing.T) {
 				t.Errorf("seed %d: %d shards, %d faults and %d clients instead of %d and %d", seed, q.Shards, len(q.Faults), len(q.Clients), len(p.Faults), len(p.Clients))
 			}
 		}
+	}
+}
+
+// TestPlansOfStores: some seeds are about one store, and then as if that had been asked for; no other seed is changed by that, and no option but the seed draws it.
+func TestPlansOfStores(t *testing.T) {
+	kinds, census, aimed := map[string]int{}, 0, 0
+	for seed := uint64(1); seed <= 400; seed++ {
+		p := NewPlan(seed, PlanOptions{})
+		if err := p.Validate(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if p.Partition == nil {
+			if !reflect.DeepEqual(p, NewPlan(seed, PlanOptions{Partition: NoPartition})) {
+				t.Errorf("seed %d is not about one store, and is another with --partition none", seed)
+			}
+			continue
+		}
+		kinds[p.Partition.Kind]++
+		if p.Shards < 2 || p.Shards > 16 || !reflect.DeepEqual(p, NewPlan(seed, PlanOptions{Partition: p.Partition.Kind, Shards: p.Shards})) {
+			t.Errorf("seed %d has %d shards, or is another if that is asked for", seed, p.Shards)
+		}
+		if slices.ContainsFunc(p.Clients, func(c ClientPlan) bool { return c.Workload == "census" }) {
+			census++
+		}
+		if len(p.Faults) > 0 && !slices.ContainsFunc(p.Faults, func(f Fault) bool { return !slices.Contains(storeFaults, f.Kind) }) {
+			aimed++
+		}
+		for _, o := range []PlanOptions{{Partition: NoPartition}, {Shards: 1}, {Shards: 4}, {Workloads: []string{"set"}}, {Faults: []FaultKind{FaultCrash}}} {
+			if NewPlan(seed, o).Partition != nil {
+				t.Errorf("seed %d is about one store although %+v was asked for", seed, o)
+			}
+		}
+	}
+	if kinds[ByRange] < 20 || kinds[ByHash] < 20 || kinds[ByRange]+kinds[ByHash] > 150 || census < 15 || aimed < 6 {
+		t.Errorf("of 400 seeds %v are about one store, %d of them with a census, %d with faults of a store only", kinds, census, aimed)
 	}
 }

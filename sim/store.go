@@ -31,7 +31,25 @@ type Partition struct {
 const (
 	ByRange = "range"
 	ByHash  = "hash"
+	// NoPartition is not one of a plan: it keeps a seed from drawing one.
+	NoPartition = "none"
 )
+
+// storeShare: one seed in so many has one store of several shards.
+const storeShare = 4
+
+// drawStore has some of the seeds be about one store of 2 to 16 shards, as if that had been asked for.
+func (o PlanOptions) drawStore(seed uint64) PlanOptions {
+	random := rand.New(rand.NewPCG(seed, sourceStore))
+	switch {
+	case o.Partition == NoPartition:
+		o.Partition = ""
+	case o.Partition != "" || o.Shards != 0 || o.Workloads != nil || o.Faults != nil:
+	case random.IntN(storeShare) == 0:
+		o.Partition, o.Shards = pick(random, ByRange, ByHash), 2+random.IntN(15)
+	}
+	return o
+}
 
 // scheme is the partition as the product has it.
 func (p *Plan) scheme() partition.Scheme {
@@ -66,6 +84,29 @@ func (p *Plan) drawPartition(kind string) {
 	}
 	slices.Sort(p.Partition.SplitKeys)
 }
+
+// censusShare: one store in so many has clients that list keys of many shards.
+const censusShare = 3
+
+// addCensus has some of the clients do that. By range, keys of theirs are in several shards.
+func (p *Plan) addCensus() {
+	random := rand.New(rand.NewPCG(p.Seed, sourceCensus))
+	if random.IntN(censusShare) != 0 {
+		if random.IntN(2) == 0 {
+			p.replaceClients(1+random.IntN(3), pick(random, "random", "bulk"))
+		}
+		return
+	}
+	p.replaceClients(2+random.IntN(3), "census")
+	splits := p.Partition.SplitKeys
+	for i, at := range random.Perm(len(splits))[:min(len(splits), 1+random.IntN(len(censusSplits)))] {
+		splits[at] = censusSplits[i]
+	}
+	slices.Sort(splits)
+}
+
+// censusSplits are keys between those of the workload census.
+var censusSplits = []string{"census/1", "census/5", "census/8"}
 
 // aside are workloads that are not yet those of the whole store: with a lease for keys of any shard.
 var aside = []string{"bulk", "random"}
@@ -106,6 +147,27 @@ func (n *node) serveStore(o *gateway.Options) {
 		panic(err) // the plan is valid
 	}
 	*o = whole
+}
+
+// knows is the highest revision that the process has heard of, or has itself.
+func (n *node) knows() kv.Revision {
+	known := n.issuer.Known()
+	for p := range n.held() {
+		if p.replica != nil {
+			known = max(known, p.replica.Revision())
+		}
+	}
+	return known
+}
+
+// checkKnown: what a node answers from its own state is not newer than what it knows of.
+func (n *node) checkKnown(req *kv.Request, resp *kv.Response) {
+	if resp == nil || !n.w.shared() || req.Kind != kv.KindRange || !req.Range.Serializable {
+		return
+	}
+	if known := n.knows(); resp.Revision > known {
+		n.w.fail(Correctness, "node %d answers %s as of revision %d, and knows of none above %d", n.id, describeRequest(req), resp.Revision, known)
+	}
 }
 
 // noteIssued notes how far the store has come: whoever is told of a revision is told later.

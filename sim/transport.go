@@ -28,7 +28,7 @@ func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byt
 	t.node.effect()
 	n := t.node.w.net
 	other := t.node.w.reached(int(to), uint(t.node.index))
-	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) {
+	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) || n.losesSession(t.node, other, channel) {
 		return false
 	}
 	t.scratch = encode(t.scratch[:0])

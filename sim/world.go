@@ -75,6 +75,9 @@ const (
 	sourceEarly
 	sourcePartition
 	sourceWindow
+	sourceCensus
+	sourceStoreFaults
+	sourceStore
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

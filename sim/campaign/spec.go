@@ -17,7 +17,7 @@ type Spec struct {
 	Protocol sim.Protocol   `json:"protocol,omitempty"` // "": drawn from the seed
 	Engine   sim.EngineKind `json:"engine,omitempty"`   // "": the simulator's own choice
 	Shards   int            `json:"shards,omitempty"`   // 0: drawn from the seed
-	// Partition makes the shards those of one store: sim.ByRange or sim.ByHash.
+	// Partition makes the shards those of one store: sim.ByRange or sim.ByHash; sim.NoPartition: each is one of its own; "": as the seed says.
 	Partition string `json:"partition,omitempty"`
 	// What is left of the plan, as in sim.Restrict: nil is all, empty is none.
 	Clients  []int         `json:"clients"`

@@ -238,6 +238,18 @@ var manyMutations = []Mutation{
 		New:    "reach{l.local.Revision(), g.options.Revisions.Known()}",
 	},
 	{
+		Name: "gateway/stale-lists-held-back", Breaks: "a list of stale states of several shards never comes further than the shard which writes nothing",
+		File: "gateway/many.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
+		Old: "\t\t\tl.reachPresent()\n",
+		New: "\t\t\t_ = l\n",
+	},
+	{
+		Name: "gateway/stale-list-of-the-newest", Breaks: "a list of stale states of several shards is told to be as of the newest of them",
+		File: "gateway/many.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
+		Old: "r.call.read.At = kv.Present{Revision: slices.Min(complete)}",
+		New: "r.call.read.At = kv.Present{Revision: slices.Max(complete)}",
+	},
+	{
 		Name: "gather/limit-of-each", Breaks: "a range with a limit over several shards does not tell that there is more when each of them has no more",
 		File: "gateway/gather/range.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
 		Old: "\tif r.limited() && count > r.Limit {\n",

@@ -25,7 +25,7 @@ type Mutation struct {
 	Protocol sim.Protocol
 	// Shards that the seeds are run with; 0 leaves it to each seed.
 	Shards int
-	// Partition makes the shards those of one store, by range or by hash; "": each is one of its own.
+	// Partition makes the shards those of one store, by range or by hash; "": each is one of its own, though the seed alone might say something else.
 	Partition string
 	// Verdicts that count as having found it.
 	Verdicts []sim.Verdict

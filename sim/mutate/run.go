@@ -194,7 +194,7 @@ func (t *trial) runSeeds(ctx context.Context, mutation string, seeds seedRange) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.program, "-first", strconv.FormatUint(seeds.first, 10), "-count", strconv.Itoa(seeds.count),
-		"-protocol", string(seeds.settings.protocol), "-shards", strconv.Itoa(seeds.settings.shards), "-partition", seeds.settings.partition)
+		"-protocol", string(seeds.settings.protocol), "-shards", strconv.Itoa(seeds.settings.shards), "-partition", cmp.Or(seeds.settings.partition, sim.NoPartition))
 	cmd.Env = append(os.Environ(), environment+"="+mutation)
 	var diagnosis head
 	cmd.Stderr = &diagnosis

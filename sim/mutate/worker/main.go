@@ -25,7 +25,7 @@ const maxHeapBytes = 2 << 30
 
 func main() {
 	shards := flag.Int("shards", 0, "how many groups; 0: as the seed says")
-	partition := flag.String("partition", "", "makes the groups shards of one store: range, hash, or nothing")
+	partition := flag.String("partition", sim.NoPartition, "makes the groups shards of one store: range, hash, or none")
 	first := flag.Uint64("first", 1, "first seed")
 	count := flag.Int("count", 1, "seeds")
 	protocol := flag.String("protocol", "", "raft, paxos, or nothing: what the seed says")

@@ -30,6 +30,7 @@ type beside struct {
 type partlyDone struct {
 	request request
 	seq     uint64
+	bulk    bool // the part takes effect as a bulk: others wait for its latches
 }
 
 // besideJob is a request that is decided by a goroutine.
@@ -48,7 +49,7 @@ func (b *beside) unfinished() bool {
 
 // underWay tells whether there is anything that others may wait for.
 func (b *beside) underWay() bool {
-	return len(b.jobs)+len(b.decided)+len(b.staged)+b.taking > 0 || b.released
+	return len(b.jobs)+len(b.decided)+len(b.staged)+b.taking > 0 || b.released || slices.ContainsFunc(b.partly, func(p partlyDone) bool { return p.bulk })
 }
 
 // waiting is how many are not under way yet.
@@ -57,7 +58,7 @@ func (b *beside) waiting() int { return len(b.jobs) - b.running }
 // block keeps a request until it can be evaluated again.
 func (b *beside) block(q request, out shard.Outcome) {
 	if out.Begun {
-		b.partly = append(b.partly, partlyDone{q, out.WaitFor})
+		b.partly = append(b.partly, partlyDone{q, out.WaitFor, out.Effects})
 	} else {
 		b.blocked = append(b.blocked, q)
 	}
@@ -123,6 +124,14 @@ func (r *Replica) finishBeside() error {
 	if err := r.stepBulk(); err != nil {
 		return fmt.Errorf("stage the effects of a request: %w", err)
 	}
+	b.partly = slices.DeleteFunc(b.partly, func(p partlyDone) bool {
+		applied := p.seq <= r.appliedSeq
+		if applied {
+			r.queue.push(p.request)
+			b.released = b.released || p.bulk
+		}
+		return applied
+	})
 	if b.released {
 		b.released = false
 		for i := range b.blocked {
@@ -130,13 +139,6 @@ func (r *Replica) finishBeside() error {
 		}
 		b.blocked = nil
 	}
-	b.partly = slices.DeleteFunc(b.partly, func(p partlyDone) bool {
-		applied := p.seq <= r.appliedSeq
-		if applied {
-			r.queue.push(p.request)
-		}
-		return applied
-	})
 	return nil
 }
 
@@ -168,9 +170,9 @@ func (r *Replica) stepBulk() error {
 	i := slices.IndexFunc(b.staged, func(j *besideJob) bool { return j.of == of })
 	q := b.staged[i].request
 	b.staged = slices.Delete(b.staged, i, i+1)
-	if q.bulk = out.Effects; q.bulk {
+	if q.bulk = out.Effects && !out.Begun; q.bulk {
 		b.taking++
-	} else {
+	} else if !out.Begun {
 		b.released = true
 	}
 	return r.decide(q, out)

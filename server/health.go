@@ -22,6 +22,8 @@ type probed interface {
 	Stuck() error
 	// Learner tells why the node has no vote; nil if it has one.
 	Learner() error
+	// Unready tells which of several shards the node does not serve, and why. many: there are several.
+	Unready() (many bool, err error)
 	// Read reads a key, if serializable the node's own state as it is. It ends in time.
 	Read(ctx context.Context, serializable bool) error
 }
@@ -76,7 +78,7 @@ type check struct {
 
 func (p *prober) checks() map[string][]check {
 	serializable := check{"serializable_read", func(ctx context.Context) error { return p.read(ctx, true) }}
-	return map[string][]check{
+	checks := map[string][]check{
 		"livez": {serializable},
 		"readyz": {
 			{"data_corruption", p.noCorruption},
@@ -85,6 +87,13 @@ func (p *prober) checks() map[string][]check {
 			{"non_learner", func(context.Context) error { return p.node.Learner() }},
 		},
 	}
+	if many, _ := p.node.Unready(); many {
+		checks["readyz"] = append(checks["readyz"], check{"shards", func(context.Context) error {
+			_, err := p.node.Unready()
+			return err
+		}})
+	}
+	return checks
 }
 
 func (p *prober) noCorruption(context.Context) error {

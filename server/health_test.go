@@ -22,6 +22,8 @@ type patient struct {
 	alarms         []kv.Alarm
 	leader         kv.NodeID
 	stuck, learner error
+	unready        error
+	many           bool
 	read           map[bool]error // by serializable
 }
 
@@ -29,6 +31,7 @@ func (p *patient) Alarms() []kv.Alarm                       { return p.alarms }
 func (p *patient) Leader() (kv.NodeID, uint64)              { return p.leader, 1 }
 func (p *patient) Stuck() error                             { return p.stuck }
 func (p *patient) Learner() error                           { return p.learner }
+func (p *patient) Unready() (bool, error)                   { return p.many, p.unready }
 func (p *patient) Read(_ context.Context, local bool) error { return p.read[local] }
 
 // TestProbes: codes and texts are those of etcd 3.7.3.
@@ -40,6 +43,8 @@ func TestProbes(t *testing.T) {
 	silent := patient{leader: 1, read: map[bool]error{false: kv.ErrTimeout}}
 	stuck := patient{leader: 1, stuck: errors.New("no round"), read: map[bool]error{}}
 	joining := patient{leader: 1, learner: errors.New("not supported for learner"), read: map[bool]error{true: kv.ErrNoLeader, false: kv.ErrTimeout}}
+	shards := patient{leader: 1, many: true}
+	leaderless := patient{leader: 1, many: true, unready: errors.New("shard 2: no leader is known")}
 	const unavailable = http.StatusServiceUnavailable
 	for _, test := range []struct {
 		node *patient
@@ -77,6 +82,12 @@ func TestProbes(t *testing.T) {
 		{&corrupt, "/readyz/linearizable_read?verbose", 200, "[+]linearizable_read ok\nok\n"},
 		{&noQuorum, "/readyz/linearizable_read", unavailable, "[-]linearizable_read failed: request timed out\n\n"},
 		{&joining, "/readyz/non_learner", unavailable, "[-]non_learner failed: not supported for learner\n\n"},
+		{&well, "/readyz/shards", http.StatusNotFound, "404 page not found\n"},
+		{&shards, "/readyz?verbose&exclude=linearizable_read", 200, "[+]data_corruption ok\n[+]serializable_read ok\n[+]non_learner ok\n[+]shards ok\nok\n"},
+		{&leaderless, "/readyz/shards", unavailable, "[-]shards failed: shard 2: no leader is known\n\n"},
+		{&leaderless, "/readyz?exclude=shards", 200, "ok\n"},
+		{&leaderless, "/livez", 200, "ok\n"},
+		{&leaderless, "/health", 200, `{"health":"true","reason":""}`},
 		{&well, "/readyz/nonsense", http.StatusNotFound, "404 page not found\n"},
 	} {
 		answer := probe(test.node, http.MethodGet, test.path)

@@ -107,6 +107,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	show("shards", "Shards of the cluster.", float64(len(s.descriptors)))
 	show("shards_led", "Shards that this node leads.", float64(led))
 	show("shards_without_leader", "Shards of which this node knows no leader.", float64(leaderless))
+	show("shards_not_ready", "Shards that this node does not serve: it knows no leader, or its replica has stopped or has to catch up.", float64(len(s.unready())))
 	s.showShards(out)
 
 	alarms := map[kv.AlarmType]int{}

@@ -145,7 +145,7 @@ func (f *failures) texts() (texts []string) {
 func (s *Server) waitForShards() {
 	waiting := s.waitsFor.Load()
 	for waiting != nil && s.context.Err() == nil {
-		left := slices.DeleteFunc(slices.Clone(*waiting), s.caughtUp)
+		left := s.behind(*waiting)
 		if len(left) == 0 {
 			s.waitsFor.Store(nil)
 			return
@@ -160,6 +160,34 @@ func (s *Server) waitForShards() {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// asksAtOnce is how many shards are asked at one time whether the replicas here have caught up. Each takes a message and as long as the replica needs.
+const asksAtOnce = 32
+
+// behind returns those of the shards that have to be waited for, in order. They are asked all at once, so that one that is slow holds up none of the others.
+func (s *Server) behind(shards []kv.ShardID) []kv.ShardID {
+	return keepUnless(shards, asksAtOnce, s.caughtUp)
+}
+
+// keepUnless returns the shards for which done says no, in order. It asks about so many of them at one time.
+func keepUnless(shards []kv.ShardID, atOnce int, done func(kv.ShardID) bool) (kept []kv.ShardID) {
+	answers, places := make([]bool, len(shards)), make(chan struct{}, atOnce)
+	var asking sync.WaitGroup
+	for i, shard := range shards {
+		places <- struct{}{}
+		asking.Go(func() {
+			answers[i] = done(shard)
+			<-places
+		})
+	}
+	asking.Wait()
+	for i, shard := range shards {
+		if !answers[i] {
+			kept = append(kept, shard)
+		}
+	}
+	return kept
 }
 
 // caughtUp tells whether nobody need wait for a shard any more. One without a leader is not asked.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -564,9 +565,10 @@ func TestShardFails(t *testing.T) {
 	if status := (localNode{s}).Status(); status.Shards != 3 || status.ShardsLed != 2 || !slices.Contains(status.Errors, "the replica of shard 2 has stopped: out of tune") {
 		t.Errorf("%+v", status)
 	}
+	await(t, metrics+"/readyz/shards", http.StatusServiceUnavailable, "[-]shards failed: shard 2: its replica here has stopped; shard 3: its replica here could not be opened\n")
 	text := get(t, metrics+"/metrics")
 	for _, line := range []string{`quorate_shard_stopped{shard="1"} 0`, `quorate_shard_stopped{shard="2"} 1`, `quorate_shard_stopped{shard="3"} 1`, "quorate_shards 3", "quorate_shards_led 2",
-		"quorate_shards_without_leader 1", `quorate_shard_leads{shard="1"} 1`} {
+		"quorate_shards_without_leader 1", "quorate_shards_not_ready 2", `quorate_shard_leads{shard="1"} 1`} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %s", line)
 		}

@@ -41,6 +41,7 @@ type Beside struct {
 	// parts are the effects, if they are too many to take effect in one round.
 	parts     []*bulkPart
 	partBytes int
+	more      bool // the effects are not all that the request wants: it is to be evaluated again
 }
 
 // beside takes latches for a request that turned out to be long.
@@ -49,15 +50,17 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 	if l.latches.Len() >= m.options.MaxBeside {
 		return Outcome{Err: fmt.Errorf("%d requests that take long are under way: %w", l.latches.Len(), kv.ErrTooManyRequests)}
 	}
-	var accesses []latch.Access
-	eachAccess(r, func(a latch.Access) bool {
-		accesses = append(accesses, a)
-		return true
-	})
+	b := &Beside{request: r, lead: l, partBytes: m.options.PartBytes}
 	if ofLease(r) {
-		accesses = []latch.Access{{Span: kv.Everything(), Writes: r.Kind == kv.KindLeaseRelease}} // which keys they are is found out later
+		b.latches = l.latchLease(r.LeaseBinding, b.releases())
+	} else {
+		var accesses []latch.Access
+		eachAccess(r, func(a latch.Access) bool {
+			accesses = append(accesses, a)
+			return true
+		})
+		b.latches = l.latches.Add(latch.Merge(accesses))
 	}
-	b := &Beside{request: r, lead: l, latches: l.latches.Add(latch.Merge(accesses)), partBytes: m.options.PartBytes}
 	b.informed = l.batch != nil && l.batch.informed
 	l.besides = append(l.besides, b)
 	return Outcome{Beside: b}
@@ -113,8 +116,7 @@ func (b *Beside) begin(m *Machine) {
 		},
 	}
 	b.engine, b.rows = m.reader, m.rows
-	if b.releases() { // it must end, whatever it takes
-		b.state.tally = kv.NewTally(nil)
+	if b.releases() { // it must end, however many keys it looks at
 		return
 	}
 	b.state.tally.Bound(kv.Looks{Limit: m.options.MaxLooks, Refused: refusedLooks(m.options.MaxLooks)})
@@ -203,7 +205,7 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 		m.lead.bulks = append(m.lead.bulks, &bulkOnTheWay{beside: b})
 		return Outcome{Staged: true}
 	}
-	if err := m.lead.latches.Remove(b.latches); err != nil {
+	if err := m.lead.unlatch(b); err != nil {
 		return Outcome{Fatal: err}
 	}
 	by, err := m.mayTakeEffect(b)
@@ -230,8 +232,13 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 	by := shift{above: b.state.revision, by: m.lead.revision - b.state.revision}
 	m.lead.batch.readsOf(b.request)
-	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.mayHavePast(b.state.revision) {
-		return by, errUnnumbered
+	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.batch != nil {
+		if m.lead.batch.base > b.state.revision {
+			return by, errUnnumbered
+		}
+		if err := m.lead.batch.decides(); err != nil {
+			return by, err
+		}
 	}
 	if errors.Is(b.err, errAwaits) {
 		return by, m.lead.await(b.awaited, false)

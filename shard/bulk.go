@@ -96,6 +96,15 @@ func (m *Machine) StepBulk() (*Beside, Outcome) {
 	l.overlay.addOp(op{kind: opBulk, revision: l.revision})
 	m.dropNote(b)
 	w.committed = true
+	if b.releases() { // until it is applied nobody sees what it does
+		if err := l.latches.Close(b.latches); err != nil {
+			return b, Outcome{Fatal: err}
+		}
+	}
+	if b.more {
+		b.state.tally.Release()
+		return b, Outcome{Blocked: true, Begun: true, Effects: true, WaitFor: l.waitFor()}
+	}
 	return b, Outcome{Response: m.besideResponse(b, by), Effects: true, WaitFor: l.waitFor()}
 }
 
@@ -115,7 +124,7 @@ func (m *Machine) AbandonBulk(b *Beside) error {
 		l.unstaged = l.waitFor()
 	}
 	l.bulks = slices.Delete(l.bulks, i, i+1)
-	return l.latches.Remove(b.latches)
+	return l.unlatch(b)
 }
 
 // Sealed tells whether the next proposal must be taken before anything else is evaluated. Driver.
@@ -161,7 +170,7 @@ func (m *Machine) commitBulk(rev kv.Revision, b storage.Batch, done *Applied) er
 	}
 	w := m.lead.bulks[0]
 	m.lead.bulks = m.lead.bulks[1:]
-	return m.lead.latches.Remove(w.beside.latches)
+	return m.lead.unlatch(w.beside)
 }
 
 // applyPending writes what a bulk does to a key, before something else is written to it.

@@ -23,6 +23,8 @@ type evaluation struct {
 	mayAttach      func(kv.LeaseID) error // why a key cannot have a lease
 	maxEffectBytes int                    // of one request
 	tooLarge       error                  // the answer beyond it
+	// latched counts, by lease, the requests for all its keys that are decided beside the rounds: none of its keys is changed meanwhile, and it gets none.
+	latched map[kv.LeaseID]int
 }
 
 // answer decides a request about keys.
@@ -68,10 +70,13 @@ func (ev *evaluation) checkPutLease(r *kv.PutRequest) error {
 	if len(r.Key) == 0 {
 		return kv.ErrEmptyKey
 	}
-	if r.Lease != 0 {
-		return ev.mayAttach(r.Lease)
+	if r.Lease == 0 {
+		return nil
 	}
-	return nil
+	if ev.latched[r.Lease] > 0 {
+		return errLatched
+	}
+	return ev.mayAttach(r.Lease)
 }
 
 // newest returns the newest version of a key in the overlaid state, tombstones included.
@@ -92,6 +97,9 @@ func (ev *evaluation) put(r *kv.PutRequest, body *kv.PutResponse) error {
 		return err
 	}
 	live := found && !meta.Deleted()
+	if live && ev.latched[meta.Lease] > 0 {
+		return errLatched
+	}
 	value, lease := r.Value, r.Lease
 	if r.IgnoreValue || r.IgnoreLease {
 		if !live {
@@ -130,6 +138,9 @@ func (ev *evaluation) put(r *kv.PutRequest, body *kv.PutResponse) error {
 
 // remove adds the effect of deleting a live key.
 func (ev *evaluation) remove(key []byte, meta mvcc.Meta) error {
+	if ev.latched[meta.Lease] > 0 {
+		return errLatched
+	}
 	if err := ev.payForChange(len(key)); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type leaseWorld struct {
 	late   []*onTheWay // come once more, some time
 	back   []*onTheWay // answers on their way
 	seen   map[string]int
+	pieces bool // a lease with many keys does not fit into one revision
 }
 
 type leaseShard struct {
@@ -59,10 +60,13 @@ type onTheWay struct {
 const worldLeases, worldKeys = 2, 4
 
 func newLeaseWorld(seed uint64) (*leaseWorld, error) {
-	w := &leaseWorld{random: rand.New(rand.NewPCG(seed, 3)), last: 1, seen: map[string]int{}}
+	w := &leaseWorld{random: rand.New(rand.NewPCG(seed, 3)), last: 1, seen: map[string]int{}, pieces: seed%4 == 3}
 	for i := range 3 {
 		options := testOptions(seed)
 		options.Shard, options.Sequenced, options.MaxKeysPerExpiry, options.PartBytes = kv.ShardID(i+1), true, 2, 1+w.random.IntN(200)
+		if w.pieces {
+			options.MaxRequestEffectBytes = 60 + w.random.IntN(60) // one key at a revision
+		}
 		s := &leaseShard{world: w, follower: mustOpen(options), term: 1, waiting: map[kv.LeaseID][]*pendingRequest{}, besides: map[*Beside]*pendingRequest{}}
 		if err := s.group.elect(mustOpen(options), 1); err != nil {
 			return nil, err
@@ -223,6 +227,9 @@ func (s *leaseShard) note(p *pendingRequest, out Outcome) error {
 		s.besides[out.Beside] = p
 	case out.Staged:
 	case out.Blocked:
+		if p.request.Kind == kv.KindPut && s.group.leader.lead.latched[p.request.Put.Lease] > 0 {
+			w.seen["latched"]++
+		}
 		s.queue = append(s.queue, p)
 	default:
 		p.out = out
@@ -317,7 +324,7 @@ func (s *leaseShard) applyOne(r *replica) error {
 	if int(r.AppliedIndex()) == len(s.group.log) {
 		return nil
 	}
-	m, system := r.Machine, s.world.shards[0].group.leader
+	w, m, system := s.world, r.Machine, s.world.shards[0].group.leader
 	before := map[kv.LeaseID]uint64{}
 	for id := range kv.LeaseID(worldLeases + 1) {
 		before[id] = m.leases.notes[id]
@@ -336,7 +343,9 @@ func (s *leaseShard) applyOne(r *replica) error {
 			continue
 		}
 		s.world.seen["deleted"]++
-		if now := m.leases.notes[e.PrevLease]; now != 0 {
+		if now := m.leases.notes[e.PrevLease]; now != 0 && w.pieces {
+			w.seen["pieces"]++
+		} else if now != 0 {
 			return fmt.Errorf("key %q of lease %d is deleted, and the lease is registered", e.Key, e.PrevLease)
 		}
 		if done.Index <= s.applied { // it was looked at when the first replica applied it
@@ -473,7 +482,7 @@ func TestLeasesOfOtherShards(t *testing.T) {
 		}
 	}
 	t.Log(total)
-	for _, name := range []string{"waits", "not found", "deleted", "bulk", "lost"} {
+	for _, name := range []string{"waits", "not found", "deleted", "bulk", "lost", "pieces", "latched"} {
 		if total[name] == 0 {
 			t.Errorf("it never happened: %s", name)
 		}

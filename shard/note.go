@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,7 +29,7 @@ func (m *Machine) noteEvaluated(id kv.LeaseID) uint64 {
 }
 
 // releaseRequest deletes all keys of a lease that ends, at one revision, and drops the note (rule 37). A registration under way becomes void. A lease with many
-// keys takes long: then all keys of the shard are latched.
+// keys takes long: then it is latched.
 func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	if !m.remote() {
 		return nil, fmt.Errorf("release the keys of lease %x in the system shard: %w", int64(b.Lease), kv.ErrInvalidRequest)
@@ -77,23 +78,53 @@ func ofLease(r *kv.Request) bool {
 // releases tells whether the request ends the keys of a lease.
 func (b *Beside) releases() bool { return b.request.Kind == kv.KindLeaseRelease }
 
-// release encodes the end of all keys of a lease as it finds them. Nobody writes any key of the shard meanwhile.
+// latchLease begins a request for all keys of a lease, whichever they are. Until unlatch nobody changes one of them, or attaches another. Who reads them need
+// not wait, and who changes other keys: a latch on all keys of the shard holds back only what is decided beside the rounds, too.
+func (l *leadership) latchLease(b *kv.LeaseBinding, writes bool) latch.ID {
+	if l.latched == nil {
+		l.latched = make(map[kv.LeaseID]int)
+	}
+	l.latched[b.Lease]++
+	return l.latches.AddOpen([]latch.Access{{Span: kv.Everything(), Writes: writes}})
+}
+
+// unlatch gives back the latches of a request.
+func (l *leadership) unlatch(b *Beside) error {
+	if ofLease(b.request) {
+		id := b.request.LeaseBinding.Lease
+		if l.latched[id]--; l.latched[id] == 0 {
+			delete(l.latched, id)
+		}
+	}
+	return l.latches.Remove(b.latches)
+}
+
+// release encodes the end of all keys of a lease as it finds them, or of the first ones if there is no room for all. Nobody changes one of them meanwhile.
 func (b *Beside) release(id kv.LeaseID) (*kv.Response, error) {
 	w, ev := bulkWriter{maxBytes: b.partBytes}, &b.state
+	size, full := 0, errors.New("no more fit into one revision")
 	err := b.eachAttached(id, func(key []byte, meta mvcc.Meta) error {
+		if size += len(key) + effectOverheadBytes; size > ev.maxEffectBytes && w.effects > 0 {
+			return full
+		}
+		if err := ev.tally.Add(int64(len(key) + effectOverheadBytes)); errors.Is(err, kv.ErrTooManyRequests) && w.effects > 0 {
+			return full
+		} else if err != nil {
+			return err
+		}
 		w.add(&mvcc.Effect{Key: key, At: ev.nextLocator(), Prev: meta.At, PrevLive: true, PrevLease: id})
 		return nil
 	})
-	if err != nil {
+	if b.more = errors.Is(err, full); err != nil && !b.more {
 		return nil, err
 	}
 	b.parts, b.effects = w.parts, w.effects > 0
 	return &kv.Response{Kind: kv.KindLeaseRelease}, nil
 }
 
-// dropNote comes with the effects of a request that ends the keys of a lease.
+// dropNote comes with the effects of a request that ends the last keys of a lease.
 func (m *Machine) dropNote(b *Beside) {
-	if b.releases() {
+	if b.releases() && !b.more {
 		m.lead.overlay.addOp(op{kind: opDrop, lease: b.request.LeaseBinding.Lease})
 	}
 }
@@ -128,7 +159,7 @@ func (m *Machine) incarnationEvaluated(id kv.LeaseID) uint64 {
 	return 0
 }
 
-// list lists the keys of a lease. Nobody writes any key of the shard meanwhile.
+// list lists the keys of a lease. Nobody changes one of them meanwhile.
 func (b *Beside) list(binding *kv.LeaseBinding) (*kv.Response, error) {
 	answer := &kv.LeaseTimeToLiveResponse{ID: binding.Lease, Binding: binding}
 	err := b.eachAttached(binding.Lease, func(key []byte, _ mvcc.Meta) error {

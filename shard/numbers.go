@@ -149,11 +149,6 @@ func (l *leadership) issued() kv.Revision {
 	return l.revision
 }
 
-// mayHavePast tells whether what was in the future when a revision was the last one issued may have been issued by now.
-func (l *leadership) mayHavePast(then kv.Revision) bool {
-	return l.batch != nil && (l.batch.base > then || !l.batch.exact)
-}
-
 // mayDecide tells why nothing can be decided now.
 func (m *Machine) mayDecide() error {
 	if b := m.lead.batch; m.options.Sequenced && (b == nil || b.numbered) {

@@ -62,8 +62,15 @@ func (k keyspace) flags() []string {
 	return append(strings.Fields(k.scheme.Flags()), "--leaders="+*leaders)
 }
 
-// leases tells whether clients use leases.
-func (k keyspace) leases() bool { return !k.many() }
+// leased is one of the keys that a client gives a lease. All of those of one lease are in one shard; leases of several shards have theirs in different ones.
+func (k keyspace) leased(client int, lease kv.LeaseID, i int) []byte {
+	key := fmt.Appendf(nil, "l/%d/%d", client, i)
+	home := k.shardOf(fmt.Appendf(nil, "l/%d/%d", client, int(lease)%leasedKeys))
+	for n := 0; k.shardOf(key) != home; n++ {
+		key = fmt.Appendf(nil, "l/%d/%d/%d", client, i, n)
+	}
+	return key
+}
 
 // shardOf is the shard of a key.
 func (k keyspace) shardOf(key []byte) kv.ShardID {

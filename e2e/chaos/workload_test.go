@@ -20,6 +20,8 @@ const (
 	registers = 8
 	patience  = 800 * time.Millisecond // of a client with one request
 	leaseTTL  = 2                      // seconds
+
+	leasedKeys = 6 // of a client, at a time
 )
 
 func registerKey(i int) []byte { return fmt.Appendf(nil, "r/%d", i) }
@@ -115,13 +117,14 @@ func (w *worker) run(ctx context.Context) {
 // one does one operation at a random node.
 func (w *worker) one() {
 	switch n := w.random.IntN(100); {
-	case n < 88 || !w.keys.leases():
-		w.do(w.keys.within(w.request(min(n, 87))))
+	case n < 88:
+		w.do(w.keys.within(w.request(n)))
 	case n < 92:
 		w.grant()
 	case n < 96 && len(w.leases) > 0:
+		id := w.anyLease()
 		w.do(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{
-			Key: fmt.Appendf(nil, "l/%d/%d", w.number, w.random.IntN(6)), Value: w.value(), Lease: w.anyLease()}})
+			Key: w.keys.leased(w.number, id, w.random.IntN(leasedKeys)), Value: w.value(), Lease: id}})
 	case n < 99 && len(w.leases) > 0:
 		w.do(&kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: w.anyLease()}})
 	case len(w.leases) > 0:

@@ -36,6 +36,7 @@ type Table struct {
 type operation struct {
 	id       ID
 	accesses []Access
+	open     bool // Conflicts does not tell of it
 }
 
 // Len is the number of operations, those that wait included.
@@ -44,8 +45,26 @@ func (t *Table) Len() int { return len(t.operations) }
 // Add asks for latches. Granted tells whether the operation has them.
 func (t *Table) Add(accesses []Access) ID {
 	t.last++
-	t.operations = append(t.operations, operation{t.last, accesses})
+	t.operations = append(t.operations, operation{id: t.last, accesses: accesses})
 	return t.last
+}
+
+// AddOpen asks for latches of which Conflicts does not tell until Close: other operations in the table wait for them, and whoever asks Conflicts has to find out
+// otherwise what they must not touch.
+func (t *Table) AddOpen(accesses []Access) ID {
+	id := t.Add(accesses)
+	t.operations[len(t.operations)-1].open = true
+	return id
+}
+
+// Close has Conflicts tell of an operation that was added by AddOpen.
+func (t *Table) Close(id ID) error {
+	at := t.find(id)
+	if at < 0 {
+		return fmt.Errorf("latch: operation %d, which is to be closed, is not in the table", id)
+	}
+	t.operations[at].open = false
+	return nil
 }
 
 // Granted tells whether nothing stands before the operation any more. An operation that is not in the table has no latches.
@@ -55,7 +74,7 @@ func (t *Table) Granted(id ID) bool {
 		return false
 	}
 	for _, a := range t.operations[at].accesses {
-		if conflict(t.operations[:at], a) {
+		if conflict(t.operations[:at], a, true) {
 			return false
 		}
 	}
@@ -63,7 +82,7 @@ func (t *Table) Granted(id ID) bool {
 }
 
 // Conflicts tells whether an access has to wait for an operation in the table, whether that one has its latches or not.
-func (t *Table) Conflicts(a Access) bool { return conflict(t.operations, a) }
+func (t *Table) Conflicts(a Access) bool { return conflict(t.operations, a, false) }
 
 // Remove ends an operation: others may have their latches now.
 func (t *Table) Remove(id ID) error {
@@ -79,8 +98,12 @@ func (t *Table) find(id ID) int {
 	return slices.IndexFunc(t.operations, func(o operation) bool { return o.id == id })
 }
 
-func conflict(operations []operation, a Access) bool {
+// conflict tells whether an access conflicts with one of the operations, of open ones too or not.
+func conflict(operations []operation, a Access, open bool) bool {
 	for i := range operations {
+		if operations[i].open && !open {
+			continue
+		}
 		for _, b := range operations[i].accesses {
 			if (a.Writes || b.Writes) && overlap(a.Span, b.Span) {
 				return true

@@ -150,7 +150,7 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/latches-kept", Breaks: "a request that was decided beside the rounds keeps its latches",
 		File: "shard/beside.go", Verdicts: noticed, Seeds: 100,
-		Old: "if err := m.lead.latches.Remove(b.latches); err != nil {",
+		Old: "if err := m.lead.unlatch(b); err != nil {",
 		New: "if b.latches == 0 {\n\t\tvar err error",
 	},
 	{
@@ -252,7 +252,7 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/latch-of-an-abandoned-bulk", Breaks: "a bulk that nobody waits for any more keeps its latches: its keys are blocked as long as this replica leads",
 		File: "shard/bulk.go", Verdicts: noticed, Seeds: 200,
-		Old: "\treturn l.latches.Remove(b.latches)\n",
+		Old: "\treturn l.unlatch(b)\n",
 		New: "\treturn nil\n",
 	},
 	{

@@ -1,0 +1,210 @@
+package shard
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+)
+
+// keysShard is a shard that has ten keys of lease 7, more than are deleted in a round, and two of lease 8. Others number its writes.
+type keysShard struct {
+	t    *testing.T
+	g    group
+	last kv.Revision
+}
+
+func newKeysShard(t *testing.T, options Options) *keysShard {
+	options.Shard, options.Sequenced, options.MaxKeysPerExpiry, options.PartBytes = 2, true, 4, 100
+	s := &keysShard{t: t, last: 1}
+	if err := s.g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.batch(func(m *Machine) {
+		m.lead.overlay.addOp(op{kind: opNote, lease: 7, incarnation: 3})
+		m.lead.overlay.addOp(op{kind: opNote, lease: 8, incarnation: 4})
+	})
+	for i := range 10 {
+		s.do(fmt.Sprintf("put l%d v lease=7", i))
+	}
+	s.do("put m0 v lease=8")
+	s.do("put m1 v lease=8")
+	s.do("put l5x v")
+	return s
+}
+
+// batch evaluates something, and gives it its numbers. What it makes is in the log, and not applied.
+func (s *keysShard) batch(evaluate func(*Machine)) {
+	s.t.Helper()
+	m := s.g.leader
+	if err := m.Begin(kv.Present{Revision: s.last}, true); err != nil {
+		s.t.Fatal(err)
+	}
+	evaluate(m.Machine)
+	n := m.Unnumbered()
+	if err := m.Number(s.last+1, 0); err != nil {
+		s.t.Fatal(err)
+	}
+	s.last += kv.Revision(n)
+	for m.HasProposal() {
+		s.g.propose()
+	}
+	if err := m.Check(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *keysShard) apply() {
+	s.t.Helper()
+	if err := s.g.catchUp(s.g.leader, consensus.Index(len(s.g.log))); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *keysShard) evaluate(r *kv.Request) (out Outcome) {
+	s.t.Helper()
+	s.batch(func(m *Machine) { out = m.Evaluate(r) })
+	return out
+}
+
+// do has a request answered.
+func (s *keysShard) do(line string) *kv.Response {
+	s.t.Helper()
+	out := s.evaluate(parseRequest([]string{line}))
+	if out.Response == nil {
+		s.t.Fatalf("%s: %+v", line, out)
+	}
+	s.apply()
+	return out.Response
+}
+
+// blocked expects that a request waits, or that it does not.
+func (s *keysShard) blocked(when string, want bool, lines ...string) {
+	s.t.Helper()
+	for _, line := range lines {
+		if out := s.evaluate(parseRequest([]string{line})); out.Blocked != want || out.Err != nil || out.Fatal != nil || out.Beside != nil {
+			s.t.Errorf("%s: %s: %+v, want it to wait: %v", when, line, out, want)
+		}
+	}
+	s.apply()
+}
+
+func released(id kv.LeaseID, incarnation uint64) *kv.Request {
+	return &kv.Request{Kind: kv.KindLeaseRelease, LeaseBinding: &kv.LeaseBinding{Lease: id, Incarnation: incarnation, Shard: 2}}
+}
+
+// stage does the next step of a bulk, until one of its requests is decided.
+func (s *keysShard) stage(each func()) (out Outcome) {
+	s.t.Helper()
+	for range 100 {
+		var job *Beside
+		s.batch(func(m *Machine) { job, out = m.StepBulk() })
+		if job != nil {
+			return out
+		}
+		if each != nil {
+			each()
+		}
+		s.apply()
+		m := s.g.leader
+		if err := m.batch(func(b storage.Batch) error { m.ApplyBulk(b, 100); return nil }); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := m.flushAll(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.t.Fatal("the bulk does not come to its end")
+	return out
+}
+
+// TestReleaseHoldsUpItsOwnKeysOnly: a lease with many keys ends beside the rounds. Who changes one of them, or attaches another, waits until they are gone; other
+// keys are written meanwhile, all are read, and nobody waits longer than for one entry of the log.
+func TestReleaseHoldsUpItsOwnKeysOnly(t *testing.T) {
+	s := newKeysShard(t, testOptions(1))
+	own := []string{"put l3 w", "del l4", "put new v lease=7", "del l0 l9"}
+	others := []string{"put l5x w", "put other v", "del m0", "put m2 v lease=8", "get l0 *", "get l3"}
+	out := s.evaluate(released(7, 3))
+	if out.Beside == nil {
+		t.Fatalf("the end of a lease with many keys is decided in a round: %+v", out)
+	}
+	s.blocked("before it is decided", true, own...)
+	s.blocked("before it is decided", false, others...)
+	s.apply()
+	m := s.g.leader
+	if m.NextBeside() != out.Beside {
+		t.Fatal("the end of the lease does not begin")
+	}
+	s.blocked("while it is decided", true, own...)
+	out.Beside.Run(func() bool { return false })
+	s.blocked("when it is decided", false, "put m0 v lease=8")
+	s.batch(func(m *Machine) {
+		if out := m.FinishBeside(out.Beside); !out.Staged {
+			t.Errorf("ten keys are deleted at once: %+v", out)
+		}
+	})
+	steps := 0
+	end := s.stage(func() {
+		steps++
+		s.blocked("while it is staged", true, own...)
+		s.blocked("while it is staged", false, "put other w", "get l0 *")
+	})
+	if end.Response == nil || !end.Effects || steps < 2 {
+		t.Fatalf("after %d steps: %+v", steps, end)
+	}
+	for _, line := range slices.Concat(own, others) {
+		if out := s.evaluate(parseRequest([]string{line})); !out.Blocked {
+			t.Errorf("in flight: %s: %+v", line, out)
+		}
+	}
+	s.apply()
+	if n := len(m.lead.latched) + m.lead.latches.Len(); n != 0 {
+		t.Errorf("%d latches are left", n)
+	}
+	if n := s.do("get l m").Range.Count; n != 1 {
+		t.Errorf("%d keys are left, want the one that has no lease", n)
+	}
+	s.do("put l3 w")
+	if out := s.evaluate(parseRequest([]string{"put new v lease=7"})); out.Awaits != 7 {
+		t.Errorf("a put with a lease that has ended: %+v", out)
+	}
+}
+
+// TestReleaseInPieces: a lease whose keys do not fit into one revision loses them at several, each beside the rounds. The note goes with the last.
+func TestReleaseInPieces(t *testing.T) {
+	options := testOptions(1)
+	options.MaxRequestEffectBytes = 4 * (effectOverheadBytes + 2)
+	s := newKeysShard(t, options)
+	m := s.g.leader
+	left := []int64{6, 2}
+	for {
+		out := s.evaluate(released(7, 3))
+		if out.Beside == nil {
+			if out.Response == nil {
+				t.Fatalf("the last piece: %+v", out)
+			}
+			break
+		}
+		m.NextBeside().Run(func() bool { return false })
+		s.batch(func(m *Machine) { m.FinishBeside(out.Beside) })
+		end := s.stage(nil)
+		s.apply()
+		if len(left) == 0 {
+			t.Fatal("there are more pieces than expected")
+		}
+		if n := s.do("get l m").Range.Count - 1; !end.Begun || !end.Blocked || n != left[0] || m.leases.notes[7] == 0 {
+			t.Fatalf("after a piece %d keys are left, want %d; %+v, note %d", n, left[0], end, m.leases.notes[7])
+		}
+		left = left[1:]
+		if err := m.batch(func(b storage.Batch) error { m.ApplyBulk(b, 100); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.apply()
+	if n := s.do("get l m").Range.Count; n != 1 || m.leases.notes[7] != 0 || len(left) > 0 {
+		t.Errorf("%d keys are left, note %d, %v", n, m.leases.notes[7], left)
+	}
+}

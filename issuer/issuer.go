@@ -39,7 +39,9 @@ type Issuer struct {
 	// calls are to be made without the mutex, in this order. calling: somebody is at it.
 	calls   []func()
 	calling bool
-	stopped bool
+	// unflushed: frames are in the sender's buffers that are to be written when the mutex is unlocked.
+	unflushed bool
+	stopped   bool
 }
 
 // here is what Now reads without the mutex.
@@ -226,8 +228,19 @@ func (i *Issuer) unlock() {
 	i.mu.Unlock()
 }
 
+// flush has what was sent written, without the mutex: nobody, above all no driver that numbers a batch, waits for a write to a connection.
+func (i *Issuer) flush() {
+	if i.unflushed {
+		i.unflushed = false
+		i.mu.Unlock()
+		i.options.Sender.Flush()
+		i.mu.Lock()
+	}
+}
+
 // unlockInRound is unlock for who holds the lock of a replica.
 func (i *Issuer) unlockInRound() {
+	i.flush()
 	wait := len(i.calls) > 0 && !i.calling
 	i.mu.Unlock()
 	if wait {

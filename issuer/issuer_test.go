@@ -67,11 +67,13 @@ func (f *fakeNode) Append(to kv.NodeID, channel byte, encode func([]byte) []byte
 	return true
 }
 
-func newFake(t testing.TB, id kv.NodeID) *fakeNode {
+func newFake(t testing.TB, id kv.NodeID) *fakeNode { return fakeOf(t, id, []kv.ShardID{1, 2, 3}) }
+
+func fakeOf(t testing.TB, id kv.NodeID, shards []kv.ShardID) *fakeNode {
 	f := &fakeNode{id: id, lease: true}
 	var err error
 	f.Issuer, err = New(Options{
-		Self: id, Instance: uint64(id), Shards: []kv.ShardID{1, 2, 3}, Sender: f, Sequencer: sequencer.Options{Window: 100},
+		Self: id, Instance: uint64(id), Shards: shards, Sender: f, Sequencer: sequencer.Options{Window: 100},
 		Refused: func(_ kv.NodeID, err error) { f.refused = append(f.refused, err) },
 	})
 	if err != nil {

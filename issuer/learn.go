@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -17,6 +18,7 @@ type learning struct {
 	ticket          sequencer.Ticket
 	// frontiers want shards, too, in the order of their ids.
 	frontiers []learner
+	asked     []sequencer.ShardGeneration // has its space used again
 }
 
 // learner is one call.
@@ -73,10 +75,11 @@ func (i *Issuer) read() {
 }
 
 func (i *Issuer) frontier(l learner) {
-	asked := make([]sequencer.ShardGeneration, len(l.shards))
-	for at, shard := range l.shards {
-		asked[at].Shard = shard
+	asked := i.learning.asked[:0]
+	for _, shard := range l.shards {
+		asked = append(asked, sequencer.ShardGeneration{Shard: shard})
 	}
+	i.learning.asked = asked
 	id, ok := i.asker.Frontier(asked)
 	if !ok {
 		i.later(func() { l.got(kv.Present{}, kv.ErrTooManyRequests) })
@@ -104,20 +107,21 @@ func (i *Issuer) told(r *sequencer.AskerReady) {
 
 // answerFrontiers answers those whose shards are in the answer (rule 16), and has shards called clean that are led here and behind although they are.
 func (i *Issuer) answerFrontiers(f *sequencer.Frontier, compacted kv.Revision) {
-	told := make(map[kv.ShardID]sequencer.ShardFrontier, len(f.Shards))
 	for _, s := range f.Shards {
-		told[s.Shard] = s
 		if applied := i.applied[s.Shard]; i.led[s.Shard] != nil && s.Clean && applied != nil && int64(s.Last) > applied.Load() {
 			i.node.CallClean(s.Shard, s.Last)
 		}
 	}
+	slices.SortFunc(f.Shards, func(a, b sequencer.ShardFrontier) int { return cmp.Compare(a.Shard, b.Shard) }) // most questions are in that order
 	l := &i.learning
 	served := 0
 	for ; served < len(l.frontiers) && l.frontiers[served].id <= f.ID; served++ {
 		waits := l.frontiers[served]
 		present := kv.Present{Revision: f.Now, Compacted: compacted, Shards: make([]kv.ShardProgress, len(waits.shards))}
 		for at, shard := range waits.shards {
-			present.Shards[at] = kv.ShardProgress{Last: told[shard].Last, Clean: told[shard].Clean}
+			if told, found := slices.BinarySearchFunc(f.Shards, shard, func(s sequencer.ShardFrontier, of kv.ShardID) int { return cmp.Compare(s.Shard, of) }); found {
+				present.Shards[at] = kv.ShardProgress{Last: f.Shards[told].Last, Clean: f.Shards[told].Clean}
+			}
 		}
 		i.later(func() { waits.got(present, nil) })
 	}

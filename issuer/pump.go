@@ -14,9 +14,7 @@ func (i *Issuer) pump() {
 		sent = sent || left || asked
 		again = hadWork || asks
 	}
-	if sent {
-		i.options.Sender.Flush()
-	}
+	i.unflushed = i.unflushed || sent
 }
 
 // pumpSequencer does what the sequencer wants done. again: this node's asker has got a frame.
@@ -94,9 +92,8 @@ func (i *Issuer) confirm() {
 		if s.core != nil && s.term == term {
 			s.confirming = false
 			if err == nil && s.made == made {
-				if sent, _ := i.leave(); sent {
-					i.options.Sender.Flush()
-				}
+				sent, _ := i.leave()
+				i.unflushed = i.unflushed || sent
 			}
 			if err == nil {
 				i.pump()

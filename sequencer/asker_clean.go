@@ -7,8 +7,8 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// A Clean rests on three things in this order (rule 16): the leader learns now, then makes sure that it leads, then finds nothing open. The
-// order is in the types: Clean needs a Confirmed, which comes from a Learnt.
+// A Clean rests on three things in this order (rule 16): the leader learns now, then makes sure that it leads, then finds nothing open that
+// was issued up to that now. The order is in the types: Clean needs a Confirmed, which comes from a Learnt.
 
 // Learnt is a revision that was the present in this session while the shard was led here.
 type Learnt struct {
@@ -25,7 +25,9 @@ type Confirmed struct{ learnt Learnt }
 // Found is what the shard's leader finds after the confirmation.
 type Found struct {
 	Prepared int // transactions that are prepared here and write here
-	Open     int // writes of this leadership that have a number, and that are neither applied nor void (rule 14)
+	// Open are writes of this leadership that have a number up to what was learnt, and that are neither applied nor void (rule 14). What was asked for and had
+	// not come by then has a later one: answers come in order.
+	Open int
 	// Top is the closed revision of the shard.
 	Top kv.Revision
 }

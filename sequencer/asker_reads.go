@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -60,6 +61,7 @@ func newFrontiers() frontiers { return frontiers{place: make(map[kv.ShardID]int)
 
 // want adds shards, each once, in the newest generation that anybody named.
 func (f *frontiers) want(shards []ShardGeneration) {
+	f.wanted = slices.Grow(f.wanted, len(shards))
 	for _, s := range shards {
 		if at, ok := f.place[s.Shard]; ok {
 			f.wanted[at].Generation = max(f.wanted[at].Generation, s.Generation)

@@ -26,6 +26,8 @@ var seeded = []struct {
 	{world.CleanByBelief, all(world.Closed), world.Setting{Shards: 1, Window: 2, Watch: true, SeqFailovers: 1, ShardFailovers: [3]uint8{1}, Ops: []world.Op{w(0)}}},
 	{world.CleanIgnoresOwn, all(world.Closed), world.Setting{Shards: 1, Window: 6, Watch: true, Ops: []world.Op{w(0)}}},
 	{world.CleanNowLater, all(world.Closed), world.Setting{Shards: 1, Window: 2, Watch: true, SeqFailovers: 1, Ops: []world.Op{w(0)}}},
+	{world.CleanAsOfLater, all(world.Closed), world.Setting{Shards: 1, Window: 2, Watch: true, SeqFailovers: 1, Ops: []world.Op{w(0)}}},
+	{world.CleanBelowAsOf, all(world.Closed), world.Setting{Shards: 1, Window: 2, Watch: true, SeqFailovers: 1, Ops: []world.Op{w(0)}}},
 	{world.CleanOfOlderEpoch, all(world.Closed), world.Setting{Shards: 1, Window: 2, Watch: true, Late: 1, SeqFailovers: 1, Refusals: 1, Ops: []world.Op{w(0), w(0)}}},
 	{world.StaleReadRev, all(world.RealTime), world.Setting{Shards: 1, Window: 6, Ops: []world.Op{w(0), rd(0)}}},
 	{world.ShardLocalHeader, all(world.RealTime), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{w(0), rd(1)}}},

@@ -112,6 +112,9 @@ func (s *Sequencer) reply(c *session, notice Notice) *Reply {
 	r := &Reply{
 		Session: c.id, Counter: c.sent, Epoch: s.epoch, Heard: c.heard, Now: s.count.now(), Notice: notice, Numbers: c.numbers,
 	}
+	if len(c.frontier) > 0 {
+		r.Frontier = make([]ShardFrontier, 0, len(c.frontier))
+	}
 	for _, asked := range c.frontier {
 		r.Frontier = append(r.Frontier, s.frontier(asked))
 	}

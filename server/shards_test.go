@@ -28,7 +28,7 @@ const soon = 60 * time.Second
 
 // shardCluster is three nodes in this process.
 type shardCluster struct {
-	t       *testing.T
+	t       testing.TB
 	table   *partition.Table
 	options []Options
 	servers []*Server // nil: does not run
@@ -61,7 +61,7 @@ func (l *logLines) String() string {
 }
 
 // newShardCluster prepares three nodes, and starts none.
-func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
+func newShardCluster(t testing.TB, cluster ClusterOptions) *shardCluster {
 	t.Helper()
 	c := &shardCluster{t: t, servers: make([]*Server, 3), lines: newLogLines()}
 	cluster.HeartbeatInterval, cluster.ElectionTimeout = 80*time.Millisecond, 800*time.Millisecond
@@ -94,7 +94,7 @@ func newShardCluster(t *testing.T, cluster ClusterOptions) *shardCluster {
 	return c
 }
 
-func freeURL(t *testing.T) URL {
+func freeURL(t testing.TB) URL {
 	t.Helper()
 	address, err := freeport.Address()
 	if err != nil {

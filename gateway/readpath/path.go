@@ -135,7 +135,7 @@ func (p *Path) leave(a *arriving) {
 // askNext puts the next question on its way. It is about the shards of all that wait.
 func (p *Path) askNext() Work {
 	p.question++
-	p.flying, p.shards = true, nil
+	p.flying, p.shards = true, make([]kv.ShardID, 0, max(1, len(p.shards))) // it is about as many as the one before
 	for p.waiting.first != nil {
 		r := p.waiting.first
 		p.waiting.remove(r)

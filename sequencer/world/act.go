@@ -200,12 +200,15 @@ func (c *Cluster) learn(w *world, s int, term uint8) {
 	c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
 }
 
-// clean does the third step: it is called if nothing is open.
+// clean does the third step: it is called if nothing is open that was issued up to what was learnt.
 func (c *Cluster) clean(w *world, s int, term uint8) {
 	n, ld := c.nodeOf(s, term), &w.leaders[s][term]
 	top := c.top(w, s, term)
-	if c.mutation == CleanNowLater {
+	switch c.mutation {
+	case CleanNowLater:
 		top, ld.found = ld.found-1, 0
+		c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
+	case CleanAsOfLater: // than what was open was compared with
 		c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
 	}
 	c.ask(w, n, input{verb: verbClean, shard: shardID(s), top: kv.Revision(top)})

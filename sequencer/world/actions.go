@@ -187,24 +187,23 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 	ld := &w.leaders[s][term]
 	leads := ld.lease || c.mutation == CleanByBelief
 	at := &w.nodes[c.nodeOf(s, term)]
-	quiet := at.up.length+at.down.length == 0 && c.open(w, s, term) == 0
+	quiet := at.up.length+at.down.length == 0 && c.open(w, s, term, anyRevision) == 0
 	if leads && seen.epoch != 0 && needed && !seen.knows[s] && quiet {
 		add(doLearnNow, s, int(term))
 	}
 	if leads && seen.epoch != 0 && behind && !seen.wants[s] && quiet {
 		add(doTold, s, int(term))
 	}
-	unclean := last[s] == noLast && seen.wants[s]
-	if leads && seen.epoch != 0 && (needed && quiet || unclean) && c.mutation != NeverClean {
+	if leads && seen.epoch != 0 && seen.wants[s] && c.mutation != NeverClean {
 		if c.mutation == CleanNowLater {
-			if ld.found == 0 && c.open(w, s, term) == 0 {
+			if ld.found == 0 && c.open(w, s, term, anyRevision) == 0 {
 				add(doLearn, s, int(term))
 			}
 		} else if seen.holds[s] < seen.now && seen.knows[s] {
 			add(doLearn, s, int(term))
 		}
 	}
-	if c.mutation == CleanNowLater && ld.found != 0 || seen.holds[s] != 0 && c.open(w, s, term) == 0 {
+	if c.mutation == CleanNowLater && ld.found != 0 || seen.holds[s] != 0 && c.open(w, s, term, seen.holds[s]) == 0 {
 		add(doClean, s, int(term))
 	}
 }

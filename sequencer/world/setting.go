@@ -89,6 +89,8 @@ const (
 	CleanByBelief             Mutation = "clean-by-belief"             // rule 16
 	CleanIgnoresOwn           Mutation = "clean-ignores-own"           // rule 16
 	CleanNowLater             Mutation = "clean-now-later"             // rule 16
+	CleanAsOfLater            Mutation = "clean-as-of-later"           // rule 16
+	CleanBelowAsOf            Mutation = "clean-below-as-of"           // rule 16
 	CleanOfOlderEpoch         Mutation = "clean-of-older-epoch"        // rule 16
 	StaleReadRev              Mutation = "stale-readrev"               // rule 17
 	ShardLocalHeader          Mutation = "shard-local-header"          // rule 17

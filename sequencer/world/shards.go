@@ -1,5 +1,7 @@
 package world
 
+import "github.com/quoratedb/quorate/kv"
+
 // The shards as models: what a leader knows, its log, and the closed revision that follows from it.
 
 // newest is 1 + the write on the shard with the highest revision up to rev, among those of the set; 0: none.
@@ -220,18 +222,25 @@ func (c *Cluster) isBeginning(w *world, tail, set uint8) bool {
 	return true
 }
 
-// open counts the writes of this leader that have a number and of which it does not know the fate (rule 16).
-func (c *Cluster) open(w *world, s int, term uint8) (n int) {
+// open counts the writes of this leader that have a number up to a revision and of which it does not know the fate (rule 16). What has no number yet gets one
+// above all that was learnt before: answers come in order.
+func (c *Cluster) open(w *world, s int, term uint8, upTo kv.Revision) (n int) {
 	if c.mutation == CleanIgnoresOwn {
 		return 0
 	}
+	if c.mutation == CleanBelowAsOf {
+		upTo--
+	}
 	for o := range c.Ops {
-		if c.inFlight(w, s, term, o) && w.ops[o].rev != 0 && w.leaders[s][term].gone>>o&1 == 0 {
+		if rev := w.ops[o].rev; c.inFlight(w, s, term, o) && rev != 0 && kv.Revision(rev) <= upTo && w.leaders[s][term].gone>>o&1 == 0 {
 			n++
 		}
 	}
 	return n
 }
+
+// anyRevision is above all.
+const anyRevision kv.Revision = 1 << 10
 
 // readable: a leader under its lease waits for each write in flight that has no number yet, or one up to the read's (rule 18).
 func (c *Cluster) readable(w *world, s int, term uint8, rev uint8) bool {

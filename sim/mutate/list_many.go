@@ -101,8 +101,8 @@ var manyMutations = []Mutation{
 	{
 		Name: "issuer/frontier-mixed-up", Breaks: "the progress of all shards is told to be that of the first one",
 		File: "issuer/learn.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
-		Old: "kv.ShardProgress{Last: told[shard].Last, Clean: told[shard].Clean}",
-		New: "kv.ShardProgress{Last: told[waits.shards[0]].Last, Clean: told[shard].Clean}",
+		Old: "kv.ShardProgress{Last: f.Shards[told].Last,",
+		New: "kv.ShardProgress{Last: f.Shards[0].Last,",
 	},
 	{
 		Name: "driver/proposes-before-numbers", Breaks: "a batch takes the revisions after those that its leader has heard of, without waiting for those that it asks for",

@@ -283,6 +283,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**what waits for one slow watch stream** * bound: %s and one step of %s", []any{size(hub.StreamBytes), size(hub.ChunkBytes)}},
 		{guide, "**hashes of compactions that a node keeps for HashKV** * bound: %d", []any{of("server.keepHashes")}},
 		{guide, "**recent changes held for watches, per node** * bound: %s", []any{size(hub.RingBytes)}},
+		{guide, "at the same time, per node** * bound: twice the CPUs; each holds up to %s of what was reserved", []any{size(2 * hub.ChunkBytes)}},
 		{guide, "**sets of several shards that watches of a node are over** * bound: %d", []any{hub.MaxMergers}},
 		{guide, "**TTL of a lease** * bound: %d s", []any{machine.MinLeaseTTLSeconds}},
 		{guide, "when it expires or is revoked** * bound: %s", []any{number(machine.MaxKeysPerExpiry)}},

@@ -3,6 +3,7 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -448,6 +449,10 @@ func (v *fakeView) History(from, to kv.Revision, _ int64, fn func(*mvcc.Effect) 
 		}
 	}
 	return to + 1, nil
+}
+
+func (v *fakeView) Changes(mvcc.Locator, kv.Revision, func(mvcc.Locator, int64) bool, func(*mvcc.Effect) error) error {
+	return errors.New("there is one shard")
 }
 
 // serveTxn puts the keys in one transaction, whatever its size.

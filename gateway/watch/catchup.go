@@ -22,6 +22,8 @@ type step struct {
 // same changes serve. It runs in the consumer's goroutine, so only a consumer that asks for more causes work.
 // With a shortage nothing was done.
 func (s *Stream) catchUp() (*shortage, error) {
+	s.hub.readers.enter()
+	defer s.hub.readers.leave()
 	t, granted, short := s.beginStep()
 	if t == nil {
 		return short, nil
@@ -286,7 +288,9 @@ func (t *seat) catchUpFromHistory(view *frozen, from kv.Revision, granted int64)
 	s := t.stream
 	s.hub.metrics.historyReads.Add(1)
 	r := reading{seat: t, granted: granted}
-	next, err := view.history(from, int64(s.hub.options.ChunkBytes), r.add)
+	// What was set aside is for the changes, their encodings and more, which are not there yet: what is read ahead is covered by it.
+	chunk := int64(s.hub.options.ChunkBytes)
+	next, err := view.history(from, chunk, min(chunk, granted/4), r.add)
 	if err == nil {
 		err = r.loadPrev()
 	}

@@ -101,10 +101,13 @@ func (e *Event) Encoded(withPrev bool) []byte {
 	return encoded
 }
 
+// lacksPrev tells whether the previous version must be looked up before it can be told.
+func (e *Event) lacksPrev() bool { return e.effect.PrevLive && e.prevHeld.Load() == 0 }
+
 // withPrev returns the event with its previous version looked up: itself, or a copy for one batch if that version is larger than the
 // change and would stay in the ring.
 func (e *Event) withPrev() (*Event, error) {
-	if !e.shared || !e.effect.PrevLive || e.prevHeld.Load() > 0 {
+	if !e.shared || !e.lacksPrev() {
 		return e, e.loadPrev()
 	}
 	own := &Event{effect: e.effect, feed: e.feed}

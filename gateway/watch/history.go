@@ -1,8 +1,6 @@
 package watch
 
 import (
-	"fmt"
-
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -38,11 +36,11 @@ func (f *frozen) Close() {
 }
 
 // history is mergedHistory from a revision on, as far as there is everything.
-func (f *frozen) history(from kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
+func (f *frozen) history(from kv.Revision, limitBytes, aheadBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
 	if len(f.views) == 1 {
 		return historyOf(f.views[0], from, f.completeTo, limitBytes, fn)
 	}
-	return mergedHistory(f.views, from, f.completeTo, limitBytes, fn)
+	return mergedHistory(f.views, from, f.completeTo, limitBytes, aheadBytes, fn)
 }
 
 // historyOf is the history of a view that has nothing between its own revision and to.
@@ -58,27 +56,29 @@ func historyOf(view View, from, to kv.Revision, limitBytes int64, fn func(*mvcc.
 }
 
 // mergedHistory is View.History of several shards: it gives fn their changes in the order of revision and place in the transaction, in whole
-// revisions. It reads a little of each at a time, and holds about limitBytes, but at least a revision of each.
-func mergedHistory(views []View, from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
+// revisions. It holds up to aheadBytes of changes whose turn has not come, of all shards together: what is too large for a shard's share of
+// that is read when its turn has come.
+func mergedHistory(views []View, from, to kv.Revision, limitBytes, aheadBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
+	share := aheadBytes / int64(len(views))
 	reads := make([]partialHistory, len(views))
 	for i, view := range views {
-		reads[i] = partialHistory{view: view, next: from, to: to, limitBytes: limitBytes/int64(len(views)) + 1}
+		reads[i].begin(view, from, to)
 	}
 	last, size := kv.Revision(0), int64(0)
+	pass := func(effect *mvcc.Effect) error {
+		last = effect.At.Rev
+		size += int64(len(effect.Key) + len(effect.Value))
+		return fn(effect)
+	}
 	for {
-		first, err := earliest(reads)
+		first, other, err := earliest(reads, share, mvcc.Locator{Rev: to + 1})
 		if err != nil || first == nil {
 			return to + 1, err
 		}
-		effect := first.effects[0]
-		if effect.At.Rev != last && size >= limitBytes {
-			return effect.At.Rev, nil
+		if at, _ := first.head(); at.Rev != last && size >= limitBytes {
+			return at.Rev, nil
 		}
-		first.effects[0] = nil
-		first.effects = first.effects[1:]
-		last = effect.At.Rev
-		size += int64(len(effect.Key) + len(effect.Value))
-		if err := fn(effect); err != nil {
+		if err := first.pass(other, share, limitBytes, pass); err != nil {
 			return last, err
 		}
 	}
@@ -86,38 +86,88 @@ func mergedHistory(views []View, from, to kv.Revision, limitBytes int64, fn func
 
 // partialHistory is the history of one shard, of which some was read.
 type partialHistory struct {
-	view       View
-	next, to   kv.Revision // what was not read
-	limitBytes int64
-	effects    []*mvcc.Effect
+	view  View
+	to    kv.Revision
+	ahead []*mvcc.Effect // read, and not passed on
+
+	// The first change that was not read.
+	more  bool // there is one
+	next  mvcc.Locator
+	bytes int64
 }
 
-// fill reads on until there is something, or there is no more.
-func (p *partialHistory) fill() (err error) {
-	for err == nil && len(p.effects) == 0 && p.next <= p.to {
-		p.effects = p.effects[:0]
-		from := p.next
-		p.next, err = historyOf(p.view, from, p.to, p.limitBytes, func(effect *mvcc.Effect) error {
-			p.effects = append(p.effects, effect)
-			return nil
-		})
-		if err == nil && p.next <= from {
-			err = fmt.Errorf("watch: the history from revision %d on does not end after it", from)
-		}
+func (p *partialHistory) begin(view View, from, to kv.Revision) {
+	p.view, p.to = view, min(to, view.Revision())
+	p.next, p.more = mvcc.Locator{Rev: from}, from <= p.to
+}
+
+// head is where its next change is.
+func (p *partialHistory) head() (at mvcc.Locator, ok bool) {
+	if len(p.ahead) > 0 {
+		return p.ahead[0].At, true
 	}
-	return err
+	return p.next, p.more
 }
 
-// earliest returns the one that has the next change; nil: none has one.
-func earliest(reads []partialHistory) (first *partialHistory, err error) {
+// read gives fn what was not read, up to the first that is not wanted.
+func (p *partialHistory) read(want func(at mvcc.Locator, bytes int64) bool, fn func(*mvcc.Effect) error) error {
+	p.more = false
+	return p.view.Changes(p.next, p.to, func(at mvcc.Locator, bytes int64) bool {
+		if bytes += eventOverheadBytes; want(at, bytes) {
+			return true
+		}
+		p.next, p.bytes, p.more = at, bytes, true
+		return false
+	}, fn)
+}
+
+// fill reads as much ahead as has room, if nothing was. Then the head is known.
+func (p *partialHistory) fill(room int64) error {
+	if len(p.ahead) > 0 || !p.more || p.bytes > room {
+		return nil
+	}
+	p.ahead = p.ahead[:0]
+	return p.read(func(_ mvcc.Locator, bytes int64) bool {
+		room -= bytes
+		return room >= 0
+	}, func(effect *mvcc.Effect) error {
+		p.ahead = append(p.ahead, effect)
+		return nil
+	})
+}
+
+// pass gives fn the head, which comes before the change at other of another shard. If it was too large to be read ahead, so are those of the same
+// revision that follow it, as many as come before other, too, and up to a limit.
+func (p *partialHistory) pass(other mvcc.Locator, share, limitBytes int64, fn func(*mvcc.Effect) error) error {
+	if len(p.ahead) > 0 {
+		effect := p.ahead[0]
+		p.ahead[0] = nil
+		p.ahead = p.ahead[1:]
+		return fn(effect)
+	}
+	first, passed := p.next, int64(0)
+	return p.read(func(at mvcc.Locator, bytes int64) bool {
+		ok := at == first || at.Rev == first.Rev && at.Less(other) && bytes > share && passed < limitBytes
+		passed += bytes
+		return ok
+	}, fn)
+}
+
+// earliest returns the one that has the next change, or nil if none has one before end, and where the next one of any other is.
+func earliest(reads []partialHistory, share int64, end mvcc.Locator) (first *partialHistory, other mvcc.Locator, err error) {
+	least, other := end, end
 	for i := range reads {
 		p := &reads[i]
-		if err := p.fill(); err != nil {
-			return nil, err
+		if err := p.fill(share); err != nil {
+			return nil, end, err
 		}
-		if len(p.effects) > 0 && (first == nil || p.effects[0].At.Less(first.effects[0].At)) {
-			first = p
+		switch at, ok := p.head(); {
+		case !ok || !at.Less(other):
+		case at.Less(least):
+			first, least, other = p, at, least
+		default:
+			other = at
 		}
 	}
-	return first, nil
+	return first, other, nil
 }

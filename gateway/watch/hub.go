@@ -43,6 +43,7 @@ type Hub struct {
 	heard  kv.Revision // the highest at which some shard was closed
 
 	starved starved
+	readers readers
 
 	wake chan struct{}
 	stop chan struct{}
@@ -73,7 +74,7 @@ func newHub(options Options) (*Hub, error) {
 	}
 	h := &Hub{
 		options: options, streams: map[*Stream]struct{}{}, periodic: newPeriodic(), pool: pool{limitBytes: options.RingBytes},
-		wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		readers: make(readers, options.MaxReaders), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	h.openShards()
 	return h, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -37,6 +38,10 @@ type Options struct {
 	RingBytes int
 	// ChunkBytes is how much history is read in one step of catching up.
 	ChunkBytes int
+	// MaxReaders is how many streams read of the state at the same time, for their watches that are behind and for previous versions; the others
+	// wait for their turn. One that reads holds up to 2 ChunkBytes, or a revision that is larger and that it has reserved for, and one change
+	// besides. Default: twice the CPUs.
+	MaxReaders int
 	// BatchBytes: a batch that has reached it takes no further revision.
 	BatchBytes int
 	// MaxControl bounds the answers (created, canceled, progress) that wait in an outbox; beyond it the
@@ -82,6 +87,7 @@ func (o Options) WithDefaults() Options {
 	o.ChunkBytes = cmp.Or(o.ChunkBytes, 256<<10)
 	o.BatchBytes = cmp.Or(o.BatchBytes, 512<<10)
 	o.MaxControl = cmp.Or(o.MaxControl, 1024)
+	o.MaxReaders = cmp.Or(o.MaxReaders, 2*runtime.GOMAXPROCS(0))
 	o.MaxWatches = cmp.Or(o.MaxWatches, 1_000_000)
 	o.MaxMergers = cmp.Or(o.MaxMergers, 64)
 	if o.ProgressInterval == 0 {
@@ -116,6 +122,8 @@ func (o Options) Validate() error {
 	case o.StreamBytes < 0 || o.RingBytes < 0 || o.ChunkBytes < 0 || o.BatchBytes < 0:
 		return fmt.Errorf("watch: a bound is negative (stream %d, ring %d, chunk %d, batch %d bytes)",
 			o.StreamBytes, o.RingBytes, o.ChunkBytes, o.BatchBytes)
+	case o.MaxReaders < 0:
+		return fmt.Errorf("watch: Options.MaxReaders is negative (%d)", o.MaxReaders)
 	case o.MaxMergers < 0:
 		return fmt.Errorf("watch: Options.MaxMergers is negative (%d)", o.MaxMergers)
 	}

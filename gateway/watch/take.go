@@ -1,6 +1,9 @@
 package watch
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // turnsPerCatchUp: after so many batches taken, lagging groups get a step although more batches wait.
 const turnsPerCatchUp = 16
@@ -125,6 +128,10 @@ func (s *Stream) loadPrev(b *Batch) (*Batch, *shortage, error) {
 		return s.cut(b, 0, b.wantedBytes)
 	}
 	b.wantedBytes = 0
+	if slices.ContainsFunc(b.Events, (*Event).lacksPrev) {
+		s.hub.readers.enter()
+		defer s.hub.readers.leave()
+	}
 	loaded := int64(0)
 	for i, event := range b.Events {
 		event, err := event.withPrev()

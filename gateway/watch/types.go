@@ -117,5 +117,8 @@ type View interface {
 	// whole revisions, and stops at the end of the revision in which limitBytes of rows were reached.
 	// It returns the next revision to ask for, to+1 when nothing is left. fn owns what it gets.
 	History(from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error)
+	// Changes is History from a place on, for whoever reads several shards: before a value is read, want is told where the change is and how many
+	// bytes it takes, and the reading ends before the first that is not wanted.
+	Changes(from mvcc.Locator, to kv.Revision, want func(at mvcc.Locator, bytes int64) bool, fn func(*mvcc.Effect) error) error
 	Close() error
 }

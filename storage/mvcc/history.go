@@ -36,6 +36,26 @@ func (r *Reader) History(from, to kv.Revision, limitBytes int64, fn func(*Effect
 	return next, err
 }
 
+// Changes gives the changes from a place in the history on, up to and including the revision to, to fn, in order. Before it reads the value of
+// one it asks want, in the same order, which is told where the change is and how many bytes its key and value take, and ends before the first that is
+// not wanted. A from below the compacted revision is refused. The effects belong to fn; their PrevLease is not known.
+func (r *Reader) Changes(from Locator, to kv.Revision, want func(at Locator, bytes int64) bool, fn func(*Effect) error) error {
+	if from.Rev < r.compacted {
+		return kv.ErrCompacted
+	}
+	gathered := gathering{reader: r, fn: fn}
+	err := r.visitVersions(from, Locator{Rev: min(to, r.revision) + 1}, true, func(v *version) (bool, error) {
+		if !want(v.at, int64(len(v.key))+int64(v.valueLen)) {
+			return false, nil
+		}
+		return true, gathered.add(v)
+	})
+	if err != nil {
+		return err
+	}
+	return gathered.flush()
+}
+
 // gathering keeps effects in their order until their values are read, as many as are about gatherBytes, so that those that are by key are read in
 // key order.
 type gathering struct {

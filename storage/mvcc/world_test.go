@@ -719,6 +719,48 @@ func (w *world) checkHistory(r *Reader, now moment) {
 			w.t.Fatalf("history: change %d is %+v, want %+v", i, got[i], want[i])
 		}
 	}
+	w.checkChanges(r, now, want)
+}
+
+// checkChanges reads the changes of the history one after the other, from a place on and some at a time.
+func (w *world) checkChanges(r *Reader, now moment, want []Effect) {
+	w.t.Helper()
+	if now.compacted > 0 {
+		if err := r.Changes(Locator{Rev: now.compacted - 1}, now.closed, nil, nil); !errors.Is(err, kv.ErrCompacted) {
+			w.t.Fatalf("changes from %d: %v", now.compacted-1, err)
+		}
+	}
+	from, more := Locator{Rev: max(now.compacted, 1)}, true
+	for more {
+		room, first := int64(w.byte()), true
+		passed, taken := 0, 0
+		more = false
+		w.must(r.Changes(from, now.closed, func(at Locator, bytes int64) bool {
+			if taken < len(want) && (at != want[taken].At || bytes != int64(len(want[taken].Key)+len(want[taken].Value))) {
+				w.t.Fatalf("a change of %d bytes at %v is offered, want %+v", bytes, at, want[taken])
+			}
+			if room -= bytes; room < 0 && !first {
+				from, more = at, true
+				return false
+			}
+			first = false
+			taken++
+			return true
+		}, func(e *Effect) error {
+			if passed == taken || taken > len(want) || !sameEffect(*e, want[passed]) {
+				w.t.Fatalf("change %d of %d is %+v, of %d in all", passed, taken, *e, len(want))
+			}
+			passed++
+			return nil
+		}))
+		if passed != taken {
+			w.t.Fatalf("%d of %d changes that were wanted came", passed, taken)
+		}
+		want = want[taken:]
+	}
+	if len(want) > 0 {
+		w.t.Fatalf("%d changes are missing, from %v on", len(want), want[0].At)
+	}
 }
 
 func sameEffect(a, b Effect) bool {

@@ -136,8 +136,13 @@ func newNumbered(t *testing.T, seed uint64, paxos bool) *numbered {
 }
 
 func (w *numbered) start(n *clusterNode) {
+	w.startWith(n, func(o *Options) { o.Numbers = &nodeNumbers{counter: &w.counter, node: n.id, seen: 1} })
+}
+
+func (w *numbered) startWith(n *clusterNode, change func(*Options)) {
 	n.start(func(o *Options) {
-		o.Groups, o.Numbers = w.groups, &nodeNumbers{counter: &w.counter, node: n.id, seen: 1}
+		o.Groups = w.groups
+		change(o)
 		o.Listener.GroupFailed = func(_ consensus.GroupID, err error) { w.tb.Errorf("node %d: %v", n.id, err) }
 		o.OpenMachine = func(group consensus.GroupID, logEnd consensus.Index) (Machine, error) {
 			_, config := w.config()

@@ -36,7 +36,8 @@ type Sequencing interface {
 	// BeginClean begins to call a group clean that is led here: the present is looked at (rule 16). false: there is no reason to any more, or nobody to hear it;
 	// Driver.CallClean follows when there is.
 	BeginClean(group consensus.GroupID) bool
-	// EndClean ends it: after BeginClean this node has made sure that it leads the group, and then found nothing open. top is how far the group has come.
+	// EndClean ends it: after BeginClean this node has made sure that it leads the group, and then found nothing open that was issued up to the present that
+	// was looked at. top is how far the group has come.
 	EndClean(group consensus.GroupID, top kv.Revision)
 }
 
@@ -45,11 +46,19 @@ type sequenced struct {
 	// limit is to be proposed in the log of the system shard; 0: none is.
 	limit kv.Revision
 	// unclean: the leader is to be called clean; above 0 only if revisions up to there were issued that are not applied. listed: it is in Driver.unclean.
-	unclean, listed, confirming bool
-	above                       kv.Revision
+	unclean, listed bool
+	above           kv.Revision
+	cleaning        cleaning
 	// behind: the shard has, perhaps, not followed a compaction of the store. It does in the next batch.
 	behind  bool
 	handing handing
+}
+
+// cleaning is a Clean that was begun and is not ended.
+type cleaning struct {
+	begun, asked, confirmed bool // asked: a quorum is, whether this replica leads
+	// behind is the last proposal of what was evaluated when it was begun; 0: nothing is in flight of that.
+	behind uint64
 }
 
 // handing is a hand-over of leadership that is being prepared; to is 0 if there is none.
@@ -192,7 +201,7 @@ func (d *Driver) Relocate(groups []kv.ShardID, sequencer kv.NodeID) {
 	})
 }
 
-// CallClean has a group that is led here called clean as soon as nothing is open there. above is the last revision that was issued to it, if that is why; then
+// CallClean has a group that is led here called clean as soon as nothing is open there that was evaluated before. above is the last revision that was issued to it, if that is why; then
 // it is only if the group has not come to that.
 func (d *Driver) CallClean(group kv.ShardID, above kv.Revision) {
 	d.call(func() {
@@ -244,8 +253,10 @@ func (r *Replica) callClean() (still bool) {
 	switch {
 	case r.ended || !r.leading:
 		return false
-	case s.confirming || r.open() > 0:
-		return true
+	case s.cleaning.begun:
+		return r.goOnCleaning()
+	case s.above > r.machine.Revision() && r.open() > 0:
+		return true // it may be on its way
 	case s.above > r.machine.Revision():
 		to.Voided(r.group, s.above) // what was issued and is not applied will never be
 	case !s.unclean:
@@ -253,28 +264,54 @@ func (r *Replica) callClean() (still bool) {
 		return false
 	}
 	s.above, s.unclean = 0, false
-	// The order is that of rule 16: now, the confirmation, and then nothing open.
+	// The order is that of rule 16: now, the confirmation, and then nothing open that was issued up to that now.
 	if !to.BeginClean(r.group) {
 		return false
 	}
-	if r.leaseHolds() {
-		to.EndClean(r.group, r.machine.Revision())
-		return false
+	s.cleaning = cleaning{begun: true, behind: r.machine.Settles(anyRevision)}
+	return r.goOnCleaning()
+}
+
+// anyRevision is above all that are ever issued.
+const anyRevision kv.Revision = 1 << 62
+
+// goOnCleaning ends a Clean when this replica is confirmed to lead, and nothing is open that was evaluated before it was begun. Whatever was evaluated since
+// asked for its revisions later, and has such above the now that was learnt. So a group in which something is always in flight is called clean, too. A batch
+// that waits for its revisions when the Clean is begun is waited for: they may have come to this node, and be at or below that now.
+func (r *Replica) goOnCleaning() (still bool) {
+	s := &r.sequenced
+	switch c := &s.cleaning; {
+	case c.confirmed:
+	case c.asked:
+		return true
+	case r.leaseHolds():
+		c.confirmed = true
+	default:
+		r.confirmCleaning()
+		return true
 	}
-	s.confirming = true
+	if s.cleaning.behind > r.appliedSeq {
+		return true
+	}
+	s.cleaning = cleaning{}
+	r.driver.opts.Sequencing.EndClean(r.group, r.machine.Revision())
+	return s.unclean || s.above != 0
+}
+
+// confirmCleaning asks a quorum whether this replica leads.
+func (r *Replica) confirmCleaning() {
+	r.sequenced.cleaning.asked = true
 	term := r.role.Term
 	r.askBarrier(func(_ consensus.Index, err error) {
-		if r.ended || !r.leading || r.role.Term != term {
-			return
-		}
-		s.confirming = false
-		if err == nil && r.open() == 0 {
-			to.EndClean(r.group, r.machine.Revision())
-		} else {
-			s.unclean = true
+		s := &r.sequenced
+		switch {
+		case r.ended || !r.leading || r.role.Term != term:
+		case err == nil:
+			s.cleaning.confirmed = true
+		default:
+			s.cleaning, s.unclean = cleaning{}, true
 		}
 	})
-	return true
 }
 
 // proposeLimit proposes the limit that is to be. It does not wait for the batch, which may wait for it.

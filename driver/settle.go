@@ -71,6 +71,7 @@ func (r *Replica) proposalsApplied() { r.waits.proposals.reached(r.appliedSeq, n
 
 // nothingInFlight ends all of those waits, in the next round, without the lock: what they wait for never comes, and cannot have an effect.
 func (r *Replica) nothingInFlight() {
+	r.sequenced.cleaning.behind = 0
 	if settling := r.waits.proposals; len(settling) > 0 {
 		r.waits.proposals = nil
 		r.ask(func() { settling.reached(all, nil) }, func(err error) { settling.reached(all, err) })

@@ -88,12 +88,13 @@ func (p *Plan) drawPartition(kind string) {
 // censusShare: one store in so many has clients that list keys of many shards.
 const censusShare = 3
 
-// addCensus has some of the clients do that. By range, keys of theirs are in several shards.
+// addCensus has some of the clients do that. By range, keys of theirs are in several shards. Half of the others have clients whose requests and leases are for
+// any keys, so that many of them are refused.
 func (p *Plan) addCensus() {
 	random := rand.New(rand.NewPCG(p.Seed, sourceCensus))
 	if random.IntN(censusShare) != 0 {
 		if random.IntN(2) == 0 {
-			p.replaceClients(1+random.IntN(3), pick(random, "random", "bulk"))
+			p.replaceClients(1+random.IntN(3), pick(random, aside...))
 		}
 		return
 	}
@@ -108,7 +109,7 @@ func (p *Plan) addCensus() {
 // censusSplits are keys between those of the workload census.
 var censusSplits = []string{"census/1", "census/5", "census/8"}
 
-// aside are workloads that are not yet those of the whole store: with a lease for keys of any shard.
+// aside are workloads most of whose requests are refused in a store of several shards; addCensus has the others.
 var aside = []string{"bulk", "random"}
 
 // anyKeys are the workloads of a store of several shards.
@@ -193,6 +194,7 @@ func (w *world) completeStore() {
 		h.Final = h.Issued[n-1].Revision
 	}
 	w.checkIssued()
+	w.checkRefusals()
 	if w.verdict == "" && !w.plan.LoseQuorum {
 		w.explainGaps()
 	}

@@ -291,4 +291,52 @@ var manyMutations = []Mutation{
 		Old: "\tcase 1:\n\t\treturn shards[0], nil\n",
 		New: "\tcase 1, 2:\n\t\treturn shards[0], nil\n",
 	},
+	{
+		Name: "lease/registered-while-ending", Breaks: "a shard is registered with a lease that is ending (rules 36, 38)",
+		File: "shard/bound.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\tcase ending:\n\t\treturn nil, m.lead.await(b.Lease, false)\n\tcase bound == 0:\n",
+		New: "\tcase bound == 0:\n",
+	},
+	{
+		Name: "lease/registration-not-void", Breaks: "a registration that is under way when the keys of the lease are deleted is used all the same (rule 37)",
+		File: "shard/note.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\tdelete(m.lead.asking.underWay, b.Lease)\n\tdone := ",
+		New: "\tdone := ",
+	},
+	{
+		Name: "lease/note-stays", Breaks: "the shard of the keys takes a lease for registered after the end of its keys (rule 37)",
+		File: "shard/note.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\tm.lead.overlay.addOp(op{kind: opDrop, lease: b.Lease})\n\treturn done, nil\n",
+		New: "\treturn done, nil\n",
+	},
+	{
+		Name: "lease/error-for-late-puts", Breaks: "a put that comes while its shard asks about the lease gets the error of that question, which may be older (rule 36)",
+		File: "driver/ask.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "if out.Err == nil && !(w.ends && out.Response != nil) || out.Err != nil && !w.covered {",
+		New: "if out.Err == nil && !(w.ends && out.Response != nil) {",
+	},
+	{
+		Name: "lease/unknown-is-empty", Breaks: "a lease that its shard does not know any more is told to live without keys, and not asked about again (rule 38)",
+		File: "gateway/lease.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\t\tt.unknown = binding.Incarnation\n\t\tt.ask()\n\t\treturn\n",
+		New: "\t\tt.unknown = binding.Incarnation\n",
+	},
+	{
+		Name: "watch/run-past-another-shard", Breaks: "a run of changes of one shard goes past those of a shard that was looked at before",
+		File: "gateway/watch/merge.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\t\t\t\tfirst, least, next = c, at, least\n",
+		New: "\t\t\t\tfirst, least = c, at\n",
+	},
+	{
+		Name: "gather/list-shard-by-shard", Breaks: "a list over several shards goes on with the shard that had the last key, whatever the keys of the others are",
+		File: "gateway/gather/list.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\tif len(rest) == 0 || bytes.Compare(key, rest[0].ready[0].Key) < 0 {\n",
+		New: "\tif len(rest) == 0 || key != nil {\n",
+	},
+	{
+		Name: "gather/read-ahead-forgotten", Breaks: "keys of a shard that were read and had no room in the portion are not in the next one",
+		File: "gateway/gather/list.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old: "\t\t\tlane.list.Unread(lane.ready[0].Key, n)\n",
+		New: "",
+	},
 }

@@ -325,6 +325,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{peerFrames, "minus a twentieth (%d ms)", []any{promises.DriftMargin.Milliseconds()}},
 		{peerFrames, "silent for %s and the promise", []any{brief(promises.SuspectAfter)}},
 		{peerFrames, "this process slept (%d ms between", []any{promises.PauseThreshold.Milliseconds()}},
+		{guide, "**log entries from other nodes that are not durable at a node, of all shards** * bound: %s", []any{size(options.MaxBacklogBytes)}},
 		{guide, "or %s are kept for nodes that fell behind", []any{size(options.RetainLogBytes)}},
 		{guide, "was not flushed (%s of log", []any{size(options.FlushLogBytes)}},
 		{guide, "bound: %s, and %s or four times `--max-request-bytes`", []any{number(options.MaxQueued), size(options.MaxQueuedBytes)}},

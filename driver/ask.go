@@ -1,8 +1,10 @@
 package driver
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
@@ -27,6 +29,7 @@ type awaiting struct {
 	request request
 	ends    bool // it ended the lease
 	covered bool // what was asked was asked after it had come
+	since   time.Duration
 }
 
 // askAnswer is what was answered.
@@ -43,7 +46,8 @@ func (r *Replica) await(q request, out shard.Outcome) {
 	if r.asking.waiting == nil {
 		r.asking.waiting = make(map[kv.LeaseID][]awaiting)
 	}
-	r.asking.waiting[out.Awaits] = append(r.asking.waiting[out.Awaits], awaiting{request: q, ends: out.Ends})
+	r.asking.waiting[out.Awaits] = append(r.asking.waiting[out.Awaits], awaiting{request: q, ends: out.Ends, since: r.driver.clock()})
+	r.leaseWork = true // it may have to be given up
 }
 
 // sendAsks asks what the machine wants to know.
@@ -104,16 +108,25 @@ func (r *Replica) hearAnswers() error {
 	return nil
 }
 
-// dropUnwanted ends requests that nobody waits for any more.
-func (r *Replica) dropUnwanted() {
+// answerEarly is how long before its deadline a request that waits for another shard is answered, so that whoever asked hears what it waited for. One that
+// does not wait as long as that is not.
+const answerEarly = 300 * time.Millisecond
+
+// dropUnwanted ends requests that nobody waits for any more, or will wait for when another round comes.
+func (r *Replica) dropUnwanted(now time.Duration) {
 	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
 		kept := slices.DeleteFunc(r.asking.waiting[lease], func(w awaiting) bool {
-			unwanted := !w.request.wanted()
-			if unwanted {
-				w.request.err = kv.ErrTimeout
-				r.finish(w.request, 0)
+			q := w.request
+			switch {
+			case !q.wanted():
+				q.err = kv.ErrTimeout
+			case q.by != nil && q.by.Left() < answerEarly && now-w.since >= answerEarly:
+				q.err = fmt.Errorf("lease %x waits for shard %d: %w", int64(lease), r.machine.AskedOf(lease), kv.ErrLeaseWaits)
+			default:
+				return false
 			}
-			return unwanted
+			r.finish(q, 0)
+			return true
 		})
 		if r.asking.waiting[lease] = kept; len(kept) == 0 {
 			delete(r.asking.waiting, lease)

@@ -97,6 +97,7 @@ func (nowhere) Flush()                                           {}
 // asker is somebody who has nothing else to do, and waits or does not.
 type asker bool
 
-func (a asker) Waits() bool   { return bool(a) }
-func (asker) Alone() bool     { return true }
-func (asker) Elsewhere() bool { return false }
+func (a asker) Waits() bool       { return bool(a) }
+func (asker) Alone() bool         { return true }
+func (asker) Left() time.Duration { return time.Hour }
+func (asker) Elsewhere() bool     { return false }

@@ -85,6 +85,7 @@ type Driver struct {
 	shipping  int         // snapshots on their way to other nodes
 	flushes   engineFlush
 	logLimit  logLimit
+	backlog   backlog
 	metrics   counters
 }
 
@@ -96,6 +97,8 @@ type pendingAck struct {
 	afterSync []consensus.Message
 	dropped   *removal // instead: a log was dropped
 	then      func()   // instead: what goes on
+
+	backlogBytes int64 // of its entries, if they came from another node
 }
 
 // finished is a request whose answer is known.
@@ -213,7 +216,7 @@ func (d *Driver) Check() error {
 	for _, r := range d.order {
 		errs = append(errs, r.core.Check(), r.check())
 	}
-	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkPlaces(), d.checkCrowd())...)
+	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkBacklog(), d.checkPlaces(), d.checkCrowd())...)
 }
 
 // Err returns why the driver stopped by itself; nil while it works.
@@ -297,7 +300,7 @@ func (d *Driver) Receive(from kv.NodeID, channel byte, payload []byte) {
 		for i := range messages {
 			messages[i].from = from
 		}
-		d.inbox.addMessages(messages)
+		d.inbox.addReceived(messages, d.takesIn)
 	case ChannelIdentity:
 		m, err := membership.DecodeMessage(payload)
 		d.call(func() {

@@ -161,6 +161,20 @@ func (i *inbox) addMessages(m []groupMessage) bool {
 	return !i.closed
 }
 
+// addReceived adds those messages that are taken.
+func (i *inbox) addReceived(m []groupMessage, taken func(*groupMessage) bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return
+	}
+	for at := range m {
+		if taken(&m[at]) {
+			i.contents.messages = append(i.contents.messages, m[at])
+		}
+	}
+}
+
 func (i *inbox) addHeartbeat(f nodeFrame) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -16,6 +16,7 @@ type counters struct {
 	engineFlushes                            atomic.Uint64
 	dirtyBytes, cacheBytes                   atomic.Int64 // as of the beginning of the round's background work
 	messagesRefused, framesDropped           atomic.Uint64
+	messagesPutOff                           atomic.Uint64
 	scrubPasses, scrubBytes, scrubFailures   atomic.Uint64
 	longestRound                             atomic.Int64 // nanoseconds
 	requestsUnwanted, requestsBeside         atomic.Uint64
@@ -76,8 +77,11 @@ type Metrics struct {
 	CacheBytes      int64  // of all groups: newest versions of keys
 	MessagesRefused uint64
 	FramesDropped   uint64
-	RequestsQueued  int64
-	RequestBytes    int64 // of the requests queued
+	// BacklogBytes are those of entries that other nodes have sent and that are not durable here. MessagesPutOff were not taken because of them.
+	BacklogBytes   int64
+	MessagesPutOff uint64
+	RequestsQueued int64
+	RequestBytes   int64 // of the requests queued
 	// RequestsUnwanted were not evaluated, because nobody waited for them any more when it was their turn.
 	RequestsUnwanted uint64
 	// LongestRound is how long heartbeats and others had to wait for the driver at most.
@@ -103,7 +107,7 @@ func (d *Driver) Metrics() Metrics {
 		Rounds: d.metrics.rounds.Load(), Syncs: d.metrics.syncs.Load(), Proposals: d.metrics.proposals.Load(),
 		EntriesApplied: d.metrics.entriesApplied.Load(), EngineFlushes: d.metrics.engineFlushes.Load(),
 		DirtyBytes: d.metrics.dirtyBytes.Load(), CacheBytes: d.metrics.cacheBytes.Load(), MessagesRefused: d.metrics.messagesRefused.Load(),
-		FramesDropped: d.metrics.framesDropped.Load(), RequestsQueued: d.queued.Load(), RequestBytes: d.queuedBytes.Load(), RequestsUnwanted: d.metrics.requestsUnwanted.Load(),
+		FramesDropped: d.metrics.framesDropped.Load(), MessagesPutOff: d.metrics.messagesPutOff.Load(), BacklogBytes: d.backlog.bytes.Load(), RequestsQueued: d.queued.Load(), RequestBytes: d.queuedBytes.Load(), RequestsUnwanted: d.metrics.requestsUnwanted.Load(),
 		RequestsBeside: d.metrics.requestsBeside.Load(), LongestRound: time.Duration(d.metrics.longestRound.Load()),
 		GroupsFailed: d.metrics.groupsFailed.Load(), Leases: d.metrics.leases.Load(), EffectsInFlight: d.metrics.effectsInFlight.Load(),
 		EffectsApplied: d.metrics.effectsApplied.Load(), EntriesVoid: d.metrics.entriesVoid.Load(), LeasesExpired: d.metrics.leasesExpired.Load(),

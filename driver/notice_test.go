@@ -120,7 +120,8 @@ func TestNoticesWait(t *testing.T) {
 // elsewhere is somebody on another node.
 type elsewhere struct{ asker }
 
-func (elsewhere) Elsewhere() bool { return true }
+func (elsewhere) Left() time.Duration { return time.Hour }
+func (elsewhere) Elsewhere() bool     { return true }
 
 // TestNoticesForWhoWaitsElsewhere: an answer that goes to another node, where somebody waits until it is applied, takes the notices along.
 func TestNoticesForWhoWaitsElsewhere(t *testing.T) {

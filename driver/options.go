@@ -78,6 +78,10 @@ type Options struct {
 	// time that its clients wait.
 	MaxQueued      int
 	MaxQueuedBytes int64
+	// MaxBacklogBytes bounds the entries from other nodes, of all groups, that are not durable here; what comes beyond it has to be sent again.
+	// It is more than a leader has on the way to one replica (the cores' MaxInflightBytes) and one round's entry, so that a group that is alone
+	// does not come there.
+	MaxBacklogBytes int64
 	// RetainLogEntries and RetainLogBytes bound what the log keeps for followers that fell behind.
 	RetainLogEntries uint64
 	RetainLogBytes   int64
@@ -135,6 +139,7 @@ func (o Options) WithDefaults() Options {
 	o.MaxInflight = cmp.Or(o.MaxInflight, 2)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 100_000)
 	o.MaxQueuedBytes = cmp.Or(o.MaxQueuedBytes, 64<<20)
+	o.MaxBacklogBytes = cmp.Or(o.MaxBacklogBytes, 128<<20)
 	o.RetainLogEntries = cmp.Or(o.RetainLogEntries, 10_000)
 	o.RetainLogBytes = cmp.Or(o.RetainLogBytes, 32<<20)
 	o.MaxLogBytes = cmp.Or(o.MaxLogBytes, 192<<20)

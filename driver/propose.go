@@ -145,10 +145,10 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 		if err := r.machine.Tick(now); err != nil {
 			return fmt.Errorf("expire leases: %w", err)
 		}
-		r.leaseWork = r.machine.WantsTicks()
 		if len(r.asking.waiting) > 0 {
-			r.dropUnwanted()
+			r.dropUnwanted(now)
 		}
+		r.leaseWork = r.machine.WantsTicks() || len(r.asking.waiting) > 0
 	}
 	if err := r.hearAnswers(); err != nil {
 		return err
@@ -232,7 +232,7 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 
 // finish has the request answered in this round.
 func (r *Replica) finish(q request, applied consensus.Index) {
-	if q.begun && q.err != nil {
+	if q.begun && q.err != nil && !errors.Is(q.err, kv.ErrLeaseWaits) {
 		q.err = kv.ErrOutcomeUnknown // a part of it may have taken effect
 	}
 	r.driver.finished = append(r.driver.finished, finished{request: q, applied: applied})

@@ -119,6 +119,7 @@ func (d *Driver) stepMessages(now time.Duration, messages []groupMessage) {
 	d.node.BeginRound()
 	for i := range messages {
 		m := &messages[i]
+		d.backlog.step(m)
 		r, err := d.replica(m.group)
 		if err != nil {
 			m.staged.discard()
@@ -250,7 +251,12 @@ func (r *Replica) takeAppend(a *consensus.Append) error {
 	if a.Snapshot != nil || a.TruncateFrom != 0 || len(a.Entries) > 0 || a.HardState != nil {
 		d.appended(write)
 	}
-	d.unsynced = append(d.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})
+	ack := pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync}
+	if !r.leading {
+		ack.backlogBytes = entriesBytes(a.Entries)
+		d.backlog.write(ack.backlogBytes)
+	}
+	d.unsynced = append(d.unsynced, ack)
 	r.wrote(a.Entries)
 	return nil
 }

@@ -67,6 +67,7 @@ func (d *Driver) round(in *contents) {
 	if d.Err() != nil {
 		return
 	}
+	d.backlog.endRound()
 	d.callClean()
 	d.answer()
 	d.sendFrames()
@@ -217,6 +218,7 @@ func (d *Driver) syncDone(err error, took time.Duration) {
 	}
 	for i := range d.syncing {
 		ack := &d.syncing[i]
+		d.backlog.durable(ack.backlogBytes)
 		switch {
 		case ack.dropped != nil:
 			d.removed(ack.dropped)

@@ -60,8 +60,9 @@ type Machine interface {
 	Unnumbered() int
 	Number(first, compacted kv.Revision) error
 	BeginAnew() error // with the exclusive lock
-	// Asks and Answered: what leaders of other shards are asked about leases, see shard.Machine.
+	// Asks, AskedOf and Answered: what leaders of other shards are asked about leases, see shard.Machine.
 	Asks() []shard.Ask
+	AskedOf(lease kv.LeaseID) kv.ShardID
 	Answered(ask *shard.Ask, resp *kv.Response, err error, ended bool) (out shard.Outcome, decided bool)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
 	HasProposal() bool

@@ -51,6 +51,14 @@ func (c *Call) Waits() bool {
 	return !c.answered.Load() && (c.expires == 0 || c.expires > c.gateway.time())
 }
 
+// Left implements kv.Asker. What was answered in place has no deadline.
+func (c *Call) Left() time.Duration {
+	if c.expires == 0 {
+		return c.gateway.options.RequestTimeout
+	}
+	return c.expires - c.gateway.time()
+}
+
 // Alone implements kv.Asker.
 func (c *Call) Alone() bool { return !c.MoreFollow && !c.queued }
 

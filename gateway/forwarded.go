@@ -122,6 +122,9 @@ func (l *leaderLink) serveWrite(req *kv.Request, v *visit) {
 // Waits implements kv.Asker: what has no time left is not evaluated.
 func (v *visit) Waits() bool { return v.expires > v.link.gateway.time() }
 
+// Left implements kv.Asker.
+func (v *visit) Left() time.Duration { return v.expires - v.link.gateway.time() }
+
 // Alone implements kv.Asker: what one node forwards comes in frames of many.
 func (v *visit) Alone() bool { return false }
 

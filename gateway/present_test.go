@@ -334,9 +334,10 @@ func TestCompactedWhileReading(t *testing.T) {
 // anyone is a kv.Asker who waits.
 type anyone struct{}
 
-func (anyone) Waits() bool     { return true }
-func (anyone) Alone() bool     { return false }
-func (anyone) Elsewhere() bool { return false }
+func (anyone) Waits() bool         { return true }
+func (anyone) Alone() bool         { return false }
+func (anyone) Left() time.Duration { return time.Hour }
+func (anyone) Elsewhere() bool     { return false }
 
 // TestStaleReadsOfShards: a serializable read has the revision of its shard here, and asks nobody, unless it is for a revision that was issued.
 func TestStaleReadsOfShards(t *testing.T) {

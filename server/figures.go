@@ -23,6 +23,8 @@ var (
 		{"MessagesRefused", "driver_messages_refused_total", "Messages of peers that made no sense."},
 		{"GroupsFailed", "driver_groups_failed_total", "Groups whose replica on this node stopped while the node went on."},
 		{"FramesDropped", "driver_frames_dropped_total", "Consensus frames dropped because a peer's buffer was full or it was not connected."},
+		{"BacklogBytes", "driver_backlog_bytes", "Log entries that other nodes have sent and that are not durable here yet, of all groups."},
+		{"MessagesPutOff", "driver_messages_put_off_total", "Messages with log entries that were not taken, because too many were not durable. They come again."},
 		{"RequestsUnwanted", "driver_requests_unwanted_total", "Requests that were not evaluated because nobody waited for them any more."},
 		{"RequestsBeside", "driver_requests_beside_total", "Requests that were evaluated beside the rounds, because they looked at more than a round may."},
 		{"LongestRound", "driver_longest_round_seconds", "Longest round of the driver since the start: how long heartbeats had to wait."},

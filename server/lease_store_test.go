@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -81,6 +83,52 @@ func (c *shardCluster) expectGone(client *clientv3.Client, keys []string, revisi
 	for _, key := range keys {
 		if found, err := client.Get(c.context(), key); err != nil || len(found.Kvs) > 0 || found.Header.Revision < revision {
 			c.t.Errorf("key %q of a lease that has ended: %+v, %v", key, found, err)
+		}
+	}
+}
+
+// TestLeaseOfALeaderlessShard: a lease ends whose keys are in a shard without a leader. Whoever asks about it is told in time which shard it waits for, and leases
+// and keys of other shards are served.
+func TestLeaseOfALeaderlessShard(t *testing.T) {
+	s, _ := startAlone(t, func(o *Options) { o.Cluster.Partition = splitAt("/h", "/p") })
+	<-s.Ready()
+	do := func(req *kv.Request, patience time.Duration) error {
+		answer := make(chan error, 1)
+		s.gateway.Submit(&gateway.Call{Req: req, Deadline: time.Now().Add(patience), Done: func(_ *kv.Response, err error) { answer <- err }})
+		return <-answer
+	}
+	grant := func(id kv.LeaseID) *kv.Request {
+		return &kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: id, TTLSeconds: 60}}
+	}
+	revoke := func(id kv.LeaseID) *kv.Request {
+		return &kv.Request{Kind: kv.KindLeaseRevoke, LeaseRevoke: &kv.LeaseRevokeRequest{ID: id}}
+	}
+	put := func(key string, id kv.LeaseID) *kv.Request {
+		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Lease: id}}
+	}
+	for _, req := range []*kv.Request{grant(1), grant(2), put("/z", 1), put("/k", 2)} {
+		if err := do(req, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed := make(chan error, 1)
+	s.driver.Remove(3, func(err error) { removed <- err })
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
+	for _, req := range []*kv.Request{
+		revoke(1), revoke(1),
+		{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: 1}},
+		{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: 1}},
+		put("/k2", 1),
+	} {
+		if err := do(req, time.Second); !errors.Is(err, kv.ErrLeaseWaits) || !strings.Contains(err.Error(), "lease 1 waits for shard ") {
+			t.Errorf("request of kind %d about a lease that waits: %v", req.Kind, err)
+		}
+	}
+	for _, req := range []*kv.Request{put("/k", 2), put("/a", 0), revoke(2)} {
+		if err := do(req, 10*time.Second); err != nil {
+			t.Errorf("request of kind %d for another shard: %v", req.Kind, err)
 		}
 	}
 }

@@ -24,15 +24,45 @@ func (a *Ask) Lease() kv.LeaseID { return a.Request.LeaseBinding.Lease }
 // asking is what a leader has asked.
 type asking struct {
 	next []Ask // that Asks has not returned
-	// underWay is, by lease, the last thing that was asked and is neither answered nor void.
-	underWay map[kv.LeaseID]uint64
+	// underWay is, by lease, the last thing that was asked and is neither answered nor void, and ofShard of how many of them a shard is asked.
+	underWay map[kv.LeaseID]asked
+	ofShard  map[kv.ShardID]int
 	// awaited is the lease that the request under evaluation has to wait for, ends whether that request itself ends it.
 	awaited kv.LeaseID
 	ends    bool
 }
 
-// maxReleases is of how many leases the end is asked for at one time. Others wait for their turn.
-const maxReleases = 512
+// asked is something that was asked of a shard.
+type asked struct {
+	serial uint64
+	of     kv.ShardID
+}
+
+// maxReleases is of how many leases the end is asked for in one shard at one time. Others wait for their turn. A shard without a leader holds up none but its
+// own.
+const maxReleases = 256
+
+// end is called when what was asked about a lease is answered, or void.
+func (a *asking) end(id kv.LeaseID) {
+	if was, asked := a.underWay[id]; asked {
+		delete(a.underWay, id)
+		if a.ofShard[was.of]--; a.ofShard[was.of] == 0 {
+			delete(a.ofShard, was.of)
+		}
+	}
+}
+
+// AskedOf returns which shard has to answer before requests that wait for a lease (Outcome.Awaits) can go on; 0 if that is not known. Driver.
+func (m *Machine) AskedOf(id kv.LeaseID) kv.ShardID {
+	if m.lead == nil {
+		return 0
+	}
+	if m.remote() {
+		return kv.SystemShard
+	}
+	bound, _ := m.boundEvaluated(id)
+	return bound
+}
 
 // errAwaits ends an evaluation that depends on what another shard says about a lease.
 var errAwaits = errors.New("the request depends on what another shard says about a lease")
@@ -64,10 +94,15 @@ func (m *Machine) ask(kind kv.Kind, binding kv.LeaseBinding) {
 		return
 	}
 	if a.underWay == nil {
-		a.underWay = make(map[kv.LeaseID]uint64)
+		a.underWay, a.ofShard = make(map[kv.LeaseID]asked), make(map[kv.ShardID]int)
 	}
 	m.asked++
-	a.underWay[binding.Lease] = m.asked
+	of := binding.Shard
+	if kind == kv.KindLeaseAttach {
+		of = kv.SystemShard
+	}
+	a.underWay[binding.Lease] = asked{m.asked, of}
+	a.ofShard[of]++
 	a.next = append(a.next, Ask{Request: &kv.Request{Kind: kind, LeaseBinding: &binding}, serial: m.asked})
 }
 
@@ -88,10 +123,10 @@ func (m *Machine) Answered(a *Ask, answer *kv.Response, err error, ended bool) (
 	if m.lead == nil {
 		return Outcome{}, false
 	}
-	if under := &m.lead.asking; under.underWay[a.Lease()] != a.serial {
+	if under := &m.lead.asking; under.underWay[a.Lease()].serial != a.serial {
 		return Outcome{}, m.remote() // void: whoever waits asks again
 	} else {
-		delete(under.underWay, a.Lease())
+		under.end(a.Lease())
 	}
 	if a.Request.Kind == kv.KindLeaseAttach {
 		return m.noteAttached(a.Request.LeaseBinding, answer, err), true

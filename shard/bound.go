@@ -100,7 +100,7 @@ func (m *Machine) applyEnd(id kv.LeaseID) {
 
 // release asks for the end of the keys of a lease that is ending, as committed, and looks at it again later: sooner if too much is asked.
 func (m *Machine) release(l *lease) {
-	if len(m.lead.asking.underWay) >= maxReleases {
+	if m.lead.asking.ofShard[l.shard] >= maxReleases {
 		m.leases.postpone(l, m.lead.clock()+expiryRetryMillis/10)
 		return
 	}

@@ -34,7 +34,7 @@ func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	if !m.remote() {
 		return nil, fmt.Errorf("release the keys of lease %x in the system shard: %w", int64(b.Lease), kv.ErrInvalidRequest)
 	}
-	delete(m.lead.asking.underWay, b.Lease)
+	m.lead.asking.end(b.Lease)
 	done := &kv.Response{Kind: kv.KindLeaseRelease}
 	if noted := m.noteEvaluated(b.Lease); noted == 0 || noted > b.Incarnation {
 		return done, nil

@@ -208,3 +208,41 @@ func TestReleaseInPieces(t *testing.T) {
 		t.Errorf("%d keys are left, note %d, %v", n, m.leases.notes[7], left)
 	}
 }
+
+// TestLeaderlessShardHoldsUpItsOwn: the places for ends of leases are for each shard: one that does not answer takes none of another's.
+func TestLeaderlessShardHoldsUpItsOwn(t *testing.T) {
+	options := testOptions(1)
+	options.Sequenced = true
+	g := group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	m, s := g.leader, &keysShard{t: t, g: g, last: 1}
+	ended := func(id kv.LeaseID, shard kv.ShardID) {
+		s.batch(func(m *Machine) {
+			m.lead.overlay.addOp(op{kind: opGrant, lease: id, ttl: 60})
+			m.lead.overlay.addOp(op{kind: opRegister, lease: id, ttl: 60, shard: shard})
+			m.lead.overlay.addOp(op{kind: opEnd, lease: id, ttl: 60})
+		})
+		s.apply()
+	}
+	for i := range maxReleases + 10 {
+		ended(kv.LeaseID(i+1), 2)
+	}
+	if n := len(m.Asks()); n != maxReleases {
+		t.Errorf("the end of %d leases is asked for in one shard, want %d", n, maxReleases)
+	}
+	ended(5000, 3)
+	asks := m.Asks()
+	if len(asks) != 1 || asks[0].Lease() != 5000 || m.AskedOf(5000) != 3 {
+		t.Fatalf("asked of the other shard: %v", asks)
+	}
+	s.batch(func(m *Machine) {
+		if _, decided := m.Answered(&asks[0], &kv.Response{Kind: kv.KindLeaseRelease}, nil, false); !decided {
+			t.Error("the release is answered, and the lease does not end")
+		}
+	})
+	if n := m.lead.asking.ofShard[3]; n != 0 {
+		t.Errorf("%d places are still taken", n)
+	}
+}

@@ -46,6 +46,7 @@ var etcdErrors = map[error]error{
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),
 	kv.ErrManyShards:         status.Error(codes.Unimplemented, "put: requests that touch several shards are not served yet: send one for each key, or keep such keys in one shard by --hash-prefix or split keys"),
 	kv.ErrLeaseShards:        status.Error(codes.Unimplemented, "put: a lease holds keys of one shard only in this version; use one lease for the keys of each shard"),
+	kv.ErrLeaseWaits:         status.Error(codes.Unavailable, "put: another shard that has a part in the lease has not answered in time; is it without a leader?"),
 	kv.ErrShardNotHere:       status.Error(codes.Unavailable, "put: the node has no replica of the shard"),
 }
 

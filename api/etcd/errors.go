@@ -59,6 +59,7 @@ var mappings = []mapping{
 	{sentinel: kv.ErrShardNotHere, code: codes.Unavailable},
 	{sentinel: kv.ErrManyShards, code: codes.Unimplemented},
 	{sentinel: kv.ErrLeaseShards, code: codes.Unimplemented},
+	{sentinel: kv.ErrLeaseWaits, code: codes.Unavailable},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

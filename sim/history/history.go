@@ -160,7 +160,7 @@ func OutcomeOf(err error) Outcome {
 	}
 	switch kv.CodeOf(err) {
 	case 0, kv.ErrTimeout.Code, kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code,
-		kv.ErrUnhealthy.Code, kv.ErrCanceled.Code:
+		kv.ErrUnhealthy.Code, kv.ErrCanceled.Code, kv.ErrLeaseWaits.Code:
 		return Unknown
 	}
 	return Refused

@@ -12,8 +12,8 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/messages-before-sync", Breaks: "messages that must wait for the sync leave with the others",
 		File: "driver/replica.go", Verdicts: noticed, Seeds: 250,
-		Old: "\td.unsynced = append(d.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync})\n",
-		New: "\tr.send(a.AfterSync)\n\td.unsynced = append(d.unsynced, pendingAck{replica: r, mark: a.Mark, needSync: a.Sync})\n",
+		Old: "\tack := pendingAck{replica: r, mark: a.Mark, needSync: a.Sync, afterSync: a.AfterSync}\n",
+		New: "\tr.send(a.AfterSync)\n\tack := pendingAck{replica: r, mark: a.Mark, needSync: a.Sync}\n",
 	},
 	{
 		Name: "driver/answer-before-commit", Breaks: "a write is answered when it is proposed",

@@ -46,6 +46,7 @@ type pendingRequest struct {
 	ends    bool
 	covered bool
 	of      *onTheWay // nil: a client's
+	lost    bool      // with the leader
 }
 
 type onTheWay struct {
@@ -389,11 +390,13 @@ func (s *leaseShard) lose() error {
 	old := s.group.leader
 	old.Follow()
 	for _, p := range slices.Concat(s.queue, s.decided) {
+		p.lost = true
 		if p.of != nil {
 			s.world.answer(p.of, nil, kv.ErrOutcomeUnknown)
 		}
 	}
 	for _, p := range s.besides {
+		p.lost = p.lost || p.out.Response == nil && p.out.Err == nil
 		if p.of != nil {
 			s.world.answer(p.of, nil, kv.ErrOutcomeUnknown)
 		}
@@ -405,6 +408,7 @@ func (s *leaseShard) lose() error {
 	clear(s.besides)
 	for _, list := range s.waiting {
 		for _, p := range list {
+			p.lost = true
 			if p.of != nil {
 				s.world.answer(p.of, nil, kv.ErrNotLeader)
 			}

@@ -194,6 +194,10 @@ type Core interface {
 	// TransferLeader hands leadership over. From the first call on until the end of
 	// the term Status().LeaseForbidden is true.
 	TransferLeader(ReplicaID) error
+	// HandOver is TransferLeader in the fewest round trips, if the replica was sent all that is in the log here, and lacks at most what is on its way:
+	// this replica leads no more when it returns, and its vote goes to the other one. If that does not come to lead all the same, nobody
+	// leads until somebody campaigns. Messages go out that replicas of older versions do not know.
+	HandOver(ReplicaID) error
 	// Campaign starts an election at once (with pre-vote). A replica that led, and has lost its vote with that, tells the voters instead
 	// that it leads no more.
 	Campaign()

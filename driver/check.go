@@ -21,6 +21,8 @@ func (r *Replica) check() error {
 		return fmt.Errorf("%d rounds in flight, counted %d", own, r.inflight)
 	case len(r.round) > 0 && r.refused.seq == 0:
 		return fmt.Errorf("%d requests are evaluated but not proposed", len(r.round))
+	case r.expected.Load() != r.awaitsService():
+		return fmt.Errorf("expected to serve %v, as %v, leading %v", r.expected.Load(), r.role.Role, r.leading)
 	case r.serving.Load() != r.leading:
 		return fmt.Errorf("serving %v, leading %v", r.serving.Load(), r.leading)
 	case !r.leading && (r.depends.len() > 0 || r.lease.Load() != nil || !r.barriers.empty() || len(r.waits.proposals) > 0):

@@ -202,6 +202,7 @@ func (d *Driver) abandon(err error) {
 	}
 	for _, r := range d.order {
 		r.serving.Store(false)
+		r.expected.Store(false)
 		r.lease.Store(nil)
 		r.failAll(err)
 		r.staged.discard()

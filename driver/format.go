@@ -10,14 +10,17 @@ import "fmt"
 //	3  they also say how far it is written (ChannelMarked instead of ChannelConsensus), and nodes tell each other so (ChannelMarks); membership.FormatMarks
 //	4  a node understands requests that say how much time is left of them (package gateway)
 //	5  it also understands frames of the gateway that say which shard they are of (package gateway/link)
+//	6  it also understands the messages of consensus.Core.HandOver
 const (
 	FormatOldest uint16 = 2
-	FormatNewest uint16 = 5
+	FormatNewest uint16 = 6
 
 	// FormatDeadlines: requests may say how much time is left.
 	FormatDeadlines uint16 = 4
 	// FormatShards: frames of the gateway may say which shard they are of.
 	FormatShards uint16 = 5
+	// FormatHandOver: leadership may be handed over with the vote of who led.
+	FormatHandOver uint16 = 6
 )
 
 // unknownChannel is what is said about a frame that a newer version may have sent.

@@ -247,6 +247,7 @@ func (r *Replica) end(refusal error, standing string) {
 	r.serving.Store(false)
 	r.lease.Store(nil)
 	r.leader.Store(&knownLeader{})
+	r.expected.Store(false)
 	if r.leading {
 		r.tellStepDown()
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // Propose has the request evaluated by this replica, which must lead, and answers when it has taken
-// effect. done is called exactly once, from the driver's goroutine or at once, and must not
+// effect. One that was elected and cannot serve yet lets the request wait for that. done is called exactly once, from the driver's goroutine or at once, and must not
 // block. If by (nil: nobody in particular) does not wait any more just before the evaluation, nothing is evaluated and the answer is kv.ErrTimeout.
 // kv.ErrNotLeader means that the request was not evaluated, and kv.ErrLeaderChanged that it was; with either it certainly had and will have no effect.
 //
@@ -38,7 +38,7 @@ func (r *Replica) enqueue(q request) (queued, due bool) {
 		q.done(nil, 0, err)
 		return false, false
 	}
-	if !r.serving.Load() {
+	if !r.serving.Load() && !r.expected.Load() && !r.serving.Load() { // the last: it may have begun in between
 		q.done(nil, 0, kv.ErrNotLeader)
 		return false, false
 	}
@@ -74,6 +74,9 @@ func (d *Driver) letOut(sizeBytes int64) {
 
 // evaluate turns queued requests into effects, and the effects into one proposal.
 func (r *Replica) evaluate(now time.Duration) error {
+	if r.awaitsService() {
+		return nil
+	}
 	if !r.leading {
 		r.refuseQueued(kv.ErrNotLeader, kv.ErrLeaderChanged)
 		return nil
@@ -92,7 +95,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 	}
 	if r.leadership.Transferring() {
 		r.goOnHandingOver()
-		if r.numbering.first == 0 {
+		if r.numbering.first == 0 || r.core.Brief().Role != consensus.RoleLeader {
 			return nil // what is not evaluated here may surely be evaluated by the next leader
 		}
 	}

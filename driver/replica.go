@@ -37,6 +37,7 @@ type Replica struct {
 	compacting atomic.Bool // rows made superfluous by compactions are still to be deleted
 	leader     atomic.Pointer[knownLeader]
 	serving    atomic.Bool // leads, and has applied its barrier
+	expected   atomic.Bool // was elected, and will serve when its barrier is applied: requests may wait for that
 	published  published
 	reads      atomic.Uint64
 	figures    shard.Metrics // what the node counts for this replica
@@ -306,13 +307,24 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 		r.stepDown()
 	}
 	r.role = change
-	r.leader.Store(&knownLeader{node: node, term: change.Term})
+	r.expected.Store(r.awaitsService())
+	r.publishLeader(node)
 	r.tellTarget(node, change.Term)
 	r.goOnHandingAllOver()
 	d.setTicking(r, true)
 	if d.opts.Listener.RoleChanged != nil {
 		d.opts.Listener.RoleChanged(r.group, change, node)
 	}
+}
+
+// publishLeader makes visible who leads. While leadership is being handed over and nobody leads, it is the one who will: requests are sent there, and may
+// wait there. The term stays the one before, so that it is news when that one leads.
+func (r *Replica) publishLeader(node kv.NodeID) {
+	known := &knownLeader{node: node, term: r.role.Term}
+	if heir := r.leadership.Heir(); r.role.Leader == 0 && r.role.Role == consensus.RoleFollower && heir != 0 {
+		known = &knownLeader{node: heir, term: r.leader.Load().term}
+	}
+	r.leader.Store(known)
 }
 
 // lead begins to serve: the barrier of this leadership is applied, so everything before it is too.
@@ -330,6 +342,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.full.Store(false)
 	r.driver.markWorking(r)
 	r.serving.Store(true)
+	r.expected.Store(false)
 	r.leadership.Lead(r.electorate())
 	r.publishLease()
 	r.membership.Lead(r.machine.AppliedIndex())

@@ -67,7 +67,11 @@ func (r *Replica) beginTransfer(to consensus.ReplicaID) {
 }
 
 func (r *Replica) haveTransferred(to consensus.ReplicaID) {
-	if err := r.core.TransferLeader(to); err != nil {
+	handOver := r.core.TransferLeader
+	if node, ok := r.membership.NodeOf(to); ok && r.driver.node.Format(node) >= FormatHandOver {
+		handOver = r.core.HandOver
+	}
+	if err := handOver(to); err != nil {
 		r.leadership.TransferRefused(err)
 		r.carryOut()
 		return
@@ -79,6 +83,9 @@ func (r *Replica) haveTransferred(to consensus.ReplicaID) {
 // transferEnded tells those who asked for a hand-over how it ended.
 func (r *Replica) transferEnded(err error) {
 	r.handedOver(err)
+	if err != nil && !r.ended && r.role.Leader == 0 {
+		r.publishLeader(0) // it was said who would lead
+	}
 	transfers := r.transfers
 	r.transfers = nil
 	for _, done := range transfers {

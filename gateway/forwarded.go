@@ -89,7 +89,7 @@ func (l *leaderLink) serve(v *visit, body []byte) {
 		return
 	}
 	switch {
-	case !l.local.IsLeader():
+	case !l.local.IsLeader() && (!l.elected() || g.leaderOnly(req)):
 		g.metrics.served.Add(1)
 		v.doneNow(nil, 0, kv.ErrNotLeader)
 	case g.leaderOnly(req) && !g.decided(req):
@@ -100,6 +100,12 @@ func (l *leaderLink) serve(v *visit, body []byte) {
 	default:
 		l.serveWrite(req, v)
 	}
+}
+
+// elected tells whether the replica here leads, perhaps without serving yet. Then a write may wait there.
+func (l *leaderLink) elected() bool {
+	leader, _ := l.local.Leader()
+	return leader == l.gateway.options.Self
 }
 
 // serveWrite has the replica here decide a write, for which there must be room here.

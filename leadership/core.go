@@ -117,6 +117,10 @@ func (c *Core) RoleChanged(now time.Duration, change consensus.RoleChange, leade
 		// No quorum answered, or this replica has lost its vote, and nobody else has begun a later term. The others may hear this node all the same, and
 		// hold still for it: a campaign tells them that it has stepped down, also that of a replica which has no vote.
 		c.campaignAfter(now, 0)
+	case before.Role == consensus.RoleLeader && passive && change.Leader == 0 && c.Transferring():
+		// It has handed over. If the successor does not lead soon, nobody else would try, for all of them hold still for this node: it tells them that it
+		// has stepped down.
+		c.campaignAfter(now, c.options.ElectionTimeout/2+c.campaignDelay())
 	case change.Role == consensus.RoleLearner && change.Term != before.Term:
 		c.campaigns.at = 0 // they know
 	}

@@ -8,7 +8,8 @@
 //   - Of a follower: which leader it holds still for, and until when. Meanwhile it lets no candidate near its consensus core and does not
 //     tick it, because a tick may end in a campaign, and a campaign is a vote for itself (follow.go).
 //   - Of everybody: who campaigns, and when, so that votes are not split (campaign.go).
-//   - Of a leader that is to hand over: to whom, and how that ended (transfer.go).
+//   - Of a leader that is to hand over: to whom, and how that ended (transfer.go). One that has done so leads no more, and campaigns if its
+//     successor does not come to lead.
 //
 // # The invariant
 //

@@ -62,6 +62,9 @@ func (c *Core) Transfer(now time.Duration, to Member, newest consensus.Config) e
 // Transferring tells whether leadership is being handed over. Meanwhile this replica should begin nothing new.
 func (c *Core) Transferring() bool { return c.transfer.to.Replica != 0 }
 
+// Heir is the node that leadership is being handed to; 0: it is not.
+func (c *Core) Heir() kv.NodeID { return c.transfer.to.Node }
+
 // transferPatience covers the time after which consensus cores give up.
 func (c *Core) transferPatience() time.Duration {
 	return c.options.ElectionTimeout + 2*c.options.HeartbeatInterval

@@ -16,6 +16,7 @@
 //	propose 1 a b                one entry for each value
 //	config 1 voters=(1,2,4) learners=(5)
 //	transfer 1 to=2 / read 1 id=7
+//	handover 1 to=2
 //	deliver [from=1] [to=2] [n=1]   the messages in flight now, oldest first
 //	drop | duplicate | reorder [from=1] [to=2] [n=1]
 //	deliver | drop | copy from=1 to=2 at=3    only the third one on that link; copy: it stays and another comes last

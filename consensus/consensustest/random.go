@@ -224,7 +224,11 @@ func (r *randomRun) rare() {
 	case 0:
 		r.act(r.pick(), "campaign", func(core consensus.Core) error { core.Campaign(); return nil })
 	case 1:
-		r.act(n, "transfer", func(core consensus.Core) error { return core.TransferLeader(peer) })
+		if peer%2 == 0 {
+			r.act(n, "hand over", func(core consensus.Core) error { return core.HandOver(peer) })
+		} else {
+			r.act(n, "transfer", func(core consensus.Core) error { return core.TransferLeader(peer) })
+		}
 	case 2:
 		r.act(r.pick(), "leader lost", func(core consensus.Core) error { core.LeaderLost(); return nil })
 	case 3:

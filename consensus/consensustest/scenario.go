@@ -69,6 +69,7 @@ var verbs = map[string]func(*scenario, *datadriven.TestData) (string, error){
 	"propose":     coreVerb(propose),
 	"config":      coreVerb(proposeConfig),
 	"transfer":    coreVerb(transfer),
+	"handover":    coreVerb(handOver),
 	"read":        (*scenario).read,
 	"deliver":     flightVerb(func(c *Cluster, e *envelope) { c.deliver(e) }),
 	"drop":        flightVerb(func(c *Cluster, e *envelope) { c.lose(e) }),
@@ -253,6 +254,10 @@ func proposeConfig(core consensus.Core, d *datadriven.TestData) error {
 
 func transfer(core consensus.Core, d *datadriven.TestData) error {
 	return core.TransferLeader(consensus.ReplicaID(number(d, "to", 0)))
+}
+
+func handOver(core consensus.Core, d *datadriven.TestData) error {
+	return core.HandOver(consensus.ReplicaID(number(d, "to", 0)))
 }
 
 func unreachable(core consensus.Core, d *datadriven.TestData) error {

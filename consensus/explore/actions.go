@@ -96,6 +96,13 @@ func (u *universe) atLeader(w *world, v *view, all []action) []action {
 			}
 		}
 	}
+	if w.left.HandOvers > 0 {
+		for i := range w.replicas {
+			if to := consensus.ReplicaID(i + 1); to != v.id && v.status.Config.Votes(to) {
+				add(input{verb: verbHandOver, peer: to})
+			}
+		}
+	}
 	return all
 }
 
@@ -123,5 +130,7 @@ func (w *world) spend(a action) {
 		b.Reads--
 	case verbTransfer:
 		b.Transfers--
+	case verbHandOver:
+		b.HandOvers--
 	}
 }

@@ -23,6 +23,7 @@ const (
 	verbPropose
 	verbConfig
 	verbTransfer
+	verbHandOver
 	verbRead
 	verbSnapshotDone
 	// Not inputs of a replica but actions in a world.
@@ -50,7 +51,7 @@ type action struct {
 var names = map[verb]string{
 	verbRestart: "restart", verbCrash: "crash", verbSync: "sync", verbApply: "apply", verbCompact: "compact",
 	verbCampaign: "campaign", verbTick: "tick", verbLeaderLost: "leader-lost", verbPropose: "propose", verbConfig: "config",
-	verbTransfer: "transfer", verbRead: "read",
+	verbTransfer: "transfer", verbHandOver: "handover", verbRead: "read",
 	verbDeliver: "deliver", verbDuplicate: "duplicate", verbDrop: "drop",
 }
 
@@ -64,7 +65,7 @@ func (a action) command() string {
 		if target, err := consensus.DecodeConfig([]byte(a.text)); err == nil {
 			s += " " + strings.ReplaceAll(target.String(), "  ", " ")
 		}
-	case verbTransfer:
+	case verbTransfer, verbHandOver:
 		s += fmt.Sprintf(" to=%d", a.peer)
 	case verbRead:
 		s += fmt.Sprintf(" id=%d", a.number)

@@ -143,6 +143,8 @@ func (r *replica) ask(env *environment, in input) error {
 		return r.core.ProposeConfig(target)
 	case verbTransfer:
 		return r.core.TransferLeader(in.peer)
+	case verbHandOver:
+		return r.core.HandOver(in.peer)
 	case verbRead:
 		return r.core.ReadBarrier(consensus.ReadID(in.number))
 	case verbSnapshotDone:

@@ -28,6 +28,6 @@ type Action = action
 
 // Budget says how often something may happen.
 type Budget struct {
-	Campaigns, Proposals, Crashes, Duplicates, Ticks, Compactions, Drops, Transfers, Reads int8
-	Configs                                                                                int8 // how many of the targets are left
+	Campaigns, Proposals, Crashes, Duplicates, Ticks, Compactions, Drops, Transfers, HandOvers, Reads int8
+	Configs                                                                                           int8 // how many of the targets are left
 }

@@ -32,6 +32,8 @@ func Settings() []Setting {
 			Budget: Budget{Campaigns: 2, Proposals: 1, Ticks: 2, Crashes: 1, Compactions: 2},
 		},
 		{Name: "transfer", Voters: 3, Begin: elected, HoldSync: true, Budget: Budget{Transfers: 2, Proposals: 2, Crashes: 1}},
+		{Name: "hand-over", Voters: 3, Begin: elected, HoldSync: true, Budget: Budget{HandOvers: 1, Proposals: 2, Campaigns: 1, Drops: 1, Crashes: 1}},
+		{Name: "two hand-overs", Voters: 3, Begin: elected, Budget: Budget{HandOvers: 2, Proposals: 2, Campaigns: 1, Crashes: 1, Duplicates: 1}},
 		{Name: "reads", Voters: 3, Begin: elected, Budget: Budget{Reads: 2, Proposals: 1, Campaigns: 1, Duplicates: 1}},
 		{Name: "reads while voters change", Voters: 3, Begin: elected, Targets: []consensus.Config{config("1,2", "3"), config("2,3", "1")}, Budget: Budget{Reads: 2, Proposals: 1, Campaigns: 1}},
 	}

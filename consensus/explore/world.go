@@ -32,7 +32,7 @@ func (w *world) key(buf []byte) uint64 {
 	}
 	buf = binary.LittleEndian.AppendUint32(buf, w.ledger)
 	b := &w.left
-	for _, n := range []int8{b.Campaigns, b.Proposals, b.Crashes, b.Duplicates, b.Ticks, b.Compactions, b.Drops, b.Transfers, b.Reads, b.Configs} {
+	for _, n := range []int8{b.Campaigns, b.Proposals, b.Crashes, b.Duplicates, b.Ticks, b.Compactions, b.Drops, b.Transfers, b.HandOvers, b.Reads, b.Configs} {
 		buf = append(buf, byte(n))
 	}
 	return statespace.Hash(buf)

@@ -26,10 +26,15 @@ func (c *core) onPrepare(m *consensus.Message) {
 		c.becomeFollower(0)
 	}
 	c.electionElapsed = 0
+	c.answerPrepare(m.From, m.Index)
+}
+
+// answerPrepare sends the promise that was made last, with what was accepted above the index.
+func (c *core) answerPrepare(to consensus.ReplicaID, index consensus.Index) {
 	promise := consensus.Message{
-		To: m.From, Kind: KindPromise, Term: m.Term, Index: m.Index, Commit: c.decided, Hint: c.firstRecord() - 1,
+		To: to, Kind: KindPromise, Term: c.promised, Index: index, Commit: c.decided, Hint: c.firstRecord() - 1,
 	}
-	records, through, ok := c.acceptedAfter(m.Index)
+	records, through, ok := c.acceptedAfter(index)
 	if !ok {
 		return
 	}

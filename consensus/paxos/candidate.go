@@ -83,7 +83,7 @@ func (c *core) countProbes() {
 	}
 	granted := func(id consensus.ReplicaID) bool { return id == c.self || k.granted[id] }
 	if count(c.config().Voters, granted) >= c.reachable() {
-		c.startPhase1(prepareElection)
+		c.startPhase1(prepareElection, ballotOf(roundOf(c.highestSeen)+1, c.self))
 		return
 	}
 	heard := func(id consensus.ReplicaID) bool { return granted(id) || k.behind[id] }
@@ -172,9 +172,8 @@ func (c *core) learnByBallot(commit consensus.Index, ballot consensus.Term) bool
 	return true
 }
 
-// startPhase1 asks for promises under a new ballot.
-func (c *core) startPhase1(context uint64) {
-	ballot := ballotOf(roundOf(c.highestSeen)+1, c.self)
+// startPhase1 asks for promises under the ballot, which is above all that were seen.
+func (c *core) startPhase1(context uint64, ballot consensus.Term) {
 	if ballot >= maxNumber {
 		return
 	}
@@ -245,7 +244,7 @@ func (c *core) onPromise(m *consensus.Message) {
 		p.promises[m.From] = known
 	}
 	known.decided = max(known.decided, m.Commit)
-	if known.complete || m.Index != known.through {
+	if known.complete || m.Index > known.through { // what it tells of slots below is of no use, and true
 		return
 	}
 	for _, record := range m.Entries {

@@ -47,6 +47,7 @@ type core struct {
 	attempt          uint64         // of campaigns
 	campaign         *campaign      // not nil exactly for candidates
 	lead             *leadership    // not nil exactly for leaders
+	former           *handedOver    // the leadership that was handed over
 	heardBeat        uint64         // latest heartbeat of the leader
 	asked            question       // for decided values
 	shipping         map[consensus.ReplicaID]bool

@@ -246,7 +246,7 @@ func TestOverload(t *testing.T) {
 // FuzzStep: whatever arrives, the core does not panic, and does not fail either as long as its log is whole.
 func FuzzStep(f *testing.F) {
 	meta := &consensus.SnapshotMeta{Index: 9, Term: 3, Config: three}
-	for kind := paxos.KindProbe; kind <= paxos.KindTakeOver; kind++ {
+	for kind := paxos.KindProbe; kind <= paxos.KindHandOver; kind++ {
 		m := consensus.Message{From: 2, To: 1, Kind: kind, Term: 2<<16 | 2, Index: 1, Commit: 3, Hint: 2, Context: 1,
 			Entries: []consensus.Entry{{Index: 2, Term: 2<<16 | 2, Data: []byte("x")}, {Index: 4, Term: 1, Kind: 1<<7 | consensus.EntryBarrier, Data: []byte{0x82, 0x80, 8}}}}
 		if kind == paxos.KindSnapshot {

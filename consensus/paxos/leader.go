@@ -227,13 +227,18 @@ func (c *core) TransferLeader(to consensus.ReplicaID) error {
 
 // onTakeOver campaigns at once on behalf of the leader.
 func (c *core) onTakeOver(m *consensus.Message) {
+	c.succeed(m, ballotOf(roundOf(c.highestSeen)+1, c.self))
+}
+
+// succeed campaigns at once, under the ballot, if the sender leads.
+func (c *core) succeed(m *consensus.Message, ballot consensus.Term) {
 	if m.Term != c.promised || c.leader != m.From || !c.voter() {
 		return
 	}
 	c.becomeFollower(0)
 	c.role = consensus.RoleCandidate
 	c.campaign = &campaign{granted: make(map[consensus.ReplicaID]bool), behind: make(map[consensus.ReplicaID]bool)}
-	c.startPhase1(prepareTransfer)
+	c.startPhase1(prepareTransfer, ballot)
 }
 
 func (c *core) tickLeader(beat bool) {

@@ -21,6 +21,7 @@ const (
 	KindLearned           consensus.MessageKind = 73
 	KindSnapshot          consensus.MessageKind = 74
 	KindTakeOver          consensus.MessageKind = 75
+	KindHandOver          consensus.MessageKind = 76
 )
 
 // What a prepare is for, in its Context.
@@ -77,6 +78,8 @@ func (c *core) Step(m consensus.Message) error {
 		return c.onSnapshot(&m)
 	case KindTakeOver:
 		c.onTakeOver(&m)
+	case KindHandOver:
+		c.onHandOver(&m)
 	}
 	if c.failed() {
 		return c.failure
@@ -92,7 +95,7 @@ func invalid(m *consensus.Message, format string, args ...any) error {
 // validate tells what is wrong with a message.
 func (c *core) validate(m *consensus.Message) error {
 	switch {
-	case m.Kind < KindProbe || m.Kind > KindTakeOver:
+	case m.Kind < KindProbe || m.Kind > KindHandOver:
 		return invalid(m, "unknown kind; is the sender newer than this node, or does it use another protocol?")
 	case m.To != c.self:
 		return invalid(m, "this is replica %d", c.self)
@@ -132,10 +135,13 @@ func (c *core) validate(m *consensus.Message) error {
 		}
 	}
 	switch m.Kind {
-	case KindPrepare, KindAccept, KindHeartbeat, KindTakeOver:
+	case KindPrepare, KindAccept, KindHeartbeat, KindTakeOver, KindHandOver:
 		if proposerOf(m.Term) != m.From {
 			return invalid(m, "the ballot belongs to replica %d", proposerOf(m.Term))
 		}
+	}
+	if m.Kind == KindHandOver && (proposerOf(m.LogTerm) != c.self || m.LogTerm <= m.Term) {
+		return invalid(m, "ballot %d cannot be the next one of replica %d", m.LogTerm, c.self)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func fixtureWith(seed uint64, first, second int) consensustest.Options {
 	return consensustest.Options{Factory: factory, Begin: begin, Phase2Quorum: second, Describe: describe}
 }
 
-var kindNames = [...]string{"probe?", "probe", "prepare", "promise", "accept", "accepted", "heartbeat", "heartbeat response", "learn?", "learned", "snapshot", "take over"}
+var kindNames = [...]string{"probe?", "probe", "prepare", "promise", "accept", "accepted", "heartbeat", "heartbeat response", "learn?", "learned", "snapshot", "take over", "hand over"}
 
 // describe prints a message for the scenarios.
 func describe(m *consensus.Message) string {

@@ -185,6 +185,7 @@ func (c *core) AckAppend(mark consensus.Mark) {
 		c.messages = append(c.messages, done.messages...)
 	}
 	c.decide()
+	c.decideLate()
 	c.tryFinish()
 }
 

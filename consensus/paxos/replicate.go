@@ -50,6 +50,7 @@ func (c *core) sender(m *consensus.Message) *peer {
 }
 
 func (c *core) onAccepted(m *consensus.Message) {
+	c.acceptedLate(m)
 	p := c.sender(m)
 	if p == nil {
 		return

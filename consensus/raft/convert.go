@@ -23,9 +23,11 @@ const (
 	KindHeartbeatResponse consensus.MessageKind = 8
 	KindSnapshot          consensus.MessageKind = 9
 	KindTimeoutNow        consensus.MessageKind = 10
+	KindHandOver          consensus.MessageKind = 11
+	KindHandOverVote      consensus.MessageKind = 12
 )
 
-// kinds maps a Kind to the library's type.
+// kinds maps a Kind to the library's type. Those of a hand-over have none; see handover.go.
 var kinds = [...]raftpb.MessageType{
 	KindAppend:            raftpb.MsgApp,
 	KindAppendResponse:    raftpb.MsgAppResp,

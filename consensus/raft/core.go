@@ -27,6 +27,8 @@ type core struct {
 	// hard and last are what Ready has handed out so far: the hard state and the end of the log.
 	hard consensus.HardState
 	last consensus.Index
+	// lastTerm is the term of the entry there.
+	lastTerm consensus.Term
 	// floor is a lower bound of where the library's log ends, which Step may have moved since.
 	// Invariant: right after collect it equals last.
 	floor consensus.Index
@@ -42,6 +44,7 @@ type core struct {
 	changes     []change        // the config entries among them
 	lead        leadership      // zero unless leader
 	led         consensus.Term  // the last own leadership that is over
+	handed      handedOver      // the one that was handed over
 	reported    consensus.RoleChange
 	failedReads []consensus.ReadState
 	outbox      []consensus.Message // responses whose condition has come true, and tellResigned
@@ -107,7 +110,7 @@ func New(opts Options, log consensus.LogReader) (consensus.Core, error) {
 		hard.Term, hard.Vote = lastTerm, 0
 	}
 	c := &core{
-		self: opts.Replica, active: opts.Config, hard: hard, last: last, floor: last, committed: opts.Applied,
+		self: opts.Replica, active: opts.Config, hard: hard, last: last, lastTerm: lastTerm, floor: last, committed: opts.Applied,
 		storage: logStorage{log: log, hardState: hard, applied: position{index: opts.Applied, term: appliedTerm, config: opts.Config}},
 	}
 	c.storage.recent = &c.recent

@@ -15,6 +15,12 @@ var twoRivals = explore.Setting{
 	Name: "two rivals", Voters: 3, Candidates: []consensus.ReplicaID{1, 2}, Budget: explore.Budget{Campaigns: 2, Crashes: 1},
 }
 
+// handedOver is a setting in which the successor may begin on its own while the vote is on its way that is for a log it does not have yet.
+var handedOver = explore.Setting{
+	Name: "a vote on its way", Voters: 3, Begin: []explore.Action{explore.Campaign(1)}, Candidates: []consensus.ReplicaID{2},
+	Budget: explore.Budget{HandOvers: 1, Proposals: 1, Campaigns: 1},
+}
+
 // TestExploreFindsSeededBugs: each of these is found, and every invariant is broken by one of them.
 func TestExploreFindsSeededBugs(t *testing.T) {
 	sameJitter(t)
@@ -31,6 +37,10 @@ func TestExploreFindsSeededBugs(t *testing.T) {
 			Breaks: []explore.Invariant{explore.LogMatching, explore.OneValuePerBallot, explore.StateMachineSafety, explore.Agreement}},
 		{Name: "a candidate with a short log is elected", In: in("a new leader"), Fault: explore.Fault{Heard: longLog},
 			Breaks: []explore.Invariant{explore.LeaderCompleteness, explore.Agreement, explore.StateMachineSafety, explore.Durability}},
+		{Name: "a vote that was handed over counts for any log", In: handedOver, Breaks: []explore.Invariant{explore.LeaderCompleteness, explore.Agreement, explore.StateMachineSafety, explore.Durability},
+			Fault: explore.Fault{Heard: explore.Kind(raft.KindHandOverVote, func(_ consensus.Core, m *consensus.Message) {
+				m.Kind, m.Index, m.LogTerm = raft.KindVoteResponse, 0, 0
+			})}},
 		{Name: "answers leave before the sync", In: in("one proposal with crashes"), Fault: explore.Fault{Early: true},
 			Breaks: []explore.Invariant{explore.SyncBeforeSpeech, explore.Durability}},
 		{Name: "a refused append counts as an acknowledgement", In: in("catching up by snapshot"),

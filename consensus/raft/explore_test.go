@@ -15,7 +15,9 @@ var exploreFlags = explore.RegisterFlags()
 // explored is what the explorer must know of Raft.
 var explored = explore.Protocol{
 	Name: "raft", Factory: factory, RaftLogs: true,
-	Granted: func(m *consensus.Message) bool { return m.Kind == raft.KindVoteResponse && !m.Reject },
+	Granted: func(m *consensus.Message) bool {
+		return (m.Kind == raft.KindVoteResponse || m.Kind == raft.KindHandOverVote) && !m.Reject
+	},
 	Acknowledged: func(m *consensus.Message) consensus.Index {
 		if m.Kind == raft.KindAppendResponse && !m.Reject {
 			return m.Index

@@ -49,11 +49,20 @@ func (c *core) learnCommit(m *consensus.Message) {
 	if term, err := c.storage.log.Term(m.Commit); err != nil || term != m.LogTerm {
 		return
 	}
+	c.hearCommit(m.From, m.Commit)
+}
+
+// hearCommit tells the library what is committed. It hears that from leaders only, so a heartbeat is made up.
+func (c *core) hearCommit(from consensus.ReplicaID, commit consensus.Index) {
+	leader := c.state().lead
+	if leader != 0 {
+		from = consensus.ReplicaID(leader)
+	}
 	c.ownStep(&raftpb.Message{
-		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(m.From)), To: new(uint64(c.self)),
-		Term: new(c.state().term), Commit: new(uint64(m.Commit)), Context: restartMarker,
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(from)), To: new(uint64(c.self)),
+		Term: new(c.state().term), Commit: new(uint64(commit)), Context: restartMarker,
 	})
-	if c.state().state == etcdraft.StateFollower {
+	if leader == 0 && c.state().state == etcdraft.StateFollower {
 		_ = c.node.ForgetLeader() // it never fails
 		c.touched()
 	}

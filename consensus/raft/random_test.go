@@ -22,7 +22,7 @@ func factory(m consensustest.Member) (consensus.Core, error) {
 
 var fixture = consensustest.Options{Factory: factory, RaftLogs: true, Describe: describe}
 
-var kindNames = [...]string{"", "append", "append response", "vote?", "vote", "pre-vote?", "pre-vote", "heartbeat", "heartbeat response", "snapshot", "timeout now"}
+var kindNames = [...]string{"", "append", "append response", "vote?", "vote", "pre-vote?", "pre-vote", "heartbeat", "heartbeat response", "snapshot", "timeout now", "hand over", "hand-over vote"}
 
 // describe prints a message for the scenarios.
 func describe(m *consensus.Message) string {

@@ -130,7 +130,7 @@ func (c *core) takeAppend(a *consensus.Append, rd *etcdraft.Ready, before consen
 	}
 	if !etcdraft.IsEmptySnap(rd.Snapshot) {
 		a.Snapshot = fromSnapshot(rd.Snapshot)
-		c.last = a.Snapshot.Index
+		c.last, c.lastTerm = a.Snapshot.Index, a.Snapshot.Term
 		c.recent = recent{}
 	}
 	if len(rd.Entries) > 0 {
@@ -138,7 +138,8 @@ func (c *core) takeAppend(a *consensus.Append, rd *etcdraft.Ready, before consen
 		if first := a.Entries[0].Index; first <= c.last {
 			a.TruncateFrom = first
 		}
-		c.last = a.Entries[len(a.Entries)-1].Index
+		end := &a.Entries[len(a.Entries)-1]
+		c.last, c.lastTerm = end.Index, end.Term
 	}
 	a.Sync = len(a.Entries) > 0 || a.Snapshot != nil || c.hard.Term != before.Term || c.hard.Vote != before.Vote
 	if a.Sync || a.HardState != nil {

@@ -18,6 +18,13 @@ func (c *core) Step(m consensus.Message) error {
 	if err := c.validate(&m); err != nil {
 		return err
 	}
+	if !c.heed(&m) {
+		return nil
+	}
+	if m.Term == c.handed.term && m.Kind == KindAppendResponse {
+		c.hearLate(&m)
+		return nil
+	}
 	if m.Kind == KindAppend && len(m.Entries) > 0 {
 		c.floor = min(c.floor, m.Index+consensus.Index(len(m.Entries)))
 	}
@@ -63,7 +70,7 @@ func invalid(m *consensus.Message, format string, args ...any) error {
 // validate tells what is wrong with a message.
 func (c *core) validate(m *consensus.Message) error {
 	switch {
-	case m.Kind == 0 || int(m.Kind) >= len(kinds):
+	case m.Kind == 0 || m.Kind > KindHandOverVote:
 		return invalid(m, "unknown kind; is the sender newer than this node?")
 	case m.To != c.self:
 		return invalid(m, "this is replica %d", c.self)
@@ -86,7 +93,7 @@ func (c *core) validate(m *consensus.Message) error {
 		return fmt.Errorf("%w: kind %d from replica %d: %w", ErrInvalidMessage, m.Kind, m.From, err)
 	}
 	switch m.Kind {
-	case KindAppend, KindSnapshot, KindHeartbeat, KindTimeoutNow:
+	case KindAppend, KindSnapshot, KindHeartbeat, KindTimeoutNow, KindHandOver:
 		if err := c.validateLeader(m); err != nil {
 			return err
 		}
@@ -110,7 +117,7 @@ func (c *core) validateLeader(m *consensus.Message) error {
 	if known := &c.reported; known.Term == m.Term && known.Leader != 0 && known.Leader != m.From {
 		return invalid(m, "replica %d leads", known.Leader)
 	}
-	if m.Kind == KindTimeoutNow && m.Term >= c.term() && (m.Term > c.term() || consensus.ReplicaID(c.state().lead) != m.From) {
+	if (m.Kind == KindTimeoutNow || m.Kind == KindHandOver) && m.Term >= c.term() && (m.Term > c.term() || consensus.ReplicaID(c.state().lead) != m.From) {
 		return invalid(m, "this replica does not follow it")
 	}
 	return nil

@@ -46,6 +46,9 @@ func (f *forwarder) setLeader(leader kv.NodeID, term uint64, now, grace time.Dur
 	if term < f.saidTerm || leader == f.saidLeader && term == f.saidTerm {
 		return
 	}
+	if term > f.saidTerm {
+		f.held = false // whoever refused did not lead then
+	}
 	f.saidLeader, f.saidTerm = leader, term
 	if leader != f.leader {
 		f.held = false

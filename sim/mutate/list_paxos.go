@@ -112,6 +112,12 @@ var paxosMutations = []Mutation{
 		New: "",
 	},
 	{
+		Name: "paxos/late-acceptance-without-quorum", Breaks: "who handed over takes its own acceptance of its last entries for a decision",
+		File: "consensus/paxos/handover.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
+		Old: "if count(voters, has) < c.quorums.phase2(len(voters)) {\n\t\t\tbreak",
+		New: "if count(voters, has) < 1 {\n\t\t\tbreak",
+	},
+	{
 		Name: "paxos/lease-after-transfer", Breaks: "a leader that hands over reads from memory until it hears of its successor, which was elected in spite of all promises",
 		File: "consensus/paxos/status.go", Protocol: sim.Paxos, Verdicts: noticed, Seeds: 400,
 		Old: "b.LeaseForbidden = l.transferred || l.changing",

@@ -228,6 +228,7 @@ func (w *world) renew(f *Fault, leader *node, random *rand.Rand) {
 			w.net.blockFor(leader, other, deaf)
 			if other.up {
 				other.enter(func() { other.peerDown(leader.id, true) })
+				w.after(deaf, func() { w.net.upAgain(other, leader) })
 			}
 		}
 	})

@@ -274,6 +274,13 @@ func (n *network) open(c *conn, end, other *node) {
 	end.enter(func() { end.peerUp(other.id, min(end.format, other.format)) })
 }
 
+// upAgain has a node that took another one's process for dead find that there is a connection all the same.
+func (n *network) upAgain(end, other *node) {
+	if end.up && n.conn(end, other).open[side(end, other)] {
+		end.enter(func() { end.peerUp(other.id, min(end.format, other.format)) })
+	}
+}
+
 // openLater lets the end send that connects later than the other, if the connection is still the same.
 func (n *network) openLater(c *conn, generation uint64, end, other *node) {
 	switch {

@@ -136,8 +136,22 @@ var manyMutations = []Mutation{
 	{
 		Name: "driver/clean-with-open-writes", Breaks: "a shard is called clean while writes of its leader are open (rule 16)",
 		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old: "\tcase s.confirming || r.open() > 0:\n",
-		New: "\tcase s.confirming:\n",
+		Old: "\t\treturn true // it may be on its way\n",
+		New: "\t\tto.Voided(r.group, s.above)\n\t\tif s.above, s.unclean = 0, false; to.BeginClean(r.group) && r.leaseHolds() {\n\t\t\tto.EndClean(r.group, r.machine.Revision())\n\t\t}\n\t\treturn false\n",
+	},
+	{
+		Name: "driver/clean-waits-for-nothing", Breaks: "a shard is called clean, while writes are open that were evaluated before the present was learnt (rule 16)",
+		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old:    "\tif s.cleaning.behind > r.appliedSeq {\n",
+		New:    "\tif false {\n",
+		Unseen: "a shard that becomes unclean has seldom something in flight then. TestCleanIsTrue of package driver finds it",
+	},
+	{
+		Name: "driver/clean-forgets-batch", Breaks: "a shard is called clean while a batch of its leader waits for revisions, which may have come to the node before the present was learnt (rule 16)",
+		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		Old:    "behind: r.machine.Settles(anyRevision)}",
+		New:    "behind: r.appliedSeq + uint64(r.inflight)}",
+		Unseen: "revisions come between a node's rounds, and a round takes them before it calls anything clean: only goroutines do that. TestCleanIsTrue of package driver finds it",
 	},
 	{
 		Name: "driver/never-clean", Breaks: "no shard is ever called clean",
@@ -320,14 +334,14 @@ var manyMutations = []Mutation{
 	{
 		Name: "lease/error-for-late-puts", Breaks: "a put that comes while its shard asks about the lease gets the error of that question, which may be older (rule 36)",
 		File: "driver/ask.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Unseen: "not tried with seeds, nor does a test of a package look for it",
+		Unseen: "the seeds of TestLeasesOfStore of sim, in its short form, do not show it, nor does a test of a package",
 		Old:    "if out.Err == nil && !(w.ends && out.Response != nil) || out.Err != nil && !w.covered {",
 		New:    "if out.Err == nil && !(w.ends && out.Response != nil) {",
 	},
 	{
 		Name: "lease/unknown-is-empty", Breaks: "a lease that its shard does not know any more is told to live without keys, and not asked about again (rule 38)",
 		File: "gateway/lease.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Unseen: "not tried with seeds, nor does a test of a package look for it",
+		Unseen: "the seeds of TestLeasesOfStore of sim, in its short form, do not show it, nor does a test of a package",
 		Old:    "\t\tt.unknown = binding.Incarnation\n\t\tt.ask()\n\t\treturn\n",
 		New:    "\t\tt.unknown = binding.Incarnation\n",
 	},

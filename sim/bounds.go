@@ -154,9 +154,10 @@ func (n *node) guestMemory(random *rand.Rand) func(kv.NodeID) kv.Memory {
 	}
 }
 
-// keysPerExpiry is how many keys a lease loses at one revision at most; 0: all that it has.
-func (b *Bounds) keysPerExpiry() int {
-	if b.MaxKeysPerExpiry == 0 && (b.MaxExpiryBytes != 0 || b.MaxRequestEffectBytes != 0) {
+// keysPerExpiry is how many keys a lease loses at one revision at most; 0: all that it has. In a shard that is not the one of the lease they
+// go as those of a request do.
+func (b *Bounds) keysPerExpiry(shared bool) int {
+	if shared && b.MaxRequestEffectBytes != 0 || b.MaxKeysPerExpiry == 0 && (b.MaxExpiryBytes != 0 || b.MaxRequestEffectBytes != 0) {
 		return 1000
 	}
 	return b.MaxKeysPerExpiry

@@ -81,7 +81,7 @@ func (g *group) complete() {
 		h.Full, h.Final, h.Commits = g.truth.events, g.truth.revision, g.truth.commits
 	}
 	h.ClockDrift, h.HealthySince = w.plan.Limits.ClockDrift, w.healed
-	h.MaxEffectBytes, h.KeysPerExpiry = w.plan.Limits.Bounds.MaxRequestEffectBytes, w.plan.Limits.Bounds.keysPerExpiry()
+	h.MaxEffectBytes, h.KeysPerExpiry = w.plan.Limits.Bounds.MaxRequestEffectBytes, w.plan.Limits.Bounds.keysPerExpiry(w.shared())
 	if w.plan.LoseQuorum {
 		h.HealthySince = 0 // leases end with those who kept them
 	}

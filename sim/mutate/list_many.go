@@ -321,7 +321,7 @@ var manyMutations = []Mutation{
 		Name: "lease/registration-not-void", Breaks: "a registration that is under way when the keys of the lease are deleted is used all the same (rule 37)",
 		File: "shard/note.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
 		Unseen: "not tried with seeds; TestLeasesOfOtherShards of shard finds it",
-		Old:    "\tdelete(m.lead.asking.underWay, b.Lease)\n\tdone := ",
+		Old:    "\tm.lead.asking.end(b.Lease)\n\tdone := ",
 		New:    "\tdone := ",
 	},
 	{

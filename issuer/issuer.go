@@ -214,6 +214,7 @@ func (i *Issuer) later(call func()) { i.calls = append(i.calls, call) }
 // unlock ends an input that comes from outside of an evaluation, and calls whoever has waited for what it brought. One goroutine at a time does that, so
 // that they hear of things in their order.
 func (i *Issuer) unlock() {
+	i.flush()
 	for !i.calling && len(i.calls) > 0 {
 		i.calling = true
 		calls := i.calls

@@ -33,8 +33,9 @@ type fakeNode struct {
 	clean    []kv.ShardID
 	above    []kv.Revision
 	round    []func()
-	broken   bool // its connections
-	tried    int  // frames that were not sent
+	broken   bool        // its connections
+	tried    int         // frames that were not sent
+	buffered []sentFrame // they leave with the next Flush
 	sent     []sentFrame
 	refused  []error
 	alarms   uint64 // beside one
@@ -57,13 +58,13 @@ func (f *fakeNode) Relocate(shards []kv.ShardID, _ kv.NodeID) { f.moved = append
 func (f *fakeNode) CallClean(shard kv.ShardID, above kv.Revision) {
 	f.clean, f.above = append(f.clean, shard), append(f.above, above)
 }
-func (f *fakeNode) Flush() {}
+func (f *fakeNode) Flush() { f.sent, f.buffered = append(f.sent, f.buffered...), nil }
 func (f *fakeNode) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
 	if f.broken {
 		f.tried++
 		return false
 	}
-	f.sent = append(f.sent, sentFrame{to, encode(nil)})
+	f.buffered = append(f.buffered, sentFrame{to, encode(nil)})
 	return true
 }
 

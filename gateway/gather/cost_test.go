@@ -65,7 +65,7 @@ func (l *large) page(t *testing.T, from []byte, limit int64) (r *kv.RangeRespons
 	t.Helper()
 	tally := kv.NewTally(nil)
 	q := &kv.RangeRequest{Span: kv.Span{Start: from, End: []byte{0}}, Limit: limit}
-	r, err := over(l.states, l.ordered(), largeKeys+1).Range(q, &tally)
+	r, err := together(l.table, l.states, l.ordered(), largeKeys+1).Range(q, &tally)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestLastsReadTheirValues(t *testing.T) {
 		l := newLarge(t, scheme, value)
 		tally := kv.NewTally(nil)
 		q := &kv.RangeRequest{Span: everything, Limit: limit, SortOrder: kv.SortDescend}
-		r, err := over(l.states, l.ordered(), largeKeys+1).Range(q, &tally)
+		r, err := together(l.table, l.states, l.ordered(), largeKeys+1).Range(q, &tally)
 		if err != nil || len(r.KVs) != limit || len(r.KVs[0].Value) != value || !bytes.Equal(r.KVs[0].Key, largeKey(largeKeys-1)) {
 			t.Fatalf("%s: %v, %+v", name, err, r)
 		}
@@ -155,7 +155,7 @@ func TestMemory(t *testing.T) {
 			c.q.Span = everything
 			memory := &room{}
 			tally := kv.NewTally(memory)
-			r, err := over(l.states, l.ordered(), largeKeys+1).Range(&c.q, &tally)
+			r, err := together(l.table, l.states, l.ordered(), largeKeys+1).Range(&c.q, &tally)
 			if err != nil || tally.HeldBytes() != kv.MemoryBytes(r.KVs) || memory.most > c.most {
 				t.Errorf("%s, %+v: %v, %d bytes are held, %d at most", name, c.q, err, tally.HeldBytes(), memory.most)
 			}
@@ -165,7 +165,7 @@ func TestMemory(t *testing.T) {
 			for refuse := 1; ; refuse = 1 + 2*refuse {
 				memory := &room{refuse: refuse}
 				tally := kv.NewTally(memory)
-				_, err := over(l.states, l.ordered(), largeKeys+1).Range(&c.q, &tally)
+				_, err := together(l.table, l.states, l.ordered(), largeKeys+1).Range(&c.q, &tally)
 				if err == nil {
 					break
 				}
@@ -185,7 +185,7 @@ func (l *large) checkStreamMemory(t *testing.T, name string) {
 	tally := kv.NewTally(memory)
 	keys := 0
 	q := &kv.RangeRequest{Span: everything}
-	end, err := over(l.states, l.ordered(), largeKeys+1).stream(q, chunk, &tally, func(kvs []kv.KeyValue) error { keys += len(kvs); return nil })
+	end, err := together(l.table, l.states, l.ordered(), largeKeys+1).stream(q, chunk, &tally, func(kvs []kv.KeyValue) error { keys += len(kvs); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

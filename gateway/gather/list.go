@@ -53,7 +53,7 @@ func (r *read) list(q *kv.RangeRequest) (*List, error) {
 	}
 	part := kv.RangeRequest{Span: q.Span, KeysOnly: q.KeysOnly}
 	for i, s := range r.states {
-		part.Revision = within(s, r.at)
+		part.Revision, part.Span = within(s, r.at), r.spanIn(i)
 		list, err := s.NewList(&part)
 		if err != nil {
 			return nil, err

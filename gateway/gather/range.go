@@ -74,6 +74,19 @@ func (s *store) begin(q *kv.RangeRequest) (read, error) {
 	return read{q, states, s.ordered, at}, nil
 }
 
+// spanIn is the span of the range as a state needs to know it: of those that are in the order of the keys, only the first has any before the span, and
+// only the last behind it. To count all keys of a state it looks at none.
+func (r *read) spanIn(at int) kv.Span {
+	span := r.Span
+	if r.ordered && at > 0 {
+		span.Start = kv.Everything().Start
+	}
+	if r.ordered && at+1 < len(r.states) {
+		span.End = kv.Everything().End
+	}
+	return span
+}
+
 // within is the revision at which to read a state for one of the store.
 func within(s State, at kv.Revision) kv.Revision {
 	if at >= s.Revision() {

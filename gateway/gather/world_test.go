@@ -17,9 +17,22 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// over is a store with what the states have.
+// over is a store with what the states have. If they are ordered, they are those of the span that is asked for.
 func over(states []State, ordered bool, at kv.Revision) *store {
 	return &store{func(kv.Span) []State { return states }, ordered, at, 0}
+}
+
+// together is a store with what the states of all shards have.
+func together(table *partition.Table, states []State, ordered bool, at kv.Revision) *store {
+	all := table.Descriptors()
+	return &store{func(span kv.Span) []State {
+		overlapping := table.Overlapping(span)
+		if len(overlapping) == 0 {
+			return nil
+		}
+		first := slices.IndexFunc(all, func(d partition.Descriptor) bool { return d.Shard == overlapping[0].Shard })
+		return states[first : first+len(overlapping)]
+	}, ordered, at, 0}
 }
 
 var everything = kv.Everything()

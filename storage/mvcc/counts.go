@@ -133,6 +133,9 @@ func weightBetween[V any](t *tree[V], lower string, upper []byte) int64 {
 	return sum - t.rank(lower)
 }
 
+// leastKey is the first of all keys there can be.
+const leastKey = "\x00"
+
 // countBase counts latest rows: whole buckets from the index, what sticks out by a scan.
 func (r *Reader) countBase(lower, upper []byte, tally *kv.Tally) (int64, error) {
 	first, ok := r.base.floor(text(lower))
@@ -146,9 +149,12 @@ func (r *Reader) countBase(lower, upper []byte, tally *kv.Tally) (int64, error) 
 			return r.scanBase(lower, upper, tally, nil)
 		}
 	}
-	before, err := r.scanBase([]byte(first.key), lower, tally, nil)
-	if err != nil {
-		return 0, err
+	before := int64(0)
+	if string(lower) > leastKey {
+		var err error
+		if before, err = r.scanBase([]byte(first.key), lower, tally, nil); err != nil {
+			return 0, err
+		}
 	}
 	if upper == nil {
 		return r.base.sum - r.base.rank(first.key) - before, nil

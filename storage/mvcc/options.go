@@ -32,7 +32,8 @@ type Options struct {
 	MaxDirtyBytes int64
 	// CacheBytes bounds the memory of the cache of newest metas, roughly. Default: 32 MiB. Negative: no cache.
 	CacheBytes int64
-	// BucketRows is the number of latest rows that share one entry of the counting index. Default: 512.
+	// BucketRows is the number of latest rows that share one entry of the counting index. A list that ends within a bucket scans what
+	// is before it there, in each shard that it reads. Default: 128.
 	BucketRows int
 	// ChunkKeys and ChunkBytes bound what a count at an old revision collects before it looks for the versions, and ChunkKeys what any read
 	// does; ChunkBytes is also the size of a stream's chunks unless one is asked for. Defaults: 131,072 keys, 32 MiB. The more of them at a
@@ -51,7 +52,7 @@ func (o Options) WithDefaults() Options {
 	o.MaxDirtyKeys = cmp.Or(o.MaxDirtyKeys, 32<<10)
 	o.MaxDirtyBytes = cmp.Or(o.MaxDirtyBytes, 16<<20)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 32<<20)
-	o.BucketRows = cmp.Or(o.BucketRows, 512)
+	o.BucketRows = cmp.Or(o.BucketRows, 128)
 	o.ChunkKeys = cmp.Or(o.ChunkKeys, 128<<10)
 	o.ChunkBytes = cmp.Or(o.ChunkBytes, 32<<20)
 	return o

@@ -42,8 +42,9 @@ storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2
 storage/storagetest   : storage consensus
 storage/lsm           : storage; github.com/cockroachdb/pebble/v2
 storage/wal           : storage consensus; github.com/cockroachdb/pebble/v2/vfs
-shard            core : kv consensus storage storage/keys storage/mvcc shard/latch; github.com/tidwall/btree
+shard            core : kv consensus storage storage/keys storage/mvcc shard/latch shard/lock txn/register; github.com/tidwall/btree
 shard/latch      core : kv
+shard/lock       core : kv shard/latch
 shard/model      core : kv
 proto/etcdwire   core : kv
 proto/native     core : kv; google.golang.org/protobuf/encoding/protowire
@@ -60,7 +61,10 @@ transport/tcpproxy    : transport/freeport
 transport/freeport    :
 placement        core : kv
 partition        core : kv; github.com/cespare/xxhash/v2
-gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/gather gateway/link gateway/readpath gateway/route gateway/watch
+gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/gather gateway/link gateway/readpath gateway/route gateway/watch txn
+txn              core : kv partition
+txn/register     core : kv
+txn/world             : kv partition statespace txn txn/register
 gateway/gather   core : kv partition shard storage/mvcc
 gateway/link     core : kv proto/etcdwire
 gateway/readpath core : kv
@@ -68,10 +72,10 @@ gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 proto/native api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap

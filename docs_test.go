@@ -27,6 +27,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 	"github.com/quoratedb/quorate/storage/wal"
 	"github.com/quoratedb/quorate/transport"
+	"github.com/quoratedb/quorate/txn"
 )
 
 // maxLine is what a line of the documents stays below, tables included: longer ones cannot be read or compared.
@@ -299,6 +300,9 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**the log of a node** * bound: %s", []any{size(options.MaxLogBytes)}},
 		{guide, "**snapshots that a node sends at the same time** * bound: %d", []any{of("driver.maxShipping")}},
 		{guide, "or waiting for it** * bound: %d, two at a time", []any{machine.MaxBeside}},
+		{guide, "that the leader of a shard coordinates** * bound: %s that", []any{number(txn.Options{}.WithDefaults().MaxTransactions)}},
+		{guide, "that a shard has a part in and that are not finished** * bound: %s, and %d MiB", []any{number(machine.MaxTransactions), machine.MaxPreparedBytes >> 20}},
+		{guide, "(a deleted key counts as its bytes and 48 more) * bound: %d MiB * beyond it: `request is too large` * **what any write", []any{machine.MaxShareBytes >> 20}},
 		{guide, "requests of up to %s on connections", []any{bytesOf("budget.SmallBytes")}},
 		{guide, "The first %s of a stream are free", []any{bytesOf("gateway/watch.freeBytes")}},
 		{guide, "is given up after %s", []any{brief(peers.DeadAfter)}},
@@ -312,6 +316,8 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{sequencerPage, "| numbers of one batch | %s |", []any{number(int(of("sequencer.MaxBatchNumbers")))}},
 		{sequencerPage, "of a leadership; of a node | %d; %s |", []any{of("sequencer.MaxBatches"), number(int(of("sequencer.MaxWaiting")))}},
 		{sequencerPage, "| shards in one frontier | %s |", []any{number(int(of("sequencer.maxFrontier")))}},
+		{sequencerPage, "of a node name, each as often as it is named | %s |", []any{number(int(of("sequencer.MaxNamed")))}},
+		{sequencerPage, "hears of a doubt | %d (`Options.Doubts`) |", []any{counted.Doubts}},
 		{sequencerPage, "knows | %s (`Options.MaxShards`) |", []any{number(counted.MaxShards)}},
 		{sequencerPage, "ahead | %s (`Options.Window`)", []any{number(int(counted.Window))}},
 		{peerFrames, "of the body, at most %s;", []any{bytesOf("transport.maxEnvelopeBytes")}},

@@ -36,7 +36,7 @@ func (d *differential) bothRaw(m method, request proto.Message, in []byte, text 
 		d.catchUp(member)
 	}
 	quorate = d.quorate.ask(ctx, member, m, bytes.Clone(in))
-	if status.Code(quorate.err) == codes.Unimplemented && strings.Contains(quorate.err.Error(), "several shards") {
+	if status.Code(quorate.err) == codes.Unimplemented && strings.Contains(quorate.err.Error(), "a lease holds keys of one shard only") {
 		d.refused++
 		return quorate, quorate // nothing was done
 	}
@@ -136,6 +136,8 @@ func same(etcd, quorate answer, tooLarge bool) bool {
 		return true // etcd looks at other things first, and not at all at the size of what only reads
 	case complaint(e.Message()) && q.Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCTooManyOps):
 		return true // our decoder counts while it reads, and did not come to what is malformed
+	case *differentialShards > 1 && lost(e.Message()) && (lost(q.Message()) || outOfReach(q.Message())):
+		return true // ranges of the past are looked at before anything else, and of two shards that refuse one is the first
 	case e.Code() != q.Code():
 		return false
 	case complaint(e.Message()) && complaint(q.Message()):
@@ -144,6 +146,16 @@ func same(etcd, quorate answer, tooLarge bool) bool {
 		return true
 	}
 	return e.Message() == q.Message()
+}
+
+// lost: a put needs a lease or a key that is not there.
+func lost(text string) bool {
+	return text == rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound) || text == rpctypes.ErrorDesc(rpctypes.ErrGRPCKeyNotFound)
+}
+
+// outOfReach: a range is at a revision that is compacted, or not there yet.
+func outOfReach(text string) bool {
+	return text == rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted) || text == rpctypes.ErrorDesc(rpctypes.ErrGRPCFutureRev)
 }
 
 // complaint of a decoder about a message that is none.

@@ -21,6 +21,7 @@ var (
 	differentialNodes     = flag.Int("differential.nodes", 3, "nodes of the Quorate cluster")
 	differentialShards    = flag.Int("differential.shards", 1, "shards of the Quorate cluster")
 	differentialPartition = flag.String("differential.partition", "hash", "which keys a shard has: hash or range")
+	differentialCommit    = flag.String("differential.commit", "2pc", "how the shards of a transaction agree: 2pc or 3pc")
 	differentialWithout   = flag.String("differential.without", "", "what is not asked for: leases, compaction, maintenance, hash, separated by commas")
 )
 
@@ -63,7 +64,7 @@ func compareSystems(t *testing.T, bin binaries, seed uint64) {
 		t.Errorf("%d differences; this seed again: go test . -run TestSameAsEtcd -differential.seed=%d -differential.seeds=1\n%s",
 			len(d.differences), seed, strings.Join(d.differences, "\n"))
 	}
-	t.Logf("%d requests, at revision %d; %d touched several shards and were refused, %d answers were older", d.step, d.revision, d.refused, d.older)
+	t.Logf("%d requests, at revision %d; %d would have given a lease keys of a second shard and were refused, %d answers were older", d.step, d.revision, d.refused, d.older)
 }
 
 // maxDifferences is how many are shown of one seed.
@@ -85,7 +86,7 @@ type differential struct {
 	withoutPrevious map[int64]bool
 	diverged        bool // the systems have different states: nothing more can be compared
 	differences     []string
-	refused         int // because they touch several shards: etcd was not asked
+	refused         int // because a lease has keys of one shard only: etcd was not asked
 	older           int // serializable reads of several shards that were not of the last revision, and not compared
 }
 
@@ -94,15 +95,16 @@ func shardFlags() []string {
 	if *differentialShards <= 1 {
 		return nil
 	}
+	commit := "--commit-protocol=" + *differentialCommit
 	if *differentialPartition != "range" {
-		return []string{fmt.Sprintf("--initial-shards=%d", *differentialShards), "--initial-partition=" + *differentialPartition}
+		return []string{fmt.Sprintf("--initial-shards=%d", *differentialShards), "--initial-partition=" + *differentialPartition, commit}
 	}
 	keys := slices.Sorted(slices.Values(letters))
 	var splits []string
 	for i := 1; i < *differentialShards; i++ {
 		splits = append(splits, url.PathEscape(keys[min(i*len(keys) / *differentialShards, len(keys)-1)]))
 	}
-	return []string{"--initial-partition=range", "--initial-split-keys=" + strings.Join(splits, ",")}
+	return []string{"--initial-partition=range", "--initial-split-keys=" + strings.Join(splits, ","), commit}
 }
 
 // without tells whether something is not to be asked for.

@@ -63,11 +63,14 @@ func loadNames() []string {
 	return append(names, "failover", "fill", "long")
 }
 
-// loadShards is a load that takes long, and is measured only if it is asked for by name.
-const loadShards = "shards"
+// Loads that take long, and are measured only if they are asked for by name.
+const (
+	loadShards       = "shards"
+	loadTransactions = "transactions"
+)
 
 func checkLoads(wanted []string) error {
-	known := append(loadNames(), loadShards)
+	known := append(loadNames(), loadShards, loadTransactions)
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("unknown load %q; known are %v", name, known)

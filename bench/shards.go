@@ -19,6 +19,7 @@ type shardsVariant struct {
 	shards int    // 0: not Quorate
 	kind   string // of partition, if there are several shards
 	spread bool   // every member leads about as many shards as any other; otherwise one leads all
+	commit string // the protocol of transactions over several shards; empty: the default
 }
 
 const (
@@ -33,6 +34,7 @@ var (
 	variant16      = shardsVariant{name: "16 by hash", shards: 16, kind: partitionHash}
 	variant16Range = shardsVariant{name: "16 by range", shards: 16, kind: partitionRange}
 	variant16Apart = shardsVariant{name: "16 by hash, leaders spread", shards: 16, kind: partitionHash, spread: true}
+	variant16Three = shardsVariant{name: "16 by hash, 3pc", shards: 16, kind: partitionHash, commit: "3pc"}
 	variant64      = shardsVariant{name: "64 by hash", shards: 64, kind: partitionHash}
 	variant64Range = shardsVariant{name: "64 by range", shards: 64, kind: partitionRange}
 )
@@ -172,6 +174,36 @@ func listLines() []shardsLine {
 	}
 }
 
+// transactionScene is measured by itself, as the load "transactions".
+func transactionScene() shardsScene {
+	return shardsScene{name: "transactions", lines: transactionLines(), keys: func(cfg config) int { return cfg.Keys }}
+}
+
+// transactionLines: writes of two keys each, which are mostly in two shards.
+func transactionLines() []shardsLine {
+	variants := []shardsVariant{variantEtcd, variantOne, variant16, variant16Three}
+	pair := load{name: "txn-pair", spec: workSpec{Clients: 1, Connections: 1}, leaderOnly: true}
+	transfers := load{name: "txn-transfer", spec: workSpec{Clients: 32, Connections: 16}, leaderOnly: true}
+	return []shardsLine{
+		{
+			name: "put-1", title: "put, 1 client, leader", variants: variants, measure: byWorker(load{name: "put-1", spec: pair.spec, leaderOnly: true}),
+			goals: []shardsGoal{{of: variant16, base: variantOne, what: ofP50}},
+		},
+		{
+			name: "txn-pair", title: "transaction that puts 2 keys, 1 client, leader", variants: variants, measure: byWorker(pair),
+			goals: []shardsGoal{
+				{of: variant16, base: variantOne, what: ofP50}, {of: variant16Three, base: variantOne, what: ofP50}, {of: variant16, base: variantEtcd, what: ofP50},
+			},
+		},
+		{
+			name: "txn-transfer", title: "transfer between 2 of 64 keys by compare-and-swap, 32 clients, leader", variants: variants, measure: byWorker(transfers),
+			goals: []shardsGoal{
+				{of: variant16, base: variantEtcd, what: ofRate}, {of: variant16Three, base: variantEtcd, what: ofRate}, {of: variant16, base: variantOne, what: ofRate},
+			},
+		},
+	}
+}
+
 // keySpan are the keys from the first number on, below the second.
 type keySpan [2]int
 
@@ -186,7 +218,11 @@ func (v shardsVariant) clusterFlags(keys int) []string {
 		if v.spread {
 			policy = "--leaders=spread"
 		}
-		return []string{fmt.Sprintf("--initial-shards=%d", v.shards), "--initial-partition=hash", policy}
+		flags := []string{fmt.Sprintf("--initial-shards=%d", v.shards), "--initial-partition=hash", policy}
+		if v.commit != "" {
+			flags = append(flags, "--commit-protocol="+v.commit)
+		}
+		return flags
 	case partitionRange:
 		var splits []string
 		for i := 1; i < v.shards; i++ {
@@ -280,6 +316,16 @@ func measureShards(ctx context.Context, cfg config, bin binaries, report *report
 	}
 	if err := measureShardsFailover(ctx, cfg, bin, report.Shards); err != nil {
 		return fmt.Errorf("several shards, fail-over: %w", err)
+	}
+	return nil
+}
+
+func measureTransactions(ctx context.Context, cfg config, bin binaries, report *report) error {
+	if report.Shards == nil {
+		report.Shards = &shardsReport{Keys: cfg.Keys, ListedKeys: cfg.Fill}
+	}
+	if err := transactionScene().measure(ctx, cfg, bin, report.Shards); err != nil {
+		return fmt.Errorf("transactions over several shards: %w", err)
 	}
 	return nil
 }

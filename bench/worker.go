@@ -111,7 +111,15 @@ func (w *worker) operations() map[string]operation {
 			}
 			return get(ctx, c, id, n, random)
 		},
-		"txn-cas": w.compareAndSwap(),
+		"txn-cas":      w.compareAndSwap(),
+		"txn-transfer": w.transfer(),
+		"txn-pair": func(ctx context.Context, c *clientv3.Client, _, _ int, random *rand.Rand) error {
+			first := random.IntN(w.spec.Keys)
+			second := (first + 1 + random.IntN(max(1, w.spec.Keys-1))) % w.spec.Keys
+			_, err := c.Txn(ctx).Then(clientv3.OpPut(key(first), sharedValues[random.IntN(len(sharedValues))]),
+				clientv3.OpPut(key(second), sharedValues[random.IntN(len(sharedValues))])).Commit()
+			return err
+		},
 	}
 }
 
@@ -132,6 +140,43 @@ func (w *worker) compareAndSwap() operation {
 			revisions[id] = kvs[0].ModRevision
 		}
 		return nil
+	}
+}
+
+// transferKeys are so few that clients meet.
+const transferKeys = 64
+
+// transfer writes two keys if they are as the client saw them last, and again as it sees them then, until it has: that is an operation.
+func (w *worker) transfer() operation {
+	seen := make([][transferKeys]int64, w.spec.Clients) // the revisions of the keys
+	return func(ctx context.Context, c *clientv3.Client, id, _ int, random *rand.Rand) error {
+		last := &seen[id]
+		from := random.IntN(transferKeys)
+		to := (from + 1 + random.IntN(transferKeys-1)) % transferKeys
+		for {
+			var unchanged []clientv3.Cmp
+			var puts, gets []clientv3.Op
+			for _, i := range []int{from, to} {
+				k := fmt.Sprintf("transfer-%d", i)
+				unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(k), "=", last[i]))
+				puts = append(puts, clientv3.OpPut(k, sharedValues[random.IntN(len(sharedValues))]))
+				gets = append(gets, clientv3.OpGet(k))
+			}
+			resp, err := c.Txn(ctx).If(unchanged...).Then(puts...).Else(gets...).Commit()
+			if err != nil {
+				return err
+			}
+			for at, i := range []int{from, to} {
+				if resp.Succeeded {
+					last[i] = resp.Header.Revision
+				} else if kvs := resp.Responses[at].GetResponseRange().Kvs; len(kvs) > 0 {
+					last[i] = kvs[0].ModRevision
+				}
+			}
+			if resp.Succeeded {
+				return nil
+			}
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,11 +148,37 @@ func TestDataDirOfOtherQuorums(t *testing.T) {
 	mustClose(t, mustOpen(t, options))
 }
 
+// TestDataDirBeforeTransactions: a directory of several shards from before there were transactions over them is taken over, before anything is written that
+// the version which wrote it could not read. Its cluster goes on with two-phase commit.
+func TestDataDirBeforeTransactions(t *testing.T) {
+	options := optionsIn(t.TempDir())
+	options.Owner.Partition = "--initial-shards=2 --initial-partition=hash"
+	before := options.Owner
+	before.Format, before.Created, before.Disk = formatNoCommit, created, 7
+	if err := writeIdentity(options.Path, before); err != nil {
+		t.Fatal(err)
+	}
+	fillData(t, &Dir{Path: options.Path}, "good")
+	options.Owner.Commit = "3pc"
+	wantRefusal(t, options, ErrOtherCommit, "created with --commit-protocol=2pc")
+	options.Owner.Commit = "2pc"
+	dir := mustOpen(t, options)
+	if dir.Identity.Disk != 7 || dir.Identity.Format != Format || dir.Fresh {
+		t.Errorf("it is opened as %+v", dir.Identity)
+	}
+	mustClose(t, dir)
+	content, err := os.ReadFile(filepath.Join(options.Path, identityFile))
+	if err != nil || !strings.Contains(string(content), fmt.Sprintf(`"format": %d`, Format)) || !strings.Contains(string(content), `"commit_protocol": "2pc"`) {
+		t.Errorf("on disk is %s, %v", content, err)
+	}
+	mustClose(t, mustOpen(t, options))
+}
+
 // TestDataDirOfOtherShards: shards are the cluster's for ever. A directory with one is what earlier versions wrote, and read.
 func TestDataDirOfOtherShards(t *testing.T) {
 	const eight = "--initial-shards=8 --initial-partition=hash"
 	options := optionsIn(t.TempDir())
-	options.Owner.Partition = eight
+	options.Owner.Partition, options.Owner.Commit = eight, "2pc"
 	dir := mustOpen(t, options)
 	if dir.Identity.Partition != eight || dir.Identity.Format != Format {
 		t.Errorf("the identity is %+v", dir.Identity)
@@ -161,8 +188,11 @@ func TestDataDirOfOtherShards(t *testing.T) {
 	other := options
 	other.Owner.Partition = "--initial-shards=9 --initial-partition=hash"
 	wantRefusal(t, other, ErrOtherPartition, "created with "+eight+",", "this would be --initial-shards=9", "give these flags as at the first start")
-	other.Owner.Partition = ""
+	other.Owner.Partition, other.Owner.Commit = "", ""
 	wantRefusal(t, other, ErrOtherPartition, "created with "+eight+",", "this would be one shard")
+	other = options
+	other.Owner.Commit = "3pc"
+	wantRefusal(t, other, ErrOtherCommit, "created with --commit-protocol=2pc, and this is --commit-protocol=3pc", "give --commit-protocol=2pc")
 	mustClose(t, mustOpen(t, options))
 
 	one := optionsIn(t.TempDir())
@@ -174,7 +204,7 @@ func TestDataDirOfOtherShards(t *testing.T) {
 		t.Errorf("a directory with one shard is not as before: %s, %v", content, err)
 	}
 	other = one
-	other.Owner.Partition = eight
+	other.Owner.Partition, other.Owner.Commit = eight, "2pc"
 	wantRefusal(t, other, ErrOtherPartition, "created with one shard, and this would be "+eight)
 	mustClose(t, mustOpen(t, one))
 }
@@ -248,7 +278,8 @@ func TestDataDirNotWritable(t *testing.T) {
 // TestEveryCorruption changes and cuts the identity file at every byte: it is
 // refused or means the same.
 func TestEveryCorruption(t *testing.T) {
-	want := Identity{Format: Format, Cluster: 0xabc, Node: 0xdef, Name: "n1", Protocol: Protocol{"paxos", 4, 2}, Partition: "--initial-shards=2", Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
+	want := Identity{Format: Format, Cluster: 0xabc, Node: 0xdef, Name: "n1", Protocol: Protocol{"paxos", 4, 2}, Partition: "--initial-shards=2", Commit: "3pc",
+		Created: created.Truncate(time.Second), Disk: 0x123, Lost: true}
 	content, err := encodeIdentity(want)
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +320,7 @@ func TestIdentityFileOnDisk(t *testing.T) {
 		text    string
 	}{
 		"empty":        {"", ErrCorruptIdentity, "not JSON"},
-		"other format": {`{"format": 5, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
+		"other format": {`{"format": 6, "shape": "unknown"}`, ErrNewerFormat, "newer version"},
 		"huge":         {strings.Repeat(" ", maxIdentityBytes+1), ErrCorruptIdentity, "larger than"},
 		"no checksum":  {`{"format":1,"cluster":"1","node":"1","name":"a","created":"2026-01-02T03:04:05Z"}`, ErrCorruptIdentity, "checksum"},
 	} {

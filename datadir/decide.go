@@ -80,7 +80,10 @@ func decide(found contents, options Options, now time.Time) (plan, error) {
 		return plan{}, fmt.Errorf("%w: format %d, and this version reads %d to %d; start it with the version that wrote it. To go on with this one, start a new cluster "+
 			"on other directories beside the old one, and copy the keys over: etcdctl make-mirror does", ErrOlderFormat, identity.Format, formatOneShard, Format)
 	case found.data:
-		return plan{identity: identity}, nil
+		p.write = identity.Format < identity.format() // before anything of that format is written
+		identity.Format = max(identity.Format, identity.format())
+		p.identity = identity
+		return p, nil
 	}
 	// There is no data under the disk ID it has: it is being set aside, somebody deleted it, or the first start was interrupted.
 	identity.Disk, identity.Format = options.NewDisk, identity.format()
@@ -124,6 +127,9 @@ func (i Identity) mustMatch(want Identity) error {
 	case i.Partition != want.Partition:
 		return fmt.Errorf("%w: its cluster was created with %s, and this would be %s; a cluster keeps its shards: give these flags as at the first start",
 			ErrOtherPartition, described(i.Partition), described(want.Partition))
+	case i.Commit != want.Commit:
+		return fmt.Errorf("%w: its cluster was created with --commit-protocol=%s, and this is --commit-protocol=%s; a cluster keeps its commit protocol: "+
+			"give --commit-protocol=%s", ErrOtherCommit, i.Commit, want.Commit, i.Commit)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	sharded := owner
-	sharded.Partition = "--initial-shards=2"
+	sharded.Partition, sharded.Commit = "--initial-shards=2", "2pc"
 	for _, found := range []contents{{}, {identity: identity(formatOneShard, 5, false)}} {
 		p, err := decide(found, Options{Owner: sharded, Repair: true, NewDisk: 9}, created)
 		if found.identity == nil && (err != nil || p.identity.Format != Format) || found.identity != nil && !errors.Is(err, ErrOtherPartition) {

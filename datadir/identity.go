@@ -20,6 +20,7 @@ var (
 	ErrOtherConsensus  = errors.New("the data belongs to another consensus protocol")
 	ErrOtherQuorums    = errors.New("the data belongs to a cluster with other quorums")
 	ErrOtherPartition  = errors.New("the data belongs to a cluster with other shards")
+	ErrOtherCommit     = errors.New("the data belongs to a cluster with another commit protocol")
 	ErrNewerFormat     = errors.New("the data was written by a newer version")
 	ErrOlderFormat     = errors.New("the data was written by an older version")
 	ErrCorruptIdentity = errors.New("the identity file is damaged")
@@ -30,12 +31,16 @@ var (
 
 // Format is the version of everything in a data directory. A program reads identities of its own format and older ones, and data of its own only.
 //
-// Format 1 had no disk ID. Up to format 2 keys in the state said nothing of shards. Format 4 is that of a directory with several shards; one of a
+// Format 1 had no disk ID. Up to format 2 keys in the state said nothing of shards. Format 4 was that of a directory with several shards, and knew no
+// transactions over them: as format 5 has them in its log and state, a directory of format 4 becomes one of format 5 when it is opened. A directory of a
 // cluster with one shard is written as before, so that versions before can read it.
-const Format = 4
+const Format = 5
 
-// formatOneShard is the oldest format whose data can be read.
-const formatOneShard = 3
+const (
+	formatOneShard  = 3 // the oldest one whose data can be read
+	formatNoCommit  = 4
+	commitOfFormat4 = "2pc" // which clusters go on with that were created before there was a choice
+)
 
 // Names of the folders that others open.
 const (
@@ -85,7 +90,9 @@ type Identity struct {
 	Protocol Protocol
 	// Partition says which shards there are, as partition.Scheme.Flags does; empty: one.
 	Partition string
-	Created   time.Time // UTC, whole seconds; for people only
+	// Commit names the commit protocol of transactions over several shards; empty: there is one shard.
+	Commit  string
+	Created time.Time // UTC, whole seconds; for people only
 	// Disk tells the data apart from everything that this node stored before: a random number that is made
 	// when there is nothing else in the directory.
 	Disk uint64
@@ -105,6 +112,7 @@ type identityJSON struct {
 	Phase1    int    `json:"paxos_phase1_quorum,omitempty"` // missing: a majority
 	Phase2    int    `json:"paxos_phase2_quorum,omitempty"`
 	Partition string `json:"partition,omitempty"` // missing: one shard
+	Commit    string `json:"commit_protocol,omitempty"`
 	Created   string `json:"created"`
 	Disk      string `json:"disk,omitempty"`
 	Lost      bool   `json:"lost,omitempty"`
@@ -139,6 +147,7 @@ func encodeIdentity(identity Identity) ([]byte, error) {
 		Phase1:    identity.Protocol.Phase1,
 		Phase2:    identity.Protocol.Phase2,
 		Partition: identity.Partition,
+		Commit:    identity.Commit,
 		Created:   identity.Created.UTC().Format(time.RFC3339),
 		Lost:      identity.Lost,
 	}
@@ -187,10 +196,15 @@ func (f identityJSON) identity() (Identity, error) {
 	if f.Disk != "" || f.Format > 1 {
 		disk, err4 = strconv.ParseUint(f.Disk, 16, 64)
 	}
-	if err := errors.Join(err1, err2, err3, err4); err != nil || f.Format < 1 || node == 0 || f.Consensus == "" || f.Partition != "" && f.Format <= formatOneShard {
-		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q, partition %q)",
-			ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created, f.Partition)
+	if f.Format == formatNoCommit && f.Partition != "" && f.Commit == "" {
+		f.Commit = commitOfFormat4
+	}
+	err := errors.Join(err1, err2, err3, err4)
+	if err != nil || f.Format < 1 || node == 0 || f.Consensus == "" || f.Partition != "" && f.Format <= formatOneShard || (f.Partition == "") != (f.Commit == "") {
+		return Identity{}, fmt.Errorf("%w: a field has no usable value (format %d, cluster %q, node %q, consensus %q, created %q, partition %q, commit protocol %q)",
+			ErrCorruptIdentity, f.Format, f.Cluster, f.Node, f.Consensus, f.Created, f.Partition, f.Commit)
 	}
 	return Identity{Format: f.Format, Cluster: kv.ClusterID(cluster), Node: kv.NodeID(node), Name: f.Name,
-		Protocol: Protocol{Name: f.Consensus, Phase1: f.Phase1, Phase2: f.Phase2}, Partition: f.Partition, Created: created.UTC(), Disk: disk, Lost: f.Lost}, nil
+		Protocol: Protocol{Name: f.Consensus, Phase1: f.Phase1, Phase2: f.Phase2}, Partition: f.Partition, Commit: f.Commit, Created: created.UTC(),
+		Disk: disk, Lost: f.Lost}, nil
 }

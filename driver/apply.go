@@ -36,6 +36,8 @@ func (r *Replica) apply(now time.Duration) error {
 	}
 	r.waits.indices.reached(uint64(last.Index), nil)
 	r.revisionApplied()
+	r.released()
+	r.hearReleased()
 	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)
 	if _, pending := r.machine.Bulk(); pending > 0 || len(r.shipments.waiting) > 0 || r.wantsFlush() {
@@ -128,8 +130,10 @@ func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedInd
 func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
 	r.tellApplied()
 	r.othersFollow()
-	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Revision: r.machine.Revision(), Jump: true}
+	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Jump: true}
+	jump.Revision, jump.Closed = r.machine.Highest(), r.machine.Revision()
 	for _, fn := range subscribers {
 		fn(&jump)
 	}
+	r.released()
 }

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -100,6 +101,9 @@ func (r *Replica) hearAnswers() error {
 				r.queue.push(w.request)
 				continue
 			}
+			if err := r.machine.Withdraw(w.request.req); err != nil { // a prepare that is refused does not wait for locks any more
+				return err
+			}
 			if err := r.decide(w.request, out); err != nil {
 				return err
 			}
@@ -113,7 +117,7 @@ func (r *Replica) hearAnswers() error {
 const answerEarly = 300 * time.Millisecond
 
 // dropUnwanted ends requests that nobody waits for any more, or will wait for when another round comes.
-func (r *Replica) dropUnwanted(now time.Duration) {
+func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
 		kept := slices.DeleteFunc(r.asking.waiting[lease], func(w awaiting) bool {
 			q := w.request
@@ -125,6 +129,7 @@ func (r *Replica) dropUnwanted(now time.Duration) {
 			default:
 				return false
 			}
+			failed = cmp.Or(failed, r.machine.Withdraw(q.req))
 			r.finish(q, 0)
 			return true
 		})
@@ -132,6 +137,7 @@ func (r *Replica) dropUnwanted(now time.Duration) {
 			delete(r.asking.waiting, lease)
 		}
 	}
+	return failed
 }
 
 // refuseAsking fails all that wait.

@@ -69,6 +69,7 @@ func (m *idleMachine) AppliedTerm() consensus.Term   { return m.term }
 func (m *idleMachine) Config() consensus.Config      { return m.config }
 func (m *idleMachine) Placements() []shard.Placement { return nil }
 func (m *idleMachine) Revision() kv.Revision         { return kv.Revision(m.applied) }
+func (m *idleMachine) Highest() kv.Revision          { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
 func (m *idleMachine) Metrics() shard.Metrics        { return shard.Metrics{} }
@@ -97,6 +98,14 @@ func (m *idleMachine) ApplyBulk(storage.Batch, int)                   {}
 func (m *idleMachine) View() *mvcc.View                               { return nil }
 func (m *idleMachine) Unsettled(*kv.Request, kv.Revision) bool        { return false }
 func (m *idleMachine) Settles(kv.Revision) uint64                     { return 0 }
+func (m *idleMachine) NeedsPresent() bool                             { return true }
+func (m *idleMachine) Released() uint64                               { return 0 }
+func (m *idleMachine) Contended() bool                                { return false }
+func (m *idleMachine) Withdraw(*kv.Request) error                     { return nil }
+func (m *idleMachine) Held(*kv.Request, kv.Revision) bool             { return false }
+func (m *idleMachine) Undecided() []shard.Undecided                   { return nil }
+func (m *idleMachine) Fence(kv.ShardID) kv.TransactionID              { return kv.TransactionID{} }
+func (m *idleMachine) PreparedSince(kv.Revision) bool                 { return false }
 func (m *idleMachine) ReadAt(*mvcc.View, *kv.Request, kv.Present) (*kv.Response, error) {
 	return nil, kv.ErrInvalidRequest
 }

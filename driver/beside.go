@@ -22,8 +22,9 @@ type beside struct {
 	partly  []partlyDone
 	staged  []*besideJob // decided, and being put into the log bit by bit
 	taking  int          // of those, how many take effect with a proposal that is not applied
-	// released: one of them has ended.
+	// released: one of them has ended, or a transaction over several shards that others wait for. heard is what the machine counted of the latter.
 	released bool
+	heard    uint64
 }
 
 // partlyDone is a request whose next part is evaluated when the one before is applied: others have their turn in between.
@@ -181,7 +182,7 @@ func (r *Replica) stepBulk() error {
 // beginBesideAnew has all of them evaluated again, when a leadership begins anew and nothing is in flight.
 func (r *Replica) beginBesideAnew() {
 	b := r.beside
-	r.beside = beside{}
+	r.beside = beside{heard: b.heard}
 	for _, job := range b.jobs {
 		job.ended.Store(true)
 		r.evaluateAgain(job.request)
@@ -203,7 +204,7 @@ func (r *Replica) beginBesideAnew() {
 func (r *Replica) refuseBeside(err, evaluated error) {
 	r.refuseAsking(err)
 	b := r.beside
-	r.beside = beside{}
+	r.beside = beside{heard: b.heard}
 	refuse := func(q request, err error) {
 		q.resp, q.err = nil, err
 		r.finish(q, 0)

@@ -37,7 +37,7 @@ func (r *Replica) check() error {
 		return errors.New("a snapshot is installed but nobody looks")
 	case r.beside.unfinished() && !r.in.working:
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
-	case len(r.beside.blocked) > 0 && !r.beside.underWay():
+	case len(r.beside.blocked) > 0 && !r.beside.underWay() && !r.machine.Contended():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
 	case r.flush.syncing < 0:
 		return fmt.Errorf("%d runs are becoming durable", r.flush.syncing)

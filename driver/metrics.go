@@ -24,6 +24,7 @@ type counters struct {
 	leases, effectsInFlight                  atomic.Int64
 	effectsApplied, entriesVoid              atomic.Uint64
 	leasesExpired                            atomic.Uint64
+	undecided, prepared, records             atomic.Int64
 
 	liveness livenessFigures
 }
@@ -56,6 +57,7 @@ func (c *counters) reckon(known *shard.Metrics, of shard.Metrics) {
 	c.effectsApplied.Add(of.AppliedEffects - known.AppliedEffects)
 	c.entriesVoid.Add(of.VoidEntries - known.VoidEntries)
 	c.leasesExpired.Add(of.ExpiredLeases - known.ExpiredLeases)
+	c.reckonTransactions(known, of)
 	*known = of
 }
 
@@ -63,7 +65,15 @@ func (c *counters) reckon(known *shard.Metrics, of shard.Metrics) {
 func (c *counters) reckonReplaced(known *shard.Metrics) {
 	c.leases.Add(-int64(known.Leases))
 	c.effectsInFlight.Add(-int64(known.InFlightEffects))
+	c.reckonTransactions(known, shard.Metrics{})
 	*known = shard.Metrics{}
+}
+
+// reckonTransactions does so for those over several shards.
+func (c *counters) reckonTransactions(known *shard.Metrics, of shard.Metrics) {
+	c.undecided.Add(int64(of.UndecidedTransactions - known.UndecidedTransactions))
+	c.prepared.Add(int64(of.PreparedBytes - known.PreparedBytes))
+	c.records.Add(int64(of.TransactionRecords - known.TransactionRecords))
 }
 
 // Metrics are figures about the driver since its start.
@@ -95,6 +105,9 @@ type Metrics struct {
 	EffectsApplied          uint64
 	EntriesVoid             uint64 // applied without effect: what they were evaluated on never took effect
 	LeasesExpired           uint64 // by leaders here
+	// UndecidedTransactions are those over several shards that replicas of the node have not heard the end of, each counted in each of them; PreparedBytes is what
+	// they take. TransactionRecords are those and what is kept of others until all of their shards have heard the end.
+	UndecidedTransactions, PreparedBytes, TransactionRecords int64
 	// Liveness is about the heartbeats between this node and the others.
 	Liveness liveness.Metrics
 	// ScrubPasses are complete. ScrubFailures are passes that ended early: by damage, or because something could not be read.
@@ -111,6 +124,7 @@ func (d *Driver) Metrics() Metrics {
 		RequestsBeside: d.metrics.requestsBeside.Load(), LongestRound: time.Duration(d.metrics.longestRound.Load()),
 		GroupsFailed: d.metrics.groupsFailed.Load(), Leases: d.metrics.leases.Load(), EffectsInFlight: d.metrics.effectsInFlight.Load(),
 		EffectsApplied: d.metrics.effectsApplied.Load(), EntriesVoid: d.metrics.entriesVoid.Load(), LeasesExpired: d.metrics.leasesExpired.Load(),
+		UndecidedTransactions: d.metrics.undecided.Load(), PreparedBytes: d.metrics.prepared.Load(), TransactionRecords: d.metrics.records.Load(),
 		Liveness:    d.metrics.liveness.get(),
 		ScrubPasses: d.metrics.scrubPasses.Load(), ScrubBytes: d.metrics.scrubBytes.Load(), ScrubFailures: d.metrics.scrubFailures.Load(),
 	}

@@ -109,7 +109,7 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 			return r.number(first, compacted)
 		}
 	}
-	if need == 0 && len(n.decided) == 0 && len(n.later) == 0 {
+	if need == 0 && !r.needsPresent() {
 		return r.number(0, 0)
 	}
 	n.asked++
@@ -119,6 +119,21 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 		r.driver.call(func() { r.numbersCame(id, first, compacted) })
 	})
 	return false, nil
+}
+
+// needsPresent tells whether the batch has to know how far the store is, even without revisions of its own. What was asked about transactions over several shards
+// does not tell that.
+func (r *Replica) needsPresent() bool {
+	n := &r.numbering
+	ofTransaction := func(d *decision) bool {
+		return d.request.req != nil && d.request.req.Commit != nil && d.outcome.Err == nil
+	}
+	for i := range n.decided {
+		if !ofTransaction(&n.decided[i]) {
+			return true
+		}
+	}
+	return len(n.later) > 0 || len(n.decided) > 0 && r.machine.NeedsPresent()
 }
 
 // numbersCame has the batch proposed in this round.

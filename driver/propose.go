@@ -134,6 +134,7 @@ func (r *Replica) evaluateBatch(now time.Duration) (data []byte, seq uint64, err
 		}
 		numbered, err = r.endBatch()
 	}
+	r.hearReleased()
 	if err == nil && numbered && r.machine.HasProposal() {
 		data, seq = r.machine.TakeProposal(now)
 	}
@@ -149,9 +150,16 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 			return fmt.Errorf("expire leases: %w", err)
 		}
 		if len(r.asking.waiting) > 0 {
-			r.dropUnwanted(now)
+			if err := r.dropUnwanted(now); err != nil {
+				return err
+			}
 		}
-		r.leaseWork = r.machine.WantsTicks() || len(r.asking.waiting) > 0
+		if r.isSequenced() && len(r.beside.blocked) > 0 {
+			if err := r.dropBlocked(); err != nil {
+				return err
+			}
+		}
+		r.leaseWork = r.machine.WantsTicks() || len(r.asking.waiting) > 0 || r.isSequenced() && len(r.beside.blocked) > 0
 	}
 	if err := r.hearAnswers(); err != nil {
 		return err
@@ -191,10 +199,7 @@ func (d *Driver) outOfTime() bool {
 
 func (r *Replica) evaluateOne(q request) error {
 	if !q.wanted() {
-		r.driver.metrics.requestsUnwanted.Add(1)
-		q.err = kv.ErrTimeout
-		r.finish(q, 0)
-		return nil
+		return r.unwanted(q)
 	}
 	if q.informed {
 		return r.decide(q, r.machine.EvaluateInformed(q.req))
@@ -219,6 +224,7 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 	case out.Blocked:
 		q.begun = q.begun || out.Begun
 		r.beside.block(q, out)
+		r.leaseWork = r.leaseWork || r.isSequenced() // it may have to be given up
 	case out.Fatal != nil:
 		q.resp, q.err = nil, kv.ErrUnhealthy
 		r.finish(q, 0)

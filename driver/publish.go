@@ -11,12 +11,19 @@ type published struct {
 	revision, compacted atomic.Int64
 	effects             atomic.Uint64
 	alarms              atomic.Pointer[[]kv.Alarm]
+	// undecided transactions over several shards, and all records of such.
+	undecided, records atomic.Int64
 }
 
 func (r *Replica) publishState(alarms bool) {
 	r.reckonFigures()
 	r.published.revision.Store(int64(r.machine.Revision()))
 	r.published.compacted.Store(int64(r.machine.Compacted()))
+	if r.isSequenced() {
+		figures := r.machine.Metrics()
+		r.published.undecided.Store(int64(figures.UndecidedTransactions))
+		r.published.records.Store(int64(figures.TransactionRecords))
+	}
 	if alarms {
 		list := r.machine.Alarms()
 		r.published.alarms.Store(&list)

@@ -112,10 +112,16 @@ type waits struct {
 	indices   waitHeap
 	revisions waitHeap
 	proposals waitHeap // of this leadership, in order
+	held      []heldWait
 }
 
 func (w *waits) fail(err error) {
 	w.indices.reached(all, err)
 	w.revisions.reached(all, err)
 	w.proposals.reached(all, err)
+	held := w.held
+	w.held = nil
+	for i := range held {
+		held[i].done(err)
+	}
 }

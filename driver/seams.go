@@ -55,15 +55,20 @@ type Machine interface {
 	ApplyBulk(b storage.Batch, maxEffects int)
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
-	// Begin, Unnumbered, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
+	// Begin, Unnumbered, NeedsPresent, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
 	Begin(present kv.Present, exact bool) error
 	Unnumbered() int
+	NeedsPresent() bool
 	Number(first, compacted kv.Revision) error
 	BeginAnew() error // with the exclusive lock
 	// Asks, AskedOf and Answered: what leaders of other shards are asked about leases, see shard.Machine.
 	Asks() []shard.Ask
 	AskedOf(lease kv.LeaseID) kv.ShardID
 	Answered(ask *shard.Ask, resp *kv.Response, err error, ended bool) (out shard.Outcome, decided bool)
+	// Released, Contended and Withdraw: requests that are Blocked by transactions over several shards, see shard.Machine.
+	Released() uint64
+	Contended() bool
+	Withdraw(*kv.Request) error
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
 	HasProposal() bool
 	PendingBytes() int
@@ -78,6 +83,7 @@ type Machine interface {
 	// Placements says which replicas live on which disks. Shared.
 	Placements() []shard.Placement
 	Revision() kv.Revision  // shared
+	Highest() kv.Revision   // shared
 	Limit() kv.Revision     // shared
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
@@ -106,6 +112,12 @@ type Machine interface {
 	// applied. Shared, and the driver's.
 	Unsettled(req *kv.Request, at kv.Revision) bool
 	Settles(at kv.Revision) (seq uint64)
+	// Held tells whether a transaction over several shards may yet write what a request reads, at or below a revision. Undecided are those without an end, Fence
+	// is up to where those of an anchor are finished. PreparedSince is for calling the shard clean, see shard.Machine. Shared.
+	Held(req *kv.Request, at kv.Revision) bool
+	Undecided() []shard.Undecided
+	Fence(anchor kv.ShardID) kv.TransactionID
+	PreparedSince(highest kv.Revision) bool
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
 	UnderBulk() *mvcc.UnderBulk
 	Replaced(mvcc.Locator, *mvcc.UnderBulk) (row kv.KeyValue, prev mvcc.Locator, found bool, err error)

@@ -59,6 +59,8 @@ type cleaning struct {
 	begun, asked, confirmed bool // asked: a quorum is, whether this replica leads
 	// behind is the last proposal of what was evaluated when it was begun; 0: nothing is in flight of that.
 	behind uint64
+	// highest is the highest revision that was applied when it was begun.
+	highest kv.Revision
 }
 
 // handing is a hand-over of leadership that is being prepared; to is 0 if there is none.
@@ -255,10 +257,10 @@ func (r *Replica) callClean() (still bool) {
 		return false
 	case s.cleaning.begun:
 		return r.goOnCleaning()
-	case s.above > r.machine.Revision() && r.open() > 0:
+	case s.above > r.machine.Highest() && r.open() > 0:
 		return true // it may be on its way
-	case s.above > r.machine.Revision():
-		to.Voided(r.group, s.above) // what was issued and is not applied will never be
+	case s.above > r.machine.Highest():
+		to.Voided(r.group, s.above) // what was issued and is not applied will never be, unless it is that of a transaction; those are waited for below
 	case !s.unclean:
 		s.above = 0
 		return false
@@ -268,7 +270,7 @@ func (r *Replica) callClean() (still bool) {
 	if !to.BeginClean(r.group) {
 		return false
 	}
-	s.cleaning = cleaning{begun: true, behind: r.machine.Settles(anyRevision)}
+	s.cleaning = cleaning{begun: true, behind: r.machine.Settles(anyRevision), highest: r.machine.Highest()}
 	return r.goOnCleaning()
 }
 
@@ -277,7 +279,9 @@ const anyRevision kv.Revision = 1 << 62
 
 // goOnCleaning ends a Clean when this replica is confirmed to lead, and nothing is open that was evaluated before it was begun. Whatever was evaluated since
 // asked for its revisions later, and has such above the now that was learnt. So a group in which something is always in flight is called clean, too. A batch
-// that waits for its revisions when the Clean is begun is waited for: they may have come to this node, and be at or below that now.
+// that waits for its revisions when the Clean is begun is waited for: they may have come to this node, and be at or below that now. So is a transaction over
+// several shards that was prepared by then and may write: it may have its revision. One that is prepared later has a higher one, and the shard is called clean
+// beside it: up to the highest revision applied, not only to where it is closed.
 func (r *Replica) goOnCleaning() (still bool) {
 	s := &r.sequenced
 	switch c := &s.cleaning; {
@@ -290,11 +294,11 @@ func (r *Replica) goOnCleaning() (still bool) {
 		r.confirmCleaning()
 		return true
 	}
-	if s.cleaning.behind > r.appliedSeq {
+	if s.cleaning.behind > r.appliedSeq || r.machine.PreparedSince(s.cleaning.highest) {
 		return true
 	}
 	s.cleaning = cleaning{}
-	r.driver.opts.Sequencing.EndClean(r.group, r.machine.Revision())
+	r.driver.opts.Sequencing.EndClean(r.group, r.machine.Highest())
 	return s.unclean || s.above != 0
 }
 

@@ -30,7 +30,6 @@ func session(t *testing.T, c *clientv3.Client, ttl int) *concurrency.Session {
 // Holders of a lock add to a counter that nothing else protects.
 func TestLocks(t *testing.T) {
 	cl := calmCluster(t)
-	needsOneShard(t, "lock/")
 	const holders, rounds = 6, 5
 	counter, inside := 0, make(chan struct{}, 1)
 	var all sync.WaitGroup
@@ -129,7 +128,6 @@ func testElectionOverAKill(t *testing.T, cl *cluster.Cluster) {
 // Transfers between accounts by software transactional memory keep the sum, at every isolation level that promises it.
 func TestSTM(t *testing.T) {
 	cl := calmCluster(t)
-	needsOneShard(t, "stm/")
 	const accounts, workers, transfers = 5, 4, 12
 	for name, isolation := range map[string]concurrency.Isolation{
 		"serializable snapshot": concurrency.SerializableSnapshot, "serializable": concurrency.Serializable, "repeatable reads": concurrency.RepeatableReads,
@@ -174,7 +172,6 @@ func TestSTM(t *testing.T) {
 
 func TestNamespace(t *testing.T) {
 	cl := calmCluster(t)
-	needsOneShard(t, "space/")
 	c := cl.Client(t)
 	kv, watcher, leases := namespace.NewKV(c.KV, "space/"), namespace.NewWatcher(c.Watcher, "space/"), namespace.NewLease(c.Lease, "space/")
 	watch := watcher.Watch(within(t), "", clientv3.WithPrefix(), clientv3.WithCreatedNotify())

@@ -2,11 +2,9 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -186,7 +184,7 @@ func TestRangeStream(t *testing.T) {
 		for j := i; j < i+100; j++ {
 			puts = append(puts, clientv3.OpPut(fmt.Sprintf("%s%05d", prefix, j), value))
 		}
-		putAll(t, c, puts)
+		try(c.Txn(within(t)).Then(puts...).Commit())(t)
 	}
 	want := try(c.Get(within(t), prefix, clientv3.WithPrefix()))(t)
 	beforeLast := want.Kvs[keys-1].ModRevision - 1
@@ -223,22 +221,6 @@ func TestRangeStream(t *testing.T) {
 	stream := try(c.GetStream(within(t), prefix, clientv3.WithPrefix(), clientv3.WithRev(1<<60)))(t)
 	_, err := clientv3.GetStreamToGetResponse(stream)
 	refused(t, "a future revision", err, rpctypes.ErrFutureRev)
-}
-
-// putAll writes keys in one transaction; of several shards one by one, many at a time.
-func putAll(t *testing.T, c *clientv3.Client, puts []clientv3.Op) {
-	t.Helper()
-	if !cluster.ManyShards() {
-		try(c.Txn(within(t)).Then(puts...).Commit())(t)
-		return
-	}
-	failures := make([]error, len(puts))
-	var all sync.WaitGroup
-	for i, put := range puts {
-		all.Go(func() { _, failures[i] = c.Do(within(t), put) })
-	}
-	all.Wait()
-	must(t, errors.Join(failures...))
 }
 
 func TestPutOptions(t *testing.T) {

@@ -28,7 +28,7 @@ func TestLimitsOfOneNode(t *testing.T) {
 	must(t, narrow.WaitReady())
 	var ops []clientv3.Op
 	for i := range 3 {
-		ops = append(ops, clientv3.OpPut(cluster.Beside("limits/", fmt.Sprint("limits/", i)), "v"))
+		ops = append(ops, clientv3.OpPut(fmt.Sprint("limits/", i), "v"))
 	}
 	refusals := func(at *cluster.Node) {
 		t.Helper()

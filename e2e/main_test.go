@@ -79,7 +79,7 @@ func calmCluster(t *testing.T) *cluster.Cluster {
 // clean removes what a run before, with -count, left on the shared cluster.
 func clean(t *testing.T, prefix string) {
 	t.Helper()
-	deleteAll(t, get(t, calm).Client(t), prefix, clientv3.WithPrefix())
+	try(get(t, calm).Client(t).Delete(within(t), prefix, clientv3.WithPrefix()))(t)
 }
 
 // alone is a test that has a cluster to itself while it runs.
@@ -124,7 +124,7 @@ func runAlone(t *testing.T, clusterOf func() (*cluster.Cluster, error), tests []
 	for _, test := range tests {
 		must(t, c.Start())
 		// Nothing is left from a test before, or from the same one with -count.
-		deleteAll(t, c.Client(t), "\x00", clientv3.WithFromKey())
+		try(c.Client(t).Delete(within(t), "\x00", clientv3.WithFromKey()))(t)
 		t.Run(test.name, func(t *testing.T) { test.test(t, c) })
 	}
 }
@@ -158,34 +158,11 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// deleteAll deletes keys; of several shards one after the other.
-func deleteAll(t *testing.T, c *clientv3.Client, key string, option clientv3.OpOption) {
-	t.Helper()
-	if !cluster.ManyShards() {
-		try(c.Delete(within(t), key, option))(t)
-		return
-	}
-	for _, key := range keysOf(try(c.Get(within(t), key, option, clientv3.WithKeysOnly()))(t)) {
-		try(c.Delete(within(t), key))(t)
-	}
-}
-
-// skipOverShards ends a test that wants a write, or a lease, over several shards of one, where there are several. It runs with one shard.
+// skipOverShards ends a test that wants a lease over several shards, where there are several. It runs with one shard.
 func skipOverShards(t *testing.T, err error) {
 	t.Helper()
-	for _, refused := range []error{kv.ErrManyShards, kv.ErrLeaseShards} {
-		if cluster.ManyShards() && err != nil && strings.Contains(err.Error(), refused.Error()) {
-			t.Skip("needs a request, or a lease, that touches several shards: ", err)
-		}
-	}
-}
-
-// needsOneShard leaves a test out unless all keys that begin with the prefix are in one shard: it writes several of them in one transaction, as the server
-// does not serve yet.
-func needsOneShard(t *testing.T, prefix string) {
-	t.Helper()
-	if !cluster.OneShard(prefix) {
-		t.Skipf("needs transactions over the keys that begin with %q, which are in several shards", prefix)
+	if cluster.ManyShards() && err != nil && strings.Contains(err.Error(), kv.ErrLeaseShards.Error()) {
+		t.Skip("needs a lease with keys in several shards: ", err)
 	}
 }
 

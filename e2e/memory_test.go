@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,9 +99,6 @@ func TestMemory(t *testing.T) {
 	c, metrics := memoryCluster(t)
 	for _, row := range memoryRows() {
 		t.Run(row.name, func(t *testing.T) {
-			if strings.HasPrefix(row.name, "WideTxnThatWrites") {
-				needsOneShard(t, "")
-			}
 			switch {
 			case *memoryAll:
 			case row.until != "":

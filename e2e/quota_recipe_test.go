@@ -24,7 +24,6 @@ func TestQuotaRecipe(t *testing.T) {
 	if cluster.IsEtcd() {
 		t.Skip("the guide is about our own program")
 	}
-	needsOneShard(t, "old/")
 	const quota = 8 << 20
 	cl := cluster.Start(t, cluster.Options{Flags: []string{fmt.Sprintf("--quota-backend-bytes=%d", quota)}})
 	shell := newShell(t, cl)

@@ -132,7 +132,7 @@ func TestTxnBranchesAndOwnWrites(t *testing.T) {
 func testTxnRevisions(t *testing.T, cl *cluster.Cluster) {
 	c := cl.Client(t)
 	before := try(c.Put(within(t), "txn-revision", "v"))(t).Header.Revision
-	key := func(name string) string { return cluster.Beside("txn-revision", "txn-revision/"+name) }
+	key := func(name string) string { return "txn-revision/" + name }
 	empty := try(c.Txn(within(t)).Then(clientv3.OpGet("txn-revision"), clientv3.OpDelete(key("missing"))).Commit())(t)
 	equal(t, "revision after a transaction without effects", empty.Header.Revision, before)
 	nothing := try(c.Delete(within(t), "txn-revision/missing"))(t)
@@ -177,23 +177,22 @@ func TestTxnErrors(t *testing.T) {
 		_, err := c.Txn(within(t)).Then(ops...).Commit()
 		return err
 	}
-	beside := func(key string) string { return cluster.Beside(prefix, prefix+key) }
-	put := func(key string) clientv3.Op { return clientv3.OpPut(beside(key), "v") }
+	put := func(key string) clientv3.Op { return clientv3.OpPut(prefix+key, "v") }
 	refused(t, "two puts of a key", commit(put("a"), put("a")), rpctypes.ErrDuplicateKey)
 	refused(t, "a put and a nested put", commit(put("a"), clientv3.OpTxn(nil, []clientv3.Op{put("a")}, nil)), rpctypes.ErrDuplicateKey)
-	must(t, commit(clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version(beside("a")), "=", 0)}, []clientv3.Op{put("a")}, []clientv3.Op{put("a")})))
+	must(t, commit(clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version(prefix+"a"), "=", 0)}, []clientv3.Op{put("a")}, []clientv3.Op{put("a")})))
 	var many []clientv3.Op
 	for i := range 129 {
 		many = append(many, put(fmt.Sprint("many", i)))
 	}
 	refused(t, "too many operations", commit(many...), rpctypes.ErrTooManyOps)
 	must(t, commit(many[:128]...))
-	refused(t, "a lease that is not there", commit(put("b"), clientv3.OpPut(beside("c"), "v", clientv3.WithLease(0x7ffe))), rpctypes.ErrLeaseNotFound)
-	refused(t, "a future revision", commit(put("b"), clientv3.OpGet(beside("a"), clientv3.WithRev(1<<60))), rpctypes.ErrFutureRev)
+	refused(t, "a lease that is not there", commit(put("b"), clientv3.OpPut(prefix+"c", "v", clientv3.WithLease(0x7ffe))), rpctypes.ErrLeaseNotFound)
+	refused(t, "a future revision", commit(put("b"), clientv3.OpGet(prefix+"a", clientv3.WithRev(1<<60))), rpctypes.ErrFutureRev)
 	refused(t, "an empty key", commit(put("b"), clientv3.OpPut("", "v")), rpctypes.ErrEmptyKey)
-	equal(t, "what refused transactions left", try(c.Get(within(t), beside("b")))(t).Count, 0)
+	equal(t, "what refused transactions left", try(c.Get(within(t), prefix+"b"))(t).Count, 0)
 	big := strings.Repeat("x", 850_000)
-	refused(t, "a large transaction", commit(clientv3.OpPut(beside("x"), big), clientv3.OpPut(beside("y"), big)), rpctypes.ErrRequestTooLarge)
+	refused(t, "a large transaction", commit(clientv3.OpPut(prefix+"x", big), clientv3.OpPut(prefix+"y", big)), rpctypes.ErrRequestTooLarge)
 	_, err := c.Put(within(t), prefix+"x", big+big)
 	refused(t, "a large value", err, rpctypes.ErrRequestTooLarge)
 	refused(t, "a put and a deletion around it", commit(put("a"), clientv3.OpDelete(prefix, clientv3.WithPrefix())), rpctypes.ErrDuplicateKey)

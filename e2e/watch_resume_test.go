@@ -162,7 +162,7 @@ func TestSlowWatcher(t *testing.T) {
 	}()
 	var batch []clientv3.Op
 	for i := range 60 {
-		batch = append(batch, clientv3.OpPut(cluster.Beside(prefix+"n", fmt.Sprintf("%sfill/%d", prefix, i)), "x"))
+		batch = append(batch, clientv3.OpPut(fmt.Sprintf("%sfill/%d", prefix, i), "x"))
 	}
 	for i := range writes {
 		try(c.Txn(within(t)).Then(append(batch[:i%60:i%60], clientv3.OpPut(prefix+"n", strconv.Itoa(i)))...).Commit())(t)

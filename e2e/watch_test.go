@@ -113,10 +113,10 @@ func TestWatchOptions(t *testing.T) {
 		one := open(prefix + "a")
 		from := open(prefix+"b", clientv3.WithFromKey())
 		between := open(prefix+"a", clientv3.WithRange(prefix+"b"))
-		b := cluster.Beside(prefix+"a", prefix+"b")
+		b := prefix + "b"
 		try(writer.Put(within(t), prefix+"a", "1"))(t)
 		try(writer.Txn(within(t)).Then(clientv3.OpPut(prefix+"a", "2"), clientv3.OpPut(b, "3")).Commit())(t)
-		deleteAll(t, writer, prefix, clientv3.WithPrefix())
+		try(writer.Delete(within(t), prefix, clientv3.WithPrefix()))(t)
 		a1, a2, b3 := "put "+prefix+"a=1", "put "+prefix+"a=2", "put "+b+"=3"
 		deleteA, deleteB := "delete "+prefix+"a", "delete "+b
 		wantEvents(t, "puts", events(t, puts, 3), a1, a2, b3)
@@ -173,7 +173,7 @@ func TestWatchNeverSplitsARevision(t *testing.T) {
 	for round := range rounds {
 		var puts []clientv3.Op
 		for i := range size {
-			puts = append(puts, clientv3.OpPut(cluster.Beside(prefix, fmt.Sprintf("%s%03d", prefix, i)), fmt.Sprint(round)))
+			puts = append(puts, clientv3.OpPut(fmt.Sprintf("%s%03d", prefix, i), fmt.Sprint(round)))
 		}
 		response := try(c.Txn(within(t)).Then(puts...).Commit())(t)
 		if round == 0 {
@@ -213,7 +213,7 @@ func TestWatchFragments(t *testing.T) {
 	for i := range revisions {
 		var puts []clientv3.Op
 		for j := range perRevision {
-			puts = append(puts, clientv3.OpPut(cluster.Beside(prefix, fmt.Sprintf("%s%d-%02d", prefix, i, j)), value))
+			puts = append(puts, clientv3.OpPut(fmt.Sprintf("%s%d-%02d", prefix, i, j), value))
 		}
 		response := try(c.Txn(within(t)).Then(puts...).Commit())(t)
 		if i == 0 {

@@ -27,6 +27,7 @@ type Call struct {
 	// Of whoever has the call: the link that looks for a leader, or the one leader that is asked.
 
 	internal    bool  // it is not a client's
+	spread      bool  // it writes in several shards, and its link is that of the anchor
 	queued      bool  // it waited for a leader, as others did
 	evaluations uint8 // that came to nothing
 
@@ -39,11 +40,14 @@ type Call struct {
 	ready   func(error)   // for a call without a request: the barrier was passed
 	gather  *gathering    // of a read over several shards
 	cost    int64         // bytes that the call was admitted for: Options.Space
+	until   time.Duration // when nobody waits any more; 0: see Deadline
 	expires time.Duration // 0: the call was answered in place
 
 	read  *readpath.Read // of a read as of a revision; guarded by the lock of presents, or of whoever has the call
 	item  link.Item      // guarded by the link's lock
 	timer timer          // guarded by the lock of deadlines
+
+	coordinated atomic.Pointer[coordinated] // of a write over several shards whose anchor is led here
 }
 
 // Waits implements kv.Asker: what has ended, by its deadline or by its client, is not evaluated any more.
@@ -77,6 +81,9 @@ func (g *Gateway) track(c *Call) bool {
 	expires := now + g.options.RequestTimeout
 	if !c.Deadline.IsZero() {
 		expires = min(expires, now+time.Until(c.Deadline))
+	}
+	if c.until != 0 {
+		expires = min(expires, c.until)
 	}
 	c.expires = max(expires, 1)
 	c.item.Owner, c.item.Request, c.item.Expires = c, c.Req, c.expires
@@ -154,6 +161,9 @@ func (c *Call) abort(err error) {
 	}
 	if c.gather != nil {
 		c.gather.abort()
+	}
+	if under := c.coordinated.Load(); under != nil {
+		under.cancel()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -61,8 +62,11 @@ type node struct {
 	pending      []pending
 	waits        []wait
 	revisions    []wait // for them
-	appliedSeq   uint64 // of the term that it leads
+	releases     []release
+	heldReads    func(*kv.Request, kv.Revision) bool // nil: as the machine says
+	appliedSeq   uint64                              // of the term that it leads
 	subscribers  []func(*shard.Applied)
+	blocked      []*batch // by transactions
 	batches      []*batch // evaluated or waiting to be, without revisions
 	onRead       func()   // called by Read once it has its answer
 	beforeReadAt func()
@@ -147,8 +151,8 @@ func (c *cluster) elect(id kv.NodeID) {
 		n.mu.Lock()
 		n.serving = 0
 		n.machine.Follow()
-		lost := n.batches
-		n.batches = nil
+		lost := append(n.batches, n.blocked...)
+		n.batches, n.blocked = nil, nil
 		n.mu.Unlock()
 		for _, b := range lost {
 			b.done(nil, 0, kv.ErrLeaderChanged)
@@ -254,6 +258,15 @@ func (n *node) applyOne() bool {
 		}
 		n.revisions = append(n.revisions[:i], n.revisions[i+1:]...)
 		finished = append(finished, func() { w.done(nil) })
+	}
+	finished = append(finished, n.takeReleases()...)
+	if n.serving != 0 && len(n.blocked) > 0 {
+		n.batches, n.blocked = append(n.batches, n.blocked...), nil
+		finished = append(finished, func() {
+			n.evaluate()
+			for !n.cluster.counter.hold && n.number() {
+			}
+		})
 	}
 	subscribers := n.subscribers
 	n.mu.Unlock()
@@ -522,4 +535,59 @@ func speakNewest(c *cluster) {
 			}
 		}
 	}
+}
+
+// release is a read that waits for the end of a transaction.
+type release struct {
+	req  *kv.Request
+	rev  kv.Revision
+	done func(error)
+}
+
+func (n *node) holds(req *kv.Request, rev kv.Revision) bool {
+	if n.heldReads != nil {
+		return n.heldReads(req, rev)
+	}
+	return n.machine.Held(req, rev)
+}
+
+func (n *node) Held(req *kv.Request, rev kv.Revision) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.holds(req, rev)
+}
+
+func (n *node) WaitReleased(req *kv.Request, rev kv.Revision, _ kv.Asker, done func(error)) {
+	n.mu.Lock()
+	if n.holds(req, rev) {
+		n.releases = append(n.releases, release{req, rev, done})
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	done(nil)
+}
+
+// takeReleases returns what ends the waits of reads that are held no more. The lock is held.
+func (n *node) takeReleases() (finished []func()) {
+	n.releases = slices.DeleteFunc(n.releases, func(w release) bool {
+		held := n.holds(w.req, w.rev)
+		if !held {
+			finished = append(finished, func() { w.done(nil) })
+		}
+		return !held
+	})
+	return finished
+}
+
+func (n *node) Undecided() []shard.Undecided {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.Undecided()
+}
+
+func (n *node) Finished() kv.TransactionID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.machine.Fence(n.machine.Shard())
 }

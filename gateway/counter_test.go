@@ -21,6 +21,8 @@ type counter struct {
 	questions []*question
 	asked     int
 	onAsk     func() // called once, with a question, whose answer is what was true before
+	holdMulti bool   // so do revisions for transactions
+	multis    []func()
 }
 
 type question struct {
@@ -64,6 +66,19 @@ func (t *hearing) Learn(shards []kv.ShardID, got func(kv.Present, error)) {
 		return
 	}
 	q.answer()
+}
+
+func (t *hearing) Multi(writers []kv.ShardID, got func(kv.Revision, error)) {
+	if t.holdMulti {
+		t.multis = append(t.multis, func() { t.Multi(writers, got) })
+		return
+	}
+	t.last++
+	for _, id := range writers {
+		t.issued[id] = t.last
+	}
+	t.Hear(t.last)
+	got(t.last, nil)
 }
 
 func (t *hearing) Known() kv.Revision {
@@ -168,6 +183,12 @@ func (n *node) number() (numbered bool) {
 		panic(err)
 	}
 	out := b.outcome
+	if out.Blocked {
+		n.blocked = append(n.blocked, &batch{req: b.req, by: b.by, done: b.done})
+		n.mu.Unlock()
+		n.evaluate()
+		return true
+	}
 	if !out.Effects {
 		n.mu.Unlock()
 		b.done(out.Response, uint64(n.machine.AppliedIndex()), out.Err)
@@ -209,9 +230,11 @@ func (joined) Gather(req *kv.Request, _ []kv.ShardID, states []*mvcc.View, at kv
 // newStore returns two shards with one count of revisions; the first one has the gateways and the frames. Keys begin with the number of their shard.
 func newStore(t testing.TB, options Options) (first, second *cluster, c *counter) {
 	c = &counter{last: 1, issued: map[kv.ShardID]kv.Revision{1: 1, 2: 1}, unclean: map[kv.ShardID]bool{}}
-	first, second = newReplicasOf(t, shard.Options{Sequenced: true}), newReplicasOf(t, shard.Options{Sequenced: true})
+	first, second = newReplicasOf(t, shard.Options{Sequenced: true}), newReplicasOf(t, shard.Options{Sequenced: true, Shard: 2})
 	first.counter, second.counter, first.shard, second.shard = c, c, 1, 2
-	options.Router, options.Gather = firstByte{}, joined{}
+	if options.Router == nil {
+		options.Router, options.Gather = firstByte{}, joined{}
+	}
 	first.open(func(kv.NodeID) Options { return options }, map[kv.ShardID]*cluster{2: second})
 	speakNewest(first)
 	return first, second, c

@@ -17,6 +17,10 @@
 // after the read arrived, and has that in its header. present.go is the way of such a read, package gateway/readpath decides it. All that wait to learn the
 // revision share one question. A serializable read has the revision of its shard here.
 //
+// A write over several shards goes to the leader of its anchor, as any write goes to the leader of its shard, and is coordinated there: commit.go is the shell
+// around package txn. What it promises is what is promised of any write, but for one thing: whoever brought it may be answered before the replicas on that node
+// have applied it. Reads that may miss a prepared transaction wait for its end (leaderLink.held).
+//
 // The decisions are in package gateway/link, one Link for each shard, and in wheel, which are pure. leaderLink is the shell around a Link: a lock, and
 // whoever does what the core wants done; no goroutine but those that read large ranges. submit.go is the way of one call, gateway.go what happens to all
 // of them: time, news of leaders and of other nodes. peer.go asks other nodes, forwarded.go serves them. What does not concern a link does not cost it

@@ -66,6 +66,7 @@ type visit struct {
 	id        uint64
 	sizeBytes int
 	expires   time.Duration
+	spread    bool  // the request writes in several shards, and link is that of the anchor
 	cost      int64 // bytes that it was admitted for: Options.Space
 	memory    loan
 }
@@ -89,7 +90,7 @@ func (l *leaderLink) serve(v *visit, body []byte) {
 		return
 	}
 	switch {
-	case !l.local.IsLeader() && (!l.elected() || g.leaderOnly(req)):
+	case !l.local.IsLeader() && (!l.elected() || v.spread || g.leaderOnly(req)):
 		g.metrics.served.Add(1)
 		v.doneNow(nil, 0, kv.ErrNotLeader)
 	case g.leaderOnly(req) && !g.decided(req):
@@ -120,6 +121,14 @@ func (l *leaderLink) serveWrite(req *kv.Request, v *visit) {
 		v.cost = bytes
 	}
 	g.metrics.served.Add(1)
+	if v.spread {
+		l.coordinateFor(v, req)
+		return
+	}
+	if resp := l.undecidedHere(req); resp != nil {
+		v.doneNow(resp, 0, nil)
+		return
+	}
 	if !l.local.Propose(req, v, v.done) {
 		g.options.Sender.Kick(v.from) // it is answered
 	}
@@ -196,7 +205,10 @@ func (l *leaderLink) admitForwarded(v *visit, body []byte) (*kv.Request, error) 
 	req.Memory = &v.memory
 	of, err := g.admit(req)
 	if err != nil {
-		return nil, err
+		if of, err = g.anchorOf(req, err); err != nil {
+			return nil, err
+		}
+		v.spread = true
 	}
 	if of != l {
 		return nil, fmt.Errorf("a request for shard %d came as one for shard %d: %w", of.shard, l.shard, kv.ErrShardNotHere)

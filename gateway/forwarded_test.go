@@ -30,7 +30,7 @@ func put(key string, valueBytes int) *kv.Request {
 	return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: bytes.Repeat([]byte("v"), valueBytes)}}
 }
 
-func txn(ops ...kv.Op) *kv.Request {
+func writeTxn(ops ...kv.Op) *kv.Request {
 	return &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: ops}}
 }
 
@@ -53,11 +53,11 @@ func TestForwardedRequestsAreValidated(t *testing.T) {
 		{"a put", put("k", 10), nil},
 		{"a key of 20 MiB", put(string(make([]byte, 20<<20)), 0), kv.ErrRequestTooLarge},
 		{"a put without a key", put("", 1), kv.ErrEmptyKey},
-		{"duplicate keys", txn(putOp("a"), putOp("a")), kv.ErrDuplicateKey},
-		{"an empty operation in a put's place", txn(kv.Op{Put: &kv.PutRequest{}}), kv.ErrEmptyKey},
-		{"too many operations", txn(putOp("a"), putOp("b"), putOp("c"), putOp("d"), putOp("e")), kv.ErrTooManyOps},
+		{"duplicate keys", writeTxn(putOp("a"), putOp("a")), kv.ErrDuplicateKey},
+		{"an empty operation in a put's place", writeTxn(kv.Op{Put: &kv.PutRequest{}}), kv.ErrEmptyKey},
+		{"too many operations", writeTxn(putOp("a"), putOp("b"), putOp("c"), putOp("d"), putOp("e")), kv.ErrTooManyOps},
 		{"a read", &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}, kv.ErrInvalidRequest},
-		{"a transaction that reads", txn(kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}), kv.ErrInvalidRequest},
+		{"a transaction that reads", writeTxn(kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}), kv.ErrInvalidRequest},
 		{"a disk for another node", &kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &kv.AssignReplicaRequest{Node: 3, Disk: 9, First: 3}}, kv.ErrInvalidRequest},
 		{"another node's record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 3}}, kv.ErrInvalidRequest},
 		{"its own record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 2}}, nil},
@@ -140,7 +140,7 @@ func TestForwardedRequestsArePaidFor(t *testing.T) {
 	c.elect(1)
 	c.nodes[1].apply()
 	many := func(n int) *kv.Request {
-		r := txn()
+		r := writeTxn()
 		for i := range n {
 			r.Txn.Success = append(r.Txn.Success, putOp(fmt.Sprint("k", i)))
 		}

@@ -13,10 +13,11 @@ import (
 
 // Gateway answers requests of clients on one node. Safe for concurrent use.
 type Gateway struct {
-	options  Options
-	links    links    // to the leader of each shard here
-	presents presents // of reads as of a revision; closed if Options.Revisions is nil
-	hub      *watch.Hub
+	options    Options
+	links      links       // to the leader of each shard here
+	presents   presents    // of reads as of a revision; closed if Options.Revisions is nil
+	committing commitLists // shards with transactions over several; empty if those are not served
+	hub        *watch.Hub
 
 	calls     atomic.Int64 // submitted and not answered
 	stopped   atomic.Bool
@@ -35,6 +36,9 @@ type Gateway struct {
 type counters struct {
 	localReads, localWrites, localRenewals, forwarded, served, refused, barriers, retries, unknown, timeouts, lostAnswers atomic.Int64
 	asOf, questions, arrivals                                                                                             atomic.Int64
+	heldReads                                                                                                             atomic.Int64
+	transactions, transactionsDone, transactionsUnknown, transactionsLate, transactionsMoved, transactionsRefused         atomic.Int64
+	transactionsRecovering                                                                                                atomic.Int64
 }
 
 // Metrics are figures about a gateway.
@@ -57,7 +61,16 @@ type Metrics struct {
 	PresentReads    int64 // times that a read had to learn the present of a store of several shards
 	QuestionCount   int64 // asked for that: one serves all that came before it was asked
 	ArrivalCount    int64 // times that such a read had to wait for the replica here
-	Watch           watch.Metrics
+	HeldReads       int64 // times that such a read had to wait for the end of a transaction over several shards
+	// Transactions are writes over several shards that were coordinated here, and what became of those that have ended.
+	Transactions        int64
+	TransactionsDone    int64 // answered: with an effect, or because none was asked for
+	TransactionsRefused int64 // without effect: not allowed, or without room
+	TransactionsLate    int64 // out of time, or nobody waited any more
+	TransactionsMoved   int64 // without effect, because the leadership ended; most begin again elsewhere
+	TransactionsUnknown int64 // without a word whether they took effect
+	RecoveryQuestions   int64 // asked to end transactions that others had left behind
+	Watch               watch.Metrics
 }
 
 // New returns a gateway that serves at once. The composition root gives it frames (HandleMessage), time (Tick)
@@ -77,6 +90,7 @@ func New(options Options) (*Gateway, error) {
 	}
 	g.links.open(g, options.Shards)
 	g.presents.open(g)
+	g.committing.open(g)
 	now := options.Clock()
 	g.now.Store(int64(now))
 	g.deadlines.begin(now)
@@ -131,6 +145,7 @@ func (g *Gateway) Tick(now time.Duration) {
 	}
 	if g.options.Revisions != nil {
 		g.presents.tick(now)
+		g.committing.tick(now)
 	}
 	g.hub.Tick(now)
 }
@@ -158,6 +173,7 @@ func (g *Gateway) PeerDown(node kv.NodeID) {
 func (g *Gateway) LeaderChanged(shard kv.ShardID) {
 	if l := g.links.byShard[shard]; l != nil {
 		l.leaderChanged()
+		l.commits.current(false) // what an earlier leadership coordinated ends
 	}
 }
 
@@ -170,6 +186,9 @@ func (g *Gateway) Metrics() Metrics {
 		RefusedCalls: m.refused.Load(), BarrierCount: m.barriers.Load(), RetryCount: m.retries.Load(),
 		UnknownOutcomes: m.unknown.Load(), Timeouts: m.timeouts.Load(), LostAnswers: m.lostAnswers.Load(),
 		PresentReads: m.asOf.Load(), QuestionCount: m.questions.Load(), ArrivalCount: m.arrivals.Load(),
+		HeldReads: m.heldReads.Load(), Transactions: m.transactions.Load(), TransactionsDone: m.transactionsDone.Load(),
+		TransactionsRefused: m.transactionsRefused.Load(), TransactionsLate: m.transactionsLate.Load(), TransactionsMoved: m.transactionsMoved.Load(),
+		TransactionsUnknown: m.transactionsUnknown.Load(), RecoveryQuestions: m.transactionsRecovering.Load(),
 		Watch: g.hub.Metrics(),
 	}
 }
@@ -218,6 +237,7 @@ func (g *Gateway) Close() {
 	}
 	g.reading.stop()
 	g.hub.Close()
+	g.committing.close()
 	for _, c := range g.deadlines.close() {
 		c.abort(kv.ErrStopped)
 	}

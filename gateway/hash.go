@@ -69,9 +69,14 @@ func (g *Gateway) hashMany(ctx context.Context, req *kv.Request, links []*leader
 		return HashResult{}, kv.ErrFutureRevision
 	}
 	result := HashResult{HashRevision: revision, Revision: newest, Compacted: gather.Compacted(states)}
-	if revision == 0 {
-		result.HashRevision = newest
-	} else if revision <= result.Compacted {
+	at := revision
+	switch {
+	case revision <= 0: // of the newest state; a negative one comes back, as from etcd
+		at = newest
+		if revision == 0 {
+			result.HashRevision = newest
+		}
+	case revision <= result.Compacted:
 		kept := make([]gather.KeptHash, len(links))
 		for i, l := range links {
 			k := &kept[i]
@@ -86,7 +91,7 @@ func (g *Gateway) hashMany(ctx context.Context, req *kv.Request, links []*leader
 			return result, err
 		}
 	}
-	result.Hash, err = gather.Hash(states, result.HashRevision)
+	result.Hash, err = gather.Hash(states, at)
 	return result, err
 }
 

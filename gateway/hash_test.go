@@ -65,6 +65,9 @@ func TestHashOfShards(t *testing.T) {
 				t.Errorf("node %d at %d: %+v, %v, %d questions; want %x", id, at, got, err, c.asked, want(at))
 			}
 		}
+		if got, err := hashNow(first, second, n.gateway, -3); err != nil || got != (HashResult{Hash: want(0), HashRevision: -3, Revision: 4}) {
+			t.Errorf("node %d at -3: %+v, %v", id, got, err)
+		}
 		if _, err := hashNow(first, second, n.gateway, 5); !errors.Is(err, kv.ErrFutureRevision) {
 			t.Errorf("the future: %v", err)
 		}

@@ -18,6 +18,7 @@ type leaderLink struct {
 
 	reached  atomic.Pointer[reach] // for serializable reads over several shards; nil: nothing is known
 	reaching atomic.Bool           // by reachPresent
+	commits  commits
 
 	mu        sync.Mutex
 	core      *link.Link
@@ -213,6 +214,14 @@ func (l *leaderLink) serveQueued(calls []*link.Item) {
 
 // propose gives a write to the replica here.
 func (l *leaderLink) propose(c *Call) {
+	if c.spread {
+		l.coordinate(c)
+		return
+	}
+	if resp := l.undecidedHere(c.Req); resp != nil {
+		c.finish(resp, nil)
+		return
+	}
 	l.gateway.metrics.localWrites.Add(1)
 	l.local.Propose(c.Req, c, c.proposed)
 }

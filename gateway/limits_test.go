@@ -40,7 +40,7 @@ func TestLimitsOfTheLeader(t *testing.T) {
 		room       int64
 	}
 	wide, narrow := limits{100, 100_000, 1 << 30}, limits{2, 3000, 2000}
-	three := txn(putOp("a"), putOp("b"), putOp("c"))
+	three := writeTxn(putOp("a"), putOp("b"), putOp("c"))
 	remove := &kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: []byte("k")}}}
 	grant := func(id kv.LeaseID) *kv.Request {
 		return &kv.Request{Kind: kv.KindLeaseGrant, LeaseGrant: &kv.LeaseGrantRequest{ID: id, TTLSeconds: 10}}

@@ -110,7 +110,11 @@ func (l *leaderLink) freeze(ctx context.Context, req *kv.Request) (frozen, error
 		if err := l.local.Readable(); err != nil {
 			return frozen{}, err
 		}
-		return frozen{View: l.local.View()}, nil
+		view := l.local.View()
+		if view.Closed() < view.Revision() { // what lies above may yet get something below it
+			return frozen{View: view, at: kv.Present{Revision: view.Closed()}}, nil
+		}
+		return frozen{View: view}, nil
 	}
 	if l.gateway.ofRevision(req) {
 		return l.freezeAtPresent(ctx, req)

@@ -17,6 +17,7 @@ import (
 	"github.com/quoratedb/quorate/proto/etcdwire"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/txn"
 )
 
 // The transport's channels that belong to the gateway.
@@ -51,6 +52,15 @@ type Shard interface {
 	// Unsettled tells whether something that the request reads may be in flight at or below a revision that was issued before the call, or without one. It
 	// always may be if this replica does not lead.
 	Unsettled(req *kv.Request, rev kv.Revision) bool
+	// Held tells whether a transaction over several shards may yet write what the request reads, at or below a revision up to which the state is complete but for
+	// such transactions (rule 18). WaitReleased calls done when none may any more, or with an error when that will not be known here; it may forget whoever by
+	// does not wait for any more.
+	Held(req *kv.Request, rev kv.Revision) bool
+	WaitReleased(req *kv.Request, rev kv.Revision, by kv.Asker, done func(error))
+	// Undecided are the transactions over several shards that the log has not seen the end of, and those of which this shard is the anchor and others may not have
+	// heard the end. Finished says of the transactions of this shard as the anchor that all before one are finished.
+	Undecided() []shard.Undecided
+	Finished() kv.TransactionID
 	// ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header, and up to which the state is complete.
 	// Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision itself is.
 	ReadAt(req *kv.Request, at kv.Present) (*kv.Response, error)
@@ -132,6 +142,10 @@ type Options struct {
 	Revisions Revisions
 	// Gather answers reads over several shards, with Revisions and a Router that is a route.Spread. Nil: they are refused with kv.ErrManyShards.
 	Gather Gatherer
+	// Table and Commit serve writes over several shards, with Revisions: how keys are partitioned, and by which protocol transactions are decided (default:
+	// two-phase commit), which is the same on all nodes for ever. Nil: such writes are refused with kv.ErrManyShards.
+	Table  *partition.Table
+	Commit txn.Protocol
 	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
 	Watched    kv.ShardID
 	Sender     Sender
@@ -210,6 +224,7 @@ func (o Options) WithDefaults() Options {
 	if o.Listener.BadMessage == nil {
 		o.Listener.BadMessage = func(kv.NodeID, error) {}
 	}
+	o.Commit = cmp.Or(o.Commit, txn.TwoPhase)
 	if o.Router == nil {
 		o.Router, _ = route.By(partition.Single()) // which is valid
 	}

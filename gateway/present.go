@@ -230,10 +230,31 @@ func (l *leaderLink) settle(c *Call) {
 	l.pump()
 }
 
-// complete answers a read for which the state here is complete. In place it may take long.
+// held has a read wait that a transaction over several shards may hold a version back from: it is prepared here, and may have got its revision before the read got
+// its own (rule 18). Nothing that is prepared later can: it gets a later revision.
+func (l *leaderLink) held(c *Call) bool {
+	at := c.read.At.Revision
+	if !l.local.Held(c.Req, at) {
+		return false
+	}
+	l.gateway.metrics.heldReads.Add(1)
+	if l.gateway.track(c) {
+		l.local.WaitReleased(c.Req, at, c, func(err error) {
+			if err != nil {
+				c.finish(nil, err)
+				return
+			}
+			l.complete(c, false)
+		})
+	}
+	return true
+}
+
+// complete answers a read for which the state here is complete, but for transactions over several shards. In place it may take long.
 func (l *leaderLink) complete(c *Call, inPlace bool) {
 	switch {
 	case c.answered.Load():
+	case l.held(c):
 	case c.ready != nil:
 		c.finish(nil, nil)
 	case inPlace || Short(c.Req):

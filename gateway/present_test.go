@@ -508,7 +508,7 @@ func TestReadsOverShards(t *testing.T) {
 	if m := g.Metrics(); m.CallsInFlight != 0 {
 		t.Errorf("%+v", m)
 	}
-	write := txn(putOp("1a"), putOp("2a"))
+	write := writeTxn(putOp("1a"), putOp("2a"))
 	if r := submit(g, write); r.answers != 1 || r.err == nil {
 		t.Errorf("a write over both: %v", r.err)
 	}

@@ -44,6 +44,8 @@ func (a *appliedAnywhere) Known() (highest kv.Revision) {
 
 func (a *appliedAnywhere) Hear(kv.Revision) {}
 
+func (a *appliedAnywhere) Multi(_ []kv.ShardID, got func(kv.Revision, error)) { got(0, kv.ErrStopped) }
+
 func (a *appliedAnywhere) Now() (kv.Present, bool) {
 	highest := a.Known()
 	return kv.Present{Revision: highest}, highest%2 == 0

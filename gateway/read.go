@@ -15,10 +15,12 @@ func (l *leaderLink) barrierApplied(reads []*link.Item, err error) {
 		c := callOf(i)
 		switch {
 		case c.answered.Load():
-		case err != nil || c.ready != nil:
+		case err != nil:
 			c.finish(nil, err)
 		case c.read != nil:
 			l.complete(c, false)
+		case c.ready != nil:
+			c.finish(nil, nil)
 		case l.gateway.leaderOnly(c.Req) && !l.local.IsLeader():
 			l.enqueue(c)
 		case Short(c.Req):

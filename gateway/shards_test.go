@@ -96,7 +96,7 @@ func TestShardsAreToldApart(t *testing.T) {
 				t.Errorf("leaders %v, %s: %d answers, %v, %+v", leaders, what, r.answers, r.err, r.resp)
 			}
 		}
-		if r := submit(at, txn(putOp("1a"), putOp("2a"))); r.answers != 1 || !errors.Is(r.err, kv.ErrInvalidRequest) {
+		if r := submit(at, writeTxn(putOp("1a"), putOp("2a"))); r.answers != 1 || !errors.Is(r.err, kv.ErrInvalidRequest) {
 			t.Errorf("what no shard can answer: %v", r.err)
 		}
 		if first.nodes[1].gateway.Metrics().RefusedCalls != 0 {

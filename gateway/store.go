@@ -10,7 +10,7 @@ import (
 )
 
 // OfStore returns the options of a node that holds all shards of a store with several: Options.Shards, whose keys the scheme tells apart. It says who
-// finds the shards of a request, who makes one answer of what they have, and what watches over several of them get.
+// finds the shards of a request, who makes one answer of what they have, who writes in several of them, and what watches over several of them get.
 func (o Options) OfStore(scheme partition.Scheme, revisions Revisions) (Options, error) {
 	router, err := route.By(scheme)
 	if err != nil {
@@ -24,7 +24,7 @@ func (o Options) OfStore(scheme partition.Scheme, revisions Revisions) (Options,
 	if err != nil {
 		return o, fmt.Errorf("gateway: partition the keys: %w", err)
 	}
-	o.Router, o.Gather, o.Revisions = router, gatherer, revisions
+	o.Router, o.Gather, o.Revisions, o.Table = router, gatherer, revisions, table
 	o.Watch.Shards = watchedShards(table)
 	o.Watch.Known, o.Watch.Learn = revisions.Known, revisions.Learn
 	return o, nil

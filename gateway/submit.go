@@ -11,7 +11,7 @@ import (
 // Submit takes a call. It blocks only for reads that it answers in place.
 func (g *Gateway) Submit(c *Call) {
 	c.gateway = g
-	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) && !c.aboutTransaction() {
 		c.finish(nil, kv.ErrTooManyRequests)
 		return
 	}
@@ -21,8 +21,11 @@ func (g *Gateway) Submit(c *Call) {
 		return
 	}
 	if err != nil {
-		c.finish(nil, err)
-		return
+		if l, err = g.anchorOf(c.Req, err); err != nil {
+			c.finish(nil, err)
+			return
+		}
+		c.spread = true
 	}
 	c.link = l
 	if c.RequireLeader {
@@ -49,6 +52,10 @@ func (g *Gateway) Submit(c *Call) {
 	}
 	l.answer(c)
 }
+
+// aboutTransaction tells whether the call is a question about a transaction over several shards. Those are bounded by the transactions, and are never refused: the
+// calls that there are too many of may wait for the end of such a transaction.
+func (c *Call) aboutTransaction() bool { return c.internal && c.Req.Commit != nil }
 
 // admit is what every request passes before anything is done with it. It returns the link of its shard.
 func (g *Gateway) admit(req *kv.Request) (*leaderLink, error) {

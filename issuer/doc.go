@@ -4,7 +4,7 @@
 // # Who calls what
 //
 //	the driver    driver.Numbers: Hold, Take, Ask; driver.Sequencing: who leads what here, what is applied, hand-overs, shards to be called clean
-//	the gateway   gateway.Revisions: Now, Learn, Known, Hear
+//	the gateway   gateway.Revisions: Now, Learn, Known, Hear; Multi, for coordinators of transactions
 //	the transport HandleMessage, PeerUp, PeerDown
 //	the server    Tick, Stop
 //
@@ -15,7 +15,7 @@
 //
 // When this node issues revisions, the driver holds the mutex from Hold to Take, while it evaluates a batch. Others may wait for that long (half a
 // heartbeat interval, or one request). So nothing that the driver may wait for may be done by them: under the mutex nothing is called but the cores, the
-// transport's buffers, and those methods of Node that return at once. Whoever waits for an answer (Ask, Learn) is called later, with the mutex free, in the
+// transport's buffers, and those methods of Node that return at once. Whoever waits for an answer (Ask, Learn, Multi) is called later, with the mutex free, in the
 // order of what happened. Hold, Take and Ask are called with the lock of a replica, so they leave that to the next round (Node.Later).
 //
 // # When a frame may leave
@@ -27,5 +27,5 @@
 //
 // # Bounds
 //
-// What waits for Learn is bounded by who calls it; nobody waits longer than two election timeouts. All else is in the cores.
+// What waits for Learn and Multi is bounded by who calls it; nobody waits longer than two election timeouts. All else is in the cores.
 package issuer

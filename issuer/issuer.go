@@ -36,6 +36,7 @@ type Issuer struct {
 	uninformed []kv.ShardID
 	issuing    issuing
 	learning   learning
+	multis     []multi // in the order in which they are asked for
 	// calls are to be made without the mutex, in this order. calling: somebody is at it.
 	calls   []func()
 	calling bool
@@ -117,6 +118,7 @@ func (i *Issuer) Tick(now time.Duration) {
 	i.asker.Tick(now)
 	i.retryAsks()
 	i.giveUpLearning()
+	i.giveUpMultis()
 	i.pump()
 	i.unlock()
 }
@@ -168,6 +170,7 @@ func (i *Issuer) Stop() {
 	i.stopped = true
 	i.discardSequencer()
 	i.failLearning(kv.ErrStopped)
+	i.failMultis(kv.ErrStopped, func(*multi) bool { return true })
 	i.unlock()
 }
 
@@ -176,6 +179,9 @@ func (i *Issuer) Check() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err := i.asker.Check(); err != nil {
+		return err
+	}
+	if err := i.checkMultis(); err != nil {
 		return err
 	}
 	if core := i.issuing.core; core == nil {

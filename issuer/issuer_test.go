@@ -24,21 +24,23 @@ var (
 // fakeNode is a driver that does what the test says, and a transport.
 type fakeNode struct {
 	*Issuer
-	id       kv.NodeID
-	lease    bool
-	confirms []func(error)
-	limits   []kv.Revision
-	handOver int
-	moved    []kv.ShardID
-	clean    []kv.ShardID
-	above    []kv.Revision
-	round    []func()
-	broken   bool        // its connections
-	tried    int         // frames that were not sent
-	buffered []sentFrame // they leave with the next Flush
-	sent     []sentFrame
-	refused  []error
-	alarms   uint64 // beside one
+	id    kv.NodeID
+	lease bool
+	// leaseEnds, if not nil, is asked at each look at a lease.
+	leaseEnds func() bool
+	confirms  []func(error)
+	limits    []kv.Revision
+	handOver  int
+	moved     []kv.ShardID
+	clean     []kv.ShardID
+	above     []kv.Revision
+	round     []func()
+	broken    bool        // its connections
+	tried     int         // frames that were not sent
+	buffered  []sentFrame // they leave with the next Flush
+	sent      []sentFrame
+	refused   []error
+	alarms    uint64 // beside one
 }
 
 type sentFrame struct {
@@ -47,7 +49,7 @@ type sentFrame struct {
 }
 
 func (f *fakeNode) Later(do func())                     { f.round = append(f.round, do) }
-func (f *fakeNode) SystemLeaseHolds() bool              { return f.lease }
+func (f *fakeNode) SystemLeaseHolds() bool              { return f.lease && (f.leaseEnds == nil || !f.leaseEnds()) }
 func (f *fakeNode) SystemNotice() (kv.Revision, uint64) { return 7, 2 + f.alarms }
 func (f *fakeNode) ConfirmSystem(done func(error))      { f.confirms = append(f.confirms, done) }
 func (f *fakeNode) ProposeLimit(_ consensus.Term, limit kv.Revision) {
@@ -513,6 +515,7 @@ type racer struct {
 	replica  sync.Mutex     // the lock that drivers hold when they call Hold, Take and Ask
 	got      atomic.Int64
 	answered atomic.Int64
+	multis   atomic.Int64
 }
 
 func (r *racer) Later(do func())                     { r.calls <- do }
@@ -655,6 +658,24 @@ func TestGoroutines(t *testing.T) {
 					return
 				}
 				r.Now()
+				asked = make(chan struct{})
+				r.Multi([]kv.ShardID{2, 3}, func(revision kv.Revision, err error) {
+					if err != nil && !errors.Is(err, kv.ErrTimeout) {
+						t.Error(err)
+					}
+					r.replica.Lock()
+					defer r.replica.Unlock()
+					if err == nil {
+						give(revision, 1)
+						r.multis.Add(1)
+					}
+					close(asked)
+				})
+				select {
+				case <-asked:
+				case <-stop:
+					return
+				}
 				runtime.Gosched()
 			}
 		})
@@ -662,6 +683,9 @@ func TestGoroutines(t *testing.T) {
 	group.Wait()
 	close(stop)
 	background.Wait()
+	if nodes[1].multis.Load() == 0 || nodes[2].multis.Load() == 0 {
+		t.Errorf("%d and %d transactions got revisions", nodes[1].multis.Load(), nodes[2].multis.Load())
+	}
 	if nodes[2].got.Load() == 0 || nodes[1].answered.Load() == 0 {
 		t.Errorf("%d batches came by messages, %d questions were answered", nodes[2].got.Load(), nodes[1].answered.Load())
 	}

@@ -111,6 +111,7 @@ func (i *Issuer) arrived(r *sequencer.AskerReady) {
 	for _, n := range r.Numbers {
 		i.numbers(n)
 	}
+	i.multiRevisions(r.Revisions)
 	if r.Told {
 		i.Hear(r.Now)
 		i.told(r)

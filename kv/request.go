@@ -28,6 +28,18 @@ const (
 	KindLeaseAttach
 	KindLeaseRelease
 	KindLeaseKeys
+	// The rest is about transactions over several shards; their bodies are CommitRequests, for the leader of one participant. KindTxnPrepare has its share
+	// evaluated, its locks taken, and both logged.
+	KindTxnPrepare
+	// KindTxnDecide has the anchor decide (two-phase commit only): Decision. A commit must come from the leadership that the transaction began in.
+	KindTxnDecide
+	// KindTxnAccept has a decision accepted under a ballot, KindTxnPromise no lower ballot accepted any more (three-phase commit only).
+	KindTxnAccept
+	KindTxnPromise
+	// KindTxnResolve says what was decided.
+	KindTxnResolve
+	// KindTxnState asks the anchor what became of the transaction.
+	KindTxnState
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -51,7 +63,8 @@ type Request struct {
 	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
 	AssignReplica   *AssignReplicaRequest
-	LeaseBinding    *LeaseBinding // of KindLeaseAttach, KindLeaseRelease and KindLeaseKeys
+	LeaseBinding    *LeaseBinding  // of KindLeaseAttach, KindLeaseRelease and KindLeaseKeys
+	Commit          *CommitRequest // of the kinds about transactions over several shards
 	// LeaseLeases has no fields.
 
 	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was

@@ -17,6 +17,7 @@ type Response struct {
 	LeaseLeases     *LeaseLeasesResponse
 	Alarm           *AlarmResponse
 	MemberList      *MemberListResponse
+	Commit          *CommitResponse
 	// Compact, LeaseRevoke, LeaseRelease, PublishNode and AssignReplica have no fields of their own.
 }
 

@@ -20,6 +20,7 @@ type Asker struct {
 	outstanding int
 	// unsent are shards with batches that are still to be asked for in this session. Invariant: each once, namely those with led.listed.
 	unsent []kv.ShardID
+	multis multis
 	cleans []Clean // to be sent in this session
 
 	reads     reads
@@ -64,6 +65,8 @@ type AskerReady struct {
 	// Numbers have arrived, for each leadership in the order in which it asked. They must be proposed in that order, and in this leadership or
 	// never (rule 19).
 	Numbers []Numbers
+	// Revisions have arrived for transactions.
+	Revisions []MultiRevision
 	// Told: something was heard. Reads with a ticket up to Served are at Now, or later (rule 17).
 	Told   bool
 	Served Ticket
@@ -173,6 +176,10 @@ func (a *Asker) Step(from kv.NodeID, r *Reply) error {
 	for _, n := range r.Numbers {
 		a.number(n)
 	}
+	a.ready.Revisions = a.multis.answered(r.Revisions, a.ready.Revisions)
+	for _, d := range r.Doubts {
+		a.Voided(d.Shard, d.Last) // or it has taken effect; in any case a word as of it clears it
+	}
 	if len(r.Frontier) > 0 {
 		a.ready.Frontier = a.frontiers.answered(r)
 		a.seeUnclean(r.Frontier)
@@ -189,6 +196,14 @@ func (a *Asker) judge(r *Reply) error {
 	}
 	if len(r.Frontier) > 0 && len(r.Frontier) != len(a.frontiers.asked) {
 		return fmt.Errorf("%w: %d shards, asked for %d", errClaims, len(r.Frontier), len(a.frontiers.asked))
+	}
+	if err := a.multis.judge(r.Revisions, t.now, r.Now); err != nil {
+		return err
+	}
+	for _, d := range r.Doubts {
+		if d.Last > r.Now {
+			return fmt.Errorf("%w: shard %d has revision %d after %d", errClaims, d.Shard, d.Last, r.Now)
+		}
 	}
 	var answered map[kv.ShardID]int // by this frame
 	if len(r.Numbers) > 1 {
@@ -232,6 +247,7 @@ func (a *Asker) session() Session { return Session{a.options.Instance, a.talk.nu
 func (a *Asker) hangUp() {
 	a.talk = talk{with: a.talk.with, number: a.talk.number + 1}
 	a.cleans = nil
+	a.multis.restart()
 	a.reads.restart()
 	a.frontiers.restart()
 	a.quiet.restart(a.now)
@@ -258,13 +274,13 @@ func (a *Asker) Ready() AskerReady {
 
 // due tells whether there is something to be said. Who leads a shard needs a session even if nobody writes: it must be able to call the shard clean.
 func (a *Asker) due() bool {
-	return len(a.led) > 0 && a.talk.sent == 0 || len(a.unsent) > 0 || len(a.cleans) > 0 || a.reads.due() || a.frontiers.due() || a.quiet.ping
+	return len(a.led) > 0 && a.talk.sent == 0 || len(a.unsent) > 0 || a.multis.due() || len(a.cleans) > 0 || a.reads.due() || a.frontiers.due() || a.quiet.ping
 }
 
 func (a *Asker) frame() *Request {
 	t := &a.talk
 	t.sent++
-	q := &Request{Session: a.session(), Counter: t.sent, Epoch: t.epoch, Cleans: a.cleans, Frontier: a.frontiers.ask()}
+	q := &Request{Session: a.session(), Counter: t.sent, Epoch: t.epoch, Multis: a.multis.ask(), Cleans: a.cleans, Frontier: a.frontiers.ask()}
 	a.reads.sent++
 	a.cleans, a.quiet.ping = nil, false
 	for _, id := range a.unsent {
@@ -296,6 +312,9 @@ func (a *Asker) Check() error {
 	}
 	if outstanding != a.outstanding || len(unsent) != len(slices.Compact(unsent)) {
 		return fmt.Errorf("sequencer: %d batches are unanswered, not %d; shards to be sent: %v", outstanding, a.outstanding, unsent)
+	}
+	if err := a.multis.check(); err != nil {
+		return err
 	}
 	if a.talk.heard > 0 && a.talk.epoch == 0 || a.talk.reached > a.talk.sent {
 		return fmt.Errorf("sequencer: heard %d frames of epoch %d, after %d of %d", a.talk.heard, a.talk.epoch, a.talk.reached, a.talk.sent)

@@ -24,11 +24,13 @@ type Confirmed struct{ learnt Learnt }
 
 // Found is what the shard's leader finds after the confirmation.
 type Found struct {
-	Prepared int // transactions that are prepared here and write here
+	// Prepared are transactions that were prepared here, and write here, when now was learnt, and are not resolved. One that was prepared later gets a
+	// revision above that now: it is asked for when all are prepared.
+	Prepared int
 	// Open are writes of this leadership that have a number up to what was learnt, and that are neither applied nor void (rule 14). What was asked for and had
 	// not come by then has a later one: answers come in order.
 	Open int
-	// Top is the closed revision of the shard.
+	// Top is the highest revision that the shard has applied. While nothing is prepared, that is its closed one.
 	Top kv.Revision
 }
 

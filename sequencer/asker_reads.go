@@ -124,7 +124,7 @@ func (q *quiet) restart(now time.Duration) { q.poked, q.pinged, q.ping = now, fa
 
 // attend takes note of whether an answer is awaited.
 func (a *Asker) attend() {
-	awaited := a.outstanding > 0 || a.reads.waiting() || len(a.frontiers.asked)+len(a.frontiers.wanted) > 0 || a.talk.reached < a.talk.sent
+	awaited := a.outstanding > 0 || len(a.multis.list) > 0 || a.reads.waiting() || len(a.frontiers.asked)+len(a.frontiers.wanted) > 0 || a.talk.reached < a.talk.sent
 	if awaited && !a.quiet.awaited {
 		a.quiet.since, a.quiet.poked = a.now, a.now
 	}

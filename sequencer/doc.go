@@ -16,6 +16,9 @@
 // The leader of a shard beside the sequencer takes numbers without messages: Peek at the first effect of a request, Take at its end. A request
 // that fails in between has consumed nothing. Reads there use Now.
 //
+// A transaction over several shards has one number, which is the last one of every shard in which it writes (rule 5): AllocMulti of an Asker, or TakeMulti
+// beside the sequencer. Neither knows of transactions more than that.
+//
 // # What the shell must check (rules 4 and 17)
 //
 // A frame that Ready returned, a number that was taken and a revision that Now returned are good only if the node's lease on the system shard
@@ -31,7 +34,8 @@
 // # Bounds
 //
 // A Sequencer holds a few dozen bytes for each shard (Options.MaxShards), a session for each node from which the shell hands it frames, and at
-// most MaxWaiting batches of each session. An Asker holds MaxBatches batches for each shard that the node leads. What a step costs does not
+// most MaxWaiting batches of each session, and transactions that name at most MaxNamed shards. An Asker holds MaxBatches batches for each shard that the
+// node leads, and as many transactions. What a step costs does not
 // depend on shards and nodes that it is not about; only the end of a session looks at everything that is waiting.
 //
 // Both are cores: no goroutine, lock, clock or socket. Times are readings of one monotonic clock of this process, from any origin.

@@ -38,12 +38,33 @@ var seeded = []struct {
 	{world.NoChain, all(world.ActedOn, world.KeyOrder), world.Setting{Shards: 1, Window: 6, Ops: []world.Op{w(0), w(0)}}},
 	{world.NeverClean, all(world.Liveness), world.Setting{Shards: 1, Window: 2, Watch: true, SeqFailovers: 1, Ops: []world.Op{w(0)}}},
 	{world.OlderLeadershipAllocates, all(world.Liveness), world.Setting{Shards: 1, Window: 6, Watch: true, ShardFailovers: [3]uint8{1}, Ops: []world.Op{w(0)}}},
+	{world.IssueBeforeLocks, all(world.ActedOn), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), w(1)}}},
+	{world.OmitParticipant, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, Ops: []world.Op{both()}}},
+	{world.TwoRevisions, all(world.Atomic), world.Setting{Shards: 2, Window: 2, SeqFailovers: 1, Ops: []world.Op{both()}}},
+	{world.NoStamp, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, Ops: []world.Op{both(), wk(1)}}},
+	{world.CleanIgnoresPrepared, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, Ops: []world.Op{both()}}},
+	{world.CleanTopIsClosed, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, ShardFailovers: [3]uint8{0, 1}, Ops: []world.Op{both(), wk(1)}}},
+	{world.MultiClearedByLeadership, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, ShardFailovers: [3]uint8{0, 1}, Ops: []world.Op{both()}}},
+	{world.MultiOverwritten, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, ShardFailovers: [3]uint8{0, 1}, Ops: []world.Op{both(), wk(1)}}},
+	{world.NeverDoubted, all(world.Liveness), world.Setting{Shards: 2, Window: 6, Watch: true, Aborts: 1, Ops: []world.Op{both()}}},
+	{world.ReadIgnoresLocks, all(world.Snapshot), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), rd(1)}}},
+	{world.ReadIgnoresStamp, all(world.Snapshot), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), wk(1), rd(1)}}},
+	{world.FollowerIgnoresStamp, all(world.Snapshot), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), wk(1), fr(1)}}},
+	{world.ReadOnlyInMemory, all(world.ActedOn), world.Setting{Shards: 2, Window: 6, ShardFailovers: [3]uint8{0, 1}, Ops: []world.Op{tx(0, world.Writes, world.Reads), w(1)}}},
+	{world.MissingIsAbort, all(world.Atomic), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both()}}},
+	{world.RecoveryForgetsDecision, all(world.OneDecision), world.Setting{Shards: 2, Window: 6, ShardFailovers: [3]uint8{1}, Aborts: 1, Ops: []world.Op{both()}}},
+	{world.ResolveOffChain, all(world.ActedOn, world.KeyOrder), world.Setting{Shards: 2, Window: 6, ShardFailovers: [3]uint8{0, 1}, Ops: []world.Op{both(), w(1)}}},
+	{world.ResolveEarly, all(world.Closed), world.Setting{Shards: 2, Window: 6, Watch: true, Ops: []world.Op{both(), wk(1)}}},
+	{world.PrepareOffChain, all(world.ActedOn), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), w(1)}}},
+	{world.StackOnPrepared, all(world.ActedOn), world.Setting{Shards: 2, Window: 6, Ops: []world.Op{both(), w(1)}}},
 	{world.NoPatience, all(world.Liveness), world.Setting{Shards: 1, Window: 6, Losses: 1, Ops: []world.Op{w(0)}}},
 }
 
 // pokes are for mutations that are inside a core.
 var pokes = map[world.Mutation]world.Poke{
 	world.OlderLeadershipAllocates: {Reach: sequencer.PokeForgetLeaderships},
+	world.MultiClearedByLeadership: {Reach: sequencer.PokeMultiOfNoLeadership},
+	world.MultiOverwritten:         {Reach: sequencer.PokeOneLast},
 }
 
 func all(invariants ...statespace.Invariant) []statespace.Invariant { return invariants }

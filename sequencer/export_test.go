@@ -65,3 +65,26 @@ func PokeForgetLeaderships(s *Sequencer) func() {
 	}
 	return func() {}
 }
+
+// PokeMultiOfNoLeadership takes a transaction's number for one of a leadership before all others.
+func PokeMultiOfNoLeadership(s *Sequencer) func() {
+	for _, known := range s.shards {
+		if known.multi > known.last {
+			known.last, known.of = known.multi, 0
+		}
+		known.multi = 0
+	}
+	return func() {}
+}
+
+// PokeOneLast takes a transaction's number for one of a leadership after all others. So only a Clean as of it clears it, but a later batch takes its
+// place.
+func PokeOneLast(s *Sequencer) func() {
+	for _, known := range s.shards {
+		if known.multi > known.last {
+			known.last, known.of = known.multi, ^Leadership(0)
+		}
+		known.multi = 0
+	}
+	return func() {}
+}

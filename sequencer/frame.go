@@ -3,6 +3,7 @@ package sequencer
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -26,7 +27,7 @@ import (
 //	items, until the end
 //
 // An item is a kind (1 byte), the length of the rest (uvarint), and fields (uvarint each). Later versions add fields at the end, and earlier
-// ones ignore them; a new kind is used only with nodes whose version knows it.
+// ones ignore them; a new kind is used only with nodes whose version knows it. All items but the 7th are of at most 60 bytes.
 //
 //	1 alloc     shard, generation, leadership, batch, n
 //	2 clean     epoch, shard, generation, leadership, asOf, top
@@ -34,6 +35,9 @@ import (
 //	4 read      nothing: a sign of life, and with it now
 //	5 numbers   shard, leadership, batch, first, n
 //	6 shard     shard; 1 clean, 0 not, 2 replaced; last, or the newer generation
+//	7 multi     ticket, how many shards (1 to MaxNamed), then of each: shard, generation
+//	8 revision  ticket, revision
+//	9 doubt     shard, last
 const (
 	formatVersion byte = 1
 
@@ -51,6 +55,9 @@ const (
 	itemRead     item = 4
 	itemNumbers  item = 5
 	itemShard    item = 6
+	itemMulti    item = 7
+	itemRevision item = 8
+	itemDoubt    item = 9
 )
 
 // What an item of kind shard says.
@@ -69,7 +76,9 @@ type Request struct {
 	Counter uint64 // of the frame in the session; 1 opens it
 	Epoch   Epoch  // 0: the node does not know yet
 	Allocs  []Alloc
-	Cleans  []Clean
+	// Multis come after the Allocs of the same frame.
+	Multis []AllocMulti
+	Cleans []Clean
 	// Frontier are shards of which a statement is asked for.
 	Frontier []ShardGeneration
 }
@@ -85,8 +94,11 @@ type Reply struct {
 	Heard uint64
 	Now   kv.Revision
 	Notice
-	Numbers  []Numbers
-	Frontier []ShardFrontier
+	Numbers   []Numbers
+	Revisions []MultiRevision // in the order in which they were asked for
+	Frontier  []ShardFrontier
+	// Doubts are about shards that are led on the node, as far as the sequencer knows.
+	Doubts []Doubt
 }
 
 // appendItem writes an item. Its fields are at most 60 bytes, so that one byte is enough for the length.
@@ -99,6 +111,23 @@ func appendItem(b []byte, kind item, fields ...uint64) []byte {
 	b[at-1] = byte(len(b) - at)
 	return b
 }
+
+// appendMulti writes an item of any length.
+func appendMulti(b []byte, m *AllocMulti) []byte {
+	length := uvarintBytes(uint64(m.Ticket)) + uvarintBytes(uint64(len(m.Writers)))
+	for _, w := range m.Writers {
+		length += uvarintBytes(uint64(w.Shard)) + uvarintBytes(uint64(w.Generation))
+	}
+	b = binary.AppendUvarint(append(b, byte(itemMulti)), uint64(length))
+	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(m.Ticket)), uint64(len(m.Writers)))
+	for _, w := range m.Writers {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(w.Shard)), uint64(w.Generation))
+	}
+	return b
+}
+
+// uvarintBytes is how many bytes a number takes.
+func uvarintBytes(v uint64) int { return max(1, (bits.Len64(v)+6)/7) }
 
 func appendHead(b []byte, form byte, id Session, counter uint64, epoch Epoch) []byte {
 	b = append(b, formatVersion, form)
@@ -114,13 +143,16 @@ func AppendRequest(b []byte, q *Request) []byte {
 	for _, a := range q.Allocs {
 		b = appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N)
 	}
+	for i := range q.Multis {
+		b = appendMulti(b, &q.Multis[i])
+	}
 	for _, c := range q.Cleans {
 		b = appendItem(b, itemClean, uint64(c.Epoch), uint64(c.Shard), uint64(c.Generation), uint64(c.Leadership), uint64(c.AsOf), uint64(c.Top))
 	}
 	for _, f := range q.Frontier {
 		b = appendItem(b, itemFrontier, uint64(f.Shard), uint64(f.Generation))
 	}
-	if len(q.Allocs)+len(q.Cleans)+len(q.Frontier) == 0 {
+	if len(q.Allocs)+len(q.Multis)+len(q.Cleans)+len(q.Frontier) == 0 {
 		b = appendItem(b, itemRead)
 	}
 	return b
@@ -138,6 +170,9 @@ func AppendReply(b []byte, r *Reply) []byte {
 	for _, n := range r.Numbers {
 		b = appendItem(b, itemNumbers, uint64(n.Shard), uint64(n.Leadership), uint64(n.Batch), uint64(n.First), n.N)
 	}
+	for _, m := range r.Revisions {
+		b = appendItem(b, itemRevision, uint64(m.Ticket), uint64(m.Revision))
+	}
 	for _, f := range r.Frontier {
 		state, value := uint64(shardOpen), uint64(0)
 		switch {
@@ -147,6 +182,9 @@ func AppendReply(b []byte, r *Reply) []byte {
 			state, value = shardClean, uint64(f.Last)
 		}
 		b = appendItem(b, itemShard, uint64(f.Shard), state, value)
+	}
+	for _, d := range r.Doubts {
+		b = appendItem(b, itemDoubt, uint64(d.Shard), uint64(d.Last))
 	}
 	return b
 }
@@ -242,6 +280,8 @@ func DecodeRequest(in []byte) (*Request, error) {
 			})
 		case kind == itemFrontier:
 			q.Frontier = append(q.Frontier, ShardGeneration{f.shard(), Generation(f.number())})
+		case kind == itemMulti:
+			q.Multis = append(q.Multis, f.multi())
 		case kind == itemRead:
 		default:
 			return nil, fmt.Errorf("%w (item %d of those that ask)", errUnknown, kind)
@@ -280,6 +320,10 @@ func DecodeReply(in []byte) (*Reply, error) {
 			p.Numbers = append(p.Numbers, Numbers{f.shard(), Leadership(f.number()), Batch(f.number()), f.revision(), f.bounded(MaxBatchNumbers)})
 		case kind == itemShard:
 			p.Frontier = append(p.Frontier, f.frontier())
+		case kind == itemRevision:
+			p.Revisions = append(p.Revisions, MultiRevision{MultiTicket(f.number()), f.revision()})
+		case kind == itemDoubt:
+			p.Doubts = append(p.Doubts, Doubt{f.shard(), f.revision()})
 		default:
 			return nil, fmt.Errorf("%w (item %d of those that answer)", errUnknown, kind)
 		}
@@ -289,6 +333,21 @@ func DecodeReply(in []byte) (*Reply, error) {
 		return nil, ErrMalformed
 	}
 	return p, nil
+}
+
+// multi takes no more space than there are bytes for.
+func (r *reader) multi() AllocMulti {
+	m := AllocMulti{Ticket: MultiTicket(r.number())}
+	count := r.bounded(MaxNamed)
+	if r.failed || count == 0 || 2*count > uint64(len(r.in)) { // a shard and its generation take two bytes at least
+		r.failed = true
+		return m
+	}
+	m.Writers = make([]ShardGeneration, 0, count)
+	for range count {
+		m.Writers = append(m.Writers, ShardGeneration{r.shard(), Generation(r.number())})
+	}
+	return m
 }
 
 func (r *reader) frontier() (f ShardFrontier) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"runtime"
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
@@ -17,6 +18,10 @@ var testRequests = []Request{
 		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6}, {130, 0, 1, 1, MaxBatchNumbers}},
 		Cleans: []Clean{{3, 2, 1, 7, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
 	},
+	{
+		Session: testSession, Counter: 8, Epoch: 3, Allocs: []Alloc{{2, 0, 1, 1, 1}},
+		Multis: []AllocMulti{{5, []ShardGeneration{{2, 0}, {300, 1}}}, {6, []ShardGeneration{{3, 0}}}},
+	},
 }
 
 var testReplies = []Reply{
@@ -27,6 +32,10 @@ var testReplies = []Reply{
 		Numbers:  []Numbers{{2, 4, 5, 195, 6}, {3, 1, 1, 201, 0}},
 		Frontier: []ShardFrontier{{Shard: 2, Last: 200, Clean: true}, {Shard: 3}, {Shard: 4, Newer: 2}, {Shard: 5, Clean: true}},
 	},
+	{
+		Session: testSession, Counter: 3, Epoch: 3, Heard: 9, Now: 201,
+		Revisions: []MultiRevision{{5, 200}, {6, 201}}, Doubts: []Doubt{{3, 201}},
+	},
 }
 
 // TestFrames: what frames look like, byte for byte: other versions read them.
@@ -35,6 +44,7 @@ func TestFrames(t *testing.T) {
 	for i, want := range []string{
 		"\x01\x01" + head + "\x01\x00\x04\x00",
 		"\x01\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
+		"\x01\x01" + head + "\x08\x03\x01\x05\x02\x00\x01\x01\x01\x07\x07\x05\x02\x02\x00\xac\x02\x01\x07\x04\x06\x01\x03\x00",
 	} {
 		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
 			t.Errorf("request %d:\n%q, want\n%q", i, got, want)
@@ -45,6 +55,7 @@ func TestFrames(t *testing.T) {
 		"\x01\x02" + head + "\x01\x03\x01\x0a\x00\x00",
 		"\x01\x02" + head + "\x02\x03\x09\xc8\x01\x07\x05\x05\x06\x02\x04\x05\xc3\x01\x06\x05\x06\x03\x01\x01\xc9\x01\x00" +
 			"\x06\x04\x02\x01\xc8\x01\x06\x03\x03\x00\x00\x06\x03\x04\x02\x02\x06\x03\x05\x01\x00",
+		"\x01\x02" + head + "\x03\x03\x09\xc9\x01\x00\x00\x08\x03\x05\xc8\x01\x08\x03\x06\xc9\x01\x09\x03\x03\xc9\x01",
 	} {
 		if got := AppendReply(nil, &testReplies[i]); string(got) != want {
 			t.Errorf("reply %d:\n%q, want\n%q", i, got, want)
@@ -82,6 +93,42 @@ func TestFramesOfLaterVersions(t *testing.T) {
 	}
 }
 
+// TestLongItems: the shards of a transaction are as many as there may be, in one item, to which later versions may add fields.
+func TestLongItems(t *testing.T) {
+	for _, writers := range []int{1, 2, 30, 31, 60, 128, 1024, MaxNamed} {
+		want := Request{Session: testSession, Counter: 1, Multis: []AllocMulti{{Ticket: 1 << 40}}}
+		for i := range writers {
+			want.Multis[0].Writers = append(want.Multis[0].Writers, ShardGeneration{kv.ShardID(i*i + 1), Generation(i)})
+		}
+		frame := AppendRequest(nil, &want)
+		if got, err := DecodeRequest(frame); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%d writers: %v, or they are others", writers, err)
+		}
+		if len(frame) > MaxFrameBytes/4 {
+			t.Errorf("%d writers: a frame of %d bytes", writers, len(frame))
+		}
+	}
+	longer := append(AppendRequest(nil, &testRequests[0])[:7], byte(itemMulti), 6, 9, 1, 2, 0, 77, 78)
+	if q, err := DecodeRequest(longer); err != nil || len(q.Multis) != 1 || len(q.Multis[0].Writers) != 1 {
+		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// TestItemsTakeNoSpaceInAdvance: an item that claims to name many shards, and does not, is refused before there is space for them.
+func TestItemsTakeNoSpaceInAdvance(t *testing.T) {
+	frame := append(AppendRequest(nil, &testRequests[0])[:7], byte(itemMulti), 6, 1, 0x80, 0x80, 0x04, 2, 0)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10 {
+		if _, err := DecodeRequest(frame); !errors.Is(err, ErrMalformed) {
+			t.Fatal(err)
+		}
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 1<<20 {
+		t.Errorf("%d bytes for %d that are refused", after.TotalAlloc-before.TotalAlloc, 10*len(frame))
+	}
+}
+
 // TestFramesOfOtherFormats: a frame of a format version that is not known is refused by that, whatever follows.
 func TestFramesOfOtherFormats(t *testing.T) {
 	for _, frame := range [][]byte{AppendRequest(nil, &testRequests[1]), AppendReply(nil, &testReplies[2]), {0}, {0, 1}} {
@@ -109,6 +156,15 @@ func TestFramesAreChecked(t *testing.T) {
 	noSession.Session.Instance = 0
 	noEpoch := testReplies[1]
 	noEpoch.Epoch = 0
+	noWriters, manyWriters := testRequests[0], testRequests[0]
+	noWriters.Multis = []AllocMulti{{1, nil}}
+	manyWriters.Multis = []AllocMulti{{1, make([]ShardGeneration, MaxNamed+1)}}
+	for i := range manyWriters.Multis[0].Writers {
+		manyWriters.Multis[0].Writers[i].Shard = 1
+	}
+	lateRevision, doubtOfNone := testReplies[1], testReplies[1]
+	lateRevision.Revisions = []MultiRevision{{1, maxRevision + 1}}
+	doubtOfNone.Doubts = []Doubt{{0, 1}}
 	notReplaced := AppendReply(nil, &testReplies[1])
 	notReplaced = append(notReplaced, byte(itemShard), 3, 2, shardReplaced, 0)
 	for name, frame := range map[string][]byte{
@@ -116,6 +172,9 @@ func TestFramesAreChecked(t *testing.T) {
 		"too many numbers":      AppendRequest(nil, &tooMany),
 		"no shard":              AppendRequest(nil, &noShard),
 		"no session":            AppendRequest(nil, &noSession),
+		"no writers":            AppendRequest(nil, &noWriters),
+		"too many writers":      AppendRequest(nil, &manyWriters),
+		"fewer than are said":   append(AppendRequest(nil, &testRequests[0]), byte(itemMulti), 6, 1, 0x80, 0x80, 0x04, 2, 0),
 		"an answer":             AppendReply(nil, &testReplies[1]),
 		"too long":              append([]byte{formatVersion}, make([]byte, MaxFrameBytes)...),
 		"an item beyond an end": append(AppendRequest(nil, &testRequests[0]), byte(itemFrontier), 9, 1),
@@ -128,6 +187,8 @@ func TestFramesAreChecked(t *testing.T) {
 		"nothing":           nil,
 		"a request":         AppendRequest(nil, &testRequests[0]),
 		"too high":          AppendReply(nil, &tooHigh),
+		"too high for one":  AppendReply(nil, &lateRevision),
+		"a doubt of none":   AppendReply(nil, &doubtOfNone),
 		"no epoch":          AppendReply(nil, &noEpoch),
 		"replaced by 0":     notReplaced,
 		"without a counter": {formatVersion, formReply, 1, 1, 0, 1, 1, 1, 1, 1},
@@ -182,6 +243,7 @@ func FuzzFrames(f *testing.F) {
 		a.Lead(2, 4, 0)
 		for range 5 {
 			a.Alloc(2, 6)
+			a.AllocMulti([]ShardGeneration{{Shard: 2}, {Shard: 3}})
 		}
 		a.Ready()
 		_ = a.Step(1, r)

@@ -14,11 +14,12 @@ import (
 // The language of testdata. There is one sequencer at a time, and nodes with askers. Frames are encoded, and lie in the order in which they were
 // sent. After every command all cores check themselves.
 //
-//	sequencer epoch= applied= [limit=] [window=]   a new one; the one before is gone, with all frames to and from it
+//	sequencer epoch= applied= [limit=] [window=] [doubts=]   a new one; the one before is gone, with all frames to and from it
 //	node n=                          a new process
 //	target n=                        it hears that the sequencer is another one
 //	lead n= shard= term= [gen=]      step-down n= shard=
 //	alloc n= shard= count=           voided n= shard=
+//	multi n= shards=(1,2)            forget n= ticket=
 //	read n=
 //	frontier n= shards=(1,2) [gen=]
 //	learn n= shard=                  the first step of a Clean; "confirm n=", then "clean n= top= [open=] [prepared=]"
@@ -28,7 +29,7 @@ import (
 //	answer                           what the sequencer wants done; its frames are on their way
 //	get n= / miss n=                 the oldest frame to the node reaches it, or is lost
 //	talk                             all of these until nothing is left
-//	take shard= count=               the leader beside the sequencer; "peek"
+//	take shard= count=               the leader beside the sequencer; "take-multi shards=(1,2)", "peek"
 //	applied revision=                notice compact= alarms=
 //	committed / refused              what became of the limit that was proposed last; hand-over / hand-over-failed
 type script struct {
@@ -127,18 +128,13 @@ func (s *script) atNode(t *testing.T, d *datadriven.TestData, node kv.NodeID, a 
 	case "read":
 		s.print("ticket %d", a.Read())
 	case "frontier":
-		var shards []ShardGeneration
-		for _, arg := range d.CmdArgs {
-			for i := range arg.Vals {
-				if arg.Key == "shards" {
-					var id uint64
-					arg.Scan(t, i, &id)
-					shards = append(shards, ShardGeneration{kv.ShardID(id), generation})
-				}
-			}
-		}
-		id, _ := a.Frontier(shards)
+		id, _ := a.Frontier(shardList(t, d, generation))
 		s.print("frontier %d", id)
+	case "multi":
+		ticket, ok := a.AllocMulti(shardList(t, d, generation))
+		s.print("ticket %d %v", ticket, ok)
+	case "forget":
+		a.ForgetMulti(MultiTicket(number(t, d, "ticket")))
 	case "learn":
 		learnt, ok := a.Learn(shard)
 		s.learnt[node] = learnt
@@ -155,6 +151,19 @@ func (s *script) atNode(t *testing.T, d *datadriven.TestData, node kv.NodeID, a 
 	}
 }
 
+func shardList(t *testing.T, d *datadriven.TestData, generation Generation) (shards []ShardGeneration) {
+	for _, arg := range d.CmdArgs {
+		for i := range arg.Vals {
+			if arg.Key == "shards" {
+				var id uint64
+				arg.Scan(t, i, &id)
+				shards = append(shards, ShardGeneration{kv.ShardID(id), generation})
+			}
+		}
+	}
+	return shards
+}
+
 func (s *script) atSequencer(t *testing.T, d *datadriven.TestData, node kv.NodeID) {
 	var err error
 	revision := func(key string) kv.Revision { return kv.Revision(number(t, d, key)) }
@@ -166,7 +175,7 @@ func (s *script) atSequencer(t *testing.T, d *datadriven.TestData, node kv.NodeI
 		s.order = append(s.order, node)
 		s.askers[node].Target(1)
 	case "sequencer":
-		s.sequencer, err = New(Options{Window: number(t, d, "window")}, Epoch(number(t, d, "epoch")), revision("applied"), revision("limit"))
+		s.sequencer, err = New(Options{Window: number(t, d, "window"), Doubts: int(number(t, d, "doubts"))}, Epoch(number(t, d, "epoch")), revision("applied"), revision("limit"))
 		s.hush()
 	case "peek":
 		next, room := s.sequencer.Peek()
@@ -175,6 +184,11 @@ func (s *script) atSequencer(t *testing.T, d *datadriven.TestData, node kv.NodeI
 		next, _ := s.sequencer.Peek()
 		if err = s.sequencer.Take(kv.ShardID(number(t, d, "shard")), 0, Leadership(max(1, number(t, d, "term"))), number(t, d, "count")); err == nil {
 			s.print("from %d on", next)
+		}
+	case "take-multi":
+		var taken kv.Revision
+		if taken, err = s.sequencer.TakeMulti(shardList(t, d, 0)); err == nil {
+			s.print("%d", taken)
 		}
 	case "applied":
 		s.sequencer.Applied(revision("revision"))
@@ -202,6 +216,9 @@ func (s *script) say(node kv.NodeID) {
 	for _, n := range r.Numbers {
 		s.print("%d: shard %d in term %d, batch %d: %d from %d on", node, n.Shard, n.Leadership, n.Batch, n.N, n.First)
 	}
+	for _, m := range r.Revisions {
+		s.print("%d: transaction %d: %d", node, m.Ticket, m.Revision)
+	}
 	if r.Told {
 		s.print("%d: now %d for tickets up to %d; compact revision %d, alarms %b", node, r.Now, r.Served, r.Compact, r.Alarms)
 	}
@@ -220,6 +237,12 @@ func (s *script) say(node kv.NodeID) {
 func requestText(q *Request) (text string) {
 	for _, a := range q.Allocs {
 		text += fmt.Sprintf("; alloc %d for shard %d in term %d, batch %d", a.N, a.Shard, a.Leadership, a.Batch)
+	}
+	for _, m := range q.Multis {
+		text += fmt.Sprintf("; transaction %d writes in shards", m.Ticket)
+		for _, w := range m.Writers {
+			text += fmt.Sprintf(" %d", w.Shard)
+		}
 	}
 	for _, c := range q.Cleans {
 		text += fmt.Sprintf("; shard %d is clean in epoch %d by term %d as of %d, top %d", c.Shard, c.Epoch, c.Leadership, c.AsOf, c.Top)
@@ -276,6 +299,12 @@ func (s *script) answer() {
 		text := ""
 		for _, n := range f.Reply.Numbers {
 			text += fmt.Sprintf("; %d from %d on for shard %d", n.N, n.First, n.Shard)
+		}
+		for _, m := range f.Reply.Revisions {
+			text += fmt.Sprintf("; %d for transaction %d", m.Revision, m.Ticket)
+		}
+		for _, doubt := range f.Reply.Doubts {
+			text += fmt.Sprintf("; who has %d of shard %d?", doubt.Last, doubt.Shard)
 		}
 		if len(f.Reply.Frontier) > 0 {
 			text += ";" + frontierText(f.Reply.Frontier)

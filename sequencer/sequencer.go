@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,7 +17,7 @@ type Sequencer struct {
 	shards  map[kv.ShardID]*shard
 	// sessions are those that nodes have opened in this epoch.
 	sessions map[kv.NodeID]*session
-	// waiting are batches in the order in which they came; demand is the sum of what they ask for.
+	// waiting are batches and transactions in the order in which they came; demand is the sum of what they ask for.
 	waiting []waiting
 	demand  uint64
 	// touched are nodes whose sessions have something to be said. Invariant: each once, namely those with session.touched.
@@ -41,13 +42,25 @@ type shard struct {
 	leadership Leadership
 	// of is the leadership to which last was issued, or whose word it is.
 	of Leadership
+	// multi is the highest revision of a transaction that writes in the shard, until the shard was called clean as of it or later; 0: none. It is not
+	// part of last: whoever leads the shard, the transaction may still take effect, so a newer leadership's word is not enough.
+	multi kv.Revision
+	// asked is how often the frontier was asked for since, or since the leader was last told of a doubt.
+	asked int
+	// speaker is the node from which the newest leadership has spoken; 0: from none, it takes its numbers beside the sequencer.
+	speaker kv.NodeID
 }
 
 // current takes note that a leadership has spoken, and tells whether no newer one has.
 func (k *shard) current(l Leadership) bool {
-	k.leadership = max(k.leadership, l)
+	if k.leadership < l {
+		k.leadership, k.speaker = l, 0
+	}
 	return k.leadership == l
 }
+
+// latest is the highest revision of the shard that may take effect, or has.
+func (k *shard) latest() kv.Revision { return max(k.last, k.multi) }
 
 // Notice is what every frame tells besides. The core looks at nothing in it.
 type Notice struct {
@@ -116,6 +129,17 @@ func (s *Sequencer) Take(id kv.ShardID, generation Generation, leadership Leader
 	}
 	s.issue(known, Numbers{Shard: id, Leadership: leadership, N: n})
 	return nil
+}
+
+// TakeMulti consumes a number for a transaction that writes in these shards, whose coordinator is beside the sequencer (rule 5). It fails if there is no room.
+func (s *Sequencer) TakeMulti(writers []ShardGeneration) (kv.Revision, error) {
+	if _, room := s.Peek(); room == 0 || !s.count.shared() {
+		return 0, errors.New("sequencer: there is no room for the number of a transaction")
+	}
+	if err := s.acquaint(writers); err != nil {
+		return 0, err
+	}
+	return s.issueMulti(writers), nil
 }
 
 // Applied says how far the system shard's state has come. While there is one shard that is the present.
@@ -198,10 +222,43 @@ func (s *Sequencer) issue(to *shard, n Numbers) Numbers {
 	return n
 }
 
-// waiting is a batch that has no number yet.
+// issueMulti issues the number of a transaction, which becomes the last one of all shards that it writes in.
+func (s *Sequencer) issueMulti(writers []ShardGeneration) kv.Revision {
+	revision := s.count.next
+	s.count.next++
+	for _, w := range writers {
+		known := s.shards[w.Shard]
+		known.multi, known.asked = revision, 0
+	}
+	if s.options.Issued != nil {
+		s.options.Issued(Numbers{First: revision, N: 1})
+	}
+	return revision
+}
+
+// acquaint takes note of the shards of a transaction.
+func (s *Sequencer) acquaint(writers []ShardGeneration) error {
+	for _, w := range writers {
+		if _, err := s.shard(w.Shard, w.Generation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting is a batch, or a transaction, that has no number yet.
 type waiting struct {
 	node  kv.NodeID
 	alloc Alloc
+	multi *AllocMulti // nil: it is a batch
+}
+
+// numbers is how many are asked for.
+func (w *waiting) numbers() uint64 {
+	if w.multi != nil {
+		return 1
+	}
+	return w.alloc.N
 }
 
 // proceed issues what has been waiting, as far as there is room: in the order in which it came, whoever asked. A leadership that was deposed meanwhile
@@ -210,17 +267,24 @@ func (s *Sequencer) proceed() {
 	done := 0
 	for ; done < len(s.waiting) && s.count.shared(); done++ {
 		w := &s.waiting[done]
-		known := s.shards[w.alloc.Shard]
-		if !known.current(w.alloc.Leadership) {
+		c := s.sessions[w.node]
+		if w.multi == nil && !s.shards[w.alloc.Shard].current(w.alloc.Leadership) {
 			s.demand -= w.alloc.N
-			s.sessions[w.node].waiting--
+			c.waiting--
 			continue
 		}
-		if w.alloc.N > s.count.room() || s.count.phase != issuing {
+		if w.numbers() > s.count.room() || s.count.phase != issuing {
 			break
 		}
-		s.demand -= w.alloc.N
-		c := s.sessions[w.node]
+		s.demand -= w.numbers()
+		if w.multi != nil {
+			c.named -= len(w.multi.Writers)
+			c.revisions = append(c.revisions, MultiRevision{w.multi.Ticket, s.issueMulti(w.multi.Writers)})
+			s.touch(w.node, c)
+			*w = waiting{} // the list may keep its place
+			continue
+		}
+		known := s.shards[w.alloc.Shard]
 		c.waiting--
 		c.numbers = append(c.numbers, s.issue(known, Numbers{Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N}))
 		s.touch(w.node, c)
@@ -245,17 +309,22 @@ func (s *Sequencer) Check() error {
 		return fmt.Errorf("sequencer: %d is next, above the limit %d (rule 3)", c.next, c.limit)
 	}
 	for id, known := range s.shards {
-		if known.last >= s.count.next {
-			return fmt.Errorf("sequencer: shard %d has %d, but %d is next", id, known.last, s.count.next)
+		if known.latest() >= s.count.next {
+			return fmt.Errorf("sequencer: shard %d has %d, but %d is next", id, known.latest(), s.count.next)
 		}
 		if known.of > known.leadership {
 			return fmt.Errorf("sequencer: shard %d has what leadership %d got, but %d is the newest", id, known.of, known.leadership)
 		}
 	}
-	demand, held := uint64(0), make(map[kv.NodeID]int)
-	for _, w := range s.waiting {
-		demand += w.alloc.N
-		held[w.node]++
+	demand, held, named := uint64(0), make(map[kv.NodeID]int), make(map[kv.NodeID]int)
+	for i := range s.waiting {
+		w := &s.waiting[i]
+		demand += w.numbers()
+		if w.multi != nil {
+			named[w.node] += len(w.multi.Writers)
+		} else {
+			held[w.node]++
+		}
 	}
 	if demand != s.demand {
 		return fmt.Errorf("sequencer: %d numbers are waited for, not %d", demand, s.demand)
@@ -263,8 +332,8 @@ func (s *Sequencer) Check() error {
 	touched := slices.Clone(s.touched)
 	slices.SortFunc(touched, cmp.Compare[kv.NodeID])
 	for node, c := range s.sessions {
-		if c.waiting != held[node] {
-			return fmt.Errorf("sequencer: %d batches of node %v wait, not %d", held[node], node, c.waiting)
+		if c.waiting != held[node] || c.named != named[node] {
+			return fmt.Errorf("sequencer: %d batches and %d shards of node %v wait, not %d and %d", held[node], named[node], node, c.waiting, c.named)
 		}
 		if _, listed := slices.BinarySearch(touched, node); listed != c.touched {
 			return fmt.Errorf("sequencer: whether node %v is to hear something: %v and %v", node, listed, c.touched)

@@ -2,7 +2,9 @@ package sequencer
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func newSequencer(t testing.TB, options Options, applied, limit kv.Revision) *Se
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{Window: 1}, {Window: 1<<32 + 1}, {MaxShards: -1}} {
+	for _, o := range []Options{{Window: 1}, {Window: 1<<32 + 1}, {MaxShards: -1}, {Doubts: -1}} {
 		if _, err := New(o, 1, 1, 0); err == nil {
 			t.Errorf("%+v is taken", o)
 		}
@@ -44,6 +46,8 @@ func TestClaims(t *testing.T) {
 		"top above now":       {Cleans: []Clean{{Epoch: 1, Shard: 2, AsOf: 1, Top: 11}}},
 		"too many batches":    {Allocs: make([]Alloc, MaxWaiting+1)},
 		"too many shards":     {Allocs: []Alloc{{Shard: 2}, {Shard: 3}, {Shard: 4}}},
+		"too many writers":    {Multis: []AllocMulti{{Ticket: 1, Writers: []ShardGeneration{{Shard: 2}, {Shard: 3}, {Shard: 4}}}}},
+		"too many are named":  {Multis: []AllocMulti{{1, make([]ShardGeneration, MaxNamed)}, {2, make([]ShardGeneration, 1)}}},
 		"too many are asked":  {Frontier: make([]ShardGeneration, maxFrontier+1)},
 		"too many clean ones": {Cleans: []Clean{{Shard: 2}, {Shard: 3}, {Shard: 4}}},
 	} {
@@ -89,6 +93,11 @@ func TestAskerJudges(t *testing.T) {
 		"another count":                 {Heard: 1, Now: 10, Numbers: []Numbers{{Shard: 2, Leadership: 1, Batch: 1, First: 5, N: 2}}},
 		"numbers above now":             {Heard: 1, Now: 10, Numbers: []Numbers{{Shard: 2, Leadership: 1, Batch: 1, First: 9, N: 3}}},
 		"shards that were not asked":    {Heard: 1, Now: 10, Frontier: []ShardFrontier{{Shard: 2}}},
+		"a transaction out of turn":     {Heard: 1, Now: 10, Revisions: []MultiRevision{{Ticket: 2, Revision: 5}}},
+		"transactions that descend":     {Heard: 1, Now: 10, Revisions: []MultiRevision{{1, 5}, {2, 5}}},
+		"a transaction above now":       {Heard: 1, Now: 10, Revisions: []MultiRevision{{1, 11}}},
+		"a transaction too many":        {Heard: 1, Now: 10, Revisions: []MultiRevision{{1, 5}, {2, 6}, {3, 7}}},
+		"a doubt above now":             {Heard: 1, Now: 10, Doubts: []Doubt{{2, 11}}},
 		"the same batch once and again": {Heard: 1, Now: 10, Numbers: []Numbers{{Shard: 2, Leadership: 1, Batch: 1, First: 2, N: 3}, {Shard: 2, Leadership: 1, Batch: 1, First: 5, N: 3}}},
 	} {
 		a, err := NewAsker(AskerOptions{Instance: 1, Patience: 1, ElectionTimeout: 2})
@@ -98,12 +107,15 @@ func TestAskerJudges(t *testing.T) {
 		a.Target(1)
 		a.Lead(2, 1, 0)
 		a.Alloc(2, 3)
+		a.AllocMulti([]ShardGeneration{{Shard: 2}})
+		a.AllocMulti([]ShardGeneration{{Shard: 3}})
 		r.Session, r.Counter, r.Epoch = a.Ready().Frame.Session, 1, 1
 		if err := a.Step(1, &r); !errors.Is(err, errClaims) {
 			t.Errorf("%s: %v", name, err)
 		}
 		again := a.Ready()
-		if len(again.Numbers) != 0 || again.Frame == nil || again.Frame.Session.Number != r.Session.Number+1 || len(again.Frame.Allocs) != 1 {
+		if len(again.Numbers) != 0 || again.Frame == nil || again.Frame.Session.Number != r.Session.Number+1 || len(again.Frame.Allocs) != 1 ||
+			len(again.Revisions) != 0 || len(again.Frame.Multis) != 2 {
 			t.Errorf("%s: then %+v", name, again)
 		}
 	}
@@ -132,6 +144,23 @@ func TestAskerIsBounded(t *testing.T) {
 	}
 	if _, ok := a.Frontier(make([]ShardGeneration, maxFrontier+1)); ok {
 		t.Error("too many shards in a frontier")
+	}
+	if _, ok := a.AllocMulti(nil); ok {
+		t.Error("a transaction that writes nowhere")
+	}
+	var last MultiTicket
+	for named := 0; ; named += 3 {
+		ticket, ok := a.AllocMulti([]ShardGeneration{{Shard: 1}, {Shard: 2}, {Shard: 3}})
+		if last = max(last, ticket); !ok {
+			if named+3 <= MaxNamed {
+				t.Errorf("transactions may name %d shards", named)
+			}
+			break
+		}
+	}
+	a.ForgetMulti(last)
+	if _, ok := a.AllocMulti([]ShardGeneration{{Shard: 1}, {Shard: 2}, {Shard: 3}}); !ok {
+		t.Error("no room after one that is forgotten")
 	}
 	a.Target(1)
 	if n := len(AppendRequest(nil, a.Ready().Frame)); n > MaxFrameBytes {
@@ -196,6 +225,7 @@ type randomRun struct {
 	up, down  [][]string
 	limit     kv.Revision // proposed
 	given     map[kv.Revision]bool
+	tickets   []map[MultiTicket]bool // that wait, of each node
 	newest    map[kv.ShardID]Numbers
 	asked     map[kv.ShardID]Batch
 	time      time.Duration
@@ -213,6 +243,7 @@ func newRandomRun(t *testing.T, rng *rand.Rand) *randomRun {
 		}
 		a.Target(9)
 		r.askers = append(r.askers, a)
+		r.tickets = append(r.tickets, map[MultiTicket]bool{})
 		for _, shard := range []kv.ShardID{kv.ShardID(2*i + 1), kv.ShardID(2*i + 2)} {
 			a.Lead(shard, 1, 0)
 			r.newest[shard] = Numbers{Leadership: 1}
@@ -224,7 +255,7 @@ func newRandomRun(t *testing.T, rng *rand.Rand) *randomRun {
 func (r *randomRun) step() {
 	i := r.rng.IntN(len(r.askers))
 	shard := kv.ShardID(2*i + 1 + r.rng.IntN(2))
-	switch r.rng.IntN(14) {
+	switch r.rng.IntN(15) {
 	case 0, 1, 2, 3:
 		if batch, ok := r.askers[i].Alloc(shard, r.rng.Uint64N(4)); ok {
 			r.asked[shard] = batch
@@ -234,6 +265,15 @@ func (r *randomRun) step() {
 			next := Numbers{Leadership: r.newest[shard].Leadership + 1}
 			r.askers[i].Lead(shard, next.Leadership, 0)
 			r.newest[shard], r.asked[shard] = next, 0
+		}
+	case 13:
+		if ticket, ok := r.askers[i].AllocMulti([]ShardGeneration{{Shard: shard}, {Shard: shard%6 + 1}}); ok {
+			r.tickets[i][ticket] = true
+		}
+		if waits := slices.Sorted(maps.Keys(r.tickets[i])); len(waits) > 0 && r.rng.IntN(3) == 0 {
+			ticket := waits[r.rng.IntN(len(waits))]
+			r.askers[i].ForgetMulti(ticket)
+			delete(r.tickets[i], ticket)
 		}
 	case 5:
 		if r.limit != 0 {
@@ -263,6 +303,13 @@ func (r *randomRun) move(i int) {
 	ready := r.askers[i].Ready()
 	for _, n := range ready.Numbers {
 		r.take(n)
+	}
+	for _, m := range ready.Revisions {
+		if !r.tickets[i][m.Ticket] || r.given[m.Revision] {
+			r.t.Errorf("%d for transaction %d: nobody waits, or it was given", m.Revision, m.Ticket)
+		}
+		delete(r.tickets[i], m.Ticket)
+		r.given[m.Revision] = true
 	}
 	if ready.Frame != nil {
 		r.up[i] = append(r.up[i], string(AppendRequest(nil, ready.Frame)))
@@ -329,6 +376,11 @@ func (r *randomRun) finish() {
 				r.t.Error(err)
 			}
 			r.limit = 0
+		}
+	}
+	for i, waits := range r.tickets {
+		if len(waits) > 0 {
+			r.t.Errorf("node %d waits for %v", i+1, waits)
 		}
 	}
 	for shard, batch := range r.asked {

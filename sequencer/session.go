@@ -13,7 +13,10 @@ type session struct {
 	// heard and sent are the counters of the last frame in each direction.
 	heard, sent uint64
 	waiting     int // batches that have no number yet
+	named       int // by transactions that have none, counted as often as they are named
 	numbers     []Numbers
+	revisions   []MultiRevision
+	doubts      []Doubt
 	frontier    []ShardGeneration // to be answered by the next frame; nil: not asked
 	touched     bool
 }
@@ -40,20 +43,29 @@ func (s *Sequencer) Step(from kv.NodeID, q *Request) error {
 	c.heard++
 	s.touch(from, c)
 	for _, a := range q.Allocs {
-		if !s.shards[a.Shard].current(a.Leadership) {
+		known := s.shards[a.Shard]
+		if !known.current(a.Leadership) {
 			continue // it is deposed, and will hear of that
 		}
-		s.waiting = append(s.waiting, waiting{from, a})
+		known.speaker = from
+		s.waiting = append(s.waiting, waiting{node: from, alloc: a})
 		s.demand += a.N
 		c.waiting++
 	}
+	for i := range q.Multis {
+		m := &q.Multis[i]
+		s.waiting = append(s.waiting, waiting{node: from, multi: m})
+		s.demand++
+		c.named += len(m.Writers)
+	}
 	for _, clean := range q.Cleans {
-		s.clean(&clean)
+		s.clean(from, &clean)
 	}
 	if len(q.Frontier) > 0 {
 		c.frontier = append(c.frontier, q.Frontier...)
+		s.doubt(q.Frontier)
 	}
-	if len(q.Allocs) > 0 {
+	if len(q.Allocs)+len(q.Multis) > 0 {
 		s.proceed()
 	}
 	return nil
@@ -77,6 +89,18 @@ func (s *Sequencer) judge(c *session, q *Request) error {
 			return err
 		}
 	}
+	named := c.named + len(c.revisions) // which have not left
+	for i := range q.Multis {
+		named += len(q.Multis[i].Writers)
+	}
+	if named > MaxNamed {
+		return fmt.Errorf("%w: %d shards named by transactions", errClaims, named)
+	}
+	for i := range q.Multis {
+		if err := s.acquaint(q.Multis[i].Writers); err != nil {
+			return err
+		}
+	}
 	for _, clean := range q.Cleans {
 		if clean.Epoch == s.epoch && max(clean.AsOf, clean.Top) >= s.count.next {
 			return fmt.Errorf("%w: shard %d is clean up to %d and %d, but %d is next", errClaims, clean.Shard, clean.AsOf, clean.Top, s.count.next)
@@ -90,8 +114,9 @@ func (s *Sequencer) judge(c *session, q *Request) error {
 
 // clean takes the word of a shard's leader (rule 16). It counts in its epoch only: about what this sequencer issued, a leader that asked
 // another has said nothing. What was issued to older leaderships does not matter, whenever that was: whatever of it takes effect did so before the
-// barrier of this one, and is at or below Top.
-func (s *Sequencer) clean(m *Clean) {
+// barrier of this one, and is at or below Top. Not so with a transaction, which lives as long as it is prepared in the shard's log: its number is cleared only
+// as of itself or later, when its leader has found it resolved.
+func (s *Sequencer) clean(from kv.NodeID, m *Clean) {
 	if m.Epoch != s.epoch {
 		return
 	}
@@ -99,9 +124,32 @@ func (s *Sequencer) clean(m *Clean) {
 	if !known.current(m.Leadership) {
 		return
 	}
-	known.clean = true
+	known.clean, known.speaker = true, from
 	if known.last <= m.AsOf || known.of < m.Leadership {
 		known.last, known.of = m.Top, m.Leadership
+	}
+	if known.multi <= m.AsOf {
+		known.multi = 0
+	}
+}
+
+// doubt has the leaders of shards hear that somebody waits for the number of a transaction. None need know of it otherwise: the coordinator may have asked for
+// it after the transaction was aborted, and the shard called clean. It is told again as long as somebody asks: nobody waits for a frame that tells it, so
+// only the next one shows that one was lost.
+func (s *Sequencer) doubt(asked []ShardGeneration) {
+	for _, a := range asked {
+		known := s.shards[a.Shard]
+		if known == nil || !known.clean || known.multi == 0 || known.multi < known.last {
+			continue
+		}
+		known.asked++
+		c := s.sessions[known.speaker]
+		if known.asked < s.options.Doubts || c == nil {
+			continue
+		}
+		known.asked = 0
+		c.doubts = append(c.doubts, Doubt{a.Shard, known.multi})
+		s.touch(known.speaker, c)
 	}
 }
 
@@ -111,6 +159,7 @@ func (s *Sequencer) reply(c *session, notice Notice) *Reply {
 	c.sent++
 	r := &Reply{
 		Session: c.id, Counter: c.sent, Epoch: s.epoch, Heard: c.heard, Now: s.count.now(), Notice: notice, Numbers: c.numbers,
+		Revisions: c.revisions, Doubts: c.doubts,
 	}
 	if len(c.frontier) > 0 {
 		r.Frontier = make([]ShardFrontier, 0, len(c.frontier))
@@ -118,7 +167,7 @@ func (s *Sequencer) reply(c *session, notice Notice) *Reply {
 	for _, asked := range c.frontier {
 		r.Frontier = append(r.Frontier, s.frontier(asked))
 	}
-	c.numbers, c.frontier = nil, nil
+	c.numbers, c.revisions, c.frontier, c.doubts = nil, nil, nil, nil
 	return r
 }
 
@@ -129,7 +178,7 @@ func (s *Sequencer) frontier(asked ShardGeneration) ShardFrontier {
 		if known.generation > asked.Generation {
 			f.Newer = known.generation
 		} else if known.clean {
-			f.Last, f.Clean = known.last, true
+			f.Last, f.Clean = known.latest(), true
 		}
 	}
 	return f
@@ -158,12 +207,12 @@ func (s *Sequencer) end(node kv.NodeID) {
 	if c.touched {
 		s.touched = slices.DeleteFunc(s.touched, func(n kv.NodeID) bool { return n == node })
 	}
-	if c.waiting == 0 {
+	if c.waiting+c.named == 0 {
 		return
 	}
 	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool {
 		if w.node == node {
-			s.demand -= w.alloc.N
+			s.demand -= w.numbers()
 		}
 		return w.node == node
 	})

@@ -44,6 +44,29 @@ type Numbers struct {
 	N          uint64
 }
 
+// MultiTicket counts what an asker asks for transactions, over all sessions.
+type MultiTicket uint64
+
+// AllocMulti asks for the revision of a transaction over several shards (rule 5).
+type AllocMulti struct {
+	Ticket MultiTicket
+	// Writers are the shards in which the transaction writes, exactly.
+	Writers []ShardGeneration
+}
+
+// MultiRevision answers an AllocMulti.
+type MultiRevision struct {
+	Ticket   MultiTicket
+	Revision kv.Revision
+}
+
+// Doubt tells the leader of a shard that somebody waits for the last number of the shard, which is a transaction's. The shard is to be called clean as of it:
+// when nothing is prepared there any more, the transaction has taken effect, or never will.
+type Doubt struct {
+	Shard kv.ShardID
+	Last  kv.Revision
+}
+
 // Clean is the word of a shard's leader that of everything issued to the shard up to AsOf nothing can take effect any more, except what has,
 // up to Top.
 type Clean struct {
@@ -79,6 +102,8 @@ const (
 	MaxBatches = 64
 	// MaxWaiting is how many batches of one session may wait at the sequencer.
 	MaxWaiting = 1 << 16
+	// MaxNamed is how many shards the unanswered AllocMultis of one session may name, each as often as it is named.
+	MaxNamed = 1 << 16
 	// maxFrontier is for how many shards one frame may ask.
 	maxFrontier = 1 << 16
 	// maxRevision is above any revision that is ever issued.
@@ -99,8 +124,11 @@ type Options struct {
 	Window uint64
 	// MaxShards bounds the shards that are remembered. Default 65,536.
 	MaxShards int
-	// Issued is told of numbers when they are issued, before anybody else can know of them; Batch is 0 if they were taken. It may be nil, and must return at once.
+	// Issued is told of numbers when they are issued, before anybody else can know of them; Batch is 0 if they were taken, and Shard is if they are a
+	// transaction's. It may be nil, and must return at once.
 	Issued func(Numbers)
+	// Doubts is how often the frontier of a shard whose last number is a transaction's is asked for until the shard's leader hears of it. Default 8.
+	Doubts int
 }
 
 // WithDefaults returns a copy in which what is 0 has its default.
@@ -110,6 +138,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.MaxShards == 0 {
 		o.MaxShards = 1 << 16
+	}
+	if o.Doubts == 0 {
+		o.Doubts = 8
 	}
 	return o
 }
@@ -121,6 +152,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("sequencer: a window of %d numbers, must be 2 to 2^32", o.Window)
 	case o.MaxShards < 1:
 		return fmt.Errorf("sequencer: at most %d shards, must be at least 1", o.MaxShards)
+	case o.Doubts < 1:
+		return fmt.Errorf("sequencer: a leader is to be asked after %d questions, must be at least 1", o.Doubts)
 	}
 	return nil
 }

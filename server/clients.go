@@ -42,6 +42,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	}
 	if s.many() {
+		options.Commit = protocolOf(s.options.Cluster.CommitProtocol)
 		if options, err = options.OfStore(s.options.Cluster.Partition, s.issuer); err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (s *Server) openClients() (err error) {
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
-		Protocol: s.options.Cluster.Protocol(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
+		Protocol: s.options.Cluster.protocols(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		Memory:               s.memory,

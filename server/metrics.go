@@ -109,6 +109,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	show("shards_without_leader", "Shards of which this node knows no leader.", float64(leaderless))
 	show("shards_not_ready", "Shards that this node does not serve: it knows no leader, or its replica has stopped or has to catch up.", float64(len(s.unready())))
 	s.showShards(out)
+	show("transactions_oldest_seconds", "For how long the oldest transaction over several shards has waited for its end, in the shards that this node leads.", s.oldestUndecided().Seconds())
 
 	alarms := map[kv.AlarmType]int{}
 	for _, alarm := range s.shard.Alarms() {

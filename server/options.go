@@ -15,7 +15,7 @@ import (
 //
 // Node differs from node to node. Cluster must be the same on all nodes of a cluster. Where it is not:
 //
-//   - nodes with different Members, Token, Consensus, Quorums or Partition refuse to talk;
+//   - nodes with different Members, Token, Consensus, Quorums, Partition or CommitProtocol refuse to talk;
 //   - a write keeps QuotaBytes, MaxTxnOps and MaxRequestBytes of the node that takes it and of the
 //     present leader: the smaller ones count. A read that a node answers itself keeps its own.
 //   - ReadSafety is the present leader's;
@@ -93,6 +93,8 @@ type ClusterOptions struct {
 	// Partition says which shards there are, and which keys each has. The cluster keeps what it was created with. What is 0 in it follows from the rest; if
 	// all is, there is one shard.
 	Partition partition.Scheme
+	// CommitProtocol is that of transactions over several shards. The cluster keeps what it was created with. With one shard it does not matter.
+	CommitProtocol CommitProtocol
 	// Leaders says which nodes should lead shards, if there are several.
 	Leaders LeaderPolicy
 
@@ -134,6 +136,17 @@ const (
 	ReadLease ReadSafety = "lease"
 	// ReadQuorum: on an exchange with a quorum per batch of reads. Trusts no clock.
 	ReadQuorum ReadSafety = "quorum"
+)
+
+// CommitProtocol names how the shards of a transaction agree on what becomes of it.
+type CommitProtocol string
+
+// Commit protocols.
+const (
+	// Commit2PC: one shard decides, the transaction's anchor. While that has no leader the keys of the transaction wait.
+	Commit2PC CommitProtocol = "2pc"
+	// Commit3PC: a majority of the transaction's shards decides. One round trip more, and no shard that others wait for.
+	Commit3PC CommitProtocol = "3pc"
 )
 
 // LeaderPolicy says which nodes should lead shards.
@@ -230,6 +243,7 @@ func (c ClusterOptions) withDefaults(node NodeOptions) ClusterOptions {
 	c.Consensus = cmp.Or(c.Consensus, ConsensusRaft)
 	c.ReadSafety = cmp.Or(c.ReadSafety, ReadLease)
 	c.Partition = partitionWithDefaults(c.Partition)
+	c.CommitProtocol = cmp.Or(c.CommitProtocol, Commit2PC)
 	c.Leaders = cmp.Or(c.Leaders, LeadersSequencer)
 	c.HeartbeatInterval = cmp.Or(c.HeartbeatInterval, DefaultHeartbeatInterval)
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, DefaultElectionTimeout)

@@ -68,28 +68,37 @@ func (c ClusterOptions) protocol() datadir.Protocol {
 // Protocol names the consensus protocol, with its quorums if they are not majorities.
 func (c ClusterOptions) Protocol() string { return c.protocol().String() }
 
-// metadata is what a node says of its cluster when it greets another one: the protocol and, if there are several shards, the flags that make them.
+// protocols names the consensus protocol and, if there are several shards, the commit protocol.
+func (c ClusterOptions) protocols() string {
+	if commit := c.commit(); commit != "" {
+		return c.Protocol() + ", " + commit
+	}
+	return c.Protocol()
+}
+
+// metadata is what a node says of its cluster when it greets another one: the protocol and, if there are several shards, the flags that make them and that of
+// their commit protocol. Nodes of versions before transactions over several shards say no commit protocol; they would not understand what is in the logs.
 func (c ClusterOptions) metadata() []byte {
 	text := c.Protocol()
 	if shards := c.partition(); shards != "" {
-		text += " " + shards
+		text += " " + shards + " " + flagCommit + "=" + c.commit()
 	}
 	return []byte(text)
 }
 
-// splitMetadata takes what another node said apart; no name of a protocol has a word that begins as flags do.
-func splitMetadata(metadata []byte) (protocol, shards string) {
+// splitMetadata takes what another node said apart; no name of a protocol has a word that begins as flags do, and split keys have no spaces.
+func splitMetadata(metadata []byte) (protocol, shards, commit string) {
 	protocol, shards, several := strings.Cut(string(metadata), " --")
 	if several {
-		shards = "--" + shards
+		shards, commit, _ = strings.Cut("--"+shards, " "+flagCommit+"=")
 	}
-	return protocol, shards
+	return protocol, shards, commit
 }
 
 // judgePeer tells why a node that runs the other protocol, or has other shards, must be kept away: two nodes that count different
 // quorums would lose what one of them acknowledged, and two that have a key in different shards would not find it.
 func (c ClusterOptions) judgePeer(metadata []byte) string {
-	protocol, shards := splitMetadata(metadata)
+	protocol, shards, commit := splitMetadata(metadata)
 	if own := c.Protocol(); own != protocol {
 		return fmt.Sprintf("its consensus protocol is %s and that of the other is %s; give all nodes of a cluster the same --consensus, %s and %s",
 			own, shortened(protocol), flagPhase1, flagPhase2)
@@ -97,6 +106,10 @@ func (c ClusterOptions) judgePeer(metadata []byte) string {
 	if own := c.partition(); own != shards {
 		return fmt.Sprintf("its shards are those of %s and those of the other are those of %s; give all nodes of a cluster the same %s",
 			shortened(cmp.Or(own, "one shard")), shortened(cmp.Or(shards, "one shard")), shardFlags)
+	}
+	if own := c.commit(); own != commit {
+		return fmt.Sprintf("its commit protocol is %s and that of the other is %s; give all nodes of a cluster the same %s, and run the same version on them",
+			own, shortened(cmp.Or(commit, "none: it is of a version before transactions over several shards")), flagCommit)
 	}
 	return ""
 }

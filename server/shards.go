@@ -48,6 +48,9 @@ func (c ClusterOptions) validateShards() error {
 	if bytes := len(partition.FormatKeys(c.Partition.SplitKeys)); bytes > MaxPartitionBytes {
 		return badf("--initial-split-keys is %d bytes long, more than %d: give shorter keys, or fewer", bytes, MaxPartitionBytes)
 	}
+	if c.CommitProtocol != Commit2PC && c.CommitProtocol != Commit3PC {
+		return badf("%s=%s: must be %q or %q", flagCommit, c.CommitProtocol, Commit2PC, Commit3PC)
+	}
 	if c.Leaders != LeadersSequencer && c.Leaders != LeadersSpread {
 		return badf("--leaders=%s: must be %q or %q", c.Leaders, LeadersSequencer, LeadersSpread)
 	}
@@ -60,6 +63,17 @@ func (c ClusterOptions) partition() string {
 		return ""
 	}
 	return c.Partition.Flags()
+}
+
+// flagCommit is the flag of the commit protocol, for messages.
+const flagCommit = "--commit-protocol"
+
+// commit is the commit protocol, as data directories and nodes tell each other; empty: there is one shard.
+func (c ClusterOptions) commit() string {
+	if c.Partition.Shards <= 1 {
+		return ""
+	}
+	return string(c.CommitProtocol)
 }
 
 // groups are those of all shards.

@@ -15,8 +15,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
@@ -305,11 +303,14 @@ func (c *shardCluster) crossShards(keys map[kv.ShardID][]string) {
 		return
 	}
 	client := c.client(1)
-	_, err := client.Txn(c.context()).Then(clientv3.OpPut(keys[1][0], "x"), clientv3.OpPut(keys[3][0], "x")).Commit()
-	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "shards [1 3]") {
-		c.t.Errorf("a transaction over two shards: %v", err)
+	both := []string{fmt.Sprint(1, keys[1][0]), fmt.Sprint(3, keys[3][0])}
+	moved, err := again(c, func() (*clientv3.TxnResponse, error) {
+		return client.Txn(c.context()).If(clientv3.Compare(clientv3.Value(keys[1][0]), "=", both[0]), clientv3.Compare(clientv3.Value(keys[3][0]), "=", both[1])).
+			Then(clientv3.OpPut(keys[1][0], both[0], clientv3.WithPrevKV()), clientv3.OpPut(keys[3][0], both[1], clientv3.WithPrevKV())).Commit()
+	})
+	if err != nil || !moved.Succeeded || string(moved.Responses[0].GetResponsePut().PrevKv.Value) != both[0] || string(moved.Responses[1].GetResponsePut().PrevKv.Value) != both[1] {
+		c.t.Errorf("a transaction over two shards: %+v, %v", moved, err)
 	}
-	// Within one it goes.
 	_, err = again(c, func() (*clientv3.TxnResponse, error) {
 		return client.Txn(c.context()).If(clientv3.Compare(clientv3.Value(keys[3][0]), "=", fmt.Sprint(3, keys[3][0]))).
 			Then(clientv3.OpPut(keys[3][0], fmt.Sprint(3, keys[3][0]))).Commit()
@@ -515,7 +516,11 @@ func TestPartitionOptions(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
-	options := Options{Cluster: ClusterOptions{Leaders: "nobody"}}.WithDefaults()
+	options := Options{Cluster: ClusterOptions{CommitProtocol: "1pc"}}.WithDefaults()
+	if err := options.Validate(); err == nil || !strings.Contains(err.Error(), `--commit-protocol=1pc: must be "2pc" or "3pc"`) {
+		t.Error(err)
+	}
+	options = Options{Cluster: ClusterOptions{Leaders: "nobody"}}.WithDefaults()
 	if err := options.Validate(); err == nil || !strings.Contains(err.Error(), `--leaders=nobody: must be "sequencer" or "spread"`) {
 		t.Error(err)
 	}
@@ -528,7 +533,9 @@ func TestJudgeShards(t *testing.T) {
 	}
 	long := splitAt(strings.Repeat("a", 900), strings.Repeat("b", 900))
 	longer := splitAt(strings.Repeat("a", 900), strings.Repeat("c", 900))
-	all := []ClusterOptions{cluster(partition.Scheme{}), cluster(partition.Scheme{Shards: 2}), cluster(splitAt("b")), cluster(splitAt("c")), cluster(long), cluster(longer)}
+	three := cluster(partition.Scheme{Shards: 2})
+	three.CommitProtocol = Commit3PC
+	all := []ClusterOptions{cluster(partition.Scheme{}), cluster(partition.Scheme{Shards: 2}), three, cluster(splitAt("b")), cluster(splitAt("c")), cluster(long), cluster(longer)}
 	for i, a := range all {
 		for j, b := range all {
 			why := a.judgePeer(b.metadata())
@@ -542,6 +549,14 @@ func TestJudgeShards(t *testing.T) {
 	}
 	if got := string(all[0].metadata()); got != "raft" {
 		t.Errorf("a node with one shard says %q", got)
+	}
+	if why := all[1].judgePeer([]byte("raft --initial-shards=2 --initial-partition=hash")); !strings.Contains(why, "of a version before transactions") {
+		t.Errorf("of a node before transactions over several shards it says %q", why)
+	}
+	one := all[0]
+	one.CommitProtocol = Commit3PC
+	if why := one.judgePeer(all[0].metadata()); why != "" {
+		t.Errorf("with one shard the commit protocol matters: %s", why)
 	}
 	if why := all[1].judgePeer([]byte("paxos --initial-shards=2 --initial-partition=hash")); !strings.Contains(why, "that of the other is paxos;") {
 		t.Error(why)

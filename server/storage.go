@@ -29,8 +29,9 @@ func (s *Server) openDirectory() (err error) {
 // directory says whose data directory it has to be.
 func (o Options) directory() datadir.Options {
 	return datadir.Options{
-		Path:     o.Node.DataDir,
-		Owner:    datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol(), Partition: o.Cluster.partition()},
+		Path: o.Node.DataDir,
+		Owner: datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol(),
+			Partition: o.Cluster.partition(), Commit: o.Cluster.commit()},
 		Existing: o.Node.InitialClusterState == ClusterExisting,
 		Repair:   o.repairs(),
 		NewDisk:  randomID(),

@@ -16,6 +16,11 @@ type Applied struct {
 	Revision kv.Revision   // the store's revision after the entry
 	After    kv.Revision   // and before it: others may have got the revisions in between that the entry does not have
 	Effects  []mvcc.Effect // in revision order
+	// Resolved are effects of transactions over several shards, which take effect before Effects: in the order of the log, each transaction at a revision of
+	// its own, that may be below After.
+	Resolved []mvcc.Effect
+	// Closed is Machine.Revision after the entry: nothing will take effect at or below it any more.
+	Closed kv.Revision
 	// Compacted is the new compacted revision; 0 if the entry did not compact.
 	Compacted kv.Revision
 	// CompactedBefore is the compacted revision that the log had before such an entry. After a crash that of the store may be higher already.
@@ -39,10 +44,10 @@ type Applied struct {
 	Placed bool
 }
 
-// AllEffects returns what the entry changed, in a slice of its own if they are those of a bulk.
+// AllEffects returns what the entry changed, in a slice of its own if they are those of a bulk, or some are of transactions.
 func (a *Applied) AllEffects() []mvcc.Effect {
-	if a.Bulk != nil {
-		return slices.Concat(a.Bulk...)
+	if a.Bulk != nil || len(a.Resolved) > 0 {
+		return slices.Concat(a.Resolved, a.Effects, slices.Concat(a.Bulk...))
 	}
 	return a.Effects
 }

@@ -51,11 +51,12 @@ func (m *Machine) Apply(e consensus.Entry, b storage.Batch) (Applied, error) {
 		m.store.Replayed()
 	}
 	m.changed = true
-	m.metrics.AppliedEffects += uint64(len(done.Effects))
+	m.metrics.AppliedEffects += uint64(len(done.Effects) + len(done.Resolved))
 	for _, part := range done.Bulk {
 		m.metrics.AppliedEffects += uint64(len(part))
 	}
 	done.Index, done.Term, done.Revision, done.After = e.Index, e.Term, m.applied.Revision, after
+	done.Closed = m.close()
 	return done, nil
 }
 
@@ -116,6 +117,9 @@ func (m *Machine) applyCommand(data []byte, b storage.Batch) (Applied, error) {
 		}
 	}
 	m.applied.ChainSeq, m.applied.LeaseClock = e.seq, e.leaseClock
+	if err := m.applyCommits(e, b, &done); err != nil {
+		return Applied{}, err
+	}
 	m.applyEffects(e, b)
 	done.Effects = e.effects
 	for i := range e.ops {
@@ -143,6 +147,19 @@ func (m *Machine) verify(e *entry) error {
 // follows tells whether the state may come from the present one by what comes after a revision. Between them, others may have got numbers.
 func (m *Machine) follows(base kv.Revision) bool {
 	return base == m.applied.Revision || m.options.Sequenced && base > m.applied.Revision
+}
+
+// close returns up to where the state is closed, and has the store know.
+func (m *Machine) close() kv.Revision {
+	if m.transactions.writers.size() > 0 {
+		m.transactions.settle()
+	}
+	bound := kv.Unnumbered
+	if stamp, held := m.transactions.lowestStamp(); held {
+		bound = stamp
+	}
+	m.store.SetClosed(bound)
+	return m.Revision()
 }
 
 func (m *Machine) applyEffects(e *entry, b storage.Batch) {

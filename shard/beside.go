@@ -42,13 +42,16 @@ type Beside struct {
 	parts     []*bulkPart
 	partBytes int
 	more      bool // the effects are not all that the request wants: it is to be evaluated again
+	// share is what that of a transaction over several shards comes to, which may have effects of up to shareBytes.
+	share      shareOutcome
+	shareBytes int
 }
 
 // beside takes latches for a request that turned out to be long.
 func (m *Machine) beside(r *kv.Request) Outcome {
 	l := m.lead
-	if l.latches.Len() >= m.options.MaxBeside {
-		return Outcome{Err: fmt.Errorf("%d requests that take long are under way: %w", l.latches.Len(), kv.ErrTooManyRequests)}
+	if err := m.mayGoBeside(); err != nil {
+		return Outcome{Err: err}
 	}
 	b := &Beside{request: r, lead: l, partBytes: m.options.PartBytes}
 	if ofLease(r) {
@@ -66,6 +69,13 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 	return Outcome{Beside: b}
 }
 
+func (m *Machine) mayGoBeside() error {
+	if n := m.lead.latches.Len() - len(m.lead.contention.queue); n >= m.options.MaxBeside {
+		return fmt.Errorf("%d requests that take long are under way: %w", n, kv.ErrTooManyRequests)
+	}
+	return nil
+}
+
 // NextBeside returns the next request that may Run: it has its latches, and everything that was in flight before is applied. nil: there is none
 // now. Exclusive.
 func (m *Machine) NextBeside() *Beside {
@@ -74,7 +84,7 @@ func (m *Machine) NextBeside() *Beside {
 	}
 	l := m.lead
 	for i, b := range l.besides {
-		if !b.granted && l.latches.Granted(b.latches) {
+		if !b.granted && l.latches.Granted(b.latches) && !(ofLease(b.request) && l.contention.locks.Len() > 0) {
 			b.granted, b.after = true, l.waitFor()
 		}
 		if b.granted && l.appliedSeq() >= b.after {
@@ -138,6 +148,8 @@ func (b *Beside) Run(stop func() bool) {
 		b.response, b.err = b.release(b.request.LeaseBinding.Lease)
 	} else if ofLease(b.request) {
 		b.response, b.err = b.list(b.request.LeaseBinding)
+	} else if b.request.Kind == kv.KindTxnPrepare {
+		b.err = b.runShare()
 	} else if d := b.request.DeleteRange; d != nil && !d.PrevKV {
 		b.response, b.err = b.deleteRange(d)
 	} else if b.response, b.err = b.state.answer(b.request); b.err == nil {
@@ -200,6 +212,9 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 	if m.lead == nil || m.lead != b.lead {
 		b.Drop()
 		return Outcome{Err: kv.ErrNotLeader}
+	}
+	if b.request.Kind == kv.KindTxnPrepare {
+		return m.finishShare(b)
 	}
 	if b.err == nil && len(b.parts) > 0 {
 		m.lead.bulks = append(m.lead.bulks, &bulkOnTheWay{beside: b})
@@ -270,7 +285,7 @@ var errOutdated = errors.New("the request has to be evaluated again")
 // readsBelow tells whether a range of a request may read below a revision.
 func readsBelow(r *kv.Request, rev kv.Revision) bool {
 	below := func(q *kv.RangeRequest) bool { return q != nil && q.Revision > 0 && q.Revision < rev }
-	return below(r.Range) || r.Txn != nil && anyRange(r.Txn, below)
+	return below(r.Range) || r.Txn != nil && anyRange(r.Txn, below) || r.Commit != nil && anyRangeOfShare(r.Commit.Share, below)
 }
 
 // besideResponse is what the request is answered at the revision that it gets.
@@ -329,6 +344,12 @@ func eachLease(r *kv.Request, fn func(kv.LeaseID)) {
 		fn(r.Put.Lease)
 	case kv.KindTxn:
 		eachLeaseOf(r.Txn, fn)
+	case kv.KindTxnPrepare:
+		for i := range r.Commit.Share.Ops {
+			if put := r.Commit.Share.Ops[i].Op.Put; put != nil && put.Lease != 0 {
+				fn(put.Lease)
+			}
+		}
 	}
 }
 

@@ -26,6 +26,9 @@ func (m *Machine) Check() error {
 	if err := m.alarms.check(); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInconsistent)
 	}
+	if err := m.transactions.check(m.applied.Revision); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrInconsistent)
+	}
 	if allowed := m.options.RoundLooks; m.longestLooks > allowed {
 		return fmt.Errorf("a request looked at %d keys in a round, %d are allowed: %w", m.longestLooks, allowed, ErrInconsistent)
 	}
@@ -33,6 +36,9 @@ func (m *Machine) Check() error {
 		return nil
 	}
 	if err := m.lead.overlay.check(m.applied.Revision, m.lead.revision, m.options.Sequenced); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrInconsistent)
+	}
+	if err := m.checkContention(); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInconsistent)
 	}
 	return nil
@@ -56,10 +62,11 @@ func (o *overlay) check(applied, evaluated kv.Revision, sequenced bool) error {
 	touches := map[kv.LeaseID]int{}
 	for at := o.changes.start; at < o.changes.end(); at++ {
 		c := o.changes.at(at)
-		if c.At.Sub == 0 {
+		if c.At.Sub == 0 && !c.resolved {
 			skip()
 		}
 		switch {
+		case c.resolved && c.At.Rev <= evaluated: // it stands in the order of the log, which is not that of revisions
 		case c.At.Sub == 0 && follows(c.At.Rev-1):
 			revision = c.At.Rev
 		case c.At.Sub == 0 || c.At.Rev != revision:

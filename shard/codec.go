@@ -30,7 +30,8 @@ import (
 //	        if flagPrevLease: svarint lease of the previous version
 //
 // Revisions are not stored: an effect with flagNext is the first of the next revision, any other
-// follows its predecessor within the same one.
+// follows its predecessor within the same one. What a transaction over several shards changes came with an earlier op (commit_codec.go); ops about
+// transactions take effect before the effects of the entry.
 const entryFormat = 1
 
 const (
@@ -73,14 +74,16 @@ func (m *Machine) encodeProposal(l *leadership) []byte {
 	h := header{term: l.term, seq: l.seq, leaseClock: l.proposed, base: l.revision}
 	if o.sealed {
 		h.base--
-	} else if o.takenChanges < o.changes.end() {
-		h.base = o.changes.at(o.takenChanges).At.Rev - 1
+	} else if first := o.firstUntaken(); first != nil {
+		h.base = first.At.Rev - 1
 	}
 	buf := make([]byte, 0, o.untakenBytes+o.nodeBytes()+64)
 	buf = appendHeader(buf, &h)
-	buf = binary.AppendUvarint(buf, uint64(o.changes.end()-o.takenChanges))
+	buf = binary.AppendUvarint(buf, uint64(o.changes.end()-o.takenChanges-o.untakenResolved))
 	for at := o.takenChanges; at < o.changes.end(); at++ {
-		buf = appendEffect(buf, &o.changes.at(at).Effect)
+		if c := o.changes.at(at); !c.resolved {
+			buf = appendEffect(buf, &c.Effect)
+		}
 	}
 	buf = binary.AppendUvarint(buf, uint64(o.ops.end()-o.takenOps))
 	for at := o.takenOps; at < o.ops.end(); at++ {
@@ -110,7 +113,10 @@ func appendHeader(buf []byte, h *header) []byte {
 }
 
 func appendEffect(buf []byte, e *mvcc.Effect) []byte {
-	flags := effectFlags(e)
+	return appendFlaggedEffect(buf, e, effectFlags(e))
+}
+
+func appendFlaggedEffect(buf []byte, e *mvcc.Effect, flags byte) []byte {
 	buf = append(buf, flags)
 	buf = appendBytes(buf, e.Key)
 	if flags&flagDelete == 0 {

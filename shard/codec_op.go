@@ -40,6 +40,8 @@ func appendOp(buf []byte, p *op) []byte {
 	case opNote:
 		buf = binary.AppendVarint(buf, int64(p.lease))
 		buf = binary.AppendUvarint(buf, p.incarnation)
+	case opPrepare, opPromise, opAccept, opResolve, opFence:
+		buf = appendCommitOp(buf, p)
 	}
 	return buf
 }
@@ -93,6 +95,8 @@ func (d *decoder) op(p *op) {
 		if p.incarnation == 0 {
 			d.fail("a note of a lease without an incarnation")
 		}
+	case opPrepare, opPromise, opAccept, opResolve, opFence:
+		p.record = d.commitOp(p.kind)
 	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard/latch"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -59,7 +60,11 @@ func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
 		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
 		if random.IntN(4) == 0 {
-			p.kind = []opKind{opRegister, opEnd, opNote, opDrop}[random.IntN(4)]
+			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence}[random.IntN(9)]
+		}
+		if p.kind >= opPrepare {
+			p.record = randomRecord(random)
+			p.record = onlySaid(p.kind, p.record)
 		}
 		switch p.kind {
 		case opGrant:
@@ -84,6 +89,107 @@ func randomOps(random *rand.Rand) (list []op) {
 		list = append(list, p)
 	}
 	return list
+}
+
+// randomRecord is one with everything in it.
+func randomRecord(random *rand.Rand) *record {
+	r := &record{id: kv.TransactionID{Anchor: 1 + kv.ShardID(random.IntN(1000)), Term: random.Uint64(), Number: 1 + random.Uint64()>>1}, prepared: true}
+	for i := range 1 + random.IntN(4) {
+		r.participants = append(r.participants, kv.ShardID(1+i*10+random.IntN(10)))
+	}
+	ballot := func() kv.Ballot {
+		return kv.Ballot{Round: random.Uint64(), Shard: kv.ShardID(random.Uint32()), Term: random.Uint64()}
+	}
+	r.promised, r.accepted = ballot(), ballot()
+	r.value = kv.Decision{Verdict: kv.Commit, Revision: 1 + kv.Revision(random.Int64N(1<<61))}
+	r.decision = []kv.Decision{{Verdict: kv.Abort}, {Verdict: kv.Commit, Revision: 1 + kv.Revision(random.Int64N(1<<61))}}[random.IntN(2)]
+	r.stamp = 1 + kv.Revision(random.Int64N(1<<40))
+	for range random.IntN(4) {
+		a := latch.Access{Span: kv.Span{Start: randomBytes(random, 1)}, Writes: random.IntN(2) == 0}
+		if random.IntN(2) == 0 {
+			a.Span.End = randomBytes(random, 1)
+		}
+		r.accesses = append(r.accesses, a)
+	}
+	effects, _ := randomEffects(random, r.stamp)
+	for i := range effects {
+		e := &effects[i]
+		if e.Prev.Rev == e.At.Rev {
+			e.Prev = mvcc.Locator{}
+		}
+		if e.Create == e.At.Rev {
+			e.Create = kv.Unnumbered
+		}
+		e.At = mvcc.Locator{Rev: kv.Unnumbered, Sub: uint32(i) << random.IntN(20)}
+		if i > 0 {
+			e.At.Sub = max(e.At.Sub, effects[i-1].At.Sub+1)
+		}
+		if len(e.Value) == 0 && e.Version > 0 {
+			e.Value = []byte{}
+		}
+	}
+	if r.effects = effects; len(effects) > 2 { // a key that is changed twice
+		first, second := &effects[0], &effects[1]
+		second.Key, second.Prev, second.PrevLive = first.Key, first.At, second.PrevLive || second.Version == 0
+	}
+	return r
+}
+
+// onlySaid leaves what an op of the kind has in the log.
+func onlySaid(kind opKind, r *record) *record {
+	said := &record{id: r.id}
+	switch kind {
+	case opPrepare:
+		said.participants, said.prepared, said.accesses, said.effects = r.participants, true, r.accesses, r.effects
+	case opPromise:
+		said.participants, said.promised = r.participants, r.promised
+	case opAccept:
+		said.accepted, said.value = r.accepted, r.value
+	case opResolve:
+		said.decision = r.decision
+	}
+	return said
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	for range 300 {
+		want := randomRecord(random)
+		if random.IntN(3) == 0 {
+			want.prepared, want.accesses, want.effects, want.stamp = false, nil, nil, 0
+		}
+		row := appendRecord(nil, want)
+		d := &decoder{data: row}
+		got := d.record(want.id)
+		if err := d.end(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
+		}
+		for cut := 0; cut < len(row); cut += 1 + cut/16 {
+			d := &decoder{data: row[:cut]}
+			if d.record(want.id); !errors.Is(d.end(), ErrMalformed) {
+				t.Fatalf("a record cut at %d of %d: %v", cut, len(row), d.err)
+			}
+		}
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	random := rand.New(rand.NewPCG(8, 8))
+	for range 20 {
+		f.Add(appendRecord(nil, randomRecord(random)))
+	}
+	f.Fuzz(func(t *testing.T, row []byte) {
+		id := kv.TransactionID{Anchor: 1, Term: 1, Number: 1}
+		d := &decoder{data: row}
+		r := d.record(id)
+		if d.end() != nil {
+			return
+		}
+		d = &decoder{data: appendRecord(nil, r)}
+		if again := d.record(id); d.end() != nil || !reflect.DeepEqual(r, again) {
+			t.Fatalf("%v\n%+v\n%+v", d.err, r, again)
+		}
+	})
 }
 
 // encodeEntry is what encodeProposal does, from a list.

@@ -15,14 +15,37 @@ import "github.com/quoratedb/quorate/kv"
 // follow takes note of a compaction of the store, and has the shard follow it. A batch was just begun, so what is in the overlay has its numbers, and is in the
 // chain before.
 func (m *Machine) follow(compacted kv.Revision) {
+	m.lead.floor = max(m.lead.floor, compacted)
+	m.followCompaction()
+}
+
+func (m *Machine) followCompaction() {
 	l := m.lead
-	l.floor = max(l.floor, compacted)
 	if m.options.Shard == kv.SystemShard { // there it takes effect, because somebody asked for it
 		return
 	}
-	if l.floor > max(m.applied.Compacted, l.overlay.compacted) {
+	if l.floor > max(m.applied.Compacted, l.overlay.compacted) && m.mayCompact(l.floor) {
 		l.overlay.addOp(op{kind: opCompact, revision: l.floor})
 	}
+}
+
+// mayCompact tells whether the shard is closed at a revision, once all that is in flight is applied: no transaction is prepared that may commit at or below
+// (rule 40). One whose prepare is in flight gets a stamp that is not below what is applied now.
+func (m *Machine) mayCompact(at kv.Revision) bool {
+	t, pending := &m.transactions, &m.lead.overlay.commits
+	if pending.prepares > 0 && m.applied.Revision < at {
+		return false
+	}
+	for position := t.writers.start; position < t.writers.end(); position++ {
+		w := *t.writers.at(position)
+		if w.stamp >= at {
+			break
+		}
+		if p, inFlight := pending.records[w.id]; t.isWriter(w) && (!inFlight || p.record.holds()) {
+			return false
+		}
+	}
+	return true
 }
 
 // reads takes note that the state at a revision is read; 0: the newest.
@@ -43,8 +66,11 @@ func (b *batch) readsOf(r *kv.Request) {
 		}
 		return false
 	}
-	if note(r.Range); r.Txn != nil {
+	switch note(r.Range); {
+	case r.Txn != nil:
 		anyRange(r.Txn, note)
+	case r.Commit != nil:
+		anyRangeOfShare(r.Commit.Share, note)
 	}
 }
 

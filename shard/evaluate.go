@@ -27,7 +27,10 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if err := m.mayDecide(); err != nil {
 		return Outcome{Fatal: err}
 	}
-	if l.latches.Len() > 0 && l.conflicts(r) {
+	if aboutTransactions(r.Kind) {
+		return m.evaluateCommit(r)
+	}
+	if l.latches.Len() > 0 && l.conflicts(r) || l.contention.locks.Len() > 0 && l.contention.blocks(r) {
 		return Outcome{Blocked: true}
 	}
 	changes, ops := l.overlay.changes.end(), l.overlay.ops.end()
@@ -214,6 +217,9 @@ func (m *Machine) compactRequest(r *kv.CompactRequest) (*kv.Response, error) {
 	}
 	if r.Revision > state.now() {
 		return nil, kv.ErrFutureRevision
+	}
+	if !m.mayCompact(r.Revision) {
+		return nil, errLatched
 	}
 	m.lead.overlay.addOp(op{kind: opCompact, revision: r.Revision})
 	return &kv.Response{Kind: kv.KindCompact}, nil

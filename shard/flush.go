@@ -16,6 +16,7 @@ type flush struct {
 	state    State
 	rowsDone bool // mvcc has written all of its rows
 	leases   []kv.LeaseID
+	commits  []commitRow // of transactions; as of Freeze
 }
 
 // NeedsFlush tells whether much is only in memory and in the log. Shared.
@@ -52,7 +53,7 @@ func (m *Machine) Freeze() bool {
 		return false
 	}
 	m.changed = false
-	m.flush = &flush{state: m.applied, leases: m.leases.takeDirty()}
+	m.flush = &flush{state: m.applied, leases: m.leases.takeDirty(), commits: m.transactions.takeDirty(m.options.Shard)}
 	m.flush.state.Alarms, m.flush.state.Flush = m.Alarms(), m.store.FlushNumber()
 	return true
 }
@@ -74,6 +75,7 @@ func (m *Machine) FlushChunk(b storage.Batch, maxRows int) (done bool, err error
 		f.leases = f.leases[n:]
 		return false, nil
 	}
+	writeCommitRows(b, f.commits)
 	b.Set(keys.State(m.options.Shard), appendState(nil, &f.state))
 	return true, nil
 }

@@ -200,6 +200,9 @@ func (m *Machine) attachedEvaluated(id kv.LeaseID, behind string, limit int) ([]
 	if m.lead.bulkInFlight() {
 		return nil, errLatched // its effects are not among those that are in flight
 	}
+	if m.lead.contention.attached[id] > 0 {
+		return nil, errLatched // it may have more keys than are known
+	}
 	tally, touched := &m.lead.tally, m.lead.overlay.byLease[id]
 	if limit > 0 {
 		limit += len(touched) // these may be detached by now
@@ -225,8 +228,8 @@ func (m *Machine) attachedEvaluated(id kv.LeaseID, behind string, limit int) ([]
 	}), nil
 }
 
-// errLatched refuses what has to wait for a request that is decided beside the rounds.
-var errLatched = errors.New("a key is latched")
+// errLatched refuses what has to wait for a request that is decided beside the rounds, or for a transaction over several shards.
+var errLatched = errors.New("a key is latched, or locked")
 
 // deleteAttached deletes keys of a lease at the revision under evaluation, at least one, and up to MaxKeysPerExpiry of them and MaxExpiryBytes of
 // effects. It tells whether there are more.
@@ -254,7 +257,7 @@ func (m *Machine) deleteIfAttached(id kv.LeaseID, keys [][]byte) (deleted int, e
 		if size += len(key) + effectOverheadBytes; i > 0 && size > m.options.MaxExpiryBytes {
 			return i, nil
 		}
-		if m.lead.latches.Conflicts(latch.Access{Span: kv.Span{Start: key}, Writes: true}) {
+		if m.lead.latches.Conflicts(latch.Access{Span: kv.Span{Start: key}, Writes: true}) || m.lead.contention.locked(key) {
 			return 0, errLatched
 		}
 		meta, found, err := m.lead.newest(key)

@@ -26,10 +26,14 @@ type Machine struct {
 	alarms  alarmTable
 	nodes   map[kv.NodeID]*kv.NodeRecord
 
+	transactions transactions
+
 	// Leader side; nil lead means that this replica evaluates nothing.
 	lead *leadership
 
 	asked uint64 // counts what was asked of other shards
+
+	freed uint64 // see Released
 
 	stagedPuts [][]byte // keys that the staged bulk puts with a lease
 
@@ -66,6 +70,7 @@ type leadership struct {
 	// toldAlarms are those of the system shard, bit n for type n, if this is another one.
 	toldAlarms uint64
 	asking     asking
+	contention contention
 }
 
 // Outcome is what an evaluation decided.
@@ -77,8 +82,9 @@ type Outcome struct {
 	Effects bool
 	// Beside: the request is to be decided beside the rounds. Nothing has happened yet.
 	Beside *Beside
-	// Blocked: the request waits for one that is decided beside the rounds. It is to be evaluated again when one of those has ended. Nothing has
-	// happened yet, but for Begun.
+	// Blocked: the request waits for one that is decided beside the rounds, or for a transaction over several shards. It is to be evaluated again when one of
+	// the former has ended, or Released says so; one of kv.KindTxnPrepare that never is has to be withdrawn (Withdraw). Nothing has happened yet, but for
+	// Begun.
 	Blocked bool
 	// Staged: the effects are put into the log bit by bit; see Machine.StepBulk.
 	Staged bool
@@ -104,6 +110,11 @@ type Metrics struct {
 	AppliedEffects  uint64
 	VoidEntries     uint64
 	ExpiredLeases   uint64 // whose revocation this replica proposed
+	// Transactions over several shards: those that are not decided, as far as the log says, what the prepared ones of them take, and how many records
+	// there are all in all.
+	UndecidedTransactions int
+	PreparedBytes         int
+	TransactionRecords    int
 }
 
 // Open reads the shard from the engine, as it was after the last flush that ended: the entries of the log from AppliedIndex on are to
@@ -149,12 +160,13 @@ func (m *Machine) Lead(term consensus.Term, now time.Duration) error {
 	}
 	m.Follow()
 	m.lead = m.newLeadership(term, now)
+	m.transactions.since(now)
 	return nil
 }
 
 // newLeadership begins on top of the applied state.
 func (m *Machine) newLeadership(term consensus.Term, now time.Duration) *leadership {
-	return &leadership{
+	l := &leadership{
 		detached: make(map[kv.LeaseID]string),
 		term:     term,
 		evaluation: evaluation{
@@ -171,6 +183,8 @@ func (m *Machine) newLeadership(term consensus.Term, now time.Duration) *leaders
 		now:       now,
 		proposed:  m.applied.LeaseClock,
 	}
+	l.contention.begin(&m.transactions)
+	return l
 }
 
 // Follow ends leadership: everything in flight is forgotten. What was proposed may still be
@@ -245,8 +259,12 @@ func (m *Machine) AppliedIndex() consensus.Index { return m.applied.Index }
 // AppliedTerm is the term of the last entry applied.
 func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
 
-// Revision is the revision of the applied state.
-func (m *Machine) Revision() kv.Revision { return m.applied.Revision }
+// Revision is up to where the applied state is closed (rule 13): it has all that there will ever be at or below. What is above belongs to a state that is
+// not complete while a transaction over several shards is prepared. Of a shard that is alone it is the revision of the state.
+func (m *Machine) Revision() kv.Revision { return m.transactions.closed(m.applied.Revision) }
+
+// Highest is the highest revision of the applied state, which may be above Revision.
+func (m *Machine) Highest() kv.Revision { return m.applied.Revision }
 
 // Compacted is the compacted revision of the applied state.
 func (m *Machine) Compacted() kv.Revision { return m.store.Compacted() }
@@ -277,6 +295,7 @@ func (m *Machine) Replaced(at mvcc.Locator, under *mvcc.UnderBulk) (kv.KeyValue,
 func (m *Machine) Metrics() Metrics {
 	figures := m.metrics
 	figures.Leases = m.leases.size()
+	figures.UndecidedTransactions, figures.PreparedBytes, figures.TransactionRecords = m.transactions.open, m.transactions.bytes, len(m.transactions.records)
 	if m.lead != nil {
 		figures.InFlightEffects = m.lead.overlay.changes.size()
 	}

@@ -144,6 +144,11 @@ func (m *Machine) keysRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	if len(list) > m.options.MaxKeysPerExpiry {
 		return nil, errLong
 	}
+	for _, key := range list { // one may be about to go
+		if m.lead.contention.locks.Conflicts(latch.Access{Span: kv.Span{Start: key}}) {
+			return nil, errLatched
+		}
+	}
 	answer.Binding, answer.Keys = b, list
 	return response, nil
 }

@@ -46,6 +46,8 @@ func (m *Machine) Begin(present kv.Present, exact bool) error {
 		return fmt.Errorf("begin a batch without leading a shard whose revisions come from elsewhere: %w", ErrInconsistent)
 	case l.batch != nil && !l.batch.numbered || l.overlay.takenChanges < l.overlay.changes.end():
 		return fmt.Errorf("begin a batch before the one before is proposed: %w", ErrInconsistent)
+	case exact && now < l.revision && l.revision <= m.transactions.lastResolved:
+		exact = false // a transaction got a higher one from another sequencer: the one here is not it any more
 	case exact && now < l.revision:
 		return fmt.Errorf("revision %d is said to be the last that was issued, and %d was issued to this shard: %w", now, l.revision, ErrInconsistent)
 	}
@@ -76,6 +78,16 @@ func (m *Machine) Unnumbered() int {
 	return int(m.lead.revision - m.lead.batch.base)
 }
 
+// NeedsPresent tells whether Number has to be told how far the store is, although all that was decided in the batch are requests about transactions over
+// several shards: one needs a revision, tells a provisional one, or reads as of a past one. Driver.
+func (m *Machine) NeedsPresent() bool {
+	if m.lead == nil || m.lead.batch == nil || m.lead.batch.numbered {
+		return false
+	}
+	b := m.lead.batch
+	return m.lead.revision > b.base || len(b.responses) > 0 || b.lowest != 0
+}
+
 // Number gives the batch its revisions: as many in a row as it needs, from first on. With none needed, first is the next that will be issued to somebody; 0 if
 // there is no answer that would tell it. Answers and effects then tell these. compacted is up to where history was compacted when they were issued, or
 // later. After ErrBegunAnew nothing has happened. Driver.
@@ -88,6 +100,9 @@ func (m *Machine) Number(first, compacted kv.Revision) error {
 	if first == 0 && l.revision == b.base && len(b.responses) == 0 {
 		b.numbered = true
 		return nil
+	}
+	if first <= b.base && b.base <= m.transactions.lastResolved {
+		return ErrBegunAnew // it comes from a sequencer that is not it any more
 	}
 	if first <= b.base || first > maxRevision-(l.revision-b.base) {
 		return fmt.Errorf("revision %d is given to a batch that began when %d was issued: %w", first, b.base, ErrInconsistent)
@@ -200,7 +215,7 @@ func (b *batch) decides() error {
 type shift struct{ above, by kv.Revision }
 
 func (s shift) revision(r kv.Revision) kv.Revision {
-	if r > s.above {
+	if r > s.above && r < kv.Unnumbered {
 		return r + s.by
 	}
 	return r
@@ -219,8 +234,13 @@ func (s shift) overlay(o *overlay) {
 		s.effect(&o.changes.at(at).Effect)
 	}
 	for at := o.takenOps; at < o.ops.end(); at++ {
-		if p := o.ops.at(at); p.kind == opBulk {
+		switch p := o.ops.at(at); p.kind {
+		case opBulk:
 			p.revision = s.revision(p.revision)
+		case opPrepare:
+			for i := range p.record.effects {
+				s.effect(&p.record.effects[i])
+			}
 		}
 	}
 }
@@ -242,13 +262,15 @@ func (s shift) response(r *kv.Response) {
 	case r.DeleteRange != nil:
 		s.keyValues(r.DeleteRange.Prev)
 	case r.Txn != nil:
-		s.txn(r.Txn)
+		s.ops(r.Txn.Responses)
+	case r.Commit != nil:
+		s.ops(r.Commit.Results)
 	}
 }
 
-func (s shift) txn(t *kv.TxnResponse) {
-	for i := range t.Responses {
-		o := &t.Responses[i]
+func (s shift) ops(responses []kv.OpResponse) {
+	for i := range responses {
+		o := &responses[i]
 		if o.Revision != 0 { // etcd leaves it empty with nested transactions
 			o.Revision = s.header(o.Revision)
 		}
@@ -260,7 +282,7 @@ func (s shift) txn(t *kv.TxnResponse) {
 		case o.DeleteRange != nil:
 			s.keyValues(o.DeleteRange.Prev)
 		case o.Txn != nil:
-			s.txn(o.Txn)
+			s.ops(o.Txn.Responses)
 		}
 	}
 }

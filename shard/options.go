@@ -64,6 +64,13 @@ type Options struct {
 	// MaxRequestEffectBytes bounds the effects of one request (think of a DeleteRange of everything);
 	// beyond it the answer is kv.ErrRequestTooLarge. Default 128 MiB: about two million keys that are deleted.
 	MaxRequestEffectBytes int
+	// MaxTransactions is in how many transactions over several shards that are not finished the shard may have a part, and MaxPreparedBytes what their locks
+	// and effects may take; beyond it a prepare is answered with kv.ErrTooManyRequests. One may go beyond the latter. Default 16,384, and 64 MiB.
+	MaxTransactions  int
+	MaxPreparedBytes int
+	// MaxShareBytes is how many bytes of effects such a transaction may have in the shard, for they are in one log entry; beyond it the answer is
+	// kv.ErrRequestTooLarge. Default 16 MiB.
+	MaxShareBytes int
 }
 
 // WithDefaults returns a copy with zero values replaced.
@@ -81,6 +88,9 @@ func (o Options) WithDefaults() Options {
 	o.MaxBeside = cmp.Or(o.MaxBeside, 64)
 	o.PartBytes = cmp.Or(o.PartBytes, 32<<10)
 	o.MaxRequestEffectBytes = cmp.Or(o.MaxRequestEffectBytes, 128<<20)
+	o.MaxTransactions = cmp.Or(o.MaxTransactions, 16384)
+	o.MaxPreparedBytes = cmp.Or(o.MaxPreparedBytes, 64<<20)
+	o.MaxShareBytes = cmp.Or(o.MaxShareBytes, 16<<20)
 	o.MaxExpiryBytes = cmp.Or(o.MaxExpiryBytes, min(4<<20, o.MaxRequestEffectBytes))
 	return o
 }
@@ -96,7 +106,8 @@ func (o Options) Validate() error {
 		return errors.New("shard: Options.MinLeaseTTLSeconds must be between 1 and 9,000,000,000")
 	case o.LeaseCheckpointInterval < 0, o.MaxRevokesPerTick < 0, o.MaxRevokeKeysPerTick < 0,
 		o.MaxKeysPerExpiry < 0, o.MaxRequestEffectBytes < 0, o.MaxExpiryBytes < 0,
-		o.PartBytes < 0, o.RoundEffectBytes < 0, o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0:
+		o.PartBytes < 0, o.RoundEffectBytes < 0, o.RoundLooks < 0, o.MaxLooks < 0, o.MaxBeside < 0,
+		o.MaxTransactions < 0, o.MaxPreparedBytes < 0, o.MaxShareBytes < 0:
 		return errors.New("shard: options must not be negative")
 	}
 	return nil

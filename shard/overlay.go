@@ -17,6 +17,8 @@ const none = -1
 type change struct {
 	mvcc.Effect
 	older int64 // position of the change before of the same key; it may have left already
+	// resolved: it is of a transaction over several shards, and in the log with that. Its revision is neither provisional nor in the order of the queue.
+	resolved bool
 }
 
 // opKind names what an op does. The numbers are in the log: add, never renumber.
@@ -42,6 +44,12 @@ const (
 	opEnd
 	opNote
 	opDrop
+	// Of transactions over several shards: see record.
+	opPrepare
+	opPromise
+	opAccept
+	opResolve
+	opFence
 )
 
 // op is a change of something else than keys.
@@ -58,6 +66,8 @@ type op struct {
 
 	shard       kv.ShardID // opRegister
 	incarnation uint64     // opNote
+	// record has, of ops about transactions, what the op is about; in a leader's overlay all that is known after it.
+	record *record
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -100,6 +110,12 @@ type overlay struct {
 	takenChanges, takenOps int64
 	untakenBytes           int
 	sealed                 bool // a bulk takes effect with the next proposal, which has nothing else
+
+	commits pendingCommits
+	// resolved counts the changes of transactions that are in flight, untakenResolved those of them that are in no proposal. lowestResolved is the lowest
+	// revision of the latter; 0: there are none.
+	resolved, untakenResolved int64
+	lowestResolved            kv.Revision
 }
 
 // proposal is a log entry that was handed out.
@@ -107,6 +123,7 @@ type proposal struct {
 	seq                   uint64
 	changesUpTo, opsUpTo  int64 // positions after its last change and op
 	revisionAfterProposal kv.Revision
+	lowestResolved        kv.Revision // of transactions that it resolves; 0: it resolves none that writes
 }
 
 func newOverlay() *overlay {
@@ -164,6 +181,27 @@ func (o *overlay) add(e *mvcc.Effect) {
 	if e.Lease != 0 || e.PrevLease != 0 {
 		o.touchLeases(&c.Effect, at)
 	}
+}
+
+// addResolved adds a change of a transaction over several shards that is resolved.
+func (o *overlay) addResolved(e *mvcc.Effect) {
+	o.add(e)
+	o.changes.at(o.changes.end() - 1).resolved = true
+	o.resolved++
+	o.untakenResolved++
+	if o.lowestResolved == 0 || e.At.Rev < o.lowestResolved {
+		o.lowestResolved = e.At.Rev
+	}
+}
+
+// firstUntaken is the first change that is in no proposal, but for those of transactions; nil: there is none.
+func (o *overlay) firstUntaken() *change {
+	for at := o.takenChanges; at < o.changes.end(); at++ {
+		if c := o.changes.at(at); !c.resolved {
+			return c
+		}
+	}
+	return nil
 }
 
 func (o *overlay) touchLeases(e *mvcc.Effect, at int64) {
@@ -239,6 +277,8 @@ func (o *overlay) addOp(p op) {
 		o.untakenBytes += len(p.part.encoded)
 	case opBulk:
 		o.sealed = true
+	case opPrepare, opPromise, opAccept, opResolve, opFence:
+		o.untakenBytes += o.commits.add(at, &p)
 	}
 }
 
@@ -260,7 +300,8 @@ func (o *overlay) addToLease(at int64, p *op) {
 // take ends the current proposal.
 func (o *overlay) take(seq uint64, revision kv.Revision) {
 	o.takenChanges, o.takenOps, o.untakenBytes, o.sealed = o.changes.end(), o.ops.end(), 0, false
-	*o.proposals.push() = proposal{seq, o.takenChanges, o.takenOps, revision}
+	*o.proposals.push() = proposal{seq, o.takenChanges, o.takenOps, revision, o.lowestResolved}
+	o.untakenResolved, o.lowestResolved = 0, 0
 }
 
 // applied removes what the oldest proposal brought in.
@@ -293,6 +334,9 @@ func (o *overlay) dropFirstChange() {
 	}
 	if c.PrevLease != 0 && c.PrevLease != c.Lease {
 		o.dropFirstTouch(c.PrevLease)
+	}
+	if c.resolved {
+		o.resolved--
 	}
 	o.changes.popFirst()
 }
@@ -328,6 +372,8 @@ func (o *overlay) dropFirstOp() {
 		o.alarms[p.alarm.Type]++
 	case opNode, opReplica:
 		o.otherOps--
+	case opPrepare, opPromise, opAccept, opResolve, opFence:
+		o.commits.drop(at, p)
 	}
 	o.ops.popFirst()
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// Read answers a read-only request (IsReadOnly) from the applied state. view may be nil: then the newest
-// applied state is read, under the shared lock. With a view, ranges and transactions need no lock; leases,
+// Read answers a read-only request (IsReadOnly) from the applied state; about keys as of the revision up to which that is complete. view may be nil: then the
+// newest applied state is read, under the shared lock. With a view, ranges and transactions need no lock; leases,
 // alarms and nodes are always the newest and need the shared lock. now is the monotonic clock given to Lead; it
 // matters only for what is left of a lease, which a replica that does not lead overestimates by the
 // time since the lease clock was last logged. What the answer takes is reserved from the request's Memory before it is there; nothing stays reserved
@@ -69,6 +69,9 @@ func (m *Machine) reading(view *mvcc.View, r *kv.Request) (*kv.Response, applied
 	state := appliedReading{Reader: &m.store.Reader, tally: &counted.tally}
 	if view != nil {
 		state.Reader = &view.Reader
+	}
+	if closed := state.Closed(); closed < state.Revision() && (r.Kind == kv.KindRange || r.Kind == kv.KindTxn) { // more may yet come above that
+		state.at = closed
 	}
 	counted.answer.Kind, counted.answer.Revision = r.Kind, state.now()
 	return &counted.answer, state

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 func TestReadsAtMost(t *testing.T) {
@@ -39,6 +40,49 @@ func TestReadsAtMost(t *testing.T) {
 			if got, want := ReadsAtMost(test.req, keys), test.keys >= 0 && keys >= test.keys; got != want {
 				t.Errorf("%s: at most %d keys: %v", test.what, keys, got)
 			}
+		}
+	}
+}
+
+// TestReadAsOfClosed: while something may yet come below the newest revision, a read that asks for no revision is as of the closed one, and says so; as
+// nothing is below that any more, the same is read there ever after.
+func TestReadAsOfClosed(t *testing.T) {
+	g := &group{}
+	leader := mustOpen(testOptions(1))
+	if err := g.elect(leader, 1); err != nil {
+		t.Fatal(err)
+	}
+	var closed kv.Revision
+	for i, value := range []string{"old", "new"} {
+		resp, err := g.do(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k"), Value: []byte(value)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			closed = resp.Revision
+		}
+	}
+	get := kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}
+	txn := &kv.TxnRequest{Success: []kv.Op{{Range: &get}}}
+	for _, bound := range []kv.Revision{kv.Unnumbered, closed} {
+		leader.store.SetClosed(bound)
+		want, at := "new", closed+1
+		if bound == closed {
+			want, at = "old", closed
+		}
+		view := leader.store.View()
+		for _, v := range []*mvcc.View{nil, view} {
+			ranged, err := leader.Read(v, 0, &kv.Request{Kind: kv.KindRange, Range: &get})
+			if err != nil || ranged.Revision != at || string(ranged.Range.KVs[0].Value) != want {
+				t.Errorf("closed at %d: %s, %v", bound, describe(ranged), err)
+			}
+			in, err := leader.Read(v, 0, &kv.Request{Kind: kv.KindTxn, Txn: txn})
+			if err != nil || in.Revision != at || string(in.Txn.Responses[0].Range.KVs[0].Value) != want {
+				t.Errorf("closed at %d, in a transaction: %s, %v", bound, describe(in), err)
+			}
+		}
+		if err := view.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

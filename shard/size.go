@@ -30,8 +30,23 @@ func requestBytes(r *kv.Request, compare, op int) int {
 		return spanBytes(r.DeleteRange.Span)
 	case kv.KindTxn:
 		return txnBytes(r.Txn, compare, op)
+	case kv.KindTxnPrepare:
+		return shareBytes(r.Commit.Share, compare, op)
 	}
 	return 0
+}
+
+func shareBytes(s *kv.Share, compare, op int) (n int) {
+	if s == nil {
+		return 0
+	}
+	for i := range s.Compares {
+		n += compare + spanBytes(s.Compares[i].Compare.Span) + len(s.Compares[i].Compare.Value)
+	}
+	for i := range s.Ops {
+		n += opBytes(&s.Ops[i].Op, compare, op)
+	}
+	return n
 }
 
 func spanBytes(s kv.Span) int { return len(s.Start) + len(s.End) }
@@ -42,18 +57,22 @@ func txnBytes(t *kv.TxnRequest, compare, op int) (n int) {
 	}
 	for _, ops := range [2][]kv.Op{t.Success, t.Failure} {
 		for i := range ops {
-			n += op
-			switch o := &ops[i]; {
-			case o.Range != nil:
-				n += spanBytes(o.Range.Span)
-			case o.Put != nil:
-				n += len(o.Put.Key) + len(o.Put.Value)
-			case o.DeleteRange != nil:
-				n += spanBytes(o.DeleteRange.Span)
-			case o.Txn != nil:
-				n += txnBytes(o.Txn, compare, op)
-			}
+			n += opBytes(&ops[i], compare, op)
 		}
 	}
 	return n
+}
+
+func opBytes(o *kv.Op, compare, op int) int {
+	switch {
+	case o.Range != nil:
+		return op + spanBytes(o.Range.Span)
+	case o.Put != nil:
+		return op + len(o.Put.Key) + len(o.Put.Value)
+	case o.DeleteRange != nil:
+		return op + spanBytes(o.DeleteRange.Span)
+	case o.Txn != nil:
+		return op + txnBytes(o.Txn, compare, op)
+	}
+	return op
 }

@@ -154,6 +154,11 @@ func (m *Machine) loadState(state State) error {
 	if err := m.loadLeases(); err != nil {
 		return err
 	}
+	if err := m.loadTransactions(); err != nil {
+		return err
+	}
+	m.transactions.lastResolved = state.Revision
+	m.close()
 	return m.loadNodes()
 }
 

@@ -47,6 +47,10 @@ func Validate(r *kv.Request, limits Limits) error {
 		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 || a.Life > MaxLife {
 			return fmt.Errorf("a replica is assigned to a node and a disk: %w", kv.ErrInvalidRequest)
 		}
+	default:
+		if aboutTransactions(r.Kind) {
+			return validateCommit(r)
+		}
 	}
 	return nil
 }
@@ -83,6 +87,10 @@ func complete(r *kv.Request) bool {
 		return r.LeaseBinding != nil
 	case kv.KindLeaseLeases:
 		return true
+	case kv.KindTxnPrepare:
+		return r.Commit != nil && r.Commit.Share != nil
+	case kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		return r.Commit != nil
 	}
 	return false
 }

@@ -87,6 +87,22 @@ func drawBounds(seed uint64) (b Bounds) {
 	}
 }
 
+// ofStore leaves room for a request over several shards: all are asked at once, and many of them may be led by the same node.
+func (b *Bounds) ofStore() {
+	atLeast(&b.MaxQueued, 60)
+	atLeast(&b.MaxQueuedBytes, 20_000)
+	atLeast(&b.MaxBeside, 20)
+	atLeast(&b.MaxCalls, 40)
+	atLeast(&b.MaxForwardedBytes, 20_000)
+}
+
+// atLeast raises a bound, if there is one.
+func atLeast[T int | int64](bound *T, least T) {
+	if *bound != 0 {
+		*bound = max(*bound, least)
+	}
+}
+
 // bound draws one of the values for a share of the runs.
 func bound[T any](random *rand.Rand, share float64, values ...T) (drawn T) {
 	taken, value := random.Float64() < share, pick(random, values...)
@@ -106,7 +122,7 @@ func (b *Bounds) versions(random *rand.Rand) (o mvcc.Options) {
 
 func (b *Bounds) machine(o *shard.Options) {
 	o.MaxKeysPerExpiry, o.MaxExpiryBytes, o.MaxRevokesPerTick, o.MaxRevokeKeysPerTick = b.MaxKeysPerExpiry, b.MaxExpiryBytes, b.MaxRevokesPerTick, b.MaxRevokeKeysPerTick
-	o.MaxRequestEffectBytes, o.MaxBeside = b.MaxRequestEffectBytes, b.MaxBeside
+	o.MaxRequestEffectBytes, o.MaxShareBytes, o.MaxBeside = b.MaxRequestEffectBytes, b.MaxRequestEffectBytes, b.MaxBeside
 }
 
 func (b *Bounds) driver(o *driver.Options) {

@@ -62,11 +62,14 @@ type ledger struct {
 	births map[consensus.Term]kv.Revision
 	// sessions and leaseless are when a node last began a session with a sequencer elsewhere, and last found that it had no lease on the system shard.
 	sessions, leaseless map[*node]time.Duration
+	// multis are the revisions that coordinators of transactions have got.
+	multis map[kv.Revision]numbered
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		reigns: map[reign]*led{}, births: map[consensus.Term]kv.Revision{}, sessions: map[*node]time.Duration{}, leaseless: map[*node]time.Duration{},
+		multis: map[kv.Revision]numbered{},
 	}
 }
 
@@ -210,7 +213,7 @@ func (w *world) explainGaps() {
 		for i := range g.truth.events {
 			rev := g.truth.events[i].KV.ModRevision
 			r := w.ledger.find(rev)
-			if r == nil || r.to.shard != g.id {
+			if of := w.ledger.multis[rev].writers; r == nil || r.to.shard != g.id && !slices.Contains(of, g.id) {
 				w.fail(Correctness, "revision %d took effect in shard %d, and was not issued to it", rev, g.id)
 				return
 			}
@@ -249,6 +252,7 @@ const (
 	whyNoSequencer    = "the sequencer ended"
 	whyNoLeaseForLong = "no lease, for too long"
 	whySession        = "the session broke"
+	whyTransaction    = "the transaction was aborted"
 )
 
 // blame says why a revision of the run did not take effect; "": nothing explains it. passed: a later one of the same leadership did.
@@ -256,6 +260,8 @@ func (w *world) blame(r *run, passed bool) string {
 	to, epoch := w.ledger.reigns[r.to], w.ledger.reigns[reign{kv.SystemShard, r.epoch}]
 	gone := to == nil || to.ended || to.over()
 	switch {
+	case r.to == reign{}:
+		return w.blameTransaction(r)
 	case r.decided:
 		return whyDecided
 	case r.arrived && passed:
@@ -276,6 +282,20 @@ func (w *world) blame(r *run, passed bool) string {
 		return whySession
 	}
 	return ""
+}
+
+// blameTransaction is blame for the revision of a transaction over several shards.
+func (w *world) blameTransaction(r *run) string {
+	of, numbered := w.ledger.multis[r.first]
+	switch {
+	case w.now-r.at < openFor:
+		return whyOpen
+	case !numbered:
+		return whySession
+	case of.by.over():
+		return whyLedNoMore
+	}
+	return whyTransaction
 }
 
 // describeRun says what is known of a run.

@@ -17,7 +17,9 @@ type PlanOptions struct {
 	Shards   int
 	// Partition makes the shards those of one store: ByRange or ByHash. NoPartition has them know nothing of each other.
 	Partition string
-	Duration  time.Duration
+	// Commit is the protocol of transactions over several shards, if they are those of one store.
+	Commit   CommitProtocol
+	Duration time.Duration
 	// Workloads are the names of those to choose from; nil: all.
 	Workloads []string
 	// Faults are the kinds to choose from; nil: all. Empty and not nil: none.
@@ -46,6 +48,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	whole := o.Workloads == nil
 	if o.Partition != "" {
 		p.drawPartition(o.Partition)
+		override(&p.Commit, o.Commit)
 		if o.Workloads == nil {
 			o.Workloads = anyKeys()
 		}
@@ -55,6 +58,9 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Limits.RoundLooks = pick(rounds, int64(0), 1, 4)
 	p.Limits.PartBytes = pick(rounds, 0, 1, 64)
 	p.Limits.Bounds = drawBounds(seed)
+	if p.Partition != nil {
+		p.Limits.Bounds.ofStore()
+	}
 	p.Clients = drawClients(random, o.Workloads)
 	if p.Partition != nil && whole {
 		p.addCensus()
@@ -242,6 +248,14 @@ var faultRanges = []faultRange{
 	{FaultSessionBreaks, 1, time.Second, nil, ofStore},
 	{FaultSlowShard, 1, 3 * time.Second, between(1, 150), ofStore},
 	{FaultLaggard, 2, 3 * time.Second, between(5, 400), ofStore},
+	{FaultCoordinatorLost, 2, time.Second, between(0, 3), ofStore},
+	{FaultCoordinatorPaused, 2, 3 * time.Second, between(0, 3), ofStore},
+	{FaultCoordinatorCut, 2, 3 * time.Second, between(0, 3), ofStore},
+	{FaultCoordinatorMoves, 3, 0, between(0, 3), ofStore},
+	{FaultParticipantLost, 2, time.Second, between(0, 3), ofStore},
+	{FaultParticipantPaused, 2, 3 * time.Second, between(0, 3), ofStore},
+	{FaultParticipantMoves, 3, 0, between(0, 3), ofStore},
+	{FaultCommitUnheard, 3, 0, between(0, 3), ofStore},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets

@@ -87,7 +87,7 @@ func (w *world) inject(i int, f *Fault) {
 	for _, inject := range []func(*Fault, *node, *rand.Rand) bool{
 		w.injectNetwork, w.injectPartition, w.injectContest, w.injectDeposed, w.injectPlot, w.injectStaged,
 		w.injectNode, w.injectDisk, w.injectDamage, w.injectStale, w.injectDouble,
-		w.injectMember, w.injectVersion, w.injectStop, w.injectFile, w.injectGroup, w.injectStore,
+		w.injectMember, w.injectVersion, w.injectStop, w.injectFile, w.injectGroup, w.injectStore, w.injectCommit,
 	} {
 		if inject(f, n, random) {
 			return

@@ -49,8 +49,10 @@ func (p *Plan) aimAtStore() []FaultKind {
 		return nil
 	}
 	var kinds []FaultKind
-	for _, i := range random.Perm(len(storeFaults))[:2+random.IntN(3)] {
-		kinds = append(kinds, storeFaults[i])
+	for _, of := range [][]FaultKind{storeFaults, commitFaults} {
+		for _, i := range random.Perm(len(of))[:1+random.IntN(3)] {
+			kinds = append(kinds, of[i])
+		}
 	}
 	return kinds
 }

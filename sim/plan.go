@@ -37,6 +37,8 @@ type Plan struct {
 	Shards int `json:"shards,omitempty"`
 	// Partition makes the shards those of one store, which has a count of revisions; nil: they know nothing of each other.
 	Partition *Partition `json:"partition,omitempty"`
+	// Commit is how transactions over several shards of the store are decided: TwoPhase or ThreePhase; "": as TwoPhase.
+	Commit CommitProtocol `json:"commit,omitempty"`
 	// Homes are, by shard, the nodes on which each began; nil: all.
 	Homes [][]int `json:"homes,omitempty"`
 	// ReadQuorum: linearizable reads ask a quorum instead of relying on clocks.

@@ -257,6 +257,9 @@ func (w *world) unsettled() error {
 			if end := uint64(p.group.lastApplied()); !p.up() || p.replica.Applied() != end || p.gateway.Metrics().CallsInFlight > 0 {
 				return fmt.Errorf("%s has not applied entry %d, or has calls in flight", p.name(), end)
 			}
+			if err := p.undecided(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

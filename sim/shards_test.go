@@ -128,7 +128,9 @@ func TestPlansOfStores(t *testing.T) {
 		if slices.ContainsFunc(p.Clients, func(c ClientPlan) bool { return c.Workload == "census" }) {
 			census++
 		}
-		if len(p.Faults) > 0 && !slices.ContainsFunc(p.Faults, func(f Fault) bool { return !slices.Contains(storeFaults, f.Kind) }) {
+		if len(p.Faults) > 0 && !slices.ContainsFunc(p.Faults, func(f Fault) bool {
+			return !slices.Contains(storeFaults, f.Kind) && !slices.Contains(commitFaults, f.Kind)
+		}) {
 			aimed++
 		}
 		for _, o := range []PlanOptions{{Partition: NoPartition}, {Shards: 1}, {Shards: 4}, {Workloads: []string{"set"}}, {Faults: []FaultKind{FaultCrash}}} {

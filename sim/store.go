@@ -65,8 +65,9 @@ func (p *Plan) scheme() partition.Scheme {
 
 // splitKeys are keys between, and among, those of the workloads.
 var splitKeys = []string{
-	"b/2", "b/4", "bank/", "bank/2", "counter/", "edge/", "hop/1", "lock/", "nested/", "p/", "p/2", "p/4", "page/", "page/07", "page/13", "q", "r/", "r/1", "r/2", "r/3",
-	"random/", "s/", "s/05", "s/10", "s/15", "s/20", "s/25", "set/", "set/002/", "sweep/", "w/", "x",
+	"append/1", "append/2", "b/2", "b/4", "bank/", "bank/2", "bank/4", "counter/", "cycle/2", "cycle/4", "cycle/6", "edge/", "hop/1", "lock/", "nested/", "p/", "p/2", "p/4", "page/", "page/07", "page/13", "q", "r/", "r/1", "r/2", "r/3",
+	"random/", "s/", "s/05", "s/10", "s/15", "s/20", "s/25", "set/", "set/002/", "sweep/", "unique/by/2", "unique/row/", "unique/row/3",
+	"w/", "x",
 }
 
 // drawPartition makes the shards those of one store. Half of the partitions leave the keys of a workload together, so that it can change several at once.
@@ -74,6 +75,7 @@ func (p *Plan) drawPartition(kind string) {
 	random := rand.New(rand.NewPCG(p.Seed, sourcePartition))
 	p.Shards = cmp.Or(p.Shards, 2+random.IntN(7))
 	p.Partition = &Partition{Kind: kind}
+	p.Commit = pick(rand.New(rand.NewPCG(p.Seed, sourceCommit)), TwoPhase, ThreePhase)
 	if kind == ByHash {
 		p.Partition.HashPrefix = random.IntN(2)
 		return
@@ -88,8 +90,8 @@ func (p *Plan) drawPartition(kind string) {
 // censusShare: one store in so many has clients that list keys of many shards.
 const censusShare = 3
 
-// addCensus has some of the clients do that. By range, keys of theirs are in several shards. Half of the others have clients whose requests and leases are for
-// any keys, so that many of them are refused.
+// addCensus has some of the clients do that. By range, keys of theirs are in several shards. Half of the others have more clients whose requests and leases are
+// for any keys.
 func (p *Plan) addCensus() {
 	random := rand.New(rand.NewPCG(p.Seed, sourceCensus))
 	if random.IntN(censusShare) != 0 {
@@ -109,12 +111,12 @@ func (p *Plan) addCensus() {
 // censusSplits are keys between those of the workload census.
 var censusSplits = []string{"census/1", "census/5", "census/8"}
 
-// aside are workloads most of whose requests are refused in a store of several shards; addCensus has the others.
+// aside are workloads whose requests are for any keys.
 var aside = []string{"bulk", "random"}
 
-// anyKeys are the workloads of a store of several shards.
+// anyKeys are the workloads of a store of several shards: there are more of those whose transactions have keys in several.
 func anyKeys() []string {
-	return slices.DeleteFunc(anyPlace(), func(name string) bool { return slices.Contains(aside, name) })
+	return append(anyPlace(), "bank", "bulk", "cycle", "cycle", "append", "append", "unique", "unique")
 }
 
 // shared tells whether the groups are shards of one store.
@@ -143,11 +145,12 @@ func (n *node) serveStore(o *gateway.Options) {
 	for p := range n.held() {
 		o.Shards[p.group.id] = p.replica
 	}
-	whole, err := o.OfStore(n.w.plan.scheme(), n.issuer)
+	whole, err := o.OfStore(n.w.plan.scheme(), n.clerk)
 	if err != nil {
 		panic(err) // the plan is valid
 	}
 	*o = whole
+	o.Commit = n.w.plan.Commit.product()
 }
 
 // knows is the highest revision that the process has heard of, or has itself.
@@ -183,11 +186,15 @@ func (w *world) noteIssued(revision kv.Revision) {
 func (w *world) completeStore() {
 	h := w.groups[0].history
 	h.Sparse = true
+	h.Full = w.storeEvents()
+	table, err := partition.New(w.plan.scheme())
+	if err != nil {
+		panic(err) // the plan is valid
+	}
+	h.ShardOf = func(key []byte) kv.ShardID { return table.Overlapping(kv.Span{Start: key})[0].Shard }
 	for _, g := range w.groups {
-		h.Full = append(h.Full, g.truth.events...)
 		h.Commits = append(h.Commits, g.storeCommits()...)
 	}
-	slices.SortStableFunc(h.Full, func(a, b kv.Event) int { return cmp.Compare(a.KV.ModRevision, b.KV.ModRevision) })
 	slices.SortStableFunc(h.Commits, func(a, b history.Commit) int { return cmp.Compare(a.At, b.At) })
 	h.Final = 1
 	if n := len(h.Issued); n > 0 {
@@ -225,18 +232,9 @@ func (w *world) compacted() kv.Revision {
 	return t.compactedAt(consensus.BootstrapIndex + consensus.Index(len(t.log)))
 }
 
-// checkIssued: no revision is of two shards, and none takes effect that was not issued before.
+// checkIssued: a revision is of the shards that it was issued to, and none takes effect that was not issued before.
 func (w *world) checkIssued() {
-	of := map[kv.Revision]kv.ShardID{}
-	for _, g := range w.groups {
-		for i := range g.truth.events {
-			at := g.truth.events[i].KV.ModRevision
-			if other, taken := of[at]; taken && other != g.id {
-				w.fail(Correctness, "revision %d is in shard %d and in shard %d", at, other, g.id)
-			}
-			of[at] = g.id
-		}
-	}
+	w.checkWhole()
 	if h := w.groups[0].history; len(h.Full) > 0 && h.Full[len(h.Full)-1].KV.ModRevision > h.Final {
 		w.fail(Correctness, "revision %d took effect, %d was issued last", h.Full[len(h.Full)-1].KV.ModRevision, h.Final)
 	}
@@ -252,6 +250,9 @@ func (p *Plan) validatePartition() error {
 	}
 	if p.Homes != nil || p.Shards < 2 {
 		return fmt.Errorf("sim: a store of %d shards, and homes %v; there must be several, all of them on all nodes", p.Shards, p.Homes)
+	}
+	if p.Commit != "" && p.Commit != TwoPhase && p.Commit != ThreePhase {
+		return fmt.Errorf("sim: there is no commit protocol %q; there are %s and %s", p.Commit, TwoPhase, ThreePhase)
 	}
 	if err := p.scheme().Validate(); err != nil {
 		return fmt.Errorf("sim: partition the keys: %w", err)

@@ -9,16 +9,19 @@ import (
 	"github.com/quoratedb/quorate/sim/history"
 )
 
-// TestRefusalsOfStore: where requests and leases are for any keys, those in several shards are refused, and the others are not.
+// TestRefusalsOfStore: where requests and leases are for any keys, some are for leases of another shard, none is refused for the shards that it is in, and
+// transactions take effect in several of them, by both protocols.
 func TestRefusalsOfStore(t *testing.T) {
 	for _, kind := range []string{ByRange, ByHash} {
 		for _, name := range []string{"random", "bulk"} {
-			shards, leases, acknowledged := 0, 0, 0
+			shards, leases, acknowledged, several := 0, 0, 0, 0
 			for seed := uint64(1); seed <= 3; seed++ {
 				p := NewPlan(seed, PlanOptions{Nodes: 3, Partition: kind, Shards: 8, Faults: []FaultKind{}, Duration: time.Second, Workloads: []string{name}})
 				p.Limits.Bounds = Bounds{}
+				p.Commit = []CommitProtocol{TwoPhase, ThreePhase}[seed%2]
+				p.Partition.HashPrefix = 0
 				if kind == ByRange {
-					p.Partition.SplitKeys = []string{"b/2", "b/4", "b/6", "c", "random/", "random/b", "random/d"}
+					p.Partition.SplitKeys = []string{"b/2", "b/4", "b/6", "c", "random/", "random/k04", "random/k08"}
 				}
 				w := newWorld(p, RunOptions{})
 				if w.run(); w.verdict != "" {
@@ -34,16 +37,18 @@ func TestRefusalsOfStore(t *testing.T) {
 						acknowledged++
 					}
 				}
+				several += w.marks["transaction in several shards"]
 				w.finish()
 			}
-			if shards == 0 || leases == 0 && name == "bulk" && kind == ByRange || acknowledged < 50 {
-				t.Errorf("%s by %s: %d requests were refused for their shards, %d for those of a lease, %d were acknowledged", name, kind, shards, leases, acknowledged)
+			if shards > 0 || several == 0 || leases == 0 && name == "bulk" && kind == ByRange || acknowledged < 50 {
+				t.Errorf("%s by %s: %d requests were refused for their shards, %d for those of a lease, %d were acknowledged, %d were in several shards", name, kind, shards, leases,
+					acknowledged, several)
 			}
 		}
 	}
 }
 
-// TestCheckRefusals: what is refused for its shards without need, or is not refused, is found.
+// TestCheckRefusals: what is refused for its shards, or for a lease that it does not name, is found.
 func TestCheckRefusals(t *testing.T) {
 	put := func(key string, lease kv.LeaseID) kv.Op {
 		return kv.Op{Put: &kv.PutRequest{Key: []byte(key), Lease: lease}}
@@ -62,8 +67,8 @@ func TestCheckRefusals(t *testing.T) {
 	}{
 		"one shard":                  {both(0, "a", "b"), nil, false},
 		"one shard, refused":         {both(0, "a", "b"), kv.ErrManyShards, true},
-		"two shards":                 {both(0, "a", "n"), nil, true},
-		"two shards, refused":        {both(0, "a", "n"), kv.ErrManyShards, false},
+		"two shards":                 {both(0, "a", "n"), nil, false},
+		"two shards, refused":        {both(0, "a", "n"), kv.ErrManyShards, true},
 		"a read of two":              {&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}, nil, false},
 		"a read of two, refused":     {&kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}, kv.ErrManyShards, true},
 		"a lease of another shard":   {both(7, "a"), kv.ErrLeaseShards, false},

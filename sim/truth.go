@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -17,7 +19,9 @@ type truth struct {
 	// log holds the entries from the one after BootstrapIndex on.
 	log      []entryRecord
 	revision kv.Revision
-	events   []kv.Event // all, in order
+	events   []kv.Event // all, in order of revisions
+	subs     []uint64   // of the events: their order within a revision
+	closed   kv.Revision
 	live     map[string]kv.KeyValue
 	commits  []history.Commit // the entries that changed something
 	// compaction is the last entry that compacted; 0: none did.
@@ -29,6 +33,7 @@ type entryRecord struct {
 	seq       uint64
 	void      bool
 	revision  kv.Revision
+	closed    kv.Revision // nothing takes effect at or below it after the entry
 	effects   uint64
 	compacted kv.Revision // as of the entry
 }
@@ -42,7 +47,7 @@ func (t *truth) applied(p *part, a *shard.Applied) {
 	at := int(a.Index) - int(consensus.BootstrapIndex) - 1
 	t.w.happened(traceApplied, p.number(), uint64(a.Index), uint64(a.Revision))
 	if a.Jump {
-		if at >= len(t.log) || at >= 0 && (t.log[at].revision != a.Revision || t.log[at].term != a.Term) {
+		if at >= len(t.log) || at >= 0 && (t.log[at].revision != a.Revision || t.log[at].closed != a.Closed || t.log[at].term != a.Term) {
 			t.group.fail(Correctness, "node %d jumped to entry %d of term %d at revision %d, which is not what was applied elsewhere", p.node.id, a.Index, a.Term, a.Revision)
 		}
 		p.next = a.Index + 1
@@ -55,7 +60,7 @@ func (t *truth) applied(p *part, a *shard.Applied) {
 		t.group.fail(Correctness, "node %d announced entry %d, %d was next", p.node.id, a.Index, p.next)
 	}
 	p.next = a.Index + 1
-	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, effects: t.sum(a.AllEffects())}
+	record := entryRecord{term: a.Term, seq: a.Seq, void: a.Void, revision: a.Revision, closed: a.Closed, effects: t.sum(a.AllEffects())}
 	record.compacted = max(a.Compacted, t.compactedAt(a.Index-1))
 	switch {
 	case at < len(t.log):
@@ -80,7 +85,11 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.w.mark("compaction")
 		t.compaction = a.Index
 	}
-	effects, from := a.AllEffects(), a.Revision+1
+	effects, from := a.Effects, a.Revision+1
+	if a.Bulk != nil {
+		effects = slices.Concat(a.Bulk...)
+	}
+	t.resolved(a)
 	if len(effects) > 0 {
 		from = effects[0].At.Rev
 	}
@@ -92,6 +101,7 @@ func (t *truth) first(p *part, a *shard.Applied) {
 		t.revision = e.At.Rev
 		t.record(e)
 	}
+	t.close(a)
 	if len(effects) > 0 || a.Compacted != 0 {
 		t.commits = append(t.commits, history.Commit{At: t.w.now, From: from, Revision: a.Revision, Compacted: a.Compacted})
 	}
@@ -106,12 +116,45 @@ func (t *truth) first(p *part, a *shard.Applied) {
 	}
 }
 
+// resolved takes the effects of transactions over several shards, whose revisions may be below what the shard has come to.
+func (t *truth) resolved(a *shard.Applied) {
+	for i := range a.Resolved {
+		e := &a.Resolved[i]
+		if e.At.Rev <= t.closed {
+			t.group.fail(Correctness, "entry %d resolves a transaction at revision %d, and everything up to %d was said to be there", a.Index, e.At.Rev, t.closed)
+		}
+		if e.At.Rev < t.revision {
+			t.w.mark("transaction resolved late")
+		}
+		t.revision = max(t.revision, e.At.Rev)
+		t.record(e)
+		if i == 0 || a.Resolved[i-1].At.Rev != e.At.Rev {
+			t.w.mark("transaction resolved")
+			t.commits = append(t.commits, history.Commit{At: t.w.now, From: e.At.Rev, Revision: e.At.Rev})
+		}
+	}
+}
+
+// close notes up to where everything is there: that is never taken back.
+func (t *truth) close(a *shard.Applied) {
+	if t.w.shared() && (a.Closed < t.closed || a.Closed > a.Revision) {
+		t.group.fail(Correctness, "after entry %d at revision %d everything up to %d is there, before it up to %d", a.Index, a.Revision, a.Closed, t.closed)
+	}
+	t.closed = a.Closed
+	if a.Closed < a.Revision {
+		t.w.mark("revision held back")
+	}
+}
+
 // record turns an effect into the event that watchers see.
 func (t *truth) record(e *mvcc.Effect) {
 	event := kv.Event{Type: kv.EventPut, KV: kv.KeyValue{Key: e.Key, Value: e.Value, CreateRevision: e.Create,
 		ModRevision: e.At.Rev, Version: e.Version, Lease: e.Lease}}
 	if before, found := t.live[string(e.Key)]; found {
 		event.Prev = &before
+		if before.ModRevision > e.At.Rev {
+			t.group.fail(Correctness, "%q changes at revision %d after it has changed at %d", e.Key, e.At.Rev, before.ModRevision)
+		}
 	}
 	if e.Version == 0 {
 		event.Type, event.KV = kv.EventDelete, kv.KeyValue{Key: e.Key, ModRevision: e.At.Rev}
@@ -119,7 +162,11 @@ func (t *truth) record(e *mvcc.Effect) {
 	} else {
 		t.live[string(e.Key)] = event.KV
 	}
-	t.events = append(t.events, event)
+	at := len(t.events)
+	for at > 0 && (t.events[at-1].KV.ModRevision > e.At.Rev || t.events[at-1].KV.ModRevision == e.At.Rev && t.subs[at-1] > uint64(e.At.Sub)) {
+		at--
+	}
+	t.events, t.subs = slices.Insert(t.events, at, event), slices.Insert(t.subs, at, uint64(e.At.Sub))
 }
 
 // sum stands for the effects of an entry.

@@ -129,8 +129,8 @@ func (t *truth) tellsTheTruth(p *part) error {
 	for len(events) > 0 && events[0].KV.ModRevision < from {
 		events = events[1:]
 	}
-	for from <= view.Revision() {
-		next, err := view.History(from, view.Revision(), 1<<20, func(e *mvcc.Effect) error {
+	for from <= view.Closed() {
+		next, err := view.History(from, view.Closed(), 1<<20, func(e *mvcc.Effect) error {
 			switch {
 			case len(events) == 0:
 				return fmt.Errorf("the history has %q at revision %d, which never happened", e.Key, e.At.Rev)

@@ -78,6 +78,7 @@ const (
 	sourceCensus
 	sourceStoreFaults
 	sourceStore
+	sourceCommit
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -37,6 +37,8 @@ type Node interface {
 	Status() Status
 	// Shards is what this node knows of all shards. It may take a while if there are many.
 	Shards() native.ShardList
+	// Transactions are those over several shards that are not decided in the shards which this node leads.
+	Transactions() native.TransactionList
 	// Defragment returns once there is nothing left to reclaim, or that happens by itself.
 	Defragment(ctx context.Context) error
 	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and

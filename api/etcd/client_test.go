@@ -386,7 +386,7 @@ func TestMaintenance(t *testing.T) {
 	}
 }
 
-// TestShards: Quorate's own call, and what Status says of shards.
+// TestShards: Quorate's own calls, and what Status says of shards.
 func TestShards(t *testing.T) {
 	w := start(t)
 	connection := w.client().ActiveConnection()
@@ -396,6 +396,13 @@ func TestShards(t *testing.T) {
 	}
 	want := w.store.Shards()
 	if list, err := native.DecodeShardList(answer.ProtoReflect().GetUnknown()); err != nil || !reflect.DeepEqual(list, want) {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if err := connection.Invoke(w.ctx, native.ListTransactions, &emptypb.Empty{}, answer); err != nil {
+		t.Fatal(err)
+	}
+	undecided := w.store.Transactions()
+	if list, err := native.DecodeTransactionList(answer.ProtoReflect().GetUnknown()); err != nil || !reflect.DeepEqual(list, undecided) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	if err := connection.Invoke(w.ctx, native.ListShards+"s", &emptypb.Empty{}, answer); status.Code(err) != codes.Unimplemented {

@@ -71,6 +71,12 @@ func (f *fake) Shards() native.ShardList {
 	return native.ShardList{Cluster: 1, Member: 1, Protocol: "raft", Partition: "--initial-shards=1", Shards: []native.Shard{{ID: 1, Leader: 1, State: "member"}}}
 }
 
+func (f *fake) Transactions() native.TransactionList {
+	return native.TransactionList{Cluster: 1, Member: 1, Commit: "2pc", Transactions: []native.Transaction{
+		{ID: kv.TransactionID{Anchor: 2, Term: 3, Number: 4}, Participants: []kv.ShardID{2, 5}, Undecided: []kv.ShardID{5}},
+	}}
+}
+
 func (f *fake) Defragment(context.Context) error { return nil }
 
 // MoveLeader knows nodes 1 and 2; node 3 never takes over.
@@ -178,7 +184,7 @@ func (f *fake) serve(r *kv.Request) (*kv.Response, error) {
 	}
 	if applied := f.since(before); len(applied) > 0 {
 		f.revision = before + 1
-		f.hub.Applied(&shard.Applied{Revision: f.revision, After: before, Effects: applied})
+		f.hub.Applied(&shard.Applied{Revision: f.revision, Closed: f.revision, After: before, Effects: applied})
 	}
 	response.Revision = f.revision
 	return response, err
@@ -436,7 +442,7 @@ type fakeView struct {
 	history             []mvcc.Effect
 }
 
-func (v *fakeView) Revision() kv.Revision  { return v.revision }
+func (v *fakeView) Closed() kv.Revision    { return v.revision }
 func (v *fakeView) Compacted() kv.Revision { return v.compacted }
 func (v *fakeView) Close() error           { return nil }
 
@@ -451,7 +457,7 @@ func (v *fakeView) History(from, to kv.Revision, _ int64, fn func(*mvcc.Effect) 
 	return to + 1, nil
 }
 
-func (v *fakeView) Changes(mvcc.Locator, kv.Revision, func(mvcc.Locator, int64) bool, func(*mvcc.Effect) error) error {
+func (v *fakeView) Changes(mvcc.Locator, kv.Revision, func(mvcc.Locator, []byte, int64) bool, func(*mvcc.Effect) error) error {
 	return errors.New("there is one shard")
 }
 

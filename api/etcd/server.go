@@ -37,6 +37,9 @@ func NewServer(options Options) (s *Server, err error) {
 		s.methods.RegisterService(&desc, s)
 	}
 	s.methods[native.ListShards] = rpc.Method{Unary: func(c *rpc.Call) { c.Go(func() { serveTyped(c, s, typed(s.Service, s.listShards)) }) }}
+	s.methods[native.ListTransactions] = rpc.Method{Unary: func(c *rpc.Call) {
+		c.Go(func() { serveTyped(c, s, typed(s.Service, s.listTransactions)) })
+	}}
 	grpc_health_v1.RegisterHealthServer(s.methods, s.health)
 	for method, kind := range unaryKinds {
 		s.methods[method] = s.hotMethod(kind)

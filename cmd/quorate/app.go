@@ -133,7 +133,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
-		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.alarmCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(),
 	} {
 		command.GroupID = "client"
 		a.addClientFlags(command, requestTimeout)

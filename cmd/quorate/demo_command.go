@@ -16,7 +16,7 @@ import (
 
 func (a *app) demoCommand() *cobra.Command {
 	dataDir, protocol := "", ""
-	shards, kind := 1, ""
+	shards, kind, commit := 1, "", ""
 	every := time.Duration(0)
 	command := &cobra.Command{
 		Use:   "demo",
@@ -37,10 +37,14 @@ temporary directory, which is removed at the end, unless --data-dir is given.`,
 			if protocol != string(server.ConsensusRaft) && protocol != string(server.ConsensusPaxos) {
 				return fmt.Errorf("--consensus=%s: must be %q or %q", protocol, server.ConsensusRaft, server.ConsensusPaxos)
 			}
+			if commit != string(server.Commit2PC) && commit != string(server.Commit3PC) {
+				return fmt.Errorf("--commit-protocol=%s: must be %q or %q", commit, server.Commit2PC, server.Commit3PC)
+			}
 			flags, err := demoShards(shards, kind)
 			if err != nil {
 				return err
 			}
+			flags = append(flags, "--commit-protocol="+commit)
 			a.running = true
 			return a.demo(cmd.Context(), dataDir, append(flags, "--consensus="+protocol), every)
 		},
@@ -49,6 +53,7 @@ temporary directory, which is removed at the end, unless --data-dir is given.`,
 	command.Flags().StringVar(&protocol, "consensus", string(server.ConsensusRaft), "the protocol between the nodes: raft or paxos")
 	command.Flags().IntVar(&shards, "shards", 1, "how many shards hold the keys")
 	command.Flags().StringVar(&kind, "partition", partition.Hash.String(), "which keys a shard has: range or hash")
+	command.Flags().StringVar(&commit, "commit-protocol", string(server.Commit2PC), "how the shards of a transaction over several agree: 2pc or 3pc")
 	command.Flags().DurationVar(&every, "kill-leader-every", 0, "kill -9 the leader in this interval and restart it (0: never)")
 	return command
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -158,12 +159,11 @@ func (a *app) askShardsOf(ctx context.Context, endpoint string) (*shardList, err
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	// An empty message keeps the fields that it does not know as they came.
-	answer := &emptypb.Empty{}
-	if err := client.ActiveConnection().Invoke(ctx, native.ListShards, &emptypb.Empty{}, answer); err != nil {
+	answer, err := invokeOwn(ctx, client, native.ListShards)
+	if err != nil {
 		return nil, err
 	}
-	list, err := native.DecodeShardList(answer.ProtoReflect().GetUnknown())
+	list, err := native.DecodeShardList(answer)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +175,15 @@ func (a *app) askShardsOf(ctx context.Context, endpoint string) (*shardList, err
 		}
 	}
 	return newShardList(endpoint, &list, names), nil
+}
+
+// invokeOwn makes one of Quorate's own calls, and returns the message that is the answer.
+func invokeOwn(ctx context.Context, client *clientv3.Client, call string) ([]byte, error) {
+	answer := &emptypb.Empty{} // an empty message keeps the fields that it does not know as they came
+	if err := client.ActiveConnection().Invoke(ctx, call, &emptypb.Empty{}, answer); err != nil {
+		return nil, err
+	}
+	return answer.ProtoReflect().GetUnknown(), nil
 }
 
 func newShardList(endpoint string, list *native.ShardList, names map[uint64]string) *shardList {

@@ -38,19 +38,24 @@ func TestShards(t *testing.T) {
 			fake := startFake(t, fakeetcd.Options{MemberID: 0xa, LeaderID: 0xa, Protocol: "raft", Shards: shardLists()[kind]})
 			fake.SetMembers([]*pb.Member{{ID: 0xa, Name: "n1", ClientURLs: []string{"http://" + fake.Address()}}, {ID: 0xb, Name: "n2"}})
 			stdout, stderr, code := invoke(t, []string{"QUORATE_ENDPOINTS=" + fake.Address()}, "", strings.Split(d.Input, "\n")...)
-			if stderr != "" {
-				stdout += "stderr: " + stderr
-			}
-			if code != 0 {
-				stdout += "exit " + string(rune('0'+code)) + "\n"
-			}
-			lines := strings.Split(strings.ReplaceAll(stdout, fake.Address(), "ADDRESS"), "\n")
-			for i, line := range lines { // addresses have different lengths
-				lines[i] = strings.Join(strings.Fields(line), " ")
-			}
-			return strings.Join(lines, "\n")
+			return shownAs(stdout, stderr, code, fake.Address())
 		})
 	})
+}
+
+// shownAs is what a command has shown, without what differs from run to run.
+func shownAs(stdout, stderr string, code int, address string) string {
+	if stderr != "" {
+		stdout += "stderr: " + stderr
+	}
+	if code != 0 {
+		stdout += "exit " + string(rune('0'+code)) + "\n"
+	}
+	lines := strings.Split(strings.ReplaceAll(stdout, address, "ADDRESS"), "\n")
+	for i, line := range lines { // addresses have different lengths
+		lines[i] = strings.Join(strings.Fields(line), " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // TestShardsOfNobody: nothing listens; and the first of two endpoints is dead.

@@ -61,6 +61,7 @@ type simFlags struct {
 	seed, seeds, replay        string
 	shards                     int
 	partition                  string
+	commit                     string
 	consensus, engine          string
 	clients, faults, checkHash string
 	duration                   time.Duration
@@ -101,6 +102,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.StringVar(&f.engine, "engine", "", "disks: memory or pebble (default: what the seed says, pebble for one in ten)")
 	flags.IntVar(&f.shards, "shards", 0, "how many groups the nodes hold, 1 to 64 (default: what the seed says, one for three seeds in five)")
 	flags.StringVar(&f.partition, "partition", "", "makes the groups shards of one store: range or hash; none: each is one of its own (default: what the seed says, if --shards does not say how many)")
+	flags.StringVar(&f.commit, "commit-protocol", "", "how transactions over several shards of one store are decided: 2pc or 3pc (default: drawn from the seed)")
 	flags.StringVar(&f.clients, "clients", "", "with --seed: only these clients of the plan, such as 1,3, or none")
 	flags.StringVar(&f.faults, "faults", "", "with --seed: only these faults of the plan, such as 2,5,9, or none")
 	flags.DurationVar(&f.duration, "duration", 0, "with --seed: end the clients' work and the faults after this virtual time, such as 1.5s")
@@ -147,7 +149,7 @@ var onlyWith = map[string]string{
 }
 
 // notWithReplay: a trace file says everything about its run.
-var notWithReplay = []string{"consensus", "engine", "shards", "partition", "twice", "minimise"}
+var notWithReplay = []string{"consensus", "engine", "shards", "partition", "commit-protocol", "twice", "minimise"}
 
 // mode is which of the three ways to use sim was asked for.
 func (f *simFlags) mode(cmd *cobra.Command) (string, error) {
@@ -188,6 +190,8 @@ func (f *simFlags) check() error {
 		return fmt.Errorf("--engine=%s: must be memory or pebble", f.engine)
 	case f.partition != "" && f.partition != sim.ByRange && f.partition != sim.ByHash:
 		return fmt.Errorf("--partition=%s: must be %s or %s", f.partition, sim.ByRange, sim.ByHash)
+	case f.commit != "" && f.commit != string(sim.TwoPhase) && f.commit != string(sim.ThreePhase):
+		return fmt.Errorf("--commit-protocol=%s: must be %s or %s", f.commit, sim.TwoPhase, sim.ThreePhase)
 	case f.partition != "" && f.shards == 1:
 		return errors.New("--partition: a store of one shard has nothing to part; leave it out, or ask for more --shards")
 	case f.shards < 0 || f.shards > sim.MaxShards:
@@ -225,7 +229,7 @@ func (f *simFlags) spec() (spec campaign.Spec, err error) {
 }
 
 func (f *simFlags) base() campaign.Spec {
-	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine), Shards: f.shards, Partition: f.partition}
+	return campaign.Spec{Protocol: sim.Protocol(f.consensus), Engine: sim.EngineKind(f.engine), Shards: f.shards, Partition: f.partition, Commit: sim.CommitProtocol(f.commit)}
 }
 
 func (a *app) sim(cmd *cobra.Command, f *simFlags) error {

@@ -38,7 +38,7 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute; left out with -short")
 	}
-	run(t, setting{*mix, *duration, *nodes, *shards, *kind})
+	run(t, setting{*mix, *duration, *nodes, *shards, *kind, *commit})
 }
 
 // TestChaosSnapshots leaves nodes so far behind that they need a snapshot.
@@ -49,10 +49,10 @@ func TestChaosSnapshots(t *testing.T) {
 	if *mix != "" {
 		t.Skip("-chaos.mix was given")
 	}
-	run(t, setting{"snapshots", *duration / 2, *nodes, *shards, *kind})
+	run(t, setting{"snapshots", *duration / 2, *nodes, *shards, *kind, *commit})
 }
 
-// TestChaosShards kills nodes of stores of several shards. For longer, with other numbers: -run 'TestChaos$' with -chaos.nodes and -chaos.shards.
+// TestChaosShards disturbs stores of several shards. For longer, with other numbers: -run 'TestChaos$' with -chaos.nodes and -chaos.shards.
 func TestChaosShards(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while; left out with -short")
@@ -60,8 +60,14 @@ func TestChaosShards(t *testing.T) {
 	if *mix != "" || *shards > 1 {
 		t.Skip("-chaos.mix or -chaos.shards was given")
 	}
-	for _, s := range []setting{{"kills", *duration * 2 / 5, 3, 3, "hash"}, {"kills", *duration * 2 / 5, 5, 16, "range"}} {
-		t.Run(fmt.Sprintf("%d nodes, %d shards by %s", s.nodes, s.shards, s.kind), func(t *testing.T) { run(t, s) })
+	for _, s := range []setting{
+		{"kills", *duration * 3 / 10, 3, 3, "hash", "2pc"},
+		{"kills", *duration * 3 / 10, 5, 16, "range", "3pc"},
+		{"pauses,partitions", *duration * 3 / 10, 3, 16, "range", "2pc"},
+		{"pauses,partitions", *duration * 3 / 10, 3, 3, "hash", "3pc"},
+	} {
+		name := fmt.Sprintf("%s, %d nodes, %d shards by %s, %s", s.mix, s.nodes, s.shards, s.kind, s.commit)
+		t.Run(name, func(t *testing.T) { run(t, s) })
 	}
 }
 
@@ -72,6 +78,7 @@ type setting struct {
 	nodes    int
 	shards   int
 	kind     string
+	commit   string
 }
 
 // recording is everything that goes on during a run.
@@ -86,9 +93,9 @@ func run(t *testing.T, s setting) {
 	if chosen == 0 {
 		chosen = rand.Uint64()
 	}
-	t.Logf("reproduce the schedule with -run 'TestChaos$' -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q -chaos.nodes=%d -chaos.shards=%d -chaos.partition=%s",
-		chosen, s.duration, s.mix, s.nodes, s.shards, s.kind)
-	keys := newKeyspace(t, s.shards, s.kind)
+	t.Logf("reproduce the schedule with -run 'TestChaos$' -chaos.seed=%d -chaos.duration=%v -chaos.mix=%q -chaos.nodes=%d -chaos.shards=%d -chaos.partition=%s -chaos.commit=%s",
+		chosen, s.duration, s.mix, s.nodes, s.shards, s.kind, s.commit)
+	keys := newKeyspace(t, s.shards, s.kind, s.commit)
 	c := startCluster(t, program(t), s.nodes, append(keys.flags(), "--snapshot-count=50", "--read-safety="+*safety, "--consensus="+*protocol)...)
 	r := &recording{recorder: &recorder{began: time.Now(), cluster: c, keys: keys}}
 	working, stopWorking := context.WithCancel(context.Background())
@@ -98,6 +105,8 @@ func run(t *testing.T, s setting) {
 
 	var watchers, clients sync.WaitGroup
 	r.watch(watchingTime, &watchers)
+	r.openAccounts(t, chosen)
+	clients.Go(func() { r.audit(t, working, chosen) })
 	for i := range *workers {
 		w, err := newWorker(r.recorder, i, chosen, *think)
 		if err != nil {
@@ -116,7 +125,11 @@ func run(t *testing.T, s setting) {
 	t.Logf("%8.3fs healed", r.now().Seconds())
 	stopWorking()
 	clients.Wait()
+	if s.shards > 1 {
+		c.waitDecided()
+	}
 	h := r.collect(t, c, &watchers, stopWatching)
+	constantSum(t, h.Full)
 	c.checkHashes(h.Final, keys.many())
 	judge(t, h)
 	if t.Failed() {
@@ -283,7 +296,7 @@ func judge(t *testing.T, h *history.History) {
 		t.Error(p)
 	}
 	took := time.Since(began)
-	problems, undecided := history.Registers(h, registerKeys(), 20*time.Second)
+	problems, undecided := history.Registers(h, append(registerKeys(), accountKeys()...), 20*time.Second)
 	for _, p := range problems {
 		t.Error(p)
 	}
@@ -292,7 +305,7 @@ func judge(t *testing.T, h *history.History) {
 	}
 	t.Logf("%d operations: %d acknowledged, %d refused, %d of unknown outcome; final revision %d; checked %d writes (%d of them of unknown outcome), %d revisions without one, %d reads, %d ends of leases, %d watchers in %v; porcupine left %d of %d keys undecided",
 		len(h.Operations), outcomes[history.Acknowledged], outcomes[history.Refused], outcomes[history.Unknown], h.Final,
-		report.Writes, report.Recovered, report.Gaps, report.Reads, report.LeaseEnds, len(h.Watchers), took, undecided, registers)
+		report.Writes, report.Recovered, report.Gaps, report.Reads, report.LeaseEnds, len(h.Watchers), took, undecided, registers+accounts)
 }
 
 // failover logs how long no write was acknowledged after faults that hit the leader and left a majority alone.

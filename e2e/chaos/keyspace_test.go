@@ -15,20 +15,23 @@ import (
 var (
 	shards  = flag.Int("chaos.shards", 1, "how many shards hold the keys")
 	kind    = flag.String("chaos.partition", "hash", "which keys a shard has: range or hash")
+	commit  = flag.String("chaos.commit", "2pc", "how the shards of a transaction agree: 2pc or 3pc")
 	leaders = flag.String("chaos.leaders", "sequencer", "--leaders of the nodes, if there are several shards")
 )
 
-// keyspace knows in which shard a key is, so that clients ask for nothing that is not served: a write over several.
+// keyspace knows in which shard a key is, so that clients ask for nothing that is not served: a lease with keys in several.
 type keyspace struct {
 	scheme partition.Scheme
+	commit string
 	router route.Partitioned
 }
 
 // splitKeys begin shards by range. The first ones are taken first: they part the registers.
 var splitKeys = []string{"r/4", "r/2", "r/6", "r/1", "r/3", "r/5", "r/7", "x", "l/2", "l/4", "l/6", "l/8", "l/1", "l/12", "r/"}
 
-func newKeyspace(t *testing.T, shards int, kind string) (k keyspace) {
+func newKeyspace(t *testing.T, shards int, kind, commit string) (k keyspace) {
 	t.Helper()
+	k.commit = commit
 	k.scheme = partition.Single()
 	if shards > 1 {
 		parsed, err := partition.ParseKind(kind)
@@ -59,7 +62,7 @@ func (k keyspace) flags() []string {
 	if !k.many() {
 		return nil
 	}
-	return append(strings.Fields(k.scheme.Flags()), "--leaders="+*leaders)
+	return append(strings.Fields(k.scheme.Flags()), "--leaders="+*leaders, "--commit-protocol="+k.commit)
 }
 
 // leased is one of the keys that a client gives a lease. All of those of one lease are in one shard; leases of several shards have theirs in different ones.
@@ -75,32 +78,4 @@ func (k keyspace) leased(client int, lease kv.LeaseID, i int) []byte {
 // shardOf is the shard of a key.
 func (k keyspace) shardOf(key []byte) kv.ShardID {
 	return k.router.Touched(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key}})[0]
-}
-
-// beside is another key of the same shard, always the same one.
-func (k keyspace) beside(key []byte) []byte {
-	if !k.many() {
-		return []byte("x")
-	}
-	for i := 0; ; i++ {
-		if other := fmt.Appendf(nil, "%s/%d", key, i); k.shardOf(other) == k.shardOf(key) {
-			return other
-		}
-	}
-}
-
-// around is what a write of a register reads besides: all registers, of several shards only the one.
-func (k keyspace) around(key []byte) kv.Span {
-	if !k.many() {
-		return registerSpan
-	}
-	return kv.Span{Start: key}
-}
-
-// within returns the request, or another one in place of a write that touches several shards.
-func (k keyspace) within(r *kv.Request) *kv.Request {
-	if r.Kind == kv.KindDeleteRange && len(k.router.Touched(r)) > 1 {
-		return &kv.Request{Kind: kv.KindDeleteRange, DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: r.DeleteRange.Span.Start}}}
-	}
-	return r
 }

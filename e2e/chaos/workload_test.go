@@ -117,8 +117,10 @@ func (w *worker) run(ctx context.Context) {
 // one does one operation at a random node.
 func (w *worker) one() {
 	switch n := w.random.IntN(100); {
+	case n < 12:
+		w.transfer()
 	case n < 88:
-		w.do(w.keys.within(w.request(n)))
+		w.do(w.request(n))
 	case n < 92:
 		w.grant()
 	case n < 96 && len(w.leases) > 0:
@@ -146,8 +148,8 @@ func (w *worker) request(n int) *kv.Request {
 	key := registerKey(w.random.IntN(registers))
 	one := kv.Span{Start: key}
 	switch {
-	case n < 25:
-		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key, Value: w.value(), PrevKV: n < 10}}
+	case n < 30:
+		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key, Value: w.value(), PrevKV: n < 20}}
 	case n < 45:
 		return &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: one}}
 	case n < 52:
@@ -174,10 +176,13 @@ func (w *worker) request(n int) *kv.Request {
 func (w *worker) several(key []byte) *kv.Request {
 	return &kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Success: []kv.Op{
 		{Put: &kv.PutRequest{Key: key, Value: w.value(), PrevKV: true}},
-		{Put: &kv.PutRequest{Key: w.keys.beside(key), Value: w.value()}},
-		{Range: &kv.RangeRequest{Span: w.keys.around(key)}},
+		{Put: &kv.PutRequest{Key: besideOf(key), Value: w.value()}},
+		{Range: &kv.RangeRequest{Span: registerSpan}},
 	}}}
 }
+
+// besideOf is the key that is written together with a register; of several shards mostly in another one.
+func besideOf(register []byte) []byte { return fmt.Appendf(nil, "x/%s", register) }
 
 // compareAndSwap changes a register if it still is as this client saw it last.
 func (w *worker) compareAndSwap(key []byte) *kv.Request {

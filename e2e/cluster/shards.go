@@ -6,17 +6,17 @@ import (
 	"strconv"
 	"strings"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
 )
 
 // EnvironmentShards names the variable that says how many shards the clusters have whose test asks for none; EnvironmentPartition names the one that says which
-// keys a shard has: hash, which is the default, prefix for the hash of the first component, or range.
+// keys a shard has: hash, which is the default, prefix for the hash of the first component, or range. EnvironmentCommit names the one that says how the shards
+// of a transaction agree: 2pc, which is the default, or 3pc.
 const (
 	EnvironmentShards    = "QUORATE_E2E_SHARDS"
 	EnvironmentPartition = "QUORATE_E2E_PARTITION"
+	EnvironmentCommit    = "QUORATE_E2E_COMMIT"
 )
 
 // splitKeys are first keys of shards by range. Some are in the midst of what one test writes.
@@ -59,25 +59,18 @@ func scheme() (partition.Scheme, error) {
 	return s, nil
 }
 
-// shardsOf are the shards of all keys that begin with a prefix, or of the key alone.
-func shardsOf(key string, prefix bool) []partition.Descriptor {
+// shardOf is the shard of a key.
+func shardOf(key string) kv.ShardID {
 	s, err := scheme()
 	if err != nil {
-		return nil
+		return 0
 	}
 	table, err := partition.New(s)
 	if err != nil {
-		return nil
+		return 0
 	}
-	span := kv.Span{Start: []byte(key)}
-	if prefix {
-		span.End = []byte(clientv3.GetPrefixRangeEnd(key))
-	}
-	return table.Overlapping(span)
+	return table.Overlapping(kv.Span{Start: []byte(key)})[0].Shard
 }
-
-// OneShard tells whether all keys that begin with the prefix are in one shard, in a cluster whose test asks for no shards.
-func OneShard(prefix string) bool { return len(shardsOf(prefix, true)) == 1 }
 
 // Beside is a key in the shard of another one: the given key or, if that is in another shard, one that begins with it.
 func Beside(other, key string) string {
@@ -88,7 +81,7 @@ func Beside(other, key string) string {
 	const enough = 10_000
 	candidate := key
 	for i := range enough {
-		if shardsOf(candidate, false)[0].Shard == shardsOf(other, false)[0].Shard {
+		if shardOf(candidate) == shardOf(other) {
 			return candidate
 		}
 		candidate = fmt.Sprintf("%s~%d", key, i)
@@ -108,5 +101,9 @@ func shardFlags(p executable) ([]string, error) {
 	if err != nil || p.etcd || s.Shards == 1 {
 		return nil, err
 	}
-	return strings.Fields(s.Flags()), nil
+	flags := strings.Fields(s.Flags())
+	if commit := os.Getenv(EnvironmentCommit); commit != "" {
+		flags = append(flags, "--commit-protocol="+commit)
+	}
+	return flags, nil
 }

@@ -38,8 +38,11 @@ func (p Partitioned) Route(req *kv.Request) (kv.ShardID, error) {
 	if len(p.table.Descriptors()) == 1 {
 		return kv.SystemShard, nil
 	}
-	if req.Kind == kv.KindLeaseRelease || req.Kind == kv.KindLeaseKeys {
+	switch req.Kind {
+	case kv.KindLeaseRelease, kv.KindLeaseKeys:
 		return req.LeaseBinding.Shard, nil
+	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		return req.Commit.Shard, nil
 	}
 	shards := p.touched(req, maxNamed)
 	switch len(shards) {

@@ -34,6 +34,8 @@ func TestRoute(t *testing.T) {
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Failure: []kv.Op{put("z"), put("q")}}}, 3, ""},
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{Compare: []kv.Compare{{Span: span("a", "")}}, Success: []kv.Op{nested}}}, 0, "shards [1 2]"},
 		{&kv.Request{Kind: kv.KindLeaseGrant}, 1, ""},
+		{&kv.Request{Kind: kv.KindTxnPrepare, Commit: &kv.CommitRequest{ID: kv.TransactionID{Anchor: 2}, Shard: 3}}, 3, ""},
+		{&kv.Request{Kind: kv.KindTxnState, Commit: &kv.CommitRequest{ID: kv.TransactionID{Anchor: 2}, Shard: 2}}, 2, ""},
 		{&kv.Request{Kind: kv.KindTxn, Txn: &kv.TxnRequest{}}, 1, ""},
 	} {
 		got, err := router.Route(c.request)

@@ -232,8 +232,8 @@ func (f *feed) goal() (goal kv.Revision) {
 	return goal
 }
 
-// horizon is how far a shard is closed, and by what: its own log up to applied, beyond that by a question.
-type horizon struct{ applied, closed kv.Revision }
+// horizon is how far a shard is closed, and by what: its own log up to byLog, beyond that by a question.
+type horizon struct{ byLog, closed kv.Revision }
 
 // horizons are those of the feed's shards.
 func (f *feed) horizons() []horizon {
@@ -241,17 +241,17 @@ func (f *feed) horizons() []horizon {
 	defer f.hub.feedMu.Unlock()
 	out := make([]horizon, len(f.shards))
 	for i, s := range f.shards {
-		out[i] = horizon{s.applied, s.ring.last}
+		out[i] = horizon{s.byLog, s.ring.last}
 	}
 	return out
 }
 
-// completeTo is up to where a state at the revision, which was frozen after the horizon was looked at, has everything.
-func (h horizon) completeTo(revision kv.Revision) kv.Revision {
-	if revision >= h.applied {
-		return max(revision, h.closed)
+// completeTo is up to where a state that its log has closed at the revision, and that was frozen after the horizon was looked at, has everything.
+func (h horizon) completeTo(closed kv.Revision) kv.Revision {
+	if closed >= h.byLog {
+		return max(closed, h.closed)
 	}
-	return revision
+	return closed
 }
 
 // check returns an error if the feed contradicts itself. The locks of the hub and of the rings are held.

@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"bytes"
+
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -24,7 +26,7 @@ func (f *feed) freeze() (*frozen, error) {
 		}
 		out.views = append(out.views, view)
 		out.compacted = max(out.compacted, view.Compacted())
-		out.completeTo = min(out.completeTo, horizons[i].completeTo(view.Revision()))
+		out.completeTo = min(out.completeTo, horizons[i].completeTo(view.Closed()))
 	}
 	return out, nil
 }
@@ -43,9 +45,9 @@ func (f *frozen) history(from kv.Revision, limitBytes, aheadBytes int64, fn func
 	return mergedHistory(f.views, from, f.completeTo, limitBytes, aheadBytes, fn)
 }
 
-// historyOf is the history of a view that has nothing between its own revision and to.
+// historyOf is the history of a view that has nothing between its closed revision and to.
 func historyOf(view View, from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
-	newest := min(to, view.Revision())
+	newest := min(to, view.Closed())
 	if from > newest {
 		return to + 1, nil
 	}
@@ -55,7 +57,7 @@ func historyOf(view View, from, to kv.Revision, limitBytes int64, fn func(*mvcc.
 	return next, err
 }
 
-// mergedHistory is View.History of several shards: it gives fn their changes in the order of revision and place in the transaction, in whole
+// mergedHistory is View.History of several shards: it gives fn their changes in the order of their turns, in whole
 // revisions. It holds up to aheadBytes of changes whose turn has not come, of all shards together: what is too large for a shard's share of
 // that is read when its turn has come.
 func mergedHistory(views []View, from, to kv.Revision, limitBytes, aheadBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
@@ -71,12 +73,12 @@ func mergedHistory(views []View, from, to kv.Revision, limitBytes, aheadBytes in
 		return fn(effect)
 	}
 	for {
-		first, other, err := earliest(reads, share, mvcc.Locator{Rev: to + 1})
+		first, other, err := earliest(reads, share, endOf(to))
 		if err != nil || first == nil {
 			return to + 1, err
 		}
-		if at, _ := first.head(); at.Rev != last && size >= limitBytes {
-			return at.Rev, nil
+		if next, _ := first.head(); next.at.Rev != last && size >= limitBytes {
+			return next.at.Rev, nil
 		}
 		if err := first.pass(other, share, limitBytes, pass); err != nil {
 			return last, err
@@ -92,31 +94,31 @@ type partialHistory struct {
 
 	// The first change that was not read.
 	more  bool // there is one
-	next  mvcc.Locator
+	next  turn
 	bytes int64
 }
 
 func (p *partialHistory) begin(view View, from, to kv.Revision) {
-	p.view, p.to = view, min(to, view.Revision())
-	p.next, p.more = mvcc.Locator{Rev: from}, from <= p.to
+	p.view, p.to = view, min(to, view.Closed())
+	p.next, p.more = turn{at: mvcc.Locator{Rev: from}}, from <= p.to
 }
 
-// head is where its next change is.
-func (p *partialHistory) head() (at mvcc.Locator, ok bool) {
+// head is whose turn is next.
+func (p *partialHistory) head() (next turn, ok bool) {
 	if len(p.ahead) > 0 {
-		return p.ahead[0].At, true
+		return turnOf(p.ahead[0]), true
 	}
 	return p.next, p.more
 }
 
 // read gives fn what was not read, up to the first that is not wanted.
-func (p *partialHistory) read(want func(at mvcc.Locator, bytes int64) bool, fn func(*mvcc.Effect) error) error {
+func (p *partialHistory) read(want func(t turn, bytes int64) bool, fn func(*mvcc.Effect) error) error {
 	p.more = false
-	return p.view.Changes(p.next, p.to, func(at mvcc.Locator, bytes int64) bool {
-		if bytes += eventOverheadBytes; want(at, bytes) {
+	return p.view.Changes(p.next.at, p.to, func(at mvcc.Locator, key []byte, size int64) bool {
+		if size += eventOverheadBytes; want(turn{at, key}, size) {
 			return true
 		}
-		p.next, p.bytes, p.more = at, bytes, true
+		p.next, p.bytes, p.more = turn{at, bytes.Clone(key)}, size, true
 		return false
 	}, fn)
 }
@@ -127,7 +129,7 @@ func (p *partialHistory) fill(room int64) error {
 		return nil
 	}
 	p.ahead = p.ahead[:0]
-	return p.read(func(_ mvcc.Locator, bytes int64) bool {
+	return p.read(func(_ turn, bytes int64) bool {
 		room -= bytes
 		return room >= 0
 	}, func(effect *mvcc.Effect) error {
@@ -136,9 +138,9 @@ func (p *partialHistory) fill(room int64) error {
 	})
 }
 
-// pass gives fn the head, which comes before the change at other of another shard. If it was too large to be read ahead, so are those of the same
+// pass gives fn the head, which comes before the next change of any other shard. If it was too large to be read ahead, so are those of the same
 // revision that follow it, as many as come before other, too, and up to a limit.
-func (p *partialHistory) pass(other mvcc.Locator, share, limitBytes int64, fn func(*mvcc.Effect) error) error {
+func (p *partialHistory) pass(other turn, share, limitBytes int64, fn func(*mvcc.Effect) error) error {
 	if len(p.ahead) > 0 {
 		effect := p.ahead[0]
 		p.ahead[0] = nil
@@ -146,27 +148,27 @@ func (p *partialHistory) pass(other mvcc.Locator, share, limitBytes int64, fn fu
 		return fn(effect)
 	}
 	first, passed := p.next, int64(0)
-	return p.read(func(at mvcc.Locator, bytes int64) bool {
-		ok := at == first || at.Rev == first.Rev && at.Less(other) && bytes > share && passed < limitBytes
+	return p.read(func(t turn, bytes int64) bool {
+		ok := t.at == first.at || t.at.Rev == first.at.Rev && t.before(other) && bytes > share && passed < limitBytes
 		passed += bytes
 		return ok
 	}, fn)
 }
 
-// earliest returns the one that has the next change, or nil if none has one before end, and where the next one of any other is.
-func earliest(reads []partialHistory, share int64, end mvcc.Locator) (first *partialHistory, other mvcc.Locator, err error) {
+// earliest returns the one whose turn is next, or nil if none has a change before end, and the next turn of any other.
+func earliest(reads []partialHistory, share int64, end turn) (first *partialHistory, other turn, err error) {
 	least, other := end, end
 	for i := range reads {
 		p := &reads[i]
 		if err := p.fill(share); err != nil {
 			return nil, end, err
 		}
-		switch at, ok := p.head(); {
-		case !ok || !at.Less(other):
-		case at.Less(least):
-			first, least, other = p, at, least
+		switch next, ok := p.head(); {
+		case !ok || !next.before(other):
+		case next.before(least):
+			first, least, other = p, next, least
 		default:
-			other = at
+			other = next
 		}
 	}
 	return first, other, nil

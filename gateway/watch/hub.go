@@ -148,7 +148,7 @@ func (h *Hub) Shard(id kv.ShardID) *Shard { return h.shards[id] }
 func (h *Hub) Applied(applied *shard.Applied) { h.only.Applied(applied) }
 
 // Restored is that of the only shard.
-func (h *Hub) Restored(revision kv.Revision) { h.only.Restored(revision) }
+func (h *Hub) Restored(closed kv.Revision) { h.only.Restored(closed) }
 
 func (h *Hub) signal() {
 	if h.options.Wake != nil {
@@ -331,7 +331,7 @@ func (h *Hub) Check() error {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("watch: shard %d: %w", s.id, err)
 		}
-		used, rings = used+s.ring.sizeBytes, rings+1
+		used, rings = used+s.ring.sizeBytes+s.ring.asideBytes, rings+1
 	}
 	for _, m := range h.mergers.byKey { // the first that is found is told, whichever it is
 		if err := m.check(); err != nil {

@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"bytes"
+
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -22,23 +24,51 @@ func (c *cursor) close() {
 	c.open(c.all[:0])
 }
 
-// head is where the next change is; ok is false when there is none.
-func (c *cursor) head() (at mvcc.Locator, ok bool) {
+// turn is where a change stands in the order of all shards' changes: by revision, and of those at the revision of a transaction by place, key, and what its
+// shard did there one after the other. So a deletion of many keys comes out in their order, wherever they are. A revision that one shard has alone keeps
+// that one's order.
+type turn struct {
+	at  mvcc.Locator
+	key []byte
+}
+
+// turnOf is the turn of a change.
+func turnOf(e *mvcc.Effect) turn { return turn{e.At, e.Key} }
+
+// before tells whether a change comes before one of another shard.
+func (t turn) before(other turn) bool {
+	if t.at.Rev != other.at.Rev {
+		return t.at.Rev < other.at.Rev
+	}
+	if here, there := t.at.Place(), other.at.Place(); here != there {
+		return here < there
+	}
+	if order := bytes.Compare(t.key, other.key); order != 0 {
+		return order < 0
+	}
+	return t.at.Sub < other.at.Sub
+}
+
+// endOf is the turn after all changes up to a revision.
+func endOf(revision kv.Revision) turn { return turn{at: mvcc.Locator{Rev: revision + 1}} }
+
+// head is whose turn is next; ok is false when there is none.
+func (c *cursor) head() (next turn, ok bool) {
 	for len(c.records) > 0 {
 		if parts := c.records[0].parts; c.at.part < len(parts) {
-			return parts[c.at.part].effects[c.at.at].At, true
+			return turnOf(&parts[c.at.part].effects[c.at.at]), true
 		}
 		c.records, c.at = c.records[1:], position{}
 	}
-	return mvcc.Locator{}, false
+	return turn{}, false
 }
 
-// run takes the next changes of a part that come before the locator, at least one.
-func (c *cursor) run(before mvcc.Locator) part {
+// run takes the next changes of a part that come before the one of another shard, at least one.
+func (c *cursor) run(before turn) part {
 	rec := c.records[0]
 	p, from := &rec.parts[c.at.part], c.at.at
 	to := from + 1
-	for to < len(p.effects) && p.effects[to].At.Less(before) {
+	for to < len(p.effects) && turnOf(&p.effects[to]).before(before) {
 		to++
 	}
 	if c.at.at = to; to == len(p.effects) {
@@ -49,15 +79,15 @@ func (c *cursor) run(before mvcc.Locator) part {
 
 // skip passes over the changes up to a revision.
 func (c *cursor) skip(revision kv.Revision) {
-	for at, ok := c.head(); ok && at.Rev <= revision; at, ok = c.head() {
-		c.run(mvcc.Locator{Rev: revision + 1})
+	for next, ok := c.head(); ok && next.at.Rev <= revision; next, ok = c.head() {
+		c.run(endOf(revision))
 	}
 }
 
-// merge gives push the changes of all cursors in (after, upTo] as records that cover it, in the order of revision and place in the transaction. A
+// merge gives push the changes of all cursors in (after, upTo] as records that cover it, in the order of their turns. A
 // record is what stands together in one shard, so that it takes no more than that one's; a revision of several shards is in one.
 func merge(cursors []*cursor, after, upTo kv.Revision, push func(*record)) {
-	end := mvcc.Locator{Rev: upTo + 1}
+	end := endOf(upTo)
 	b := builder{push: push, last: after}
 	for _, c := range cursors {
 		c.skip(after)
@@ -66,12 +96,12 @@ func merge(cursors []*cursor, after, upTo kv.Revision, push func(*record)) {
 		var first *cursor
 		least, next := end, end // and what comes after the run
 		for _, c := range cursors {
-			switch at, ok := c.head(); {
-			case !ok || !at.Less(next):
-			case at.Less(least):
-				first, least, next = c, at, least
+			switch head, ok := c.head(); {
+			case !ok || !head.before(next):
+			case head.before(least):
+				first, least, next = c, head, least
 			default:
-				next = at
+				next = head
 			}
 		}
 		if first == nil {

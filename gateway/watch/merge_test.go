@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,12 +20,25 @@ func randomRecords(random *rand.Rand, shards int) (all [][]*record, last kv.Revi
 	covered := make([]kv.Revision, shards)
 	pending := make([][]mvcc.Effect, shards)
 	for last = 1; last < 60; last++ {
-		sub := uint32(0)
-		for range random.IntN(4) {
-			at := random.IntN(shards)
-			pending[at] = append(pending[at], mvcc.Effect{Key: fmt.Appendf(nil, "%d", at), Value: make([]byte, random.IntN(500)),
+		change := func(at int, sub uint32, key int) {
+			pending[at] = append(pending[at], mvcc.Effect{Key: fmt.Appendf(nil, "%d", key), Value: make([]byte, random.IntN(500)),
 				At: mvcc.Locator{Rev: last, Sub: sub}})
-			sub++
+		}
+		if only := random.IntN(shards); random.IntN(2) == 0 { // keys in any order
+			for sub := range random.IntN(4) {
+				change(only, uint32(sub), 10+random.IntN(10))
+			}
+		} else {
+			for place := range random.IntN(4) {
+				counts := make([]uint32, shards)
+				for key := 10; key < 20; key++ {
+					if random.IntN(5) == 0 {
+						at := (key*7 + int(last)) % shards
+						change(at, uint32(place)<<mvcc.PlaceBits|counts[at], key)
+						counts[at]++
+					}
+				}
+			}
 		}
 		for at := range shards {
 			if random.IntN(3) > 0 {
@@ -42,6 +57,29 @@ func randomRecords(random *rand.Rand, shards int) (all [][]*record, last kv.Revi
 	return all, slices.Min(covered)
 }
 
+// sorted are the changes of several shards in their order: within a revision that several have by place and key, otherwise as the shard has them.
+func sorted(shards [][]mvcc.Effect) []mvcc.Effect {
+	in := map[kv.Revision]map[int]bool{}
+	var all []mvcc.Effect
+	for i, effects := range shards {
+		for _, e := range effects {
+			if in[e.At.Rev] == nil {
+				in[e.At.Rev] = map[int]bool{}
+			}
+			in[e.At.Rev][i] = true
+		}
+		all = append(all, effects...)
+	}
+	slices.SortStableFunc(all, func(a, b mvcc.Effect) int {
+		order := cmp.Compare(a.At.Rev, b.At.Rev)
+		if order == 0 && len(in[a.At.Rev]) > 1 {
+			order = cmp.Or(cmp.Compare(a.At.Sub>>22, b.At.Sub>>22), bytes.Compare(a.Key, b.Key))
+		}
+		return cmp.Or(order, cmp.Compare(a.At.Sub, b.At.Sub))
+	})
+	return all
+}
+
 // TestMergeAgainstSort compares merged records with sorting all changes.
 func TestMergeAgainstSort(t *testing.T) {
 	for seed := range uint64(500) {
@@ -50,24 +88,18 @@ func TestMergeAgainstSort(t *testing.T) {
 		after := kv.Revision(random.IntN(int(end) + 1))
 		upTo := after + kv.Revision(random.IntN(int(end-after)+1))
 		var cursors []*cursor
-		var want []mvcc.Effect
-		for _, records := range all {
+		shards := make([][]mvcc.Effect, len(all))
+		for i, records := range all {
 			c := &cursor{}
 			c.open(records)
 			cursors = append(cursors, c)
 			for _, rec := range records {
 				for _, p := range rec.parts {
-					want = append(want, p.effects...)
+					shards[i] = append(shards[i], p.effects...)
 				}
 			}
 		}
-		want = slices.DeleteFunc(want, func(e mvcc.Effect) bool { return e.At.Rev <= after || e.At.Rev > upTo })
-		slices.SortFunc(want, func(a, b mvcc.Effect) int {
-			if a.At.Less(b.At) {
-				return -1
-			}
-			return 1
-		})
+		want := slices.DeleteFunc(sorted(shards), func(e mvcc.Effect) bool { return e.At.Rev <= after || e.At.Rev > upTo })
 		next := after + 1
 		merge(cursors, after, upTo, func(rec *record) {
 			if rec.first != next || rec.changed() > rec.last {
@@ -78,7 +110,7 @@ func TestMergeAgainstSort(t *testing.T) {
 				p := &rec.parts[i]
 				size += p.sizeBytes()
 				for j, effect := range p.effects {
-					if effect.At.Rev < next || len(want) == 0 || effect.At != want[0].At || p.event(j).effect != &p.of.effects[p.from+j] {
+					if effect.At.Rev < next || len(want) == 0 || effect.At != want[0].At || string(effect.Key) != string(want[0].Key) || p.event(j).effect != &p.of.effects[p.from+j] {
 						t.Fatalf("seed %d: %v in a record from %d on, wanted is %v", seed, effect.At, next, want[:min(1, len(want))])
 					}
 					want = want[1:]
@@ -102,7 +134,7 @@ type listView struct {
 	held     *int64 // bytes handed out, and not passed on
 }
 
-func (v listView) Revision() kv.Revision  { return v.revision }
+func (v listView) Closed() kv.Revision    { return v.revision }
 func (v listView) Compacted() kv.Revision { return 0 }
 func (v listView) Close() error           { return nil }
 
@@ -110,7 +142,7 @@ func (v listView) History(kv.Revision, kv.Revision, int64, func(*mvcc.Effect) er
 	return 0, errors.New("what is to be merged is read by place")
 }
 
-func (v listView) Changes(from mvcc.Locator, to kv.Revision, want func(mvcc.Locator, int64) bool, fn func(*mvcc.Effect) error) error {
+func (v listView) Changes(from mvcc.Locator, to kv.Revision, want func(mvcc.Locator, []byte, int64) bool, fn func(*mvcc.Effect) error) error {
 	if to > v.revision {
 		return fmt.Errorf("the history has no revision %d", to)
 	}
@@ -119,7 +151,9 @@ func (v listView) Changes(from mvcc.Locator, to kv.Revision, want func(mvcc.Loca
 		if e.At.Less(from) || e.At.Rev > to {
 			continue
 		}
-		if !want(e.At, rowBytes(e)) {
+		key := bytes.Clone(e.Key)
+		wanted := want(e.At, key, rowBytes(e))
+		if clear(key); !wanted { // it is valid only during the call
 			break
 		}
 		*v.held += rowBytes(e)
@@ -142,7 +176,7 @@ func TestMergedHistoryAgainstSort(t *testing.T) {
 		all, end := randomRecords(random, 1+random.IntN(4))
 		limit, ahead, held := int64(1+random.IntN(3000)), int64(random.IntN(5000)), int64(0)
 		var views []View
-		var want []mvcc.Locator
+		var shards [][]mvcc.Effect
 		for _, records := range all {
 			v := listView{held: &held}
 			for _, rec := range records {
@@ -158,19 +192,15 @@ func TestMergedHistoryAgainstSort(t *testing.T) {
 				}
 			}
 			views = append(views, v)
-			for _, e := range v.effects {
-				if e.At.Rev <= end {
-					want = append(want, e.At)
-				}
+			shards = append(shards, v.effects)
+		}
+		var got, want []string
+		name := func(e *mvcc.Effect) string { return fmt.Sprintf("%08d.%d %s", e.At.Rev, e.At.Sub, e.Key) }
+		for _, e := range sorted(shards) {
+			if e.At.Rev <= end {
+				want = append(want, name(&e))
 			}
 		}
-		slices.SortFunc(want, func(a, b mvcc.Locator) int {
-			if a.Less(b) {
-				return -1
-			}
-			return 1
-		})
-		var got []mvcc.Locator
 		for next := kv.Revision(1); next <= end; {
 			size, stop := int64(0), random.IntN(10)
 			held = 0
@@ -184,12 +214,12 @@ func TestMergedHistoryAgainstSort(t *testing.T) {
 				if size += rowBytes(e); stop == 0 && random.IntN(5) == 0 {
 					return enough
 				}
-				got = append(got, e.At)
+				got = append(got, name(e))
 				return nil
 			})
 			switch {
 			case errors.Is(err, enough): // the reader begins again with what it has
-				for len(got) > 0 && got[len(got)-1].Rev >= next {
+				for len(got) > 0 && got[len(got)-1] >= fmt.Sprintf("%08d", next) {
 					got = got[:len(got)-1]
 				}
 				continue

@@ -26,6 +26,7 @@ type Metrics struct {
 
 	// With several shards.
 	Mergers        int           // sets of shards whose changes are merged for watches
+	AsideRevisions int           // revisions with changes of shards, above one that a transaction may yet get there
 	WaitingRecords int           // records of shards, above what all shards of some merger have closed
 	StalledMergers int           // mergers in which something waits
 	StalledShard   kv.ShardID    // the shard that has held one back for longest; 0: none does
@@ -49,6 +50,7 @@ func (h *Hub) Metrics() Metrics {
 	lowest := endOfTime
 	for _, s := range h.inOrder {
 		m.Groups += s.live.size()
+		m.AsideRevisions += s.aside.changes.size()
 		if s.live.size() > 0 || h.only != nil {
 			lowest = min(lowest, s.dispatched)
 		}

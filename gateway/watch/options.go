@@ -32,8 +32,8 @@ type Options struct {
 	// StreamBytes bounds the outbox of a stream: keys, values and some overhead of what waits,
 	// counted for each group. A revision that alone is larger passes, when it is read from history.
 	StreamBytes int
-	// RingBytes bounds the recent changes that are held, of all shards and all mergers of shards together; while their shares change, up to twice
-	// as much. Encodings of those that somebody watched come on top, and previous versions that are no larger than they are, so count with up to
+	// RingBytes bounds the recent changes that are held, of all shards and all mergers of shards together, and those that may not be told yet because a
+	// transaction is prepared; while their shares change, up to twice as much. Encodings of those that somebody watched come on top, and previous versions that are no larger than they are, so count with up to
 	// five times as much.
 	RingBytes int
 	// ChunkBytes is how much history is read in one step of catching up.

@@ -15,7 +15,7 @@ type progress struct {
 	pending bool
 	again   bool // it was made again while nobody knew yet what to wait for
 	all     waiter
-	told    kv.Revision // to all watches, at last
+	told    kv.Revision // the highest: to all watches, or to some
 	// future holds the watches that were not known to have begun when somebody last looked; no progress is told before all have.
 	future map[*watcher]struct{}
 
@@ -97,6 +97,10 @@ func (s *Stream) answerProgress() {
 	if s.closed || !p.pending || p.all.want == endOfTime {
 		return
 	}
+	if p.told > p.all.want { // some watch is told more already, and its progress does not go back
+		s.hub.unask(&p.all)
+		p.all.want = p.told
+	}
 	reached := endOfTime
 	for _, t := range s.seats.list {
 		if t.feed.dispatched < p.all.want {
@@ -149,6 +153,7 @@ func (t *seat) notifyProgress() {
 	slices.Sort(ids)
 	// A consumer that is behind needs no reminders.
 	if len(ids) > 0 && s.outbox.control < s.hub.options.MaxControl && s.meter.fits(s.outbox.heldBytes+batchCost(len(ids))) {
+		s.progress.told = max(s.progress.told, dispatched)
 		s.outbox.push(&Batch{Kind: KindProgress, IDs: ids, Revision: dispatched})
 	}
 }

@@ -44,7 +44,7 @@ type gatedView struct {
 func (v *gatedView) History(from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error) {
 	next = to + 1
 	last, size := kv.Revision(0), int64(0)
-	err = v.Changes(mvcc.Locator{Rev: from}, to, func(at mvcc.Locator, bytes int64) bool {
+	err = v.Changes(mvcc.Locator{Rev: from}, to, func(at mvcc.Locator, _ []byte, bytes int64) bool {
 		if at.Rev != last && size >= limitBytes {
 			next = at.Rev
 			return false
@@ -56,7 +56,7 @@ func (v *gatedView) History(from, to kv.Revision, limitBytes int64, fn func(*mvc
 	return next, err
 }
 
-func (v *gatedView) Changes(from mvcc.Locator, to kv.Revision, want func(mvcc.Locator, int64) bool, fn func(*mvcc.Effect) error) error {
+func (v *gatedView) Changes(from mvcc.Locator, to kv.Revision, want func(mvcc.Locator, []byte, int64) bool, fn func(*mvcc.Effect) error) error {
 	return v.listView.Changes(from, to, want, func(e *mvcc.Effect) error {
 		v.source.held.Add(rowBytes(e))
 		return fn(e)

@@ -110,16 +110,20 @@ type pool struct {
 // share is what a ring may hold whatever the others do.
 func (p *pool) share() int { return p.limitBytes / p.rings }
 
+// full tells whether all together hold too much.
+func (p *pool) full() bool { return p.usedBytes > p.limitBytes }
+
 // ring holds the newest records, without a hole between what they cover, within the bounds of its pool (but always one). What it covers is closed:
 // nothing else will come there.
 //
 // Invariant: records[i+1].first == records[i].last+1, and last is the last one's.
 type ring struct {
-	records   []*record
-	sizeBytes int
-	pool      *pool
-	last      kv.Revision // everything up to here was heard of
-	changed   kv.Revision // there is no change from here to last
+	records    []*record
+	sizeBytes  int
+	asideBytes int // what its shard keeps aside: that counts as the ring's own
+	pool       *pool
+	last       kv.Revision // everything up to here was heard of
+	changed    kv.Revision // there is no change from here to last
 }
 
 func newRing(p *pool, last kv.Revision) ring {
@@ -148,13 +152,24 @@ func (r *ring) push(rec *record) {
 	}
 	r.records = append(r.records, rec)
 	r.grow(rec.sizeBytes)
+	r.trim()
+}
+
+// trim drops the oldest records if the ring holds too much.
+func (r *ring) trim() {
 	drop := 0
-	for r.pool.usedBytes > r.pool.limitBytes && r.sizeBytes > r.pool.share() && drop < len(r.records)-1 {
+	for r.pool.full() && r.sizeBytes+r.asideBytes > r.pool.share() && drop < len(r.records)-1 {
 		r.grow(-r.records[drop].sizeBytes)
 		r.records[drop] = nil
 		drop++
 	}
 	r.records = r.records[drop:]
+}
+
+// holdAside counts bytes that are kept aside, or no more.
+func (r *ring) holdAside(bytes int) {
+	r.asideBytes += bytes
+	r.pool.usedBytes += bytes
 }
 
 // close notes that nothing will come any more up to the revision.

@@ -30,6 +30,8 @@ type scenario struct {
 	shards  *store // nil: there is one shard
 	streams map[string]*Stream
 	now     time.Duration
+
+	transactions map[string]*transaction // by name
 }
 
 func TestScenarios(t *testing.T) {
@@ -89,7 +91,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return fmt.Sprintf("revision %d\n", s.Revision())
 	case "lease": // an entry without revisions
-		s.hub.Applied(&shard.Applied{Revision: s.Revision(), After: s.Revision()})
+		s.hub.Applied(&shard.Applied{Revision: s.Revision(), Closed: s.Revision(), After: s.Revision()})
 	case "dispatch":
 		for s.hub.dispatch() {
 		}

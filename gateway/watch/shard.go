@@ -3,6 +3,7 @@ package watch
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -16,12 +17,16 @@ type Shard struct {
 	mergers []*merger // that need it, in the order of their making; guarded by the hub's lock
 
 	// Guarded by the hub's feedMu. Up to ring.last the shard is closed.
-	applied kv.Revision // by its own log, as far as the hub was told
-	told    statement
-	held    bool   // a question did not bring it further, and it has not moved since: it is not asked about before the next tick
-	asked   uint64 // the inquiry's last attempt at a question that was to be about it
+	byLog kv.Revision // up to here by its own log, as far as the hub was told
+	aside aside
+	told  statement
+	held  bool   // a question did not bring it further, and it has not moved since: it is not asked about before the next tick
+	asked uint64 // the inquiry's last attempt at a question that was to be about it
 
-	staleRevision kv.Revision // of the last Tick: the applied revision, when the feed was behind it
+	staleRevision kv.Revision // of the last Tick: the closed revision, when the feed was behind it
+
+	// settled is the newest revision of the log, if that has closed it; otherwise -1. It is written under feedMu.
+	settled atomic.Int64
 }
 
 // statement is what somebody said of a shard that was clean: as soon as it is closed at last, it is closed at revision.
@@ -30,49 +35,72 @@ type statement struct{ last, revision kv.Revision }
 func newShard(h *Hub, id kv.ShardID, source Source) *Shard {
 	s := &Shard{id: id, source: source}
 	s.feed = newFeed(h, []*Shard{s})
-	s.applied = source.Revision()
-	s.ring = newRing(&h.pool, s.applied)
-	s.dispatched = s.applied
-	h.heard = max(h.heard, s.applied)
+	s.byLog = source.Revision()
+	s.ring = newRing(&h.pool, s.byLog)
+	s.aside = newAside(s.byLog)
+	s.settled.Store(int64(s.byLog))
+	s.dispatched = s.byLog
+	h.heard = max(h.heard, s.byLog)
 	return s
 }
 
 // Applied takes what an entry changed. It is called in apply order, from one goroutine at a time, and is quick.
 func (s *Shard) Applied(applied *shard.Applied) {
-	if applied.Jump {
-		s.Restored(applied.Revision)
+	inOrder := applied.Closed == applied.Revision && len(applied.Resolved) == 0
+	switch {
+	case applied.Jump:
+		s.restored(applied.Closed, applied.Revision)
+		return
+	case inOrder && applied.Revision == applied.After && s.settled.Load() == int64(applied.Revision):
 		return
 	}
-	if applied.Revision == applied.After {
-		return
+	h := s.hub
+	var rec *record
+	if inOrder && applied.Revision > applied.After {
+		rec = newRecord(&s.feed, applied)
 	}
-	h, rec := s.hub, newRecord(&s.feed, applied)
 	h.feedMu.Lock()
-	s.ring.push(rec)
-	s.moved(applied.Revision)
+	before := s.ring.last
+	if rec != nil && s.aside.changes.size() == 0 {
+		s.ring.push(rec) // what is missing lies below it, and makes a gap
+		s.aside.highest = max(s.aside.highest, applied.Revision)
+	} else {
+		s.keep(applied)
+	}
+	s.moved(applied.Closed)
+	closed := s.ring.last > before
 	h.feedMu.Unlock()
-	if s.listening.Load() {
+	if closed && s.listening.Load() {
 		h.signal()
 	}
 }
 
-// Restored says that the state was replaced by a snapshot at the revision: watches catch up from history.
+// Restored says that the state was replaced by a snapshot that is closed at the revision: watches catch up from history.
 // Without the call Tick finds out.
-func (s *Shard) Restored(revision kv.Revision) {
+func (s *Shard) Restored(closed kv.Revision) { s.restored(closed, closed) }
+
+// restored says the same of a snapshot that has changes up to highest.
+func (s *Shard) restored(closed, highest kv.Revision) {
 	h := s.hub
 	h.feedMu.Lock()
-	if revision > s.ring.last {
-		s.ring.reset(revision)
-	}
-	s.moved(revision)
+	s.forget(highest)
+	s.aside.highest = max(s.aside.highest, highest)
+	s.release(closed)
+	s.moved(closed)
 	h.feedMu.Unlock()
 	h.signal()
 }
 
-// moved notes that the log has come to a revision. The lock of the rings is held.
-func (s *Shard) moved(applied kv.Revision) {
-	s.applied = max(s.applied, applied)
-	s.held = false
+// moved notes that the log has closed a revision. The lock of the rings is held.
+func (s *Shard) moved(closed kv.Revision) {
+	if closed > s.byLog {
+		s.byLog = closed
+		s.held = false
+	}
+	s.settled.Store(-1)
+	if s.byLog == s.aside.highest {
+		s.settled.Store(int64(s.byLog))
+	}
 	s.closeAsTold()
 	s.hub.freshen(&s.feed)
 }
@@ -94,16 +122,16 @@ func (s *Shard) closeAsTold() {
 	s.hub.heard = max(s.hub.heard, s.ring.last)
 }
 
-// findReplacedState compares the applied revision with the feed: when the feed has not reached what was
-// applied one tick ago, it never will.
+// findReplacedState compares the closed revision with the feed: when the feed has not reached what was
+// closed one tick ago, it never will.
 func (s *Shard) findReplacedState() {
-	applied := s.source.Revision()
+	closed := s.source.Revision()
 	s.hub.feedMu.Lock()
 	last := s.ring.last
 	stale := s.staleRevision
 	s.staleRevision = 0
-	if last < applied {
-		s.staleRevision = applied
+	if last < closed {
+		s.staleRevision = closed
 	}
 	s.hub.feedMu.Unlock()
 	if stale > last {
@@ -118,8 +146,12 @@ func (s *Shard) leave(m *merger) {
 
 // check returns an error if the shard contradicts itself. The locks of the hub and of the rings are held.
 func (s *Shard) check() error {
-	if s.applied > s.ring.last || s.told.last <= s.ring.last && s.told.revision > s.ring.last {
-		return fmt.Errorf("applied is %d, and closed at %d; closed at %d it is closed at %d", s.applied, s.ring.last, s.told.last, s.told.revision)
+	if s.byLog > s.ring.last || s.byLog > s.aside.highest || s.told.last <= s.ring.last && s.told.revision > s.ring.last {
+		return fmt.Errorf("the log has closed %d and has come to %d, and closed is %d; closed at %d it is closed at %d",
+			s.byLog, s.aside.highest, s.ring.last, s.told.last, s.told.revision)
+	}
+	if err := s.aside.check(&s.ring); err != nil {
+		return err
 	}
 	return s.feed.check()
 }

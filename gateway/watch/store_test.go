@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // store is a store of several shards as one node has it: each is a world, and knows of the others only what numbers they took. Beside it is
@@ -36,13 +38,53 @@ type piece struct {
 	last    kv.Revision
 	unclean bool
 	log     []logged // what this node has not applied
+
+	// As of the end of the log: the newest revision, the transactions that are prepared, and the keys that they lock.
+	top    kv.Revision
+	open   []*transaction
+	locked map[string]bool
+	// As of what is applied here: the stamps of what is prepared.
+	stamps map[*transaction]kv.Revision
+	silent bool // something was applied that nobody told
 }
 
 // logged is an entry of a shard's log.
 type logged struct {
-	after, revision kv.Revision // what it covers
+	after, revision kv.Revision // what its own numbers cover
 	numbers         []numbered
+
+	// What becomes of transactions; what is resolved comes before the numbers.
+	prepared          *transaction
+	resolved, aborted []*transaction
 }
+
+// transaction is one over several shards.
+type transaction struct {
+	ops      [][]change // in the order of their places
+	revision kv.Revision
+	aborted  bool
+	shards   []kv.ShardID // that do not have the decision in their logs
+
+	participants int // for whoever wants to know whether all of them are left
+}
+
+// numbers are its changes in a shard.
+func (tx *transaction) numbers(p *piece) (out []numbered) {
+	for place, op := range tx.ops {
+		n := numbered{revision: tx.revision, sub: uint32(place) << mvcc.PlaceBits}
+		for _, c := range op {
+			if p.has(c.key) {
+				n.changes = append(n.changes, c)
+			}
+		}
+		if len(n.changes) > 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (w *piece) has(key string) bool { return key[0] >= w.first && key[0] < w.first+9 }
 
 // numbered are changes of one revision. sub is the place of the first in the transaction.
 type numbered struct {
@@ -62,7 +104,8 @@ func newStore(t testing.TB, n int, options Options) *store {
 	options.Sources = map[kv.ShardID]Source{}
 	for i := range n {
 		id := kv.ShardID(i + 1)
-		s.parts[id] = &piece{world: newWorld(t), id: id, first: byte('a' + 9*i), last: 1}
+		s.parts[id] = &piece{world: newWorld(t), id: id, first: byte('a' + 9*i), last: 1, top: 1,
+			locked: map[string]bool{}, stamps: map[*transaction]kv.Revision{}}
 		options.Sources[id] = s.parts[id].world
 	}
 	options.Shards, options.Encode = s.shardsOf, encodeText
@@ -132,14 +175,22 @@ func (s *store) answer(p kv.Present, err error) {
 
 // issue puts an entry into a shard's log: each of the changes gets a number of its own.
 func (s *store) issue(id kv.ShardID, revisions ...[]change) kv.Revision {
+	return s.issueWith(id, nil, revisions...)
+}
+
+// issueWith puts decisions into the same entry.
+func (s *store) issueWith(id kv.ShardID, decided []*transaction, revisions ...[]change) kv.Revision {
 	p := s.parts[id]
-	entry := logged{after: p.last}
+	entry := logged{after: p.top}
+	for _, tx := range decided {
+		s.decide(tx, p, &entry)
+	}
 	for _, changes := range revisions {
 		s.now++
 		entry.numbers = append(entry.numbers, numbered{revision: s.now, changes: changes})
+		p.last, p.top = s.now, s.now
 	}
-	entry.revision = s.now
-	p.last = s.now
+	entry.revision = p.top
 	p.log = append(p.log, entry)
 	return s.now
 }
@@ -148,17 +199,67 @@ func (s *store) issue(id kv.ShardID, revisions ...[]change) kv.Revision {
 func (s *store) lose(id kv.ShardID) {
 	p := s.parts[id]
 	p.last = p.log[len(p.log)-1].after
+	p.top = p.last
 	p.log = p.log[:len(p.log)-1]
+}
+
+// prepare has a transaction prepared in the logs of its shards. Nobody else has a lock on its keys. Those of an operation ascend.
+func (s *store) prepare(ops [][]change) *transaction {
+	tx := &transaction{ops: ops}
+	for _, id := range s.ids() {
+		p := s.parts[id]
+		if len(tx.numbers(p)) == 0 {
+			continue
+		}
+		tx.shards = append(tx.shards, id)
+		p.open = append(p.open, tx)
+		p.log = append(p.log, logged{after: p.top, revision: p.top, prepared: tx})
+		for _, n := range tx.numbers(p) {
+			for _, c := range n.changes {
+				p.locked[c.key] = true
+			}
+		}
+	}
+	return tx
+}
+
+// number gives a transaction its revision.
+func (s *store) number(tx *transaction) kv.Revision {
+	s.now++
+	tx.revision = s.now
+	for _, id := range tx.shards {
+		s.parts[id].last = s.now
+	}
+	return s.now
+}
+
+// decide puts the decision about a transaction into an entry of a shard's log.
+func (s *store) decide(tx *transaction, p *piece, entry *logged) {
+	gone := func(other *transaction) bool { return other == tx }
+	tx.shards = slices.DeleteFunc(tx.shards, func(id kv.ShardID) bool { return id == p.id })
+	p.open = slices.DeleteFunc(p.open, gone)
+	for _, op := range tx.ops {
+		for _, c := range op {
+			delete(p.locked, c.key)
+		}
+	}
+	if tx.aborted {
+		entry.aborted = append(entry.aborted, tx)
+	} else {
+		entry.resolved = append(entry.resolved, tx)
+		p.top = max(p.top, tx.revision)
+	}
+	if len(p.open) == 0 { // it is called clean
+		p.last = p.top
+	}
 }
 
 // issueTogether puts one revision into the logs of two shards.
 func (s *store) issueTogether(one, other kv.ShardID, first, then, again []change) {
-	s.now++
-	a, b := s.parts[one], s.parts[other]
-	middle := uint32(len(first))
-	a.log = append(a.log, logged{after: a.last, revision: s.now, numbers: []numbered{{s.now, 0, first}, {s.now, middle + uint32(len(then)), again}}})
-	b.log = append(b.log, logged{after: b.last, revision: s.now, numbers: []numbered{{s.now, middle, then}}})
-	a.last, b.last = s.now, s.now
+	tx := &transaction{ops: [][]change{first, then, again}, shards: []kv.ShardID{one, other}}
+	s.number(tx)
+	s.issueWith(one, []*transaction{tx})
+	s.issueWith(other, []*transaction{tx})
 }
 
 // apply applies the next entry of the shard's log, and tells the hub unless a snapshot is to have brought it.
@@ -166,6 +267,10 @@ func (s *store) apply(id kv.ShardID, silent bool) {
 	p := s.parts[id]
 	entry := p.log[0]
 	p.log = p.log[1:]
+	// Only a snapshot that brings something at or above what was told can go without a word.
+	if silent && (len(p.stamps) > 0 || entry.resolved != nil || entry.aborted != nil) {
+		p.silent = true
+	}
 	applied := p.applyNumbered(entry)
 	if !silent {
 		s.hub.Shard(id).Applied(applied)
@@ -173,26 +278,51 @@ func (s *store) apply(id kv.ShardID, silent bool) {
 }
 
 func (s *store) jump(id kv.ShardID) {
-	s.hub.Shard(id).Applied(&shard.Applied{Revision: s.parts[id].Revision(), Jump: true})
+	p := s.parts[id]
+	p.silent = false
+	s.hub.Shard(id).Applied(&shard.Applied{Revision: p.store.Revision(), Closed: p.Revision(), Jump: true})
 }
 
 func (w *piece) applyNumbered(entry logged) *shard.Applied {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	applied := &shard.Applied{Revision: entry.revision, After: w.store.Revision()}
-	for _, n := range entry.numbers {
+	applied := &shard.Applied{Revision: max(entry.revision, w.store.Revision()), After: w.store.Revision()}
+	b := w.engine.NewBatch()
+	for _, tx := range entry.resolved {
+		effects := w.effectsOf(tx.numbers(w))
+		w.store.Apply(b, effects, tx.revision)
+		applied.Resolved = append(applied.Resolved, effects...)
+		delete(w.stamps, tx)
+	}
+	for _, tx := range entry.aborted {
+		delete(w.stamps, tx)
+	}
+	applied.Effects = w.effectsOf(entry.numbers)
+	w.store.Apply(b, applied.Effects, applied.Revision)
+	if entry.prepared != nil {
+		w.stamps[entry.prepared] = applied.Revision
+	}
+	bound := kv.Unnumbered
+	for _, stamp := range w.stamps {
+		bound = min(bound, stamp)
+	}
+	w.store.SetClosed(bound)
+	applied.Closed = w.store.Closed()
+	w.apply(b)
+	return applied
+}
+
+func (w *piece) effectsOf(numbers []numbered) (effects []mvcc.Effect) {
+	for _, n := range numbers {
 		for i, c := range n.changes {
 			if _, exists := w.live[c.key]; !exists && c.value == nil {
 				c.value = []byte("again")
 			}
 			effect, _ := w.effect(n.revision, n.sub+uint32(i), c)
-			applied.Effects = append(applied.Effects, effect)
+			effects = append(effects, effect)
 		}
 	}
-	b := w.engine.NewBatch()
-	w.store.Apply(b, applied.Effects, applied.Revision)
-	w.apply(b)
-	return applied
+	return effects
 }
 
 // compactTo compacts the whole store, and the shards that have come so far follow.
@@ -212,16 +342,25 @@ func (s *store) expect(request CreateRequest, from, to kv.Revision) (events []kv
 		sub uint32
 	}
 	var all []placed
+	in := map[kv.Revision]map[kv.ShardID]bool{}
 	for _, id := range s.ids() {
 		p := s.parts[id]
 		for i, event := range p.history {
+			if in[event.KV.ModRevision] == nil {
+				in[event.KV.ModRevision] = map[kv.ShardID]bool{}
+			}
+			in[event.KV.ModRevision][id] = true
 			if event.KV.ModRevision >= from && event.KV.ModRevision <= to && wants(request, event) {
 				all = append(all, placed{event, p.subs[i]})
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.KV.ModRevision, b.KV.ModRevision), cmp.Compare(a.sub, b.sub))
+		order := cmp.Compare(a.KV.ModRevision, b.KV.ModRevision)
+		if order == 0 && len(in[a.KV.ModRevision]) > 1 {
+			order = cmp.Or(cmp.Compare(a.sub>>22, b.sub>>22), bytes.Compare(a.KV.Key, b.KV.Key))
+		}
+		return cmp.Or(order, cmp.Compare(a.sub, b.sub))
 	})
 	for _, p := range all {
 		events = append(events, p.Event)

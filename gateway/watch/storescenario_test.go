@@ -20,6 +20,10 @@ import (
 //	apply shard= [n=]   this node applies entries of the shard's log
 //	write shard=        issue and apply
 //	together shards=1,2 one revision: a line for the first shard, one for the second, one for the first again
+//	prepare tx=         a transaction over several shards: a line for each operation; their logs have it now, and these keys are locked
+//	number tx=          it gets its revision
+//	abort tx=           it is decided that it has no effect; otherwise it has
+//	resolve tx= shard=  the log of the shard has the decision; lines are writes in the same entry
 //	jump shard= [n=]    a snapshot brings entries of the shard's log (0: all)
 //	answered rev=       this node has answered a request at the revision
 //	lose shard=         what was issued to it last never takes effect, and it is called clean
@@ -28,9 +32,13 @@ import (
 //	answer [error]      and is answered
 //	compact rev=        the store is compacted; the shards that have come so far follow at once
 //	tick [ms=] [us=]    with us= time goes by and nothing else
-//	state               closed: of the shards; released: of the mergers
+//	state               closed: of the shards, with what is kept aside; released: of the mergers
 func (s *scenario) runStore(t *testing.T, d *datadriven.TestData, number func(string) int) (out string, known bool) {
 	st := s.shards
+	name := func(arg string) (v string) {
+		d.ScanArgs(t, arg, &v)
+		return v
+	}
 	id := kv.ShardID(number("shard"))
 	switch d.Cmd {
 	case "store":
@@ -38,6 +46,7 @@ func (s *scenario) runStore(t *testing.T, d *datadriven.TestData, number func(st
 			RingBytes: number("ring-bytes"), ChunkBytes: number("chunk-bytes"), MaxMergers: number("max-mergers"), ProgressInterval: time.Second,
 		})
 		s.world, s.streams, s.now = &world{t: t, hub: s.shards.hub}, map[string]*Stream{}, 0
+		s.transactions = map[string]*transaction{}
 	case "issue":
 		return fmt.Sprintf("revision %d\n", st.issue(id, parseChanges(d.Input)...)), true
 	case "write":
@@ -54,6 +63,18 @@ func (s *scenario) runStore(t *testing.T, d *datadriven.TestData, number func(st
 		lines := append(parseChanges(d.Input), nil, nil)
 		st.issueTogether(one, other, lines[0], lines[1], lines[2])
 		return fmt.Sprintf("revision %d\n", st.now), true
+	case "prepare":
+		s.transactions[name("tx")] = st.prepare(parseChanges(d.Input))
+	case "number":
+		return fmt.Sprintf("revision %d\n", st.number(s.transactions[name("tx")])), true
+	case "abort":
+		s.transactions[name("tx")].aborted = true
+	case "resolve":
+		var revisions [][]change
+		if d.Input != "" {
+			revisions = parseChanges(d.Input)
+		}
+		st.issueWith(id, []*transaction{s.transactions[name("tx")]}, revisions...)
 	case "lose":
 		st.lose(id)
 	case "apply":
@@ -112,6 +133,13 @@ func (s *store) state() string {
 	out.WriteString("closed")
 	for _, shard := range h.inOrder {
 		fmt.Fprintf(&out, " %d", shard.ring.last)
+		if w := &shard.aside; w.changes.size() > 0 || w.missing > shard.ring.last {
+			fmt.Fprintf(&out, " (aside %d", w.changes.size())
+			if w.missing > shard.ring.last {
+				fmt.Fprintf(&out, ", missing up to %d", w.missing)
+			}
+			out.WriteString(")")
+		}
 	}
 	for _, key := range h.mergers.keys() {
 		m := h.mergers.byKey[key]

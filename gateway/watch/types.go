@@ -100,7 +100,7 @@ func (b *Batch) Fragments(overheadBytes, maxBytes int, sizeBytes func(*Event) in
 // Source is where the hub reads what it does not hold: the state of the local replica.
 // All methods are safe for concurrent use.
 type Source interface {
-	// Revision is the store's revision in the applied state; Compacted its compacted revision.
+	// Revision is the revision up to which the applied state is complete; Compacted its compacted revision.
 	Revision() kv.Revision
 	Compacted() kv.Revision
 	// View freezes the applied state.
@@ -111,14 +111,15 @@ type Source interface {
 
 // View is a frozen applied state.
 type View interface {
-	Revision() kv.Revision
+	// Closed is the revision up to which the state is complete: what it has above is none of its history yet.
+	Closed() kv.Revision
 	Compacted() kv.Revision
-	// History calls fn for changes from revision from up to and including to, in order, with
+	// History calls fn for changes from revision from up to and including to, which is not above the closed one, in order, with
 	// whole revisions, and stops at the end of the revision in which limitBytes of rows were reached.
 	// It returns the next revision to ask for, to+1 when nothing is left. fn owns what it gets.
 	History(from, to kv.Revision, limitBytes int64, fn func(*mvcc.Effect) error) (next kv.Revision, err error)
-	// Changes is History from a place on, for whoever reads several shards: before a value is read, want is told where the change is and how many
-	// bytes it takes, and the reading ends before the first that is not wanted.
-	Changes(from mvcc.Locator, to kv.Revision, want func(at mvcc.Locator, bytes int64) bool, fn func(*mvcc.Effect) error) error
+	// Changes is History from a place on, for whoever reads several shards: before a value is read, want is told where the change is, its key, which is valid
+	// only during the call, and how many bytes it takes, and the reading ends before the first that is not wanted.
+	Changes(from mvcc.Locator, to kv.Revision, want func(at mvcc.Locator, key []byte, bytes int64) bool, fn func(*mvcc.Effect) error) error
 	Close() error
 }

@@ -74,7 +74,7 @@ func eventText(e kv.Event) string {
 func (w *world) Revision() kv.Revision {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.store.Revision()
+	return w.store.Closed()
 }
 
 func (w *world) Compacted() kv.Revision {
@@ -100,7 +100,7 @@ func (w *world) Replaced(at mvcc.Locator) (kv.KeyValue, bool, error) {
 func (w *world) commit(revisions ...[]change) *shard.Applied {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	applied := &shard.Applied{Revision: w.store.Revision(), After: w.store.Revision()}
+	applied := &shard.Applied{Revision: w.store.Revision(), Closed: w.store.Revision(), After: w.store.Revision()}
 	for _, changes := range revisions {
 		next := applied.Revision + 1
 		if w.holes != nil {
@@ -113,12 +113,13 @@ func (w *world) commit(revisions ...[]change) *shard.Applied {
 			}
 		}
 		if len(effects) > 0 {
-			applied.Revision = next
+			applied.Revision, applied.Closed = next, next
 			applied.Effects = append(applied.Effects, effects...)
 		}
 	}
 	if w.holes != nil && len(applied.Effects) == 0 {
 		applied.Revision += w.holes() // the shard hears that it has none of these
+		applied.Closed = applied.Revision
 		w.store.Advance(applied.Revision)
 		return applied
 	}

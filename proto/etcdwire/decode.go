@@ -284,6 +284,13 @@ func DecodeBody(kind kv.Kind, in []byte, limits Limits) (*kv.Request, error) {
 		})
 		m.request.Kind, m.request.Txn = kind, &m.body
 		return &m.request, DecodeTxn(in, &m.body, limits)
+	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		m := new(struct {
+			request kv.Request
+			body    kv.CommitRequest
+		})
+		m.request.Kind, m.request.Commit = kind, &m.body
+		return &m.request, decodeCommit(in, &m.body, limits)
 	default:
 		return decodeRareBody(kind, in)
 	}

@@ -371,6 +371,9 @@ func decodeRareAnswer(kind kv.Kind, in []byte) (*kv.Response, error) {
 	case kv.KindMemberList:
 		r.MemberList = new(kv.MemberListResponse)
 		return r, decodeMemberListResponse(in, &r.Revision, r.MemberList)
+	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		r.Commit = new(kv.CommitResponse)
+		return r, decodeCommitResponse(in, &r.Revision, r.Commit)
 	case kv.KindCompact, kv.KindLeaseRevoke, kv.KindLeaseRelease, kv.KindPublishNode:
 		return r, decodeHeaderOnly(in, &r.Revision)
 	default:

@@ -258,12 +258,14 @@ func AppendAnswer(dst []byte, h Header, r *kv.Response) []byte {
 		return AppendAlarmResponse(dst, h, r.Alarm)
 	case kv.KindMemberList:
 		return AppendMemberListResponse(dst, h, r.MemberList)
+	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		return appendCommitResponse(dst, h, r.Commit)
 	default: // Compact, LeaseRevoke, LeaseRelease and PublishNode answer with a header alone
 		return h.field(dst)
 	}
 }
 
-// AnswerSize is the number of bytes AppendAnswer writes for the hot kinds; for the others a guess.
+// AnswerSize is the number of bytes AppendAnswer writes for the hot kinds and those about transactions over several shards; for the others a guess.
 func AnswerSize(h Header, r *kv.Response) int {
 	h.Revision = r.Revision
 	switch r.Kind {
@@ -275,6 +277,8 @@ func AnswerSize(h Header, r *kv.Response) int {
 		return deleteRangeResponseSize(h, r.DeleteRange)
 	case kv.KindTxn:
 		return txnResponseSize(h, r.Txn)
+	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
+		return commitResponseSize(h, r.Commit)
 	default:
 		return h.fieldSize() + 64
 	}

@@ -55,6 +55,11 @@ func FuzzNode(f *testing.F) {
 	f.Add(AppendRequest(nil, &kv.Request{Kind: kv.KindPut, Principal: "p", Put: &kv.PutRequest{Key: []byte("k")}}))
 	f.Add(AppendResponse(nil, &kv.Response{Kind: kv.KindPut, Revision: 4, Put: &kv.PutResponse{Prev: &kv.KeyValue{Key: []byte("k")}}}))
 	f.Add(AppendError(nil, kv.ErrCompacted, Hints{Compacted: 4}))
+	rng := rand.New(rand.NewSource(5))
+	for _, kind := range commitKinds {
+		f.Add(AppendRequest(nil, &kv.Request{Kind: kind, Commit: randomCommit(rng)}))
+		f.Add(AppendResponse(nil, &kv.Response{Kind: kind, Revision: 9, Commit: randomCommitted(rng)}))
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if r, err := DecodeRequest(in, Limits{}); err == nil {
 			if _, err := DecodeRequest(AppendRequest(nil, r), Limits{}); err != nil {

@@ -34,6 +34,21 @@ func (c *Cluster) do(w *world, a action) {
 			w.refused++
 		}
 		c.get(w, i, w.nodes[i].down.pop(), a.kind == doRefuse)
+	case doPrepare:
+		c.prepare(w, i, int(a.b))
+	case doMulti:
+		c.askMulti(w, i)
+	case doResolve:
+		c.resolve(w, i, int(a.b))
+		c.answerTxn(w, i, int(a.b))
+	case doLand:
+		c.land(w, i, int(a.b))
+		c.answerTxn(w, i, int(a.b))
+	case doLateLand:
+		w.leaders[a.b][w.txns[i].at[a.b].by].view |= 1 << i
+		c.answerTxn(w, i, int(a.b))
+	case doAbort:
+		c.abandon(w, i)
 	case doCommit:
 		c.apply(w, c.Ops[i].Shard, i)
 		w.answered = max(w.answered, w.ops[i].rev)
@@ -48,6 +63,7 @@ func (c *Cluster) do(w *world, a action) {
 		c.report(w, i, a.b)
 	case doFrontier:
 		w.asking = true
+		w.doubted |= c.raisesDoubts(w)
 		c.ask(w, gateway, input{verb: verbFrontier, number: uint64(c.Shards)})
 	case doLearnNow:
 		c.ask(w, c.nodeOf(i, a.b), input{verb: verbRead})
@@ -108,11 +124,18 @@ func (c *Cluster) doRare(w *world, a action) {
 		w.breaks++
 		c.cut(w, i)
 		c.ask(w, i, input{verb: verbBroken})
+		c.askAgain(w, i)
 	case doGetSecond:
 		c.direct(w, i, w.nodes[i].down.frames[1])
 	case doTold:
 		_, last := c.probe(w)
 		c.ask(w, c.nodeOf(i, a.b), input{verb: verbVoided, shard: shardID(i), number: uint64(last[i])})
+	case doAbandon:
+		w.aborts++
+		c.abandon(w, i)
+	case doGiveUp:
+		w.txns[i].at[a.b].stage = aborted
+		w.leaders[a.b][w.cur[a.b]].view |= 1 << i
 	case doVoid:
 		w.leaders[c.Ops[i].Shard][w.ops[i].by].gone |= 1 << i
 	case doRepropose:
@@ -141,6 +164,9 @@ func (c *Cluster) get(w *world, n int, f frameID, refuse bool) {
 	}
 	for _, run := range e.numbers {
 		c.number(w, shardIndex(run.Shard), c.termOf(n), uint8(run.Batch), uint8(run.First), run.N, refuse)
+	}
+	for _, r := range e.revisions {
+		c.revise(w, n, uint8(r.Ticket), uint8(r.Revision))
 	}
 }
 
@@ -174,7 +200,7 @@ func (c *Cluster) forgeClean(w *world, f frameID) {
 	if len(q.Cleans) == 0 {
 		return
 	}
-	q.Session, q.Counter, q.Epoch, q.Allocs, q.Frontier = sequencer.Session{Instance: 98, Number: 1}, 1, 0, nil, nil
+	q.Session, q.Counter, q.Epoch, q.Allocs, q.Multis, q.Frontier = sequencer.Session{Instance: 98, Number: 1}, 1, 0, nil, nil, nil
 	q.Cleans[0].Epoch = sequencer.Epoch(w.epoch)
 	c.sequence(w, &w.sequencer, input{verb: verbHear, node: prober + 1, frame: c.frames.number(sequencer.AppendRequest(nil, q))})
 }
@@ -197,10 +223,12 @@ func (c *Cluster) learn(w *world, s int, term uint8) {
 		w.leaders[s][term].found = 1 + c.top(w, s, term)
 		return
 	}
+	w.leaders[s][term].asOf = c.pending(w, s, term)
 	c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
 }
 
-// clean does the third step: it is called if nothing is open that was issued up to what was learnt.
+// clean does the third step: it is called if nothing is open that was issued up to what was learnt, and all is resolved that was prepared then. What is prepared
+// since gets a revision above that.
 func (c *Cluster) clean(w *world, s int, term uint8) {
 	n, ld := c.nodeOf(s, term), &w.leaders[s][term]
 	top := c.top(w, s, term)
@@ -210,6 +238,9 @@ func (c *Cluster) clean(w *world, s int, term uint8) {
 		c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
 	case CleanAsOfLater: // than what was open was compared with
 		c.ask(w, n, input{verb: verbLearn, shard: shardID(s)})
+	case CleanTopIsClosed:
+		top = c.closed(w, s, term)
 	}
+	ld.asOf = 0
 	c.ask(w, n, input{verb: verbClean, shard: shardID(s), top: kv.Revision(top)})
 }

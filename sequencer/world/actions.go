@@ -21,6 +21,12 @@ const (
 	doRetarget               // a: node; it hears of the new sequencer
 	doPatience               // a: node
 	doTransfer
+	doPrepare  // a: transaction, b: shard
+	doMulti    // a: transaction; the coordinator asks for its revision
+	doResolve  // a: transaction, b: shard; at the anchor it is the decision
+	doLand     // a: transaction, b: shard; its commit is applied
+	doLateLand // a: transaction, b: shard; as doLateCommit
+	doAbort    // a: transaction; who leads the anchor since, or a coordinator that meets another transaction's lock
 	// Faults, and what may never happen.
 	doTold      // a: shard, b: term; the leader hears that the frontier is above its closed revision. Nobody need tell it
 	doRefuse    // a: node; as doGet, and the consensus core does not take what is proposed
@@ -36,6 +42,8 @@ const (
 	doGetSecond // a: node; mutation UnorderedStream
 	doVoid      // a: write; mutation VoidInLog
 	doRepropose // a: write; mutation ReproposeOldRevision
+	doAbandon   // a: transaction; the coordinator gives it up
+	doGiveUp    // a: transaction, b: shard; mutation MissingIsAbort
 )
 
 // action is one thing that happens.
@@ -50,9 +58,12 @@ func (k kind) isFault() bool { return k >= doTold }
 func (c *Cluster) actions(w world) (all []action) {
 	add := func(k kind, a, b int) { all = append(all, action{k, uint8(a), uint8(b)}) }
 	for o := range c.Ops {
-		if c.Ops[o].Kind == Write {
+		switch c.Ops[o].Kind {
+		case Write:
 			c.writeActions(&w, o, add)
-		} else {
+		case Txn:
+			c.txnActions(&w, o, add)
+		default:
 			c.readActions(&w, o, add)
 		}
 	}
@@ -68,7 +79,7 @@ func (c *Cluster) actions(w world) (all []action) {
 		if w.cur[s] < c.ShardFailovers[s] {
 			tail := c.tail(&w, s)
 			for set := tail; ; set = (set - 1) & tail {
-				if c.isBeginning(&w, tail, set) {
+				if c.isBeginning(&w, s, tail, set) {
 					add(doFailover, s, int(set))
 				}
 				if set == 0 {
@@ -114,16 +125,18 @@ func (c *Cluster) writeActions(w *world, o int, add func(kind, int, int)) {
 	p, s := &w.ops[o], c.Ops[o].Shard
 	switch p.status {
 	case unborn:
-		add(doEvaluate, o, 0)
+		if !c.locked(w, s, w.cur[s], o) {
+			add(doEvaluate, o, 0)
+		}
 	case inTail:
-		if c.chained(w, s, o) {
+		if c.chained(w, s, p.by, p.log) {
 			add(doCommit, o, 0)
 		}
 		if c.mutation == VoidInLog && w.leaders[s][p.by].gone>>o&1 == 0 {
 			add(doVoid, o, 0)
 		}
 	case applied:
-		if p.by < w.cur[s] && w.leaders[s][p.by].view>>o&1 == 0 && c.learnsInOrder(w, s, o) {
+		if p.by < w.cur[s] && w.leaders[s][p.by].view>>o&1 == 0 && c.learnsInOrder(w, s, p.by, p.log) {
 			add(doLateCommit, o, 0)
 		}
 	case dead:
@@ -174,7 +187,7 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 			break
 		}
 	}
-	if c.Watch && c.top(w, s, term) > w.closed[s] {
+	if c.Watch && c.closed(w, s, term) > w.closed[s] {
 		add(doReport, s, int(term))
 	}
 	if !c.watches() {
@@ -182,12 +195,12 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 	}
 	seen := c.askers.View(w.nodes[c.nodeOf(s, term)].asker)
 	_, last := c.probe(w)
-	behind := last[s] != noLast && last[s] > c.top(w, s, term)
+	behind := last[s] != noLast && last[s] > c.closed(w, s, term)
 	needed := behind && seen.wants[s]
 	ld := &w.leaders[s][term]
 	leads := ld.lease || c.mutation == CleanByBelief
 	at := &w.nodes[c.nodeOf(s, term)]
-	quiet := at.up.length+at.down.length == 0 && c.open(w, s, term, anyRevision) == 0
+	quiet := at.up.length+at.down.length == 0 && c.open(w, s, term, anyRevision) == 0 && c.pending(w, s, term) == 0
 	if leads && seen.epoch != 0 && needed && !seen.knows[s] && quiet {
 		add(doLearnNow, s, int(term))
 	}
@@ -203,7 +216,7 @@ func (c *Cluster) leaderActions(w *world, s int, term uint8, add func(kind, int,
 			add(doLearn, s, int(term))
 		}
 	}
-	if c.mutation == CleanNowLater && ld.found != 0 || seen.holds[s] != 0 && c.open(w, s, term, seen.holds[s]) == 0 {
+	if c.mutation == CleanNowLater && ld.found != 0 || seen.holds[s] != 0 && c.open(w, s, term, seen.holds[s]) == 0 && ld.asOf&^ld.view == 0 {
 		add(doClean, s, int(term))
 	}
 }

@@ -37,7 +37,9 @@ const noLast = 255
 
 // leader is one term of a shard, as that leader knows it.
 type leader struct {
-	view  uint8 // operations that it has applied
+	view  uint8 // operations that it has applied; transactions that it knows to be resolved
+	prep  uint8 // transactions whose prepare it has applied
+	asOf  uint8 // those that were prepared and wrote here when it learnt now, for a Clean
 	gone  uint8 // mutation VoidInLog: those it takes for void
 	lease bool  // while it is valid no later leader exists (assumption A2)
 	spare uint8 // mutation PreLeasedBlocks: a number for the next write
@@ -78,12 +80,14 @@ type world struct {
 	cur       [maxShards]uint8 // terms
 	leaders   [maxShards][maxTerms]leader
 	ops       [maxOps]operation
+	txns      [maxOps]txn
 	// The gateway's watch: up to where it has everything of each shard, and what it has got.
 	closed, delivered [maxShards]uint8
 	answered          uint8 // the highest revision that any client was answered
 	asking            bool  // the gateway has a question under way for the watch
+	doubted           uint8 // shards whose leaders the gateway has made hear of a doubt
 	// Spent of the setting's bounds.
-	seqFailed, handed, losses, breaks, refused uint8
+	seqFailed, handed, losses, breaks, refused, aborts uint8
 
 	violated statespace.Invariant // by the step that led here
 	what     string
@@ -182,6 +186,7 @@ func (c *Cluster) retarget(w *world, n int) {
 	c.cut(w, n)
 	w.nodes[n].epoch = w.epoch
 	c.ask(w, n, input{verb: verbTarget})
+	c.askAgain(w, n)
 }
 
 // lead makes a new leader.
@@ -250,6 +255,19 @@ func (c *Cluster) sequence(w *world, which *statespace.StateID, in input) seqEff
 		w.handing = 2
 	}
 	return e
+}
+
+// raisesDoubts are the shards whose leaders a question for the frontier would have hear that somebody waits for the number of a transaction.
+func (c *Cluster) raisesDoubts(w *world) (shards uint8) {
+	if c.mutation == NeverDoubted {
+		return 0
+	}
+	for _, r := range c.sequencers.Do(w.sequencer, input{verb: verbProbe}).Effect.replies {
+		for _, d := range c.frames.reply(r.frame).Doubts {
+			shards |= 1 << shardIndex(d.Shard)
+		}
+	}
+	return shards
 }
 
 // probe tells what a frontier would say at this moment.

@@ -76,6 +76,7 @@ const (
 	verbLearn
 	verbClean
 	verbTick
+	verbMulti // number: the set of shards
 )
 
 // input is given to one core. Its fields mean what the verb says.
@@ -123,7 +124,7 @@ type seqView struct {
 type seqAutomaton = statespace.Automaton[*seqMachine, input, seqEffect, seqView]
 
 func newSeqMachine(window uint64, epoch sequencer.Epoch, applied, limit kv.Revision) *seqMachine {
-	core, err := sequencer.New(sequencer.Options{Window: window, MaxShards: maxShards + 1}, epoch, applied, limit)
+	core, err := sequencer.New(sequencer.Options{Window: window, MaxShards: maxShards + 1, Doubts: 1}, epoch, applied, limit)
 	if err != nil {
 		panic(err)
 	}
@@ -222,15 +223,16 @@ type askMachine struct {
 
 // askEffect is what an input made an asker do.
 type askEffect struct {
-	frame    frameID // 0: none
-	numbers  []sequencer.Numbers
-	told     bool
-	served   sequencer.Ticket
-	now      kv.Revision
-	frontier *sequencer.Frontier
-	number   uint64 // that the call returned
-	ok       bool
-	err      string
+	frame     frameID // 0: none
+	numbers   []sequencer.Numbers
+	told      bool
+	served    sequencer.Ticket
+	now       kv.Revision
+	frontier  *sequencer.Frontier
+	revisions []sequencer.MultiRevision
+	number    uint64 // that the call returned
+	ok        bool
+	err       string
 }
 
 // askView is what can be seen of an asker.
@@ -295,6 +297,10 @@ func (m *askMachine) take(in input, all *frames) (e askEffect) {
 			m.epoch, m.now = r.Epoch, r.Now
 		}
 		err = m.core.Step(sequencerNode, r)
+	case verbMulti:
+		var ticket sequencer.MultiTicket
+		ticket, e.ok = m.core.AllocMulti(shardsIn(in.number))
+		e.number = uint64(ticket)
 	case verbRead:
 		e.number = uint64(m.core.Read())
 	case verbFrontier:
@@ -324,6 +330,7 @@ func (m *askMachine) take(in input, all *frames) (e askEffect) {
 	}
 	r := m.core.Ready()
 	e.numbers, e.told, e.served, e.now, e.frontier = r.Numbers, r.Told, r.Served, r.Now, r.Frontier
+	e.revisions = r.Revisions
 	if r.Frame != nil {
 		if r.Frame.Session != m.session {
 			m.session, m.epoch, m.now = r.Frame.Session, 0, 0
@@ -331,6 +338,16 @@ func (m *askMachine) take(in input, all *frames) (e askEffect) {
 		e.frame = all.number(sequencer.AppendRequest(nil, r.Frame))
 	}
 	return e
+}
+
+// shardsIn lists a set of indexes.
+func shardsIn(set uint64) (all []sequencer.ShardGeneration) {
+	for s := range maxShards {
+		if set>>s&1 == 1 {
+			all = append(all, sequencer.ShardGeneration{Shard: shardID(s)})
+		}
+	}
+	return all
 }
 
 func shardsOf(n uint64) (all []sequencer.ShardGeneration) {

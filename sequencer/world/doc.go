@@ -6,10 +6,12 @@
 // of its own; a deposed one does not disappear, but goes on acting on what it knew, and stands for every replica that lags. Frames are
 // encoded, and lie in a queue for each node and direction. They can be lost, and those of an older session can come at any time.
 //
+// Transactions over several shards are models, too (txn.go): two-phase commit, with the decision in the log of one participant.
+//
 // A Birth has the system shard's log with a sequencer inside: one shard, the birth of the second, the limit, fail-over, planned hand-over.
 //
-// What is judged are the invariants I1 to I10 of docs/protocols/sequencer.md, as far as they are about writes on one shard each, reads and
-// watches. In a state in which nothing but faults can happen, everything must be done (I9).
+// What is judged are the invariants I1 to I10 of docs/protocols/sequencer.md, as far as they are about writes, transactions, reads
+// and watches. In a state in which nothing but faults can happen, everything must be done (I9).
 //
 // A Mutation switches one rule off, in the model or by forging what goes into a core and comes out of it: tests use it to show that each rule
 // is needed, and that its absence is noticed.

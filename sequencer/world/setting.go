@@ -8,7 +8,7 @@ const (
 	maxTerms  = 3 // leaders that a shard can have
 	maxOps    = 4
 	maxNodes  = 1 + maxShards*maxTerms
-	maxQueue  = 6 // frames from or to one node
+	maxQueue  = 8 // frames from or to one node
 	maxLate   = 3 // frames of older sessions
 )
 
@@ -44,12 +44,15 @@ const (
 	Write       Kind = iota // of the one key of a shard, acting on what it finds there
 	Read                    // at latest, at the shard's leader
 	ReplicaRead             // at latest, at the leader or at any replica that has everything
+	Txn                     // over several shards; Shard is its anchor
 )
 
-// Op is an operation of a client on the shard with the index.
+// Op is an operation of a client on a key of the shard with the index.
 type Op struct {
 	Kind  Kind
 	Shard int
+	Key   uint8
+	Touch [maxShards]Touch // of a transaction: what it does with the key of that number in each shard
 }
 
 // Setting is a small world: what may happen in it, and how often.
@@ -70,6 +73,8 @@ type Setting struct {
 	// SeqFailovers is how often the sequencer is lost, HandOvers how often it is moved in order; Losses counts frames, Breaks connections that are
 	// lost with all that is on them, Refusals proposals that a consensus core does not take.
 	SeqFailovers, HandOvers, Losses, Breaks, Refusals uint8
+	// Aborts is how often a coordinator gives a transaction up that nothing stands in the way of.
+	Aborts uint8
 }
 
 // Mutation switches one rule of the protocol off.
@@ -102,4 +107,23 @@ const (
 	NeverClean                Mutation = "never-clean"                 // rule 16, liveness
 	OlderLeadershipAllocates  Mutation = "older-leadership-allocates"  // rule 16, liveness
 	NoPatience                Mutation = "no-patience"                 // rule 9, liveness
+	IssueBeforeLocks          Mutation = "issue-before-locks"          // rule 1
+	OmitParticipant           Mutation = "omit-participant"            // rule 5
+	TwoRevisions              Mutation = "two-revisions"               // rule 5
+	NoStamp                   Mutation = "no-stamp"                    // rule 13
+	CleanIgnoresPrepared      Mutation = "clean-ignores-prepared"      // rule 16
+	CleanTopIsClosed          Mutation = "clean-top-is-closed"         // rule 16
+	MultiClearedByLeadership  Mutation = "multi-cleared-by-leadership" // rule 16
+	MultiOverwritten          Mutation = "multi-overwritten"           // rule 16
+	NeverDoubted              Mutation = "never-doubted"               // rule 16, liveness
+	ReadIgnoresLocks          Mutation = "read-ignores-locks"          // rule 18
+	ReadIgnoresStamp          Mutation = "read-ignores-stamp"          // rule 18
+	FollowerIgnoresStamp      Mutation = "follower-ignores-stamp"      // rule 18
+	ReadOnlyInMemory          Mutation = "read-only-in-memory"         // rule 20
+	MissingIsAbort            Mutation = "missing-is-abort"            // rule 21
+	RecoveryForgetsDecision   Mutation = "recovery-forgets-decision"   // rule 22
+	ResolveOffChain           Mutation = "resolve-off-chain"           // rule 28
+	ResolveEarly              Mutation = "resolve-early"               // rule 29
+	PrepareOffChain           Mutation = "prepare-off-chain"           // rule 30
+	StackOnPrepared           Mutation = "stack-on-prepared"           // rule 31
 )

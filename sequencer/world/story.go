@@ -9,9 +9,12 @@ import (
 // What happened, for people.
 
 func (c *Cluster) name(o int) string {
-	what := "write"
-	if c.Ops[o].Kind != Write {
-		what = "read"
+	what := "read"
+	switch c.Ops[o].Kind {
+	case Write:
+		what = "write"
+	case Txn:
+		what = "transaction"
 	}
 	return fmt.Sprintf("%s %d", what, o+1)
 }
@@ -86,6 +89,17 @@ func (c *Cluster) describe(w *world, a action) string {
 		return leader() + " learns now, and makes sure that it leads"
 	case doTold:
 		return leader() + " hears that the frontier is above its closed revision"
+	case doPrepare:
+		return fmt.Sprintf("%s prepares %s", c.leaderName(w, int(a.b), w.cur[a.b]), c.name(i))
+	case doMulti:
+		return fmt.Sprintf("%s asks for the revision of %s", c.leaderName(w, c.Ops[i].Shard, w.ops[i].by), c.name(i))
+	case doResolve:
+		return c.resolution(w, i, int(a.b))
+	case doLand:
+		if int(a.b) == c.Ops[i].Shard {
+			return fmt.Sprintf("COMMIT of %s at %d is in the log of shard %d: it is decided, and answered", c.name(i), w.ops[i].rev, shardID(int(a.b)))
+		}
+		return fmt.Sprintf("%s takes effect in shard %d", c.name(i), shardID(int(a.b)))
 	case doClean:
 		if c.mutation == CleanNowLater {
 			return leader() + " learns now, and calls its shard clean"
@@ -127,12 +141,34 @@ func (c *Cluster) describeRare(w *world, a action) string {
 		return fmt.Sprintf("FAULT: the connection of %s breaks", c.nodeName(w, i))
 	case doGetSecond:
 		return fmt.Sprintf("%s takes a frame before its turn: %s", c.nodeName(w, i), replyText(c.frames.reply(w.nodes[i].down.frames[1])))
+	case doLateLand:
+		return fmt.Sprintf("%s learns that %s was committed in shard %d", c.leaderName(w, int(a.b), w.txns[i].at[a.b].by), c.name(i), shardID(int(a.b)))
+	case doAbort:
+		return fmt.Sprintf("%s decides ABORT of %s", c.leaderName(w, c.Ops[i].Shard, w.cur[c.Ops[i].Shard]), c.name(i))
+	case doAbandon:
+		return fmt.Sprintf("FAULT: %s gives up, and decides ABORT of %s", c.leaderName(w, c.Ops[i].Shard, w.cur[c.Ops[i].Shard]), c.name(i))
+	case doGiveUp:
+		return fmt.Sprintf("%s has heard of no decision, and takes %s for aborted", c.leaderName(w, int(a.b), w.cur[a.b]), c.name(i))
 	case doVoid:
 		return fmt.Sprintf("%s takes %s for void, although it is in the log", c.leaderName(w, c.Ops[i].Shard, w.ops[i].by), c.name(i))
 	case doRepropose:
 		return fmt.Sprintf("%s proposes %s again at %d", c.leaderName(w, c.Ops[i].Shard, w.cur[c.Ops[i].Shard]), c.name(i), w.ops[i].rev)
 	}
 	return "?"
+}
+
+// resolution tells of a decision that is proposed, or acted on.
+func (c *Cluster) resolution(w *world, o, s int) string {
+	t, leader := &w.txns[o], c.leaderName(w, s, w.cur[s])
+	switch {
+	case t.says == abort:
+		return fmt.Sprintf("%s hears that %s is aborted", leader, c.name(o))
+	case s == c.Ops[o].Shard && c.touches(o, s) == Writes:
+		return fmt.Sprintf("%s proposes to decide COMMIT of %s at %d", leader, c.name(o), w.ops[o].rev)
+	case s == c.Ops[o].Shard:
+		return fmt.Sprintf("%s decides COMMIT of %s at %d", leader, c.name(o), w.ops[o].rev)
+	}
+	return fmt.Sprintf("%s hears that %s is committed at %d, and proposes that", leader, c.name(o), t.rev)
 }
 
 // fates tells what becomes of the tail.
@@ -155,6 +191,11 @@ func (c *Cluster) consequences(before, after *world) (text string) {
 		if before.closed[s] != after.closed[s] {
 			text += fmt.Sprintf("; shard %d is closed at %d", shardID(s), after.closed[s])
 		}
+		for o := range c.Ops {
+			if at := &after.txns[o].at[s]; at.stage == prepared && before.txns[o].at[s].stage == unknown && at.stamp > 1 {
+				text += fmt.Sprintf("; stamp %d", at.stamp)
+			}
+		}
 	}
 	if after.pending != 0 && after.pending != before.pending {
 		text += fmt.Sprintf("; limit %d is proposed", after.pending)
@@ -166,6 +207,13 @@ func requestText(q *sequencer.Request) string {
 	text := ""
 	for _, a := range q.Allocs {
 		text += fmt.Sprintf("Alloc(%d for shard %d, batch %d) ", a.N, a.Shard, a.Batch)
+	}
+	for _, m := range q.Multis {
+		text += "AllocMulti(shards"
+		for _, s := range m.Writers {
+			text += fmt.Sprintf(" %d", s.Shard)
+		}
+		text += ") "
 	}
 	for _, m := range q.Cleans {
 		text += fmt.Sprintf("Clean(shard %d, epoch %d, as of %d, top %d) ", m.Shard, m.Epoch, m.AsOf, m.Top)
@@ -189,6 +237,12 @@ func replyText(r *sequencer.Reply) string {
 	text := ""
 	for _, n := range r.Numbers {
 		text += fmt.Sprintf("shard %d, batch %d: %d from %d on; ", n.Shard, n.Batch, n.N, n.First)
+	}
+	for _, m := range r.Revisions {
+		text += fmt.Sprintf("a transaction has %d; ", m.Revision)
+	}
+	for _, d := range r.Doubts {
+		text += fmt.Sprintf("somebody waits for %d of shard %d; ", d.Last, d.Shard)
 	}
 	for _, f := range r.Frontier {
 		if f.Clean {

@@ -105,7 +105,7 @@ func conflict(operations []operation, a Access, open bool) bool {
 			continue
 		}
 		for _, b := range operations[i].accesses {
-			if (a.Writes || b.Writes) && overlap(a.Span, b.Span) {
+			if (a.Writes || b.Writes) && Overlap(a.Span, b.Span) {
 				return true
 			}
 		}
@@ -113,8 +113,8 @@ func conflict(operations []operation, a Access, open bool) bool {
 	return false
 }
 
-// overlap tells whether a key lies in both spans. It allocates nothing.
-func overlap(a, b kv.Span) bool {
+// Overlap tells whether a key lies in both spans. It allocates nothing.
+func Overlap(a, b kv.Span) bool {
 	switch {
 	case a.Empty() || b.Empty():
 		return false

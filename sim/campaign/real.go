@@ -7,7 +7,7 @@ type Real struct{}
 
 // Plan draws the plan from the seed and leaves out what the spec leaves out.
 func (Real) Plan(spec Spec) sim.Plan {
-	return sim.NewPlan(spec.Seed, sim.PlanOptions{Protocol: spec.Protocol, Engine: spec.Engine, Shards: spec.Shards, Partition: spec.Partition}).Restrict(spec.Restrict())
+	return sim.NewPlan(spec.Seed, sim.PlanOptions{Protocol: spec.Protocol, Engine: spec.Engine, Shards: spec.Shards, Partition: spec.Partition, Commit: spec.Commit}).Restrict(spec.Restrict())
 }
 
 // Validate tells why a plan cannot be run.

@@ -19,6 +19,8 @@ type Spec struct {
 	Shards   int            `json:"shards,omitempty"`   // 0: drawn from the seed
 	// Partition makes the shards those of one store: sim.ByRange or sim.ByHash; sim.NoPartition: each is one of its own; "": as the seed says.
 	Partition string `json:"partition,omitempty"`
+	// Commit is the commit protocol of one store: sim.TwoPhase or sim.ThreePhase; "": as the seed says.
+	Commit sim.CommitProtocol `json:"commit,omitempty"`
 	// What is left of the plan, as in sim.Restrict: nil is all, empty is none.
 	Clients  []int         `json:"clients"`
 	Faults   []int         `json:"faults"`
@@ -51,6 +53,9 @@ func (s Spec) Command() string {
 	}
 	if s.Partition != "" {
 		fmt.Fprintf(&b, " --partition %s", s.Partition)
+	}
+	if s.Commit != "" {
+		fmt.Fprintf(&b, " --commit-protocol %s", s.Commit)
 	}
 	if s.Clients != nil {
 		b.WriteString(" --clients " + FormatNumbers(s.Clients))

@@ -56,16 +56,28 @@ func (c *checker) refuses(o *Operation) bool {
 	if err == nil && errors.Is(o.Err, kv.ErrRequestTooLarge) {
 		return c.tooLarge(written)
 	}
+	if c.Sparse && o.Request.Kind == kv.KindTxn && err != nil && !errors.Is(err, o.Err) {
+		return errors.Is(err, kv.ErrFutureRevision) || errors.Is(err, kv.ErrKeyNotFound) // of what is wrong in several shards one thing is told, not always the first
+	}
 	return err != nil && errors.Is(err, o.Err)
 }
 
 // tooLarge tells whether one request may not write that.
 func (c *checker) tooLarge(written []model.Version) bool {
-	bytes := 0
-	for i := range written {
-		bytes += len(written[i].Key) + len(written[i].Value) + EffectOverheadBytes
+	if c.MaxEffectBytes == 0 {
+		return false
 	}
-	return c.MaxEffectBytes > 0 && bytes > c.MaxEffectBytes
+	bytes := map[kv.ShardID]int{}
+	for i := range written {
+		shard := kv.ShardID(0)
+		if c.ShardOf != nil {
+			shard = c.ShardOf(written[i].Key)
+		}
+		if bytes[shard] += len(written[i].Key) + len(written[i].Value) + EffectOverheadBytes; bytes[shard] > c.MaxEffectBytes {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *checker) endClaims() {

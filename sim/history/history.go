@@ -85,6 +85,8 @@ type History struct {
 	ClockDrift float64
 	// MaxEffectBytes is what the effects of a request may take at most: keys, values and EffectOverheadBytes each; 0: any.
 	MaxEffectBytes int
+	// ShardOf says where a key is, if Sparse: MaxEffectBytes is of what a request writes in one shard. Nil: all are in one.
+	ShardOf func(key []byte) kv.ShardID
 	// KeysPerExpiry is how many keys a lease loses at most at one revision; 0: all that it has.
 	KeysPerExpiry int
 	// HealthySince is from when on nothing was disturbed any more; 0: not known.

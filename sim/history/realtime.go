@@ -118,7 +118,7 @@ func (t *timeline) noteSparseCommits(h *History) {
 	}
 	for _, one := range h.Commits {
 		for at := max(one.From, 1); at <= min(one.Revision, h.Final); at++ {
-			t.committed[at] = one.At
+			t.committed[at] = min(t.committed[at], one.At) // a transaction is committed when it is in one of its shards
 		}
 	}
 }

@@ -69,7 +69,7 @@ var manyMutations = []Mutation{
 	{
 		Name: "sequencer/room-ignored", Breaks: "a batch that waits gets its numbers although there is no room below the limit (rule 3)",
 		File: "sequencer/sequencer.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
-		Old: "\t\tif w.alloc.N > s.count.room() || s.count.phase != issuing {\n",
+		Old: "\t\tif w.numbers() > s.count.room() || s.count.phase != issuing {\n",
 		New: "\t\tif s.count.phase != issuing {\n",
 	},
 	{
@@ -112,8 +112,8 @@ var manyMutations = []Mutation{
 	{
 		Name: "driver/proposes-before-numbers", Breaks: "a batch takes the revisions after those that its leader has heard of, without waiting for those that it asks for",
 		File: "driver/number.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
-		Old: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0, 0)\n\t}\n",
-		New: "\tif need == 0 && len(n.decided) == 0 && len(n.later) == 0 {\n\t\treturn r.number(0, 0)\n\t}\n\tif present, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(present.Revision+1, present.Compacted)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
+		Old: "\tif need == 0 && !r.needsPresent() {\n\t\treturn r.number(0, 0)\n\t}\n",
+		New: "\tif need == 0 && !r.needsPresent() {\n\t\treturn r.number(0, 0)\n\t}\n\tif present, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(present.Revision+1, present.Compacted)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
 	},
 	{
 		Name: "driver/late-numbers", Breaks: "numbers that come for a batch of an earlier leadership are given to the one that is open",
@@ -142,15 +142,15 @@ var manyMutations = []Mutation{
 	{
 		Name: "driver/clean-waits-for-nothing", Breaks: "a shard is called clean, while writes are open that were evaluated before the present was learnt (rule 16)",
 		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old:    "\tif s.cleaning.behind > r.appliedSeq {\n",
-		New:    "\tif false {\n",
+		Old:    "\tif s.cleaning.behind > r.appliedSeq || r.machine.PreparedSince(s.cleaning.highest) {\n",
+		New:    "\tif r.machine.PreparedSince(s.cleaning.highest) {\n",
 		Unseen: "a shard that becomes unclean has seldom something in flight then. TestCleanIsTrue of package driver finds it",
 	},
 	{
 		Name: "driver/clean-forgets-batch", Breaks: "a shard is called clean while a batch of its leader waits for revisions, which may have come to the node before the present was learnt (rule 16)",
 		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old:    "behind: r.machine.Settles(anyRevision)}",
-		New:    "behind: r.appliedSeq + uint64(r.inflight)}",
+		Old:    "behind: r.machine.Settles(anyRevision), highest",
+		New:    "behind: r.appliedSeq + uint64(r.inflight), highest",
 		Unseen: "revisions come between a node's rounds, and a round takes them before it calls anything clean: only goroutines do that. TestCleanIsTrue of package driver finds it",
 	},
 	{
@@ -301,7 +301,7 @@ var manyMutations = []Mutation{
 	{
 		Name: "watch/closed-too-far", Breaks: "a state that is read for a watch is taken for complete up to what its shard is closed at, though it is older than the shard's log",
 		File: "gateway/watch/feed.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old: "\tif revision >= h.applied {\n",
+		Old: "\tif closed >= h.byLog {\n",
 		New: "\tif true {\n",
 	},
 	{
@@ -349,8 +349,8 @@ var manyMutations = []Mutation{
 		Name: "watch/run-past-another-shard", Breaks: "a run of changes of one shard goes past those of a shard that was looked at before",
 		File: "gateway/watch/merge.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
 		Unseen: "not tried with seeds; TestMergeAgainstSort of gateway/watch finds it",
-		Old:    "\t\t\t\tfirst, least, next = c, at, least\n",
-		New:    "\t\t\t\tfirst, least = c, at\n",
+		Old:    "\t\t\t\tfirst, least, next = c, head, least\n",
+		New:    "\t\t\t\tfirst, least = c, head\n",
 	},
 	{
 		Name: "gather/list-shard-by-shard", Breaks: "a list over several shards goes on with the shard that had the last key, whatever the keys of the others are",

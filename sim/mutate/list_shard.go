@@ -6,8 +6,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/leases-forgotten", Breaks: "a new leader begins without leases",
 		File: "shard/machine.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tm.Follow()\n\tm.lead = m.newLeadership(term, now)\n\treturn nil\n",
-		New: "\tm.Follow()\n\tm.leases = newLeaseTable()\n\tm.lead = m.newLeadership(term, now)\n\treturn nil\n",
+		Old: "\tm.Follow()\n\tm.lead = m.newLeadership(term, now)\n\tm.transactions.since(now)\n",
+		New: "\tm.Follow()\n\tm.leases = newLeaseTable()\n\tm.lead = m.newLeadership(term, now)\n\tm.transactions.since(now)\n",
 	},
 	{
 		Name: "shard/lease-clock-jumps", Breaks: "a change of leader puts the lease clock a minute ahead, so that leases end early",
@@ -138,8 +138,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/latches-ignored", Breaks: "requests for keys of one that is decided beside the rounds go on",
 		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
-		Old: "if l.latches.Len() > 0 && l.conflicts(r) {",
-		New: "if false && l.conflicts(r) {",
+		Old: "if l.latches.Len() > 0 && l.conflicts(r) || ",
+		New: "if false && l.conflicts(r) || ",
 	},
 	{
 		Name: "shard/beside-what-is-in-flight", Breaks: "a request is decided beside the rounds on a view that lacks what was in flight before",

@@ -27,9 +27,9 @@ var watchMutations = []Mutation{
 	},
 	{
 		Name: "watch/gap-after-snapshot", Breaks: "revisions that came with a snapshot are taken for dispatched",
-		File: "gateway/watch/shard.go", Verdicts: noticed, Seeds: 400,
-		Old: "\t\ts.ring.reset(revision)\n",
-		New: "\t\ts.ring.last = revision\n",
+		File: "gateway/watch/aside.go", Verdicts: noticed, Seeds: 400,
+		Old: "\t\ts.ring.reset(min(w.missing, closed))\n",
+		New: "\t\ts.ring.last = min(w.missing, closed)\n",
 	},
 	{
 		Name: "watch/start-off-by-one", Breaks: "a watch that starts at the newest revision misses it",

@@ -67,6 +67,7 @@ func mutations() []Mutation {
 		{"several shards", groupMutations},
 		{"one store of many shards", manyMutations},
 		{"compaction over shards", compactionMutations},
+		{"transactions over several shards", commitMutations},
 		{"driver/scrub", scrubMutations},
 		{"liveness", livenessMutations},
 		{"storage/mvcc", mvccMutations},

@@ -113,7 +113,27 @@ func checkBank(u *user, answer *kv.Response) bool {
 	return true
 }
 
+// readBank reads account by account in one transaction, which shows the same moment of all.
+func readBank(u *user) {
+	var ops []kv.Op
+	for i := range accounts {
+		ops = append(ops, opGet(single(accountKey(i))))
+	}
+	answer, err := u.insist(txn(nil, ops, nil))
+	if err != nil {
+		return
+	}
+	whole := &kv.Response{Revision: answer.Revision, Range: &kv.RangeResponse{}}
+	for i := range answer.Txn.Responses {
+		whole.Range.KVs = append(whole.Range.KVs, answer.Txn.Responses[i].Range.KVs...)
+	}
+	checkBank(u, whole)
+}
+
 func transfer(u *user) {
+	if u.one(8) {
+		readBank(u)
+	}
 	r := get(prefix("bank/"))
 	switch {
 	case u.one(6):

@@ -22,7 +22,7 @@ func All() []Workload {
 	return []Workload{
 		registerWorkload, setWorkload, bankWorkload, counterWorkload, lockWorkload, electionWorkload, leaseWorkload,
 		watchWorkload, pagesWorkload, compactionWorkload, sweepWorkload, nestedWorkload, randomWorkload, hopWorkload, patientWorkload, listenWorkload, bulkWorkload,
-		streamWorkload, echoWorkload, stayWorkload, dueWorkload, edgeWorkload, censusWorkload,
+		streamWorkload, echoWorkload, stayWorkload, dueWorkload, edgeWorkload, censusWorkload, cycleWorkload, appendWorkload, uniqueWorkload,
 	}
 }
 

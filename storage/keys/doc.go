@@ -13,6 +13,8 @@
 //	shard    'e'                                 the last entry that there were rows of when the state was last shipped
 //	shard    'l'   lease (8)                     a lease; in other shards than the system shard, that it is registered there
 //	shard    'n'   node (8)                      a node of the cluster; in the system shard
+//	shard    't'   anchor (8), term (8), number (8)  what is known of a transaction over several shards
+//	shard    'f'   anchor (8)                    which of that anchor's transactions are finished
 //
 //	lineage  'k'   key                           where the newest version of the key is, and its metadata
 //	lineage  'v'   key                           the value of that version, if it is small

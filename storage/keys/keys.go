@@ -26,6 +26,8 @@ const (
 	kindExtent     Kind = 'e'
 	kindLease      Kind = 'l'
 	kindNode       Kind = 'n'
+	kindRecord     Kind = 't'
+	kindFence      Kind = 'f'
 	kindAttachment Kind = 'a'
 	Latest         Kind = 'k'
 	Value          Kind = 'v'
@@ -36,6 +38,8 @@ const (
 	headerSize  = 4 + 1
 	idKeySize   = headerSize + 8
 	versionSize = headerSize + 8 + 4
+	// recordKeySize is that of a transaction's row.
+	recordKeySize = headerSize + 3*8
 	// valueSuffix makes the key of a version row that of the version's value, right behind it.
 	valueSuffix = 'v'
 )
@@ -131,6 +135,38 @@ func AppendNode(dst []byte, shard kv.ShardID, id kv.NodeID) []byte {
 
 // Nodes are the bounds of the nodes of the cluster.
 func Nodes(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindNode) }
+
+// AppendRecord appends the key of what a participant knows of a transaction over several shards.
+func AppendRecord(dst []byte, shard kv.ShardID, id kv.TransactionID) []byte {
+	dst = appendID(dst, Of(shard), kindRecord, uint64(id.Anchor))
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, id.Term), id.Number)
+}
+
+// Records are the bounds of what a participant knows of transactions.
+func Records(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindRecord) }
+
+// ParseRecord takes the key of such a row apart.
+func ParseRecord(row []byte) (kv.TransactionID, error) {
+	if len(row) != recordKeySize {
+		return kv.TransactionID{}, fmt.Errorf("row of a transaction has a malformed key %x: %w", row, storage.ErrCorrupt)
+	}
+	number := func(at int) uint64 { return binary.BigEndian.Uint64(row[headerSize+8*at:]) }
+	return kv.TransactionID{Anchor: kv.ShardID(number(0)), Term: number(1), Number: number(2)}, nil
+}
+
+// AppendFence appends the key of the fence of an anchor's transactions.
+func AppendFence(dst []byte, shard, anchor kv.ShardID) []byte {
+	return appendID(dst, Of(shard), kindFence, uint64(anchor))
+}
+
+// Fences are the bounds of the fences that a shard keeps.
+func Fences(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindFence) }
+
+// ParseFence takes the key of a fence apart.
+func ParseFence(row []byte) (kv.ShardID, error) {
+	id, err := parseID(row)
+	return kv.ShardID(id), err
+}
 
 // AppendAttachment appends the key of the row that says that a lease holds a user's key.
 func AppendAttachment(dst []byte, l Lineage, id kv.LeaseID, key []byte) []byte {

@@ -20,6 +20,8 @@ func rowsOf(shard kv.ShardID) map[string][]byte {
 		"state": State(shard), "compacted": Compacted(shard), "progress": Progress(shard), "extent": Extent(shard),
 		"first lease": AppendLease(nil, shard, 0), "last lease": AppendLease(nil, shard, -1),
 		"first node": AppendNode(nil, shard, 0), "last node": AppendNode(nil, shard, math.MaxUint64),
+		"first record": AppendRecord(nil, shard, kv.TransactionID{}), "last record": AppendRecord(nil, shard, kv.TransactionID{Anchor: math.MaxUint64, Term: math.MaxUint64, Number: math.MaxUint64}),
+		"first fence": AppendFence(nil, shard, 0), "last fence": AppendFence(nil, shard, math.MaxUint64),
 		"first attachment": AppendAttachment(nil, l, 0, nil), "last attachment": AppendAttachment(nil, l, -1, high),
 		"first key": AppendRow(nil, l, Latest, nil), "last key": AppendRow(nil, l, Latest, high),
 		"first value": AppendRow(nil, l, Value, nil), "last value": AppendRow(nil, l, Value, high),
@@ -71,6 +73,10 @@ func TestKindsDoNotMeet(t *testing.T) {
 	bounds("leases", from, to, "first lease", "last lease")
 	from, to = Nodes(7)
 	bounds("nodes", from, to, "first node", "last node")
+	from, to = Records(7)
+	bounds("records", from, to, "first record", "last record")
+	from, to = Fences(7)
+	bounds("fences", from, to, "first fence", "last fence")
 	from, to = Attachments(7, -1)
 	bounds("attachments of the last lease", from, to, "last attachment")
 	from, to = Attachments(7, 0)
@@ -84,6 +90,13 @@ func TestKindsDoNotMeet(t *testing.T) {
 func TestParse(t *testing.T) {
 	if id, err := ParseLease(AppendLease(nil, 3, -5)); id != -5 || err != nil {
 		t.Errorf("lease %d, %v", id, err)
+	}
+	id := kv.TransactionID{Anchor: 7, Term: 8, Number: 9}
+	if got, err := ParseRecord(AppendRecord(nil, 3, id)); got != id || err != nil {
+		t.Errorf("transaction %v, %v", got, err)
+	}
+	if anchor, err := ParseFence(AppendFence(nil, 3, 7)); anchor != 7 || err != nil {
+		t.Errorf("fence of anchor %d, %v", anchor, err)
 	}
 	for _, moved := range []bool{false, true} {
 		key := AppendVersion(nil, 3, 17, 4)
@@ -108,7 +121,9 @@ func TestParse(t *testing.T) {
 			_, _, _, err := ParseVersion(AppendRow(nil, 3, Latest, []byte("123456789012")))
 			return err
 		},
-		"a short lease": func() error { _, err := ParseLease(State(3)); return err },
+		"a short record": func() error { _, err := ParseRecord(AppendFence(nil, 3, 7)); return err },
+		"a long fence":   func() error { _, err := ParseFence(AppendRecord(nil, 3, id)); return err },
+		"a short lease":  func() error { _, err := ParseLease(State(3)); return err },
 	} {
 		if err := parse(); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)

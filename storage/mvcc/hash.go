@@ -12,7 +12,7 @@ import (
 // hashChunk is how many superseded versions are looked up at a time.
 const hashChunk = 8192
 
-// Hash sums up the history that is readable at a revision (0: the newest): all versions after the compacted
+// Hash sums up the history that is readable at a revision (0: the closed one): all versions after the compacted
 // revision, and those live at it. It is the same on every replica, whatever
 // is flushed or physically compacted there.
 func (r *Reader) Hash(at kv.Revision) (uint32, error) {
@@ -27,9 +27,13 @@ type HashSum uint64
 func (s HashSum) Fold() uint32 { return uint32(s ^ s>>32) }
 
 // HashSum is what Hash folds, as if history was compacted at a revision that is not below the compacted one. Above the newest revision that is
-// the newest one.
+// the newest one. What comes out above the closed revision stays so only if whoever asks knows that the state is complete up to there, and it does not
+// hold while Options.Replaying does.
 func (r *Reader) HashSum(compacted, at kv.Revision) (HashSum, error) {
 	compacted = min(compacted, r.revision)
+	if at <= 0 {
+		at = r.Closed()
+	}
 	at, err := r.readRevision(at)
 	if err == nil && (compacted < r.compacted || at < compacted) {
 		err = kv.ErrCompacted

@@ -7,13 +7,13 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// History gives the changes of the revisions from..to (0: up to the newest) to fn, in order. It stops
+// History gives the changes of the revisions from..to (0: up to the closed revision, beyond which it never goes) to fn, in order. It stops
 // after the first whole revision that brings it to limitBytes (0: no limit) and
 // returns the revision to go on with, to+1 if there is nothing left. The effects belong to fn; their
 // PrevLease is not known. A from below the compacted revision is refused.
 func (r *Reader) History(from, to kv.Revision, limitBytes int64, fn func(*Effect) error) (next kv.Revision, err error) {
-	if to <= 0 || to > r.revision {
-		to = r.revision
+	if closed := r.Closed(); to <= 0 || to > closed {
+		to = closed
 	}
 	if from < r.compacted {
 		return from, kv.ErrCompacted
@@ -36,16 +36,17 @@ func (r *Reader) History(from, to kv.Revision, limitBytes int64, fn func(*Effect
 	return next, err
 }
 
-// Changes gives the changes from a place in the history on, up to and including the revision to, to fn, in order. Before it reads the value of
-// one it asks want, in the same order, which is told where the change is and how many bytes its key and value take, and ends before the first that is
-// not wanted. A from below the compacted revision is refused. The effects belong to fn; their PrevLease is not known.
-func (r *Reader) Changes(from Locator, to kv.Revision, want func(at Locator, bytes int64) bool, fn func(*Effect) error) error {
+// Changes gives the changes from a place in the history on, up to and including the revision to and no farther than the closed one, to fn, in order. Before it
+// reads the value of one it asks want, in the same order, which is told where the change is, its key, which is valid only during the call, and how many bytes
+// key and value take, and ends before the first that is not wanted. A from below the compacted revision is refused. The effects belong to fn; their
+// PrevLease is not known.
+func (r *Reader) Changes(from Locator, to kv.Revision, want func(at Locator, key []byte, bytes int64) bool, fn func(*Effect) error) error {
 	if from.Rev < r.compacted {
 		return kv.ErrCompacted
 	}
 	gathered := gathering{reader: r, fn: fn}
-	err := r.visitVersions(from, Locator{Rev: min(to, r.revision) + 1}, true, func(v *version) (bool, error) {
-		if !want(v.at, int64(len(v.key))+int64(v.valueLen)) {
+	err := r.visitVersions(from, Locator{Rev: min(to, r.Closed()) + 1}, true, func(v *version) (bool, error) {
+		if !want(v.at, v.key, int64(len(v.key))+int64(v.valueLen)) {
 			return false, nil
 		}
 		return true, gathered.add(v)

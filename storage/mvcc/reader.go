@@ -16,6 +16,7 @@ type Reader struct {
 	source              storage.Reader
 	options             Options
 	revision, compacted kv.Revision
+	bound               kv.Revision // see SetClosed
 
 	// cached has the newest metas of keys written lately; nil in a view, which is of a moment.
 	cached *cache
@@ -51,6 +52,10 @@ type dirtyMeta struct {
 
 // Revision is the newest revision of the state.
 func (r *Reader) Revision() kv.Revision { return r.revision }
+
+// Closed is the revision up to which the state is complete: nothing will be applied at or below it any more. It is below Revision while a transaction that
+// may get a revision in between is not resolved (Store.SetClosed).
+func (r *Reader) Closed() kv.Revision { return min(r.revision, r.bound) }
 
 // Compacted is the compacted revision: reads below it fail. 0: never compacted.
 func (r *Reader) Compacted() kv.Revision { return r.compacted }

@@ -46,7 +46,7 @@ func (s *Store) Reset(options Options) error {
 	}
 	s.Reader = Reader{
 		source: s.engine, options: options,
-		revision: options.Revision, compacted: options.Compacted, replaying: options.Replaying,
+		revision: options.Revision, compacted: options.Compacted, replaying: options.Replaying, bound: kv.Unnumbered,
 	}
 	s.cache, s.dirtyBytes, s.frozenBytes, s.values, s.index = newCache(options.CacheBytes), 0, 0, arena{}, indexer{}
 	s.cached, s.staged = &s.cache, bulk{}
@@ -83,6 +83,10 @@ func (s *Store) Apply(b storage.Batch, effects []Effect, rev kv.Revision) {
 	}
 	s.revision = max(s.revision, rev)
 }
+
+// SetClosed says that what is applied from now on may have any revision above rev: the state is complete up to rev at most (Closed), whatever is applied, until
+// SetClosed is called again. kv.Unnumbered: no revision but those above the newest one will come, as it is after Reset. Exclusive.
+func (s *Store) SetClosed(rev kv.Revision) { s.bound = rev }
 
 func (s *Store) apply(b storage.Batch, e *Effect) {
 	m, byKey := e.Meta(), s.options.keepsByKey(e)

@@ -12,6 +12,14 @@ type Locator struct {
 // Less orders locators as the history does.
 func (l Locator) Less(o Locator) bool { return l.Rev < o.Rev || l.Rev == o.Rev && l.Sub < o.Sub }
 
+// PlaceBits are how many bits of Sub count the changes of one operation of a transaction over several shards, in one of them. The bits above are the place of
+// the operation in the transaction (kv.PlacedOp). So what one shard has at such a revision is in the order of Sub, and of what several have that in the lower
+// place comes first, then that of the lower key.
+const PlaceBits = 22
+
+// Place is the place of the operation that made a change at the revision of a transaction over several shards.
+func (l Locator) Place() uint32 { return l.Sub >> PlaceBits }
+
 // Meta is the newest version of a key, without its value.
 type Meta struct {
 	Create   kv.Revision // revision that created the key since its last deletion; 0 for a tombstone

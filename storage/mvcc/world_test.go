@@ -41,9 +41,9 @@ type world struct {
 	applied  int // entries of the log in the store
 	frozen   int // applied at the last Freeze
 	model    model
-	issued   kv.Revision // revisions given out so far
-	late     []lateEntry // in the order of their revisions
-	openBulk []Effect    // of the bulk that is staged and not in force, in the log
+	issued   kv.Revision  // revisions given out so far
+	late     []*lateEntry // in the order of their revisions
+	openBulk []Effect     // of the bulk that is staged and not in force, in the log
 	views    []worldView
 	backup   []string // exported files, if any
 	counts   map[string]int
@@ -126,10 +126,26 @@ func (w *world) open() {
 	o.Replaying = w.applied < w.replayTo
 	if w.store != nil && w.store.engine == storage.Engine(w.engine) {
 		w.must(w.store.Reset(o))
+		w.tellClosed()
 		return
 	}
 	w.store, err = Open(w.engine, o)
 	w.must(err)
+	w.tellClosed()
+}
+
+// tellClosed does what a shard does after each entry.
+func (w *world) tellClosed() { w.store.SetClosed(w.bound(w.applied)) }
+
+// bound is up to where nothing is missing after so many entries: below all transactions that have a revision and come later.
+func (w *world) bound(applied int) kv.Revision {
+	bound := kv.Unnumbered
+	for _, l := range w.late {
+		if l.entry < 0 || l.entry >= applied {
+			bound = min(bound, l.rev-1)
+		}
+	}
+	return bound
 }
 
 func (w *world) momentAt(applied int) moment {
@@ -138,18 +154,13 @@ func (w *world) momentAt(applied int) moment {
 		m.revision = max(m.revision, e.rev)
 		m.compacted = max(m.compacted, e.compact)
 	}
-	m.closed = m.revision
-	for _, l := range w.late {
-		if l.entry < 0 || l.entry >= applied {
-			m.closed = min(m.closed, l.rev-1)
-		}
-	}
+	m.closed = min(m.revision, w.bound(applied))
 	return m
 }
 
 func (w *world) now() moment {
 	now := w.momentAt(w.applied)
-	now.revision, now.compacted = w.store.Revision(), w.store.Compacted()
+	now.revision, now.compacted, now.closed = w.store.Revision(), w.store.Compacted(), w.store.Closed()
 	return now
 }
 
@@ -165,7 +176,7 @@ func (w *world) run() {
 	for len(w.input) > 0 {
 		w.step()
 	}
-	if w.openLate() != nil {
+	for len(w.openLate()) > 0 {
 		w.appendLate()
 	}
 	if w.openBulk != nil {
@@ -275,7 +286,7 @@ func (w *world) key() []byte {
 }
 
 func (w *world) appendWrite() {
-	if n := len(w.late); n > 0 && w.late[n-1].entry < 0 && w.byte()%4 == 0 {
+	if len(w.openLate()) > 0 && w.byte()%4 == 0 {
 		w.appendLate()
 		return
 	}
@@ -284,17 +295,12 @@ func (w *world) appendWrite() {
 		return
 	}
 	n := 1 + int(w.byte()%4)
-	written := map[string]bool{}
+	written := w.locked()
 	for _, e := range w.openBulk {
 		written[string(e.Key)] = true // latched
 	}
 	w.issued++
 	rev := w.issued
-	if w.openLate() != nil {
-		for _, e := range w.openLate().effects {
-			written[string(e.Key)] = true // locked
-		}
-	}
 	var effects []Effect
 	for range n {
 		key := w.key()
@@ -313,8 +319,10 @@ func (w *world) appendWrite() {
 		w.issued--
 		return
 	}
-	if w.openLate() == nil && w.byte()%6 == 0 {
-		w.late = append(w.late, lateEntry{logEntry: logEntry{effects: effects, rev: rev}, entry: -1})
+	if len(w.openLate()) < 3 && w.byte()%6 == 0 {
+		w.late = append(w.late, &lateEntry{logEntry: logEntry{effects: effects, rev: rev}, entry: -1})
+		w.tellClosed() // it was prepared, in the log
+		w.counts["transaction"]++
 		return
 	}
 	w.model.apply(effects, len(w.log))
@@ -339,10 +347,7 @@ func (w *world) appendBulk() {
 		w.openBulk = nil
 		return
 	}
-	if w.openLate() != nil {
-		return
-	}
-	written := map[string]bool{}
+	written := w.locked()
 	var effects []Effect
 	for range 3 + int(w.byte()%12) {
 		key := w.key()
@@ -399,16 +404,34 @@ type lateEntry struct {
 	entry int // in the log; -1: not yet
 }
 
-// openLate is the one that is not in the log yet.
-func (w *world) openLate() *lateEntry {
-	if n := len(w.late); n > 0 && w.late[n-1].entry < 0 {
-		return &w.late[n-1]
+// openLate are those that are not in the log yet.
+func (w *world) openLate() (open []*lateEntry) {
+	for _, l := range w.late {
+		if l.entry < 0 {
+			open = append(open, l)
+		}
 	}
-	return nil
+	return open
 }
 
+// locked are the keys that open transactions change.
+func (w *world) locked() map[string]bool {
+	keys := map[string]bool{}
+	for _, l := range w.openLate() {
+		for _, e := range l.effects {
+			keys[string(e.Key)] = true
+		}
+	}
+	return keys
+}
+
+// appendLate resolves one that is open, whichever.
 func (w *world) appendLate() {
-	l := w.openLate()
+	open := w.openLate()
+	l := open[int(w.byte())%len(open)]
+	if l != open[0] {
+		w.counts["resolved before an older one"]++
+	}
 	l.entry = len(w.log)
 	w.model.apply(l.effects, l.entry)
 	w.log = append(w.log, l.logEntry)
@@ -457,6 +480,7 @@ func (w *world) applyNext() {
 	if w.applied++; w.applied == w.replayTo {
 		w.store.Replayed()
 	}
+	w.tellClosed()
 	if e.compact > 0 {
 		w.checkCompactionHash(before, e.compact)
 	}
@@ -528,8 +552,8 @@ func (w *world) exportOrIngest() {
 }
 
 func (w *world) checkView(v worldView) {
-	if v.Revision() != v.revision || v.Compacted() != v.compacted {
-		w.t.Fatalf("view moved from %+v to %d, %d", v.moment, v.Revision(), v.Compacted())
+	if v.Revision() != v.revision || v.Compacted() != v.compacted || v.Closed() != v.closed {
+		w.t.Fatalf("view moved from %+v to %d, %d, %d", v.moment, v.Revision(), v.Compacted(), v.Closed())
 	}
 	for range 3 {
 		w.checkRange(&v.Reader, v.moment)
@@ -631,7 +655,15 @@ func (w *world) checkDeep(r *Reader, now moment) {
 			w.t.Fatalf("count at %d is %d, want %d", at, got.Count, len(want))
 		}
 		if at > now.closed {
+			w.counts["count above what is closed"]++
 			continue
+		}
+		if at == now.closed {
+			newest, err := r.Hash(0)
+			w.must(err)
+			if want := w.model.hash(now, at); newest != want {
+				w.t.Fatalf("newest hash of %+v is %x, want %x", now, newest, want)
+			}
 		}
 		hash, err := r.Hash(at)
 		w.must(err)
@@ -696,7 +728,14 @@ func (w *world) checkHistory(r *Reader, now moment) {
 		chunk := 0
 		var err error
 		before := next
-		next, err = r.History(next, now.closed, limit, func(e *Effect) error {
+		to := now.closed
+		switch limit % 3 {
+		case 0:
+			to = 0
+		case 1:
+			to = now.revision
+		}
+		next, err = r.History(next, to, limit, func(e *Effect) error {
 			got = append(got, *e)
 			chunk++
 			return nil
@@ -726,7 +765,7 @@ func (w *world) checkHistory(r *Reader, now moment) {
 func (w *world) checkChanges(r *Reader, now moment, want []Effect) {
 	w.t.Helper()
 	if now.compacted > 0 {
-		if err := r.Changes(Locator{Rev: now.compacted - 1}, now.closed, nil, nil); !errors.Is(err, kv.ErrCompacted) {
+		if err := r.Changes(Locator{Rev: now.compacted - 1}, now.revision, nil, nil); !errors.Is(err, kv.ErrCompacted) {
 			w.t.Fatalf("changes from %d: %v", now.compacted-1, err)
 		}
 	}
@@ -735,8 +774,8 @@ func (w *world) checkChanges(r *Reader, now moment, want []Effect) {
 		room, first := int64(w.byte()), true
 		passed, taken := 0, 0
 		more = false
-		w.must(r.Changes(from, now.closed, func(at Locator, bytes int64) bool {
-			if taken < len(want) && (at != want[taken].At || bytes != int64(len(want[taken].Key)+len(want[taken].Value))) {
+		w.must(r.Changes(from, now.revision, func(at Locator, key []byte, bytes int64) bool {
+			if taken < len(want) && (at != want[taken].At || string(key) != string(want[taken].Key) || bytes != int64(len(want[taken].Key)+len(want[taken].Value))) {
 				w.t.Fatalf("a change of %d bytes at %v is offered, want %+v", bytes, at, want[taken])
 			}
 			if room -= bytes; room < 0 && !first {

@@ -27,9 +27,11 @@ type Options struct {
 	Members  []*pb.Member
 	Protocol string            // sent as the header quorate-protocol when not empty
 	Shards   *native.ShardList // what the member knows of shards; nil: it does not know the call
-	Errors   []string
-	Alarms   []*pb.AlarmMember // until they are disarmed
-	Quota    int64             // 0: 2 GiB; the size is 3 MiB, and 1.5 KiB after Defragment
+	// Transactions are those that are not decided; nil: the member does not know the call.
+	Transactions *native.TransactionList
+	Errors       []string
+	Alarms       []*pb.AlarmMember // until they are disarmed
+	Quota        int64             // 0: 2 GiB; the size is 3 MiB, and 1.5 KiB after Defragment
 	// Fail, when set, is returned by every request about keys.
 	Fail error
 }
@@ -69,7 +71,10 @@ func Start(options Options) (*Server, error) {
 	pb.RegisterClusterServer(s.grpc, s)
 	pb.RegisterMaintenanceServer(s.grpc, s)
 	if options.Shards != nil {
-		s.registerShards()
+		s.registerList(native.ListShards, options.Shards.Append)
+	}
+	if options.Transactions != nil {
+		s.registerList(native.ListTransactions, options.Transactions.Append)
 	}
 	go s.grpc.Serve(listener)
 	return s, nil

@@ -6,19 +6,17 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
-
-	"github.com/quoratedb/quorate/proto/native"
 )
 
-// registerShards serves Quorate's own call. Its messages have no generated code: an empty one with fields that it does not know stands in for them.
-func (s *Server) registerShards() {
-	service, method, _ := strings.Cut(strings.TrimPrefix(native.ListShards, "/"), "/")
+// registerList serves one of Quorate's own calls. Their messages have no generated code: an empty one with fields that it does not know stands in for them.
+func (s *Server) registerList(path string, answerWith func([]byte) []byte) {
+	service, method, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	list := func(_ any, _ context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		if err := receive(&emptypb.Empty{}); err != nil {
 			return nil, err
 		}
 		answer := &emptypb.Empty{}
-		answer.ProtoReflect().SetUnknown(s.options.Shards.Append(nil))
+		answer.ProtoReflect().SetUnknown(answerWith(nil))
 		return answer, nil
 	}
 	s.grpc.RegisterService(&grpc.ServiceDesc{

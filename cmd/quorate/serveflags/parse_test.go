@@ -103,6 +103,7 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Cluster.Partition.Flags() }, want: "--initial-shards=3 --initial-partition=range --initial-split-keys=/b,c%2C%00"},
 		{flag: "hash-prefix", value: "2", with: []string{"--initial-shards=4"}, invalid: []string{"", "-1", "65", "x"},
 			get: func(r Result) any { return r.Options.Cluster.Partition.Flags() }, want: "--initial-shards=4 --initial-partition=hash --hash-prefix=2"},
+		{flag: "commit-protocol", value: "3pc", invalid: []string{"", "3PC", "1pc"}, get: func(r Result) any { return r.Options.Cluster.CommitProtocol }, want: server.Commit3PC},
 		{flag: "leaders", value: "spread", invalid: []string{"", "everywhere"}, get: func(r Result) any { return r.Options.Cluster.Leaders }, want: server.LeadersSpread},
 		{flag: "snapshot-count", value: "0x10", invalid: []string{"0", "-5", "many"}, get: func(r Result) any { return r.Options.Node.SnapshotCount }, want: uint64(16)},
 		{flag: "quota-backend-bytes", value: "-1", invalid: []string{"", "1GB"}, get: func(r Result) any { return r.Options.Cluster.QuotaBytes }, want: int64(-1)},

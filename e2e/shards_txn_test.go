@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quoratedb/quorate/e2e/cluster"
+)
+
+// pairs are two keys each, mostly in different shards. A transaction gives both the same value.
+const pairs = 16
+
+// shardedCluster has eight shards, whose leaders are spread, and a protocol of its own.
+func shardedCluster(t *testing.T, commit string) *cluster.Cluster {
+	t.Helper()
+	skipShort(t)
+	if cluster.IsEtcd() || cluster.ManyShards() {
+		t.Skip("has shards of its own")
+	}
+	return cluster.Start(t, cluster.Options{Flags: []string{
+		"--initial-shards=8", "--initial-partition=hash", "--leaders=spread", "--commit-protocol=" + commit}})
+}
+
+func left(pair int) string  { return fmt.Sprint("pair/left/", pair) }
+func right(pair int) string { return fmt.Sprint("pair/right/", pair) }
+
+func writePair(ctx context.Context, c *clientv3.Client, pair int, value string) error {
+	_, err := c.Txn(ctx).Then(clientv3.OpPut(left(pair), value), clientv3.OpPut(right(pair), value)).Commit()
+	return err
+}
+
+// wantWhole reads all pairs at one revision.
+func wantWhole(t *testing.T, c *clientv3.Client) {
+	t.Helper()
+	values := map[string]string{}
+	eventually(t, "read all pairs", func(ctx context.Context) error {
+		all, err := c.Get(ctx, "pair/", clientv3.WithPrefix())
+		if err == nil {
+			for _, e := range all.Kvs {
+				values[string(e.Key)] = fmt.Sprintf("%s at %d", e.Value, e.ModRevision)
+			}
+		}
+		return err
+	})
+	for i := range pairs {
+		equal(t, right(i), values[right(i)], values[left(i)])
+	}
+}
+
+// wantDecided asks the program until no transaction is undecided.
+func wantDecided(t *testing.T, cl *cluster.Cluster) {
+	t.Helper()
+	program := try(cluster.Program())(t)
+	eventually(t, "no undecided transactions", func(ctx context.Context) error {
+		out, err := exec.CommandContext(ctx, program, "transactions", "--output", "json", "--endpoints", strings.Join(cl.Endpoints(), ",")).CombinedOutput()
+		if err == nil && !strings.Contains(string(out), `"transactions":[]`) {
+			err = errors.New("some are")
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// write writes pairs at some nodes until it is told to stop, and returns how many writes were acknowledged.
+func write(t *testing.T, at []*cluster.Node) (stop func() int64) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := atomic.Int64{}
+	var all sync.WaitGroup
+	for i := range 8 {
+		c := at[i%len(at)].Client(t)
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				patience, end := context.WithTimeout(ctx, 2*time.Second)
+				if writePair(patience, c, rand.IntN(pairs), fmt.Sprintf("%d-%d", i, n)) == nil {
+					done.Add(1)
+				}
+				end()
+			}
+		})
+	}
+	return func() int64 {
+		cancel()
+		all.Wait()
+		return done.Load()
+	}
+}
+
+// TestTransactionsWithoutTheirCoordinator: whatever moment the leader of an anchor ends, or stands still, its transactions are decided by others, wholly or not at
+// all, and all keys are written again.
+func TestTransactionsWithoutTheirCoordinator(t *testing.T) {
+	for _, commit := range []string{"2pc", "3pc"} {
+		t.Run(commit, func(t *testing.T) {
+			cl := shardedCluster(t, commit)
+			for round := range 6 {
+				victim := cl.Nodes[round%3]
+				others := []*cluster.Node{cl.Nodes[(round+1)%3], cl.Nodes[(round+2)%3]}
+				stop := write(t, cl.Nodes)
+				eventually(t, "writes go on", func(ctx context.Context) error { return writePair(ctx, victim.Client(t), round, "before") })
+				if round%2 == 0 {
+					must(t, victim.Kill())
+				} else {
+					must(t, victim.Pause())
+				}
+				began, c := time.Now(), others[0].Client(t)
+				for pair := range pairs {
+					eventually(t, "every pair is written without the node", func(ctx context.Context) error { return writePair(ctx, c, pair, "without") })
+				}
+				t.Logf("all pairs were written %v after %s of %s", time.Since(began).Round(time.Millisecond), []string{"the end", "a pause"}[round%2], victim.Name)
+				if round%2 == 0 {
+					must(t, victim.Start())
+				} else {
+					must(t, victim.Resume())
+				}
+				must(t, cl.WaitReady())
+				if written := stop(); written == 0 {
+					t.Error("nothing was written")
+				}
+				wantDecided(t, cl)
+				wantWhole(t, c)
+			}
+		})
+	}
+}
+
+// TestTransactionsOfClientsThatGo: a client that goes away leaves nothing half done, and nothing undecided.
+func TestTransactionsOfClientsThatGo(t *testing.T) {
+	for _, commit := range []string{"2pc", "3pc"} {
+		t.Run(commit, func(t *testing.T) {
+			cl := shardedCluster(t, commit)
+			c := cl.Client(t)
+			ended := 0
+			for n := range 200 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(20_000))*time.Microsecond)
+				if writePair(ctx, c, n%pairs, fmt.Sprint(n)) != nil {
+					ended++
+				}
+				cancel()
+			}
+			t.Logf("%d of 200 clients went away", ended)
+			wantDecided(t, cl)
+			wantWhole(t, c)
+			for pair := range pairs {
+				must(t, writePair(within(t), c, pair, "at last"))
+			}
+		})
+	}
+}
+
+// TestTransactionsWithoutQuorum: without a majority a transaction ends with an error within its deadline. When the others are back, it has happened wholly or not
+// at all, and its keys are free.
+func TestTransactionsWithoutQuorum(t *testing.T) {
+	for _, commit := range []string{"2pc", "3pc"} {
+		t.Run(commit, func(t *testing.T) {
+			cl := shardedCluster(t, commit)
+			survivor := cl.Nodes[0].Client(t)
+			for pair := range pairs {
+				must(t, writePair(within(t), survivor, pair, "before"))
+			}
+			stop := write(t, cl.Nodes)
+			eventually(t, "writes go on", func(ctx context.Context) error { return writePair(ctx, survivor, 0, "busy") })
+			must(t, cl.Nodes[1].Kill())
+			must(t, cl.Nodes[2].Kill())
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			err := writePair(ctx, survivor, 1, "alone")
+			cancel()
+			if err == nil {
+				t.Error("a transaction was acknowledged by one of three nodes")
+			}
+			t.Logf("alone: %v", err)
+			stop()
+			must(t, cl.Nodes[1].Start())
+			must(t, cl.Nodes[2].Start())
+			must(t, cl.WaitReady())
+			wantDecided(t, cl)
+			wantWhole(t, survivor)
+			for pair := range pairs {
+				eventually(t, "all pairs are written again", func(ctx context.Context) error { return writePair(ctx, survivor, pair, "after") })
+			}
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package shard
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
+)
+
+// The rows of records and fences. They change in the engine only together with the state row, and are as of the same moment: a replay that found a record
+// which a later entry has removed could not resolve it again. So they are encoded at Freeze.
+
+// commitRow is a row to be written; without a value it is to be deleted.
+type commitRow struct{ key, value []byte }
+
+// takeDirty returns the rows that have changed since the last call.
+func (t *transactions) takeDirty(shard kv.ShardID) []commitRow {
+	if len(t.dirty)+len(t.dirtyFences) == 0 {
+		return nil
+	}
+	rows := make([]commitRow, 0, len(t.dirty)+len(t.dirtyFences))
+	if t.stored == nil {
+		t.stored = make(map[kv.TransactionID]struct{})
+	}
+	for id := range t.dirty { // sorted below
+		row := commitRow{key: keys.AppendRecord(nil, shard, id)}
+		if r := t.records[id]; r != nil {
+			row.value = appendRecord(nil, r)
+			t.stored[id] = struct{}{}
+		} else {
+			delete(t.stored, id)
+		}
+		rows = append(rows, row)
+	}
+	for anchor := range t.dirtyFences { // sorted below
+		fence := t.fences[anchor]
+		value := binary.AppendUvarint(binary.AppendUvarint(nil, fence.Term), fence.Number)
+		rows = append(rows, commitRow{keys.AppendFence(nil, shard, anchor), value})
+	}
+	clear(t.dirty)
+	clear(t.dirtyFences)
+	slices.SortFunc(rows, func(a, b commitRow) int { return slices.Compare(a.key, b.key) })
+	return rows
+}
+
+func writeCommitRows(b storage.Batch, rows []commitRow) {
+	for _, row := range rows {
+		if row.value == nil {
+			b.Delete(row.key)
+		} else {
+			b.Set(row.key, row.value)
+		}
+	}
+}
+
+// loadTransactions reads the rows.
+func (m *Machine) loadTransactions() error {
+	m.transactions = transactions{}
+	t := &m.transactions
+	var writers []writer
+	lower, upper := keys.Records(m.options.Shard)
+	err := eachRow(m.reader, lower, upper, func(key, value []byte) error {
+		id, err := keys.ParseRecord(key)
+		if err != nil {
+			return err
+		}
+		d := &decoder{data: slices.Clone(value)}
+		r := d.record(id)
+		if err := d.end(); err != nil {
+			return fmt.Errorf("row %x of a transaction: %w", key, err)
+		}
+		t.put(r)
+		if r.holdsBack() {
+			writers = append(writers, writer{id, r.stamp})
+		}
+		if t.stored == nil {
+			t.stored = make(map[kv.TransactionID]struct{})
+		}
+		t.stored[id] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(writers, func(a, b writer) int { return cmp.Compare(a.stamp, b.stamp) })
+	t.writers = queue[writer]{items: writers}
+	clear(t.dirty)
+	return m.loadFences()
+}
+
+func (m *Machine) loadFences() error {
+	t := &m.transactions
+	lower, upper := keys.Fences(m.options.Shard)
+	err := eachRow(m.reader, lower, upper, func(key, value []byte) error {
+		anchor, err := keys.ParseFence(key)
+		if err != nil {
+			return err
+		}
+		d := &decoder{data: value}
+		fence := kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()}
+		if err := d.end(); err != nil {
+			return fmt.Errorf("row %x of a fence: %w", key, err)
+		}
+		t.applyFence(fence)
+		return nil
+	})
+	clear(t.dirtyFences)
+	return err
+}

@@ -253,7 +253,9 @@ func TestLeaderlessShards(t *testing.T) {
 			n.gateway.LeaderChanged(shard)
 		}
 	}
-	first, second, _ := storeWith(t, Options{RequestTimeout: 2 * time.Second}, 1, 2, 1)
+	first, second, c := storeWith(t, Options{RequestTimeout: 2 * time.Second}, 1, 2, 1)
+	writeKey(t, first, second, "1b", "before")
+	c.unclean[2] = true // so a list needs the shard's leader
 	lose(first, second, 2)
 	g := first.nodes[3].gateway
 	one, all := submit(g, putValue("2a", "x")), submit(g, getRange("0", "9"))

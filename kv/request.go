@@ -150,7 +150,7 @@ const (
 // Compare is one condition of a transaction. Over a span it must hold for every
 // existing key in it. A single key that does not exist compares as version,
 // create and mod revision and lease 0; its value compares as never equal,
-// as in etcd (see shard.compare for the exact rule).
+// as in etcd (Holds, HoldsOfNone).
 type Compare struct {
 	Span    Span
 	Target  CompareTarget

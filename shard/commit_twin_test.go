@@ -405,7 +405,7 @@ func (i *journalItem) replayShare(m *model.Store) error {
 			for at := range decided.KVs {
 				numberedKV(&decided.KVs[at], i.at)
 			}
-			if finishRange(&decided, r); r.CountOnly {
+			if r.Finish(&decided); r.CountOnly {
 				decided.KVs = nil
 			}
 			got = &kv.OpResponse{Range: &decided}

@@ -57,7 +57,7 @@ func (ev *evaluation) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 	if at < ev.compactedAt() {
 		return nil, kv.ErrCompacted
 	}
-	if r.Span.Single() && at == now && !r.CountOnly && !hasRevisionFilters(r) && !r.KeysOnly {
+	if r.Span.Single() && at == now && !r.CountOnly && !r.Filters() && !r.KeysOnly {
 		return ev.scanSingle(r.Span.Start)
 	}
 	return ev.merge(r, at)
@@ -105,8 +105,8 @@ func (ev *evaluation) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRespon
 		request.Revision = min(at, store.Revision())
 		return store.Range(&request, tally)
 	}
-	request := kv.RangeRequest{Span: r.Span, Revision: min(at, store.Revision()), CountOnly: r.CountOnly, KeysOnly: keysSuffice(r)}
-	if limit := scanLimit(r); limit > 0 {
+	request := kv.RangeRequest{Span: r.Span, Revision: min(at, store.Revision()), CountOnly: r.CountOnly, KeysOnly: r.KeysSuffice()}
+	if limit := r.FirstKeys(); limit > 0 {
 		request.Limit = limit + int64(len(over))
 	}
 	base, err := store.Range(&request, tally)
@@ -141,7 +141,7 @@ func (ev *evaluation) merge(r *kv.RangeRequest, at kv.Revision) (*kv.RangeRespon
 // that stay could keep all of them.
 func (ev *evaluation) finish(response *kv.RangeResponse, r *kv.RangeRequest) error {
 	tally, before := ev.counted(), len(response.KVs)
-	finishRange(response, r)
+	r.Finish(response)
 	if !tally.Counts() || 2*len(response.KVs) >= before {
 		return nil
 	}

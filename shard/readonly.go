@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
@@ -53,19 +52,4 @@ func (s stateReading) each(span kv.Span, fn func(key []byte, meta mvcc.Meta) boo
 
 func (s stateReading) scan(r *kv.RangeRequest) (*kv.RangeResponse, error) {
 	return s.state.Range(r, s.tally)
-}
-
-// RangeOrder compares keys as the answer to a range has them: by what it is sorted by, and by key, ascending, where that is the same.
-func RangeOrder(r *kv.RangeRequest) func(a, b *kv.KeyValue) int {
-	target, descending := compareFor(r.SortTarget), r.SortOrder == kv.SortDescend
-	return func(a, b *kv.KeyValue) int {
-		order := target(a, b)
-		switch {
-		case order == 0:
-			return bytes.Compare(a.Key, b.Key)
-		case descending:
-			return -order
-		}
-		return order
-	}
 }

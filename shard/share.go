@@ -102,7 +102,7 @@ func (ev *evaluation) shareOp(o *kv.Op, answer *kv.OpResponse) (err error) {
 
 // rawRange asks for all keys that may be in the answer to a range of which other shards have a part, too.
 func rawRange(r *kv.RangeRequest) *kv.RangeRequest {
-	return &kv.RangeRequest{Span: r.Span, Revision: r.Revision, Limit: scanLimit(r), KeysOnly: keysSuffice(r), CountOnly: r.CountOnly}
+	return &kv.RangeRequest{Span: r.Span, Revision: r.Revision, Limit: r.FirstKeys(), KeysOnly: r.KeysSuffice(), CountOnly: r.CountOnly}
 }
 
 // eachShareAccess calls fn with what a share reads and writes until it returns false; eachShareAccess returns that.

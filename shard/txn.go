@@ -1,9 +1,6 @@
 package shard
 
 import (
-	"bytes"
-	"cmp"
-
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -67,12 +64,12 @@ func compareHolds(state reading, c *kv.Compare) (bool, error) {
 			return false, err
 		}
 		if !ok {
-			return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+			return c.HoldsOfNone(), nil
 		}
-		return relationHolds(c, &found), nil
+		return c.Holds(&found), nil
 	}
 	if c.Span.Empty() {
-		return c.Target != kv.CompareValue && relationHolds(c, &kv.KeyValue{}), nil
+		return c.HoldsOfNone(), nil
 	}
 	if c.Target != kv.CompareValue {
 		return compareMetas(state, c)
@@ -85,7 +82,7 @@ func compareHolds(state reading, c *kv.Compare) (bool, error) {
 		return false, nil
 	}
 	for i := range all.KVs {
-		if !relationHolds(c, &all.KVs[i]) {
+		if !c.Holds(&all.KVs[i]) {
 			return false, nil
 		}
 	}
@@ -97,40 +94,13 @@ func compareMetas(state reading, c *kv.Compare) (bool, error) {
 	found, holds := false, true
 	err := state.each(c.Span, func(key []byte, meta mvcc.Meta) bool {
 		e := keyValueOfMeta(key, meta)
-		found, holds = true, relationHolds(c, &e)
+		found, holds = true, c.Holds(&e)
 		return holds
 	})
 	if err == nil && !found {
-		holds = relationHolds(c, &kv.KeyValue{})
+		holds = c.HoldsOfNone()
 	}
 	return holds, err
-}
-
-func relationHolds(c *kv.Compare, e *kv.KeyValue) bool {
-	order := 0
-	switch c.Target {
-	case kv.CompareValue:
-		order = bytes.Compare(e.Value, c.Value)
-	case kv.CompareCreate:
-		order = cmp.Compare(int64(e.CreateRevision), c.Integer)
-	case kv.CompareMod:
-		order = cmp.Compare(int64(e.ModRevision), c.Integer)
-	case kv.CompareVersion:
-		order = cmp.Compare(e.Version, c.Integer)
-	case kv.CompareLease:
-		order = cmp.Compare(int64(e.Lease), c.Integer)
-	}
-	switch c.Result {
-	case kv.CompareEqual:
-		return order == 0
-	case kv.CompareNotEqual:
-		return order != 0
-	case kv.CompareGreater:
-		return order > 0
-	case kv.CompareLess:
-		return order < 0
-	}
-	return true // etcd accepts relations it does not know
 }
 
 // checkRangeRevision refuses a range of a transaction by the state before the transaction.

@@ -127,8 +127,8 @@ func (c *cutter) transaction(t *kv.TxnRequest) bool {
 func (c *cutter) compare(compare *kv.Compare, holds bool) bool {
 	switch n := c.touch(compare.Span); {
 	case n == 0:
-		return holds == holdsOfNone(compare)
-	case n == 1 || holds && holdsOfNone(compare):
+		return holds == compare.HoldsOfNone()
+	case n == 1 || holds && compare.HoldsOfNone():
 		c.single = append(c.single, kv.Expectation{Compare: *compare, Holds: holds})
 	default:
 		c.plan.compares = append(c.plan.compares, sharedCompare{compare: compare, holds: holds})
@@ -212,7 +212,7 @@ func partOf(r *kv.RangeRequest) *kv.RangeRequest {
 	if r.CountOnly {
 		return &kv.RangeRequest{Span: r.Span, CountOnly: true}
 	}
-	return &kv.RangeRequest{Span: r.Span, Limit: firstKeys(r), KeysOnly: r.KeysOnly && r.SortTarget != kv.SortByValue}
+	return &kv.RangeRequest{Span: r.Span, Limit: r.FirstKeys(), KeysOnly: r.KeysSuffice()}
 }
 
 // Check tells whether an answer is one to the prepare of the i-th participant, if that is prepared.

@@ -2,8 +2,6 @@ package txn
 
 import (
 	"bytes"
-	"cmp"
-	"math"
 	"slices"
 
 	"github.com/quoratedb/quorate/kv"
@@ -139,8 +137,7 @@ func inKeyOrder(kvs []kv.KeyValue, parts int) []kv.KeyValue {
 	return kvs
 }
 
-// joinRange does with the keys of all participants what package shard does with its own: the limit comes before sorting when the order is none, then filters,
-// order, and limit. The count is before filters.
+// joinRange does with the keys of all participants what package shard does with its own. The count is before filters.
 func (j *joiner) joinRange(r *kv.RangeRequest, parts []*kv.RangeResponse) *kv.RangeResponse {
 	body, n := &kv.RangeResponse{}, 0
 	for _, part := range parts {
@@ -154,63 +151,7 @@ func (j *joiner) joinRange(r *kv.RangeRequest, parts []*kv.RangeResponse) *kv.Ra
 	for _, part := range parts {
 		kvs = append(kvs, part.KVs...)
 	}
-	kvs = j.number(inKeyOrder(kvs, len(parts)))
-	if first := firstKeys(r); first > 0 && int64(len(kvs)) > first {
-		kvs = kvs[:first]
-	}
-	if filters(r) {
-		kvs = slices.DeleteFunc(kvs, func(e kv.KeyValue) bool {
-			return r.MaxMod != 0 && e.ModRevision > r.MaxMod || r.MinMod != 0 && e.ModRevision < r.MinMod ||
-				r.MaxCreate != 0 && e.CreateRevision > r.MaxCreate || r.MinCreate != 0 && e.CreateRevision < r.MinCreate
-		})
-	}
-	sortKeys(kvs, r)
-	if r.Limit > 0 && int64(len(kvs)) > r.Limit {
-		kvs, body.More = kvs[:r.Limit], true
-	}
-	if r.KeysOnly {
-		for i := range kvs {
-			kvs[i].Value = nil
-		}
-	}
-	body.KVs = kvs
+	body.KVs = j.number(inKeyOrder(kvs, len(parts)))
+	r.Finish(body)
 	return body
-}
-
-func filters(r *kv.RangeRequest) bool {
-	return r.MinMod != 0 || r.MaxMod != 0 || r.MinCreate != 0 || r.MaxCreate != 0
-}
-
-// firstKeys is how many keys, in their order, decide a range; 0: all. etcd applies the limit before it sorts when the order is none, whatever the target.
-func firstKeys(r *kv.RangeRequest) int64 {
-	inKeyOrder := r.SortOrder == kv.SortNone || r.SortTarget == kv.SortByKey && r.SortOrder == kv.SortAscend
-	if !inKeyOrder || filters(r) || r.Limit <= 0 || r.Limit == math.MaxInt64 {
-		return 0
-	}
-	return r.Limit + 1
-}
-
-// sortKeys puts keys into the order of a range. Equal ones stay in key order.
-func sortKeys(kvs []kv.KeyValue, r *kv.RangeRequest) {
-	order := orderOf(r.SortTarget)
-	switch {
-	case r.SortOrder == kv.SortDescend:
-		slices.SortStableFunc(kvs, func(a, b kv.KeyValue) int { return order(&b, &a) })
-	case r.SortTarget != kv.SortByKey:
-		slices.SortStableFunc(kvs, func(a, b kv.KeyValue) int { return order(&a, &b) })
-	}
-}
-
-func orderOf(target kv.SortTarget) func(a, b *kv.KeyValue) int {
-	switch target {
-	case kv.SortByVersion:
-		return func(a, b *kv.KeyValue) int { return cmp.Compare(a.Version, b.Version) }
-	case kv.SortByCreate:
-		return func(a, b *kv.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) }
-	case kv.SortByMod:
-		return func(a, b *kv.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) }
-	case kv.SortByValue:
-		return func(a, b *kv.KeyValue) int { return bytes.Compare(a.Value, b.Value) }
-	}
-	return func(a, b *kv.KeyValue) int { return bytes.Compare(a.Key, b.Key) }
 }

@@ -47,7 +47,7 @@ func checkRangeStream(r *kv.RangeRequest) error {
 		return kv.ErrInvalidSortOption
 	case r.SortOrder != kv.SortNone && !(r.SortTarget == kv.SortByKey && r.SortOrder == kv.SortAscend):
 		return status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
-	case r.MinMod != 0 || r.MaxMod != 0 || r.MinCreate != 0 || r.MaxCreate != 0:
+	case r.Filters():
 		return status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -145,7 +144,7 @@ const pageBytes = 4 << 20
 // first answers from the first keys: as many as the limit; or one more, if these are then sorted by something else, as etcd does.
 func (r *read) first(tally *kv.Tally) (*kv.RangeResponse, error) {
 	sorted := r.SortTarget != kv.SortByKey
-	q := kv.RangeRequest{Span: r.Span, Limit: r.Limit, KeysOnly: r.KeysOnly && r.SortTarget != kv.SortByValue}
+	q := kv.RangeRequest{Span: r.Span, Limit: r.Limit, KeysOnly: r.KeysSuffice()}
 	if sorted {
 		q.Limit++
 	}
@@ -172,8 +171,7 @@ func (r *read) first(tally *kv.Tally) (*kv.RangeResponse, error) {
 		return nil, err
 	}
 	if sorted {
-		order := shard.RangeOrder(r.RangeRequest)
-		slices.SortFunc(kvs, func(a, b kv.KeyValue) int { return order(&a, &b) })
+		slices.SortFunc(kvs, func(a, b kv.KeyValue) int { return r.Compare(&a, &b) })
 	}
 	response := &kv.RangeResponse{KVs: kvs, Count: count}
 	if r.limited() && count > r.Limit {
@@ -209,7 +207,7 @@ func contentBytes(list []found) (sum int64) {
 // best answers what every key of the span decides. Each state brings as many as the limit, the best of its own; the values of those that are the best
 // of all are read in the end, unless they are what decides.
 func (r *read) best(tally *kv.Tally) (*kv.RangeResponse, error) {
-	byValue, order := r.SortTarget == kv.SortByValue, shard.RangeOrder(r.RangeRequest)
+	byValue := r.SortTarget == kv.SortByValue
 	q := *r.RangeRequest
 	q.KeysOnly = !byValue && (r.KeysOnly || r.limited())
 	if !r.limited() {
@@ -232,7 +230,7 @@ func (r *read) best(tally *kv.Tally) (*kv.RangeResponse, error) {
 		}
 		response.Count, response.More = response.Count+part.Count, response.More || part.More
 		if r.limited() && int64(len(list)) > r.Limit {
-			slices.SortFunc(list, func(a, b found) int { return order(&a.KeyValue, &b.KeyValue) })
+			slices.SortFunc(list, func(a, b found) int { return r.Compare(&a.KeyValue, &b.KeyValue) })
 			clear(list[r.Limit:])
 			list, response.More = list[:r.Limit], true
 		}
@@ -240,7 +238,7 @@ func (r *read) best(tally *kv.Tally) (*kv.RangeResponse, error) {
 			tally.Rewind(before + contentBytes(list))
 		}
 	}
-	slices.SortFunc(list, func(a, b found) int { return order(&a.KeyValue, &b.KeyValue) })
+	slices.SortFunc(list, func(a, b found) int { return r.Compare(&a.KeyValue, &b.KeyValue) })
 	kvs, err := r.finish(list, seen, tally)
 	if err != nil {
 		return nil, err

@@ -101,7 +101,7 @@ var shardMutations = []Mutation{
 	},
 	{
 		Name: "shard/compare-off-by-one", Breaks: "the compare \"greater\" holds for equal values too",
-		File: "shard/txn.go", Verdicts: noticed, Seeds: 100,
+		File: "kv/compare.go", Verdicts: noticed, Seeds: 100,
 		Old: "\t\treturn order > 0\n",
 		New: "\t\treturn order >= 0\n",
 	},

@@ -34,7 +34,7 @@ type listEnd struct {
 
 // InKeyOrder tells whether NewList takes the request: keys in ascending order, all of which are wanted.
 func InKeyOrder(q *kv.RangeRequest) bool {
-	return !q.CountOnly && !hasFilters(q) && q.SortTarget == kv.SortByKey && (q.SortOrder == kv.SortNone || q.SortOrder == kv.SortAscend)
+	return !q.CountOnly && !q.Filters() && q.SortTarget == kv.SortByKey && (q.SortOrder == kv.SortNone || q.SortOrder == kv.SortAscend)
 }
 
 // NewList begins a list. A request that is not InKeyOrder is refused with kv.ErrInvalidRequest, a revision that cannot be read as by Range.

@@ -58,7 +58,7 @@ func (r *Reader) rangeSingle(q *kv.RangeRequest, at kv.Revision, tally *kv.Tally
 // and orders other than by key, need every key of the span.
 func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision, tally *kv.Tally) (*kv.RangeResponse, error) {
 	lower, upper := q.Span.Bounds()
-	limit := fetchLimit(q)
+	limit := q.FirstKeys()
 	limits := scanLimits{keys: r.options.ChunkKeys, bytes: 1 << 62, values: needsValues(q), tally: tally}
 	if limit > 0 {
 		limits.keys = int(min(limit, int64(limits.keys)))
@@ -69,7 +69,7 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision, tally *kv.Tally) 
 	live := int64(0)
 	full := false
 	err := r.scan(lower, upper, at, limits, func(items []item, held int64) (bool, error) {
-		if live == 0 && limit == 0 && len(items) == limits.keys && !hasFilters(q) {
+		if live == 0 && limit == 0 && len(items) == limits.keys && !q.Filters() {
 			room, err := r.room(items[len(items)-1].key, upper, len(items), tally)
 			if err != nil {
 				return false, err
@@ -104,8 +104,8 @@ func (r *Reader) rangeSpan(q *kv.RangeRequest, at kv.Revision, tally *kv.Tally) 
 // keep adds the items of a chunk that the filters let through. Of what the tally counts for the chunk, what is kept remains.
 func keep(q *kv.RangeRequest, kept, items []item, held int64, tally *kv.Tally) ([]item, error) {
 	before := tally.HeldBytes() - held
-	if hasFilters(q) {
-		left, err := drop(items, func(i *item) bool { return filtered(q, &i.meta) }, tally)
+	if q.Filters() {
+		left, err := drop(items, func(i *item) bool { return q.LeavesOut(i.meta.Create, i.meta.At.Rev) }, tally)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +126,7 @@ func keep(q *kv.RangeRequest, kept, items []item, held int64, tally *kv.Tally) (
 
 // needsValues tells whether a scan for a range is to bring values: not those of many keys that are dropped in the end.
 func needsValues(q *kv.RangeRequest) bool {
-	keepsAll := !hasFilters(q) && (q.Limit <= 0 || fetchLimit(q) > 0)
+	keepsAll := !q.Filters() && (q.Limit <= 0 || q.FirstKeys() > 0)
 	return keepsAll && !q.KeysOnly || q.SortTarget == kv.SortByValue
 }
 
@@ -143,28 +143,9 @@ func (r *Reader) room(from, upper []byte, found int, tally *kv.Tally) ([]item, e
 	return make([]item, 0, n), nil
 }
 
-// fetchLimit is how many keys suffice; 0 means all. As in etcd, SortNone with another target than
-// the key sorts only what the limit let through.
-func fetchLimit(q *kv.RangeRequest) int64 {
-	defaultOrder := q.SortOrder == kv.SortNone || q.SortTarget == kv.SortByKey && q.SortOrder == kv.SortAscend
-	if q.Limit <= 0 || !defaultOrder || hasFilters(q) || q.Limit == 1<<63-1 {
-		return 0
-	}
-	return q.Limit + 1
-}
-
-func hasFilters(q *kv.RangeRequest) bool {
-	return q.MinMod != 0 || q.MaxMod != 0 || q.MinCreate != 0 || q.MaxCreate != 0
-}
-
-func filtered(q *kv.RangeRequest, m *Meta) bool {
-	return q.MaxMod != 0 && m.At.Rev > q.MaxMod || q.MinMod != 0 && m.At.Rev < q.MinMod ||
-		q.MaxCreate != 0 && m.Create > q.MaxCreate || q.MinCreate != 0 && m.Create < q.MinCreate
-}
-
 // respond sorts, cuts at the limit, and reads the values of what is left.
 func (r *Reader) respond(q *kv.RangeRequest, items []item, count int64, tally *kv.Tally) (*kv.RangeResponse, error) {
-	items = slices.DeleteFunc(items, func(i item) bool { return filtered(q, &i.meta) })
+	items = slices.DeleteFunc(items, func(i item) bool { return q.LeavesOut(i.meta.Create, i.meta.At.Rev) })
 	if q.SortTarget == kv.SortByValue && len(items) > 1 {
 		if err := r.load(items, tally); err != nil {
 			return nil, err

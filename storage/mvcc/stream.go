@@ -32,7 +32,7 @@ type Portions interface {
 // Stream is RangeStream for what somebody else lists in portions, or answers at once: whichever the request needs is called.
 func Stream(q *kv.RangeRequest, chunkBytes int64, tally *kv.Tally, list func() (Portions, error), answer func() (*kv.RangeResponse, error),
 	fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
-	if hasFilters(q) || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
+	if q.Filters() || q.SortOrder == kv.SortDescend || q.SortOrder == kv.SortAscend && q.SortTarget != kv.SortByKey {
 		return nil, fmt.Errorf("stream a range: orders and revision filters need the whole range at once: %w", kv.ErrInvalidRequest)
 	}
 	before := tally.HeldBytes()

@@ -103,7 +103,7 @@ func (m *idleMachine) Released() uint64                               { return 0
 func (m *idleMachine) Contended() bool                                { return false }
 func (m *idleMachine) Withdraw(*kv.Request) error                     { return nil }
 func (m *idleMachine) Held(*kv.Request, kv.Revision) bool             { return false }
-func (m *idleMachine) Undecided() []shard.Undecided                   { return nil }
+func (m *idleMachine) Undecided() []kv.UnfinishedTransaction          { return nil }
 func (m *idleMachine) Fence(kv.ShardID) kv.TransactionID              { return kv.TransactionID{} }
 func (m *idleMachine) PreparedSince(kv.Revision) bool                 { return false }
 func (m *idleMachine) ReadAt(*mvcc.View, *kv.Request, kv.Present) (*kv.Response, error) {

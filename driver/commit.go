@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/quoratedb/quorate/kv"
-	"github.com/quoratedb/quorate/shard"
 )
 
 // Transactions over several shards, as far as a replica of one of them is concerned. What is prepared in the log holds its keys until it is decided: writes
@@ -63,7 +62,7 @@ func (r *Replica) released() {
 
 // Undecided are the transactions over several shards that the log has not seen the end of, and those of which this shard is the anchor and others may not have
 // heard the end.
-func (r *Replica) Undecided() []shard.Undecided {
+func (r *Replica) Undecided() []kv.UnfinishedTransaction {
 	if r.published.records.Load() == 0 {
 		return nil
 	}

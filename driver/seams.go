@@ -115,7 +115,7 @@ type Machine interface {
 	// Held tells whether a transaction over several shards may yet write what a request reads, at or below a revision. Undecided are those without an end, Fence
 	// is up to where those of an anchor are finished. PreparedSince is for calling the shard clean, see shard.Machine. Shared.
 	Held(req *kv.Request, at kv.Revision) bool
-	Undecided() []shard.Undecided
+	Undecided() []kv.UnfinishedTransaction
 	Fence(anchor kv.ShardID) kv.TransactionID
 	PreparedSince(highest kv.Revision) bool
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).

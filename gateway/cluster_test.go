@@ -580,7 +580,7 @@ func (n *node) takeReleases() (finished []func()) {
 	return finished
 }
 
-func (n *node) Undecided() []shard.Undecided {
+func (n *node) Undecided() []kv.UnfinishedTransaction {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.machine.Undecided()

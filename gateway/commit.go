@@ -213,14 +213,14 @@ func (m *commits) tick(now time.Duration) (idle bool) {
 }
 
 // look tells the cores what is undecided in the log. The lock is held.
-func (t *tenure) look(now time.Duration, undecided []shard.Undecided) {
+func (t *tenure) look(now time.Duration, undecided []kv.UnfinishedTransaction) {
 	if len(undecided) > 0 {
 		t.quietSince = now
 	}
-	others := make([]txn.Undecided, 0, len(undecided))
+	others := make([]kv.UnfinishedTransaction, 0, len(undecided))
 	for i := range undecided {
 		if u := &undecided[i]; !t.coordinator.Live(u.ID) {
-			others = append(others, txn.Undecided{ID: u.ID, Participants: u.Participants, Since: u.Since, Own: u.Own, Decision: u.Decision})
+			others = append(others, *u)
 		}
 	}
 	t.recovery.Tick(now, others)

@@ -1,6 +1,9 @@
 package kv
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // What the parties of a transaction over several shards tell each other. docs/protocols/commit.md has the protocol. They are requests (Kind...) that the
 // coordinator, or who goes on for it, has answered by the leader of a participant.
@@ -44,6 +47,19 @@ type Ballot struct {
 // Compare orders ballots; it returns what cmp.Compare does.
 func (b Ballot) Compare(other Ballot) int {
 	return cmp.Or(cmp.Compare(b.Round, other.Round), cmp.Compare(b.Shard, other.Shard), cmp.Compare(b.Term, other.Term))
+}
+
+// UnfinishedTransaction is a transaction that somebody may have to bring to its end: the log of a shard has not seen the end of it, or, of the anchor itself,
+// others may not have heard of that.
+type UnfinishedTransaction struct {
+	ID           TransactionID
+	Participants []ShardID
+	// Since is when the shard's leader heard of it, but not before its leadership began: by the clock that it was given when it began.
+	Since time.Duration
+	// Own: the shard is the anchor.
+	Own bool
+	// Decision: it is decided. That is told of the anchor's own ones of earlier leaderships, for nobody knows who has heard of it.
+	Decision Decision
 }
 
 // Unnumbered stands for the transaction's own revision in what participants answer before it has one. It is above any that is ever issued.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/native"
-	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/txn"
 )
 
@@ -25,7 +24,7 @@ func (n localNode) Transactions() native.TransactionList {
 	cluster := s.options.Cluster
 	list := native.TransactionList{Cluster: cluster.ID(), Member: s.options.NodeID(), Commit: cluster.commit()}
 	byID := map[kv.TransactionID]*native.Transaction{}
-	s.eachUndecided(func(of kv.ShardID, u *shard.Undecided, age time.Duration) {
+	s.eachUndecided(func(of kv.ShardID, u *kv.UnfinishedTransaction, age time.Duration) {
 		t := byID[u.ID]
 		if t == nil {
 			t = &native.Transaction{ID: u.ID, Participants: u.Participants, AnchorLeader: s.leaderOf(u.ID.Anchor)}
@@ -44,7 +43,7 @@ func (n localNode) Transactions() native.TransactionList {
 }
 
 // eachUndecided calls fn for each transaction that is not decided in a shard which this node leads, by shard.
-func (s *Server) eachUndecided(fn func(of kv.ShardID, u *shard.Undecided, age time.Duration)) {
+func (s *Server) eachUndecided(fn func(of kv.ShardID, u *kv.UnfinishedTransaction, age time.Duration)) {
 	now := s.clock()
 	for _, r := range s.replicas() {
 		undecided := r.Undecided()
@@ -58,6 +57,6 @@ func (s *Server) eachUndecided(fn func(of kv.ShardID, u *shard.Undecided, age ti
 
 // oldestUndecided is for how long the oldest of them has waited.
 func (s *Server) oldestUndecided() (oldest time.Duration) {
-	s.eachUndecided(func(_ kv.ShardID, _ *shard.Undecided, age time.Duration) { oldest = max(oldest, age) })
+	s.eachUndecided(func(_ kv.ShardID, _ *kv.UnfinishedTransaction, age time.Duration) { oldest = max(oldest, age) })
 	return oldest
 }

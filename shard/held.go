@@ -2,7 +2,6 @@ package shard
 
 import (
 	"slices"
-	"time"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
@@ -46,29 +45,17 @@ func (m *Machine) PreparedSince(highest kv.Revision) bool {
 	return held && stamp <= highest
 }
 
-// Undecided is a transaction that somebody may have to bring to its end.
-type Undecided struct {
-	ID           kv.TransactionID
-	Participants []kv.ShardID
-	// Since is when this leader heard of it, but not before its leadership began: by the clock of Lead.
-	Since time.Duration
-	// Own: this shard is the anchor.
-	Own bool
-	// Decision: it is decided. That is told of the anchor's own ones of earlier leaderships, for nobody knows who has heard of it.
-	Decision kv.Decision
-}
-
 // Undecided lists the transactions that recovery has to look at, by ID: those that are not decided, and of the anchor's own ones of earlier leaderships all that
 // are not finished. It is as of the applied state. Driver.
-func (m *Machine) Undecided() []Undecided {
+func (m *Machine) Undecided() []kv.UnfinishedTransaction {
 	if m.lead == nil || len(m.transactions.records) == 0 {
 		return nil
 	}
-	var list []Undecided
+	var list []kv.UnfinishedTransaction
 	m.transactions.each(func(r *record) bool {
 		own := r.id.Anchor == m.options.Shard
 		if r.decision.Verdict == kv.Undecided || own && r.id.Term < uint64(m.lead.term) {
-			list = append(list, Undecided{ID: r.id, Participants: r.participants, Since: r.since, Own: own, Decision: r.decision})
+			list = append(list, kv.UnfinishedTransaction{ID: r.id, Participants: r.participants, Since: r.since, Own: own, Decision: r.decision})
 		}
 		return true
 	})

@@ -118,7 +118,7 @@ func NewRecovery(options RecoveryOptions) (*Recovery, error) {
 
 // Tick says what time it is, and what the machine has undecided (Machine.Undecided), without what the coordinator on this node has Live. It costs as much
 // as the list is long.
-func (r *Recovery) Tick(now time.Duration, undecided []Undecided) {
+func (r *Recovery) Tick(now time.Duration, undecided []kv.UnfinishedTransaction) {
 	r.now = max(r.now, now)
 	if len(r.jobs)+len(r.done) > 0 {
 		r.forget(undecided)
@@ -133,7 +133,7 @@ func (r *Recovery) Tick(now time.Duration, undecided []Undecided) {
 }
 
 // forget drops what has come to an end without this recovery.
-func (r *Recovery) forget(undecided []Undecided) {
+func (r *Recovery) forget(undecided []kv.UnfinishedTransaction) {
 	listed := make(map[kv.TransactionID]struct{}, len(undecided))
 	for i := range undecided {
 		listed[undecided[i].ID] = struct{}{}
@@ -149,7 +149,7 @@ func (r *Recovery) forget(undecided []Undecided) {
 }
 
 // look begins to look after a transaction, if it is time.
-func (r *Recovery) look(u *Undecided) {
+func (r *Recovery) look(u *kv.UnfinishedTransaction) {
 	earlier := u.Own && u.ID.Term < r.options.Term
 	_, done := r.done[u.ID]
 	switch {

@@ -146,7 +146,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		}
 		s.coordinator, s.asks = nil, nil
 	case "undecided":
-		var list []Undecided
+		var list []kv.UnfinishedTransaction
 		for line := range strings.Lines(d.Input) {
 			list = append(list, undecided(t, line))
 		}
@@ -161,8 +161,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	}
 }
 
-func undecided(t *testing.T, line string) Undecided {
-	u := Undecided{Participants: []kv.ShardID{1, 2, 3}}
+func undecided(t *testing.T, line string) kv.UnfinishedTransaction {
+	u := kv.UnfinishedTransaction{Participants: []kv.ShardID{1, 2, 3}}
 	u.ID.Anchor = 1
 	words := strings.Fields(line)
 	if _, err := fmt.Sscanf(words[0], "%d.%d", &u.ID.Term, &u.ID.Number); err != nil {

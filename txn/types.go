@@ -103,15 +103,3 @@ type Done struct {
 	Response *kv.Response
 	Err      error
 }
-
-// Undecided is a transaction that the log of a shard has not seen the end of, or, of the anchor itself, whose end others may not have heard of.
-type Undecided struct {
-	ID           kv.TransactionID
-	Participants []kv.ShardID
-	// Since is when it was prepared or promised here, but not before the leadership began. In the time of Tick.
-	Since time.Duration
-	// Own: the shard is the anchor.
-	Own bool
-	// Decision: only the anchor has one to show.
-	Decision kv.Decision
-}

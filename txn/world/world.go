@@ -95,7 +95,7 @@ type Cluster struct {
 	table        *partition.Table
 	asks         *table[askKey, txn.Ask]
 	replies      *table[reply, struct{}]
-	lists        *table[string, []txn.Undecided]
+	lists        *table[string, []kv.UnfinishedTransaction]
 	shardLists   *table[string, []kv.ShardID]
 	registers    *table[register.Register, struct{}]
 	coordinators *coordinators
@@ -108,7 +108,7 @@ type Cluster struct {
 func NewCluster(s Setting, m Mutation, only statespace.Invariant, poke Poke) *Cluster {
 	c := &Cluster{
 		Setting: s, mutation: m, only: only, poke: poke, settled: make(map[uint64]struct{}), settleAll: m != Sound || poke.Coordinator != nil || poke.Recovery != nil,
-		asks: newTable[askKey, txn.Ask](), replies: newTable[reply, struct{}](), lists: newTable[string, []txn.Undecided](), shardLists: newTable[string, []kv.ShardID](), registers: newTable[register.Register, struct{}](),
+		asks: newTable[askKey, txn.Ask](), replies: newTable[reply, struct{}](), lists: newTable[string, []kv.UnfinishedTransaction](), shardLists: newTable[string, []kv.ShardID](), registers: newTable[register.Register, struct{}](),
 	}
 	c.table = c.newPartition()
 	c.coordinators, c.recoveries = c.newCoordinators(), c.newRecoveries()
@@ -321,7 +321,7 @@ func (c *Cluster) tick(w *world, s int) {
 
 // undecided is the list of a machine.
 func (c *Cluster) undecided(w *world, s int) uint16 {
-	var list []txn.Undecided
+	var list []kv.UnfinishedTransaction
 	text := ""
 	live := c.live(w)
 	for i := range maxTxns {
@@ -330,7 +330,7 @@ func (c *Cluster) undecided(w *world, s int) uint16 {
 		if !open && (s != 0 || r.Standing != kv.StandingResolved) || s == 0 && live>>i&1 == 1 {
 			continue
 		}
-		u := txn.Undecided{ID: c.id(i), Participants: c.participants(w, i), Own: s == 0}
+		u := kv.UnfinishedTransaction{ID: c.id(i), Participants: c.participants(w, i), Own: s == 0}
 		if !open {
 			u.Decision = r.Decision
 		}

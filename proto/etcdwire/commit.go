@@ -182,38 +182,28 @@ func decodeShards(in []byte, limits Limits) (ids []kv.ShardID, err error) {
 	return ids, c.result()
 }
 
-func decodeTransactionID(in []byte) (id kv.TransactionID, err error) {
-	c := cursor{b: in}
-	for c.more() {
-		switch c.tag() {
-		case 1<<3 | wireVarint:
-			id.Anchor = kv.ShardID(c.varint())
-		case 2<<3 | wireVarint:
-			id.Term = c.varint()
-		case 3<<3 | wireVarint:
-			id.Number = c.varint()
-		default:
-			c.skip()
-		}
-	}
-	return id, c.result()
+func decodeTransactionID(in []byte) (kv.TransactionID, error) {
+	n, err := decodeNumbers(in)
+	return kv.TransactionID{Anchor: kv.ShardID(n[0]), Term: n[1], Number: n[2]}, err
 }
 
-func decodeBallot(in []byte) (b kv.Ballot, err error) {
+func decodeBallot(in []byte) (kv.Ballot, error) {
+	n, err := decodeNumbers(in)
+	return kv.Ballot{Round: n[0], Shard: kv.ShardID(n[1]), Term: n[2]}, err
+}
+
+// decodeNumbers decodes a message of three numbers, which are its fields 1 to 3.
+func decodeNumbers(in []byte) (numbers [3]uint64, err error) {
 	c := cursor{b: in}
 	for c.more() {
-		switch c.tag() {
-		case 1<<3 | wireVarint:
-			b.Round = c.varint()
-		case 2<<3 | wireVarint:
-			b.Shard = kv.ShardID(c.varint())
-		case 3<<3 | wireVarint:
-			b.Term = c.varint()
+		switch tag := c.tag(); tag {
+		case 1<<3 | wireVarint, 2<<3 | wireVarint, 3<<3 | wireVarint:
+			numbers[tag>>3-1] = c.varint()
 		default:
 			c.skip()
 		}
 	}
-	return b, c.result()
+	return numbers, c.result()
 }
 
 func decodeDecision(in []byte) (d kv.Decision, err error) {

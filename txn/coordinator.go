@@ -243,7 +243,7 @@ func (c *Coordinator) notify(shard kv.ShardID) {
 		c.timers.set(timer{notice: shard}, c.now+c.options.NoticeAfter)
 		return
 	}
-	c.ask(kv.KindTxnResolve, kv.CommitRequest{Shard: shard, Finished: f}, 0)
+	c.ask(kv.KindTxnResolve, kv.CommitRequest{Shard: shard, Finished: f}, 0, nil)
 }
 
 // heard takes note of what a shard has heard as finished.
@@ -266,8 +266,9 @@ func tookNote(question *kv.Request, answer *kv.CommitResponse) bool {
 	return question.Kind != kv.KindTxnAccept && answer.Standing == kv.StandingResolved
 }
 
-func (c *Coordinator) ask(kind kv.Kind, body kv.CommitRequest, deadline time.Duration) {
-	c.ready.Asks = append(c.ready.Asks, Ask{Shard: body.Shard, Request: &kv.Request{Kind: kind, Commit: &body}, Deadline: deadline})
+// ask asks a participant. The answer is paid for by memory; nil: nobody counts.
+func (c *Coordinator) ask(kind kv.Kind, body kv.CommitRequest, deadline time.Duration, memory kv.Memory) {
+	c.ready.Asks = append(c.ready.Asks, Ask{Shard: body.Shard, Request: &kv.Request{Kind: kind, Commit: &body, Memory: memory}, Deadline: deadline})
 }
 
 // Answered takes the answer to a question of Ready.Asks, or why there is none.

@@ -92,8 +92,7 @@ func (c *Coordinator) prepare(t *transaction, i int) {
 	t.parts[i].state = asked
 	c.ask(kv.KindTxnPrepare, kv.CommitRequest{
 		ID: t.id, Shard: t.participants[i], Participants: t.participants, Share: t.plan.Shares[i], Patient: t.patient, Finished: c.Finished(),
-	}, c.calls[t.call].deadline)
-	c.ready.Asks[len(c.ready.Asks)-1].Request.Memory = c.calls[t.call].req.Memory // it pays for the answer
+	}, c.calls[t.call].deadline, c.calls[t.call].req.Memory)
 }
 
 // prepared takes the answer to a prepare.
@@ -217,7 +216,7 @@ func (c *Coordinator) kindFor(t *transaction, i int) kv.Kind {
 // pass asks a participant for the decision, or tells it.
 func (c *Coordinator) pass(t *transaction, i int) {
 	t.parts[i].asking = true
-	c.ask(c.kindFor(t, i), kv.CommitRequest{ID: t.id, Shard: t.participants[i], Finished: c.Finished(), Decision: t.decision}, 0)
+	c.ask(c.kindFor(t, i), kv.CommitRequest{ID: t.id, Shard: t.participants[i], Finished: c.Finished(), Decision: t.decision}, 0, nil)
 }
 
 // decided takes the anchor's answer to a commit.

@@ -22,8 +22,10 @@ type probed interface {
 	Stuck() error
 	// Learner tells why the node has no vote; nil if it has one.
 	Learner() error
-	// Unready tells which of several shards the node does not serve, and why. many: there are several.
-	Unready() (many bool, err error)
+	// ManyShards tells whether the store has several.
+	ManyShards() bool
+	// Unready tells which of several shards the node does not serve, and why; nil if it serves all.
+	Unready() error
 	// Read reads a key, if serializable the node's own state as it is. It ends in time.
 	Read(ctx context.Context, serializable bool) error
 }
@@ -87,11 +89,8 @@ func (p *prober) checks() map[string][]check {
 			{"non_learner", func(context.Context) error { return p.node.Learner() }},
 		},
 	}
-	if many, _ := p.node.Unready(); many {
-		checks["readyz"] = append(checks["readyz"], check{"shards", func(context.Context) error {
-			_, err := p.node.Unready()
-			return err
-		}})
+	if p.node.ManyShards() {
+		checks["readyz"] = append(checks["readyz"], check{"shards", func(context.Context) error { return p.node.Unready() }})
 	}
 	return checks
 }

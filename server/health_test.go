@@ -31,7 +31,8 @@ func (p *patient) Alarms() []kv.Alarm                       { return p.alarms }
 func (p *patient) Leader() (kv.NodeID, uint64)              { return p.leader, 1 }
 func (p *patient) Stuck() error                             { return p.stuck }
 func (p *patient) Learner() error                           { return p.learner }
-func (p *patient) Unready() (bool, error)                   { return p.many, p.unready }
+func (p *patient) ManyShards() bool                         { return p.many }
+func (p *patient) Unready() error                           { return p.unready }
 func (p *patient) Read(_ context.Context, local bool) error { return p.read[local] }
 
 // TestProbes: codes and texts are those of etcd 3.7.3.

@@ -40,14 +40,14 @@ func (s *Server) unready() (list []unreadyShard) {
 // namedShards is how many shards that are not ready a probe names: they may be a thousand.
 const namedShards = 32
 
+// ManyShards implements probed.
+func (n localNode) ManyShards() bool { return n.s.many() }
+
 // Unready implements probed.
-func (n localNode) Unready() (many bool, err error) {
-	if !n.s.many() {
-		return false, nil
-	}
+func (n localNode) Unready() error {
 	list := n.s.unready()
 	if len(list) == 0 {
-		return true, nil
+		return nil
 	}
 	var texts []string
 	for _, u := range list[:min(len(list), namedShards)] {
@@ -56,5 +56,5 @@ func (n localNode) Unready() (many bool, err error) {
 	if more := len(list) - len(texts); more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
-	return true, errors.New(strings.Join(texts, "; "))
+	return errors.New(strings.Join(texts, "; "))
 }

@@ -125,6 +125,7 @@ func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 			case !q.wanted():
 				q.err = kv.ErrTimeout
 			case q.by != nil && q.by.Left() < answerEarly && now-w.since >= answerEarly:
+				q.begun = false // the error itself says that there may yet be an effect
 				q.err = fmt.Errorf("lease %x waits for shard %d: %w", int64(lease), r.machine.AskedOf(lease), kv.ErrLeaseWaits)
 			default:
 				return false

@@ -241,7 +241,7 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 
 // finish has the request answered in this round.
 func (r *Replica) finish(q request, applied consensus.Index) {
-	if q.begun && q.err != nil && !errors.Is(q.err, kv.ErrLeaseWaits) {
+	if q.begun && q.err != nil {
 		q.err = kv.ErrOutcomeUnknown // a part of it may have taken effect
 	}
 	r.driver.finished = append(r.driver.finished, finished{request: q, applied: applied})

@@ -44,7 +44,7 @@ const maxReleases = 256
 
 // end is called when what was asked about a lease is answered, or void.
 func (a *asking) end(id kv.LeaseID) {
-	if was, asked := a.underWay[id]; asked {
+	if was, open := a.underWay[id]; open {
 		delete(a.underWay, id)
 		if a.ofShard[was.of]--; a.ofShard[was.of] == 0 {
 			delete(a.ofShard, was.of)
@@ -90,7 +90,7 @@ func (m *Machine) awaits() Outcome {
 // ask asks, unless that is under way.
 func (m *Machine) ask(kind kv.Kind, binding kv.LeaseBinding) {
 	a := &m.lead.asking
-	if _, asked := a.underWay[binding.Lease]; asked {
+	if _, open := a.underWay[binding.Lease]; open {
 		return
 	}
 	if a.underWay == nil {

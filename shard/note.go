@@ -99,23 +99,26 @@ func (l *leadership) unlatch(b *Beside) error {
 	return l.latches.Remove(b.latches)
 }
 
+// errFull ends the look at the keys of a lease.
+var errFull = errors.New("no more fit into one revision")
+
 // release encodes the end of all keys of a lease as it finds them, or of the first ones if there is no room for all. Nobody changes one of them meanwhile.
 func (b *Beside) release(id kv.LeaseID) (*kv.Response, error) {
 	w, ev := bulkWriter{maxBytes: b.partBytes}, &b.state
-	size, full := 0, errors.New("no more fit into one revision")
+	size := 0
 	err := b.eachAttached(id, func(key []byte, meta mvcc.Meta) error {
 		if size += len(key) + effectOverheadBytes; size > ev.maxEffectBytes && w.effects > 0 {
-			return full
+			return errFull
 		}
 		if err := ev.tally.Add(int64(len(key) + effectOverheadBytes)); errors.Is(err, kv.ErrTooManyRequests) && w.effects > 0 {
-			return full
+			return errFull
 		} else if err != nil {
 			return err
 		}
 		w.add(&mvcc.Effect{Key: key, At: ev.nextLocator(), Prev: meta.At, PrevLive: true, PrevLease: id})
 		return nil
 	})
-	if b.more = errors.Is(err, full); err != nil && !b.more {
+	if b.more = errors.Is(err, errFull); err != nil && !b.more {
 		return nil, err
 	}
 	b.parts, b.effects = w.parts, w.effects > 0

@@ -66,8 +66,8 @@ func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 
 // stillKnown tells whether the lease of a request for its keys is that one still, or for the request for its end whether there is anything to be ended.
 func (m *Machine) stillKnown(b *Beside) bool {
-	known, asked := m.incarnationEvaluated(b.request.LeaseBinding.Lease), b.request.LeaseBinding.Incarnation
-	return known == asked || b.releases() && known != 0 && known < asked
+	known, wanted := m.incarnationEvaluated(b.request.LeaseBinding.Lease), b.request.LeaseBinding.Incarnation
+	return known == wanted || b.releases() && known != 0 && known < wanted
 }
 
 // ofLease tells whether the request is about the keys of a lease, whichever they are.

@@ -131,7 +131,7 @@ func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
 	r.tellApplied()
 	r.othersFollow()
 	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Jump: true}
-	jump.Revision, jump.Closed = r.machine.Highest(), r.machine.Revision()
+	jump.Revision, jump.Closed = r.machine.Highest(), r.machine.Closed()
 	for _, fn := range subscribers {
 		fn(&jump)
 	}

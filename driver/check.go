@@ -45,8 +45,8 @@ func (r *Replica) check() error {
 		return fmt.Errorf("the log begins at entry %d, and the state is durable up to %d", r.log.First(), r.flush.durable)
 	case len(r.waits.indices) > 0 && r.waits.indices[0].until <= uint64(r.machine.AppliedIndex()):
 		return fmt.Errorf("somebody waits for index %d, applied is %d", r.waits.indices[0].until, r.machine.AppliedIndex())
-	case len(r.waits.revisions) > 0 && r.waits.revisions[0].until <= uint64(r.machine.Revision()):
-		return fmt.Errorf("somebody waits for revision %d, applied is %d", r.waits.revisions[0].until, r.machine.Revision())
+	case len(r.waits.revisions) > 0 && r.waits.revisions[0].until <= uint64(r.machine.Closed()):
+		return fmt.Errorf("somebody waits for revision %d, applied is %d", r.waits.revisions[0].until, r.machine.Closed())
 	case len(r.waits.proposals) > 0 && r.waits.proposals[0].until <= r.appliedSeq:
 		return fmt.Errorf("somebody waits for proposal %d, applied is %d", r.waits.proposals[0].until, r.appliedSeq)
 	}

@@ -27,7 +27,7 @@ func installing(t *testing.T) (n *clusterNode, key string, work func()) {
 	for i := range 100 {
 		put(fmt.Sprint("meanwhile ", i))
 	}
-	c.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: leader.replica.machine.Revision(), Physical: true}})
+	c.do(&kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: leader.replica.machine.Closed(), Physical: true}})
 	n.cut = false
 	c.await("a snapshot", func() bool { return n.replica.installing != nil })
 	if len(n.jobs) != 1 {

@@ -17,7 +17,7 @@ type published struct {
 
 func (r *Replica) publishState(alarms bool) {
 	r.reckonFigures()
-	r.published.revision.Store(int64(r.machine.Revision()))
+	r.published.revision.Store(int64(r.machine.Closed()))
 	r.published.compacted.Store(int64(r.machine.Compacted()))
 	if r.isSequenced() {
 		figures := r.machine.Metrics()

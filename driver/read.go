@@ -193,5 +193,5 @@ func (r *Replica) Subscribe(fn func(*shard.Applied)) kv.Revision {
 	defer r.mu.Unlock()
 	// A new slice: the driver may be calling those in the old one.
 	r.subscribers = append(r.subscribers[:len(r.subscribers):len(r.subscribers)], fn)
-	return r.machine.Revision()
+	return r.machine.Closed()
 }

@@ -82,7 +82,7 @@ type Machine interface {
 	Config() consensus.Config      // shared
 	// Placements says which replicas live on which disks. Shared.
 	Placements() []shard.Placement
-	Revision() kv.Revision  // shared
+	Closed() kv.Revision    // shared
 	Highest() kv.Revision   // shared
 	Limit() kv.Revision     // shared
 	Compacted() kv.Revision // shared

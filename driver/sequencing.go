@@ -79,7 +79,7 @@ func (r *Replica) system() bool { return r.group == consensus.GroupID(kv.SystemS
 
 func (r *Replica) tellLead() {
 	if to := r.driver.opts.Sequencing; to != nil {
-		to.Lead(r.group, r.role.Term, r.machine.Revision(), r.machine.Limit())
+		to.Lead(r.group, r.role.Term, r.machine.Closed(), r.machine.Limit())
 	}
 }
 
@@ -99,7 +99,7 @@ func (r *Replica) tellTarget(node kv.NodeID, term consensus.Term) {
 
 func (r *Replica) tellApplied() {
 	if to := r.driver.opts.Sequencing; to != nil {
-		to.Applied(r.group, r.machine.Revision())
+		to.Applied(r.group, r.machine.Closed())
 	}
 }
 

@@ -17,7 +17,7 @@ func (r *Replica) WaitRevision(rev kv.Revision, done func(error)) {
 		return
 	}
 	r.ask(func() {
-		if r.machine.Revision() >= rev {
+		if r.machine.Closed() >= rev {
 			done(nil)
 			return
 		}
@@ -79,7 +79,7 @@ func (r *Replica) nothingInFlight() {
 }
 
 // revisionApplied ends the waits for a revision.
-func (r *Replica) revisionApplied() { r.waits.revisions.reached(uint64(r.machine.Revision()), nil) }
+func (r *Replica) revisionApplied() { r.waits.revisions.reached(uint64(r.machine.Closed()), nil) }
 
 // ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header. The caller has made sure that the state is
 // complete up to it. Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision is by

@@ -252,7 +252,7 @@ func (n *node) applyOne() bool {
 	}
 	for i := 0; i < len(n.revisions); {
 		w := n.revisions[i]
-		if w.index > uint64(n.machine.Revision()) {
+		if w.index > uint64(n.machine.Closed()) {
 			i++
 			continue
 		}
@@ -402,7 +402,7 @@ func (n *node) Unsettled(req *kv.Request, rev kv.Revision) bool {
 
 func (n *node) WaitRevision(rev kv.Revision, done func(error)) {
 	n.mu.Lock()
-	if n.machine.Revision() < rev {
+	if n.machine.Closed() < rev {
 		n.revisions = append(n.revisions, wait{uint64(rev), done})
 		n.mu.Unlock()
 		return
@@ -457,7 +457,7 @@ func (n *node) Replaced(at mvcc.Locator) (kv.KeyValue, mvcc.Locator, bool, error
 func (n *node) Revision() kv.Revision {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.machine.Revision()
+	return n.machine.Closed()
 }
 
 func (n *node) Compacted() kv.Revision {
@@ -470,7 +470,7 @@ func (n *node) Subscribe(fn func(*shard.Applied)) kv.Revision {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.subscribers = append(n.subscribers, fn)
-	return n.machine.Revision()
+	return n.machine.Closed()
 }
 
 func (n *node) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {

@@ -19,7 +19,7 @@ type Applied struct {
 	// Resolved are effects of transactions over several shards, which take effect before Effects: in the order of the log, each transaction at a revision of
 	// its own, that may be below After.
 	Resolved []mvcc.Effect
-	// Closed is Machine.Revision after the entry: nothing will take effect at or below it any more.
+	// Closed is Machine.Closed after the entry: nothing will take effect at or below it any more.
 	Closed kv.Revision
 	// Compacted is the new compacted revision; 0 if the entry did not compact.
 	Compacted kv.Revision

@@ -159,7 +159,7 @@ func (m *Machine) close() kv.Revision {
 		bound = stamp
 	}
 	m.store.SetClosed(bound)
-	return m.Revision()
+	return m.Closed()
 }
 
 func (m *Machine) applyEffects(e *entry, b storage.Batch) {

@@ -78,8 +78,8 @@ func TestBulkIsWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out.Effects {
-			if got := out.Response.DeleteRange.Deleted; got != 20 || out.Response.Revision != g.leader.Revision() {
-				t.Fatalf("answered that %d keys are deleted, at revision %d of %d", got, out.Response.Revision, g.leader.Revision())
+			if got := out.Response.DeleteRange.Deleted; got != 20 || out.Response.Revision != g.leader.Closed() {
+				t.Fatalf("answered that %d keys are deleted, at revision %d of %d", got, out.Response.Revision, g.leader.Closed())
 			}
 			break
 		}
@@ -160,7 +160,7 @@ func TestBeyondLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before := g.leader.Revision()
+		before := g.leader.Closed()
 		_, err := g.do(parseRequest([]string{"del k *"}))
 		if !errors.Is(err, kv.ErrRequestTooLarge) || kv.LimitOf(err) != want {
 			t.Errorf("a delete of 20 keys: %v, want %q", err, want)

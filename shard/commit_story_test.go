@@ -285,7 +285,7 @@ func (s *commitStory) apply(n int) (text string) {
 			text += fmt.Sprintf(" %s@%d", e.Key, e.At.Rev)
 		}
 	}
-	text += fmt.Sprintf(" closed at %d", g.leader.Revision()) + s.answers(n)
+	text += fmt.Sprintf(" closed at %d", g.leader.Closed()) + s.answers(n)
 	return text + s.batch(n, nil)
 }
 
@@ -302,7 +302,7 @@ func (s *commitStory) lose(n int) string {
 }
 
 func (s *commitStory) known(r *replica) string {
-	text := fmt.Sprintf(" revision %d, closed at %d", r.applied.Revision, r.Revision())
+	text := fmt.Sprintf(" revision %d, closed at %d", r.applied.Revision, r.Closed())
 	if r.applied.Compacted > 0 {
 		text += fmt.Sprintf(", compacted at %d", r.applied.Compacted)
 	}

@@ -93,8 +93,8 @@ func TestStamp(t *testing.T) {
 	p := newParticipant(t, nil)
 	p.batch(putOf("a", "1"), prepareOf(1, "b"), putOf("c", "1"))
 	p.apply()
-	if got := p.leader.transactions.records[kv.TransactionID{Anchor: 1, Term: 1, Number: 1}].stamp; got != 3 || p.leader.Revision() != 3 {
-		t.Errorf("stamp %d, closed at %d, want 3", got, p.leader.Revision())
+	if got := p.leader.transactions.records[kv.TransactionID{Anchor: 1, Term: 1, Number: 1}].stamp; got != 3 || p.leader.Closed() != 3 {
+		t.Errorf("stamp %d, closed at %d, want 3", got, p.leader.Closed())
 	}
 }
 
@@ -116,8 +116,8 @@ func TestResolveInFlight(t *testing.T) {
 		t.Error("a record is not held while its resolve is in flight")
 	}
 	p.apply()
-	if m.Unsettled(read, 9) || m.Held(read, 9) || m.Revision() != 4 {
-		t.Errorf("unsettled %v, held %v, closed at %d after all is applied", m.Unsettled(read, 9), m.Held(read, 9), m.Revision())
+	if m.Unsettled(read, 9) || m.Held(read, 9) || m.Closed() != 4 {
+		t.Errorf("unsettled %v, held %v, closed at %d after all is applied", m.Unsettled(read, 9), m.Held(read, 9), m.Closed())
 	}
 }
 

@@ -308,8 +308,8 @@ func (w *commitWorld) read(s *commitShard) error {
 	m := s.group.leader
 	if w.random.IntN(2) == 0 {
 		got, err := s.follower.Read(nil, 0, r)
-		if err != nil || got.Revision != s.follower.Revision() {
-			return fmt.Errorf("read at the follower: %v, at revision %d, which is closed at %d", err, got.Revision, s.follower.Revision())
+		if err != nil || got.Revision != s.follower.Closed() {
+			return fmt.Errorf("read at the follower: %v, at revision %d, which is closed at %d", err, got.Revision, s.follower.Closed())
 		}
 		w.seen["follower read"]++
 		if got.Revision < s.follower.applied.Revision {
@@ -338,7 +338,7 @@ func (w *commitWorld) applyOne(s *commitShard, r *replica) error {
 	if int(r.AppliedIndex()) == len(s.group.log) {
 		return nil
 	}
-	before, old := r.Revision(), s.closed[r]
+	before, old := r.Closed(), s.closed[r]
 	if before != max(before, old) {
 		return fmt.Errorf("closed goes back from %d to %d", old, before)
 	}
@@ -354,8 +354,8 @@ func (w *commitWorld) applyOne(s *commitShard, r *replica) error {
 	if len(done.Resolved) > 0 && done.Resolved[0].At.Rev < done.After {
 		w.seen["out of order"]++
 	}
-	if done.Closed < before || done.Closed != r.Revision() || done.Closed != r.store.Closed() {
-		return fmt.Errorf("entry %d: closed at %d after %d, the machine says %d, the store %d", done.Index, done.Closed, before, r.Revision(), r.store.Closed())
+	if done.Closed < before || done.Closed != r.Closed() || done.Closed != r.store.Closed() {
+		return fmt.Errorf("entry %d: closed at %d after %d, the machine says %d, the store %d", done.Index, done.Closed, before, r.Closed(), r.store.Closed())
 	}
 	if done.Closed < done.Revision {
 		w.seen["held back"]++
@@ -389,7 +389,7 @@ func (s *commitShard) crash(w *commitWorld) error {
 
 // dumpCommits prints what a replica knows of transactions.
 func dumpCommits(r *replica) string {
-	text := fmt.Sprintf("revision %d closed %d fences %v\n", r.applied.Revision, r.Revision(), r.transactions.fences)
+	text := fmt.Sprintf("revision %d closed %d fences %v\n", r.applied.Revision, r.Closed(), r.transactions.fences)
 	r.transactions.each(func(known *record) bool {
 		said := *known
 		said.since = 0

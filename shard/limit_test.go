@@ -65,8 +65,8 @@ func TestLimit(t *testing.T) {
 		t.Fatal("nothing is proposed")
 	}
 	g.append(1, consensus.EntryCommand, AppendLimit(nil, 1, 60)) // as before a hand-over, behind what is in flight
-	if err := g.catchUp(r, consensus.Index(len(g.log))); err != nil || r.Revision() != 50 || r.Limit() != 60 {
-		t.Errorf("%v, at revision %d, limit %d", err, r.Revision(), r.Limit())
+	if err := g.catchUp(r, consensus.Index(len(g.log))); err != nil || r.Closed() != 50 || r.Limit() != 60 {
+		t.Errorf("%v, at revision %d, limit %d", err, r.Closed(), r.Limit())
 	}
 	for _, flushed := range []bool{false, true} {
 		if flushed {

@@ -259,11 +259,11 @@ func (m *Machine) AppliedIndex() consensus.Index { return m.applied.Index }
 // AppliedTerm is the term of the last entry applied.
 func (m *Machine) AppliedTerm() consensus.Term { return m.applied.Term }
 
-// Revision is up to where the applied state is closed (rule 13): it has all that there will ever be at or below. What is above belongs to a state that is
+// Closed is up to where the applied state is closed (rule 13): it has all that there will ever be at or below. What is above belongs to a state that is
 // not complete while a transaction over several shards is prepared. Of a shard that is alone it is the revision of the state.
-func (m *Machine) Revision() kv.Revision { return m.transactions.closed(m.applied.Revision) }
+func (m *Machine) Closed() kv.Revision { return m.transactions.closed(m.applied.Revision) }
 
-// Highest is the highest revision of the applied state, which may be above Revision.
+// Highest is the highest revision of the applied state, which may be above Closed.
 func (m *Machine) Highest() kv.Revision { return m.applied.Revision }
 
 // Compacted is the compacted revision of the applied state.

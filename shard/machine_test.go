@@ -42,9 +42,9 @@ func TestLeaseWithManyKeys(t *testing.T) {
 			g.must(t, fmt.Sprintf("put %s/%03d v lease=%s", id, i, id))
 		}
 	}
-	before := g.leader.Revision()
-	if r := g.must(t, "revoke 1"); r.Revision != before+3 || g.leader.Revision() != before+3 {
-		t.Fatalf("revoke at %d, store at %d, want %d", r.Revision, g.leader.Revision(), before+3)
+	before := g.leader.Closed()
+	if r := g.must(t, "revoke 1"); r.Revision != before+3 || g.leader.Closed() != before+3 {
+		t.Fatalf("revoke at %d, store at %d, want %d", r.Revision, g.leader.Closed(), before+3)
 	}
 	if _, exists := g.leader.leaseEvaluated(1); exists {
 		t.Fatal("a revoked lease exists")
@@ -63,8 +63,8 @@ func TestLeaseWithManyKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if g.leader.leases.size() != 0 || g.leader.Revision() != before+6 {
-		t.Fatalf("%d leases, revision %d, want 0 and %d", g.leader.leases.size(), g.leader.Revision(), before+6)
+	if g.leader.leases.size() != 0 || g.leader.Closed() != before+6 {
+		t.Fatalf("%d leases, revision %d, want 0 and %d", g.leader.leases.size(), g.leader.Closed(), before+6)
 	}
 	if n := g.must(t, "get 1 * count").Range.Count; n != 0 {
 		t.Fatalf("%d keys are left", n)
@@ -119,15 +119,15 @@ func TestRequestTooLarge(t *testing.T) {
 	for i := range 100 {
 		g.must(t, fmt.Sprintf("put k%03d v lease=1", i))
 	}
-	before := g.leader.Revision()
+	before := g.leader.Closed()
 	if _, err := g.do(parseRequest([]string{"del a *"})); !errors.Is(err, kv.ErrRequestTooLarge) {
 		t.Fatal(err)
 	}
 	if err := g.leader.Check(); err != nil || !g.leader.lead.overlay.empty() {
 		t.Fatalf("%v, %d changes in flight", err, g.leader.lead.overlay.changes.size())
 	}
-	if r := g.must(t, "get k count"); g.leader.Revision() != before || r.Revision != before {
-		t.Fatalf("revision %d, want %d", g.leader.Revision(), before)
+	if r := g.must(t, "get k count"); g.leader.Closed() != before || r.Revision != before {
+		t.Fatalf("revision %d, want %d", g.leader.Closed(), before)
 	}
 	if r := g.must(t, "ttl 1 keys"); len(r.LeaseTimeToLive.Keys) != 100 {
 		t.Fatalf("%d keys attached", len(r.LeaseTimeToLive.Keys))
@@ -277,8 +277,8 @@ func TestVoid(t *testing.T) {
 			t.Fatalf("entry %d: %+v %v, want void %v", i, done, err, c.void)
 		}
 	}
-	if g.leader.Revision() != 3 || g.leader.Metrics().VoidEntries != 4 {
-		t.Fatalf("revision %d, %d void", g.leader.Revision(), g.leader.Metrics().VoidEntries)
+	if g.leader.Closed() != 3 || g.leader.Metrics().VoidEntries != 4 {
+		t.Fatalf("revision %d, %d void", g.leader.Closed(), g.leader.Metrics().VoidEntries)
 	}
 }
 

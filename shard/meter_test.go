@@ -293,6 +293,6 @@ func TestWhatWasNeededOnTheWayIsForgotten(t *testing.T) {
 			t.Errorf("%s: at most %d bytes were reserved, in the end %d", name, memory.most, memory.used)
 		}
 		g.leader.lead.overlay.rollback(g.leader.lead.overlay.takenChanges) // the next one begins with the same keys
-		g.leader.lead.revision = g.leader.Revision()
+		g.leader.lead.revision = g.leader.Closed()
 	}
 }

@@ -90,8 +90,8 @@ func (n *neighbours) drop(w *twin) {
 	n.engine.CompleteFlush()
 	w.follower.reached = 0
 	n.must(w.follower.reopen())
-	if w.follower.AppliedIndex() != 0 || w.follower.Revision() != 1 || w.follower.leases.size() != 0 {
-		n.t.Fatalf("shard %d is at entry %d, revision %d after it was dropped", w.follower.options.Shard, w.follower.AppliedIndex(), w.follower.Revision())
+	if w.follower.AppliedIndex() != 0 || w.follower.Closed() != 1 || w.follower.leases.size() != 0 {
+		n.t.Fatalf("shard %d is at entry %d, revision %d after it was dropped", w.follower.options.Shard, w.follower.AppliedIndex(), w.follower.Closed())
 	}
 	n.counts["drop"]++
 }

@@ -396,7 +396,7 @@ func (w *numbering) follow(s *numberedShard) error {
 
 func (s *numberedShard) compareStates(r *replica) error {
 	everything := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}}
-	for rev := max(1, s.model.Compacted()); rev <= r.Revision(); rev++ {
+	for rev := max(1, s.model.Compacted()); rev <= r.Closed(); rev++ {
 		everything.Range.Revision = rev
 		got, err := r.Read(nil, 0, everything)
 		want, wantErr := s.model.Apply(everything)

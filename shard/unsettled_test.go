@@ -106,7 +106,7 @@ func (c *claims) settle() error {
 func (c *claims) check() error {
 	for _, of := range c.made {
 		m := of.shard.follower
-		req := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: of.span, Revision: min(of.at, m.Revision())}}
+		req := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: of.span, Revision: min(of.at, m.Closed())}}
 		got, err := m.Read(nil, 0, req)
 		switch {
 		case errors.Is(err, kv.ErrCompacted):

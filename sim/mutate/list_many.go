@@ -137,7 +137,7 @@ var manyMutations = []Mutation{
 		Name: "driver/clean-with-open-writes", Breaks: "a shard is called clean while writes of its leader are open (rule 16)",
 		File: "driver/sequencing.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
 		Old: "\t\treturn true // it may be on its way\n",
-		New: "\t\tto.Voided(r.group, s.above)\n\t\tif s.above, s.unclean = 0, false; to.BeginClean(r.group) && r.leaseHolds() {\n\t\t\tto.EndClean(r.group, r.machine.Revision())\n\t\t}\n\t\treturn false\n",
+		New: "\t\tto.Voided(r.group, s.above)\n\t\tif s.above, s.unclean = 0, false; to.BeginClean(r.group) && r.leaseHolds() {\n\t\t\tto.EndClean(r.group, r.machine.Closed())\n\t\t}\n\t\treturn false\n",
 	},
 	{
 		Name: "driver/clean-waits-for-nothing", Breaks: "a shard is called clean, while writes are open that were evaluated before the present was learnt (rule 16)",

@@ -28,8 +28,10 @@ func (d *differential) act() {
 		d.both(methodRange, d.rangeRequest())
 	case n < 46:
 		d.rangeStream()
-	case n < 66:
+	case n < 60:
 		d.txn()
+	case n < 66:
+		d.twice()
 	case n < 69:
 		if !without("compaction") {
 			d.compact()

@@ -16,6 +16,40 @@ func (d *differential) txn() {
 	d.both(methodTxn, r)
 }
 
+// twice is a transaction that deletes keys several times, or puts keys and deletes them: of an endless range etcd does not look whether it has a key that is put.
+// All operations are answered with previous values, and reads stand between them.
+func (d *differential) twice() {
+	r := &pb.TxnRequest{}
+	for range 2 + d.chance.IntN(4) {
+		r.Success = append(r.Success, d.change(0))
+	}
+	if d.flip(3) {
+		r.Compare, r.Failure = []*pb.Compare{d.compare()}, []*pb.RequestOp{d.change(0), d.change(0), d.change(0)}
+	}
+	d.both(methodTxn, r)
+}
+
+// change is an operation of such a transaction.
+func (d *differential) change(depth int) *pb.RequestOp {
+	key := []byte(letters[d.chance.IntN(len(letters))])
+	switch n := d.chance.IntN(12); {
+	case n == 0 && depth < 2:
+		inner := &pb.TxnRequest{Success: []*pb.RequestOp{d.change(depth + 1), d.change(depth + 1)}}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: inner}}
+	case n < 3:
+		all := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, SortTarget: pb.RangeRequest_SortTarget(d.chance.IntN(5)), SortOrder: pb.RangeRequest_DESCEND}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: all}}
+	case n < 6:
+		put := &pb.PutRequest{Key: key, Value: d.value(), PrevKv: true}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: put}}
+	case n < 9:
+		endless := &pb.DeleteRangeRequest{Key: key, RangeEnd: []byte{0}, PrevKv: true}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: endless}}
+	}
+	some := &pb.DeleteRangeRequest{Key: key, RangeEnd: d.end(key), PrevKv: true}
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: some}}
+}
+
 // txnRequest is a transaction; deeper ones have fewer operations.
 func (d *differential) txnRequest(depth int) *pb.TxnRequest {
 	r := &pb.TxnRequest{}

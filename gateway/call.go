@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/gateway/link"
 	"github.com/quoratedb/quorate/gateway/readpath"
+	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 )
@@ -115,14 +116,53 @@ func (c *Call) finish(resp *kv.Response, err error) {
 }
 
 // because names the shards whose leaders nobody knows, of those that the call needs. In a store of one shard there is nothing to name.
-func (c *Call) because(err *kv.Error) error {
-	g := c.gateway
+func (c *Call) because(err *kv.Error) error { return c.gateway.because(err, c.targets()) }
+
+// targets returns the links of the shards that the call is for.
+func (c *Call) targets() []*leaderLink {
+	switch {
+	case c.gather != nil:
+		return c.gather.links
+	case c.spread:
+		return c.gateway.touched(c.Req)
+	case c.link != nil:
+		return []*leaderLink{c.link}
+	}
+	return nil
+}
+
+// leads tells whether a leader is known of each shard that the call is for.
+func (c *Call) leads() bool {
+	return !slices.ContainsFunc(c.targets(), func(l *leaderLink) bool { return !l.known() })
+}
+
+// touched returns the links of the shards here that a request over several shards touches.
+func (g *Gateway) touched(req *kv.Request) (links []*leaderLink) {
+	spread, knows := g.options.Router.(route.Spread)
+	if !knows {
+		return nil
+	}
+	for _, id := range spread.Touched(req) {
+		if l := g.links.byShard[id]; l != nil {
+			links = append(links, l)
+		}
+	}
+	return links
+}
+
+// because names the shards without a leader of those without which something for these targets is not answered: themselves, and that of the sequencer.
+func (g *Gateway) because(err *kv.Error, targets []*leaderLink) error {
 	if g.options.Revisions == nil {
 		return err
 	}
+	needed := slices.Clone(targets)
+	if system := g.links.byShard[kv.SystemShard]; system != nil {
+		needed = append(needed, system)
+	}
+	slices.SortFunc(needed, func(a, b *leaderLink) int { return cmp.Compare(a.shard, b.shard) })
 	var lacking []kv.ShardID
-	for _, l := range c.needs() {
-		if leader, _ := l.local.Leader(); leader == 0 {
+	for _, l := range slices.Compact(needed) {
+		if !l.known() {
 			lacking = append(lacking, l.shard)
 		}
 	}
@@ -132,19 +172,10 @@ func (c *Call) because(err *kv.Error) error {
 	return kv.Leaderless(err, lacking)
 }
 
-// needs returns the links of the shards without whose leaders the call is not answered: its own, and that of the sequencer.
-func (c *Call) needs() (links []*leaderLink) {
-	if system := c.gateway.links.byShard[kv.SystemShard]; system != nil {
-		links = append(links, system)
-	}
-	switch {
-	case c.gather != nil:
-		links = append(links, c.gather.links...)
-	case c.link != nil:
-		links = append(links, c.link)
-	}
-	slices.SortFunc(links, func(a, b *leaderLink) int { return cmp.Compare(a.shard, b.shard) })
-	return slices.Compact(links)
+// known tells whether somebody is known to lead the shard.
+func (l *leaderLink) known() bool {
+	leader, _ := l.local.Leader()
+	return leader != 0
 }
 
 // Cancel ends a call whose client has gone, with kv.ErrCanceled. A write may take effect all the same.

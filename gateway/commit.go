@@ -67,6 +67,7 @@ type coordinated struct {
 
 // client is who waits for a request that is coordinated.
 type client struct {
+	req  *kv.Request
 	done func(*kv.Response, error)
 	// memory pays for the answers of shards until the request is answered: those to questions may be late.
 	memory loan
@@ -120,7 +121,7 @@ func (m *commits) take(req *kv.Request, deadline time.Duration, done func(*kv.Re
 		return coordinated{}, kv.ErrNotLeader
 	}
 	g := m.link.gateway
-	owner := &client{done: done, memory: loan{lender: req.Memory}}
+	owner := &client{req: req, done: done, memory: loan{lender: req.Memory}}
 	own := *req
 	own.Memory = &owner.memory
 	t.mu.Lock()
@@ -339,6 +340,9 @@ func (g *Gateway) committed(done *txn.Done) {
 	}
 	owner := done.Owner.(*client)
 	owner.memory.end()
+	if done.Err == kv.ErrTimeout { // it does not say why
+		done.Err = g.because(kv.ErrTimeout, g.touched(owner.req))
+	}
 	owner.done(done.Response, done.Err)
 }
 

@@ -229,8 +229,16 @@ func (joined) Gather(req *kv.Request, _ []kv.ShardID, states []*mvcc.View, at kv
 
 // newStore returns two shards with one count of revisions; the first one has the gateways and the frames. Keys begin with the number of their shard.
 func newStore(t testing.TB, options Options) (first, second *cluster, c *counter) {
+	return storeOf(t, options, shard.Options{})
+}
+
+// storeOf is newStore of machines with options.
+func storeOf(t testing.TB, options Options, machine shard.Options) (first, second *cluster, c *counter) {
 	c = &counter{last: 1, issued: map[kv.ShardID]kv.Revision{1: 1, 2: 1}, unclean: map[kv.ShardID]bool{}}
-	first, second = newReplicasOf(t, shard.Options{Sequenced: true}), newReplicasOf(t, shard.Options{Sequenced: true, Shard: 2})
+	machine.Sequenced = true
+	first = newReplicasOf(t, machine)
+	machine.Shard = 2
+	second = newReplicasOf(t, machine)
 	first.counter, second.counter, first.shard, second.shard = c, c, 1, 2
 	if options.Router == nil {
 		options.Router, options.Gather = firstByte{}, joined{}

@@ -57,11 +57,9 @@ func (g *Gateway) gathering(req *kv.Request, err error) (links []*leaderLink, se
 // readMany answers a read over several shards.
 func (g *Gateway) readMany(c *Call, links []*leaderLink) {
 	gatherFor(c, links)
-	for _, l := range links {
-		if leader, _ := l.local.Leader(); leader == 0 && c.RequireLeader {
-			c.finish(nil, c.because(kv.ErrNoLeader))
-			return
-		}
+	if c.RequireLeader && !c.leads() {
+		c.finish(nil, c.because(kv.ErrNoLeader))
+		return
 	}
 	if shard.IsSerializable(c.Req) && c.gather.readStale() || !g.track(c) {
 		return

@@ -28,11 +28,9 @@ func (g *Gateway) Submit(c *Call) {
 		c.spread = true
 	}
 	c.link = l
-	if c.RequireLeader {
-		if leader, _ := l.local.Leader(); leader == 0 {
-			c.finish(nil, c.because(kv.ErrNoLeader))
-			return
-		}
+	if c.RequireLeader && (!l.known() || c.spread && !c.leads()) {
+		c.finish(nil, c.because(kv.ErrNoLeader))
+		return
 	}
 	if !c.Deadline.IsZero() && time.Until(c.Deadline) <= 0 {
 		g.metrics.timeouts.Add(1)

@@ -2,10 +2,15 @@ package shard
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/keys"
 )
 
 // participant is a shard of several, whose batches are the test's.
@@ -182,7 +187,8 @@ func TestTransactionLimits(t *testing.T) {
 		t.Errorf("%+v", out[0])
 	}
 	p.apply()
-	if out = p.batch(prepareOf(3, "a", "b", "c", "d")); !errors.Is(out[0].Err, kv.ErrRequestTooLarge) {
+	if out = p.batch(prepareOf(3, "a", "b", "c", "d")); !errors.Is(out[0].Err, kv.ErrRequestTooLarge) ||
+		kv.LimitOf(out[0].Err) != "beyond the limit of effects of a transaction over several shards in one of them (200 bytes)" {
 		t.Errorf("beyond the bytes of one: %+v", out[0])
 	}
 }
@@ -238,4 +244,66 @@ func TestMalformedCommits(t *testing.T) {
 	if out := alone.leader.Evaluate(r); !errors.Is(out.Err, kv.ErrInvalidRequest) {
 		t.Errorf("a shard that is alone: %+v", out)
 	}
+}
+
+// TestLaterCommits: what a later version has written about a transaction is refused by name, and nothing of it is touched: not in a row, and not in the log.
+func TestLaterCommits(t *testing.T) {
+	p := newParticipant(t, nil)
+	p.batch(putOf("a", "1"), prepareOf(1, "b"))
+	p.apply()
+	if err := p.leader.flushAll(); err != nil {
+		t.Fatal(err)
+	}
+	id := kv.TransactionID{Anchor: 1, Term: 1, Number: 1}
+	row := appendRecord(nil, p.leader.transactions.records[id])
+	for what, change := range map[string]func([]byte){
+		"in a format that this version does not know": func(row []byte) { row[0] = recordFormat + 1 },
+		"that makes no sense":                         func(row []byte) { row[1] = recordPrepared + 1 },
+	} {
+		later := slices.Clone(row)
+		change(later)
+		key := keys.AppendRecord(nil, p.leader.options.Shard, id)
+		if err := p.leader.batch(func(b storage.Batch) error { b.Set(key, later); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(p.leader.engine, p.leader.options); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "a record of a transaction "+what) {
+			t.Errorf("a record %s: %v", what, err)
+		}
+		if kept, _, err := p.leader.engine.Get(key, nil); err != nil || !slices.Equal(kept, later) {
+			t.Errorf("a record %s: it is %x afterwards, %v", what, kept, err)
+		}
+	}
+
+	p = newParticipant(t, nil)
+	p.batch(putOf("a", "1"), prepareOf(1, "b"))
+	p.apply()
+	before := p.known()
+	data := encodeEntry(&entry{header: header{term: 1, seq: p.leader.lead.seq + 1, leaseClock: p.leader.applied.LeaseClock, base: p.leader.applied.Revision},
+		ops: []op{{kind: opResolve, record: &record{id: id, decision: kv.Decision{Verdict: kv.Commit, Revision: 9}}}, {kind: opFence, record: &record{id: id}}}})
+	at := len(data) - len(appendCommitOp(nil, &op{kind: opFence, record: &record{id: id}})) - 1
+	if data[at] != byte(opFence) {
+		t.Fatalf("the second op is not at byte %d of %x", at, data)
+	}
+	data[at] = 200
+	p.append(1, consensus.EntryCommand, data)
+	if err := p.catchUp(p.leader, consensus.Index(len(p.log))); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "unknown op 200") {
+		t.Errorf("an entry with an op of a later version: %v", err)
+	}
+	if after := p.known(); after != before {
+		t.Errorf("it has changed\n%s\nto\n%s", before, after)
+	}
+}
+
+// known is what the participant has, and knows of transactions.
+func (p *participant) known() string {
+	rows, err := p.leader.Read(nil, 0, &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Everything()}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text := fmt.Sprint(p.leader.Closed(), answerText(rows, nil))
+	p.leader.transactions.each(func(r *record) bool {
+		text += fmt.Sprintf(" %+v", *r)
+		return true
+	})
+	return text + fmt.Sprint(p.leader.transactions.fences)
 }

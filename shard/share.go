@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"fmt"
+
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -50,7 +52,7 @@ func (ev *evaluation) share(s *kv.Share, maxBytes int) (done shareOutcome, err e
 		}
 	}
 	if ev.overlay.bytesSince(changes) > maxBytes {
-		return shareOutcome{}, tooLarge(maxBytes)
+		return shareOutcome{}, kv.BeyondLimit(fmt.Sprintf("effects of a transaction over several shards in one of them (%d bytes)", maxBytes), kv.ErrRequestTooLarge)
 	}
 	for at := changes; at < ev.overlay.changes.end(); at++ {
 		done.effects = append(done.effects, ev.overlay.changes.at(at).Effect)

@@ -2,6 +2,7 @@ package etcdwire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"unsafe"
 
@@ -362,7 +363,21 @@ func decodeCommitResponse(in []byte, rev *kv.Revision, out *kv.CommitResponse) e
 			return err
 		}
 	}
-	return c.result()
+	if err := c.result(); err != nil {
+		return err
+	}
+	return knownOutcome(out)
+}
+
+// knownOutcome refuses what only a later version says: whoever took it for something else would forget a transaction that is not finished.
+func knownOutcome(r *kv.CommitResponse) error {
+	switch {
+	case r.Standing > kv.StandingOver:
+		return fmt.Errorf("a participant stands at %d with a transaction: %w", r.Standing, ErrUnknownKind)
+	case r.Decision.Verdict > kv.Abort:
+		return fmt.Errorf("the verdict about a transaction is %d: %w", r.Decision.Verdict, ErrUnknownKind)
+	}
+	return nil
 }
 
 func decodeMet(in []byte) (met []bool) {

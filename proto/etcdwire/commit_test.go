@@ -37,7 +37,7 @@ func randomBallot(rng *rand.Rand) kv.Ballot {
 }
 
 func randomDecision(rng *rand.Rand) kv.Decision {
-	return kv.Decision{Verdict: kv.Verdict(rng.Intn(4)), Revision: kv.Revision(randomNumber(rng))}
+	return kv.Decision{Verdict: kv.Verdict(rng.Intn(3)), Revision: kv.Revision(randomNumber(rng))}
 }
 
 // several makes up to three of something; nil for none.
@@ -89,7 +89,7 @@ func randomKV(rng *rand.Rand) kv.KeyValue {
 
 func randomCommitted(rng *rand.Rand) *kv.CommitResponse {
 	return &kv.CommitResponse{
-		Standing: kv.Standing(rng.Intn(6)), Busy: rng.Intn(2) == 0, Met: several(rng, func() bool { return rng.Intn(2) == 0 }), Writes: rng.Intn(2) == 0,
+		Standing: kv.Standing(rng.Intn(5)), Busy: rng.Intn(2) == 0, Met: several(rng, func() bool { return rng.Intn(2) == 0 }), Writes: rng.Intn(2) == 0,
 		Results: several(rng, func() kv.OpResponse {
 			one := randomKV(rng)
 			switch rng.Intn(3) {
@@ -156,6 +156,16 @@ func TestCommitOnTheWire(t *testing.T) {
 	later := append(bytes.Clone(want), message(40, []byte("of a later version"))...)
 	if got, err := DecodeRequest(later, Limits{}); err != nil || !reflect.DeepEqual(got, request) {
 		t.Errorf("with a field of a later version: %v, %+v", err, got)
+	}
+}
+
+// TestUnknownOutcomes: what a participant of a later version may say, and nobody here understands, is refused by name.
+func TestUnknownOutcomes(t *testing.T) {
+	for _, answer := range []*kv.CommitResponse{{Standing: kv.StandingOver + 1}, {Standing: kv.StandingResolved, Decision: kv.Decision{Verdict: kv.Abort + 1}}} {
+		response := AppendResponse(nil, &kv.Response{Kind: kv.KindTxnResolve, Commit: answer})
+		if got, err := DecodeResponse(response); !errors.Is(err, ErrUnknownKind) {
+			t.Errorf("%+v is read as %+v, %v", answer, got, err)
+		}
 	}
 }
 

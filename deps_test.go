@@ -81,7 +81,7 @@ cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3
 e2e                   :
-e2e/cluster           : kv partition transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap
+e2e/cluster           : partition transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap
 e2e/chaos             :
 e2e/groups            :
 e2e/sequenced         :

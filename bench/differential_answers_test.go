@@ -36,10 +36,6 @@ func (d *differential) bothRaw(m method, request proto.Message, in []byte, text 
 		d.catchUp(member)
 	}
 	quorate = d.quorate.ask(ctx, member, m, bytes.Clone(in))
-	if status.Code(quorate.err) == codes.Unimplemented && strings.Contains(quorate.err.Error(), "a lease holds keys of one shard only") {
-		d.refused++
-		return quorate, quorate // nothing was done
-	}
 	etcd = d.etcd.ask(ctx, 0, m, in)
 	if ctx.Err() != nil {
 		d.t.Fatalf("step %d: %s was not answered: etcd %s, Quorate %s", d.step, text, etcd.text(), quorate.text())

@@ -116,6 +116,19 @@ func (r *Replica) hearAnswers() error {
 // does not wait as long as that is not.
 const answerEarly = 300 * time.Millisecond
 
+// prepareWaits is how long the share of a transaction over several shards waits for what another shard says about a lease. It may hold up that shard's answer: the
+// transaction has locks elsewhere, on keys of a lease that ends.
+const prepareWaits = time.Second
+
+// leaseWaits says of which shards an answer about a lease is missing.
+func (r *Replica) leaseWaits(lease kv.LeaseID) error {
+	of := r.machine.AskedOf(lease)
+	if len(of) == 1 {
+		return fmt.Errorf("lease %x waits for shard %d: %w", int64(lease), of[0], kv.ErrLeaseWaits)
+	}
+	return fmt.Errorf("lease %x waits for shards %d: %w", int64(lease), of, kv.ErrLeaseWaits)
+}
+
 // dropUnwanted ends requests that nobody waits for any more, or will wait for when another round comes.
 func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
@@ -125,8 +138,9 @@ func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 			case !q.wanted():
 				q.err = kv.ErrTimeout
 			case q.by != nil && q.by.Left() < answerEarly && now-w.since >= answerEarly:
-				q.begun = false // the error itself says that there may yet be an effect
-				q.err = fmt.Errorf("lease %x waits for shard %d: %w", int64(lease), r.machine.AskedOf(lease), kv.ErrLeaseWaits)
+				q.begun, q.err = false, r.leaseWaits(lease) // the error itself says that there may yet be an effect
+			case q.req.Kind == kv.KindTxnPrepare && now-w.since >= prepareWaits:
+				q.begun, q.err = false, r.leaseWaits(lease)
 			default:
 				return false
 			}

@@ -30,10 +30,10 @@ func (m *idleMachine) Lead(term consensus.Term, _ time.Duration) error {
 	m.leads, m.seq = term, 0
 	return nil
 }
-func (m *idleMachine) Shard() kv.ShardID             { return m.shard }
-func (m *idleMachine) Follow()                       { m.leads = 0 }
-func (m *idleMachine) Asks() []shard.Ask             { return nil }
-func (m *idleMachine) AskedOf(kv.LeaseID) kv.ShardID { return 0 }
+func (m *idleMachine) Shard() kv.ShardID               { return m.shard }
+func (m *idleMachine) Follow()                         { m.leads = 0 }
+func (m *idleMachine) Asks() []shard.Ask               { return nil }
+func (m *idleMachine) AskedOf(kv.LeaseID) []kv.ShardID { return nil }
 func (m *idleMachine) Answered(*shard.Ask, *kv.Response, error, bool) (shard.Outcome, bool) {
 	return shard.Outcome{}, false
 }

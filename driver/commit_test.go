@@ -127,3 +127,42 @@ func TestPreparedTransaction(t *testing.T) {
 		s.judge(1, 2, s.words[2])
 	}
 }
+
+// TestShareWaitsForALeaseBriefly: the share of a transaction over several shards waits for a second at most for what another shard says about a lease: the end of the
+// lease may wait for the transaction. Others wait longer. Then its keys are free.
+func TestShareWaitsForALeaseBriefly(t *testing.T) {
+	s := newCleanStore(t, 1, false)
+	s.holder = 1
+	s.awaitLeases()
+	at := slices.IndexFunc(s.nodes, func(n *cleanNode) bool { return n.node.driver.Replica(2).IsLeader() })
+	driver := s.nodes[at].node.driver
+	asked := 0
+	driver.AskWith(func(req *kv.Request, _ func(*kv.Response, error)) { // nobody answers
+		if req.Kind == kv.KindLeaseAttach {
+			asked++
+		}
+	})
+	leader := driver.Replica(2)
+	put := func(key string, lease kv.LeaseID) *kv.PutRequest {
+		return &kv.PutRequest{Key: []byte(key), Lease: lease}
+	}
+	share := &kv.Share{Ops: []kv.PlacedOp{{Op: kv.Op{Put: put("k", 9)}}}}
+	prepare := &kv.Request{Kind: kv.KindTxnPrepare, Commit: &kv.CommitRequest{
+		ID: kv.TransactionID{Anchor: 1, Term: 1, Number: 1}, Shard: 2, Participants: []kv.ShardID{1, 2}, Share: share}}
+	prepared := proposeTo(leader, prepare, nil)
+	waits := proposeTo(leader, &kv.Request{Kind: kv.KindPut, Put: put("other", 9)}, &impatient{})
+	s.run(prepareWaits-200*time.Millisecond, nil)
+	if asked != 1 || prepared.answers != 0 {
+		t.Errorf("asked %d times; %d answers, %v: it does not wait", asked, prepared.answers, prepared.err)
+	}
+	s.await("the answer to the share", func() bool { return prepared.answers == 1 })
+	if !errors.Is(prepared.err, kv.ErrLeaseWaits) {
+		t.Errorf("the share: %v, want %v", prepared.err, kv.ErrLeaseWaits)
+	}
+	free := proposeTo(leader, &kv.Request{Kind: kv.KindPut, Put: put("k", 0)}, nil)
+	s.await("a put of its key", func() bool { return free.answers == 1 })
+	s.run(2*prepareWaits, nil)
+	if free.err != nil || waits.answers != 0 {
+		t.Errorf("a put of its key: %v; another put with the lease: %d answers, %v", free.err, waits.answers, waits.err)
+	}
+}

@@ -63,7 +63,7 @@ type Machine interface {
 	BeginAnew() error // with the exclusive lock
 	// Asks, AskedOf and Answered: what leaders of other shards are asked about leases, see shard.Machine.
 	Asks() []shard.Ask
-	AskedOf(lease kv.LeaseID) kv.ShardID
+	AskedOf(lease kv.LeaseID) []kv.ShardID
 	Answered(ask *shard.Ask, resp *kv.Response, err error, ended bool) (out shard.Outcome, decided bool)
 	// Released, Contended and Withdraw: requests that are Blocked by transactions over several shards, see shard.Machine.
 	Released() uint64

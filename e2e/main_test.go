@@ -6,13 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/quoratedb/quorate/e2e/cluster"
-	"github.com/quoratedb/quorate/kv"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -158,17 +156,8 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// skipOverShards ends a test that wants a lease over several shards, where there are several. It runs with one shard.
-func skipOverShards(t *testing.T, err error) {
-	t.Helper()
-	if cluster.ManyShards() && err != nil && strings.Contains(err.Error(), kv.ErrLeaseShards.Error()) {
-		t.Skip("needs a lease with keys in several shards: ", err)
-	}
-}
-
 func must(t *testing.T, err error) {
 	t.Helper()
-	skipOverShards(t, err)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +190,6 @@ func keysOf(r *clientv3.GetResponse) (keys []string) {
 // refused wants a call to fail at once, with this error.
 func refused(t *testing.T, what string, got, want error) {
 	t.Helper()
-	skipOverShards(t, got)
 	if !errors.Is(got, want) {
 		t.Errorf("%s: %v, want %v", what, got, want)
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/quoratedb/quorate/e2e/cluster"
@@ -189,5 +191,145 @@ func TestTransactionsWithoutQuorum(t *testing.T) {
 				eventually(t, "all pairs are written again", func(ctx context.Context) error { return writePair(ctx, survivor, pair, "after") })
 			}
 		})
+	}
+}
+
+// TestLeaseOverShards: the keys of a lease, in all shards, go at one revision, and a watch gets them in one answer: when a client revokes it, and when the node
+// that leads the shard with its record is killed in the midst of that.
+func TestLeaseOverShards(t *testing.T) {
+	const keys = 64
+	for _, commit := range []string{"2pc", "3pc"} {
+		t.Run(commit, func(t *testing.T) {
+			cl := shardedCluster(t, commit)
+			for round, kill := range []bool{false, true, true} {
+				leader := try(cl.Leader())(t)
+				others := slices.DeleteFunc(slices.Clone(cl.Nodes), func(n *cluster.Node) bool { return n == leader })
+				c, prefix := others[0].Client(t), fmt.Sprintf("lease/%d/", round)
+				lease := try(c.Grant(within(t), 60))(t)
+				for i := range keys {
+					eventually(t, "put with a lease", func(ctx context.Context) error {
+						_, err := c.Put(ctx, fmt.Sprint(prefix, i), "v", clientv3.WithLease(lease.ID))
+						return err
+					})
+				}
+				equal(t, "keys of the lease", len(try(c.TimeToLive(within(t), lease.ID, clientv3.WithAttachedKeys()))(t).Keys), keys)
+				watch := others[1].Client(t).Watch(within(t), prefix, clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
+				<-watch
+				if kill {
+					revoked, first := make(chan struct{}), leader.Client(t)
+					go func() {
+						defer close(revoked)
+						ctx, cancel := context.WithTimeout(t.Context(), cluster.Patience)
+						defer cancel()
+						first.Revoke(ctx, lease.ID) // it may not hear of the end
+					}()
+					for range rand.IntN(4) { // some moment of the end
+						try(c.Get(within(t), prefix))(t)
+					}
+					must(t, leader.Kill())
+					revokeAnyhow(t, c, lease.ID)
+					defer func() { <-revoked }()
+				} else {
+					try(c.Revoke(within(t), lease.ID))(t)
+				}
+				response := <-watch
+				equal(t, "deletions in one answer", len(response.Events), keys)
+				for _, e := range response.Events {
+					equal(t, "revision of "+string(e.Kv.Key), e.Kv.ModRevision, response.Events[0].Kv.ModRevision)
+				}
+				equal(t, "keys that are left", try(c.Get(within(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count, 0)
+				equal(t, "TTL", try(c.TimeToLive(within(t), lease.ID))(t).TTL, -1)
+				if kill {
+					must(t, leader.Start())
+					must(t, cl.WaitReady())
+				}
+				wantDecided(t, cl)
+			}
+		})
+	}
+}
+
+// revokeAnyhow revokes a lease that may be revoked.
+func revokeAnyhow(t *testing.T, c *clientv3.Client, id clientv3.LeaseID) {
+	t.Helper()
+	eventually(t, "revoke, if it is not", func(ctx context.Context) error {
+		if _, err := c.Revoke(ctx, id); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return err
+		}
+		return nil
+	})
+}
+
+// TestLargeLeaseOverShards: a lease with very many keys in 16 shards is revoked, at one revision, and others write meanwhile.
+func TestLargeLeaseOverShards(t *testing.T) {
+	skipShort(t)
+	if cluster.IsEtcd() || cluster.ManyShards() {
+		t.Skip("has shards of its own")
+	}
+	const keys, together = 100_000, 100
+	cl := cluster.Start(t, cluster.Options{Flags: []string{"--initial-shards=16", "--initial-partition=hash", "--leaders=spread"}})
+	c := cl.Nodes[0].Client(t)
+	lease := try(c.Grant(within(t), 600))(t)
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := worker * together; i < keys; i += 8 * together {
+				var puts []clientv3.Op
+				for k := range together {
+					puts = append(puts, clientv3.OpPut(fmt.Sprint("large/", i+k), "v", clientv3.WithLease(lease.ID)))
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), cluster.Patience)
+				err := cluster.Wait(ctx, func() error {
+					_, err := c.Txn(ctx).Then(puts...).Commit()
+					return err
+				})
+				if cancel(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	equal(t, "keys", try(c.Get(within(t), "large/", clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count, keys)
+	watch := cl.Nodes[1].Client(t).Watch(within(t), "large/1234", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
+	<-watch
+	stop, puts, ctx := write(t, cl.Nodes), atomic.Int64{}, t.Context()
+	ctx, cancel := context.WithCancel(ctx)
+	for worker := range 4 {
+		all.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := c.Put(ctx, fmt.Sprint("other/", worker, "/", n%100), "v"); err == nil {
+					puts.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "others write", func(context.Context) error {
+		if puts.Load() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	before, began := puts.Load(), time.Now()
+	revokeAnyhow(t, c, lease.ID)
+	took, single := time.Since(began), puts.Load()-before
+	cancel()
+	all.Wait()
+	t.Logf("the revocation took %v; %d puts and %d transactions meanwhile", took.Round(time.Millisecond), single, stop())
+	if single == 0 {
+		t.Error("nobody could write meanwhile")
+	}
+	equal(t, "keys that are left", try(c.Get(within(t), "large/", clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count, 0)
+	for response, revision, seen := <-watch, int64(0), 0; ; response = <-watch {
+		for _, e := range response.Events {
+			if revision == 0 {
+				revision = e.Kv.ModRevision
+			}
+			equal(t, "revision of "+string(e.Kv.Key), e.Kv.ModRevision, revision)
+		}
+		if seen += len(response.Events); seen == 11 || len(response.Events) == 0 {
+			equal(t, "deletions that a watch saw", seen, 11)
+			return
+		}
 	}
 }

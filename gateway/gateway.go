@@ -17,6 +17,7 @@ type Gateway struct {
 	links      links       // to the leader of each shard here
 	presents   presents    // of reads as of a revision; closed if Options.Revisions is nil
 	committing commitLists // shards with transactions over several; empty if those are not served
+	leaseEnds  leaseEnds   // that failed
 	hub        *watch.Hub
 
 	calls     atomic.Int64 // submitted and not answered

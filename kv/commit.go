@@ -86,6 +86,9 @@ type Share struct {
 	Compares []Expectation
 	// Ops come in the order of their places.
 	Ops []PlacedOp
+	// Release, if it is set, deletes all keys of an incarnation of a lease, whichever they are, and its note: KindLeaseEnd. All are at place 0, and the share has
+	// nothing else.
+	Release *LeaseBinding
 }
 
 // Expectation is a compare and what is expected to come out.

@@ -64,7 +64,8 @@ var (
 	ErrTransferTimeout    = sentinel(30, "leadership was not moved in time")
 	ErrShardNotHere       = sentinel(31, "the node has no replica of the shard")
 	ErrManyShards         = sentinel(32, "requests that touch several shards are not served yet: send one for each key, or keep such keys in one shard by --hash-prefix or split keys")
-	ErrLeaseShards        = sentinel(33, "a lease holds keys of one shard only in this version; use one lease for the keys of each shard")
+	// ErrLeaseShards is what nodes of earlier versions answer.
+	ErrLeaseShards = sentinel(33, "a lease holds keys of one shard only in this version; use one lease for the keys of each shard")
 	// ErrLeaseWaits: the request may yet have an effect, if it ends the lease.
 	ErrLeaseWaits = sentinel(34, "another shard that has a part in the lease has not answered in time; is it without a leader?")
 )

@@ -40,6 +40,9 @@ const (
 	KindTxnResolve
 	// KindTxnState asks the anchor what became of the transaction.
 	KindTxnState
+	// KindLeaseEnd has the keys of a lease deleted in all shards of LeaseBinding.Shards, at one revision. It never travels between nodes: the leader of the
+	// system shard asks the coordinator beside it.
+	KindLeaseEnd
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -63,7 +66,7 @@ type Request struct {
 	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
 	AssignReplica   *AssignReplicaRequest
-	LeaseBinding    *LeaseBinding  // of KindLeaseAttach, KindLeaseRelease and KindLeaseKeys
+	LeaseBinding    *LeaseBinding  // of KindLeaseAttach, KindLeaseRelease, KindLeaseKeys and KindLeaseEnd
 	Commit          *CommitRequest // of the kinds about transactions over several shards
 	// LeaseLeases has no fields.
 
@@ -198,12 +201,15 @@ type LeaseTimeToLiveRequest struct {
 	Keys bool
 }
 
-// LeaseBinding says that a lease has its keys in a shard.
+// LeaseBinding says that a lease has keys in a shard.
 type LeaseBinding struct {
 	Lease LeaseID
 	// Incarnation tells the lease apart from those before and after it with the same ID: a later one has a higher number.
 	Incarnation uint64
 	Shard       ShardID
+	// Shards are, instead of Shard, all that may have keys of the lease, ascending: of KindLeaseEnd, and of the answer to a question about a lease whose keys may
+	// be in several.
+	Shards []ShardID
 }
 
 // AlarmType names an alarm. Numbers as in etcd's protocol.

@@ -1,22 +1,23 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/partition"
 )
 
-// TestLeasesOfShards: a lease works with keys in any shard, and with those of one shard only. All its keys are gone when it has ended, by a client or by itself.
+// TestLeasesOfShards: a lease works with keys in any one shard. All its keys are gone when it has ended, by a client or by itself.
 func TestLeasesOfShards(t *testing.T) {
 	c := newShardCluster(t, ClusterOptions{Partition: splitAt("/h", "/p"), Leaders: LeadersSpread})
 	c.start(0, 1, 2)
@@ -38,11 +39,6 @@ func TestLeasesOfShards(t *testing.T) {
 			if err := put(key); err != nil {
 				t.Fatalf("put %q of shard %d with a lease: %v", key, shard, err)
 			}
-		}
-		other := shard%kv.ShardID(len(keys)) + 1
-		err = put(keys[other][0])
-		if want := fmt.Sprintf("has keys in shard %d, and can have none in shard %d", shard, other); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), want) {
-			t.Errorf("keys of shards %d and %d with one lease: %v, want %q", shard, other, err, want)
 		}
 		lives, err := again(c, func() (*clientv3.LeaseTimeToLiveResponse, error) {
 			return client.TimeToLive(c.context(), lease.ID, clientv3.WithAttachedKeys())
@@ -85,6 +81,108 @@ func (c *shardCluster) expectGone(client *clientv3.Client, keys []string, revisi
 			c.t.Errorf("key %q of a lease that has ended: %+v, %v", key, found, err)
 		}
 	}
+}
+
+// TestLeaseOfEightShards: the keys of a lease go at one revision, in whichever shards they are, and whoever watches them is told in one answer, in the order of
+// keys. That holds if a client ends the lease, if it runs out, and if leaders are lost meanwhile.
+func TestLeaseOfEightShards(t *testing.T) {
+	for name, cluster := range map[string]ClusterOptions{
+		"2pc": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread, CommitProtocol: Commit2PC},
+		"3pc": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread, CommitProtocol: Commit3PC},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newShardCluster(t, cluster)
+			c.start(0, 1, 2)
+			c.until("placed", c.placed)
+			var keys []string
+			for _, list := range c.keys() {
+				keys = append(keys, list[:2]...)
+			}
+			slices.Sort(keys)
+			client := c.client(1)
+			c.endLease(client, keys, 60, func(id clientv3.LeaseID) {
+				lives, err := client.TimeToLive(c.context(), id, clientv3.WithAttachedKeys())
+				if err != nil {
+					t.Fatal(err)
+				}
+				var listed []string
+				for _, key := range lives.Keys {
+					listed = append(listed, string(key))
+				}
+				if !slices.Equal(listed, keys) {
+					t.Errorf("the lease has keys %q, want %q", listed, keys)
+				}
+				if _, err := client.Revoke(c.context(), id); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := client.Put(c.context(), keys[0], "v", clientv3.WithLease(id)); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+					t.Errorf("a put with a lease that was revoked: %v", err)
+				}
+			})
+			c.endLease(client, keys, 1, func(clientv3.LeaseID) {})
+			c.endLease(client, keys, 60, func(id clientv3.LeaseID) {
+				revoked := make(chan struct{})
+				go func() {
+					defer close(revoked)
+					client.Revoke(c.context(), id) // it may not hear of the end
+				}()
+				c.kill(0)
+				<-revoked
+				c.until("the end", func() error {
+					if _, err := client.Revoke(c.context(), id); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+						return fmt.Errorf("revoke again: %v", err)
+					}
+					return nil
+				})
+			})
+		})
+	}
+}
+
+// endLease puts keys with a lease, has it end, and looks at how they go.
+func (c *shardCluster) endLease(client *clientv3.Client, keys []string, ttl int64, end func(clientv3.LeaseID)) {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.context())
+	defer cancel()
+	var lease *clientv3.LeaseGrantResponse
+	from := int64(0)
+	c.until("keys with a lease", func() (err error) {
+		if lease, err = client.Grant(ctx, ttl); err != nil {
+			return err
+		}
+		for _, key := range keys {
+			put, err := client.Put(ctx, key, "v", clientv3.WithLease(lease.ID))
+			if err != nil {
+				return err
+			}
+			from = put.Header.Revision
+		}
+		return nil
+	})
+	watched := client.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithRev(from+1))
+	end(lease.ID)
+	for answer := range watched {
+		if err := answer.Err(); err != nil {
+			c.t.Fatal(err)
+		}
+		var gone []string
+		for _, event := range answer.Events {
+			if event.Type == clientv3.EventTypeDelete {
+				gone = append(gone, string(event.Kv.Key))
+			}
+			if event.Kv.ModRevision != answer.Events[0].Kv.ModRevision {
+				c.t.Errorf("events of revisions %d and %d in one answer", answer.Events[0].Kv.ModRevision, event.Kv.ModRevision)
+			}
+		}
+		if len(gone) > 0 {
+			if !slices.Equal(gone, keys) {
+				c.t.Errorf("keys %q go with the lease, want %q", gone, keys)
+			}
+			c.expectGone(client, keys, answer.Events[0].Kv.ModRevision)
+			return
+		}
+	}
+	c.t.Errorf("the watch ended: %v", c.context().Err())
 }
 
 // TestLeaseOfALeaderlessShard: a lease ends whose keys are in a shard without a leader. Whoever asks about it is told in time which shard it waits for, and leases

@@ -7,13 +7,14 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// A lease has its record in the system shard, and its keys in one shard, which may be another. So leaders ask each other; docs/protocols/leases.md has the
-// protocol. The leader of the keys' shard asks for a registration (KindLeaseAttach) before the first of the keys is put, the leader of the system shard
-// for their end (KindLeaseRelease) when the lease has ended. A machine only says what it asks (Asks), and hears the answer (Answered).
+// A lease has its record in the system shard, and its keys in any shards. So leaders ask each other; docs/protocols/leases.md has the protocol. The leader of a
+// keys' shard asks for a registration (KindLeaseAttach) before the first of the keys is put there, the leader of the system shard for their end when the lease
+// has ended: of the shard that has them (KindLeaseRelease), or with several of the coordinator of a transaction over all (KindLeaseEnd). A machine only says what
+// it asks (Asks), and hears the answer (Answered).
 
-// Ask is what a leader wants to know of the leader of another shard.
+// Ask is what a leader wants to know of the leader of another shard, or wants done in several.
 type Ask struct {
-	// Request is to be answered by the leader of the shard that it is for.
+	// Request is to be answered by the leader of the shard that it is for; KindLeaseEnd by the coordinator beside the leader that asks.
 	Request *kv.Request
 	serial  uint64 // later ones have higher numbers
 }
@@ -24,9 +25,12 @@ func (a *Ask) Lease() kv.LeaseID { return a.Request.LeaseBinding.Lease }
 // asking is what a leader has asked.
 type asking struct {
 	next []Ask // that Asks has not returned
-	// underWay is, by lease, the last thing that was asked and is neither answered nor void, and ofShard of how many of them a shard is asked.
+	// underWay is, by lease, the last thing that was asked and is neither answered nor void, and ofShard of how many of them a shard is asked; 0: how many are
+	// asked of the coordinator.
 	underWay map[kv.LeaseID]asked
 	ofShard  map[kv.ShardID]int
+	// pieces are the leases with too many keys for one transaction. They are released in one shard after the other: by lease, how many are done.
+	pieces map[kv.LeaseID]int
 	// awaited is the lease that the request under evaluation has to wait for, ends whether that request itself ends it.
 	awaited kv.LeaseID
 	ends    bool
@@ -42,6 +46,17 @@ type asked struct {
 // own.
 const maxReleases = 256
 
+// maxEndings is how many leases with keys in several shards end at one time. Each is a transaction over these shards, so that a shard without a leader may hold up
+// others, until the transaction's time is over.
+const maxEndings = 64
+
+func mostAsked(kind kv.Kind) int {
+	if kind == kv.KindLeaseEnd {
+		return maxEndings
+	}
+	return maxReleases
+}
+
 // end is called when what was asked about a lease is answered, or void.
 func (a *asking) end(id kv.LeaseID) {
 	if was, open := a.underWay[id]; open {
@@ -52,13 +67,13 @@ func (a *asking) end(id kv.LeaseID) {
 	}
 }
 
-// AskedOf returns which shard has to answer before requests that wait for a lease (Outcome.Awaits) can go on; 0 if that is not known. Driver.
-func (m *Machine) AskedOf(id kv.LeaseID) kv.ShardID {
+// AskedOf returns which shards have to answer before requests that wait for a lease (Outcome.Awaits) can go on; none if that is not known. Driver.
+func (m *Machine) AskedOf(id kv.LeaseID) []kv.ShardID {
 	if m.lead == nil {
-		return 0
+		return nil
 	}
 	if m.remote() {
-		return kv.SystemShard
+		return []kv.ShardID{kv.SystemShard}
 	}
 	bound, _ := m.boundEvaluated(id)
 	return bound
@@ -131,7 +146,7 @@ func (m *Machine) Answered(a *Ask, answer *kv.Response, err error, ended bool) (
 	if a.Request.Kind == kv.KindLeaseAttach {
 		return m.noteAttached(a.Request.LeaseBinding, answer, err), true
 	}
-	return m.released(a.Request.LeaseBinding, err, ended)
+	return m.released(a.Request, err, ended)
 }
 
 // noteAttached notes a registration in the log, in front of the puts that wait for it.
@@ -149,15 +164,30 @@ func (m *Machine) noteAttached(b *kv.LeaseBinding, answer *kv.Response, err erro
 	return Outcome{}
 }
 
-// released removes the record of a lease whose keys are gone.
-func (m *Machine) released(b *kv.LeaseBinding, err error, ended bool) (out Outcome, decided bool) {
+// released removes the record of a lease whose keys are gone. With keys in several shards it may be that they go piece by piece, and that some are left.
+func (m *Machine) released(r *kv.Request, err error, ended bool) (out Outcome, decided bool) {
+	b, a := r.LeaseBinding, &m.lead.asking
 	l := m.leases.byID[b.Lease]
-	if err != nil && l != nil && l.ending {
+	if l == nil || l.incarnation != b.Incarnation || !l.ending || !m.leaseExists(b.Lease) {
+		delete(a.pieces, b.Lease)
+		return Outcome{}, false
+	}
+	at, pieces := a.pieces[b.Lease]
+	switch tooLarge := r.Kind == kv.KindLeaseEnd && errors.Is(err, kv.ErrRequestTooLarge); {
+	case err != nil && !tooLarge: // it is asked again
 		m.leases.postpone(l, m.lead.clock()+expiryRetryMillis/10)
+		return Outcome{}, false
+	case tooLarge, pieces && at+1 < len(l.shards):
+		if a.pieces == nil {
+			a.pieces = make(map[kv.LeaseID]int)
+		}
+		if a.pieces[b.Lease] = at + 1; tooLarge {
+			a.pieces[b.Lease] = 0
+		}
+		m.release(l)
+		return Outcome{}, false
 	}
-	if err != nil || l == nil || l.incarnation != b.Incarnation || !l.ending || !m.leaseExists(b.Lease) {
-		return Outcome{}, false // it is asked again, if it has to be
-	}
+	delete(a.pieces, b.Lease)
 	m.lead.overlay.addOp(op{kind: opRevoke, lease: b.Lease})
 	m.leases.postpone(l, m.lead.clock()+expiryRetryMillis)
 	if !ended {

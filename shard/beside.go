@@ -84,7 +84,7 @@ func (m *Machine) NextBeside() *Beside {
 	}
 	l := m.lead
 	for i, b := range l.besides {
-		if !b.granted && l.latches.Granted(b.latches) && !(ofLease(b.request) && l.contention.locks.Len() > 0) {
+		if !b.granted && l.latches.Granted(b.latches) && !(b.lease() != nil && l.contention.locks.Len() > 0) {
 			b.granted, b.after = true, l.waitFor()
 		}
 		if b.granted && l.appliedSeq() >= b.after {
@@ -126,7 +126,7 @@ func (b *Beside) begin(m *Machine) {
 		},
 	}
 	b.engine, b.rows = m.reader, m.rows
-	if b.releases() { // it must end, however many keys it looks at
+	if b.releases() || b.lease() != nil && b.request.Kind == kv.KindTxnPrepare { // it must end, however many keys it looks at
 		return
 	}
 	b.state.tally.Bound(kv.Looks{Limit: m.options.MaxLooks, Refused: refusedLooks(m.options.MaxLooks)})
@@ -272,7 +272,10 @@ func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 		return by, errOutdated
 	}
 	for _, id := range b.leases {
-		if err := m.mayAttach(id); err != nil {
+		switch err := m.mayAttach(id); {
+		case errors.Is(err, errLatched):
+			return by, errOutdated
+		case err != nil:
 			return by, err // it ended meanwhile
 		}
 	}

@@ -3,35 +3,37 @@ package shard
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/quoratedb/quorate/kv"
 )
 
 // The system shard's side of leases whose keys are elsewhere.
 
-// boundEvaluated tells which shard is registered with a lease in the overlaid state, 0 if none is, and whether the lease is ending.
-func (m *Machine) boundEvaluated(id kv.LeaseID) (to kv.ShardID, ending bool) {
+// boundEvaluated returns the shards that are registered with a lease in the overlaid state, and tells whether the lease is ending.
+func (m *Machine) boundEvaluated(id kv.LeaseID) (shards []kv.ShardID, ending bool) {
 	p, pending := m.lead.overlay.leases[id]
 	if l := m.leases.byID[id]; l != nil && !(pending && m.lead.overlay.grants(p)) {
-		to, ending = l.shard, l.ending
+		shards, ending = l.shards, l.ending
 	}
 	if pending {
-		to, ending = max(to, p.shard), ending || p.ending
+		for _, shard := range p.shards {
+			shards = withShard(shards, shard)
+		}
+		ending = ending || p.ending
 	}
-	return to, ending
+	return shards, ending
 }
 
 // grants tells whether the lease is granted by an op in flight.
 func (o *overlay) grants(p pendingLease) bool { return p.granted > o.ops.start }
 
-// ofShards refuses keys of a second shard.
-func ofShards(id kv.LeaseID, has, wanted kv.ShardID) error {
-	return fmt.Errorf("lease %x has keys in shard %d, and can have none in shard %d: %w", int64(id), has, wanted, kv.ErrLeaseShards)
-}
-
 // mayAttach tells why a key cannot have the lease, in the overlaid state; nil if it can.
 func (m *Machine) mayAttach(id kv.LeaseID) error {
 	if m.remote() {
+		if m.lead.contention.releasing[id] > 0 { // the note may be about to go
+			return errLatched
+		}
 		if m.noteEvaluated(id) == 0 {
 			return m.lead.await(id, false)
 		}
@@ -43,8 +45,8 @@ func (m *Machine) mayAttach(id kv.LeaseID) error {
 	if !m.options.Sequenced {
 		return nil
 	}
-	if bound, _ := m.boundEvaluated(id); bound != 0 {
-		return ofShards(id, bound, m.options.Shard)
+	if _, ending := m.boundEvaluated(id); ending {
+		return m.lead.await(id, false)
 	}
 	return nil
 }
@@ -57,29 +59,32 @@ func (m *Machine) attachRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 		return nil, kv.ErrLeaseNotFound
 	}
 	bound, ending := m.boundEvaluated(b.Lease)
-	switch {
-	case ending:
+	if ending {
 		return nil, m.lead.await(b.Lease, false)
-	case bound == 0:
-		here, err := m.attachedEvaluated(b.Lease, "", 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(here) > 0 {
-			return nil, ofShards(b.Lease, m.options.Shard, b.Shard)
+	}
+	if !slices.Contains(bound, b.Shard) {
+		if len(bound) >= maxParticipants-1 {
+			return nil, fmt.Errorf("lease %x has keys in %d shards: %w", int64(b.Lease), len(bound), kv.ErrTooManyRequests)
 		}
 		m.lead.overlay.addOp(op{kind: opRegister, lease: b.Lease, ttl: ttl, shard: b.Shard})
-	case bound != b.Shard:
-		return nil, ofShards(b.Lease, bound, b.Shard)
 	}
 	binding := kv.LeaseBinding{Lease: b.Lease, Incarnation: m.leases.byID[b.Lease].incarnation, Shard: b.Shard}
 	return &kv.Response{Kind: kv.KindLeaseAttach, LeaseTimeToLive: &kv.LeaseTimeToLiveResponse{ID: b.Lease, Binding: &binding}}, nil
 }
 
-// end logs that a lease ends whose keys are in another shard. Whoever asks about it from now on waits until they are deleted (rules 37, 38).
-func (m *Machine) end(id kv.LeaseID) {
+// end logs that a lease ends of which other shards may have keys, and whether this one has. Whoever asks about it from now on waits until they are deleted (rules
+// 37, 38). errLatched: a transaction over several shards that is not decided attaches a key here.
+func (m *Machine) end(id kv.LeaseID) error {
+	here, err := m.attachedEvaluated(id, "", 1)
+	if err != nil {
+		return err
+	}
 	ttl, _ := m.leaseEvaluated(id)
+	if len(here) > 0 {
+		m.lead.overlay.addOp(op{kind: opRegister, lease: id, ttl: ttl, shard: m.options.Shard})
+	}
 	m.lead.overlay.addOp(op{kind: opEnd, lease: id, ttl: ttl})
+	return nil
 }
 
 // applyEnd is the end of a lease in the log. Its leader, and every later one, asks for the end of its keys.
@@ -98,13 +103,24 @@ func (m *Machine) applyEnd(id kv.LeaseID) {
 	}
 }
 
-// release asks for the end of the keys of a lease that is ending, as committed, and looks at it again later: sooner if too much is asked.
+// release asks for the end of the keys of a lease that is ending, as committed, and looks at it again later: sooner if too much is asked. The keys of one shard
+// are that shard's business; those of several go in a transaction over all of them, unless they are too many for one.
 func (m *Machine) release(l *lease) {
-	if m.lead.asking.ofShard[l.shard] >= maxReleases {
+	kind, binding := kv.KindLeaseRelease, kv.LeaseBinding{Lease: l.id, Incarnation: l.incarnation}
+	at, pieces := m.lead.asking.pieces[l.id]
+	switch {
+	case pieces:
+		binding.Shard = l.shards[at]
+	case len(l.shards) > 1:
+		kind, binding.Shards = kv.KindLeaseEnd, l.shards
+	default:
+		binding.Shard = l.shards[0]
+	}
+	if m.lead.asking.ofShard[binding.Shard] >= mostAsked(kind) {
 		m.leases.postpone(l, m.lead.clock()+expiryRetryMillis/10)
 		return
 	}
-	m.ask(kv.KindLeaseRelease, kv.LeaseBinding{Lease: l.id, Incarnation: l.incarnation, Shard: l.shard})
+	m.ask(kind, binding)
 	m.leases.postpone(l, m.lead.clock()+expiryRetryMillis)
 }
 
@@ -119,24 +135,64 @@ func (m *Machine) whereabouts(r *kv.LeaseTimeToLiveRequest) (*kv.Response, error
 	}
 	p, pending := m.lead.overlay.leases[r.ID]
 	if l := m.leases.byID[r.ID]; l != nil && !(pending && m.lead.overlay.grants(p)) {
-		bound, _ := m.boundEvaluated(r.ID)
-		if bound == 0 {
-			bound = m.options.Shard
+		binding := &kv.LeaseBinding{Lease: r.ID, Incarnation: l.incarnation, Shard: m.options.Shard}
+		if bound, _ := m.boundEvaluated(r.ID); len(bound) > 0 { // this one may have keys, too
+			binding.Shard, binding.Shards = 0, withShard(bound, m.options.Shard)
 		}
-		answer.LeaseTimeToLive.Binding = &kv.LeaseBinding{Lease: r.ID, Incarnation: l.incarnation, Shard: bound}
+		answer.LeaseTimeToLive.Binding = binding
 	}
 	return answer, nil
 }
 
-// appendBinding writes what the row of a lease has with several shards: incarnation, shard, and 1 if it is ending.
+// appendBinding writes what the row of a lease has with several shards:
+//
+//	uvarint incarnation
+//	uvarint the first of the shards that are registered; 0: there is none
+//	byte    bindingEnding, bindingMore: there are more shards, or 0
+//	        if there are more: uvarint how many, and each of them, ascending
+//
+// So a lease of one shard has the row that it had when there were no others.
 func (l *lease) appendBinding(buf []byte) []byte {
-	buf = binary.AppendUvarint(binary.AppendUvarint(buf, l.incarnation), uint64(l.shard))
-	if l.ending {
-		return append(buf, 1)
+	buf = binary.AppendUvarint(buf, l.incarnation)
+	first, more := kv.ShardID(0), []kv.ShardID(nil)
+	if len(l.shards) > 0 {
+		first, more = l.shards[0], l.shards[1:]
 	}
-	return append(buf, 0)
+	flags := byte(0)
+	if l.ending {
+		flags |= bindingEnding
+	}
+	if len(more) > 0 {
+		flags |= bindingMore
+	}
+	buf = append(binary.AppendUvarint(buf, uint64(first)), flags)
+	if len(more) > 0 {
+		buf = appendParticipants(buf, more)
+	}
+	return buf
 }
 
+const (
+	bindingEnding = 1 << iota
+	bindingMore
+)
+
 func (d *decoder) binding(l *lease) {
-	l.incarnation, l.shard, l.ending = d.uvarint(), kv.ShardID(d.uvarint()), d.byte() == 1
+	l.incarnation = d.uvarint()
+	first := kv.ShardID(d.uvarint())
+	flags := d.byte()
+	l.ending = flags&bindingEnding != 0
+	if first != 0 {
+		l.shards = []kv.ShardID{first}
+	}
+	if flags&bindingMore != 0 {
+		more := d.participants()
+		if len(more) == 0 || first == 0 || more[0] <= first {
+			d.fail("shards of a lease that are not in order")
+		}
+		l.shards = append(l.shards, more...)
+	}
+	if flags&^(bindingEnding|bindingMore) != 0 || l.ending && first == 0 {
+		d.fail("a lease row that makes no sense")
+	}
 }

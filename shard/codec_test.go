@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -128,6 +130,9 @@ func randomRecord(random *rand.Rand) *record {
 			e.Value = []byte{}
 		}
 	}
+	if random.IntN(3) == 0 {
+		r.release = &kv.LeaseBinding{Lease: kv.LeaseID(1 + random.Int64()), Incarnation: 1 + random.Uint64()>>1}
+	}
 	if r.effects = effects; len(effects) > 2 { // a key that is changed twice
 		first, second := &effects[0], &effects[1]
 		second.Key, second.Prev, second.PrevLive = first.Key, first.At, second.PrevLive || second.Version == 0
@@ -141,6 +146,7 @@ func onlySaid(kind opKind, r *record) *record {
 	switch kind {
 	case opPrepare:
 		said.participants, said.prepared, said.accesses, said.effects = r.participants, true, r.accesses, r.effects
+		said.release = r.release
 	case opPromise:
 		said.participants, said.promised = r.participants, r.promised
 	case opAccept:
@@ -156,7 +162,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	for range 300 {
 		want := randomRecord(random)
 		if random.IntN(3) == 0 {
-			want.prepared, want.accesses, want.effects, want.stamp = false, nil, nil, 0
+			want.prepared, want.accesses, want.effects, want.release, want.stamp = false, nil, nil, nil, 0
 		}
 		row := appendRecord(nil, want)
 		d := &decoder{data: row}
@@ -267,6 +273,59 @@ func FuzzDecodeState(f *testing.F) {
 		again, err := decodeState(appendState(nil, &s))
 		if err != nil || !reflect.DeepEqual(s, again) {
 			t.Fatalf("%v\n%+v\n%+v", err, s, again)
+		}
+	})
+}
+
+// TestLeaseRows: what a lease's row says of shards is read as it was written. With one shard at most, it is what earlier versions wrote, and read.
+func TestLeaseRows(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 9))
+	for range 1000 {
+		want := lease{incarnation: random.Uint64() >> random.IntN(64)}
+		for range random.IntN(5) {
+			want.shards = withShard(want.shards, 1+kv.ShardID(random.Uint64()>>random.IntN(64)>>1))
+		}
+		want.ending = len(want.shards) > 0 && random.IntN(2) == 0
+		row := want.appendBinding(nil)
+		if len(want.shards) < 2 {
+			first, ending := uint64(0), byte(0)
+			if len(want.shards) == 1 {
+				first = uint64(want.shards[0])
+			}
+			if want.ending {
+				ending = 1
+			}
+			before := append(binary.AppendUvarint(binary.AppendUvarint(nil, want.incarnation), first), ending)
+			if !bytes.Equal(row, before) {
+				t.Fatalf("%+v is written as %x, and was written as %x", want, row, before)
+			}
+		}
+		got, d := lease{}, &decoder{data: row}
+		d.binding(&got)
+		if err := d.end(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
+		}
+		for cut := range row {
+			d := &decoder{data: row[:cut]}
+			if d.binding(&lease{}); !errors.Is(d.end(), ErrMalformed) {
+				t.Fatalf("a row cut at %d of %d: %v", cut, len(row), d.err)
+			}
+		}
+	}
+}
+
+func FuzzLeaseRow(f *testing.F) {
+	f.Add((&lease{incarnation: 5, shards: []kv.ShardID{2}, ending: true}).appendBinding(nil))
+	f.Add((&lease{incarnation: 1 << 40, shards: []kv.ShardID{1, 2, 300}}).appendBinding(nil))
+	f.Fuzz(func(t *testing.T, row []byte) {
+		got, d := lease{}, &decoder{data: row}
+		if d.binding(&got); d.end() != nil {
+			return
+		}
+		again := lease{}
+		d = &decoder{data: got.appendBinding(nil)}
+		if d.binding(&again); d.end() != nil || !reflect.DeepEqual(got, again) {
+			t.Errorf("%x is read as %+v, and what is written of that as %+v: %v", row, got, again, d.err)
 		}
 	})
 }

@@ -78,7 +78,7 @@ func (m *Machine) applyProgress(p *op, stamp kv.Revision) error {
 	switch p.kind {
 	case opPrepare:
 		next.participants, next.prepared, next.accesses, next.effects = said.participants, true, said.accesses, said.effects
-		next.stamp = stamp
+		next.release, next.stamp = said.release, stamp
 	case opPromise:
 		next.participants, next.promised = said.participants, said.promised
 	case opAccept:

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -49,7 +50,7 @@ func (t *transactions) check(highest kv.Revision) error {
 
 // checkContention holds the locks of a leader against the records of the overlaid state.
 func (m *Machine) checkContention() error {
-	holders, attached := 0, map[kv.LeaseID]int{}
+	holders, attached, releasing := 0, map[kv.LeaseID]int{}, map[kv.LeaseID]int{}
 	count := func(r *record) {
 		if !r.holds() {
 			return
@@ -61,6 +62,9 @@ func (m *Machine) checkContention() error {
 			if id := r.effects[i].Lease; id != 0 {
 				attached[id]++
 			}
+		}
+		if r.release != nil {
+			releasing[r.release.Lease]++
 		}
 	}
 	c, pending := &m.lead.contention, m.lead.overlay.commits.records
@@ -79,6 +83,9 @@ func (m *Machine) checkContention() error {
 		if c.attached[id] != n {
 			return fmt.Errorf("lease %x is attached by %d prepared puts, counted are %d", int64(id), n, c.attached[id])
 		}
+	}
+	if !maps.Equal(c.releasing, releasing) {
+		return fmt.Errorf("leases are being released: %v, counted are %v", releasing, c.releasing)
 	}
 	if c, o := m.lead.overlay.commits, m.lead.overlay; c.prepares < 0 || c.bytes < 0 || o.resolved < o.untakenResolved || o.resolved > int64(o.changes.size()) {
 		return fmt.Errorf("in flight are %d prepares of %d bytes, %d resolved changes, %d of them in no proposal", c.prepares, c.bytes, o.resolved, o.untakenResolved)

@@ -25,7 +25,8 @@ import (
 // Participants are their number and each of them, a ballot is round, shard and term, a decision the verdict (a byte) and, of a commit, the revision; all
 // numbers are uvarints. A share is
 //
-//	uvarint number of accesses; each: a byte, 1 if it writes; length and bytes of the span's start, and of its end
+//	uvarint number of accesses; each: a byte, 1 if it writes; length and bytes of the span's start, and of its end. If all keys of a lease are deleted,
+//	        there is one more in front: a byte, 2; varint lease, uvarint incarnation
 //	uvarint number of effects; if there are any, a revision above all that they name
 //	        each: uvarint sub-number, then the effect as in codec.go, without flagNext, as if it were at that revision
 //
@@ -40,6 +41,9 @@ import (
 const recordFormat = 1
 
 const recordPrepared = 1
+
+// accessLease stands for the keys of a lease, in front of the accesses.
+const accessLease = 2
 
 // maxParticipants is how many shards a transaction can have. A message says it in a few KiB.
 const maxParticipants = 4096
@@ -123,7 +127,15 @@ func validDecision(d kv.Decision) bool {
 }
 
 func appendShare(buf []byte, r *record) []byte {
-	buf = binary.AppendUvarint(buf, uint64(len(r.accesses)))
+	accesses := len(r.accesses)
+	if r.release != nil {
+		accesses++
+	}
+	buf = binary.AppendUvarint(buf, uint64(accesses))
+	if r.release != nil {
+		buf = binary.AppendVarint(append(buf, accessLease), int64(r.release.Lease))
+		buf = binary.AppendUvarint(buf, r.release.Incarnation)
+	}
 	for i := range r.accesses {
 		a := &r.accesses[i]
 		writes := byte(0)
@@ -175,8 +187,17 @@ func renumbered(e *mvcc.Effect, from, to kv.Revision) mvcc.Effect {
 // share reads what a record is prepared with.
 func (d *decoder) share(r *record) {
 	r.prepared = true
-	if n := d.count(3); n > 0 {
-		r.accesses = make([]latch.Access, n)
+	accesses := d.count(3)
+	if accesses > 0 && d.err == nil && len(d.data) > 0 && d.data[0] == accessLease {
+		d.byte()
+		r.release = &kv.LeaseBinding{Lease: kv.LeaseID(d.varint()), Incarnation: d.uvarint()}
+		if r.release.Lease == 0 || r.release.Incarnation == 0 {
+			d.fail("the keys of no lease are deleted")
+		}
+		accesses--
+	}
+	if accesses > 0 {
+		r.accesses = make([]latch.Access, accesses)
 	}
 	for i := range r.accesses {
 		a := &r.accesses[i]

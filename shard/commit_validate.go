@@ -63,6 +63,9 @@ func validParticipants(c *kv.CommitRequest) bool {
 }
 
 func validateShare(s *kv.Share) error {
+	if b := s.Release; b != nil && (b.Lease == 0 || b.Incarnation == 0 || len(s.Ops) > 0 || len(s.Compares) > 0) {
+		return fmt.Errorf("a share that ends a lease names it, and has nothing else: %w", kv.ErrInvalidRequest)
+	}
 	for i := range s.Compares {
 		if len(s.Compares[i].Compare.Span.Start) == 0 {
 			return kv.ErrEmptyKey

@@ -15,6 +15,8 @@ type contention struct {
 	locks lock.Table
 	// attached counts, by lease, what prepared puts attach: it cannot end before they are decided.
 	attached map[kv.LeaseID]int
+	// releasing counts, by lease, the prepared shares that delete its keys: it gets no others here before they are decided.
+	releasing map[kv.LeaseID]int
 	// queue has the latches of the patient prepares that wait. beside are the shares that are decided beside the rounds.
 	queue  map[kv.TransactionID]latch.ID
 	beside map[kv.TransactionID]struct{}
@@ -42,6 +44,12 @@ func (c *contention) hold(r *record) {
 			c.attached[id]++
 		}
 	}
+	if r.release != nil {
+		if c.releasing == nil {
+			c.releasing = make(map[kv.LeaseID]int)
+		}
+		c.releasing[r.release.Lease]++
+	}
 }
 
 func (c *contention) release(r *record) {
@@ -51,6 +59,12 @@ func (c *contention) release(r *record) {
 			if c.attached[id]--; c.attached[id] == 0 {
 				delete(c.attached, id)
 			}
+		}
+	}
+	if r.release != nil {
+		id := r.release.Lease
+		if c.releasing[id]--; c.releasing[id] == 0 {
+			delete(c.releasing, id)
 		}
 	}
 }
@@ -71,7 +85,11 @@ func (m *Machine) Released() uint64 { return m.freed }
 
 // Contended tells whether requests may be Blocked by a transaction over several shards. Driver.
 func (m *Machine) Contended() bool {
-	return m.lead != nil && (m.lead.contention.locks.Len() > 0 || len(m.lead.contention.queue) > 0 || len(m.lead.contention.beside) > 0)
+	if m.lead == nil {
+		return false
+	}
+	c := &m.lead.contention
+	return c.locks.Len() > 0 || len(c.releasing) > 0 || len(c.queue) > 0 || len(c.beside) > 0
 }
 
 // Withdraw says that a request that was Blocked, or is to be evaluated again for another reason, is not. Only a prepare leaves anything behind: it stands in a

@@ -80,6 +80,9 @@ func (m *Machine) resolve(c *kv.CommitRequest, known *record) (*kv.CommitRespons
 				l.overlay.addResolved(&e)
 			}
 		}
+		if c.Decision.Verdict == kv.Commit && known.release != nil {
+			m.dropReleased(known.release)
+		}
 		if known.holds() {
 			l.contention.release(known)
 			m.freed++

@@ -23,10 +23,10 @@ type lease struct {
 	// look later than at the end, by what its lease clock had run ahead of the log.
 	key      int64
 	position int32 // in the heap
-	// With several shards: incarnation is the index of the entry that granted the lease, shard the one that has its keys if that is not this one, and ending
-	// that these are being deleted.
+	// With several shards: incarnation is the index of the entry that granted the lease, shards those that are registered with it, ascending, and ending that
+	// its keys are being deleted. This shard is not among them before the end of the lease, and then only if it has keys. Never changed in place.
 	incarnation uint64
-	shard       kv.ShardID
+	shards      []kv.ShardID
 	ending      bool
 }
 
@@ -103,12 +103,21 @@ func (t *leaseTable) extend(id kv.LeaseID, now, millis int64) {
 	t.dirty[id] = struct{}{}
 }
 
-// register says which shard has the keys of a lease.
+// register says that a shard may have keys of a lease.
 func (t *leaseTable) register(id kv.LeaseID, shard kv.ShardID) {
 	if l := t.byID[id]; l != nil {
-		l.shard = shard
+		l.shards = withShard(l.shards, shard)
 		t.dirty[id] = struct{}{}
 	}
+}
+
+// withShard returns the shards of an ascending list and one more, which may be among them.
+func withShard(list []kv.ShardID, id kv.ShardID) []kv.ShardID {
+	at, among := slices.BinarySearch(list, id)
+	if among {
+		return list
+	}
+	return slices.Concat(list[:at], []kv.ShardID{id}, list[at:])
 }
 
 // note says which incarnation of a lease is registered; 0: none is.

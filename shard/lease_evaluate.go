@@ -92,9 +92,11 @@ func (m *Machine) revokeRequest(r *kv.LeaseRevokeRequest) (*kv.Response, error) 
 	if _, exists := m.leaseEvaluated(r.ID); !exists {
 		return nil, kv.ErrLeaseNotFound
 	}
-	if bound, ending := m.boundEvaluated(r.ID); bound != 0 {
+	if bound, ending := m.boundEvaluated(r.ID); len(bound) > 0 {
 		if !ending {
-			m.end(r.ID)
+			if err := m.end(r.ID); err != nil {
+				return nil, err
+			}
 		}
 		return nil, m.lead.await(r.ID, !ending)
 	}
@@ -161,8 +163,10 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		if m.alarmed(kv.AlarmCorrupt) {
 			return nil, kv.ErrCorrupt
 		}
-		if bound != 0 {
-			m.end(r.ID)
+		if len(bound) > 0 {
+			if err := m.end(r.ID); err != nil {
+				return nil, err
+			}
 			return nil, m.lead.await(r.ID, false)
 		}
 		if _, more, err := m.revokeExpired(l); more || err != nil {
@@ -302,12 +306,18 @@ func (m *Machine) expire() error {
 			m.leases.postpone(l, now+expiryRetryMillis)
 			continue
 		}
-		if bound, ending := m.boundEvaluated(l.id); bound != 0 {
-			if m.leases.postpone(l, now+expiryRetryMillis); !ending {
-				m.end(l.id)
-				m.metrics.ExpiredLeases++
-				revoked++
+		if bound, ending := m.boundEvaluated(l.id); len(bound) > 0 {
+			if m.leases.postpone(l, now+expiryRetryMillis); ending {
+				continue
 			}
+			if err := m.end(l.id); errors.Is(err, errLatched) {
+				m.leases.postpone(l, now+1)
+				continue
+			} else if err != nil {
+				return err
+			}
+			m.metrics.ExpiredLeases++
+			revoked++
 			continue
 		}
 		deleted, _, err := m.revokeExpired(l)

@@ -20,6 +20,7 @@ import (
 //	round N         the leader of shard N hears answers, and evaluates what waits there
 //	apply N         it applies its log, and has a round
 //	deliver         the first thing that was asked of another shard comes to its leader, which evaluates it
+//	mail            all questions about a transaction that are on their way come to their leaders, which log what they make of them
 //	drop            it is lost: whoever asked hears that the time was over
 //	return          the first answer comes back, and is heard
 //	pass N DURATION time passes, step by step, at the leader of shard N
@@ -94,12 +95,10 @@ func (s *story) do(line string) string {
 	case "deliver":
 		o := w.asks[0]
 		w.asks = w.asks[1:]
-		target := w.shards[0]
-		if o.ask.Request.Kind == kv.KindLeaseRelease {
-			target = w.shards[o.ask.Request.LeaseBinding.Shard-1]
-		}
-		target.queue = append(target.queue, &pendingRequest{request: o.ask.Request, of: o})
-		return problem(target.evaluate(false))
+		w.arrive(o)
+		return problem(w.shards[o.target()-1].evaluate(false))
+	case "mail":
+		return s.mail()
 	case "drop":
 		w.answer(w.asks[0], nil, kv.ErrTimeout)
 		w.asks = w.asks[1:]
@@ -131,6 +130,24 @@ func (s *story) do(line string) string {
 	l.queue = append(l.queue, p)
 	s.open = append(s.open, &toldRequest{name: strings.Join(words[1:], " "), shard: l, pending: p})
 	return problem(l.evaluate(false))
+}
+
+// mail delivers what is on its way, and tells what that was.
+func (s *story) mail() (text string) {
+	w := s.world
+	var to []string
+	for range len(w.mail) {
+		id, kind := w.mail[0].shard, w.mail[0].request.Kind
+		text += fmt.Sprintf(" %s at shard %d;", map[kv.Kind]string{
+			kv.KindTxnPrepare: "prepare", kv.KindTxnDecide: "decide", kv.KindTxnResolve: "resolve", kv.KindTxnState: "state",
+		}[kind], id)
+		w.deliverMail(0, false)
+		to = append(to, fmt.Sprint("apply ", id))
+	}
+	for _, command := range to {
+		text += s.do("round"+command[len("apply"):]) + s.do(command)
+	}
+	return text + s.do("round 1")
 }
 
 // news tells what changed.
@@ -176,6 +193,9 @@ func askText(r *kv.Request) string {
 	if r.Kind == kv.KindLeaseAttach {
 		return fmt.Sprintf("attach lease %d to shard %d", b.Lease, b.Shard)
 	}
+	if r.Kind == kv.KindLeaseEnd {
+		return fmt.Sprintf("end lease %d, incarnation %d, in shards %d", b.Lease, b.Incarnation, b.Shards)
+	}
 	return fmt.Sprintf("release lease %d, incarnation %d", b.Lease, b.Incarnation)
 }
 
@@ -203,7 +223,7 @@ func (s *story) state() (text string) {
 	system := s.world.shards[0].group.leader
 	for id := kv.LeaseID(1); id < 10; id++ {
 		if l := system.leases.byID[id]; l != nil {
-			text += fmt.Sprintf("\n  lease %d: keys in shard %d, ending %v", id, l.shard, l.ending)
+			text += fmt.Sprintf("\n  lease %d: registered %d, ending %v", id, l.shards, l.ending)
 		}
 		for _, other := range s.world.shards {
 			m := other.group.leader

@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/txn"
 )
 
 // leaseWorld has a system shard and two others, each a log with a leader and a follower. Leaders ask each other, and what they ask may be lost, late and repeated.
@@ -24,6 +25,10 @@ type leaseWorld struct {
 	back   []*onTheWay // answers on their way
 	seen   map[string]int
 	pieces bool // a lease with many keys does not fit into one revision
+
+	protocol txn.Protocol
+	mail     []*mail
+	ended    map[incarnation]kv.Revision // by transaction
 }
 
 type leaseShard struct {
@@ -38,6 +43,7 @@ type leaseShard struct {
 	besides  map[*Beside]*pendingRequest
 	done     []*Beside
 	answers  []*onTheWay // to be heard
+	endings  *endings
 }
 
 type pendingRequest struct {
@@ -45,8 +51,9 @@ type pendingRequest struct {
 	out     Outcome
 	ends    bool
 	covered bool
-	of      *onTheWay // nil: a client's
-	lost    bool      // with the leader
+	of      *onTheWay                 // nil: a client's
+	told    func(*kv.Response, error) // of a question about a transaction
+	lost    bool                      // with the leader
 }
 
 type onTheWay struct {
@@ -61,15 +68,23 @@ type onTheWay struct {
 const worldLeases, worldKeys = 2, 4
 
 func newLeaseWorld(seed uint64) (*leaseWorld, error) {
-	w := &leaseWorld{random: rand.New(rand.NewPCG(seed, 3)), last: 1, seen: map[string]int{}, pieces: seed%4 == 3}
+	w := &leaseWorld{random: rand.New(rand.NewPCG(seed, 3)), last: 1, seen: map[string]int{}, pieces: seed%4 == 3, ended: map[incarnation]kv.Revision{}, protocol: txn.TwoPhase}
+	if seed%3 == 2 {
+		w.protocol = txn.ThreePhase
+	}
 	for i := range 3 {
 		options := testOptions(seed)
 		options.Shard, options.Sequenced, options.MaxKeysPerExpiry, options.PartBytes = kv.ShardID(i+1), true, 2, 1+w.random.IntN(200)
 		if w.pieces {
 			options.MaxRequestEffectBytes = 60 + w.random.IntN(60) // one key at a revision
+			options.MaxShareBytes = options.MaxRequestEffectBytes
 		}
 		s := &leaseShard{world: w, follower: mustOpen(options), term: 1, waiting: map[kv.LeaseID][]*pendingRequest{}, besides: map[*Beside]*pendingRequest{}}
 		if err := s.group.elect(mustOpen(options), 1); err != nil {
+			return nil, err
+		}
+		var err error
+		if s.endings, err = newEndings(s); err != nil {
 			return nil, err
 		}
 		w.shards = append(w.shards, s)
@@ -183,6 +198,9 @@ func (s *leaseShard) evaluate(tick bool) error {
 		w.asks = append(w.asks, &onTheWay{from: s, term: s.term, ask: a})
 	}
 	s.answerApplied()
+	if err := s.endings.pump(); err != nil {
+		return err
+	}
 	return m.Check()
 }
 
@@ -261,7 +279,8 @@ func toldNotFound(p *pendingRequest) kv.LeaseID {
 // checkGone: whoever is told that a lease has ended can read none of its keys.
 func (w *leaseWorld) checkGone(id kv.LeaseID) error {
 	for _, s := range w.shards[1:] {
-		if left, err := s.group.leader.attached(id, "", 0, nil); err != nil || len(left) > 0 {
+		left, err := s.group.leader.attached(id, "", 0, nil)
+		if left = mayBeRead(s.group.leader.Machine, left, w.last); err != nil || len(left) > 0 {
 			return fmt.Errorf("lease %d is said to have ended, and shard %d has %q of it: %v", id, s.group.leader.Shard(), left, err)
 		}
 	}
@@ -275,6 +294,10 @@ func (w *leaseWorld) deliver(quiet bool) error {
 		o := w.back[i]
 		w.back = slices.Delete(w.back, i, i+1)
 		o.from.answers = append(o.from.answers, o)
+		return nil
+	}
+	if n := len(w.mail); n > 0 && w.random.IntN(3) > 0 {
+		w.deliverMail(w.random.IntN(n), !quiet)
 		return nil
 	}
 	from := &w.asks
@@ -296,12 +319,21 @@ func (w *leaseWorld) deliver(quiet bool) error {
 			w.late = append(w.late, o)
 		}
 	}
+	w.arrive(o)
+	return nil
+}
+
+// arrive brings what was asked to where it is answered.
+func (w *leaseWorld) arrive(o *onTheWay) {
 	target := w.shards[0]
-	if b := o.ask.Request.LeaseBinding; o.ask.Request.Kind == kv.KindLeaseRelease {
-		target = w.shards[b.Shard-1]
+	switch o.ask.Request.Kind {
+	case kv.KindLeaseEnd:
+		target.endings.begin(o)
+		return
+	case kv.KindLeaseRelease:
+		target = w.shards[o.ask.Request.LeaseBinding.Shard-1]
 	}
 	target.queue = append(target.queue, &pendingRequest{request: o.ask.Request, of: o})
-	return nil
 }
 
 func (w *leaseWorld) answer(o *onTheWay, resp *kv.Response, err error) {
@@ -330,6 +362,11 @@ func (s *leaseShard) applyOne(r *replica) error {
 	for id := range kv.LeaseID(worldLeases + 1) {
 		before[id] = m.leases.notes[id]
 	}
+	if m.options.Shard == kv.SystemShard {
+		for id, l := range m.leases.byID {
+			before[id] = l.incarnation
+		}
+	}
 	done, err := r.apply(s.group.log[r.AppliedIndex()])
 	if err != nil {
 		return err
@@ -356,6 +393,16 @@ func (s *leaseShard) applyOne(r *replica) error {
 			return fmt.Errorf("key %q of incarnation %d of lease %d is deleted, which does not end: %+v", e.Key, before[e.PrevLease], e.PrevLease, l)
 		}
 	}
+	for i := range done.Resolved {
+		e := &done.Resolved[i]
+		w.seen["deleted with others"]++
+		if m.leases.notes[e.PrevLease] == before[e.PrevLease] && m.options.Shard != kv.SystemShard {
+			return fmt.Errorf("key %q of lease %d is deleted, and the lease is registered", e.Key, e.PrevLease)
+		}
+		if err := w.checkEnded(e.PrevLease, before[e.PrevLease], e.At.Rev); err != nil && w.protocol == txn.TwoPhase {
+			return err
+		}
+	}
 	s.applied = max(s.applied, done.Index)
 	if m.options.Shard != kv.SystemShard && m.store.Pending() == 0 {
 		for id := kv.LeaseID(1); id <= worldLeases; id++ {
@@ -380,6 +427,7 @@ func (s *leaseShard) answerApplied() {
 		if p.of != nil {
 			s.world.answer(p.of, p.out.Response, p.out.Err)
 		}
+		p.tell(p.out.Response, p.out.Err)
 		s.world.seen["answered"]++
 		return true
 	})
@@ -389,14 +437,17 @@ func (s *leaseShard) answerApplied() {
 func (s *leaseShard) lose() error {
 	old := s.group.leader
 	old.Follow()
+	s.endings.stop()
 	for _, p := range slices.Concat(s.queue, s.decided) {
 		p.lost = true
+		p.tell(nil, kv.ErrOutcomeUnknown)
 		if p.of != nil {
 			s.world.answer(p.of, nil, kv.ErrOutcomeUnknown)
 		}
 	}
 	for _, p := range s.besides {
 		p.lost = p.lost || p.out.Response == nil && p.out.Err == nil
+		p.tell(nil, kv.ErrOutcomeUnknown)
 		if p.of != nil {
 			s.world.answer(p.of, nil, kv.ErrOutcomeUnknown)
 		}
@@ -430,7 +481,12 @@ func (s *leaseShard) lose() error {
 			return err
 		}
 	}
-	return s.group.elect(next, s.term)
+	if err := s.group.elect(next, s.term); err != nil {
+		return err
+	}
+	var err error
+	s.endings, err = newEndings(s)
+	return err
 }
 
 // finish: with no more faults and nobody who renews, every lease ends.
@@ -454,7 +510,7 @@ func (w *leaseWorld) finish() error {
 func (w *leaseWorld) over() bool {
 	for _, s := range w.shards {
 		m := s.group.leader
-		if len(m.leases.byID)+len(m.leases.notes)+len(s.queue)+len(s.decided)+len(s.waiting) > 0 || int(m.AppliedIndex()) < len(s.group.log) {
+		if len(m.leases.byID)+len(m.leases.notes)+len(s.queue)+len(s.decided)+len(s.waiting)+m.transactions.open > 0 || int(m.AppliedIndex()) < len(s.group.log) {
 			return false
 		}
 	}
@@ -486,7 +542,7 @@ func TestLeasesOfOtherShards(t *testing.T) {
 		}
 	}
 	t.Log(total)
-	for _, name := range []string{"waits", "not found", "deleted", "bulk", "lost", "pieces", "latched"} {
+	for _, name := range []string{"waits", "not found", "deleted", "bulk", "lost", "pieces", "latched", "ended by transaction", "deleted with others", "recovery"} {
 		if total[name] == 0 {
 			t.Errorf("it never happened: %s", name)
 		}

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/quoratedb/quorate/kv"
@@ -31,12 +30,8 @@ func (m *Machine) noteEvaluated(id kv.LeaseID) uint64 {
 // releaseRequest deletes all keys of a lease that ends, at one revision, and drops the note (rule 37). A registration under way becomes void. A lease with many
 // keys takes long: then it is latched.
 func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
-	if !m.remote() {
-		return nil, fmt.Errorf("release the keys of lease %x in the system shard: %w", int64(b.Lease), kv.ErrInvalidRequest)
-	}
-	m.lead.asking.end(b.Lease)
 	done := &kv.Response{Kind: kv.KindLeaseRelease}
-	if noted := m.noteEvaluated(b.Lease); noted == 0 || noted > b.Incarnation {
+	if !m.toRelease(b) {
 		return done, nil
 	}
 	list, err := m.attachedEvaluated(b.Lease, "", m.options.MaxKeysPerExpiry+1)
@@ -60,8 +55,21 @@ func (m *Machine) releaseRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	if _, err := m.deleteIfAttached(b.Lease, list); err != nil {
 		return nil, err
 	}
-	m.lead.overlay.addOp(op{kind: opDrop, lease: b.Lease})
+	if m.remote() {
+		m.lead.overlay.addOp(op{kind: opDrop, lease: b.Lease})
+	}
 	return done, nil
+}
+
+// toRelease tells whether there is anything to be done for the end of an incarnation of a lease. What was asked about it before is void.
+func (m *Machine) toRelease(b *kv.LeaseBinding) bool {
+	if m.remote() {
+		m.lead.asking.end(b.Lease)
+		noted := m.noteEvaluated(b.Lease)
+		return noted != 0 && noted <= b.Incarnation
+	}
+	l := m.leases.byID[b.Lease]
+	return l != nil && l.incarnation == b.Incarnation && l.ending
 }
 
 // stillKnown tells whether the lease of a request for its keys is that one still, or for the request for its end whether there is anything to be ended.
@@ -73,6 +81,17 @@ func (m *Machine) stillKnown(b *Beside) bool {
 // ofLease tells whether the request is about the keys of a lease, whichever they are.
 func ofLease(r *kv.Request) bool {
 	return r.Kind == kv.KindLeaseRelease || r.Kind == kv.KindLeaseKeys
+}
+
+// lease returns whose keys a request is about, whichever they are; nil: it names its keys.
+func (b *Beside) lease() *kv.LeaseBinding {
+	switch r := b.request; {
+	case ofLease(r):
+		return r.LeaseBinding
+	case r.Kind == kv.KindTxnPrepare:
+		return r.Commit.Share.Release
+	}
+	return nil
 }
 
 // releases tells whether the request ends the keys of a lease.
@@ -90,8 +109,8 @@ func (l *leadership) latchLease(b *kv.LeaseBinding, writes bool) latch.ID {
 
 // unlatch gives back the latches of a request.
 func (l *leadership) unlatch(b *Beside) error {
-	if ofLease(b.request) {
-		id := b.request.LeaseBinding.Lease
+	if of := b.lease(); of != nil {
+		id := of.Lease
 		if l.latched[id]--; l.latched[id] == 0 {
 			delete(l.latched, id)
 		}
@@ -127,17 +146,20 @@ func (b *Beside) release(id kv.LeaseID) (*kv.Response, error) {
 
 // dropNote comes with the effects of a request that ends the last keys of a lease.
 func (m *Machine) dropNote(b *Beside) {
-	if b.releases() && !b.more {
+	if b.releases() && !b.more && m.remote() {
 		m.lead.overlay.addOp(op{kind: opDrop, lease: b.request.LeaseBinding.Lease})
 	}
 }
 
 // keysRequest lists the keys of a lease in the shard that has them, as of the revision of the answer. Without a binding in the answer the lease is not known
-// here, and has no keys here. Many keys are listed beside the rounds.
+// here, and has no keys here, or its keys are being deleted. Many keys are listed beside the rounds.
 func (m *Machine) keysRequest(b *kv.LeaseBinding) (*kv.Response, error) {
 	answer := &kv.LeaseTimeToLiveResponse{ID: b.Lease}
 	response := &kv.Response{Kind: kv.KindLeaseKeys, LeaseTimeToLive: answer}
 	if m.incarnationEvaluated(b.Lease) != b.Incarnation {
+		return response, nil
+	}
+	if _, ending := m.boundEvaluated(b.Lease); ending && !m.remote() { // they may be gone here, and others told elsewhere
 		return response, nil
 	}
 	list, err := m.attachedEvaluated(b.Lease, "", m.options.MaxKeysPerExpiry+1)

@@ -234,7 +234,7 @@ func TestLeaderlessShardHoldsUpItsOwn(t *testing.T) {
 	}
 	ended(5000, 3)
 	asks := m.Asks()
-	if len(asks) != 1 || asks[0].Lease() != 5000 || m.AskedOf(5000) != 3 {
+	if len(asks) != 1 || asks[0].Lease() != 5000 || !slices.Equal(m.AskedOf(5000), []kv.ShardID{3}) {
 		t.Fatalf("asked of the other shard: %v", asks)
 	}
 	s.batch(func(m *Machine) {
@@ -244,5 +244,94 @@ func TestLeaderlessShardHoldsUpItsOwn(t *testing.T) {
 	})
 	if n := m.lead.asking.ofShard[3]; n != 0 {
 		t.Errorf("%d places are still taken", n)
+	}
+}
+
+// TestEndingsOfSeveralShards: a bounded number of leases with keys in several shards ends at a time, and takes no place of those with one. One that is too large
+// for a transaction ends shard by shard.
+func TestEndingsOfSeveralShards(t *testing.T) {
+	options := testOptions(1)
+	options.Sequenced = true
+	g := group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	m, s := g.leader, &keysShard{t: t, g: g, last: 1}
+	ended := func(id kv.LeaseID, shards ...kv.ShardID) {
+		s.batch(func(m *Machine) {
+			m.lead.overlay.addOp(op{kind: opGrant, lease: id, ttl: 60})
+			for _, shard := range shards {
+				m.lead.overlay.addOp(op{kind: opRegister, lease: id, ttl: 60, shard: shard})
+			}
+			m.lead.overlay.addOp(op{kind: opEnd, lease: id, ttl: 60})
+		})
+		s.apply()
+	}
+	answered := func(a *Ask, err error) (decided bool) {
+		s.batch(func(m *Machine) { _, decided = m.Answered(a, &kv.Response{Kind: a.Request.Kind}, err, false) })
+		s.apply()
+		return decided
+	}
+	for i := range maxEndings + 10 {
+		ended(kv.LeaseID(i+1), 2, 3)
+	}
+	asks := m.Asks()
+	if len(asks) != maxEndings || asks[0].Request.Kind != kv.KindLeaseEnd || !slices.Equal(asks[0].Request.LeaseBinding.Shards, []kv.ShardID{2, 3}) {
+		t.Fatalf("the end of %d leases is asked for, want %d; the first: %+v", len(asks), maxEndings, asks[0].Request)
+	}
+	ended(5000, 2)
+	if asks := m.Asks(); len(asks) != 1 || asks[0].Request.Kind != kv.KindLeaseRelease {
+		t.Errorf("asked for a lease with keys in one shard: %v", asks)
+	}
+	if !answered(&asks[0], nil) || m.leases.byID[asks[0].Lease()] != nil {
+		t.Error("the transaction is answered, and the lease does not end")
+	}
+	ended(5001, 3, 4)
+	if asks := m.Asks(); len(asks) != 1 || asks[0].Lease() != 5001 {
+		t.Errorf("asked when there is one place: %v", asks)
+	}
+
+	large := &asks[1]
+	for i, err := 0, error(kv.ErrRequestTooLarge); i < 2; i, err = i+1, nil {
+		if answered(large, err) || m.leases.byID[large.Lease()] == nil {
+			t.Fatalf("it has ended before the keys of all shards were gone: %d", i)
+		}
+		next := m.Asks()
+		if len(next) != 1 || next[0].Request.Kind != kv.KindLeaseRelease || next[0].Lease() != large.Lease() || next[0].Request.LeaseBinding.Shard != kv.ShardID(i+2) {
+			t.Fatalf("asked for a part of a lease that is too large for a transaction: %v", next)
+		}
+		large = &next[0]
+	}
+	if id := large.Lease(); !answered(large, nil) || m.leases.byID[id] != nil || len(m.lead.asking.pieces) > 0 {
+		t.Error("all parts are answered, and the lease does not end")
+	}
+}
+
+// TestKeysOfAnEndingLease: the system shard does not list keys of a lease that is ending. They may be gone here, and another shard may have listed its own before.
+func TestKeysOfAnEndingLease(t *testing.T) {
+	options := testOptions(1)
+	options.Sequenced = true
+	g := group{}
+	if err := g.elect(mustOpen(options), 1); err != nil {
+		t.Fatal(err)
+	}
+	m, s := g.leader, &keysShard{t: t, g: g, last: 1}
+	s.batch(func(m *Machine) { m.lead.overlay.addOp(op{kind: opGrant, lease: 7, ttl: 60}) })
+	s.apply()
+	s.do("put m0 v lease=7")
+	asked := &kv.Request{Kind: kv.KindLeaseKeys, LeaseBinding: &kv.LeaseBinding{Lease: 7, Incarnation: m.leases.byID[7].incarnation, Shard: kv.SystemShard}}
+	for _, ending := range []bool{false, true} {
+		if ending {
+			s.batch(func(m *Machine) {
+				m.lead.overlay.addOp(op{kind: opRegister, lease: 7, ttl: 60, shard: 2})
+				m.lead.overlay.addOp(op{kind: opEnd, lease: 7, ttl: 60})
+			})
+			s.apply()
+		}
+		out := s.evaluate(asked)
+		s.apply()
+		if out.Response == nil || (out.Response.LeaseTimeToLive.Binding == nil) != ending || (len(out.Response.LeaseTimeToLive.Keys) == 0) != ending {
+			t.Errorf("ending %v: %+v", ending, out)
+		}
 	}
 }

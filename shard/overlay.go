@@ -38,8 +38,8 @@ const (
 	opStage   // effects of a bulk, which are not in force yet
 	opUnstage // what is staged never will be
 	opBulk    // what is staged takes effect at a revision: before everything else that is in the entry
-	// Of leases whose keys are not in the system shard. In the system shard: opRegister says which shard has them, and opEnd that they are to be deleted,
-	// whereupon opRevoke follows. In the other: opNote says that the shard is registered, opDrop that it is not any more.
+	// Of leases whose keys are not in the system shard alone. In the system shard: opRegister says that a shard may have some, and opEnd that all are to be
+	// deleted, whereupon opRevoke follows. In the others: opNote says that the shard is registered, opDrop that it is not any more.
 	opRegister
 	opEnd
 	opNote
@@ -77,9 +77,9 @@ type pendingLease struct {
 	ttl    int64
 	// ended: it has run out and is being emptied.
 	ended bool
-	// granted is behind the position of the last grant, if that was in flight when an op was added. shard is registered in flight, and ending in flight.
+	// granted is behind the position of the last grant, if that was in flight when an op was added. shards are registered in flight, and ending in flight.
 	granted int64
-	shard   kv.ShardID
+	shards  []kv.ShardID
 	ending  bool
 }
 
@@ -290,7 +290,7 @@ func (o *overlay) addToLease(at int64, p *op) {
 	case opExtend:
 		l.ended = p.millis == 0
 	case opRegister:
-		l.shard = p.shard
+		l.shards = withShard(l.shards, p.shard)
 	case opEnd:
 		l.ended, l.ending = true, true
 	}

@@ -101,6 +101,9 @@ func (m *Machine) prepareRequest(r *kv.Request) (*kv.CommitResponse, error) {
 	case answer != nil:
 		return answer, m.withdraw(c.ID)
 	}
+	if c.Share.Release != nil {
+		return m.prepareRelease(c, known)
+	}
 	accesses := shareAccesses(c.Share)
 	if known == nil {
 		busy, err := m.contend(c, accesses)
@@ -142,7 +145,7 @@ func (m *Machine) contend(c *kv.CommitRequest, accesses []latch.Access) (busy bo
 	if _, underWay := l.contention.beside[c.ID]; underWay {
 		return false, errLatched // the same is asked twice
 	}
-	if l.free(c.ID, accesses) {
+	if l.free(c.ID, accesses) && !l.contention.attaches(c.Share) {
 		return false, nil
 	}
 	if !c.Patient {
@@ -195,7 +198,7 @@ func (m *Machine) prepared(c *kv.CommitRequest, known *record, accesses []latch.
 	if done.met != nil {
 		return &kv.CommitResponse{Met: done.met}, nil
 	}
-	r := &record{id: c.ID, participants: c.Participants, prepared: true, accesses: accesses, effects: done.effects}
+	r := &record{id: c.ID, participants: c.Participants, prepared: true, accesses: accesses, effects: done.effects, release: done.release}
 	m.fence(c.Finished)
 	m.lead.overlay.addOp(op{kind: opPrepare, record: r})
 	m.lead.contention.hold(r)

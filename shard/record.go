@@ -25,6 +25,8 @@ type record struct {
 	prepared bool
 	accesses []latch.Access
 	effects  []mvcc.Effect
+	// release, if there is one, is the lease that has these keys, all of them: its note goes with them. Only Lease and Incarnation count.
+	release *kv.LeaseBinding
 	// stamp is the highest revision that was applied when it was prepared (rule 30). What commits here has a higher one.
 	stamp kv.Revision
 	// promised is the highest ballot that was promised. accepted is the ballot of value, if that is not undecided.

@@ -19,6 +19,7 @@ type shareOutcome struct {
 	met     []bool // if not all compares came out as expected; then there is nothing else
 	results []kv.OpResponse
 	effects []mvcc.Effect
+	release *kv.LeaseBinding // the lease whose keys these are, all of them
 }
 
 func (o *shareOutcome) answer() *kv.CommitResponse {

@@ -18,6 +18,8 @@ func (m *Machine) besideShare(r *kv.Request) Outcome {
 	if stands, waits := l.contention.queue[id]; waits {
 		delete(l.contention.queue, id)
 		b.latches = stands
+	} else if release := r.Commit.Share.Release; release != nil {
+		b.latches = l.latchLease(release, true)
 	} else {
 		b.latches = l.latches.Add(latch.Merge(shareAccesses(r.Commit.Share)))
 	}
@@ -32,6 +34,9 @@ func (m *Machine) besideShare(r *kv.Request) Outcome {
 
 // runShare decides the share.
 func (b *Beside) runShare() (err error) {
+	if b.request.Commit.Share.Release != nil {
+		return b.releaseShare()
+	}
 	if b.share, err = b.state.share(b.request.Commit.Share, b.shareBytes); err != nil {
 		return err
 	}
@@ -61,7 +66,7 @@ func (m *Machine) finishShare(b *Beside) Outcome {
 }
 
 func (m *Machine) shareTakesEffect(b *Beside) (*kv.CommitResponse, error) {
-	c := b.request.Commit
+	c, done := b.request.Commit, &b.share
 	known := m.recordEvaluated(c.ID)
 	if answer, err := m.notToPrepare(c, known); err != nil || answer != nil {
 		return answer, err
@@ -74,5 +79,12 @@ func (m *Machine) shareTakesEffect(b *Beside) (*kv.CommitResponse, error) {
 			return nil, err
 		}
 	}
-	return m.prepared(c, known, shareAccesses(c.Share), &b.share)
+	accesses := shareAccesses(c.Share)
+	if b := c.Share.Release; b != nil {
+		if !m.toRelease(b) {
+			return m.prepared(c, known, nil, &shareOutcome{}) // somebody else has done it
+		}
+		accesses = done.deletions()
+	}
+	return m.prepared(c, known, accesses, done)
 }

@@ -60,7 +60,7 @@ func NewCoordinator(options Options) (*Coordinator, error) {
 	}, nil
 }
 
-// Begin takes a valid request (kv.KindTxn or kv.KindDeleteRange) whose Anchor is the shard. The owner comes back with Done. deadline: in the time of Tick;
+// Begin takes a valid request (kv.KindTxn, kv.KindDeleteRange or kv.KindLeaseEnd) whose Anchor is the shard. The owner comes back with Done. deadline: in the time of Tick;
 // 0: none. kv.ErrTooManyRequests: there is no room. The request is kept, and must not change.
 func (c *Coordinator) Begin(owner any, req *kv.Request, deadline time.Duration) (Call, error) {
 	anchor := Anchor(c.options.Table, req)

@@ -12,6 +12,9 @@ import (
 // Anchor returns the lowest shard that a request may write in, in whichever branch. If there are no keys that it may write, it is the lowest one that it
 // touches at all, or the system shard.
 func Anchor(table *partition.Table, req *kv.Request) kv.ShardID {
+	if req.Kind == kv.KindLeaseEnd {
+		return kv.SystemShard // it has the record of the lease
+	}
 	written, touched := kv.ShardID(0), kv.ShardID(0)
 	req.EachSpan(func(span kv.Span, writes bool) bool {
 		overlapping := table.Overlapping(span)
@@ -63,7 +66,12 @@ type sharedOp struct {
 // A share has the compares of its participant that decide the path: of a branch of success all, of one of failure the one that the path names. A compare over a
 // span of several shards is in the shares of all if each can tell for itself; otherwise they read the keys of the span, as they are before the request, and
 // Met finds what comes out. Ranges are without order, filters and options that need more than one share: Join does that.
+//
+// The end of a lease has the same share for each shard that is named, and none for the anchor if that is not among them.
 func Cut(table *partition.Table, req *kv.Request, path Path) (*Plan, bool) {
+	if req.Kind == kv.KindLeaseEnd {
+		return releases(req), true
+	}
 	c := cutter{plan: &Plan{request: req, path: path}, table: table, path: path}
 	c.touched = []kv.ShardID{Anchor(table, req)}
 	if !c.walk(req) {
@@ -78,6 +86,23 @@ func Cut(table *partition.Table, req *kv.Request, path Path) (*Plan, bool) {
 	}
 	c.share()
 	return p, true
+}
+
+// releases is the plan for the end of a lease.
+func releases(req *kv.Request) *Plan {
+	b := req.LeaseBinding
+	p := &Plan{request: req, Participants: slices.Clone(b.Shards)}
+	if !slices.Contains(b.Shards, kv.SystemShard) {
+		p.Participants = slices.Insert(p.Participants, 0, kv.SystemShard) // it is the lowest
+	}
+	for _, id := range p.Participants {
+		share := &kv.Share{}
+		if slices.Contains(b.Shards, id) {
+			share.Release = &kv.LeaseBinding{Lease: b.Lease, Incarnation: b.Incarnation, Shard: id}
+		}
+		p.Shares = append(p.Shares, share)
+	}
+	return p
 }
 
 // cutter walks through a request.

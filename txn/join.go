@@ -24,9 +24,10 @@ func (p *Plan) Join(answers []*kv.CommitResponse, past []kv.OpResponse, revision
 		j.now-- // until the first change
 	}
 	answer := &kv.Response{Kind: p.request.Kind, Revision: revision}
-	if p.request.Kind == kv.KindDeleteRange {
+	switch p.request.Kind {
+	case kv.KindDeleteRange:
 		answer.DeleteRange = j.op().DeleteRange
-	} else {
+	case kv.KindTxn:
 		answer.Txn = j.transaction(p.request.Txn)
 	}
 	return answer

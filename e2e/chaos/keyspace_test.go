@@ -2,13 +2,10 @@ package chaos
 
 import (
 	"flag"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/quoratedb/quorate/gateway/route"
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
 )
 
@@ -19,11 +16,10 @@ var (
 	leaders = flag.String("chaos.leaders", "sequencer", "--leaders of the nodes, if there are several shards")
 )
 
-// keyspace knows in which shard a key is, so that clients ask for nothing that is not served: a lease with keys in several.
+// keyspace says which keys the shards have.
 type keyspace struct {
 	scheme partition.Scheme
 	commit string
-	router route.Partitioned
 }
 
 // splitKeys begin shards by range. The first ones are taken first: they part the registers.
@@ -48,10 +44,6 @@ func newKeyspace(t *testing.T, shards int, kind, commit string) (k keyspace) {
 			}
 		}
 	}
-	var err error
-	if k.router, err = route.By(k.scheme); err != nil {
-		t.Fatal(err)
-	}
 	return k
 }
 
@@ -63,19 +55,4 @@ func (k keyspace) flags() []string {
 		return nil
 	}
 	return append(strings.Fields(k.scheme.Flags()), "--leaders="+*leaders, "--commit-protocol="+k.commit)
-}
-
-// leased is one of the keys that a client gives a lease. All of those of one lease are in one shard; leases of several shards have theirs in different ones.
-func (k keyspace) leased(client int, lease kv.LeaseID, i int) []byte {
-	key := fmt.Appendf(nil, "l/%d/%d", client, i)
-	home := k.shardOf(fmt.Appendf(nil, "l/%d/%d", client, int(lease)%leasedKeys))
-	for n := 0; k.shardOf(key) != home; n++ {
-		key = fmt.Appendf(nil, "l/%d/%d/%d", client, i, n)
-	}
-	return key
-}
-
-// shardOf is the shard of a key.
-func (k keyspace) shardOf(key []byte) kv.ShardID {
-	return k.router.Touched(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: key}})[0]
 }

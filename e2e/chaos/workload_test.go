@@ -126,7 +126,7 @@ func (w *worker) one() {
 	case n < 96 && len(w.leases) > 0:
 		id := w.anyLease()
 		w.do(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{
-			Key: w.keys.leased(w.number, id, w.random.IntN(leasedKeys)), Value: w.value(), Lease: id}})
+			Key: fmt.Appendf(nil, "l/%d/%d", w.number, w.random.IntN(leasedKeys)), Value: w.value(), Lease: id}})
 	case n < 99 && len(w.leases) > 0:
 		w.do(&kv.Request{Kind: kv.KindLeaseKeepAlive, LeaseKeepAlive: &kv.LeaseKeepAliveRequest{ID: w.anyLease()}})
 	case len(w.leases) > 0:

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
 )
 
@@ -57,36 +56,6 @@ func scheme() (partition.Scheme, error) {
 		return s, fmt.Errorf("%s=%s: %w", EnvironmentShards, text, err)
 	}
 	return s, nil
-}
-
-// shardOf is the shard of a key.
-func shardOf(key string) kv.ShardID {
-	s, err := scheme()
-	if err != nil {
-		return 0
-	}
-	table, err := partition.New(s)
-	if err != nil {
-		return 0
-	}
-	return table.Overlapping(kv.Span{Start: []byte(key)})[0].Shard
-}
-
-// Beside is a key in the shard of another one: the given key or, if that is in another shard, one that begins with it.
-func Beside(other, key string) string {
-	if !ManyShards() {
-		return key
-	}
-	// A range may end right behind a key, so that nothing that begins with it will do: then the test is told by the server.
-	const enough = 10_000
-	candidate := key
-	for i := range enough {
-		if shardOf(candidate) == shardOf(other) {
-			return candidate
-		}
-		candidate = fmt.Sprintf("%s~%d", key, i)
-	}
-	return key
 }
 
 // ManyShards tells whether clusters have several shards whose test asks for none.

@@ -5,24 +5,6 @@ import (
 	"testing"
 )
 
-func TestBesides(t *testing.T) {
-	for _, test := range []struct {
-		shards, kind, key, want string
-	}{
-		{"1", "hash", "a/1", "a/1"},
-		{"8", "prefix", "a/1", "a/1"},
-		{"8", "range", "a/1", "a/1"},
-		{"8", "hash", "a/1", "a/1~9"},
-		{"8", "range", "stream/015", "stream/015"},
-	} {
-		t.Setenv(EnvironmentShards, test.shards)
-		t.Setenv(EnvironmentPartition, test.kind)
-		if got := Beside("a/0", test.key); got != test.want {
-			t.Errorf("%s shards by %s: beside a/0 is %s, want %s", test.shards, test.kind, got, test.want)
-		}
-	}
-}
-
 func TestShardFlags(t *testing.T) {
 	for _, test := range []struct{ shards, kind, commit, want string }{
 		{"", "", "", ""},

@@ -112,10 +112,16 @@ func appendShare(dst []byte, s *kv.Share) []byte {
 		dst = appendInt(dst, 1, int64(o.Place))
 		dst = appendOp(appendHead(dst, 2, opSize(&o.Op)), &o.Op)
 	}
+	if s.Release != nil {
+		dst = appendBinding(appendHead(dst, 3, bindingSize(s.Release)), s.Release)
+	}
 	return dst
 }
 
 func shareSize(s *kv.Share) (n int) {
+	if s.Release != nil {
+		n += messageSize(bindingSize(s.Release))
+	}
 	for i := range s.Compares {
 		n += messageSize(expectationSize(&s.Compares[i]))
 	}
@@ -245,6 +251,9 @@ func decodeShare(in []byte, out *kv.Share, limits Limits) error {
 		case 2<<3 | wireBytes:
 			out.Ops = append(out.Ops, kv.PlacedOp{})
 			err = decodePlacedOp(c.bytes(), &out.Ops[len(out.Ops)-1])
+		case 3<<3 | wireBytes:
+			out.Release = new(kv.LeaseBinding)
+			err = decodeBinding(c.bytes(), out.Release)
 		default:
 			c.skip()
 		}

@@ -79,6 +79,9 @@ func randomCommit(rng *rand.Rand) *kv.CommitRequest {
 			Compares: several(rng, func() kv.Expectation { return randomExpectation(rng) }),
 			Ops:      several(rng, func() kv.PlacedOp { return kv.PlacedOp{Place: uint32(randomNumber(rng)), Op: randomOp(rng)} }),
 		}
+		if rng.Intn(3) == 0 {
+			r.Share.Release = &kv.LeaseBinding{Lease: kv.LeaseID(randomNumber(rng)), Incarnation: randomNumber(rng), Shard: kv.ShardID(randomNumber(rng))}
+		}
 	}
 	return r
 }

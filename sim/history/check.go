@@ -41,6 +41,9 @@ type checker struct {
 	// claims are errors that say something about the state, by the first revision at which they can be true.
 	claims map[kv.Revision][]*claim
 	open   []*claim
+	// keysAsked are answers about the keys of leases, by the first revision at which they can be right, if Sparse.
+	keysAsked map[kv.Revision][]*keysAsked
+	keysOpen  []*keysAsked
 	// values finds the operations that put a value; only a request and its repetitions put the same.
 	values map[string][]*Operation
 	// quiet are operations of unknown outcome that values do not find: they may only delete, or keep values.
@@ -59,7 +62,7 @@ func Check(h *History) Report {
 	c := &checker{
 		History: h, model: model.New(),
 		writers: make([]*Operation, h.Final+1), looks: make([][]*Operation, h.Final+1),
-		claims: map[kv.Revision][]*claim{}, values: map[string][]*Operation{}, used: map[*Operation]kv.Revision{},
+		claims: map[kv.Revision][]*claim{}, keysAsked: map[kv.Revision][]*keysAsked{}, values: map[string][]*Operation{}, used: map[*Operation]kv.Revision{},
 	}
 	c.model.AnyLease = true
 	c.arrange()
@@ -136,6 +139,7 @@ func (c *checker) sort() {
 		switch o.Outcome {
 		case Acknowledged:
 			c.sortAnswer(o)
+			c.sortKeysAsked(o)
 		case Refused:
 			c.sortClaim(o)
 		}
@@ -194,8 +198,10 @@ func (c *checker) replay() bool {
 			c.look(o, at)
 		}
 		c.tryClaims(at)
+		c.tryKeysAsked(at)
 	}
 	c.endClaims()
+	c.endKeysAsked()
 	return true
 }
 

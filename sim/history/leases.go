@@ -262,13 +262,18 @@ func (c *checker) revoked(o *Operation, at kv.Revision) {
 	}
 }
 
-// askedKeys checks the keys that a question about a lease was answered with.
+// askedKeys checks the keys that a question about a lease was answered with. With several shards see keysAsked.
 func (c *checker) askedKeys(o *Operation, at kv.Revision) {
 	answer := o.Response.LeaseTimeToLive
-	if !o.Request.LeaseTimeToLive.Keys || answer.TTLSeconds < 0 {
+	if c.Sparse || !o.tellsKeys() {
 		return
 	}
 	if want := attached(c.model, answer.ID); !slices.EqualFunc(want, answer.Keys, bytes.Equal) {
 		c.problem("%s was answered at revision %d that keys %q are attached, but it is %q", o.name(), at, answer.Keys, want)
 	}
+}
+
+// tellsKeys tells whether the answer says which keys a lease has that lives.
+func (o *Operation) tellsKeys() bool {
+	return o.Request.LeaseTimeToLive.Keys && o.Response.LeaseTimeToLive.TTLSeconds >= 0
 }

@@ -29,8 +29,8 @@ var commitMutations = []Mutation{
 	{
 		Name: "commit/busy-is-prepared", Breaks: "locks of prepared transactions are not looked at",
 		File: "shard/prepare.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
-		Old: "\tif l.free(c.ID, accesses) {\n",
-		New: "\tif l.free(c.ID, accesses) || c.Patient {\n",
+		Old: "\tif l.free(c.ID, accesses) && !l.contention.attaches(c.Share) {\n",
+		New: "\tif (l.free(c.ID, accesses) || c.Patient) && !l.contention.attaches(c.Share) {\n",
 	},
 	{
 		Name: "commit/never-told", Breaks: "participants are not told of a commit by its coordinator",

@@ -34,7 +34,7 @@ type cleanNode struct {
 	asOf     map[consensus.GroupID]kv.Revision
 }
 
-func newCleanStore(t *testing.T, seed uint64, paxos bool) *cleanStore {
+func newCleanStore(t *testing.T, seed uint64, paxos bool, change ...func(*Options)) *cleanStore {
 	s := &cleanStore{words: map[consensus.GroupID][]cleanWord{}}
 	s.numbered = &numbered{cluster: newCluster(t, 3, paxos), keys: map[string]kv.Revision{}, given: map[kv.Revision]string{}, unknown: map[string]bool{}}
 	s.counter = counter{c: s.cluster, random: rand.New(rand.NewPCG(seed, 0)), last: 1}
@@ -45,7 +45,12 @@ func newCleanStore(t *testing.T, seed uint64, paxos bool) *cleanStore {
 			arriving: map[consensus.GroupID][]func(){}, asOf: map[consensus.GroupID]kv.Revision{},
 		}
 		s.nodes = append(s.nodes, n)
-		s.startWith(node, func(o *Options) { o.Numbers, o.Sequencing = n, n })
+		s.startWith(node, func(o *Options) {
+			o.Numbers, o.Sequencing = n, n
+			for _, fn := range change {
+				fn(o)
+			}
+		})
 	}
 	return s
 }

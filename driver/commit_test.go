@@ -2,11 +2,14 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // impatient is an asker who can give up.
@@ -164,5 +167,100 @@ func TestShareWaitsForALeaseBriefly(t *testing.T) {
 	s.run(2*prepareWaits, nil)
 	if free.err != nil || waits.answers != 0 {
 		t.Errorf("a put of its key: %v; another put with the lease: %d answers, %v", free.err, waits.answers, waits.err)
+	}
+}
+
+// leaderOf is the node that leads a group.
+func (s *cleanStore) leaderOf(group consensus.GroupID) *clusterNode {
+	at := slices.IndexFunc(s.nodes, func(n *cleanNode) bool { return n.node.driver.Replica(group).IsLeader() })
+	return s.nodes[at].node
+}
+
+func leasedPut(key string, lease kv.LeaseID) *kv.Request {
+	return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte("v"), Lease: lease}}
+}
+
+// prepareRequest prepares the share of shard 2: a put.
+func prepareRequest(number uint64, put *kv.PutRequest, patient bool) *kv.Request {
+	return &kv.Request{Kind: kv.KindTxnPrepare, Commit: &kv.CommitRequest{
+		ID: kv.TransactionID{Anchor: 1, Term: 1, Number: number}, Shard: 2, Participants: []kv.ShardID{1, 2}, Patient: patient,
+		Share: &kv.Share{Ops: []kv.PlacedOp{{Op: kv.Op{Put: put}}}},
+	}}
+}
+
+func resolveRequest(number uint64, decision kv.Decision) *kv.Request {
+	return &kv.Request{Kind: kv.KindTxnResolve, Commit: &kv.CommitRequest{ID: kv.TransactionID{Anchor: 1, Term: 1, Number: number}, Shard: 2, Decision: decision}}
+}
+
+// TestRefusedPrepareLeavesTheQueue: a prepare that has waited for locks, and is refused then for a lease that another shard says it does not have, holds up
+// nobody who comes after it.
+func TestRefusedPrepareLeavesTheQueue(t *testing.T) {
+	s := newCleanStore(t, 1, false)
+	s.holder = 1
+	s.awaitLeases()
+	node := s.leaderOf(2)
+	asked := 0
+	node.driver.AskWith(func(req *kv.Request, done func(*kv.Response, error)) {
+		asked++
+		if req.Kind != kv.KindLeaseAttach {
+			t.Errorf("asked for %d", req.Kind)
+		}
+		s.at(5*time.Millisecond, func() { done(nil, kv.ErrLeaseNotFound) })
+	})
+	leader := node.driver.Replica(2)
+	first := proposeTo(leader, prepareRequest(1, leasedPut("k", 0).Put, false), nil)
+	s.await("the first prepare", func() bool { return first.answers == 1 })
+	second := proposeTo(leader, prepareRequest(2, leasedPut("k", 7).Put, true), nil)
+	s.run(50*time.Millisecond, nil)
+	if first.err != nil || second.answers != 0 || asked != 0 {
+		t.Fatalf("the first prepare: %v; the second has %d answers, %d questions about its lease", first.err, second.answers, asked)
+	}
+	third := proposeTo(leader, prepareRequest(3, leasedPut("k", 0).Put, true), nil)
+	resolved := proposeTo(leader, resolveRequest(1, kv.Decision{Verdict: kv.Abort}), nil)
+	s.await("the end of the first", func() bool { return resolved.answers == 1 && second.answers == 1 })
+	if !errors.Is(second.err, kv.ErrLeaseNotFound) || asked != 1 {
+		t.Fatalf("the second prepare: %+v, %v; %d questions", second.resp, second.err, asked)
+	}
+	s.run(time.Second, nil)
+	if third.answers != 1 || third.err != nil || third.resp.Commit.Standing != kv.StandingPrepared {
+		t.Errorf("the prepare after the one that was refused: %d answers, %+v, %v", third.answers, third.resp, third.err)
+	}
+}
+
+// TestJumpSaysBoth: who is told of a snapshot hears up to where it is closed, and what its highest revision is, if a transaction that is prepared lies between.
+func TestJumpSaysBoth(t *testing.T) {
+	s := newCleanStore(t, 1, false, func(o *Options) { o.FlushLogEntries, o.RetainLogEntries = 20, 1 })
+	s.holder = 1
+	s.awaitLeases()
+	leader := s.leaderOf(2)
+	behind := s.cluster.nodes[(leader.index+1)%3]
+	if s.leaderOf(1) == behind {
+		behind = s.cluster.nodes[(leader.index+2)%3]
+	}
+	var jumps []shard.Applied
+	behind.driver.Replica(2).Subscribe(func(a *shard.Applied) {
+		if a.Jump {
+			jumps = append(jumps, *a)
+		}
+	})
+	do := func(req *kv.Request) {
+		p := proposeTo(leader.driver.Replica(2), req, nil)
+		s.await("an answer", func() bool { return p.answers == 1 })
+		if p.err != nil {
+			t.Fatal(p.err)
+		}
+	}
+	do(leasedPut("before", 0))
+	behind.cut = true
+	do(prepareRequest(1, leasedPut("k", 0).Put, false))
+	for i := range 100 {
+		do(leasedPut(fmt.Sprint("meanwhile ", i), 0))
+	}
+	machine := leader.driver.Replica(2).machine
+	behind.cut = false
+	s.await("a snapshot", func() bool { return len(jumps) > 0 })
+	highest, closed := machine.Highest(), machine.Closed()
+	if jumps[0].Revision != highest || jumps[0].Closed != closed || closed >= highest-50 {
+		t.Errorf("the jump says revision %d, closed at %d; the shard has %d, closed at %d", jumps[0].Revision, jumps[0].Closed, highest, closed)
 	}
 }

@@ -256,6 +256,7 @@ var faultRanges = []faultRange{
 	{FaultParticipantPaused, 2, 3 * time.Second, between(0, 3), ofStore},
 	{FaultParticipantMoves, 3, 0, between(0, 3), ofStore},
 	{FaultCommitUnheard, 3, 0, between(0, 3), ofStore},
+	{FaultAnchorSilent, 1, 4 * time.Second, between(0, 3), ofStore},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets

@@ -350,6 +350,9 @@ func (w *world) heal() {
 	w.replaceDamaged()
 	w.net.heal()
 	w.contest = nil // nobody has to keep silent any more
+	for _, g := range w.groups {
+		g.silent = 0
+	}
 	if w.plot != nil {
 		w.plot.abandon()
 	}

@@ -27,9 +27,11 @@ const (
 	FaultParticipantMoves FaultKind = "participant-moves"
 	// FaultCommitUnheard breaks the connections of clients with the coordinator's node, so that no client hears what was decided.
 	FaultCommitUnheard FaultKind = "commit-unheard"
+	// FaultAnchorSilent takes its quorum from the transaction's anchor, and from no other shard: what its replicas send each other is lost.
+	FaultAnchorSilent FaultKind = "anchor-silent"
 )
 
-// commitFaults are those.
+// commitFaults are those, but for the last one, which most runs that are aimed at transactions have beside them.
 var commitFaults = []FaultKind{
 	FaultCoordinatorLost, FaultCoordinatorPaused, FaultCoordinatorCut, FaultCoordinatorMoves, FaultParticipantLost, FaultParticipantPaused, FaultParticipantMoves,
 	FaultCommitUnheard,
@@ -54,7 +56,7 @@ type hunt struct {
 }
 
 func (w *world) injectCommit(f *Fault, _ *node, random *rand.Rand) bool {
-	if !slices.Contains(commitFaults, f.Kind) {
+	if !slices.Contains(commitFaults, f.Kind) && f.Kind != FaultAnchorSilent {
 		return false
 	}
 	h := &hunt{w: w, f: f, random: random, until: w.now + huntFor}
@@ -133,5 +135,8 @@ func (h *hunt) strike() {
 		for _, c := range w.clients {
 			c.breakConn(n.number())
 		}
+	case FaultAnchorSilent:
+		of.silent++
+		w.undo(h.f, func() { of.silent = max(0, of.silent-1) })
 	}
 }

@@ -161,6 +161,14 @@ func (s shy) mute() bool {
 	return chosen && s.Status().Role != consensus.RoleLeader
 }
 
+// Step loses what comes while the group is silent.
+func (s shy) Step(m consensus.Message) error {
+	if s.part.group.silent > 0 {
+		return nil
+	}
+	return s.Core.Step(m)
+}
+
 func (s shy) Campaign() {
 	if !s.mute() {
 		s.Core.Campaign()

@@ -54,6 +54,9 @@ func (p *Plan) aimAtStore() []FaultKind {
 			kinds = append(kinds, of[i])
 		}
 	}
+	if random.IntN(3) > 0 {
+		kinds = append(kinds, FaultAnchorSilent)
+	}
 	return kinds
 }
 

@@ -21,6 +21,7 @@ type group struct {
 	leaders map[consensus.Term]string
 	homes   []int // the nodes that it began on; nil: all
 	brittle bool  // somewhere rows could not be read for a while
+	silent  int   // faults in force that lose what its replicas send each other
 
 	changedAt   uint64 // the entry of the last change of a membership that was well, or one before it
 	changedTerm consensus.Term

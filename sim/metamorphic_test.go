@@ -15,19 +15,26 @@ import (
 )
 
 // TestSameAnswers: where nothing fails, a store answers the same requests, one after the other, in the same way, whatever it is made of: the protocol, the disks,
-// the shards and how they part the keys. The revisions of all headers and all events of watches are the same, too.
+// the shards, how they part the keys and how they commit what is in several of them. The revisions of all headers and all events of watches are the same, too.
 func TestSameAnswers(t *testing.T) {
 	seeds := uint64(6)
 	if testing.Short() {
 		seeds = 1
 	}
+	byRange, byHash := &Partition{Kind: ByRange, SplitKeys: []string{"d1/", "d2/", "d4/", "d6/"}}, &Partition{Kind: ByHash, HashPrefix: 1}
+	stores := []struct {
+		partition *Partition
+		commit    CommitProtocol
+	}{{nil, ""}, {byRange, TwoPhase}, {byRange, ThreePhase}, {byHash, TwoPhase}, {byHash, ThreePhase}}
 	for seed := uint64(1); seed <= seeds; seed++ {
 		var want []string
 		for _, protocol := range []Protocol{Raft, Paxos} {
 			for _, engine := range []EngineKind{Memory, Pebble} {
-				for _, partition := range []*Partition{nil, {Kind: ByRange, SplitKeys: []string{"d1/", "d2/", "d4/", "d6/"}}, {Kind: ByHash, HashPrefix: 1}} {
-					name := fmt.Sprintf("seed %d, %s on %s, %+v", seed, protocol, engine, partition)
-					got := answers(t, name, sameness(seed, protocol, engine, partition))
+				for _, store := range stores {
+					name := fmt.Sprintf("seed %d, %s on %s, %+v, %s", seed, protocol, engine, store.partition, store.commit)
+					p := sameness(seed, protocol, engine, store.partition)
+					p.Commit = store.commit
+					got := answers(t, name, p)
 					if want == nil {
 						want = got
 					}
@@ -85,6 +92,9 @@ func answers(t *testing.T, name string, p Plan) (got []string) {
 	}
 	w.compare()
 	w.groups[0].complete()
+	if p.Partition != nil && w.marks["transaction in several shards"] < 10 {
+		t.Errorf("%s: %d transactions took effect in several shards", name, w.marks["transaction in several shards"])
+	}
 	if problems := oracle.Check(w.groups[0].history); w.verdict != "" || len(problems) > 0 {
 		t.Fatalf("%s: %s %s %v", name, w.verdict, w.problem, problems)
 	}
@@ -173,6 +183,9 @@ func (u *samenessUser) ask(r *kv.Request) {
 	}
 	for _, known := range []error{kv.ErrFutureRevision, kv.ErrKeyNotFound, kv.ErrDuplicateKey} {
 		if errors.Is(err, known) {
+			if r.Kind == kv.KindTxn && !errors.Is(known, kv.ErrDuplicateKey) {
+				known = errRefused // of what is wrong in several shards one thing is told, not always the first
+			}
 			u.got = append(u.got, fmt.Sprintf("%s: %v", describeRequest(r), known))
 			return
 		}
@@ -214,13 +227,24 @@ func (u *samenessUser) value() []byte {
 	return fmt.Appendf(nil, "v%d", u.values)
 }
 
+var errRefused = errors.New("refused")
+
+// anyDirectory is none in particular: another one each time.
+const anyDirectory = -1
+
 // key is one of a few in the directory: a directory is in one shard, whatever the partition.
 func (u *samenessUser) key(directory int) []byte {
+	if directory == anyDirectory {
+		directory = u.random.IntN(8)
+	}
 	return fmt.Appendf(nil, "d%d/%d", directory, u.random.IntN(4))
 }
 
 // span is of one directory, or of all.
 func (u *samenessUser) span(directory int, everywhere bool) kv.Span {
+	if directory == anyDirectory {
+		directory, everywhere = u.random.IntN(8), everywhere || u.one(3)
+	}
 	switch {
 	case everywhere && u.one(2):
 		return kv.Span{Start: []byte("d"), End: []byte("e")}
@@ -269,7 +293,11 @@ func (u *samenessUser) ops(directory, depth int) (ops []kv.Op) {
 		case 2:
 			ops = append(ops, kv.Op{Put: &kv.PutRequest{Key: u.key(directory), Value: u.value(), PrevKV: u.one(2)}})
 		case 3:
-			ops = append(ops, kv.Op{DeleteRange: &kv.DeleteRangeRequest{Span: kv.Span{Start: u.key(directory)}, PrevKV: u.one(2)}})
+			d := &kv.DeleteRangeRequest{Span: kv.Span{Start: u.key(directory)}, PrevKV: u.one(2)}
+			if directory == anyDirectory && u.one(8) {
+				d.Span = u.span(directory, true)
+			}
+			ops = append(ops, kv.Op{DeleteRange: d})
 		case 4:
 			ops = append(ops, kv.Op{Txn: u.txn(directory, depth+1)})
 		}
@@ -288,9 +316,29 @@ func (u *samenessUser) txn(directory, depth int) *kv.TxnRequest {
 	return r
 }
 
+// wide is a transaction that writes in several directories, whichever way it goes, and is never refused.
+func (u *samenessUser) wide() *kv.TxnRequest {
+	r := u.txn(anyDirectory, 3) // for its compares
+	r.Success, r.Failure = nil, nil
+	for i, directory := range u.random.Perm(8)[:2+u.random.IntN(4)] {
+		put := kv.Op{Put: &kv.PutRequest{Key: u.key(directory), Value: u.value(), PrevKV: u.one(2)}}
+		r.Success = append(r.Success, put)
+		if i < 2 {
+			other := kv.Op{DeleteRange: &kv.DeleteRangeRequest{Span: u.span(directory, u.one(6)), PrevKV: true}}
+			r.Failure = append(r.Failure, kv.Op{Range: &kv.RangeRequest{Span: u.span(directory, true)}}, other)
+		}
+	}
+	return r
+}
+
 func (u *samenessUser) request() *kv.Request {
 	directory := u.random.IntN(8)
-	switch u.random.IntN(10) {
+	if u.one(2) {
+		directory = anyDirectory
+	}
+	switch u.random.IntN(13) {
+	case 10, 11, 12:
+		return &kv.Request{Kind: kv.KindTxn, Txn: u.wide()}
 	case 0, 1, 2:
 		r := &kv.PutRequest{Key: u.key(directory), Value: u.value(), PrevKV: u.one(2)}
 		if u.one(6) {

@@ -28,7 +28,8 @@ import (
 //	tick ms=  cancel call=  stop  older [shards=()]  live n=
 //	store                                  lines: "put KEY", "delete KEY"
 //	recovery shard= term= [protocol=3pc]
-//	undecided [ms=]                        lines: "TERM.NUMBER since=ms [own] [commit=revision] [abort]"; all participants are shards 1 to 3
+//	undecided [ms=]                        lines: "TERM.NUMBER since=ms [own] [commit=revision] [abort] [unnamed]"; the participants are shards 1 to 3,
+//	                                       unless they are unnamed
 //	answered KIND shard= n= ...            for the recovery
 type script struct {
 	store       *model.Store // everything, for probes
@@ -181,6 +182,8 @@ func undecided(t *testing.T, line string) kv.UnfinishedTransaction {
 			u.Decision = kv.Decision{Verdict: kv.Commit, Revision: kv.Revision(n)}
 		case "abort":
 			u.Decision = kv.Decision{Verdict: kv.Abort}
+		case "unnamed":
+			u.Participants = nil
 		}
 	}
 	return u

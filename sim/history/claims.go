@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/model"
@@ -57,9 +58,42 @@ func (c *checker) refuses(o *Operation) bool {
 		return c.tooLarge(written)
 	}
 	if c.Sparse && o.Request.Kind == kv.KindTxn && err != nil && !errors.Is(err, o.Err) {
-		return errors.Is(err, kv.ErrFutureRevision) || errors.Is(err, kv.ErrKeyNotFound) // of what is wrong in several shards one thing is told, not always the first
+		return (errors.Is(err, kv.ErrFutureRevision) || errors.Is(err, kv.ErrKeyNotFound)) && c.refusesToo(o)
 	}
 	return err != nil && errors.Is(err, o.Err)
+}
+
+// refusesToo tells whether a transaction that is refused by the model for another reason may be refused as it was: of what is wrong in several shards one
+// thing is told, not always the first. So it must be refused for that if nothing else is wrong with it. How much it would write then is not known.
+func (c *checker) refusesToo(o *Operation) bool {
+	if errors.Is(o.Err, kv.ErrRequestTooLarge) {
+		return true
+	}
+	_, _, err := c.model.Try(&kv.Request{Kind: kv.KindTxn, Txn: withOne(o.Request.Txn, errors.Is(o.Err, kv.ErrFutureRevision))})
+	return err != nil && errors.Is(err, o.Err)
+}
+
+// withOne returns the transaction without what can be refused as a key that is not there, or, if the future is not what it is about, without revisions.
+func withOne(t *kv.TxnRequest, future bool) *kv.TxnRequest {
+	one := *t
+	for _, ops := range []*[]kv.Op{&one.Success, &one.Failure} {
+		*ops = slices.Clone(*ops)
+		for i := range *ops {
+			switch op := &(*ops)[i]; {
+			case op.Txn != nil:
+				op.Txn = withOne(op.Txn, future)
+			case op.Put != nil && future:
+				put := *op.Put
+				put.IgnoreValue, put.IgnoreLease = false, false
+				op.Put = &put
+			case op.Range != nil && !future:
+				read := *op.Range
+				read.Revision = 0
+				op.Range = &read
+			}
+		}
+	}
+	return &one
 }
 
 // tooLarge tells whether one request may not write that.

@@ -43,7 +43,6 @@ func TestOptions(t *testing.T) {
 func TestClaims(t *testing.T) {
 	for name, q := range map[string]Request{
 		"clean above now":     {Cleans: []Clean{{Epoch: 1, Shard: 2, AsOf: 11}}},
-		"top above now":       {Cleans: []Clean{{Epoch: 1, Shard: 2, AsOf: 1, Top: 11}}},
 		"too many batches":    {Allocs: make([]Alloc, MaxWaiting+1)},
 		"too many shards":     {Allocs: []Alloc{{Shard: 2}, {Shard: 3}, {Shard: 4}}},
 		"too many writers":    {Multis: []AllocMulti{{Ticket: 1, Writers: []ShardGeneration{{Shard: 2}, {Shard: 3}, {Shard: 4}}}}},
@@ -82,6 +81,22 @@ func TestOtherEpochs(t *testing.T) {
 	}
 	if r = step(Request{Counter: 3, Epoch: 2}); !r.Over {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestDeposedSequencer: a shard's leader whose newest revision came from a later sequencer may still ask the one before, which has yet to hear of its own end. The
+// frame is in order, and the word does not count.
+func TestDeposedSequencer(t *testing.T) {
+	s := newSequencer(t, Options{}, 1, 10)
+	q := Request{Session: testSession, Counter: 1, Cleans: []Clean{{Epoch: 1, Shard: 2, Leadership: 8, AsOf: 10, Top: 502}}, Frontier: []ShardGeneration{{Shard: 2}}}
+	if err := s.Step(2, &q); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.Ready(Notice{}).Frames[0].Reply; r.Over || len(r.Frontier) != 1 || r.Frontier[0].Clean {
+		t.Errorf("%+v", r)
+	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -102,8 +102,8 @@ func (s *Sequencer) judge(c *session, q *Request) error {
 		}
 	}
 	for _, clean := range q.Cleans {
-		if clean.Epoch == s.epoch && max(clean.AsOf, clean.Top) >= s.count.next {
-			return fmt.Errorf("%w: shard %d is clean up to %d and %d, but %d is next", errClaims, clean.Shard, clean.AsOf, clean.Top, s.count.next)
+		if clean.Epoch == s.epoch && clean.AsOf >= s.count.next {
+			return fmt.Errorf("%w: shard %d is clean as of %d, but %d is next", errClaims, clean.Shard, clean.AsOf, s.count.next)
 		}
 		if _, err := s.shard(clean.Shard, clean.Generation); err != nil {
 			return err
@@ -119,6 +119,9 @@ func (s *Sequencer) judge(c *session, q *Request) error {
 func (s *Sequencer) clean(from kv.NodeID, m *Clean) {
 	if m.Epoch != s.epoch {
 		return
+	}
+	if m.Top >= s.count.next {
+		return // a later sequencer numbered it: this one is deposed, and has yet to hear of it
 	}
 	known := s.shards[m.Shard]
 	if !known.current(m.Leadership) {

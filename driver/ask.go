@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,9 +100,7 @@ func (r *Replica) hearAnswers() error {
 				r.queue.push(w.request)
 				continue
 			}
-			if err := r.machine.Withdraw(w.request.req); err != nil { // a prepare that is refused does not wait for locks any more
-				return err
-			}
+			r.machine.Withdraw(w.request.req) // a prepare that is refused does not wait for locks any more
 			if err := r.decide(w.request, out); err != nil {
 				return err
 			}
@@ -130,7 +127,7 @@ func (r *Replica) leaseWaits(lease kv.LeaseID) error {
 }
 
 // dropUnwanted ends requests that nobody waits for any more, or will wait for when another round comes.
-func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
+func (r *Replica) dropUnwanted(now time.Duration) {
 	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
 		kept := slices.DeleteFunc(r.asking.waiting[lease], func(w awaiting) bool {
 			q := w.request
@@ -144,7 +141,7 @@ func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 			default:
 				return false
 			}
-			failed = cmp.Or(failed, r.machine.Withdraw(q.req))
+			r.machine.Withdraw(q.req)
 			r.finish(q, 0)
 			return true
 		})
@@ -152,7 +149,6 @@ func (r *Replica) dropUnwanted(now time.Duration) (failed error) {
 			delete(r.asking.waiting, lease)
 		}
 	}
-	return failed
 }
 
 // refuseAsking fails all that wait.

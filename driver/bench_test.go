@@ -101,7 +101,8 @@ func (m *idleMachine) Settles(kv.Revision) uint64                     { return 0
 func (m *idleMachine) NeedsPresent() bool                             { return true }
 func (m *idleMachine) Released() uint64                               { return 0 }
 func (m *idleMachine) Contended() bool                                { return false }
-func (m *idleMachine) Withdraw(*kv.Request) error                     { return nil }
+func (m *idleMachine) Withdraw(*kv.Request)                           {}
+func (m *idleMachine) Woken() []uint64                                { return nil }
 func (m *idleMachine) Held(*kv.Request, kv.Revision) bool             { return false }
 func (m *idleMachine) Undecided() []kv.UnfinishedTransaction          { return nil }
 func (m *idleMachine) Fence(kv.ShardID) kv.TransactionID              { return kv.TransactionID{} }

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -19,9 +20,11 @@ type beside struct {
 	running int          // of them
 	decided []*besideJob // to be finished in the next round
 	blocked []request    // they wait for one of those above to end
-	partly  []partlyDone
-	staged  []*besideJob // decided, and being put into the log bit by bit
-	taking  int          // of those, how many take effect with a proposal that is not applied
+	// parked wait for locks, by their places in the queue of the machine (shard.Outcome.Place).
+	parked map[uint64][]request
+	partly []partlyDone
+	staged []*besideJob // decided, and being put into the log bit by bit
+	taking int          // of those, how many take effect with a proposal that is not applied
 	// released: one of them has ended, or a transaction over several shards that others wait for. heard is what the machine counted of the latter.
 	released bool
 	heard    uint64
@@ -58,11 +61,28 @@ func (b *beside) waiting() int { return len(b.jobs) - b.running }
 
 // block keeps a request until it can be evaluated again.
 func (b *beside) block(q request, out shard.Outcome) {
-	if out.Begun {
+	switch {
+	case out.Begun:
 		b.partly = append(b.partly, partlyDone{q, out.WaitFor, out.Effects})
-	} else {
+	case out.Place != 0:
+		if b.parked == nil {
+			b.parked = make(map[uint64][]request)
+		}
+		b.parked[out.Place] = append(b.parked[out.Place], q)
+	default:
 		b.blocked = append(b.blocked, q)
 	}
+}
+
+// waits tells whether requests wait for others to end that may take long.
+func (b *beside) waits() bool { return len(b.blocked) > 0 || len(b.parked) > 0 }
+
+// inOrder are the parked requests in the order of their arrival.
+func (b *beside) inOrder() (list []request) {
+	for _, place := range slices.Sorted(maps.Keys(b.parked)) {
+		list = append(list, b.parked[place]...)
+	}
+	return list
 }
 
 // startBeside has requests decided that have their latches, and for which everything that was in flight is applied.
@@ -191,8 +211,8 @@ func (r *Replica) beginBesideAnew() {
 		job.of.Drop()
 		r.evaluateAgain(job.request)
 	}
-	for i := range b.blocked {
-		r.evaluateAgain(b.blocked[i])
+	for _, q := range slices.Concat(b.blocked, b.inOrder()) {
+		r.evaluateAgain(q)
 	}
 	for i := range b.partly {
 		r.evaluateAgain(b.partly[i].request)
@@ -221,8 +241,8 @@ func (r *Replica) refuseBeside(err, evaluated error) {
 		job.of.Drop()
 		refuse(job.request, evaluated)
 	}
-	for i := range b.blocked {
-		refuse(b.blocked[i], err)
+	for _, q := range slices.Concat(b.blocked, b.inOrder()) {
+		refuse(q, err)
 	}
 	for i := range b.partly {
 		refuse(b.partly[i].request, evaluated)

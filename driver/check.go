@@ -39,6 +39,8 @@ func (r *Replica) check() error {
 		return errors.New("requests beside the rounds have to be seen to, but nobody looks")
 	case len(r.beside.blocked) > 0 && !r.beside.underWay() && !r.machine.Contended():
 		return fmt.Errorf("%d requests wait for one that takes long, and there is none", len(r.beside.blocked))
+	case len(r.beside.parked) > 0 && !r.machine.Contended():
+		return fmt.Errorf("requests wait for locks in %d places, and there are none", len(r.beside.parked))
 	case r.flush.syncing < 0:
 		return fmt.Errorf("%d runs are becoming durable", r.flush.syncing)
 	case r.log.First() > r.flush.durable+1:

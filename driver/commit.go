@@ -1,9 +1,12 @@
 package driver
 
 import (
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Transactions over several shards, as far as a replica of one of them is concerned. What is prepared in the log holds its keys until it is decided: writes
@@ -84,6 +87,10 @@ func (r *Replica) hearReleased() {
 		return
 	}
 	b := &r.beside
+	if r.wake() {
+		r.driver.markWorking(r)
+		r.driver.kick()
+	}
 	if n := r.machine.Released(); n != b.heard {
 		b.heard = n
 		if len(b.blocked) > 0 {
@@ -93,28 +100,75 @@ func (r *Replica) hearReleased() {
 	}
 }
 
+// wake queues the parked requests that may have their locks, in the order of their arrival, and tells whether there are any.
+func (r *Replica) wake() (any bool) {
+	if !r.isSequenced() {
+		return false
+	}
+	b := &r.beside
+	for _, place := range r.machine.Woken() {
+		for _, q := range b.parked[place] {
+			r.queue.push(q)
+			any = true
+		}
+		delete(b.parked, place)
+	}
+	return any
+}
+
 // dropBlocked ends blocked requests that nobody waits for any more: what blocks them may be there for long.
-func (r *Replica) dropBlocked() error {
-	var failed error
-	r.beside.blocked = slices.DeleteFunc(r.beside.blocked, func(q request) bool {
-		if q.wanted() || failed != nil {
+func (r *Replica) dropBlocked() {
+	drop := func(q request) bool {
+		if q.wanted() {
 			return false
 		}
-		failed = r.unwanted(q)
+		r.unwanted(q)
 		return true
-	})
-	return failed
+	}
+	b := &r.beside
+	b.blocked = slices.DeleteFunc(b.blocked, drop)
+	for _, place := range slices.Sorted(maps.Keys(b.parked)) {
+		if b.parked[place] = slices.DeleteFunc(b.parked[place], drop); len(b.parked[place]) == 0 {
+			delete(b.parked, place)
+		}
+	}
 }
 
 // unwanted ends a request that is not evaluated any more.
-func (r *Replica) unwanted(q request) error {
+func (r *Replica) unwanted(q request) {
 	r.driver.metrics.requestsUnwanted.Add(1)
 	if r.isSequenced() {
-		if err := r.machine.Withdraw(q.req); err != nil {
-			return err
-		}
+		r.machine.Withdraw(q.req)
 	}
 	q.err = kv.ErrTimeout
 	r.finish(q, 0)
-	return nil
+}
+
+// grant has whoever asked be told of the locks of a prepare that was evaluated.
+func (r *Replica) grant(q *request, out *shard.Outcome) {
+	if out.Effects && !q.granted && q.req != nil && q.req.Commit != nil && q.req.Commit.Granted != nil {
+		q.granted = true
+		r.driver.granted = append(r.driver.granted, q.req.Commit.Granted)
+	}
+}
+
+// revoke ends a prepare that loses its locks because the leadership begins anew. The transaction may wait elsewhere since it had them, so it must not wait for
+// them again.
+func (r *Replica) revoke(q request) {
+	q.resp, q.err = &kv.Response{Kind: q.req.Kind, Commit: &kv.CommitResponse{Busy: true}}, nil
+	r.finish(q, 0)
+}
+
+// tellGranted tells of the locks that prepares have got, and has evaluated what that brings, so that it comes into the log in the same write.
+func (d *Driver) tellGranted(now time.Duration) {
+	if len(d.granted) == 0 || d.Err() != nil {
+		return
+	}
+	granted := d.granted
+	d.granted = nil
+	for _, tell := range granted {
+		tell()
+	}
+	d.queueRequests(d.inbox.takeRequests())
+	d.evaluateWorking(now)
 }

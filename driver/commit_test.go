@@ -264,3 +264,153 @@ func TestJumpSaysBoth(t *testing.T) {
 		t.Errorf("the jump says revision %d, closed at %d; the shard has %d, closed at %d", jumps[0].Revision, jumps[0].Closed, highest, closed)
 	}
 }
+
+// syncsSeen is an asker who takes note of when its request is evaluated.
+type syncsSeen struct {
+	impatient
+	driver *Driver
+	syncs  []uint64
+}
+
+func (s *syncsSeen) Waits() bool {
+	s.syncs = append(s.syncs, s.driver.Metrics().Syncs)
+	return true
+}
+
+// TestGranted: who has a share prepared hears when it has its locks, before it is in the log, without a lock held. What that brings is
+// evaluated before the write.
+func TestGranted(t *testing.T) {
+	s := newCleanStore(t, 1, false)
+	s.holder = 1
+	s.awaitLeases()
+	at := slices.IndexFunc(s.nodes, func(n *cleanNode) bool { return n.node.driver.Replica(2).IsLeader() })
+	driver := s.nodes[at].node.driver
+	leader := driver.Replica(2)
+	put := func(key string) *kv.Request {
+		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte("x")}}
+	}
+	evaluated, told := &syncsSeen{driver: driver}, uint64(0)
+	granted, prepared, brought := 0, &proposal{}, &proposal{}
+	body := kv.CommitRequest{ID: kv.TransactionID{Anchor: 1, Term: 1, Number: 1}, Shard: 2, Participants: []kv.ShardID{1, 2}, Patient: true,
+		Share: &kv.Share{Ops: []kv.PlacedOp{{Op: kv.Op{Put: put("k").Put}}}}}
+	body.Granted = func() {
+		granted, told = granted+1, driver.Metrics().Syncs
+		if leader.Held(rangeRequest("k"), 1<<40) || prepared.answers != 0 {
+			t.Error("the prepare is applied, or answered, when its locks are told of")
+		}
+		if !leader.mu.TryLock() {
+			t.Error("a lock of the replica is held")
+		} else {
+			leader.mu.Unlock()
+		}
+		next := kv.CommitRequest{ID: kv.TransactionID{Anchor: 1, Term: 1, Number: 2}, Shard: 2, Participants: body.Participants,
+			Share: &kv.Share{Ops: []kv.PlacedOp{{Op: kv.Op{Put: put("b").Put}}}}}
+		leader.Propose(&kv.Request{Kind: kv.KindTxnPrepare, Commit: &next}, evaluated, func(resp *kv.Response, _ uint64, err error) {
+			*brought = proposal{resp, err, brought.answers + 1}
+		})
+	}
+	leader.Propose(&kv.Request{Kind: kv.KindTxnPrepare, Commit: &body}, nil, func(resp *kv.Response, _ uint64, err error) {
+		*prepared = proposal{resp, err, prepared.answers + 1}
+	})
+	s.await("a prepare, and what it brings", func() bool { return prepared.answers == 1 && brought.answers == 1 })
+	switch {
+	case prepared.err != nil || brought.err != nil:
+		t.Fatal(prepared.err, brought.err)
+	case granted != 1 || prepared.resp.Commit.Standing != kv.StandingPrepared:
+		t.Errorf("locks are told of %d times; %+v", granted, prepared.resp.Commit)
+	case len(evaluated.syncs) != 1 || evaluated.syncs[0] != told:
+		t.Errorf("after %d syncs locks were told of, and what that brought was evaluated after %d", told, evaluated.syncs)
+	}
+
+	// When the leadership begins anew, it must not wait for them again.
+	lost := &proposal{}
+	q := request{replica: leader, req: &kv.Request{Kind: kv.KindTxnPrepare, Commit: &body}, granted: true}
+	q.done = func(resp *kv.Response, _ uint64, err error) { *lost = proposal{resp, err, lost.answers + 1} }
+	driver.letIn(0)
+	leader.evaluateAgain(q)
+	s.await("the answer to who lost its locks", func() bool { return lost.answers == 1 })
+	if lost.err != nil || !lost.resp.Commit.Busy {
+		t.Errorf("%+v, %v", lost.resp, lost.err)
+	}
+}
+
+// TestAbortedWhileItWaits: a prepare that waits for locks is answered when its transaction is aborted, though the locks are not free, and so is the same prepare
+// that was asked twice. Who waits behind it goes on.
+func TestAbortedWhileItWaits(t *testing.T) {
+	s := newCleanStore(t, 1, false)
+	s.holder = 1
+	s.awaitLeases()
+	leader := s.leaderOf(2).driver.Replica(2)
+	spans := func(number uint64, keys ...string) *kv.Request {
+		r := prepareRequest(number, leasedPut(keys[0], 0).Put, true)
+		for _, key := range keys[1:] {
+			r.Commit.Share.Ops = append(r.Commit.Share.Ops, kv.PlacedOp{Place: 1, Op: kv.Op{Put: leasedPut(key, 0).Put}})
+		}
+		return r
+	}
+	first := proposeTo(leader, spans(1, "k"), nil)
+	s.await("the first prepare", func() bool { return first.answers == 1 })
+	second, twice := proposeTo(leader, spans(2, "k", "m"), nil), proposeTo(leader, spans(2, "k", "m"), nil)
+	put := proposeTo(leader, leasedPut("m", 0), nil)
+	s.run(100*time.Millisecond, nil)
+	if second.answers+twice.answers+put.answers != 0 {
+		t.Fatalf("%d, %d and %d answers to who waits", second.answers, twice.answers, put.answers)
+	}
+	proposeTo(leader, resolveRequest(2, kv.Decision{Verdict: kv.Abort}), nil)
+	s.run(100*time.Millisecond, nil)
+	for _, p := range []*proposal{second, twice} {
+		if p.answers != 1 || p.err != nil || p.resp.Commit.Standing != kv.StandingResolved {
+			t.Errorf("a prepare that is aborted while it waits: %d answers, %+v, %v", p.answers, p.resp, p.err)
+		}
+	}
+	if put.answers != 1 || put.err != nil {
+		t.Errorf("a put behind it: %d answers, %v", put.answers, put.err)
+	}
+}
+
+// TestNobodyStarves: behind a transaction that is prepared wait a put of its key, a large transaction, and small ones; others come all the time. They have their
+// turns in the order in which they came.
+func TestNobodyStarves(t *testing.T) {
+	s := newCleanStore(t, 1, false)
+	s.holder = 1
+	s.awaitLeases()
+	leader := s.leaderOf(2).driver.Replica(2)
+	keys := []string{"a", "b", "c", "d"}
+	number := uint64(0)
+	var order []string
+	small := func() { // one key each, patient, and decided as soon as it is prepared
+		number++
+		n := number
+		leader.Propose(prepareRequest(n, leasedPut(keys[n%4], 0).Put, true), nil, func(resp *kv.Response, _ uint64, err error) {
+			if err != nil || resp.Commit.Standing != kv.StandingPrepared {
+				t.Errorf("a small one: %+v, %v", resp, err)
+			}
+			order = append(order, fmt.Sprint("small ", n))
+			s.at(time.Duration(20+7*(n%4))*time.Millisecond, func() { proposeTo(leader, resolveRequest(n, kv.Decision{Verdict: kv.Abort}), nil) })
+		})
+	}
+	for range 8 {
+		small() // two of each key, of which the second waits
+	}
+	s.run(5*time.Millisecond, nil)
+	put := leasedPut("a", 0)
+	leader.Propose(put, nil, func(*kv.Response, uint64, error) { order = append(order, "put") })
+	s.run(time.Millisecond, nil)
+	large := prepareRequest(1000, leasedPut("a", 0).Put, true)
+	for i, key := range keys[1:] {
+		large.Commit.Share.Ops = append(large.Commit.Share.Ops, kv.PlacedOp{Place: uint32(i + 1), Op: kv.Op{Put: leasedPut(key, 0).Put}})
+	}
+	leader.Propose(large, nil, func(*kv.Response, uint64, error) { order = append(order, "large") })
+	s.run(time.Millisecond, nil)
+	for len(order) < 40 && s.now < time.Hour {
+		small()
+		s.run(5*time.Millisecond, nil)
+		if slices.Contains(order, "large") && number > 40 {
+			break
+		}
+	}
+	putAt, largeAt := slices.Index(order, "put"), slices.Index(order, "large")
+	if putAt < 0 || largeAt != 9 || putAt > largeAt {
+		t.Errorf("in order: %q; the put and the large one come behind the first 8", order)
+	}
+}

@@ -77,6 +77,7 @@ type Driver struct {
 	syncing   []pendingAck  // waiting for the sync in flight
 	finished  []finished    // to be answered at the end of the round
 	answered  []func()      // to be called after that
+	granted   []func()      // to be told that prepares have their locks
 	slowUntil time.Duration // a sync was slow: use the goroutine until then
 	lastRead  consensus.ReadID
 	scrubber  scrubber

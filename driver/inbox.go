@@ -19,6 +19,8 @@ type request struct {
 	err     error
 	begun   bool // a part of what it wants is proposed, and may take effect
 	bulk    bool // its effects were put into the log bit by bit
+	// granted: whoever asked was told that the prepare has its locks (kv.CommitRequest.Granted).
+	granted bool
 	// informed: since it came, the sequencer has said how far the store is.
 	informed bool
 	// sizeBytes is what the request was let in for; see Options.MaxQueuedBytes.
@@ -98,6 +100,15 @@ func (i *inbox) take() contents {
 	defer i.mu.Unlock()
 	taken := i.contents
 	i.contents, i.spare = i.spare, contents{}
+	return taken
+}
+
+// takeRequests returns the requests only.
+func (i *inbox) takeRequests() []request {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	taken := i.contents.requests
+	i.contents.requests = nil
 	return taken
 }
 

@@ -193,6 +193,10 @@ func (r *Replica) evaluateLater() {
 
 // evaluateAgain queues a request that was evaluated in this leadership, which begins anew: nothing came of it.
 func (r *Replica) evaluateAgain(q request) {
+	if q.granted {
+		r.revoke(q)
+		return
+	}
 	q.resp, q.err, q.bulk = nil, nil, false
 	r.queue.push(q)
 	r.driver.kick()

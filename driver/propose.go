@@ -150,16 +150,12 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 			return fmt.Errorf("expire leases: %w", err)
 		}
 		if len(r.asking.waiting) > 0 {
-			if err := r.dropUnwanted(now); err != nil {
-				return err
-			}
+			r.dropUnwanted(now)
 		}
-		if r.isSequenced() && len(r.beside.blocked) > 0 {
-			if err := r.dropBlocked(); err != nil {
-				return err
-			}
+		if r.isSequenced() && r.beside.waits() {
+			r.dropBlocked()
 		}
-		r.leaseWork = r.machine.WantsTicks() || len(r.asking.waiting) > 0 || r.isSequenced() && len(r.beside.blocked) > 0
+		r.leaseWork = r.machine.WantsTicks() || len(r.asking.waiting) > 0 || r.isSequenced() && r.beside.waits()
 	}
 	if err := r.hearAnswers(); err != nil {
 		return err
@@ -172,8 +168,11 @@ func (r *Replica) evaluateQueued(now time.Duration) error {
 	}
 	for sealed := r.machine.Sealed(); !sealed && !r.driver.outOfTime(); {
 		q, ok := r.queue.take(r.machine.PendingBytes() < r.driver.opts.MaxRoundBytes)
-		if !ok {
+		if !ok && !r.wake() {
 			return nil
+		}
+		if !ok {
+			continue
 		}
 		r.driver.evaluated = true
 		if err := r.evaluateOne(q); err != nil {
@@ -199,7 +198,8 @@ func (d *Driver) outOfTime() bool {
 
 func (r *Replica) evaluateOne(q request) error {
 	if !q.wanted() {
-		return r.unwanted(q)
+		r.unwanted(q)
+		return nil
 	}
 	if q.informed {
 		return r.decide(q, r.machine.EvaluateInformed(q.req))
@@ -209,6 +209,7 @@ func (r *Replica) evaluateOne(q request) error {
 
 // decide does with a request what its evaluation says.
 func (r *Replica) decide(q request, out shard.Outcome) error {
+	r.grant(&q, &out)
 	if answered := out.Beside == nil && !out.Blocked && !out.Unnumbered && out.Awaits == 0 && out.Fatal == nil; answered && r.numbering.open {
 		r.numbering.decided = append(r.numbering.decided, decision{q, out})
 		return nil

@@ -39,7 +39,7 @@ func (d *Driver) Round() (again bool) {
 	}
 	d.inbox.release(in)
 	d.metrics.rounds.Add(1)
-	return len(d.dirty) > 0 || d.putOff() || d.inbox.urgent() || d.holding.Load() && d.hurry.Load()
+	return len(d.dirty) > 0 || len(d.granted) > 0 || d.putOff() || d.inbox.urgent() || d.holding.Load() && d.hurry.Load()
 }
 
 func (d *Driver) round(in *contents) {
@@ -269,6 +269,11 @@ func (d *Driver) queueRequests(requests []request) {
 // evaluate lets every leader with room in flight evaluate what is queued, and proposes the effects of
 // each group as one entry.
 func (d *Driver) evaluate(now time.Duration) {
+	d.evaluateWorking(now)
+	d.tellGranted(now)
+}
+
+func (d *Driver) evaluateWorking(now time.Duration) {
 	if d.Err() != nil {
 		return
 	}

@@ -65,10 +65,11 @@ type Machine interface {
 	Asks() []shard.Ask
 	AskedOf(lease kv.LeaseID) []kv.ShardID
 	Answered(ask *shard.Ask, resp *kv.Response, err error, ended bool) (out shard.Outcome, decided bool)
-	// Released, Contended and Withdraw: requests that are Blocked by transactions over several shards, see shard.Machine.
+	// Released, Woken, Contended and Withdraw: requests that are Blocked by transactions over several shards, see shard.Machine.
 	Released() uint64
+	Woken() []uint64
 	Contended() bool
-	Withdraw(*kv.Request) error
+	Withdraw(*kv.Request)
 	TakeProposal(now time.Duration) (data []byte, seq uint64)
 	HasProposal() bool
 	PendingBytes() int

@@ -260,6 +260,9 @@ func (t *tenure) do(ready *txn.Ready, ending []txn.Ask) {
 		t.gateway.committed(&ready.Done[i])
 	}
 	for _, a := range ready.Asks {
+		if a.Shard == t.of.link.shard && a.Request.Kind == kv.KindTxnPrepare {
+			a.Request.Commit.Granted = func() { t.granted(a) }
+		}
 		t.ask(a, t.coordinator.Answered)
 	}
 	for _, a := range ending {
@@ -280,6 +283,16 @@ func (t *tenure) answered(give func()) {
 	t.asked--
 	if !t.over {
 		give()
+	}
+	t.mu.Unlock()
+	t.pump()
+}
+
+// granted tells the coordinator that its shard has the locks of a prepare.
+func (t *tenure) granted(a txn.Ask) {
+	t.mu.Lock()
+	if !t.over {
+		t.coordinator.Granted(a)
 	}
 	t.mu.Unlock()
 	t.pump()

@@ -74,6 +74,9 @@ type CommitRequest struct {
 	Share        *Share // of a prepare
 	// Patient: a prepare waits for locks that others have, instead of being Busy.
 	Patient bool
+	// Granted, if there is one, is called once when a prepare is evaluated and has its locks, before it is in the log: if the shard is led on the node that
+	// asks. It is called without a lock held, and returns soon. It does not travel.
+	Granted func()
 	// Finished, if it is not zero, says that all transactions of the same anchor before it are finished: each participant has resolved them.
 	Finished TransactionID
 	Ballot   Ballot   // of a promise and an accept

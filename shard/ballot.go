@@ -43,9 +43,7 @@ func (m *Machine) promiseRequest(c *kv.CommitRequest) (*kv.CommitResponse, error
 	if !after.Promise(c.Ballot) || after == before {
 		return next.answer(), nil
 	}
-	if err := m.withdraw(c.ID); err != nil {
-		return nil, err
-	}
+	m.lead.contention.leavePatient(c.ID)
 	next.promised = after.Promised
 	m.lead.overlay.addOp(op{kind: opPromise, record: &next})
 	return next.answer(), nil

@@ -70,7 +70,7 @@ func (m *Machine) beside(r *kv.Request) Outcome {
 }
 
 func (m *Machine) mayGoBeside() error {
-	if n := m.lead.latches.Len() - len(m.lead.contention.queue); n >= m.options.MaxBeside {
+	if n := m.lead.latches.Len(); n >= m.options.MaxBeside {
 		return fmt.Errorf("%d requests that take long are under way: %w", n, kv.ErrTooManyRequests)
 	}
 	return nil

@@ -85,6 +85,8 @@ func (w *commitWorld) stepKeepingFollower() error {
 		return w.numberBatch(s)
 	case n < 85:
 		return w.beside(s)
+	case n < 88:
+		return w.wake(s)
 	}
 	return w.applyOne(s, s.group.leader)
 }

@@ -96,9 +96,7 @@ func (s *commitStory) do(lines []string) string {
 	case "withdraw":
 		for _, r := range s.waiting {
 			if r.shard == shard() && r.blocked {
-				if err := s.groups[r.shard].leader.Withdraw(r.request); err != nil {
-					return " PROBLEM " + err.Error()
-				}
+				s.groups[r.shard].leader.Withdraw(r.request)
 			}
 		}
 		s.waiting = slices.DeleteFunc(s.waiting, func(r *storyRequest) bool { return r.shard == shard() && r.blocked })

@@ -233,7 +233,7 @@ func (w *commitWorld) heard(s *commitShard, e *evaluatedHere, out Outcome) error
 		}
 		if out.Blocked && kind == kv.KindTxnPrepare && w.random.IntN(10) == 0 && !t.decided {
 			w.seen["withdrawn"]++
-			return s.group.leader.Withdraw(e.request)
+			s.group.leader.Withdraw(e.request)
 		}
 	case out.Err != nil && kind == kv.KindTxnDecide && errors.Is(out.Err, kv.ErrLeaderChanged):
 		w.seen["anchor lost"]++
@@ -297,13 +297,16 @@ func (w *commitWorld) finish() error {
 
 func (w *commitWorld) finishShard(s *commitShard) error {
 	m := s.group.leader
-	for range 100 { // what is beside the rounds
-		if err := errors.Join(w.beside(s), w.numberBatch(s), s.group.catchUpWatching(w, s)); err != nil {
+	for range 100 { // what is beside the rounds, and what waits for locks
+		if err := errors.Join(w.wake(s), w.beside(s), w.numberBatch(s), s.group.catchUpWatching(w, s)); err != nil {
 			return err
 		}
 	}
-	if m.lead.contention.locks.Len() > 0 || len(m.lead.contention.queue) > 0 || m.Contended() {
-		return fmt.Errorf("%d transactions hold locks, %d wait", m.lead.contention.locks.Len(), len(m.lead.contention.queue))
+	if len(s.waiting) > 0 {
+		return fmt.Errorf("%d requests wait for locks for ever", len(s.waiting))
+	}
+	if m.lead.contention.locks.Len() > 0 || m.lead.contention.queue.Len() > 0 || m.Contended() {
+		return fmt.Errorf("%d transactions hold locks, %d wait", m.lead.contention.locks.Len(), m.lead.contention.queue.Len())
 	}
 	for _, of := range w.shards { // all are over
 		if err := w.openBatch(s); err != nil {

@@ -35,6 +35,8 @@ type commitShard struct {
 	exact     bool
 	entries   map[uint64]consensus.Index // by proposal of this leadership
 	evaluated []*evaluatedHere           // in the open batch
+	waiting   []*kv.Request              // clients' requests that have places in the queue of this leadership
+	places    []uint64
 	jobs      []*Beside
 	of        map[*Beside]*evaluatedHere
 	journal   []journalItem
@@ -113,7 +115,7 @@ func (s *commitShard) begin() {
 	for _, job := range s.jobs {
 		job.Drop()
 	}
-	s.open, s.evaluated, s.jobs = false, nil, nil
+	s.open, s.evaluated, s.jobs, s.waiting, s.places = false, nil, nil, nil, nil
 	s.entries, s.of = map[uint64]consensus.Index{}, map[*Beside]*evaluatedHere{}
 }
 
@@ -140,6 +142,8 @@ func (w *commitWorld) step() error {
 	case n < 960:
 		_, err := s.follower.flushSome(1 + w.random.IntN(4))
 		return err
+	case n < 965:
+		return w.wake(s)
 	case n < 970:
 		return s.crash(w)
 	case n < 980:
@@ -196,8 +200,7 @@ func (w *commitWorld) client(s *commitShard) error {
 	if Validate(r, Limits{MaxTxnOps: 16}) != nil || !aboutKeys(r.Kind) || ofSystemShard(r) {
 		return nil
 	}
-	_, err := w.ask(s, r, nil)
-	return err
+	return w.askClient(s, r)
 }
 
 // beside moves on what is decided beside the rounds.
@@ -465,4 +468,40 @@ func commitOf(out Outcome) *kv.CommitResponse {
 		return nil
 	}
 	return out.Response.Commit
+}
+
+// askClient evaluates a client's request. It is asked again when it is woken, unless the client has gone.
+func (w *commitWorld) askClient(s *commitShard, r *kv.Request) error {
+	out, err := w.ask(s, r, nil)
+	if !out.Blocked || err != nil {
+		return err
+	}
+	if out.Place == 0 || w.random.IntN(10) == 0 {
+		w.seen["gone"]++
+		s.group.leader.Withdraw(r)
+		return nil
+	}
+	s.waiting, s.places = append(s.waiting, r), append(s.places, out.Place)
+	return nil
+}
+
+// wake has those asked again who wait for locks, and may have them: in the order of their arrival, without passing anybody.
+func (w *commitWorld) wake(s *commitShard) error {
+	woken := s.group.leader.Woken()
+	if !slices.IsSorted(woken) {
+		return fmt.Errorf("woken are %v", woken)
+	}
+	for _, place := range woken {
+		i := slices.Index(s.places, place)
+		if i < 0 {
+			continue // a prepare, which is asked again now and then
+		}
+		r := s.waiting[i]
+		s.waiting, s.places = slices.Delete(s.waiting, i, i+1), slices.Delete(s.places, i, i+1)
+		w.seen["woken"]++
+		if err := w.askClient(s, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

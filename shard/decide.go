@@ -88,9 +88,7 @@ func (m *Machine) resolve(c *kv.CommitRequest, known *record) (*kv.CommitRespons
 			m.freed++
 		}
 	}
-	if err := m.withdraw(c.ID); err != nil {
-		return nil, err
-	}
+	l.contention.leavePatient(c.ID)
 	l.overlay.addOp(op{kind: opResolve, record: next})
 	m.fence(c.Finished)
 	m.followCompaction() // it may have waited for this one

@@ -30,8 +30,11 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if aboutTransactions(r.Kind) {
 		return m.evaluateCommit(r)
 	}
-	if l.latches.Len() > 0 && l.conflicts(r) || l.contention.locks.Len() > 0 && l.contention.blocks(r) {
+	if l.latches.Len() > 0 && l.conflicts(r) {
 		return Outcome{Blocked: true}
+	}
+	if place, waits := l.contention.waits(r); waits {
+		return Outcome{Blocked: true, Place: place}
 	}
 	changes, ops := l.overlay.changes.end(), l.overlay.ops.end()
 	l.nextSub = 0

@@ -83,9 +83,10 @@ type Outcome struct {
 	// Beside: the request is to be decided beside the rounds. Nothing has happened yet.
 	Beside *Beside
 	// Blocked: the request waits for one that is decided beside the rounds, or for a transaction over several shards. It is to be evaluated again when one of
-	// the former has ended, or Released says so; one of kv.KindTxnPrepare that never is has to be withdrawn (Withdraw). Nothing has happened yet, but for
-	// Begun.
+	// the former has ended, or Released says so; one that never is has to be withdrawn (Withdraw). Nothing has happened yet, but for Begun. If it has a Place,
+	// it stands in a queue for locks, and is to be evaluated again only when Woken tells of that place. Two requests of one transaction have the same.
 	Blocked bool
+	Place   uint64
 	// Staged: the effects are put into the log bit by bit; see Machine.StepBulk.
 	Staged bool
 	// Begun: a part of what the request wants is done. It is to be evaluated again when proposal WaitFor is applied.

@@ -115,6 +115,7 @@ func (l *leadership) unlatch(b *Beside) error {
 			delete(l.latched, id)
 		}
 	}
+	l.contention.all = true
 	return l.latches.Remove(b.latches)
 }
 

@@ -85,9 +85,11 @@ func (s *keysShard) do(line string) *kv.Response {
 func (s *keysShard) blocked(when string, want bool, lines ...string) {
 	s.t.Helper()
 	for _, line := range lines {
-		if out := s.evaluate(parseRequest([]string{line})); out.Blocked != want || out.Err != nil || out.Fatal != nil || out.Beside != nil {
+		r := parseRequest([]string{line})
+		if out := s.evaluate(r); out.Blocked != want || out.Err != nil || out.Fatal != nil || out.Beside != nil {
 			s.t.Errorf("%s: %s: %+v, want it to wait: %v", when, line, out, want)
 		}
+		s.g.leader.Withdraw(r)
 	}
 	s.apply()
 }

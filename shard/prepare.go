@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
+	"github.com/quoratedb/quorate/shard/lock"
 )
 
 // aboutTransactions tells whether the requests of a kind are about transactions over several shards.
@@ -37,7 +38,7 @@ func (m *Machine) evaluateCommit(r *kv.Request) Outcome {
 	if l.issued() < l.revision {
 		l.told(outcome.Response)
 	}
-	if !answer.Busy { // that may be said at once: it promises nothing
+	if !answer.Busy && answer.Met == nil { // those may be said at once: they promise nothing, and the coordinator looks at compares once more
 		outcome.WaitFor = l.waitFor()
 	}
 	return outcome
@@ -46,13 +47,15 @@ func (m *Machine) evaluateCommit(r *kv.Request) Outcome {
 // commitFailed is the outcome of a request that changes nothing. A prepare that will not come again does not wait any more.
 func (m *Machine) commitFailed(r *kv.Request, err error) Outcome {
 	if errors.Is(err, errLatched) {
-		return Outcome{Blocked: true}
+		outcome := Outcome{Blocked: true}
+		if w := m.lead.contention.patient[r.Commit.ID]; w != nil {
+			outcome.Place = w.Place
+		}
+		return outcome
 	}
 	outcome := m.failed(err)
 	if outcome.Err != nil || outcome.Awaits != 0 { // the latter may be answered without being evaluated again
-		if err := m.Withdraw(r); err != nil {
-			return Outcome{Fatal: err}
-		}
+		m.Withdraw(r)
 	}
 	if outcome.Err != nil {
 		outcome.WaitFor = m.lead.waitFor()
@@ -99,13 +102,17 @@ func (m *Machine) prepareRequest(r *kv.Request) (*kv.CommitResponse, error) {
 	case err != nil:
 		return nil, err
 	case answer != nil:
-		return answer, m.withdraw(c.ID)
+		l.contention.leavePatient(c.ID)
+		return answer, nil
 	}
 	if c.Share.Release != nil {
 		return m.prepareRelease(c, known)
 	}
 	accesses := shareAccesses(c.Share)
 	if known == nil {
+		if met := m.doomed(c, accesses); met != nil {
+			return &kv.CommitResponse{Met: met}, nil
+		}
 		busy, err := m.contend(c, accesses)
 		if err != nil || busy {
 			return &kv.CommitResponse{Busy: true}, err
@@ -139,6 +146,22 @@ func (m *Machine) notToPrepare(c *kv.CommitRequest, known *record) (*kv.CommitRe
 	return nil, nil
 }
 
+// doomed tells what became of the compares of a share that has to wait, if not all come out as expected by what is in force, or in flight. Nothing is gained by
+// waiting then: the coordinator reads all compares, at one revision, in any case. Who waits looks once, when it comes.
+func (m *Machine) doomed(c *kv.CommitRequest, accesses []latch.Access) []bool {
+	l := m.lead
+	_, underWay := l.contention.beside[c.ID]
+	if l.contention.patient[c.ID] != nil || underWay || len(c.Share.Compares) == 0 || l.free(c.ID, accesses) {
+		return nil
+	}
+	l.tally.Bound(kv.Looks{Limit: m.options.RoundLooks, Refused: errLong})
+	met, err := l.met(c.Share.Compares)
+	if err != nil {
+		return nil // it has to wait to be told
+	}
+	return met
+}
+
 // contend tells whether somebody else has locks or latches that the prepare needs. A patient one waits for them: errLatched.
 func (m *Machine) contend(c *kv.CommitRequest, accesses []latch.Access) (busy bool, err error) {
 	l := m.lead
@@ -151,16 +174,16 @@ func (m *Machine) contend(c *kv.CommitRequest, accesses []latch.Access) (busy bo
 	if !c.Patient {
 		return true, nil
 	}
-	if _, waits := l.contention.queue[c.ID]; waits {
+	if l.contention.patient[c.ID] != nil {
 		return false, errLatched
 	}
-	if len(l.contention.queue) >= m.options.MaxBeside {
-		return false, fmt.Errorf("%d transactions wait for locks: %w", len(l.contention.queue), kv.ErrTooManyRequests)
+	if n := len(l.contention.patient); n >= m.options.MaxTransactions {
+		return false, fmt.Errorf("%d transactions wait for locks: %w", n, kv.ErrTooManyRequests)
 	}
-	if l.contention.queue == nil {
-		l.contention.queue = make(map[kv.TransactionID]latch.ID)
+	if l.contention.patient == nil {
+		l.contention.patient = make(map[kv.TransactionID]*lock.Waiter)
 	}
-	l.contention.queue[c.ID] = l.latches.Add(latch.Merge(accesses))
+	l.contention.patient[c.ID] = l.contention.queue.Add(accesses)
 	return false, errLatched
 }
 
@@ -192,9 +215,7 @@ func (m *Machine) prepared(c *kv.CommitRequest, known *record, accesses []latch.
 	if known != nil {
 		return done.answer(), nil
 	}
-	if err := m.withdraw(c.ID); err != nil {
-		return nil, err
-	}
+	m.lead.contention.leavePatient(c.ID)
 	if done.met != nil {
 		return &kv.CommitResponse{Met: done.met}, nil
 	}

@@ -8,17 +8,15 @@ import (
 // A share that takes longer than a round may is decided beside the rounds, on a view, under latches. When it is, it becomes a prepare with locks: in between
 // nobody can come.
 
-// besideShare takes latches for a share that turned out to be long: those with which it waited, if it did.
+// besideShare takes latches for a share that turned out to be long. If it stood in the queue, it was its turn.
 func (m *Machine) besideShare(r *kv.Request) Outcome {
 	l, id := m.lead, r.Commit.ID
 	if err := m.mayGoBeside(); err != nil {
 		return m.commitFailed(r, err)
 	}
 	b := &Beside{request: r, lead: l, shareBytes: m.options.MaxShareBytes}
-	if stands, waits := l.contention.queue[id]; waits {
-		delete(l.contention.queue, id)
-		b.latches = stands
-	} else if release := r.Commit.Share.Release; release != nil {
+	l.contention.leavePatient(id)
+	if release := r.Commit.Share.Release; release != nil {
 		b.latches = l.latchLease(release, true)
 	} else {
 		b.latches = l.latches.Add(latch.Merge(shareAccesses(r.Commit.Share)))

@@ -42,7 +42,7 @@ type call struct {
 	past     []kv.OpResponse
 	// attempt is the number of the transaction that is tried; 0: none is, but a probe is read.
 	attempt uint64
-	// patient: a participant was busy before. From now on they are asked one after the other, and wait for locks.
+	// patient: a participant was busy before. From now on all transactions of it are.
 	patient bool
 	// refusal is why a participant refused its share. It is the answer if the path was the right one, which is looked up.
 	refusal error

@@ -1,6 +1,11 @@
 package txn
 
-import "github.com/quoratedb/quorate/kv"
+import (
+	"maps"
+	"slices"
+
+	"github.com/quoratedb/quorate/kv"
+)
 
 // Pokes break rules of a core before it is given an input.
 
@@ -40,9 +45,10 @@ func PokeForgetFound(r *Recovery) {
 	}
 }
 
-// PokeFinishedEarly has a coordinator say that all is finished which it has begun.
+// PokeFinishedEarly has a coordinator say that all is finished which it has begun. While it prepares it does not: participants would refuse what is behind the fence.
 func PokeFinishedEarly(c *Coordinator) {
-	if !c.older {
+	early := func(t *transaction) bool { return t.phase == preparing }
+	if !c.older && !slices.ContainsFunc(slices.Collect(maps.Values(c.live)), early) {
 		c.first = c.last + 1
 	}
 }

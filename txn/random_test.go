@@ -37,7 +37,7 @@ func TestRandom(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, what := range []string{"done", "read", "busy", "not met", "lost", "canceled"} {
+	for _, what := range []string{"done", "read", "busy", "granted", "not met", "lost", "canceled"} {
 		if seen[what] < seeds/4 {
 			t.Errorf("%q was seen %d times only", what, seen[what])
 		}
@@ -226,10 +226,19 @@ func (w *traffic) serve(i int, lossy bool) {
 	if a.Request.Kind == kv.KindTxnPrepare && body.Patient && locked && holder != body.ID {
 		return // it waits
 	}
+	if a.Request.Kind == kv.KindTxnPrepare && a.Shard == body.ID.Anchor && !locked && w.random.IntN(2) == 0 {
+		w.seen["granted"]++
+		w.locks[a.Shard] = body.ID // in memory: the answer comes later
+		a.of.Granted(a.Ask)
+		w.collect(a.of)
+		return
+	}
+	locked = locked && holder != body.ID
 	w.asks = slices.Delete(w.asks, i, i+1)
 	fate := w.random.IntN(25)
 	if lossy && fate == 0 && a.Request.Kind != kv.KindTxnDecide && a.Request.Kind != kv.KindTxnAccept {
 		w.seen["lost"]++
+		w.revoke(&a.Ask)
 		a.of.Answered(a.Ask, nil, kv.ErrTimeout)
 		w.collect(a.of)
 		return
@@ -254,9 +263,11 @@ func (w *traffic) answer(a *Ask, locked bool) (*kv.CommitResponse, error) {
 		w.many[a.Shard].CompactTo(w.one.Compacted())
 		answer, err := evaluate(w.many[a.Shard], body.Share)
 		if err != nil {
+			w.revoke(a)
 			return nil, err
 		}
 		if answer.Met != nil {
+			w.revoke(a)
 			w.seen["not met"]++
 			return answer, nil
 		}
@@ -278,6 +289,13 @@ func (w *traffic) answer(a *Ask, locked bool) (*kv.CommitResponse, error) {
 		}
 	}
 	return &kv.CommitResponse{Standing: kv.StandingResolved, Decision: body.Decision}, nil
+}
+
+// revoke takes the locks back that were granted to a prepare which comes to nothing.
+func (w *traffic) revoke(a *Ask) {
+	if a.Request.Kind == kv.KindTxnPrepare && w.locks[a.Shard] == a.Request.Commit.ID && w.prepared[prepareOf{a.Request.Commit.ID, a.Shard}] == nil {
+		delete(w.locks, a.Shard)
+	}
 }
 
 func commit(s *model.Store, share *kv.Share, at kv.Revision) {

@@ -18,7 +18,9 @@ import (
 // The language of testdata. There are three shards: keys below h, below p, and the others. What shares evaluate to is as in their
 // stores, which change only by "store".
 //
-//	coordinator [protocol=3pc] [anchor=] [term=] [max=] [fence=(term,number)] [older]      older: earlier leaderships may have left something
+//	coordinator [protocol=3pc] [anchor=] [term=] [max=] [fence=(term,number)] [older] [silent]
+//	                                       older: earlier leaderships may have left something. silent: the anchor does not say that a prepare has its
+//	                                       locks until "granted n="; otherwise it says so at once
 //	begin owner= [deadline=seconds]        the request is in the lines below: "if KEY exists", "if KEY missing", "get KEY", "put KEY", "put! KEY"
 //	                                       (the key must exist), "delete KEY KEY", and the same behind "else"; a line "delete KEY KEY" alone is a
 //	                                       request by itself
@@ -36,6 +38,7 @@ type script struct {
 	shards      [3]*model.Store
 	coordinator *Coordinator
 	recovery    *Recovery
+	silent      bool
 	asks        []Ask
 	probes      map[Call]*kv.Request
 	out         strings.Builder
@@ -92,6 +95,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		if s.coordinator, err = NewCoordinator(o.WithDefaults()); err != nil {
 			t.Fatal(err)
 		}
+		s.silent = d.HasArg("silent")
 		if s.asks = nil; !d.HasArg("older") {
 			s.coordinator.OlderFinished(nil)
 		}
@@ -103,6 +107,12 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 			s.print("refused: %v", err)
 		} else {
 			s.print("call %d", call)
+		}
+	case "granted":
+		for _, a := range s.asks {
+			if a.Request.Kind == kv.KindTxnPrepare && a.Request.Commit.ID.Number == uint64(n("n", 0)) {
+				s.coordinator.Granted(a) // of others than the anchor it is not said, and changes nothing
+			}
 		}
 	case "numbered":
 		id := kv.TransactionID{Anchor: s.coordinator.options.Anchor, Term: s.coordinator.options.Term, Number: uint64(n("n", 0))}
@@ -320,7 +330,15 @@ func (s *script) answer(t *testing.T, d *datadriven.TestData, n func(string, int
 func (s *script) say() {
 	if s.coordinator != nil {
 		r := s.coordinator.Ready()
-		s.asked(r.Asks)
+		for len(r.Asks) > 0 { // the anchor has its locks at once
+			s.asked(r.Asks)
+			for _, a := range r.Asks {
+				if a.Request.Kind == kv.KindTxnPrepare && !s.silent {
+					s.coordinator.Granted(a)
+				}
+			}
+			r.Asks = s.coordinator.Ready().Asks
+		}
 		for _, n := range r.Numbers {
 			s.print("number %d for %v", n.ID.Number, n.Writers)
 		}

@@ -29,6 +29,8 @@ type transaction struct {
 	// plan and answers are needed as long as the call waits.
 	plan    *Plan
 	answers []*kv.CommitResponse
+	// patient: participants are asked one after the other, in the order of shards, and wait for locks. Otherwise all are asked at once, and are busy; but for the
+	// anchor, if it is the lowest: that is asked before the others, and waits.
 	patient bool
 	// decision is what it is to be; while it is prepared, nothing.
 	decision kv.Decision
@@ -72,7 +74,7 @@ func (c *Coordinator) try(w *call) {
 	c.last++
 	t := &transaction{
 		id:   kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.last},
-		call: w.id, plan: plan, patient: w.patient, participants: plan.Participants,
+		call: w.id, plan: plan, participants: plan.Participants,
 		parts: make([]part, len(plan.Participants)), answers: make([]*kv.CommitResponse, len(plan.Participants)),
 	}
 	for i, id := range t.participants {
@@ -82,16 +84,39 @@ func (c *Coordinator) try(w *call) {
 	}
 	c.live[t.id.Number] = t
 	w.attempt = t.id.Number
+	// Whoever waits for a lock holds those of lower shards only. The anchor is led here, and says when it has its locks (Granted): so it costs nothing to ask it
+	// first, and if there is but one other, that is asked in the order of shards, too.
+	t.patient = w.patient || t.anchor == 0 && len(t.parts) <= 2
 	c.prepare(t, 0)
-	for i := 1; i < len(t.parts) && !t.patient; i++ {
-		c.prepare(t, i)
+	if t.anchor != 0 && !t.patient {
+		c.prepareNext(t, 0)
+	}
+}
+
+// prepareNext asks those to prepare that come after a participant which has its locks.
+func (c *Coordinator) prepareNext(t *transaction, i int) {
+	for next := i + 1; next < len(t.parts) && t.parts[next].state == unasked; next++ {
+		if c.prepare(t, next); t.patient {
+			return
+		}
+	}
+}
+
+// Granted says that the anchor has evaluated a prepare of Ready.Asks, and the transaction has its locks there, though not in the log. The answer follows. It
+// need not be said. If the locks are lost before they are in the log, that answer has to be Busy: the transaction may hold locks of higher shards by then, and
+// must not wait for lower ones again.
+func (c *Coordinator) Granted(ask Ask) {
+	id := ask.Request.Commit.ID
+	if t := c.live[id.Number]; t != nil && t.id == id && t.phase == preparing && ask.Shard == c.options.Anchor {
+		c.prepareNext(t, t.anchor)
 	}
 }
 
 func (c *Coordinator) prepare(t *transaction, i int) {
 	t.parts[i].state = asked
 	c.ask(kv.KindTxnPrepare, kv.CommitRequest{
-		ID: t.id, Shard: t.participants[i], Participants: t.participants, Share: t.plan.Shares[i], Patient: t.patient, Finished: c.Finished(),
+		ID: t.id, Shard: t.participants[i], Participants: t.participants, Share: t.plan.Shares[i], Patient: t.patient || i == 0 && t.anchor == 0,
+		Finished: c.Finished(),
 	}, c.calls[t.call].deadline, c.calls[t.call].req.Memory)
 }
 
@@ -161,10 +186,7 @@ func surelyNotPrepared(err error) bool {
 
 // advance goes on after a participant has prepared.
 func (c *Coordinator) advance(t *transaction, i int) {
-	if t.patient && i+1 < len(t.parts) {
-		c.prepare(t, i+1)
-		return
-	}
+	c.prepareNext(t, i)
 	var writers []kv.ShardID
 	for n := range t.parts {
 		if t.parts[n].state != isPrepared {

@@ -2,7 +2,7 @@
 //
 // Who prepares a transaction asks first whether one of its accesses conflicts, and then acquires the locks of all of them at once. They are released together
 // when the transaction is decided. Two accesses conflict if their spans have a key in common and at least one of them writes: a write is exclusive, a read
-// is shared. The table does not wait and keeps no order; who has to wait does so elsewhere.
+// is shared. The table does not wait and keeps no order; who has to wait stands in a Queue.
 //
 // There may be thousands of prepared transactions. So the locks stand in two trees of intervals, the exclusive and the shared ones, and a question or a change
 // costs a logarithm of what is held. An empty table costs nothing.
@@ -18,8 +18,8 @@ import (
 
 // Table has the locks of all holders. The zero value is empty. Not safe for concurrent use.
 type Table struct {
-	exclusive, shared tree
-	held              map[kv.TransactionID][]*node
+	exclusive, shared tree[kv.TransactionID]
+	held              map[kv.TransactionID][]*node[kv.TransactionID]
 }
 
 // Len is the number of holders.
@@ -29,7 +29,7 @@ func (t *Table) Len() int { return len(t.held) }
 // holder, too. The memory of the keys belongs to the table until Release.
 func (t *Table) Acquire(holder kv.TransactionID, accesses []latch.Access) {
 	if t.held == nil {
-		t.held = make(map[kv.TransactionID][]*node)
+		t.held = make(map[kv.TransactionID][]*node[kv.TransactionID])
 	}
 	locks := t.held[holder]
 	for _, a := range accesses {
@@ -76,7 +76,7 @@ func (t *Table) Holder(a latch.Access) (holder kv.TransactionID, any bool) {
 }
 
 // like has the locks for accesses like this one.
-func (t *Table) like(a latch.Access) *tree {
+func (t *Table) like(a latch.Access) *tree[kv.TransactionID] {
 	if a.Writes {
 		return &t.exclusive
 	}

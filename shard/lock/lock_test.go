@@ -146,7 +146,7 @@ func TestAgainstTwin(t *testing.T) {
 			if table.Len() != len(holders) {
 				t.Fatalf("seed %d, step %d: %d holders, want %d", seed, step, table.Len(), len(holders))
 			}
-			for _, tree := range []*tree{&table.exclusive, &table.shared} {
+			for _, tree := range []*tree[kv.TransactionID]{&table.exclusive, &table.shared} {
 				if err := tree.root.check(nil, nil); err != nil {
 					t.Fatalf("seed %d, step %d: %v", seed, step, err)
 				}
@@ -156,14 +156,14 @@ func TestAgainstTwin(t *testing.T) {
 }
 
 // check holds the invariants of the tree below a node, which lies between two others.
-func (n *node) check(after, before *node) error {
+func (n *node[H]) check(after, before *node[H]) error {
 	if n == nil {
 		return nil
 	}
 	if after != nil && !after.before(n) || before != nil && !n.before(before) {
 		return fmt.Errorf("the lock at %q is out of order", n.span.Start)
 	}
-	for _, below := range []*node{n.left, n.right} {
+	for _, below := range []*node[H]{n.left, n.right} {
 		if below != nil && (below.ticket > n.ticket || endsBefore(n.reach, below.reach)) {
 			return fmt.Errorf("below the lock at %q is one with a higher ticket, or that reaches farther", n.span.Start)
 		}
@@ -177,7 +177,7 @@ func (n *node) check(after, before *node) error {
 	return n.right.check(n, before)
 }
 
-func (n *node) depth() int {
+func (n *node[H]) depth() int {
 	if n == nil {
 		return 0
 	}

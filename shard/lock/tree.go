@@ -11,26 +11,26 @@ import (
 //
 // Invariants: no span is empty. A node comes before another one if its span begins before, or at the same key and it was made before. The ticket of a node is
 // at or above those below it; tickets are as good as random, so that the depth is about twice the logarithm, whatever the keys are.
-type tree struct {
-	root *node
+type tree[H any] struct {
+	root *node[H]
 	made uint64 // nodes so far
 }
 
-type node struct {
+type node[H any] struct {
 	span   kv.Span
-	holder kv.TransactionID
-	in     *tree
+	holder H
+	in     *tree[H]
 	number uint64 // in the order of their making
 	ticket uint64
 	reach  *kv.Span // of the spans here and below, one that ends last
-	left   *node
-	right  *node
+	left   *node[H]
+	right  *node[H]
 }
 
 // insert adds a lock.
-func (t *tree) insert(span kv.Span, holder kv.TransactionID) *node {
+func (t *tree[H]) insert(span kv.Span, holder H) *node[H] {
 	t.made++
-	n := &node{span: span, holder: holder, in: t, number: t.made, ticket: scatter(t.made)}
+	n := &node[H]{span: span, holder: holder, in: t, number: t.made, ticket: scatter(t.made)}
 	at := &t.root
 	for *at != nil && (*at).ticket >= n.ticket {
 		if endsBefore((*at).reach, &n.span) {
@@ -45,10 +45,10 @@ func (t *tree) insert(span kv.Span, holder kv.TransactionID) *node {
 }
 
 // remove takes a lock out, which is in the tree.
-func (t *tree) remove(n *node) { t.root = without(t.root, n) }
+func (t *tree[H]) remove(n *node[H]) { t.root = without(t.root, n) }
 
 // without is the tree below a node, itself included, after a node there was removed.
-func without(from, n *node) *node {
+func without[H any](from, n *node[H]) *node[H] {
 	if from == n {
 		return join(n.left, n.right)
 	}
@@ -62,7 +62,7 @@ func without(from, n *node) *node {
 //
 // If the spans on the left reach beyond where the span begins, there is one among them, or none at all: the one that reaches farthest, if it does not overlap,
 // begins at or after the end of the span, and so does everything on the right.
-func (t *tree) overlapping(span kv.Span) *node {
+func (t *tree[H]) overlapping(span kv.Span) *node[H] {
 	for n := t.root; n != nil; {
 		switch {
 		case beginsWithin(&span, &n.span) && beginsWithin(&n.span, &span):
@@ -76,8 +76,24 @@ func (t *tree) overlapping(span kv.Span) *node {
 	return nil
 }
 
+// each calls fn with the holders of the locks at or below a node whose spans have a key in common with one that is not empty, until fn returns false; each returns
+// that. It costs what there is of them, and the paths to them.
+func (n *node[H]) each(span *kv.Span, fn func(H) bool) bool {
+	switch {
+	case n == nil || !beginsWithin(span, n.reach): // all end before it
+		return true
+	case !n.left.each(span, fn):
+		return false
+	case !beginsWithin(&n.span, span): // and so does everything on the right
+		return true
+	case beginsWithin(span, &n.span) && !fn(n.holder):
+		return false
+	}
+	return n.right.each(span, fn)
+}
+
 // split takes the tree below a node, itself included, apart: what comes before another node, and what comes after it.
-func split(from, at *node) (before, after *node) {
+func split[H any](from, at *node[H]) (before, after *node[H]) {
 	switch {
 	case from == nil:
 		return nil, nil
@@ -93,7 +109,7 @@ func split(from, at *node) (before, after *node) {
 }
 
 // join makes one tree of two, all of the first of which comes before the second.
-func join(a, b *node) *node {
+func join[H any](a, b *node[H]) *node[H] {
 	switch {
 	case a == nil:
 		return b
@@ -110,14 +126,14 @@ func join(a, b *node) *node {
 }
 
 // side is where another node stands below this one, or would.
-func (n *node) side(other *node) **node {
+func (n *node[H]) side(other *node[H]) **node[H] {
 	if other.before(n) {
 		return &n.left
 	}
 	return &n.right
 }
 
-func (n *node) before(other *node) bool {
+func (n *node[H]) before(other *node[H]) bool {
 	if order := bytes.Compare(n.span.Start, other.span.Start); order != 0 {
 		return order < 0
 	}
@@ -125,9 +141,9 @@ func (n *node) before(other *node) bool {
 }
 
 // measure finds out how far the spans reach again, when something below has changed.
-func (n *node) measure() {
+func (n *node[H]) measure() {
 	n.reach = &n.span
-	for _, below := range [...]*node{n.left, n.right} {
+	for _, below := range [...]*node[H]{n.left, n.right} {
 		if below != nil && endsBefore(n.reach, below.reach) {
 			n.reach = below.reach
 		}

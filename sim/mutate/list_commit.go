@@ -50,4 +50,36 @@ var commitMutations = []Mutation{
 		Old: "\t\treturn answer.Standing == kv.StandingPrepared\n",
 		New: "\t\treturn true\n",
 	},
+	{
+		Name: "commit/waits-are-not-woken", Breaks: "locks fall, and those who wait for them are not evaluated again",
+		File: "shard/contention.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
+		Old: "\tc.locks.Release(r.id)\n\tc.stir(r.accesses)\n",
+		New: "\tc.locks.Release(r.id)\n",
+	},
+	{
+		Name: "commit/gone-and-still-there", Breaks: "who leaves the queue for locks keeps its place, and others wait behind it",
+		File: "shard/contention.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
+		Old: "\tc.left = append(c.left, w.Place)\n\tc.stir(c.queue.Remove(w))\n",
+		New: "\tc.left = append(c.left, w.Place)\n",
+	},
+	{
+		Name: "commit/granted-while-it-waits", Breaks: "a coordinator is told of locks that a prepare waits for, and asks others before it has them",
+		File: "driver/commit.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Unseen: "queues in the order of arrival leave hardly any circle; go test ./txn -run ExploreWaitsFindsMutations finds it",
+		Old:    "\tif out.Effects && !q.granted && q.req",
+		New:    "\tif !q.granted && q.req",
+	},
+	{
+		Name: "commit/locks-are-not-revoked", Breaks: "a leader that begins anew lets prepares wait again whose locks it has told of",
+		File: "driver/number.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Unseen: "a leadership begins anew seldom while locks are not in the log; go test ./txn -run ExploreWaitsFindsMutations finds it",
+		Old:    "\tif q.granted {\n",
+		New:    "\tif q.granted && q.req == nil {\n",
+	},
+	{
+		Name: "commit/granted-is-logged", Breaks: "a prepare whose locks are in the memory of the anchor counts as prepared",
+		File: "txn/transaction.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
+		Old: "\t\tc.prepareNext(t, t.anchor)\n\t}\n",
+		New: "\t\tt.parts[t.anchor].state, t.answers[t.anchor] = isPrepared, &kv.CommitResponse{Standing: kv.StandingPrepared, Writes: true}\n\t\tc.advance(t, t.anchor)\n\t}\n",
+	},
 }

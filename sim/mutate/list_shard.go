@@ -138,8 +138,8 @@ var shardMutations = []Mutation{
 	{
 		Name: "shard/latches-ignored", Breaks: "requests for keys of one that is decided beside the rounds go on",
 		File: "shard/evaluate.go", Verdicts: noticed, Seeds: 100,
-		Old: "if l.latches.Len() > 0 && l.conflicts(r) || ",
-		New: "if false && l.conflicts(r) || ",
+		Old: "if l.latches.Len() > 0 && l.conflicts(r) {",
+		New: "if false && l.conflicts(r) {",
 	},
 	{
 		Name: "shard/beside-what-is-in-flight", Breaks: "a request is decided beside the rounds on a view that lacks what was in flight before",

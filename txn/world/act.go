@@ -11,6 +11,7 @@ type kind uint8
 const (
 	doBegin   kind = iota // a: client
 	doExecute             // a: message; the shard's leader does what it is asked for
+	doGrant               // a: message; the anchor's leader has evaluated the prepare, which has its locks, and is not in the log
 	doReply               // a: message; its answer arrives
 	doTimeout             // a: message to a shard that is lost
 	doNumber              // a: transaction; it gets a revision
@@ -95,6 +96,9 @@ func (c *Cluster) natural(w *world) (all []action) {
 			add(doTimeout, i)
 		case c.free(w, m.ask):
 			add(doExecute, i)
+			if c.grants(w, m) {
+				add(doGrant, i)
+			}
 		}
 	}
 	for i, n := range w.numbers {
@@ -124,6 +128,17 @@ func (c *Cluster) natural(w *world) (all []action) {
 	return all
 }
 
+// grants tells whether the anchor's leader may evaluate a question before it is in the log, and say so.
+func (c *Cluster) grants(w *world, m message) bool {
+	k := c.asks.keys[m.ask]
+	if k.kind != kv.KindTxnPrepare || k.shard != 1 || m.from != 1+w.term[0] || w.granted != 0 || c.lockedBy(w, 0) >= 0 || w.coordinators[w.term[0]].stopped {
+		return false
+	}
+	at, _ := c.place(k.id)
+	r := c.registerOf(w, 0, at)
+	return r.MayPrepare() && !k.id.Before(fenceID(w.fences[0])) && k.id.Term == uint64(w.term[0])+1
+}
+
 // free tells whether a question does not wait for a lock.
 func (c *Cluster) free(w *world, ask uint16) bool {
 	k := c.asks.keys[ask]
@@ -132,7 +147,7 @@ func (c *Cluster) free(w *world, ask uint16) bool {
 	}
 	at, _ := c.place(k.id)
 	holder := c.lockedBy(w, int(k.shard-1))
-	return holder < 0 || c.registerOf(w, int(k.shard-1), at).Standing != kv.StandingUnknown
+	return holder < 0 || holder == at || c.registerOf(w, int(k.shard-1), at).Standing != kv.StandingUnknown
 }
 
 func (c *Cluster) room(w *world) bool { return w.late[maxLate-1] == 0 }
@@ -170,6 +185,11 @@ func (c *Cluster) do(w *world, a action) {
 	case doExecute:
 		w.messages[i].reply = c.execute(w, w.messages[i].ask)
 		w.tidy()
+	case doGrant:
+		m := w.messages[i]
+		at, _ := c.place(c.asks.keys[m.ask].id)
+		w.granted = uint8(at) + 1
+		c.coordinate(w, m.from-1, input{verb: verbGranted, ask: m.ask})
 	case doReply:
 		m := w.drop(i)
 		c.deliver(w, m.from, m.ask, m.reply)
@@ -226,6 +246,7 @@ func (c *Cluster) doFault(w *world, a action) {
 		w.losses++
 		m := w.drop(i)
 		w.later(m.ask)
+		c.revoke(w, m.ask)
 		if c.mutation == LossIsResolved && c.asks.keys[m.ask].kind == kv.KindTxnResolve {
 			c.deliver(w, m.from, m.ask, c.replies.number(reply{standing: kv.StandingResolved}, struct{}{}))
 			break

@@ -110,6 +110,7 @@ const (
 	verbCancel
 	verbStop
 	verbOlder
+	verbGranted
 )
 
 // input is given to one core.
@@ -155,10 +156,11 @@ type view struct {
 }
 
 type coordinatorMachine struct {
-	core  *txn.Coordinator
-	term  uint8
-	fence uint8
-	fresh bool
+	core   *txn.Coordinator
+	anchor uint8 // from 0 on
+	term   uint8
+	fence  uint8
+	fresh  bool
 }
 
 type recoveryMachine struct {
@@ -177,7 +179,7 @@ func shardID(s int) kv.ShardID { return kv.ShardID(s + 1) }
 
 func keyOfClient(s, client int) []byte { return []byte{byte('a' + s), byte('0' + client)} }
 
-func (c *Cluster) request(client int) *kv.Request {
+func (c *Cluster) request(client int, anchor uint8) *kv.Request {
 	t := &kv.TxnRequest{}
 	for s := range c.Shards {
 		if c.Clients[client].Reads>>s&1 == 1 {
@@ -187,8 +189,8 @@ func (c *Cluster) request(client int) *kv.Request {
 			t.Success = append(t.Success, kv.Op{Put: &kv.PutRequest{Key: keyOfClient(s, client)}})
 		}
 	}
-	if c.Clients[client].Writes&1 == 0 { // the anchor may write, in a branch that is not taken
-		t.Failure = []kv.Op{{Put: &kv.PutRequest{Key: keyOfClient(0, client)}}}
+	if c.Clients[client].Writes>>anchor&1 == 0 { // the anchor may write, in a branch that is not taken
+		t.Failure = []kv.Op{{Put: &kv.PutRequest{Key: keyOfClient(int(anchor), client)}}}
 	}
 	return &kv.Request{Kind: kv.KindTxn, Txn: t}
 }
@@ -248,7 +250,7 @@ func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
 	}
 	switch in.verb {
 	case verbBegin:
-		call, err := m.core.Begin(int(in.client), c.request(int(in.client)), 1)
+		call, err := m.core.Begin(int(in.client), c.request(int(in.client), m.anchor), 1)
 		if err != nil {
 			e.done = append(e.done, done{client: in.client, code: kv.CodeOf(err)})
 		}
@@ -257,8 +259,12 @@ func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
 		ask := c.asks.values[in.ask]
 		answer, err := c.replies.keys[in.reply].answer(ask.Request.Commit.Share)
 		m.core.Answered(ask, answer, err)
+	case verbGranted:
+		m.core.Granted(c.asks.values[in.ask])
 	case verbNumbered:
-		m.core.Numbered(c.id(int(in.txn)), kv.Revision(in.rev), nil)
+		id := c.id(int(in.txn))
+		id.Anchor = shardID(int(m.anchor))
+		m.core.Numbered(id, kv.Revision(in.rev), nil)
 	case verbNotNumbered:
 		m.core.Numbered(c.id(int(in.txn)), 0, kv.ErrTimeout)
 	case verbTick:

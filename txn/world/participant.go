@@ -9,6 +9,7 @@ import (
 func (c *Cluster) execute(w *world, ask uint16) uint16 {
 	k := c.asks.keys[ask]
 	s := int(k.shard - 1)
+	c.revoke(w, ask)
 	c.fence(w, s, k.finished)
 	if k.id.Number == 0 {
 		return c.replies.number(reply{}, struct{}{})
@@ -71,7 +72,7 @@ func (c *Cluster) prepare(w *world, s, at int, k askKey, r *register.Register) (
 	answer.writes = k.client >= 0 && c.Clients[k.client].Writes>>s&1 == 1
 	switch {
 	case r.MayPrepare() || c.mutation == PrepareAfterPromise && r.Standing == kv.StandingPromised:
-		if c.lockedBy(w, s) >= 0 {
+		if holder := c.lockedBy(w, s); holder >= 0 && holder != at {
 			return reply{busy: true}
 		}
 		*r = register.Register{} // as it is, but for the mutation
@@ -88,7 +89,19 @@ func (c *Cluster) lockedBy(w *world, s int) int {
 			return i
 		}
 	}
+	if s == 0 {
+		return int(w.granted) - 1
+	}
 	return -1
+}
+
+// revoke takes the locks back that a transaction has at the anchor without being in the log: it is now, or never will be in this leadership.
+func (c *Cluster) revoke(w *world, ask uint16) {
+	if k := c.asks.keys[ask]; k.kind == kv.KindTxnPrepare && k.shard == 1 {
+		if at, ok := c.place(k.id); ok && w.granted == uint8(at)+1 {
+			w.granted = 0
+		}
+	}
 }
 
 func (c *Cluster) accept(k askKey, r *register.Register) {
@@ -182,6 +195,9 @@ func (c *Cluster) fence(w *world, s int, finished kv.TransactionID) {
 // failOver gives a shard another leader: what is not logged is gone.
 func (c *Cluster) failOver(w *world, s int) {
 	w.term[s]++
+	if s == 0 {
+		w.granted = 0
+	}
 	for i := range maxTxns {
 		r := c.registerOf(w, s, i)
 		switch {
@@ -202,6 +218,9 @@ func (c *Cluster) failOver(w *world, s int) {
 // lose takes a shard away for ever, with its leader.
 func (c *Cluster) lose(w *world, s int) {
 	w.lost[s] = true
+	if s == 0 {
+		w.granted = 0
+	}
 	from := []uint8{recoveryCore(s, 0), recoveryCore(s, 1)}
 	for term := range w.recoveries[s] {
 		w.recoveries[s][term].exists = false

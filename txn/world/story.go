@@ -34,6 +34,8 @@ func (c *Cluster) describe(w *world, a action) string {
 		after := *w
 		reply := c.execute(&after, w.messages[i].ask)
 		return fmt.Sprintf("%s asks: %s; %s", from(), question(), c.replies.keys[reply])
+	case doGrant:
+		return fmt.Sprintf("shard 1 evaluates for %s: %s; it has its locks, and is not in the log", from(), question())
 	case doReply:
 		return fmt.Sprintf("%s hears of its question (%s): %s", from(), question(), c.replies.keys[w.messages[i].reply])
 	case doTimeout:

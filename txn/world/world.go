@@ -72,6 +72,7 @@ type world struct {
 	records      [maxShards][maxTxns]record
 	messages     [maxMsgs]message
 	late         [maxLate]uint16
+	granted      uint8          // 1 + the transaction that has the anchor's locks without being in the log
 	numbers      [maxTxns]uint8 // 1 + the writers, if a revision is asked for
 	rev          uint8
 	clients      [maxClients]client
@@ -129,7 +130,9 @@ type Explored struct {
 
 var hashSeed = maphash.MakeSeed()
 
-func key(w world) uint64 { return maphash.Comparable(hashSeed, w) }
+func key(w world) uint64 { return hashOf(w) }
+
+func hashOf[W comparable](w W) uint64 { return maphash.Comparable(hashSeed, w) }
 
 // Explore visits at most so many states.
 func (c *Cluster) Explore(limits statespace.Limits) Explored {
@@ -159,6 +162,11 @@ func (c *Cluster) begin() world {
 // advance takes the first client's transaction to where the setting begins.
 func (c *Cluster) advance(w *world) {
 	c.do(w, action{kind: doBegin})
+	if c.Prepared != 0 && c.Prepared&1 == 0 { // the others are asked when the anchor has its locks
+		if i := slices.IndexFunc(w.messages[:], func(m message) bool { return m.from != 0 && c.grants(w, m) }); i >= 0 {
+			c.do(w, action{kind: doGrant, a: uint8(i)})
+		}
+	}
 	for again := true; again; {
 		again = false
 		for i, m := range w.messages {

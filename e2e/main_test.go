@@ -15,7 +15,7 @@ import (
 )
 
 // parallel is how many tests run at once: most of the time they wait.
-const parallel = "4"
+const parallel = "6"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

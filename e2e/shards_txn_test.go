@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -22,13 +23,14 @@ import (
 // pairs are two keys each, mostly in different shards. A transaction gives both the same value.
 const pairs = 16
 
-// shardedCluster has eight shards, whose leaders are spread, and a protocol of its own.
+// shardedCluster has eight shards, whose leaders are spread, and a protocol of its own. The test runs beside others: most of its time it waits, for elections and starts.
 func shardedCluster(t *testing.T, commit string) *cluster.Cluster {
 	t.Helper()
 	skipShort(t)
 	if cluster.IsEtcd() || cluster.ManyShards() {
 		t.Skip("has shards of its own")
 	}
+	t.Parallel()
 	return cluster.Start(t, cluster.Options{Flags: []string{
 		"--initial-shards=8", "--initial-partition=hash", "--leaders=spread", "--commit-protocol=" + commit}})
 }
@@ -89,6 +91,10 @@ func write(t *testing.T, at []*cluster.Node) (stop func() int64) {
 					done.Add(1)
 				}
 				end()
+				select { // other tests run beside this one
+				case <-ctx.Done():
+				case <-time.After(2 * time.Millisecond):
+				}
 			}
 		})
 	}
@@ -102,6 +108,7 @@ func write(t *testing.T, at []*cluster.Node) (stop func() int64) {
 // TestTransactionsWithoutTheirCoordinator: whatever moment the leader of an anchor ends, or stands still, its transactions are decided by others, wholly or not at
 // all, and all keys are written again.
 func TestTransactionsWithoutTheirCoordinator(t *testing.T) {
+	t.Parallel()
 	for _, commit := range []string{"2pc", "3pc"} {
 		t.Run(commit, func(t *testing.T) {
 			cl := shardedCluster(t, commit)
@@ -138,6 +145,7 @@ func TestTransactionsWithoutTheirCoordinator(t *testing.T) {
 
 // TestTransactionsOfClientsThatGo: a client that goes away leaves nothing half done, and nothing undecided.
 func TestTransactionsOfClientsThatGo(t *testing.T) {
+	t.Parallel()
 	for _, commit := range []string{"2pc", "3pc"} {
 		t.Run(commit, func(t *testing.T) {
 			cl := shardedCluster(t, commit)
@@ -163,6 +171,7 @@ func TestTransactionsOfClientsThatGo(t *testing.T) {
 // TestTransactionsWithoutQuorum: without a majority a transaction ends with an error within its deadline. When the others are back, it has happened wholly or not
 // at all, and its keys are free.
 func TestTransactionsWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	for _, commit := range []string{"2pc", "3pc"} {
 		t.Run(commit, func(t *testing.T) {
 			cl := shardedCluster(t, commit)
@@ -197,6 +206,7 @@ func TestTransactionsWithoutQuorum(t *testing.T) {
 // TestLeaseOverShards: the keys of a lease, in all shards, go at one revision, and a watch gets them in one answer: when a client revokes it, and when the node
 // that leads the shard with its record is killed in the midst of that.
 func TestLeaseOverShards(t *testing.T) {
+	t.Parallel()
 	const keys = 64
 	for _, commit := range []string{"2pc", "3pc"} {
 		t.Run(commit, func(t *testing.T) {
@@ -260,13 +270,18 @@ func revokeAnyhow(t *testing.T, c *clientv3.Client, id clientv3.LeaseID) {
 	})
 }
 
+// leaseKeys: the default makes the share of each shard several times too long for a round (shard.Options.MaxKeysPerExpiry), as more keys do.
+var leaseKeys = flag.Int("lease.keys", 20_000, "how many keys the large lease has, at least 12,350: .ci/run long takes 100,000")
+
 // TestLargeLeaseOverShards: a lease with very many keys in 16 shards is revoked, at one revision, and others write meanwhile.
 func TestLargeLeaseOverShards(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	if cluster.IsEtcd() || cluster.ManyShards() {
 		t.Skip("has shards of its own")
 	}
-	const keys, together = 100_000, 100
+	const together = 100
+	keys := *leaseKeys
 	cl := cluster.Start(t, cluster.Options{Flags: []string{"--initial-shards=16", "--initial-partition=hash", "--leaders=spread"}})
 	c := cl.Nodes[0].Client(t)
 	lease := try(c.Grant(within(t), 600))(t)
@@ -290,7 +305,7 @@ func TestLargeLeaseOverShards(t *testing.T) {
 		})
 	}
 	all.Wait()
-	equal(t, "keys", try(c.Get(within(t), "large/", clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count, keys)
+	equal(t, "keys", try(c.Get(within(t), "large/", clientv3.WithPrefix(), clientv3.WithCountOnly()))(t).Count, int64(keys))
 	watch := cl.Nodes[1].Client(t).Watch(within(t), "large/1234", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
 	<-watch
 	stop, puts, ctx := write(t, cl.Nodes), atomic.Int64{}, t.Context()

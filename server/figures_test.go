@@ -60,6 +60,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 
 // TestGuideListsTheMetrics: a node shows what docs/operations.md lists, and nothing else.
 func TestGuideListsTheMetrics(t *testing.T) {
+	t.Parallel()
 	_, url := startAlone(t, func(o *Options) {
 		// A second member, which is not there, for the metrics about others.
 		other, err := ParseMembers("other=http://127.0.0.1:1")

@@ -19,6 +19,7 @@ import (
 
 // TestLeasesOfShards: a lease works with keys in any one shard. All its keys are gone when it has ended, by a client or by itself.
 func TestLeasesOfShards(t *testing.T) {
+	t.Parallel()
 	c := newShardCluster(t, ClusterOptions{Partition: splitAt("/h", "/p"), Leaders: LeadersSpread})
 	c.start(0, 1, 2)
 	c.until("placed", c.placed)
@@ -86,11 +87,13 @@ func (c *shardCluster) expectGone(client *clientv3.Client, keys []string, revisi
 // TestLeaseOfEightShards: the keys of a lease go at one revision, in whichever shards they are, and whoever watches them is told in one answer, in the order of
 // keys. That holds if a client ends the lease, if it runs out, and if leaders are lost meanwhile.
 func TestLeaseOfEightShards(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range map[string]ClusterOptions{
 		"2pc": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread, CommitProtocol: Commit2PC},
 		"3pc": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread, CommitProtocol: Commit3PC},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newShardCluster(t, cluster)
 			c.start(0, 1, 2)
 			c.until("placed", c.placed)
@@ -188,6 +191,7 @@ func (c *shardCluster) endLease(client *clientv3.Client, keys []string, ttl int6
 // TestLeaseOfALeaderlessShard: a lease ends whose keys are in a shard without a leader. Whoever asks about it is told in time which shard it waits for, and leases
 // and keys of other shards are served.
 func TestLeaseOfALeaderlessShard(t *testing.T) {
+	t.Parallel()
 	s, _ := startAlone(t, func(o *Options) { o.Cluster.Partition = splitAt("/h", "/p") })
 	<-s.Ready()
 	do := func(req *kv.Request, patience time.Duration) error {

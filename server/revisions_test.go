@@ -20,11 +20,13 @@ import (
 // TestOneRevision: writes to all shards through all nodes have revisions in a row; a watch over everything gets them in their order, and a list is of one
 // moment. When a node is lost there may be a gap, and nothing else changes.
 func TestOneRevision(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range map[string]ClusterOptions{
 		"range": {Partition: splitAt("/c", "/f", "/h", "/k", "/m", "/p", "/s"), Consensus: ConsensusPaxos},
 		"hash":  {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: LeadersSpread},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newShardCluster(t, cluster)
 			c.start(0, 1, 2)
 			keys := flattened(c.keys())

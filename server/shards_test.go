@@ -235,6 +235,7 @@ func splitAt(keys ...string) partition.Scheme {
 
 // TestShards: keys of each shard are written through one node and read through another, also after a restart, and what touches two shards is refused by name.
 func TestShards(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range map[string]ClusterOptions{
 		"one":           {},
 		"range 3":       {Partition: splitAt("/f", "/m")},
@@ -244,6 +245,7 @@ func TestShards(t *testing.T) {
 		"hash 8 prefix": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 8, HashPrefix: 2}, Leaders: LeadersSpread},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newShardCluster(t, cluster)
 			c.start(0, 1, 2)
 			keys := c.keys()
@@ -322,6 +324,7 @@ func (c *shardCluster) crossShards(keys map[kv.ShardID][]string) {
 
 // TestOtherShardsAreRefused: a directory and the other nodes keep the shards that a cluster was created with.
 func TestOtherShardsAreRefused(t *testing.T) {
+	t.Parallel()
 	c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 3}})
 	c.start(0, 1)
 	c.close(1)
@@ -378,6 +381,7 @@ func described(o Options) string {
 
 // TestNodeJoinsLate: a node that was down while the cluster was created has a replica of every shard, soon.
 func TestNodeJoinsLate(t *testing.T) {
+	t.Parallel()
 	c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}})
 	c.start(0, 1)
 	keys := c.keys()
@@ -410,8 +414,10 @@ func TestNodeJoinsLate(t *testing.T) {
 
 // TestLeaders: leaders come to where the policy wants them, also when a node is killed, and when one is stopped in order.
 func TestLeaders(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []LeaderPolicy{LeadersSequencer, LeadersSpread} {
 		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
 			c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 8}, Leaders: policy})
 			c.start(0, 1, 2)
 			c.until("placed", c.placed)

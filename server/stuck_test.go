@@ -58,6 +58,7 @@ func TestStuckDriver(t *testing.T) {
 
 // TestShuttingDown: from the first moment on a node that is shut down answers no probe, so that nobody sends it requests; also when that takes long.
 func TestShuttingDown(t *testing.T) {
+	t.Parallel()
 	reader := &stuckReader{Handler: slog.DiscardHandler, until: make(chan struct{})}
 	s, metrics := startAlone(t, func(o *Options) {
 		o.Logger = slog.New(reader)

@@ -30,11 +30,13 @@ const startMoney = 100
 // TestTransfers: money that is moved over shards is never seen twice, or lost, by whoever lists it or watches it, also while a leader is killed; and nothing is
 // left undecided.
 func TestTransfers(t *testing.T) {
+	t.Parallel()
 	for name, cluster := range map[string]ClusterOptions{
 		"2pc": {Partition: partition.Scheme{Kind: partition.Hash, Shards: 4}, Leaders: LeadersSpread, CommitProtocol: Commit2PC},
 		"3pc": {Partition: splitAt("/d", "/j", "/p"), Consensus: ConsensusPaxos, CommitProtocol: Commit3PC},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newShardCluster(t, cluster)
 			c.start(0, 1, 2)
 			b := &bank{shardCluster: c}
@@ -258,6 +260,7 @@ func (c *shardCluster) everythingAtOnce(client *clientv3.Client) {
 
 // TestOtherCommitProtocol: a directory keeps the commit protocol that its cluster was created with. With one shard there is none.
 func TestOtherCommitProtocol(t *testing.T) {
+	t.Parallel()
 	c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 2}, CommitProtocol: Commit3PC})
 	c.start(0, 1)
 	c.close(1)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/quoratedb/quorate/kv"
@@ -45,6 +46,21 @@ func (t *transactions) takeDirty(shard kv.ShardID) []commitRow {
 	clear(t.dirtyFences)
 	slices.SortFunc(rows, func(a, b commitRow) int { return slices.Compare(a.key, b.key) })
 	return rows
+}
+
+// AppendTransactions appends what the applied state has of transactions over several shards: the records with their locks and effects, and the fences. It is
+// a function of the log up to AppliedIndex, whatever was restarted or installed meanwhile, so that replicas can be held against each other. It costs what there is.
+// Shared.
+func (m *Machine) AppendTransactions(buf []byte) []byte {
+	t := &m.transactions
+	t.each(func(r *record) bool {
+		buf = appendRecord(appendID(buf, r.id), r)
+		return true
+	})
+	for _, anchor := range slices.Sorted(maps.Keys(t.fences)) {
+		buf = appendID(buf, t.fences[anchor])
+	}
+	return buf
 }
 
 func writeCommitRows(b storage.Batch, rows []commitRow) {

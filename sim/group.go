@@ -23,6 +23,9 @@ type group struct {
 	brittle bool  // somewhere rows could not be read for a while
 	silent  int   // faults in force that lose what its replicas send each other
 
+	// transactions is, by entry, a sum of what replicas have of transactions over several shards after it.
+	transactions map[consensus.Index]uint64
+
 	changedAt   uint64 // the entry of the last change of a membership that was well, or one before it
 	changedTerm consensus.Term
 }

@@ -29,6 +29,10 @@ type part struct {
 	late     bool            // the process began without it, and gets it a little later
 	failed   error           // why the driver goes on without it
 	stranger bool            // what comes in at the moment is for a group that the node does not hold
+
+	// compared is the machine that sameTransactions has looked at last, and comparedAt what it had applied.
+	compared   driver.Machine
+	comparedAt consensus.Index
 }
 
 // newParts gives the node its parts of the groups.

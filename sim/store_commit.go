@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"slices"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/txn"
@@ -123,4 +125,28 @@ func (p *part) undecided() error {
 		return fmt.Errorf("%s has %d records of transactions, and not decided or not finished are %v", p.name(), records, open)
 	}
 	return nil
+}
+
+// sameTransactions holds what the replica has of transactions over several shards against what another one had, or this one before a restart, after the same entry:
+// a promise, a lock or a fence that one of them has forgotten is seen before it is missed. It is asked after each round, and looks once at each state.
+func (p *part) sameTransactions() {
+	m, ok := p.machine.(*shard.Machine)
+	if !ok || !p.up() || p.failed != nil {
+		return
+	}
+	at, g := m.AppliedIndex(), p.group
+	if p.compared == m && p.comparedAt == at {
+		return
+	}
+	p.compared, p.comparedAt = m, at
+	sum := fnv.New64a()
+	p.group.w.transactions = m.AppendTransactions(p.group.w.transactions[:0])
+	sum.Write(p.group.w.transactions) // never fails
+	if known, seen := g.transactions[at]; seen && known != sum.Sum64() {
+		g.fail(Correctness, "%s has other transactions after entry %d than a replica had before: %x", p.name(), at, p.group.w.transactions)
+	}
+	if g.transactions == nil {
+		g.transactions = map[consensus.Index]uint64{}
+	}
+	g.transactions[at] = sum.Sum64()
 }

@@ -15,18 +15,19 @@ const maxNodes = 7
 // world is a cluster in one goroutine: real drivers, cores, machines, gateways and watch hubs on a simulated network, disks and
 // clocks. Everything follows from the plan.
 type world struct {
-	plan    Plan
-	options RunOptions
-	now     time.Duration
-	queue   eventQueue
-	trace   tracer
-	nodes   []*node
-	groups  []*group
-	ledger  *ledger // of the revisions of a store of several shards
-	net     *network
-	clients []*client
-	pending [maxNodes + 1][]*pendingAnswer // by index of a node
-	gone    *rand.Rand                     // how soon clients notice that a node is gone
+	plan         Plan
+	options      RunOptions
+	now          time.Duration
+	queue        eventQueue
+	trace        tracer
+	nodes        []*node
+	groups       []*group
+	ledger       *ledger // of the revisions of a store of several shards
+	transactions []byte  // space of sameTransactions
+	net          *network
+	clients      []*client
+	pending      [maxNodes + 1][]*pendingAnswer // by index of a node
+	gone         *rand.Rand                     // how soon clients notice that a node is gone
 
 	switchingUntil time.Duration // a switch of quorums is under way
 	contest        *contest      // in progress; nil: none
@@ -194,6 +195,11 @@ func (w *world) afterRound(n *node) {
 	}
 	if n.rounds%checkEvery == 0 {
 		w.checkNode(n)
+	}
+	if w.shared() {
+		for p := range n.held() {
+			p.sameTransactions()
+		}
 	}
 	if w.rounds%4 == 0 {
 		for _, g := range w.groups {

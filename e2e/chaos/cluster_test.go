@@ -51,13 +51,31 @@ type node struct {
 	client     *clientv3.Client // a connection for looking at the node; the workload has its own
 }
 
-// program is the binary to test; it is compiled unless the environment names one.
+// built is the program that was compiled for all tests; they run one after the other. TestMain removes its directory.
+var built struct{ path, directory string }
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.directory != "" {
+		_ = os.RemoveAll(built.directory) // one that stays behind is no reason to fail
+	}
+	os.Exit(code)
+}
+
+// program is the binary to test; it is compiled, once, unless the environment names one.
 func program(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("QUORATE_CHAOS_BINARY"); path != "" {
 		return path
 	}
-	path := filepath.Join(t.TempDir(), "quorate")
+	if built.path != "" {
+		return built.path
+	}
+	var err error
+	if built.directory, err = os.MkdirTemp("", "quorate-chaos-bin-"); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(built.directory, "quorate")
 	arguments := []string{"build", "-o", path}
 	if raceEnabled {
 		arguments = append(arguments, "-race")
@@ -66,6 +84,7 @@ func program(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("build quorate: %v\n%s", err, out)
 	}
+	built.path = path
 	return path
 }
 

@@ -56,6 +56,8 @@ driver                : kv consensus liveness leadership membership storage stor
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
 connlimit/listener    : connlimit
+tlsconf               :
+tlsconf/listener      :
 storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
 transport/tcpproxy    : transport/freeport
 transport/freeport    :
@@ -75,10 +77,10 @@ api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
-cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
+server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : partition server
-cmd/quorate/demo      : transport/freeport; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
+cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3
 e2e                   :
 e2e/cluster           : partition transport/freeport; go.etcd.io/etcd/client/v3 google.golang.org/grpc go.uber.org/zap

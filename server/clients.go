@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"math"
+	"net"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -85,7 +86,7 @@ func (s *Server) listenForClients() error {
 		if err != nil {
 			return fmt.Errorf("listen for clients on %s (--listen-client-urls); is another process using the port? %w", url.HostPort(), err)
 		}
-		s.listeners = append(s.listeners, s.clients.Wrap(l))
+		s.listeners = append(s.listeners, s.secure(url, s.clients.Wrap(l), s.plan.Clients/len(s.options.Node.ListenClientURLs), "client", "h2", "http/1.1"))
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (s *Server) openClients() (err error) {
 	s.api, err = etcd.NewServer(etcd.Options{
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
-		Protocol: s.options.Cluster.protocols(), Version: Version, MetricsURLs: urlStrings(node.ListenMetricsURLs),
+		Protocol: s.options.Cluster.protocols(), Version: Version, MetricsURLs: urlStrings(node.httpURLs()),
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		Memory:               s.memory,
@@ -106,6 +107,10 @@ func (s *Server) openClients() (err error) {
 		PingTimeout:          orNever(node.KeepAlive.Timeout, math.MaxInt64),
 		Listener: etcd.Listener{StreamFailed: func(method string, err error) {
 			s.logger.Warn("a stream ended", "method", method, "error", err)
+		}, WantedTLS: func(address net.Addr) {
+			if s.quiet.allows("a client wanted TLS", "", s.clock()) {
+				s.logger.Warn("a client speaks TLS, and its port takes plain text: it needs http:// in its endpoint, or the node https:// in --listen-client-urls", "address", address)
+			}
 		}},
 	})
 	if err != nil {

@@ -39,6 +39,9 @@ func (s *Server) openTransport(handler *peerHandler, instance uint64) (err error
 		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	}
+	if s.security.peers != nil {
+		options.Security = s.security.peers
+	}
 	s.transport, err = patiently(func() (*transport.Transport, error) { return transport.Open(options) })
 	return err
 }

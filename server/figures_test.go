@@ -62,6 +62,10 @@ func TestEveryFigureIsShown(t *testing.T) {
 func TestGuideListsTheMetrics(t *testing.T) {
 	t.Parallel()
 	_, url := startAlone(t, func(o *Options) {
+		// A port with TLS, for the expiry of its certificate.
+		secure := freeURL(t)
+		secure.TLS = true
+		o.Node.ListenHTTPURLs, o.Node.ClientTLS.Auto = []URL{secure}, true
 		// A second member, which is not there, for the metrics about others.
 		other, err := ParseMembers("other=http://127.0.0.1:1")
 		if err != nil {

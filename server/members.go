@@ -19,11 +19,11 @@ type Member struct {
 // the first 8 bytes, big endian, of the SHA-1 of the URLs, sorted and joined,
 // followed by the token. That is etcd's derivation (etcd 3.7.3,
 // membership.computeMemberID), so that a node has the ID that etcd would give it.
-// SHA-1 protects nothing here.
+// SHA-1 protects nothing here. Other than in etcd https:// counts as http://, so that a cluster can take to TLS.
 func (m Member) ID(token string) kv.NodeID {
 	texts := make([]string, len(m.PeerURLs))
 	for i, u := range m.PeerURLs {
-		texts[i] = u.String()
+		texts[i] = u.plain().String()
 	}
 	slices.Sort(texts)
 	sum := sha1.Sum([]byte(strings.Join(texts, "") + token))
@@ -120,6 +120,10 @@ func checkMembers(members []Member, token string) error {
 			if err := u.check(false); err != nil {
 				return badf("--initial-cluster: %s: %v", m.Name, err)
 			}
+			if u.Path != "" {
+				return badf("--initial-cluster: %s: nodes talk over the network, not over sockets in the file system (%s)", m.Name, u)
+			}
+			u = u.plain()
 			if owner, taken := owners[u]; taken {
 				return badf("--initial-cluster names %s twice (%s and %s); each node needs an address of its own", u, owner, m.Name)
 			}

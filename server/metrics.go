@@ -24,7 +24,7 @@ type metricsServer struct {
 
 // serveMetrics listens on the URLs for metrics; nil if there are none.
 func (s *Server) serveMetrics() (*metricsServer, error) {
-	if len(s.options.Node.ListenMetricsURLs) == 0 {
+	if len(s.options.Node.httpURLs()) == 0 {
 		return nil, nil
 	}
 	registry := prometheus.NewRegistry()
@@ -43,14 +43,14 @@ func (s *Server) serveMetrics() (*metricsServer, error) {
 		ErrorLog:     slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), // what strangers do is not worth a line each
 		WriteTimeout: 5 * time.Minute,                                        // for a profile of some minutes; who does not read is cut off
 	}}
-	for _, url := range s.options.Node.ListenMetricsURLs {
+	for _, url := range s.options.Node.httpURLs() {
 		l, err := listen(url)
 		if err != nil {
 			m.close()
-			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls); is another process using the port? %w", url.HostPort(), err)
+			return nil, fmt.Errorf("listen for metrics on %s (--listen-metrics-urls, --listen-client-http-urls); is another process using the port? %w", url.HostPort(), err)
 		}
 		s.workers.Go(func() {
-			if err := m.http.Serve(s.scrapers.Wrap(l)); err != nil && err != http.ErrServerClosed {
+			if err := m.http.Serve(s.secure(url, s.scrapers.Wrap(l), s.plan.Metrics/len(s.options.Node.httpURLs()), "metrics", "http/1.1")); err != nil && err != http.ErrServerClosed {
 				s.logger.Warn("serving metrics ended", "error", err)
 			}
 		})
@@ -125,6 +125,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	show("term", "Consensus term.", float64(term))
 	show("has_leader", "1 if a leader is known.", boolean(leader != 0))
 	show("unwitnessed", "1 if nobody could confirm since the start that this node's data is what it was.", boolean(len(s.driver.Unwitnessed()) > 0))
+	show("tls_handshakes_failed_total", "Connections of clients, and for metrics, that ended before TLS was established.", float64(s.security.failed.Load()))
+	s.security.showExpiries(out)
 	show("is_leader", "1 if this node leads.", boolean(leader == s.options.NodeID()))
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/partition"
+	"github.com/quoratedb/quorate/tlsconf"
 )
 
 // Options is everything that a node needs to start.
@@ -41,7 +42,11 @@ type NodeOptions struct {
 	ListenPeerURLs      []URL
 	AdvertisePeerURLs   []URL // equal, as a set, to the URLs of Name in ClusterOptions.Members
 	ListenMetricsURLs   []URL // HTTP with /metrics and /health; empty: not served
+	ListenHTTPURLs      []URL // the same, where clients look for it; empty: not served
 	EnablePprof         bool  // /debug/pprof/ beside them
+
+	// ClientTLS is for the https:// and unixs:// URLs of clients, metrics and HTTP, PeerTLS for those of nodes. Their roles are filled in.
+	ClientTLS, PeerTLS tlsconf.Options
 
 	// InitialClusterState tells what to do with an empty data directory.
 	InitialClusterState ClusterState
@@ -219,7 +224,9 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	fillURLs(&n.AdvertiseClientURLs, DefaultClientPort)
 	fillURLs(&n.ListenPeerURLs, DefaultPeerPort)
 	fillURLs(&n.AdvertisePeerURLs, DefaultPeerPort)
-	n.ListenMetricsURLs = slices.Clone(n.ListenMetricsURLs)
+	n.ListenMetricsURLs, n.ListenHTTPURLs = slices.Clone(n.ListenMetricsURLs), slices.Clone(n.ListenHTTPURLs)
+	n.ClientTLS.Role, n.PeerTLS.Role = tlsconf.Clients, tlsconf.Peers
+	n.ClientTLS, n.PeerTLS = n.ClientTLS.WithDefaults(), n.PeerTLS.WithDefaults()
 	n.InitialClusterState = cmp.Or(n.InitialClusterState, ClusterNew)
 	n.SnapshotCount = cmp.Or(n.SnapshotCount, DefaultSnapshotCount)
 	n.ScrubInterval = cmp.Or(n.ScrubInterval, DefaultScrubInterval)
@@ -252,3 +259,9 @@ func (c ClusterOptions) withDefaults(node NodeOptions) ClusterOptions {
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, DefaultMaxRequestBytes)
 	return c
 }
+
+// httpURLs are where /metrics and probes are served.
+func (n NodeOptions) httpURLs() []URL { return slices.Concat(n.ListenMetricsURLs, n.ListenHTTPURLs) }
+
+// clientSide are the URLs to listen on of all who are not nodes.
+func (n NodeOptions) clientSide() []URL { return slices.Concat(n.ListenClientURLs, n.httpURLs()) }

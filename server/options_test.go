@@ -43,7 +43,7 @@ func TestDerivedIDs(t *testing.T) {
 }
 
 func TestDefaultsAreValidAndCopied(t *testing.T) {
-	given := Options{Cluster: ClusterOptions{Members: []Member{{Name: "default", PeerURLs: []URL{{"localhost", DefaultPeerPort}}}}}}
+	given := Options{Cluster: ClusterOptions{Members: []Member{{Name: "default", PeerURLs: []URL{{Host: "localhost", Port: DefaultPeerPort}}}}}}
 	options := given.WithDefaults()
 	if err := options.Validate(); err != nil {
 		t.Fatal(err)
@@ -70,10 +70,10 @@ func TestValidate(t *testing.T) {
 	}{
 		"name not in cluster":  {func(o *Options) { o.Node.Name = "x" }, "not in --initial-cluster"},
 		"name is not text":     {func(o *Options) { o.Node.Name = "\xff" }, "not UTF-8"},
-		"other peer URL":       {func(o *Options) { o.Node.AdvertisePeerURLs = []URL{{"127.0.0.1", DefaultPeerPort}} }, "does not match --initial-cluster"},
-		"duplicate URL":        {func(o *Options) { o.Node.ListenPeerURLs = []URL{{"::1", 1}, {"::1", 1}} }, "names http://[::1]:1 twice"},
+		"other peer URL":       {func(o *Options) { o.Node.AdvertisePeerURLs = []URL{{Host: "127.0.0.1", Port: DefaultPeerPort}} }, "does not match --initial-cluster"},
+		"duplicate URL":        {func(o *Options) { o.Node.ListenPeerURLs = []URL{{Host: "::1", Port: 1}, {Host: "::1", Port: 1}} }, "names http://[::1]:1 twice"},
 		"no listener":          {func(o *Options) { o.Node.ListenPeerURLs = nil }, "--listen-peer-urls is empty"},
-		"empty host":           {func(o *Options) { o.Node.ListenPeerURLs = []URL{{"", 1}} }, "0.0.0.0"},
+		"empty host":           {func(o *Options) { o.Node.ListenPeerURLs = []URL{{Port: 1}} }, "0.0.0.0"},
 		"metrics on peer port": {func(o *Options) { o.Node.ListenMetricsURLs = o.Node.ListenPeerURLs }, "both name"},
 		"snapshot count":       {func(o *Options) { o.Node.SnapshotCount = 0 }, "--snapshot-count"},
 		"state":                {func(o *Options) { o.Node.InitialClusterState = "x" }, "--initial-cluster-state"},

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -30,5 +31,23 @@ func patiently[T any](attempt func() (T, error)) (got T, err error) {
 }
 
 func listen(url URL) (net.Listener, error) {
-	return patiently(func() (net.Listener, error) { return net.Listen("tcp", url.HostPort()) })
+	return patiently(func() (net.Listener, error) {
+		if url.Path != "" {
+			removeStale(url.Path)
+		}
+		return net.Listen(url.network(), url.HostPort())
+	})
+}
+
+// removeStale removes the socket of a process that was killed: one that nobody listens on. The data directory, which is locked by then, has one process.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	if probe, err := net.Dial("unix", path); err == nil {
+		_ = probe.Close() // somebody listens: net.Listen will say that the address is in use
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		_ = os.Remove(path) // if that fails, net.Listen says why
+	}
 }

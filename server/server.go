@@ -51,7 +51,8 @@ type Server struct {
 	issuer      *issuer.Issuer // nil: one shard
 	api         *etcd.Server
 	listeners   []net.Listener
-	plan        connlimit.Plan    // of file descriptors
+	plan        connlimit.Plan // of file descriptors
+	security    security
 	clients     *listener.Limiter // of the connections of clients
 	scrapers    *listener.Limiter // of those to the port for metrics; nil: there is none
 	metrics     *metricsServer
@@ -117,7 +118,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.waitsFor.Store(&shards)
 	}
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, step := range []func() error{s.planDescriptors, s.openDirectory, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
+	for _, step := range []func() error{s.openSecurity, s.planDescriptors, s.openDirectory, s.keepCertificates, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
 			s.noteDamage(err)
 			return nil, errors.Join(s.noRepair(err), s.shutdown(context.Background()))
@@ -126,6 +127,9 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	s.workers.Go(s.becomeReady)
 	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
+	if s.security.any() {
+		s.workers.Go(s.watchExpiries)
+	}
 	s.workers.Go(s.watchRates)
 	if s.many() {
 		s.workers.Go(s.placeLeaders)

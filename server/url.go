@@ -17,24 +17,55 @@ func fillURLs(field *[]URL, port uint16) {
 	*field = slices.Clone(*field)
 }
 
-// URL is an address in etcd's spelling: http://host:port. There is no TLS yet,
-// so there is no other scheme.
+// URL is an address in etcd's spelling: http://host:port, https:// with TLS, unix://path (unixs:// with TLS) for a socket in the file system.
 type URL struct {
 	Host string // name or IP address, without brackets
 	Port uint16 // 0: any free port; only to listen on
+	Path string // of a socket; then there is neither host nor port
+	TLS  bool
 }
 
-// String gives http://host:port.
-func (u URL) String() string { return "http://" + u.HostPort() }
+// String gives the URL as ParseURL takes it.
+func (u URL) String() string { return u.scheme() + "://" + u.HostPort() }
 
-// HostPort gives what net.Dial and net.Listen take.
+func (u URL) scheme() string {
+	scheme := "http"
+	if u.Path != "" {
+		scheme = "unix"
+	}
+	if u.TLS {
+		scheme += "s"
+	}
+	return scheme
+}
+
+// plain is the URL without TLS. It identifies a node: a cluster that takes to TLS stays the cluster it was.
+func (u URL) plain() URL {
+	u.TLS = false
+	return u
+}
+
+// network is what net.Listen takes beside HostPort.
+func (u URL) network() string {
+	if u.Path != "" {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// HostPort gives what net.Dial and net.Listen take: host and port, or the path of a socket.
 func (u URL) HostPort() string {
+	if u.Path != "" {
+		return u.Path
+	}
 	return net.JoinHostPort(u.Host, strconv.Itoa(int(u.Port)))
 }
 
 // check applies etcd's rules: listeners bind IP addresses or localhost.
 func (u URL) check(bind bool) error {
 	switch {
+	case u.Path != "":
+		return u.checkPath()
 	case u.Host == "":
 		return fmt.Errorf("%s has no host; to listen on all addresses write 0.0.0.0", u)
 	case bind && u.Host != "localhost" && net.ParseIP(u.Host) == nil:
@@ -45,25 +76,39 @@ func (u URL) check(bind bool) error {
 	return nil
 }
 
-// ParseURL reads http://host:port and says clearly what it does not take.
+// maxSocketPath is what Linux and others take.
+const maxSocketPath = 100
+
+func (u URL) checkPath() error {
+	if len(u.Path) > maxSocketPath || u.Host != "" || u.Port != 0 {
+		return fmt.Errorf("%s: the path of a socket may have %d bytes", u, maxSocketPath)
+	}
+	return nil
+}
+
+// ParseURL reads http://host:port, https://host:port, unix://path or unixs://path, and says clearly what it does not take.
 func ParseURL(text string) (URL, error) {
 	parsed, err := url.Parse(strings.TrimSpace(text))
 	if err != nil {
 		return URL{}, badf("%q is not a URL: it must look like http://10.0.0.1:2379", text)
 	}
 	switch parsed.Scheme {
-	case "http":
-	case "https", "unixs":
-		return URL{}, badf("%s: TLS is not there yet; refusing to serve without the protection that %s:// promises (use http:// only on a network you trust)", text, parsed.Scheme)
-	case "unix":
-		return URL{}, badf("%s: unix sockets are not there yet; use http://127.0.0.1:port", text)
+	case "http", "https":
+	case "unix", "unixs":
+		u := URL{Path: parsed.Host + parsed.Path, TLS: parsed.Scheme == "unixs"}
+		if u.Path == "" || u.String() != strings.TrimSpace(text) || strings.ContainsAny(u.Path, ",=") {
+			return URL{}, badf("%s: the URL of a socket is unix:// and a path of plain characters, as in unix:///run/quorate.sock", text)
+		}
+		return u, nil
 	default:
-		return URL{}, badf("%q must begin with http://, as in http://10.0.0.1:2379", text)
+		return URL{}, badf("%q must begin with http:// or https://, as in http://10.0.0.1:2379", text)
 	}
 	if parsed.Path != "" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
-		return URL{}, badf("%s: a URL here is http://host:port and nothing else", text)
+		return URL{}, badf("%s: a URL here is http://host:port or https://host:port and nothing else", text)
 	}
-	return parseHostPort(text, parsed.Host)
+	u, err := parseHostPort(text, parsed.Host)
+	u.TLS = err == nil && parsed.Scheme == "https"
+	return u, err
 }
 
 func parseHostPort(text, hostPort string) (URL, error) {

@@ -33,6 +33,9 @@ func (o Options) Validate() error {
 	if err := o.validateMembership(); err != nil {
 		return err
 	}
+	if err := o.validateSecurity(); err != nil {
+		return err
+	}
 	if err := o.Cluster.validateShards(); err != nil {
 		return err
 	}
@@ -68,14 +71,17 @@ func (n NodeOptions) validateURLs() error {
 		flag string
 		urls []URL
 		bind bool
+
+		sockets bool // unix:// is possible
 	}{
-		{"listen-client-urls", n.ListenClientURLs, true},
-		{"listen-peer-urls", n.ListenPeerURLs, true},
-		{"listen-metrics-urls", n.ListenMetricsURLs, true},
-		{"advertise-client-urls", n.AdvertiseClientURLs, false},
-		{"initial-advertise-peer-urls", n.AdvertisePeerURLs, false},
+		{"listen-client-urls", n.ListenClientURLs, true, true},
+		{"listen-peer-urls", n.ListenPeerURLs, true, false},
+		{"listen-metrics-urls", n.ListenMetricsURLs, true, false},
+		{"listen-client-http-urls", n.ListenHTTPURLs, true, true},
+		{"advertise-client-urls", n.AdvertiseClientURLs, false, true},
+		{"initial-advertise-peer-urls", n.AdvertisePeerURLs, false, false},
 	} {
-		if len(list.urls) == 0 && list.flag != "listen-metrics-urls" {
+		if len(list.urls) == 0 && list.flag != "listen-metrics-urls" && list.flag != "listen-client-http-urls" {
 			return badf("--%s is empty", list.flag)
 		}
 		for i, u := range list.urls {
@@ -84,6 +90,9 @@ func (n NodeOptions) validateURLs() error {
 			}
 			if err := u.check(list.bind); err != nil {
 				return badf("--%s: %v", list.flag, err)
+			}
+			if u.Path != "" && !list.sockets {
+				return badf("--%s: %s: only clients can use sockets in the file system; give http:// or https://", list.flag, u)
 			}
 		}
 	}
@@ -96,11 +105,12 @@ func (n NodeOptions) checkListenersDiffer() error {
 	lists := []struct {
 		flag string
 		urls []URL
-	}{{"listen-client-urls", n.ListenClientURLs}, {"listen-peer-urls", n.ListenPeerURLs}, {"listen-metrics-urls", n.ListenMetricsURLs}}
+	}{{"listen-client-urls", n.ListenClientURLs}, {"listen-peer-urls", n.ListenPeerURLs}, {"listen-metrics-urls", n.ListenMetricsURLs},
+		{"listen-client-http-urls", n.ListenHTTPURLs}}
 	for i, a := range lists {
 		for _, b := range lists[i+1:] {
 			for _, u := range a.urls {
-				if u.Port != 0 && slices.Contains(b.urls, u) {
+				if (u.Port != 0 || u.Path != "") && slices.ContainsFunc(b.urls, func(other URL) bool { return u.plain() == other.plain() }) {
 					return badf("--%s and --%s both name %s; each needs an address of its own", a.flag, b.flag, u)
 				}
 			}

@@ -72,6 +72,12 @@ func (t *Transport) receive(conn net.Conn) {
 	address := conn.RemoteAddr().String()
 	setDeadAfter(conn, t.options.DeadAfter)
 	_ = conn.SetDeadline(time.Now().Add(t.options.HandshakeTimeout)) // fails only on a closed connection
+	accepted := conn
+	conn, err := t.secure(accepted)
+	if err != nil {
+		t.refuseInsecure(accepted, err)
+		return
+	}
 	greeting := bufio.NewReaderSize(conn, greetingBufferBytes)
 	h, err := readHello(greeting)
 	if err != nil {
@@ -85,8 +91,12 @@ func (t *Transport) receive(conn net.Conn) {
 		t.refuse(conn, h, refusal, text)
 		return
 	}
+	if text := t.judgeSecurity(conn, h); text != "" {
+		t.refuse(conn, h, RefusalSecurity, text)
+		return
+	}
 	if h.Purpose == purposeStream {
-		t.acceptStream(conn, greeting, h)
+		t.acceptStream(accepted, conn, greeting, h)
 		return
 	}
 	in := &inbound{conn: conn, address: address, instance: h.Instance, name: h.Name, done: make(chan struct{}), answers: make(chan uint64, 1)}
@@ -95,7 +105,7 @@ func (t *Transport) receive(conn net.Conn) {
 		return
 	}
 	defer t.leave(h.From, in)
-	if !t.welcome(conn, h) {
+	if !t.welcome(accepted, conn, h) {
 		return
 	}
 	if listener := t.options.Listener.Accepted; listener != nil {
@@ -121,8 +131,9 @@ func readHello(r io.Reader) (*hello, error) {
 }
 
 // welcome completes the handshake. The connection is no caller's any more before the other side hears of it: from then on no other caller ends it.
-func (t *Transport) welcome(conn net.Conn, h *hello) bool {
-	t.greeted(conn)
+// conn is the one that was accepted, or TLS on it.
+func (t *Transport) welcome(accepted, conn net.Conn, h *hello) bool {
+	t.greeted(accepted)
 	_, err := conn.Write(appendEnvelope(nil, t.options.reply(h, RefusalNone, "").encode()))
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})

@@ -14,7 +14,8 @@ import (
 
 // dialled is a connection on which the handshake succeeded. Its owner releases it.
 type dialled struct {
-	conn    net.Conn
+	conn    net.Conn // TLS on the dialled one, if there is TLS
+	raw     net.Conn // the dialled one, as it is tracked
 	reader  *bufio.Reader
 	address string
 	info    PeerInfo
@@ -70,6 +71,11 @@ func (t *Transport) greet(conn net.Conn, to kv.NodeID, address string, why purpo
 	if err := conn.SetDeadline(time.Now().Add(t.options.HandshakeTimeout)); err != nil {
 		return nil, fmt.Errorf("transport: cannot greet node %s at %s: %w", to, address, err)
 	}
+	raw := conn
+	conn, err := t.secureTo(raw, to, address)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := conn.Write(appendEnvelope(nil, t.options.hello(to, why, stream).encode())); err != nil {
 		return nil, fmt.Errorf("transport: cannot greet node %s at %s: %w", to, address, err)
 	}
@@ -88,7 +94,7 @@ func (t *Transport) greet(conn net.Conn, to kv.NodeID, address string, why purpo
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, fmt.Errorf("transport: cannot use the connection to node %s at %s: %w", to, address, err)
 	}
-	return &dialled{conn: conn, reader: reader, address: address, info: PeerInfo{
+	return &dialled{conn: conn, raw: raw, reader: reader, address: address, info: PeerInfo{
 		Name: answer.Name, Instance: answer.Instance, FormatVersion: answer.Version, Metadata: answer.Metadata,
 	}}, nil
 }

@@ -1,5 +1,5 @@
 // Package transport carries frames and streams between the nodes of a cluster, over
-// plain TCP. It contains no protocol decision: it moves bytes, says who they came from, and tells
+// TCP, plain or with TLS (Options.Security). It contains no protocol decision: it moves bytes, says who they came from, and tells
 // what it notices about connections. docs/protocols/peer.md has the bytes.
 //
 // # Frames

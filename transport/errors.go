@@ -33,6 +33,7 @@ const (
 	RefusalBusy           Refusal = 6 // too many streams
 	RefusalInvalidRequest Refusal = 7 // a handshake that makes no sense
 	RefusalMetadata       Refusal = 8 // the caller's metadata says that the two cannot work together
+	RefusalSecurity       Refusal = 9 // the caller does not speak TLS, or its certificate is not that of the node it says it is
 )
 
 // RefusedError is a refused handshake, as both sides see it. Text is written for the operator.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -150,6 +151,9 @@ func readEnvelope(r io.Reader) ([]byte, error) {
 	var header [envelopeHeaderBytes]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(header[:], []byte(tlsRecord)) {
+		return nil, fmt.Errorf("%w: the other side speaks TLS, and this node plain text to other nodes; either all nodes have https:// in --initial-cluster, or none has", ErrMalformed)
 	}
 	if string(header[:len(magic)]) != magic {
 		return nil, fmt.Errorf("%w: the other side does not speak the protocol between nodes (its first bytes are %q)", ErrMalformed, header[:len(magic)])

@@ -101,6 +101,8 @@ type Options struct {
 	Peers    map[kv.NodeID][]string
 	Handler  Handler
 	Listener Listener
+	// Security, if set, is TLS for all connections: everybody here speaks it, or nobody does.
+	Security Security
 	// Seed of the jitter of the dial backoff.
 	Seed int64
 

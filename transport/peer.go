@@ -15,6 +15,8 @@ import (
 const (
 	// writeChunkBytes is what a blocking write must make progress with in Options.DeadAfter.
 	writeChunkBytes = 256 << 10
+	// writeRecordBytes is the same with TLS, a record of which is written whole or never.
+	writeRecordBytes = 16 << 10
 	// retainBytes is the largest buffer that is kept for reuse.
 	retainBytes = 4 << 20
 )
@@ -50,6 +52,13 @@ type outbound struct {
 	once   sync.Once
 	broken chan struct{} // closed by fail
 	reason error         // why; read only after broken is closed
+}
+
+func (o *outbound) chunkBytes() int {
+	if _, ok := o.conn.(*secured); ok {
+		return writeRecordBytes
+	}
+	return writeChunkBytes
 }
 
 func newPeer(t *Transport, id kv.NodeID, addresses []string, random *rand.Rand) *peer {
@@ -149,7 +158,7 @@ func (p *peer) run() {
 // serve uses one connection until it breaks.
 func (p *peer) serve(d *dialled) {
 	o := &outbound{dialled: d, socket: newSocket(d.conn), broken: make(chan struct{})}
-	defer p.t.release(d.conn)
+	defer p.t.release(d.raw)
 	p.attach(o)
 	p.t.counters.connects.Add(1)
 	if listener := p.t.options.Listener.Connected; listener != nil {
@@ -237,7 +246,7 @@ func (p *peer) writeAll(o *outbound, buffer []byte) error {
 		if err := o.conn.SetWriteDeadline(time.Now().Add(p.t.options.DeadAfter)); err != nil {
 			return err
 		}
-		n, err := o.conn.Write(buffer[:min(len(buffer), writeChunkBytes)])
+		n, err := o.conn.Write(buffer[:min(len(buffer), o.chunkBytes())])
 		if err != nil && (n == 0 || !errors.Is(err, errTimeout)) {
 			return err
 		}

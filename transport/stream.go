@@ -140,7 +140,7 @@ func (s *Stream) Close() error {
 
 func (s *Stream) end() {
 	s.stop()
-	s.t.release(s.d.conn)
+	s.t.release(s.d.raw)
 	if s.err == nil {
 		s.err = errStreamEnded
 	}
@@ -149,13 +149,13 @@ func (s *Stream) end() {
 var errStreamEnded = errors.New("transport: the stream has ended")
 
 // acceptStream hands a stream to the handler and its verdict to the sender.
-func (t *Transport) acceptStream(conn net.Conn, greeting *bufio.Reader, h *hello) {
+func (t *Transport) acceptStream(accepted, conn net.Conn, greeting *bufio.Reader, h *hello) {
 	if refusal, text := t.beginStream(h); refusal != RefusalNone {
 		t.refuse(conn, h, refusal, text)
 		return
 	}
 	defer t.endStream()
-	if !t.welcome(conn, h) {
+	if !t.welcome(accepted, conn, h) {
 		return
 	}
 	t.counters.streamsReceived.Add(1)

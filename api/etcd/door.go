@@ -12,9 +12,10 @@ import (
 
 // door answers connections that speak HTTP/1.
 type door struct {
-	notice   string        // for people who came with HTTP/1
-	answers  chan struct{} // holds one for each answer being given
-	patience time.Duration // for one answer
+	notice   string         // for people who came with HTTP/1
+	tls      func(net.Addr) // is told of clients that came with TLS; may be nil
+	answers  chan struct{}  // holds one for each answer being given
+	patience time.Duration  // for one answer
 }
 
 // Bounds of what HTTP/1 costs: connections at a time, of which each holds two buffers of 4 KiB; bytes and time of one.
@@ -25,8 +26,8 @@ const (
 	answerPatience   = 5 * time.Second
 )
 
-func newDoor(metricsURLs []string) *door {
-	return &door{notice: httpNotice(metricsURLs), answers: make(chan struct{}, maxAnswers), patience: answerPatience}
+func newDoor(metricsURLs []string, wantedTLS func(net.Addr)) *door {
+	return &door{notice: httpNotice(metricsURLs), tls: wantedTLS, answers: make(chan struct{}, maxAnswers), patience: answerPatience}
 }
 
 // httpNotice says what the port is, and where what was looked for may be.
@@ -55,6 +56,9 @@ func isHTTP1(first string) bool {
 // answer reads the head of a request and gives the notice, whatever was asked. The first bytes have been read.
 func (d *door) answer(conn net.Conn, first []byte) {
 	if len(first) > 0 && first[0] == tlsHandshake {
+		if d.tls != nil {
+			d.tls(conn.RemoteAddr())
+		}
 		conn.SetDeadline(time.Now().Add(d.patience))
 		io.WriteString(conn, d.notice) // which is no TLS, as the client finds out
 		return

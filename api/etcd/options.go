@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"time"
 
 	"github.com/quoratedb/quorate/budget"
@@ -66,6 +67,8 @@ type Options struct {
 type Listener struct {
 	// StreamFailed: a watch or lease stream ended by an error that the client is not the cause of.
 	StreamFailed func(method string, err error)
+	// WantedTLS: a client spoke TLS on a port without it.
+	WantedTLS func(address net.Addr)
 }
 
 // WithDefaults returns a copy with defaults for what is not set.

@@ -31,7 +31,7 @@ func NewServer(options Options) (s *Server, err error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	s = &Server{Service: newService(options), methods: registry{}, health: health.NewServer(), door: newDoor(options.MetricsURLs)}
+	s = &Server{Service: newService(options), methods: registry{}, health: health.NewServer(), door: newDoor(options.MetricsURLs, options.Listener.WantedTLS)}
 	s.SetServing(false)
 	for _, desc := range s.services() {
 		s.methods.RegisterService(&desc, s)

@@ -32,6 +32,7 @@ type conn struct {
 	server  *Server
 	socket  net.Conn
 	account *budget.Account
+	layer   int64 // reserved for what is between us and the socket, besides connBytes
 	reader  reader
 	heard   atomic.Int64 // when something came last, by Server.now
 
@@ -53,6 +54,10 @@ func newConn(s *Server, socket net.Conn) (*conn, error) {
 			return nil, errNoMemory
 		}
 	}
+	if layer, is := socket.(interface{ HeldBytes() int64 }); is && !c.reserveLayer(layer.HeldBytes()) {
+		c.account.Release(connBytes + c.layer)
+		return nil, errNoMemory
+	}
 	c.progress = sync.NewCond(&c.mu)
 	c.reader = reader{socket: socket, account: c.account, pause: c.pause, buffer: make([]byte, leastBuffer)}
 	wire := s.options.Wire
@@ -67,9 +72,21 @@ func newConn(s *Server, socket net.Conn) (*conn, error) {
 	return c, nil
 }
 
+// reserveLayer reserves memory for TLS, in parts that are small, too.
+func (c *conn) reserveLayer(n int64) bool {
+	for c.layer < n {
+		part := min(n-c.layer, connBytes/2)
+		if !c.account.Reserve(part) {
+			return false
+		}
+		c.layer += part
+	}
+	return true
+}
+
 // free gives back what the connection itself holds. Its calls give back what is theirs.
 func (c *conn) free() {
-	c.account.Release(connBytes)
+	c.account.Release(connBytes + c.layer)
 	if n := len(c.reader.buffer); n > leastBuffer {
 		c.account.Release(int64(n - leastBuffer))
 	}

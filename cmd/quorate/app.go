@@ -43,6 +43,7 @@ type app struct {
 	timeout       time.Duration
 	output        string
 	hex           bool
+	security      clientSecurity
 
 	running bool // the command line was understood; errors from here on are not about usage
 }
@@ -159,8 +160,9 @@ const requestTimeout = 5 * time.Second
 func (a *app) addClientFlags(command *cobra.Command, timeout time.Duration) {
 	endpoints, _ := a.defaultEndpoints()
 	flags := command.PersistentFlags()
-	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
+	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port; https:// or unix:// may stand before each (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
 	flags.Duration("timeout", timeout, "how long to wait for an answer")
+	a.addSecurityFlags(command)
 	a.addOutputFlag(command)
 	flags.BoolVar(&a.hex, "hex", false, "keys and values are hexadecimal, as arguments and in the output")
 }

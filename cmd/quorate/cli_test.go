@@ -203,7 +203,7 @@ func TestEndpointsOfTheEnvironment(t *testing.T) {
 		"127.0.0.1:2379/v3":        "must look like",
 		"127.0.0.1:http":           "must look like",
 		"127.0.0.1:99999":          "must look like",
-		"https://127.0.0.1:2379":   "ETCDCTL_ENDPOINTS: https://127.0.0.1:2379: TLS is not there yet",
+		"ftp://127.0.0.1:2379":     `ETCDCTL_ENDPOINTS: "ftp://127.0.0.1:2379" must begin with http://, https:// or unix://`,
 		" , ":                      "ETCDCTL_ENDPOINTS is empty",
 		"http://[::1]:x,127.0.0.1": "must look like",
 	} {

@@ -22,17 +22,19 @@ func (a *app) connect() (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(endpoints, a.timeout)
+	client, err := a.newClient(endpoints, a.timeout)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of %s: %w", strings.Join(endpoints, ","), err)
 	}
 	return client, nil
 }
 
-func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
+// newClient makes a client of endpoints as cleanEndpoints gives them.
+func (a *app) newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints:   endpoints,
 		DialTimeout: timeout,
+		TLS:         a.security.config,
 		// The CLI reports errors itself.
 		Logger: zap.NewNop(),
 		// A node that was cut off must not hold a request until the system gives
@@ -44,15 +46,30 @@ func newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, err
 	})
 }
 
-// cleanEndpoints accepts host:port and http://host:port.
+// cleanEndpoints accepts host:port, http://host:port, https://host:port and unix://path, and gives host:port and unix://path. Whether there is TLS follows
+// from the first that says so, and from the flags.
 func (a *app) cleanEndpoints() ([]string, error) {
-	var endpoints []string
+	var endpoints, plain, secure []string
 	for _, text := range a.endpoints {
 		text = strings.TrimSpace(text)
-		if strings.HasPrefix(text, "https://") {
-			return nil, usagef("%s: %s: TLS is not there yet; use http:// or host:port", a.endpointsFrom, text)
+		scheme, endpoint, found := strings.Cut(text, "://")
+		if !found {
+			scheme, endpoint = "", text
 		}
-		endpoint := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
+		switch scheme {
+		case "":
+		case "http", "unix":
+			plain = append(plain, text)
+		case "https", "unixs":
+			secure = append(secure, text)
+		default:
+			return nil, usagef("%s: %q must begin with http://, https:// or unix://, or be host:port", a.endpointsFrom, text)
+		}
+		if strings.HasPrefix(scheme, "unix") && endpoint != "" {
+			endpoints = append(endpoints, "unix://"+endpoint)
+			continue
+		}
+		endpoint = strings.TrimSuffix(endpoint, "/")
 		if endpoint == "" {
 			continue
 		}
@@ -65,7 +82,10 @@ func (a *app) cleanEndpoints() ([]string, error) {
 	if len(endpoints) == 0 {
 		return nil, usagef("%s is empty", a.endpointsFrom)
 	}
-	return endpoints, nil
+	if len(plain) > 0 && len(secure) > 0 {
+		return nil, usagef("%s mixes %s and %s: all nodes speak TLS with clients, or none does", a.endpointsFrom, plain[0], secure[0])
+	}
+	return endpoints, a.security.load(plain, secure)
 }
 
 // request runs one request with the timeout of the command line and turns its
@@ -157,7 +177,7 @@ func (a *app) diagnose(ctx context.Context, what, message string) string {
 		return message
 	}
 	lines := []string{"no answer from the cluster"}
-	nodes := askAll(ctx, endpoints, min(a.timeout, time.Second))
+	nodes := a.askAll(ctx, endpoints, min(a.timeout, time.Second))
 	for _, n := range nodes {
 		lines = append(lines, "  "+n.Endpoint+": "+n.state())
 	}
@@ -166,7 +186,7 @@ func (a *app) diagnose(ctx context.Context, what, message string) string {
 
 // nextStep is advice after a request that nobody answered.
 func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
-	var leaderless, answering, open, foreign int
+	var leaderless, answering, open, foreign, insecure int
 	for _, n := range nodes {
 		switch state := n.state(); {
 		case n.Reachable && n.Role == noLeader:
@@ -175,6 +195,8 @@ func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
 			answering, open = answering+1, open+1
 		case state == notAClientPort:
 			foreign++
+		case state == speaksTLS, state == speaksPlain, strings.HasPrefix(state, withoutTLS):
+			insecure++
 		case n.open:
 			open++
 		}
@@ -185,6 +207,8 @@ func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
 		advice = append(advice, "The cluster has no leader: more than half of its nodes must run and reach each other. `quorate status` shows them, `quorate get --serializable` reads what a node has.")
 	case open > 0:
 		advice = append(advice, "A node runs there and did not answer within "+a.timeout.String()+": it may have no leader, or be overloaded. `quorate status` shows more; --timeout waits longer.")
+	case insecure > 0:
+		return []string{"Nothing was asked. Nodes that have https:// in --listen-client-urls take --cacert, and --cert with --key if they ask for it; others take none of these."}
 	case foreign > 0:
 		return []string{"Clients connect to the addresses in --listen-client-urls of the nodes, which have port 2379 unless another was chosen; --endpoints says where to look."}
 	default:
@@ -201,7 +225,10 @@ var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lea
 
 // What an endpoint that accepts connections may turn out to be.
 const (
+	speaksTLS      = "speaks TLS, and this command did not: give --cacert, and --cert with --key if it asks for a certificate"
+	speaksPlain    = "speaks no TLS: leave out https:// and the flags for certificates"
 	notAClientPort = "accepts connections, but is not the client port of a node"
+	withoutTLS     = "TLS was not established: " // and why
 	silent         = "accepts connections, and does not answer"
 )
 
@@ -220,6 +247,13 @@ func (n *nodeStatus) state() string {
 func unanswered(err error) string {
 	code, message := codeOf(err)
 	switch {
+	case strings.Contains(message, "looked like an HTTP/1.1 header"):
+		return speaksTLS
+	case strings.Contains(message, "first record does not look like a TLS handshake"):
+		return speaksPlain
+	case strings.Contains(message, "error reading server preface: remote error: tls: "), strings.Contains(message, "authentication handshake failed"):
+		_, reason, _ := strings.Cut(message, "desc = ")
+		return withoutTLS + strings.Trim(reason, `"`)
 	case strings.Contains(message, "error reading server preface"):
 		return notAClientPort
 	case code == codes.DeadlineExceeded:
@@ -231,7 +265,11 @@ func unanswered(err error) string {
 const reachable = "accepts connections"
 
 func probe(endpoint string) string {
-	connection, err := net.DialTimeout("tcp", endpoint, 500*time.Millisecond)
+	network, address := "tcp", endpoint
+	if path, is := strings.CutPrefix(endpoint, "unix://"); is {
+		network, address = "unix", path
+	}
+	connection, err := net.DialTimeout(network, address, 500*time.Millisecond)
 	if err == nil {
 		connection.Close()
 		return reachable

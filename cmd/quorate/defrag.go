@@ -73,7 +73,7 @@ func (a *app) defragNode(ctx context.Context, n *nodeStatus) *defragmented {
 		result.Error = slices.Concat(n.Errors, []string{"unreachable"})[0]
 		return result
 	}
-	client, err := newClient([]string{n.Endpoint}, a.timeout)
+	client, err := a.newClient([]string{n.Endpoint}, a.timeout)
 	if err != nil {
 		result.Error = err.Error()
 		return result
@@ -85,7 +85,7 @@ func (a *app) defragNode(ctx context.Context, n *nodeStatus) *defragmented {
 		_, result.Error = codeOf(err)
 		return result
 	}
-	after := ask(ctx, n.Endpoint, min(a.timeout, requestTimeout))
+	after := a.ask(ctx, n.Endpoint, min(a.timeout, requestTimeout))
 	result.After = after.Size
 	if !after.Reachable {
 		result.Error = "it does not say its size: " + after.Errors[0]

@@ -17,7 +17,7 @@ import (
 func (a *app) demoCommand() *cobra.Command {
 	dataDir, protocol := "", ""
 	shards, kind, commit := 1, "", ""
-	every := time.Duration(0)
+	every, tls := time.Duration(0), false
 	command := &cobra.Command{
 		Use:   "demo",
 		Short: "Run three nodes on this machine, to try things out",
@@ -27,6 +27,7 @@ temporary directory, which is removed at the end, unless --data-dir is given.`,
 		Example: `  quorate demo
   quorate demo --kill-leader-every 10s    # watch fail-overs, with a check that no write is lost
   quorate demo --consensus paxos          # Multi-Paxos in place of Raft
+  quorate demo --tls                      # certificates for nodes and clients, and how to connect
   quorate demo --shards 16                # keys in 16 shards, by hash
   quorate demo --data-dir ./demo-data     # keep the data; start again with the same command`,
 		Args: cobra.NoArgs,
@@ -46,9 +47,10 @@ temporary directory, which is removed at the end, unless --data-dir is given.`,
 			}
 			flags = append(flags, "--commit-protocol="+commit)
 			a.running = true
-			return a.demo(cmd.Context(), dataDir, append(flags, "--consensus="+protocol), every)
+			return a.demo(cmd.Context(), dataDir, append(flags, "--consensus="+protocol), every, tls)
 		},
 	}
+	command.Flags().BoolVar(&tls, "tls", false, "speak TLS, with certificates of an authority that is made for the demonstration")
 	command.Flags().StringVar(&dataDir, "data-dir", "", "keep the data in this directory (default: a temporary one)")
 	command.Flags().StringVar(&protocol, "consensus", string(server.ConsensusRaft), "the protocol between the nodes: raft or paxos")
 	command.Flags().IntVar(&shards, "shards", 1, "how many shards hold the keys")
@@ -84,7 +86,7 @@ func demoShards(shards int, kind string) ([]string, error) {
 	return strings.Fields(scheme.Flags()), nil
 }
 
-func (a *app) demo(ctx context.Context, dataDir string, flags []string, every time.Duration) error {
+func (a *app) demo(ctx context.Context, dataDir string, flags []string, every time.Duration, tls bool) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program's file: %w", err)
@@ -101,6 +103,7 @@ func (a *app) demo(ctx context.Context, dataDir string, flags []string, every ti
 		Environment:     a.environment,
 		DataDir:         dataDir,
 		KillLeaderEvery: every,
+		TLS:             tls,
 		Output:          a.stdout,
 	})
 }

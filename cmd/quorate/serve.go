@@ -66,6 +66,9 @@ func (a *app) serve(cmd *cobra.Command, arguments []string) error {
 		return printVersion(a.stdout)
 	}
 	a.running = true
+	if parsed.Check {
+		return a.check(parsed)
+	}
 	logger := newLogger(a.stderr, parsed.Log)
 	for _, notice := range parsed.Notices {
 		logger.Warn(notice)
@@ -73,6 +76,19 @@ func (a *app) serve(cmd *cobra.Command, arguments []string) error {
 	options := parsed.Options
 	options.Logger = logger
 	return runNode(cmd.Context(), logger, options, a.start)
+}
+
+// check says what of the flags is odd, or wrong.
+func (a *app) check(parsed serveflags.Result) error {
+	warnings, err := server.Check(parsed.Options)
+	for _, line := range append(parsed.Notices, warnings...) {
+		fmt.Fprintf(a.stdout, "warning: %s\n", line)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, "the flags, and the files for TLS that they name, are in order; nothing was started")
+	return err
 }
 
 func printServeHelp(cmd *cobra.Command, w io.Writer) error {

@@ -152,7 +152,7 @@ func (a *app) askShards(ctx context.Context) (*shardList, error) {
 }
 
 func (a *app) askShardsOf(ctx context.Context, endpoint string) (*shardList, error) {
-	client, err := newClient([]string{endpoint}, a.timeout)
+	client, err := a.newClient([]string{endpoint}, a.timeout)
 	if err != nil {
 		return nil, err
 	}

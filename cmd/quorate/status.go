@@ -106,25 +106,25 @@ func (a *app) allNodes(ctx context.Context, timeout time.Duration) ([]*nodeStatu
 	if err != nil {
 		return nil, err
 	}
-	nodes := askAll(ctx, endpoints, timeout)
+	nodes := a.askAll(ctx, endpoints, timeout)
 	// The nodes that were asked know of others, whose addresses nobody gave.
 	unasked, names := otherNodes(nodes)
-	nodes = append(nodes, askAll(ctx, unasked, timeout)...)
+	nodes = append(nodes, a.askAll(ctx, unasked, timeout)...)
 	return mergeNodes(nodes, names), nil
 }
 
-func askAll(ctx context.Context, endpoints []string, timeout time.Duration) []*nodeStatus {
+func (a *app) askAll(ctx context.Context, endpoints []string, timeout time.Duration) []*nodeStatus {
 	nodes := make([]*nodeStatus, len(endpoints))
 	var wait sync.WaitGroup
 	for i, endpoint := range endpoints {
-		wait.Go(func() { nodes[i] = ask(ctx, endpoint, timeout) })
+		wait.Go(func() { nodes[i] = a.ask(ctx, endpoint, timeout) })
 	}
 	wait.Wait()
 	return nodes
 }
 
 // ask gets the state of one node, over a connection to that node alone.
-func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatus {
+func (a *app) ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatus {
 	n := &nodeStatus{Endpoint: endpoint}
 	// A refused connection is refused again within the timeout; say so at once.
 	if state := probe(endpoint); state != reachable {
@@ -132,7 +132,7 @@ func ask(ctx context.Context, endpoint string, timeout time.Duration) *nodeStatu
 		return n
 	}
 	n.open = true
-	client, err := newClient([]string{endpoint}, timeout)
+	client, err := a.newClient([]string{endpoint}, timeout)
 	if err != nil {
 		n.Errors = []string{err.Error()}
 		return n
@@ -211,7 +211,10 @@ func otherNodes(nodes []*nodeStatus) (endpoints []string, names map[uint64]*pb.M
 func memberEndpoints(member *pb.Member) []string {
 	var endpoints []string
 	for _, u := range member.ClientURLs {
-		endpoints = append(endpoints, strings.TrimSuffix(strings.TrimPrefix(u, "http://"), "/"))
+		if path, is := strings.CutPrefix(u, "unixs://"); is {
+			u = "unix://" + path
+		}
+		endpoints = append(endpoints, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(u, "http://"), "https://"), "/"))
 	}
 	return endpoints
 }

@@ -102,7 +102,7 @@ func (a *app) gatherTransactions(ctx context.Context, n *nodeStatus, all *gather
 		silent()
 		return nil
 	}
-	client, err := newClient([]string{n.Endpoint}, a.timeout)
+	client, err := a.newClient([]string{n.Endpoint}, a.timeout)
 	if err != nil {
 		return err
 	}

@@ -25,20 +25,22 @@ type child struct {
 	flags    []string
 	env      []string
 	logPath  string
+	identity *identity // for clients; nil: plain text
 
 	process *exec.Cmd
 	exited  chan struct{} // closed when the process has ended; replaced by start
 }
 
-func newChild(options Options, l layout, directory string, i int) *child {
+func newChild(options Options, l layout, directory string, i int, of *identity) *child {
 	name := nodeName(i)
-	client := fmt.Sprintf("http://127.0.0.1:%d", l.ClientPorts[i])
-	peer := fmt.Sprintf("http://127.0.0.1:%d", l.PeerPorts[i])
+	client := fmt.Sprintf("%s://127.0.0.1:%d", l.scheme(), l.ClientPorts[i])
+	peer := fmt.Sprintf("%s://127.0.0.1:%d", l.scheme(), l.PeerPorts[i])
 	return &child{
 		name:     name,
-		endpoint: strings.TrimPrefix(client, "http://"),
+		endpoint: fmt.Sprintf("127.0.0.1:%d", l.ClientPorts[i]),
+		identity: of,
 		program:  options.Program,
-		flags: append(slices.Clone(options.Arguments),
+		flags: append(slices.Concat(options.Arguments, of.nodeFlags()),
 			"--name="+name, "--data-dir="+filepath.Join(directory, name),
 			"--listen-client-urls="+client, "--advertise-client-urls="+client,
 			"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
@@ -129,11 +131,18 @@ func (n *child) waitReady(ctx context.Context, interval time.Duration) error {
 	}
 }
 
-func (n *child) client() (*clientv3.Client, error) { return newClient([]string{n.endpoint}) }
+func (n *child) client() (*clientv3.Client, error) {
+	return newClient([]string{n.endpoint}, n.identity)
+}
 
-func newClient(endpoints []string) (*clientv3.Client, error) {
+func newClient(endpoints []string, of *identity) (*clientv3.Client, error) {
+	config, err := of.clientConfig()
+	if err != nil {
+		return nil, err
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints,
+		TLS:       config,
 		Logger:    zap.NewNop(),
 		// A killed node must be tried again soon after it is back.
 		DialOptions: dialOptions(),

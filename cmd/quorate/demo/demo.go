@@ -27,6 +27,8 @@ type Options struct {
 
 	// DataDir keeps the data; empty: a temporary directory, removed at the end.
 	DataDir string
+	// TLS: clients and nodes speak it, with certificates of an authority that is made for the demonstration.
+	TLS bool
 	// KillLeaderEvery is the pause between two kills of the leader; 0: never.
 	KillLeaderEvery time.Duration
 
@@ -62,9 +64,15 @@ func Run(ctx context.Context, options Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	layout, err := loadLayout(directory, options.DataDir != "")
+	layout, err := loadLayout(directory, options.DataDir != "", options.TLS)
 	if err != nil {
 		return err
+	}
+	var identity *identity
+	if options.TLS {
+		if identity, err = makeIdentity(filepath.Join(directory, "tls")); err != nil {
+			return err
+		}
 	}
 	c := &cluster{
 		options:  options,
@@ -74,7 +82,7 @@ func Run(ctx context.Context, options Options) (err error) {
 	}
 	defer c.spawner.close()
 	for i := range nodeCount {
-		c.nodes = append(c.nodes, newChild(options, layout, directory, i))
+		c.nodes = append(c.nodes, newChild(options, layout, directory, i, identity))
 	}
 	return c.run(ctx, directory)
 }
@@ -95,7 +103,7 @@ func (c *cluster) run(ctx context.Context, directory string) error {
 		return err
 	}
 	c.output.printf("serving after %.1f s", time.Since(begun).Seconds())
-	c.output.printf("%s", instructions(c.options.Program, c.endpoints(), c.manyShards()))
+	c.output.printf("%s", instructions(c.options.Program, c.endpoints(), c.manyShards(), c.nodes[0].identity))
 	if c.options.KillLeaderEvery > 0 {
 		return c.failOvers(ctx)
 	}

@@ -272,13 +272,13 @@ func TestNodeThatIgnoresItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	directory := t.TempDir()
-	l, err := loadLayout(directory, false)
+	l, err := loadLayout(directory, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := newSpawner()
 	defer s.close()
-	n := newChild(Options{Program: program, Arguments: []string{"-demo-child=stubborn"}, Environment: os.Environ()}, l, directory, 0)
+	n := newChild(Options{Program: program, Arguments: []string{"-demo-child=stubborn"}, Environment: os.Environ()}, l, directory, 0, nil)
 	if err := n.start(s); err != nil {
 		t.Fatal(err)
 	}
@@ -298,11 +298,11 @@ func TestNodeThatIgnoresItsEnd(t *testing.T) {
 
 func TestTakenPorts(t *testing.T) {
 	directory := t.TempDir()
-	l, err := loadLayout(directory, true)
+	l, err := loadLayout(directory, true, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := loadLayout(directory, true)
+	again, err := loadLayout(directory, true, false)
 	if err != nil || again != l {
 		t.Errorf("got %v, %v; want %v", again, err, l)
 	}
@@ -311,7 +311,7 @@ func TestTakenPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	if _, err := loadLayout(directory, true); err == nil || !strings.Contains(err.Error(), "fixed ports") {
+	if _, err := loadLayout(directory, true, false); err == nil || !strings.Contains(err.Error(), "fixed ports") {
 		t.Errorf("a taken port: %v", err)
 	}
 	if other, err := choose(); err != nil || other == l {
@@ -320,7 +320,7 @@ func TestTakenPorts(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(directory, layoutFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadLayout(directory, true); err == nil || !strings.Contains(err.Error(), "is damaged") {
+	if _, err := loadLayout(directory, true, false); err == nil || !strings.Contains(err.Error(), "is damaged") {
 		t.Errorf("a damaged layout: %v", err)
 	}
 }

@@ -29,7 +29,7 @@ const (
 // failOvers kills the leader again and again under a stream of writes, and
 // checks that none that was acknowledged is missing.
 func (c *cluster) failOvers(ctx context.Context) error {
-	client, err := newClient(c.endpoints())
+	client, err := newClient(c.endpoints(), c.nodes[0].identity)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,14 @@ import (
 type layout struct {
 	ClientPorts [nodeCount]int `json:"client_ports"`
 	PeerPorts   [nodeCount]int `json:"peer_ports"`
+	TLS         bool           `json:"-"`
+}
+
+func (l layout) scheme() string {
+	if l.TLS {
+		return "https"
+	}
+	return "http"
 }
 
 const layoutFile = "demo.json"
@@ -34,7 +42,7 @@ func (l layout) ports() []int { return append(l.ClientPorts[:], l.PeerPorts[:]..
 func (l layout) initialCluster() string {
 	var pairs []string
 	for i, port := range l.PeerPorts {
-		pairs = append(pairs, fmt.Sprintf("%s=http://127.0.0.1:%d", nodeName(i), port))
+		pairs = append(pairs, fmt.Sprintf("%s=%s://127.0.0.1:%d", nodeName(i), l.scheme(), port))
 	}
 	return strings.Join(pairs, ",")
 }
@@ -42,16 +50,19 @@ func (l layout) initialCluster() string {
 func nodeName(i int) string { return "n" + strconv.Itoa(i+1) }
 
 // loadLayout takes the ports of an earlier run on this directory, or chooses.
-func loadLayout(directory string, keep bool) (layout, error) {
+func loadLayout(directory string, keep, tls bool) (layout, error) {
 	path := filepath.Join(directory, layoutFile)
 	content, err := os.ReadFile(path)
 	if err == nil {
-		return reuseLayout(path, content)
+		l, err := reuseLayout(path, content)
+		l.TLS = tls // the cluster is the same with TLS and without
+		return l, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return layout{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	chosen, err := choose()
+	chosen.TLS = tls
 	if err != nil || !keep {
 		return chosen, err
 	}

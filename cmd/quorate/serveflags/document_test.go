@@ -59,7 +59,7 @@ func flagsSection() string {
 		}
 		text.WriteString("\n")
 	}
-	section("Refused", "These flags of etcd's end the start with an error, unless their value asks for nothing (`--auto-tls=false`).", Refused)
+	section("Refused", "These flags of etcd's end the start with an error, unless their value asks for nothing (`--force-new-cluster=false`).", Refused)
 	section("Accepted without effect", "These flags of etcd's are accepted, each with a notice of one line when its value differs from what happens anyway.", Ignored)
 	return strings.TrimRight(text.String(), "\n") + "\n"
 }

@@ -5,7 +5,6 @@ package serveflags
 // somebody without a protection, or with another cluster than the one asked for.
 
 const (
-	noTLS       = "TLS is not there yet, and serving without it is not what you asked for; remove the flag, and use the node only on a network you trust"
 	noAuth      = "users, passwords and tokens are not there yet; remove the flag, and use the node only on a network you trust"
 	noDiscovery = "the cluster is made from --initial-cluster only; name its nodes there"
 	noBolt      = "the store here is not bbolt"
@@ -22,15 +21,9 @@ func refusedFlags() []*Flag {
 		}
 	}
 	empty, off := []string{""}, []string{"false"}
-	add(noTLS, Text, empty,
-		"cert-file", "key-file", "client-cert-file", "client-key-file", "client-crl-file", "client-cert-allowed-hostname", "trusted-ca-file",
-		"peer-cert-file", "peer-key-file", "peer-client-cert-file", "peer-client-key-file", "peer-trusted-ca-file", "peer-crl-file",
-		"peer-cert-allowed-cn", "peer-cert-allowed-hostname", "cipher-suites")
-	add(noTLS, Bool, off, "client-cert-auth", "auto-tls", "peer-client-cert-auth", "peer-auto-tls")
-	add(noTLS, Text, []string{"", "TLS1.2"}, "tls-min-version")
-	add(noTLS, Text, empty, "tls-max-version")
 	add(noAuth, Text, []string{"simple", ""}, "auth-token")
 	add("Host headers are not checked here; remove the flag, and protect the HTTP address of --listen-metrics-urls by other means", Text, []string{"*", ""}, "host-whitelist")
+	add("etcd's JSON gateway alone shows this certificate, to its own node, and there is no such gateway here; remove the flag", Text, empty, "client-cert-file", "client-key-file")
 	add(noDiscovery, Text, empty,
 		"discovery", "discovery-proxy", "discovery-endpoints", "discovery-token", "discovery-cert", "discovery-key", "discovery-cacert",
 		"discovery-user", "discovery-password", "discovery-srv", "discovery-srv-name")
@@ -42,7 +35,6 @@ func refusedFlags() []*Flag {
 func ignoredFlags() []*Flag {
 	return []*Flag{
 		ignored("wal-dir", Text, "", "the log is kept under --data-dir"),
-		ignored("listen-client-http-urls", Text, "", noHTTP),
 		ignored("max-snapshots", Unsigned, "5", "there are no snapshot files to count"),
 		ignored("max-wals", Unsigned, "5", "log segments are recycled, not counted"),
 		ignored("initial-election-tick-advance", Bool, "true", "elections need no fast-forward here"),
@@ -65,8 +57,6 @@ func ignoredFlags() []*Flag {
 		ignored("strict-reconfig-check", Bool, "true", "membership changes are not there yet"),
 		ignored("max-learners", Integer, "1", "membership changes are not there yet"),
 		ignored("pre-vote", Bool, "true", "pre-vote is always on"),
-		ignored("self-signed-cert-validity", Unsigned, "1", "no certificates are made here"),
-		ignored("peer-skip-client-san-verification", Bool, "false", "there is no TLS between nodes yet"),
 		ignored("cors", Text, "*", noHTTP),
 		ignored("enable-grpc-gateway", Bool, "false", noHTTP),
 		ignored("logger", Text, "zap", "the log has one kind of logger"),

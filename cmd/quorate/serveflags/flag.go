@@ -74,6 +74,7 @@ type settings struct {
 	options server.Options
 	log     LogOptions
 	version bool
+	check   bool
 	// etcd demands the one when the other is given.
 	listenClient, advertiseClient bool
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/quoratedb/quorate/server"
@@ -16,6 +17,7 @@ type Result struct {
 	Notices []string // one line each, for people
 	Help    bool     // -h or --help was given
 	Version bool     // --version was given
+	Check   bool     // --check was given
 }
 
 // Parse reads the arguments of `quorate serve` and the environment behind them
@@ -65,6 +67,9 @@ func (f *Flag) take(s *settings, source, value string) (notice string, err error
 	if err := f.checkKind(value); err != nil {
 		return "", fmt.Errorf("%s: %w", source, err)
 	}
+	if on, err := strconv.ParseBool(value); f.Kind == Bool && err == nil {
+		value = strconv.FormatBool(on) // 0 and f are no, too
+	}
 	switch {
 	case f.Treatment == Applied:
 		if err := f.set(s, value); err != nil {
@@ -96,7 +101,7 @@ func (s *settings) finish(notices []string, asEtcd bool) (Result, error) {
 	if err := options.Validate(); err != nil {
 		return Result{}, err
 	}
-	return Result{Options: options, Log: s.log, Notices: append(notices, remarks(options)...)}, nil
+	return Result{Options: options, Log: s.log, Check: s.check, Notices: append(notices, remarks(options)...)}, nil
 }
 
 // remarks are about options that work and are probably not meant.

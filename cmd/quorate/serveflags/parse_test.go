@@ -4,11 +4,13 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/quoratedb/quorate/server"
+	"github.com/quoratedb/quorate/tlsconf"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/operations.md's flags section")
@@ -61,10 +63,11 @@ type appliedCase struct {
 
 func appliedCases() []appliedCase {
 	url := func(host string, port uint16) []server.URL { return []server.URL{{Host: host, Port: port}} }
-	badURLs := []string{"", "10.0.0.1:2379", "http://10.0.0.1", "http://10.0.0.1:99999", "http://10.0.0.1:x", "http://10.0.0.1:1/path", "https://10.0.0.1:1", "unix:///tmp/x", "ftp://10.0.0.1:1"}
+	badURLs := []string{"", "10.0.0.1:2379", "http://10.0.0.1", "http://10.0.0.1:99999", "http://10.0.0.1:x", "http://10.0.0.1:1/path", "https://10.0.0.1", "https://10.0.0.1:1/path", "unix://", "unix:///a%2Cb", "ftp://10.0.0.1:1"}
 	badListen := append([]string{"http://example.org:1"}, badURLs...)
 	cluster := "--initial-cluster=default=http://10.0.0.1:5"
 	return []appliedCase{
+		{flag: "check", value: "true", invalid: []string{"maybe", ""}, get: func(r Result) any { return r.Check }, want: true},
 		{flag: "name", value: "n1", invalid: []string{"", "a,b", "a=b"}, get: func(r Result) any { return r.Options.Node.Name }, want: "n1"},
 		{flag: "data-dir", value: "/x", invalid: []string{""}, get: func(r Result) any { return r.Options.Node.DataDir }, want: "/x"},
 		{flag: "listen-client-urls", value: "http://10.0.0.1:5", with: []string{"--advertise-client-urls=http://a:1"}, invalid: badListen,
@@ -75,6 +78,8 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Node.ListenPeerURLs }, want: url("::1", 5)},
 		{flag: "listen-metrics-urls", value: "http://0.0.0.0:5", invalid: badListen,
 			get: func(r Result) any { return r.Options.Node.ListenMetricsURLs }, want: url("0.0.0.0", 5)},
+		{flag: "listen-client-http-urls", value: "http://0.0.0.0:5", invalid: badListen,
+			get: func(r Result) any { return r.Options.Node.ListenHTTPURLs }, want: url("0.0.0.0", 5)},
 		{flag: "auto-repair", value: "true", invalid: []string{"maybe", ""}, get: func(r Result) any { return !r.Options.Node.RefuseDamaged }, want: true},
 		{flag: "scrub-interval", value: "36h", invalid: []string{"", "1", "999ms", "-1s", "daily"}, get: func(r Result) any { return r.Options.Node.ScrubInterval }, want: 36 * time.Hour},
 		{flag: "enable-pprof", value: "true", invalid: []string{"maybe", ""},
@@ -122,13 +127,58 @@ func appliedCases() []appliedCase {
 	}
 }
 
+// tlsCases: each flag beside those that it needs.
+func tlsCases() []appliedCase {
+	clients := []string{"--listen-client-urls=https://10.0.0.1:5", "--advertise-client-urls=https://a:1"}
+	peers := []string{"--listen-peer-urls=https://10.0.0.1:5", "--initial-advertise-peer-urls=https://10.0.0.1:5"}
+	of := func(base []string, more ...string) []string { return slices.Concat(base, more) }
+	cert, peerCert := []string{"--cert-file=c", "--key-file=k"}, []string{"--peer-cert-file=c", "--peer-key-file=k"}
+	client := func(get func(tlsconf.Options) any) func(Result) any {
+		return func(r Result) any { return get(r.Options.Node.ClientTLS) }
+	}
+	peer := func(get func(tlsconf.Options) any) func(Result) any {
+		return func(r Result) any { return get(r.Options.Node.PeerTLS) }
+	}
+	var cases []appliedCase
+	for _, role := range []struct {
+		prefix, crl, cn, hostname string
+		urls, cert                []string
+		get                       func(func(tlsconf.Options) any) func(Result) any
+	}{
+		{"", "client-crl-file", "client-cert-allowed-cn", "client-cert-allowed-hostname", clients, cert, client},
+		{"peer-", "peer-crl-file", "peer-cert-allowed-cn", "peer-cert-allowed-hostname", peers, peerCert, peer},
+	} {
+		ca := "--" + role.prefix + "trusted-ca-file=ca"
+		cases = append(cases,
+			appliedCase{flag: role.prefix + "cert-file", value: "x", with: of(role.urls, role.cert[1]), invalid: []string{""}, get: role.get(func(o tlsconf.Options) any { return o.CertFile }), want: "x"},
+			appliedCase{flag: role.prefix + "key-file", value: "x", with: of(role.urls, role.cert[0]), invalid: []string{""}, get: role.get(func(o tlsconf.Options) any { return o.KeyFile }), want: "x"},
+			appliedCase{flag: role.prefix + "trusted-ca-file", value: "x", with: of(role.urls, role.cert...), get: role.get(func(o tlsconf.Options) any { return o.TrustedCAFile }), want: "x"},
+			appliedCase{flag: role.prefix + "client-cert-auth", value: "true", with: of(role.urls, append(role.cert, ca)...), invalid: []string{"maybe"}, get: role.get(func(o tlsconf.Options) any { return o.ClientCertAuth }), want: true},
+			appliedCase{flag: role.crl, value: "x", with: of(role.urls, append(role.cert, ca)...), get: role.get(func(o tlsconf.Options) any { return o.CRLFile }), want: "x"},
+			appliedCase{flag: role.cn, value: "a,b", with: of(role.urls, append(role.cert, ca)...), invalid: []string{"a,,b"}, get: role.get(func(o tlsconf.Options) any { return o.AllowedCNs }), want: []string{"a", "b"}},
+			appliedCase{flag: role.hostname, value: "a,b", with: of(role.urls, append(role.cert, ca)...), invalid: []string{",b"}, get: role.get(func(o tlsconf.Options) any { return o.AllowedHostnames }), want: []string{"a", "b"}},
+			appliedCase{flag: role.prefix + "auto-tls", value: "1", with: role.urls, invalid: []string{"false", "0", "x"}, get: role.get(func(o tlsconf.Options) any { return o.Auto }), want: true},
+			appliedCase{flag: "self-signed-cert-validity", value: "2", with: of(role.urls, "--"+role.prefix+"auto-tls"), invalid: []string{"0", "-1", "101", ""}, get: role.get(func(o tlsconf.Options) any { return o.AutoYears }), want: 2},
+			appliedCase{flag: "cipher-suites", value: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", with: of(role.urls, role.cert...), invalid: []string{"x", "TLS_RSA_WITH_RC4_128_SHA"},
+				get: role.get(func(o tlsconf.Options) any { return o.CipherSuites }), want: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
+			appliedCase{flag: "tls-min-version", value: "TLS1.3", with: of(role.urls, role.cert...), invalid: []string{"TLS1.1", "x"}, get: role.get(func(o tlsconf.Options) any { return o.MinVersion }), want: "TLS1.3"},
+			appliedCase{flag: "tls-max-version", value: "TLS1.2", with: of(role.urls, role.cert...), invalid: []string{"TLS1.1", "x"}, get: role.get(func(o tlsconf.Options) any { return o.MaxVersion }), want: "TLS1.2"},
+		)
+	}
+	cases = append(cases,
+		appliedCase{flag: "peer-client-cert-file", value: "x", with: of(peers, append(peerCert, "--peer-client-key-file=y")...), invalid: []string{""}, get: peer(func(o tlsconf.Options) any { return o.ClientCertFile }), want: "x"},
+		appliedCase{flag: "peer-client-key-file", value: "x", with: of(peers, append(peerCert, "--peer-client-cert-file=y")...), invalid: []string{""}, get: peer(func(o tlsconf.Options) any { return o.ClientKeyFile }), want: "x"})
+	return append(cases, appliedCase{flag: "peer-skip-client-san-verification", value: "true", with: of(peers, peerCert...), invalid: []string{"x"},
+		get: peer(func(o tlsconf.Options) any { return o.SkipNameCheck }), want: true})
+}
+
 func TestAppliedFlags(t *testing.T) {
 	covered := map[string]bool{"version": true}
 	byName := map[string]*Flag{}
 	for _, f := range Table() {
 		byName[f.Name] = f
 	}
-	for _, c := range appliedCases() {
+	for _, c := range append(appliedCases(), tlsCases()...) {
 		covered[c.flag] = true
 		f := byName[c.flag]
 		spellings := [][]string{{"--" + c.flag + "=" + c.value}, {"-" + c.flag + "=" + c.value}}
@@ -299,10 +349,18 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--=x"}, "is not a flag"},
 		{[]string{"--listen-client-urls=http://127.0.0.1:1"}, "--advertise-client-urls is required"},
 		{[]string{"--config-file=x"}, "configuration files are not read"},
-		{[]string{"--cert-file=x"}, "TLS is not there yet"},
-		{[]string{"--auto-tls"}, "TLS is not there yet"},
+		{[]string{"--cert-file=x"}, "--cert-file is given, and no URL of --listen-client-urls"},
+		{[]string{"--auto-tls"}, "--auto-tls is given, and no URL"},
+		{[]string{"--peer-auto-tls"}, "--peer-auto-tls is given, and no URL of --listen-peer-urls"},
+		{[]string{"--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}, "nothing would be encrypted"},
+		{[]string{"--listen-metrics-urls=https://127.0.0.1:1"}, "give --cert-file and --key-file, or --auto-tls"},
+		{[]string{"--listen-metrics-urls=https://127.0.0.1:1", "--auto-tls", "--client-cert-auth"}, "--client-cert-auth needs --trusted-ca-file"},
+		{[]string{"--client-cert-file=x"}, "--client-cert-file=x is refused: etcd's JSON gateway alone shows this certificate"},
+		{[]string{"--listen-client-http-urls=http://localhost:2379"}, "both name http://localhost:2379"},
+		{[]string{"--listen-peer-urls=https://127.0.0.1:1"}, "mix http:// and https://"},
+		{[]string{"--listen-peer-urls=unix:///x"}, "only clients can use sockets"},
 		{[]string{"--auth-token=jwt,pub-key=x"}, "users, passwords and tokens are not there yet"},
-		{[]string{"--listen-client-urls=https://127.0.0.1:1"}, "refusing to serve without the protection"},
+		{[]string{"--listen-client-urls=https://127.0.0.1:1"}, "--advertise-client-urls is required"},
 		{[]string{"--listen-peer-urls=http://localhost:2379"}, "both name http://localhost:2379"},
 	} {
 		_, err := Parse(c.arguments, nil, false)

@@ -13,6 +13,7 @@ const (
 	groupNode    = "Node"
 	groupCluster = "Cluster"
 	groupShards  = "Shards"
+	groupTLS     = "TLS"
 	groupLimits  = "Limits"
 	groupLog     = "Log and metrics"
 )
@@ -21,12 +22,14 @@ const (
 const maxQuorum = 1 << 15
 
 // Groups lists the headings of the applied flags.
-func Groups() []string { return []string{groupNode, groupCluster, groupShards, groupLimits, groupLog} }
+func Groups() []string {
+	return []string{groupNode, groupCluster, groupShards, groupTLS, groupLimits, groupLog}
+}
 
 // Table lists every flag: the applied ones first, in the order of help.
 func Table() []*Flag {
 	var table []*Flag
-	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), shardFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
+	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), shardFlags(), tlsFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
 		table = append(table, part...)
 	}
 	return table
@@ -47,19 +50,19 @@ func nodeFlags() []*Flag {
 			Usage: "How often everything on disk is read again, to find damage where nobody else reads.", Limits: "from 1s on; 0: never",
 			set: setDurationOrNever(time.Second, func(s *settings, d time.Duration) { s.options.Node.ScrubInterval = d })},
 		{Name: "listen-client-urls", Group: groupNode, Default: "http://localhost:2379",
-			Usage: "Where clients connect. Needs --advertise-client-urls beside it.", Limits: "http://, IP address or localhost, port",
+			Usage: "Where clients connect. Needs --advertise-client-urls beside it.", Limits: "http:// or https://, IP address or localhost, port; unix://path",
 			set: func(s *settings, value string) error {
 				s.listenClient = true
 				return setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenClientURLs })(s, value)
 			}},
 		{Name: "advertise-client-urls", Group: groupNode, Default: "http://localhost:2379",
-			Usage: "The same, as clients on other machines reach it; shown by the member list.", Limits: "http://, host, port",
+			Usage: "The same, as clients on other machines reach it; shown by the member list.", Limits: "http:// or https://, host, port; unix://path",
 			set: func(s *settings, value string) error {
 				s.advertiseClient = true
 				return setURLs(func(s *settings) *[]server.URL { return &s.options.Node.AdvertiseClientURLs })(s, value)
 			}},
 		{Name: "listen-peer-urls", Group: groupNode, Default: "http://localhost:2380",
-			Usage: "Where the other nodes connect.", Limits: "http://, IP address or localhost, port",
+			Usage: "Where the other nodes connect.", Limits: "http:// or https://, IP address or localhost, port",
 			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenPeerURLs })},
 		{Name: "max-concurrent-streams", Group: groupNode, Kind: Unsigned, Default: "4294967295",
 			Usage: "Calls in flight on one client connection.", Limits: "1 to 4294967295",
@@ -73,6 +76,9 @@ func nodeFlags() []*Flag {
 		{Name: "grpc-keepalive-timeout", Group: groupNode, Kind: Duration, Default: "20s",
 			Usage: "A pinged client that does not answer within this time is disconnected. 0: never.", Limits: "from 0 on",
 			set: setDuration(0, func(s *settings, d time.Duration) { s.options.Node.KeepAlive.Timeout = orNever(d) })},
+		{Name: "check", Group: groupNode, Kind: Bool, Default: "false", Ours: true,
+			Usage: "Look at the flags, and at the files for TLS that they name, say what is wrong, and end without starting anything.",
+			set:   func(s *settings, value string) error { s.check = value != "false"; return nil }},
 		{Name: "version", Group: groupNode, Kind: Bool, Default: "false",
 			Usage: "Print the version and end.",
 			set:   func(s *settings, value string) error { s.version = value != "false"; return nil }},
@@ -82,7 +88,7 @@ func nodeFlags() []*Flag {
 func clusterFlags() []*Flag {
 	return []*Flag{
 		{Name: "initial-cluster", Group: groupCluster, Default: "NAME=ADVERTISED-PEER-URL",
-			Usage: "All nodes of the cluster, this one included: name=url,name=url. The same on every node and at every start.", Limits: "http://, host, port; no URL twice",
+			Usage: "All nodes of the cluster, this one included: name=url,name=url. The same on every node and at every start.", Limits: "http:// or https://, host, port; no URL twice",
 			set: func(s *settings, value string) error {
 				members, err := server.ParseMembers(value)
 				s.options.Cluster.Members = members
@@ -200,10 +206,13 @@ func logFlags() []*Flag {
 				s.log.Format = w
 			})},
 		{Name: "listen-metrics-urls", Group: groupLog,
-			Usage: "Where /metrics (Prometheus) and /health are served over HTTP. Empty: nowhere.", Limits: "http://, IP address or localhost, port",
+			Usage: "Where /metrics (Prometheus) and /health are served over HTTP. Empty: nowhere.", Limits: "http:// or https://, IP address or localhost, port",
 			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenMetricsURLs })},
+		{Name: "listen-client-http-urls", Group: groupLog,
+			Usage: "The same as --listen-metrics-urls, for clients that look for it under etcd's flag; gRPC is not served there.", Limits: "http:// or https://, IP address or localhost, port; unix://path",
+			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.ListenHTTPURLs })},
 		{Name: "enable-pprof", Group: groupLog, Kind: Bool, Default: "false",
-			Usage: "Serve profiles of the process under /debug/pprof/ beside /metrics; needs --listen-metrics-urls.",
+			Usage: "Serve profiles of the process under /debug/pprof/ beside /metrics; needs --listen-metrics-urls or --listen-client-http-urls.",
 			set:   func(s *settings, value string) error { s.options.Node.EnablePprof = value != "false"; return nil }},
 	}
 }

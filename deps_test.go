@@ -52,6 +52,7 @@ proto/h2         core : ; golang.org/x/net/http2
 membership       core : kv consensus shard storage
 budget                :
 datadir               : kv
+etcdsnap              : kv; go.etcd.io/bbolt google.golang.org/protobuf/encoding/protowire
 driver                : kv consensus liveness leadership membership storage storage/keys storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
@@ -77,7 +78,7 @@ api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+server                : kv datadir budget etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap

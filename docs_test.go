@@ -16,6 +16,7 @@ import (
 
 	"github.com/quoratedb/quorate/api/rpc"
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/etcdsnap"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/liveness"
@@ -265,6 +266,9 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**effects of a request decided beside the rounds that take effect in one round** * bound: %s", []any{size(machine.PartBytes)}},
 		{guide, "**calls in flight at a node, lists that are being sent among them** * bound: %s", []any{number(route.Limits.MaxCalls)}},
 		{guide, "bound: %s (`--max-client-connections`)", []any{number(server.DefaultMaxClientConnections)}},
+		{guide, "**snapshots for clients at the same time**, and their size * bound: one on each node; %s", []any{size(etcdsnap.MaxBytes)}},
+		{"docs/backup.md", "a store that takes more than **%s** in that format", []any{size(etcdsnap.MaxBytes)}},
+		{"docs/backup.md", "holds about %s of versions and the leases", []any{bytesOf("gateway/gather.versionChunkBytes")}},
 		{guide, "**connections to the port for metrics** * bound: %d to %d", []any{of("connlimit.minMetrics"), of("connlimit.maxMetrics")}},
 		{guide, "idle * bound: %[1]s; %[1]s, 60 s", []any{duration("server.prefaceTimeout")}},
 		{guide, "**HTTP/1 on the client port** * bound: %d at a time, a head of %s, %s of a body, %s",

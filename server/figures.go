@@ -134,6 +134,12 @@ var (
 		{"Mistakes", "client_memory_mistakes_total", "Mistakes in counting client memory. Always 0, or there is a bug: please report it."},
 		{"Refused", "client_memory_refused_total", "Calls, or parts of them, for which there was no memory."},
 	}
+	snapshotFigures = []figure{
+		{"UnderWay", "client_snapshots", "Snapshots that are being made for clients, or sent to them."},
+		{"Sent", "client_snapshots_sent_total", "Snapshots that clients were sent whole."},
+		{"Failed", "client_snapshots_failed_total", "Snapshots that clients asked for and were not sent whole: they were refused, went away, or something failed."},
+		{"SentBytes", "client_snapshots_sent_bytes_total", "Bytes of snapshots sent to clients."},
+	}
 	engineFigures = []figure{
 		{"DiskBytes", "state_disk_bytes", "Size of the state engine's files."},
 		{"UnflushedBytes", "state_unflushed_bytes", "What is in the state engine and in no file yet, uncompressed."},

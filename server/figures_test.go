@@ -39,6 +39,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 		{transport.Metrics{}, peerFigures},
 		{listener.Metrics{}, clientFigures},
 		{budget.Metrics{}, memoryFigures},
+		{snapshotMetrics{}, snapshotFigures},
 		{storage.Metrics{}, engineFigures},
 		{storage.LogMetrics{}, logFigures},
 	} {

@@ -97,6 +97,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	showAll(show, numbers, issuerFigures)
 	showAll(show, s.clients.Metrics(), clientFigures)
 	showAll(show, s.memory.Metrics(), memoryFigures)
+	showAll(show, s.snapshots.metrics(), snapshotFigures)
 	peers := s.transport.Metrics()
 	showAll(show, peers, peerFigures)
 	showPeers(out, s.options.Cluster, peers.Peers)

@@ -76,6 +76,8 @@ type Server struct {
 	leaving  atomic.Bool // what is led here is handed over
 	closing  sync.Once
 	quiet    repetitions // of log lines
+
+	snapshots clientSnapshots
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when

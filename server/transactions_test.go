@@ -54,6 +54,7 @@ func TestTransfers(t *testing.T) {
 				work.Go(func() { b.transfer(ctx, clients[i%2+1], rng) })
 			}
 			work.Go(func() { b.read(ctx, clients[2]) })
+			work.Go(func() { b.checkSnapshots(ctx, clients[1]) })
 			b.untilDone("transfers with all nodes", 60)
 			c.kill(0)
 			b.untilDone("transfers with two nodes", 60)

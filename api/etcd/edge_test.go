@@ -110,6 +110,7 @@ func TestEveryMethodAnswers(t *testing.T) {
 	for _, m := range []string{"Status", "HashKV", "Hash", "Defragment", "MoveLeader"} {
 		served["/etcdserverpb.Maintenance/"+m] = true
 	}
+	served[snapshotMethod] = true
 	served["/etcdserverpb.Auth/AuthStatus"], served["/etcdserverpb.Auth/Authenticate"] = true, true
 	check := func(method string, err error) {
 		t.Helper()

@@ -25,6 +25,8 @@ type fake struct {
 	leader atomic.Uint64
 	shards atomic.Int64 // 0: one
 
+	refuseSnapshot atomic.Bool
+
 	// intercept, if set, takes a call instead of the store; it tells whether it did.
 	intercept func(*gateway.Call) bool
 	canceled  chan *gateway.Call
@@ -78,6 +80,19 @@ func (f *fake) Transactions() native.TransactionList {
 }
 
 func (f *fake) Defragment(context.Context) error { return nil }
+
+// Snapshot is of pieces that say where they are, unless the caller is to be refused.
+func (f *fake) Snapshot(_ context.Context, _ string, pieceBytes int, send func([]byte, int64) error) error {
+	if f.refuseSnapshot.Load() {
+		return fmt.Errorf("%w: one is being made", ErrSnapshotRefused)
+	}
+	for left := int64(2); left >= 0; left-- {
+		if err := send(bytes.Repeat([]byte{byte(left)}, pieceBytes), left*int64(pieceBytes)); err != nil {
+			return err
+		}
+	}
+	return send(make([]byte, 32), 0)
+}
 
 // MoveLeader knows nodes 1 and 2; node 3 never takes over.
 func (f *fake) MoveLeader(_ context.Context, to kv.NodeID) error {

@@ -32,7 +32,6 @@ var absent = map[string]string{
 	"/etcdserverpb.Cluster/MemberRemove":  membersAreFixed,
 	"/etcdserverpb.Cluster/MemberUpdate":  membersAreFixed,
 	"/etcdserverpb.Cluster/MemberPromote": membersAreFixed,
-	"/etcdserverpb.Maintenance/Snapshot":  "snapshots for clients are not available in this version of Quorate",
 	"/etcdserverpb.Maintenance/Downgrade": "Quorate has no etcd version to downgrade to",
 	"/etcdserverpb.Auth":                  "users, roles and authentication are not available in this version of Quorate; connect without a user",
 	"/v3lockpb.Lock":                      locksAreInClients,
@@ -82,6 +81,7 @@ func (s *Service) services() []grpc.ServiceDesc {
 		"/etcdserverpb.KV/RangeStream":       s.handleRangeStream,
 		"/etcdserverpb.Watch/Watch":          s.handleWatch,
 		"/etcdserverpb.Lease/LeaseKeepAlive": s.handleKeepAlive,
+		snapshotMethod:                       s.handleSnapshot,
 	}
 	var all []grpc.ServiceDesc
 	for _, generated := range []grpc.ServiceDesc{

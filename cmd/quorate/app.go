@@ -128,7 +128,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.Flags().BoolVar(&version, "version", false, "show the version of this program")
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Nodes:"}, &cobra.Group{ID: "client", Title: "Requests:"})
-	for _, command := range []*cobra.Command{a.serveCommand(), a.demoCommand()} {
+	for _, command := range []*cobra.Command{a.serveCommand(), a.restoreCommand(), a.demoCommand()} {
 		command.GroupID = "server"
 		root.AddCommand(command)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/quoratedb/quorate/kv"
@@ -48,6 +49,8 @@ func runTwin(t *testing.T, seed uint64) {
 			w.past = append(w.past, w.model.Clone())
 		case 5:
 			w.checkHash(w.model.Revision())
+		case 6:
+			w.checkVersions()
 		default:
 			w.step()
 		}
@@ -326,5 +329,48 @@ func (w *world) checkKept(kept []KeptHash, from, at kv.Revision, want uint32) {
 	}
 	if got != want || compacted != from || err != nil {
 		w.t.Errorf("%v: the hash of the compaction from %d to %d is %x from %d, %v; it was %x", w.scheme, from, at, got, compacted, err, want)
+	}
+}
+
+// checkVersions: a copy of several shards has, in one order, what one store with the same history has. The model says what that is.
+func (w *world) checkVersions() {
+	m := w.moment()
+	all, _ := w.freeze()
+	defer closeAll(w.t, all)
+	compacted := Compacted(all)
+	if m.Revision() < compacted {
+		return
+	}
+	list := func(rev kv.Revision, position int64, key, value []byte, create kv.Revision, number int64, lease kv.LeaseID) string {
+		return fmt.Sprintf("%d.%d %q=%q created %d version %d lease %d", rev, position, key, value, create, number, lease)
+	}
+	var want []string
+	live := map[string]model.Version{}
+	for _, v := range w.model.History() {
+		if v.Rev <= compacted {
+			live[string(v.Key)] = v
+		}
+	}
+	position := int64(0)
+	for i, v := range w.model.History() {
+		if position++; i == 0 || w.model.History()[i-1].Rev != v.Rev {
+			position = 0
+		}
+		at := live[string(v.Key)]
+		if v.Rev > m.Revision() || v.Rev < compacted && (at.Rev != v.Rev || at.Sub != v.Sub || v.Number == 0) {
+			if v.Rev < compacted {
+				position-- // what is forgotten has no place
+			}
+			continue
+		}
+		want = append(want, list(v.Rev, position, v.Key, v.Value, v.Create, v.Number, v.Lease))
+	}
+	var got []string
+	err := Versions(all, m.Revision(), func(e *mvcc.Effect, position int64) error {
+		got = append(got, list(e.At.Rev, position, e.Key, e.Value, e.Create, e.Version, e.Lease))
+		return nil
+	})
+	if err != nil || !slices.Equal(got, want) {
+		w.t.Errorf("%v: a copy at %d, compacted at %d: %v\n%v\nwant\n%v", w.scheme, m.Revision(), compacted, err, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

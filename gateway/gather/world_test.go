@@ -201,8 +201,8 @@ func (w *world) write(r *kv.Request) {
 	var effects []mvcc.Effect
 	for _, v := range w.model.History()[before:] {
 		old := w.newest[string(v.Key)]
-		e := mvcc.Effect{
-			Key: v.Key, Value: v.Value, At: mvcc.Locator{Rev: v.Rev, Sub: uint32(v.Sub)}, Create: v.Create, Version: v.Number, Lease: v.Lease,
+		e := mvcc.Effect{ // each as if it was of an operation of its own in a transaction over several shards
+			Key: v.Key, Value: v.Value, At: mvcc.Locator{Rev: v.Rev, Sub: uint32(v.Sub) << mvcc.PlaceBits}, Create: v.Create, Version: v.Number, Lease: v.Lease,
 			Prev: old.At, PrevLive: old.Version > 0, PrevLease: old.Lease,
 		}
 		w.newest[string(v.Key)] = e

@@ -75,6 +75,7 @@ func mutations() []Mutation {
 		{"shard", shardMutations},
 		{"gateway", gatewayMutations},
 		{"gateway/watch", watchMutations},
+		{"backups", backupMutations},
 	} {
 		for _, m := range layer.list {
 			m.Layer = layer.name

@@ -759,6 +759,42 @@ func (w *world) checkHistory(r *Reader, now moment) {
 		}
 	}
 	w.checkChanges(r, now, want)
+	w.checkVersions(r, now)
+}
+
+// checkVersions reads what a copy of the store has, some at a time, with a history that begins where it is compacted, or later.
+func (w *world) checkVersions(r *Reader, now moment) {
+	w.t.Helper()
+	if now.closed < now.compacted {
+		return
+	}
+	compacted := now.compacted + kv.Revision(w.byte())%(now.closed-now.compacted+1)
+	var want []Effect
+	for _, e := range w.model.history(1, now.closed) {
+		current, ok := w.model.at(now, string(e.Key), compacted)
+		if e.At.Rev >= compacted || ok && e.At == current.At && e.Version > 0 {
+			want = append(want, e)
+		}
+	}
+	var got []Effect
+	limit := int64(w.byte()) + 1
+	for next, done := (Locator{}), false; !done; {
+		var err error
+		next, done, err = r.Versions(next, compacted, now.closed, limit, func(e *Effect) error {
+			got = append(got, *e)
+			return nil
+		})
+		w.must(err)
+	}
+	if len(got) != len(want) {
+		w.t.Fatalf("a copy compacted at %d has %d versions, want %d", compacted, len(got), len(want))
+	}
+	for i := range want {
+		want[i].PrevLease = 0
+		if !sameEffect(got[i], want[i]) {
+			w.t.Fatalf("a copy: version %d is %+v, want %+v", i, got[i], want[i])
+		}
+	}
 }
 
 // checkChanges reads the changes of the history one after the other, from a place on and some at a time.

@@ -53,6 +53,11 @@ membership       core : kv consensus shard storage
 budget                :
 datadir               : kv
 etcdsnap              : kv; go.etcd.io/bbolt google.golang.org/protobuf/encoding/protowire
+backup                : kv storage/mvcc backup/target; filippo.io/age github.com/cespare/xxhash/v2 github.com/klauspost/compress/zstd golang.org/x/sync/errgroup
+backup/cluster        : kv storage/mvcc proto/native backup; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb
+backup/target         : ; github.com/minio/minio-go/v7
+backup/target/memory  : backup/target
+backup/target/targettest : backup/target backup/target/memory
 driver                : kv consensus liveness leadership membership storage storage/keys storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
@@ -78,8 +83,8 @@ api/etcd              : kv budget gateway gateway/watch proto/etcdwire proto/h2 
 sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
-server                : kv datadir budget etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
-cmd/quorate           : kv partition proto/native server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
+server                : kv datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+cmd/quorate           : kv partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : partition server
 cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3

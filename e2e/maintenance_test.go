@@ -237,10 +237,6 @@ func TestUnimplemented(t *testing.T) {
 		"Promote":      func() error { _, err := c.MemberPromote(ctx, 1); return err },
 		"UserAdd":      func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
 		"AuthEnable":   func() error { _, err := c.AuthEnable(ctx); return err },
-		"Snapshot": func() error {
-			_, err := c.SnapshotWithVersion(ctx)
-			return err
-		},
 	}
 	for name, call := range calls {
 		err := call()

@@ -78,6 +78,18 @@ func Restore(ctx context.Context, options Options, r RestoreOptions) (restored R
 	if options.Cluster.Token == DefaultToken {
 		options.Cluster.Token = r.token(source.Hash)
 	}
+	restored, err = restoreFrom(ctx, options, snapshotSource{source}, kv.Revision(r.BumpRevision))
+	if err != nil {
+		return Restored{}, fmt.Errorf("restore from %s: %w", r.Snapshot, err)
+	}
+	if source.Users > 0 {
+		restored.Notes = append(restored.Notes, fmt.Sprintf("%d users and roles are left out: Quorate has none yet", source.Users))
+	}
+	return restored, nil
+}
+
+// restoreFrom makes the directory.
+func restoreFrom(ctx context.Context, options Options, source restoreSource, bump kv.Revision) (restored Restored, err error) {
 	path, err := freeDirectory(options.Node.DataDir)
 	if err != nil {
 		return Restored{}, err
@@ -87,14 +99,34 @@ func Restore(ctx context.Context, options Options, r RestoreOptions) (restored R
 			err = errors.Join(err, os.RemoveAll(path))
 		}
 	}()
-	restored, err = restoreInto(ctx, path, options, source, r)
-	if err != nil {
-		return Restored{}, fmt.Errorf("restore from %s: %w", r.Snapshot, err)
-	}
-	if source.Users > 0 {
-		restored.Notes = append(restored.Notes, fmt.Sprintf("%d users and roles are left out: Quorate has none yet", source.Users))
+	if restored, err = restoreInto(ctx, path, options, source, bump); err != nil {
+		return Restored{}, err
 	}
 	return restored, moveInto(path, options.Node.DataDir)
+}
+
+// restoreSource is what a store is made of.
+type restoreSource interface {
+	// versions gives the history to fn, in its order, and returns the newest revision. position is that of the change within its revision. What the version
+	// has is valid until fn returns.
+	versions(ctx context.Context, fn func(v *kv.KeyValue, position int64) error) (last kv.Revision, err error)
+	// compacted is where the history begins; 0: it is whole.
+	compacted() kv.Revision
+	// leases gives the leases to fn, after the versions.
+	leases(ctx context.Context, fn func(id kv.LeaseID, ttlSeconds int64) error) error
+}
+
+// snapshotSource is a snapshot of etcd's.
+type snapshotSource struct{ *etcdsnap.Reader }
+
+func (s snapshotSource) versions(_ context.Context, fn func(*kv.KeyValue, int64) error) (kv.Revision, error) {
+	return s.Versions(func(v *etcdsnap.Version) error { return fn(&v.KeyValue, v.Position) })
+}
+
+func (s snapshotSource) compacted() kv.Revision { return s.Compacted }
+
+func (s snapshotSource) leases(_ context.Context, fn func(kv.LeaseID, int64) error) error {
+	return s.Leases(func(l etcdsnap.Lease) error { return fn(l.ID, l.TTLSeconds) })
 }
 
 func (r RestoreOptions) token(hash []byte) string {
@@ -131,7 +163,7 @@ func moveInto(path, dataDir string) error {
 	return datadir.SyncDirectory(filepath.Dir(filepath.Clean(dataDir)))
 }
 
-func restoreInto(ctx context.Context, path string, options Options, source *etcdsnap.Reader, r RestoreOptions) (restored Restored, err error) {
+func restoreInto(ctx context.Context, path string, options Options, source restoreSource, bump kv.Revision) (restored Restored, err error) {
 	owner := options.directory()
 	owner.Path = path
 	dir, err := datadir.Open(owner, time.Now())
@@ -149,7 +181,7 @@ func restoreInto(ctx context.Context, path string, options Options, source *etcd
 		return Restored{}, err
 	}
 	defer work.close()
-	if restored, err = work.run(source, r.BumpRevision); err != nil {
+	if restored, err = work.run(source, bump); err != nil {
 		return Restored{}, err
 	}
 	restored.Cluster, restored.Token = options.Cluster.ID(), options.Cluster.Token
@@ -254,14 +286,14 @@ func (w *restoring) close() {
 	}
 }
 
-func (w *restoring) run(source *etcdsnap.Reader, bump int64) (restored Restored, err error) {
-	last, err := source.Versions(w.add)
+func (w *restoring) run(source restoreSource, bump kv.Revision) (restored Restored, err error) {
+	last, err := source.versions(w.ctx, w.add)
 	if err != nil {
 		return Restored{}, err
 	}
-	restored.Revision, restored.Compacted, restored.Versions = last, source.Compacted, w.versions
+	restored.Revision, restored.Compacted, restored.Versions = last, source.compacted(), w.versions
 	if bump > 0 {
-		restored.Revision += kv.Revision(bump)
+		restored.Revision += bump
 		restored.Compacted = restored.Revision
 	}
 	if restored.Leases, restored.Notes, err = w.grant(source); err != nil {
@@ -276,14 +308,14 @@ func (w *restoring) run(source *etcdsnap.Reader, bump int64) (restored Restored,
 }
 
 // add brings a version to its shard.
-func (w *restoring) add(v *etcdsnap.Version) error {
-	at, err := restoredAt(v)
+func (w *restoring) add(v *kv.KeyValue, position int64) error {
+	at, err := restoredAt(v.ModRevision, position)
 	if err != nil {
 		return err
 	}
 	s := w.byID[w.table.Overlapping(kv.Span{Start: v.Key})[0].Shard]
-	// The state keeps the key; the snapshot's page goes.
-	row := v.KeyValue
+	// The state keeps the key; what the source has read goes.
+	row := *v
 	row.Key, row.Value = slices.Clone(v.Key), slices.Clone(v.Value)
 	if err := s.filling.Apply(&row, at, s.batch); err != nil {
 		return err
@@ -302,14 +334,14 @@ func (w *restoring) add(v *etcdsnap.Version) error {
 
 // restoredAt is where a change is within its revision. Places are given as to the operations of a transaction over several shards, as many as there are, so
 // that the changes of a revision come in their order from whichever shards; the last place has the rest, in the order of keys if it is of one deletion.
-func restoredAt(v *etcdsnap.Version) (mvcc.Locator, error) {
+func restoredAt(revision kv.Revision, position int64) (mvcc.Locator, error) {
 	const lastPlace = 1<<(32-mvcc.PlaceBits) - 1
-	place := min(v.Position, lastPlace)
-	within := v.Position - place
+	place := min(position, lastPlace)
+	within := position - place
 	if within >= 1<<mvcc.PlaceBits {
-		return mvcc.Locator{}, fmt.Errorf("revision %d has more than %d changes, which is more than Quorate can keep", v.ModRevision, lastPlace+1<<mvcc.PlaceBits)
+		return mvcc.Locator{}, fmt.Errorf("revision %d has more than %d changes, which is more than Quorate can keep", revision, lastPlace+1<<mvcc.PlaceBits)
 	}
-	return mvcc.Locator{Rev: v.ModRevision, Sub: uint32(place)<<mvcc.PlaceBits | uint32(within)}, nil
+	return mvcc.Locator{Rev: revision, Sub: uint32(place)<<mvcc.PlaceBits | uint32(within)}, nil
 }
 
 func (w *restoring) write(s *restoredShard) error {
@@ -346,15 +378,15 @@ func (w *restoring) flush() error {
 }
 
 // grant adds the leases. Keys may have one that is not there any more: it was ending when the snapshot was made, and goes on doing that.
-func (w *restoring) grant(source *etcdsnap.Reader) (granted int, notes []string, err error) {
+func (w *restoring) grant(source restoreSource) (granted int, notes []string, err error) {
 	keysIn := w.whereabouts()
-	err = source.Leases(func(l etcdsnap.Lease) error {
-		if l.TTLSeconds > shard.MaxLeaseTTLSeconds {
-			return fmt.Errorf("lease %x has a TTL of %d s, above %d", int64(l.ID), l.TTLSeconds, int64(shard.MaxLeaseTTLSeconds))
+	err = source.leases(w.ctx, func(id kv.LeaseID, ttlSeconds int64) error {
+		if ttlSeconds > shard.MaxLeaseTTLSeconds {
+			return fmt.Errorf("lease %x has a TTL of %d s, above %d", int64(id), ttlSeconds, int64(shard.MaxLeaseTTLSeconds))
 		}
 		granted++
-		w.give(l.ID, l.TTLSeconds, keysIn[l.ID])
-		delete(keysIn, l.ID)
+		w.give(id, ttlSeconds, keysIn[id])
+		delete(keysIn, id)
 		return nil
 	})
 	if err != nil {

@@ -243,7 +243,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 	newKey, err := os.ReadFile(f.file("server-key.pem"))
 	newKey = must(t, newKey, err)
 	f.write("server-key.pem", oldKey) // as if only the certificate had been replaced yet
-	for range 2 { // it is said once only
+	for range 2 {                     // it is said once only
 		if serial() != first {
 			t.Error("a certificate without its key was used")
 		}

@@ -44,6 +44,10 @@ type Node interface {
 	// Snapshot makes a snapshot of all keys in etcd's format, and gives it to send in pieces of about so many bytes, and its hash behind them. left is how many
 	// bytes come behind a piece, without the hash. A piece is valid only during the call. ErrSnapshotRefused says why there is none.
 	Snapshot(ctx context.Context, principal string, pieceBytes int, send func(piece []byte, left int64) error) error
+	// BeginBackup tells what a backup of the store as it is now would be of.
+	BeginBackup(ctx context.Context, principal string, send func(*native.BackupBegin) error) error
+	// ExportShard sends versions of a shard for a backup. kv.ErrCompacted: the history is compacted above the revision of the backup.
+	ExportShard(ctx context.Context, principal string, req native.ExportRequest, send func(*native.ExportPart) error) error
 	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and
 	// kv.ErrTooManyRequests mean that nothing was begun, kv.ErrTransferTimeout that the other one did not take over.
 	MoveLeader(ctx context.Context, to kv.NodeID) error

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -92,6 +93,39 @@ func (f *fake) Snapshot(_ context.Context, _ string, pieceBytes int, send func([
 		}
 	}
 	return send(make([]byte, 32), 0)
+}
+
+// BeginBackup is of one shard and many leases.
+func (f *fake) BeginBackup(_ context.Context, _ string, send func(*native.BackupBegin) error) error {
+	if err := send(&native.BackupBegin{Cluster: 3, Revision: 9, Compacted: 2, Time: 5e9, Partition: "flags", Shards: []native.BackupShard{{ID: 4, Bytes: 70}}}); err != nil {
+		return err
+	}
+	return send(&native.BackupBegin{Leases: []native.BackupLease{{ID: 8, TTLSeconds: 60}}})
+}
+
+// ExportShard sends a version at the revision that is asked for, in a part of its own for each one since that which is asked from. Shard 1 is compacted, shard 2 sends
+// nothing, shard 3 ends in the middle, and shard 5 is not there.
+func (f *fake) ExportShard(ctx context.Context, _ string, req native.ExportRequest, send func(*native.ExportPart) error) error {
+	switch req.Shard {
+	case 1:
+		return kv.ErrCompacted
+	case 2:
+		<-ctx.Done()
+		return context.Cause(ctx)
+	case 5:
+		return kv.ErrShardNotHere
+	}
+	if err := send(&native.ExportPart{Compacted: 2}); err != nil {
+		return err
+	}
+	for rev := req.FromRevision; rev <= req.Revision; rev++ {
+		var batch backup.Batch
+		batch.Add(&backup.Version{KeyValue: kv.KeyValue{Key: []byte("k"), ModRevision: rev, CreateRevision: rev, Version: 1, Value: []byte{byte(req.FromSub)}}})
+		if err := send(&native.ExportPart{Versions: batch.Bytes, Done: rev == req.Revision && req.Shard != 3}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // MoveLeader knows nodes 1 and 2; node 3 never takes over.

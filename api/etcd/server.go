@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 
 	"google.golang.org/grpc/health"
@@ -40,6 +41,7 @@ func NewServer(options Options) (s *Server, err error) {
 	s.methods[native.ListTransactions] = rpc.Method{Unary: func(c *rpc.Call) {
 		c.Go(func() { serveTyped(c, s, typed(s.Service, s.listTransactions)) })
 	}}
+	maps.Copy(s.methods, s.backups())
 	grpc_health_v1.RegisterHealthServer(s.methods, s.health)
 	for method, kind := range unaryKinds {
 		s.methods[method] = s.hotMethod(kind)

@@ -143,7 +143,9 @@ func (a *app) rootCommand() *cobra.Command {
 	defrag := a.defragCommand()
 	defrag.GroupID = "client"
 	a.addClientFlags(defrag, defragTimeout)
-	root.AddCommand(defrag, a.simCommand(), a.versionCommand())
+	backups := a.backupCommand()
+	backups.GroupID = "client"
+	root.AddCommand(defrag, backups, a.simCommand(), a.versionCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.InitDefaultHelpCmd()
 	addCompletionCommand(root)

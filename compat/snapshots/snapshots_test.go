@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,13 +57,24 @@ type store struct {
 }
 
 func freeURL(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return "http://" + address
+		}
 	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
+
+// nextPort gives each port once: tests run beside each other, and would fill each other's stores. The ports are below those of outgoing connections.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(int64(10_000 + os.Getpid()%20_000))
+	return &n
+}()
 
 func connect(t *testing.T, endpoint string, stop func()) *store {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -1,0 +1,96 @@
+package backup
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/quoratedb/quorate/backup/target/memory"
+)
+
+var update = flag.Bool("update", false, "write testdata anew: only for a new format, beside the old one")
+
+// TestFormat1 reads a backup that was written when the format was made: one in plain text and one that is encrypted. The files stay as they are; a later
+// format gets files of its own.
+func TestFormat1(t *testing.T) {
+	const identityFile = "testdata/identity.txt"
+	if *update {
+		identity := must[*age.X25519Identity](t)(age.GenerateX25519Identity())
+		if err := os.WriteFile(identityFile, fmt.Appendln(nil, identity), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	identities := must[[]age.Identity](t)(age.ParseIdentities(bytes.NewReader(must[[]byte](t)(os.ReadFile(identityFile)))))
+	for _, name := range []string{"plain", "encrypted"} {
+		dir := filepath.Join("testdata", "format1-"+name)
+		s := newStore(11, 3)
+		s.write(20)
+		s.leases = []Lease{{ID: -4, TTLSeconds: 60}, {ID: 12, TTLSeconds: 1 << 40}}
+		if *update {
+			options := oneByOne
+			if name == "encrypted" {
+				options.Recipients = []age.Recipient{identities[0].(*age.X25519Identity).Recipient()}
+			}
+			write(t, dir, s, options)
+		} else {
+			s.write(10)
+		}
+		objects := memory.New()
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			object, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			return objects.Put(t.Context(), filepath.ToSlash(object), content)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := vaultOf(objects)
+		v.options.Identities = identities
+		if wrong := verifyAll(t, v); len(wrong) > 0 {
+			t.Fatal(wrong)
+		}
+		all := must[[]*Backup](t)(v.List(t.Context()))
+		chain := must[[]*Backup](t)(Covering(all, s.revision))
+		found, leases := collect(t, must[*Source](t)(v.Source(t.Context(), chain, s.revision, nil)))
+		same(t, found, s.history, s.revision)
+		if len(chain) != 2 || len(leases) != 2 || leases[0] != s.leases[0] || leases[1] != s.leases[1] {
+			t.Errorf("%s: %d backups, leases %v", name, len(chain), leases)
+		}
+	}
+}
+
+// write makes a full and an incremental backup in a directory.
+func write(t *testing.T, dir string, s *store, options CreateOptions) {
+	objects := memory.New()
+	v := vaultOf(objects)
+	must[*Backup](t)(v.Create(t.Context(), s, options))
+	s.write(10)
+	must[*Backup](t)(v.Create(t.Context(), s, incrementally(options)))
+	for name := range list(t, objects) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		objects.Damage(name, func(content []byte) []byte {
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return content
+		})
+	}
+}

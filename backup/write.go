@@ -1,0 +1,390 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/quoratedb/quorate/backup/target"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
+)
+
+// Plan says what a backup is to be of.
+type Plan struct {
+	Cluster     kv.ClusterID
+	Parent      *Backup // nil: it is full
+	Revision    kv.Revision
+	HistoryFrom kv.Revision // of a full one
+	Taken       time.Time
+	Cold        bool
+	Source      string
+	Writer      string
+	Shards      []kv.ShardID
+	// Recipients are who can read it; none: everybody.
+	Recipients []age.Recipient
+}
+
+// Writer writes a backup. Shards are written by several goroutines, each shard by one of them.
+type Writer struct {
+	vault   *Vault
+	attempt string
+	key     *key // nil: it is not encrypted
+
+	mu       sync.Mutex
+	manifest Manifest // of what is written
+	unsaved  int      // files
+	stored   int64    // bytes, that this attempt has written
+}
+
+// Begin begins a backup.
+func (v *Vault) Begin(ctx context.Context, plan Plan) (*Writer, error) {
+	if err := v.claim(ctx, plan.Cluster); err != nil {
+		return nil, err
+	}
+	now := v.options.Now()
+	m := Manifest{ID: newID(now, plan.Revision, v.options.Random()), Cluster: plan.Cluster, Revision: plan.Revision, HistoryFrom: plan.HistoryFrom, Taken: plan.Taken.UTC(),
+		Cold: plan.Cold, Source: plan.Source, Writer: plan.Writer, Began: now.UTC()}
+	if p := plan.Parent; p != nil {
+		if p.Cluster != plan.Cluster || plan.Revision < p.Revision || p.Damage != nil {
+			return nil, fmt.Errorf("backup: at revision %d it cannot follow %s, which is at revision %d", plan.Revision, p.ID, p.Revision)
+		}
+		m.Parent, m.ParentSum, m.HistoryFrom = p.ID, p.Sum, p.Revision
+	}
+	for _, shard := range plan.Shards {
+		m.Shards = append(m.Shards, ShardFiles{Shard: shard})
+	}
+	return v.writer(ctx, m, plan.Recipients)
+}
+
+// Unfinished gives the backups that somebody has begun, the oldest first. One that cannot be read is left out.
+func (v *Vault) Unfinished(ctx context.Context) (all []*Manifest, err error) {
+	ids, err := v.names(ctx, unfinishedDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		content, err := v.read(ctx, unfinishedName(id))
+		if errors.Is(err, target.ErrNotFound) {
+			continue // it was finished meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		m := new(Manifest)
+		if decodeDocument(kindUnfinished, content, m) == nil && m.ID == id {
+			all = append(all, m)
+		}
+	}
+	return all, nil
+}
+
+// Resume goes on with a backup that was begun: with what is written of it. Who can read it may be others than before.
+func (v *Vault) Resume(ctx context.Context, begun *Manifest, recipients []age.Recipient) (*Writer, error) {
+	if (len(begun.Keys) > 0) != (len(recipients) > 0) && len(begun.files()) > 0 {
+		return nil, fmt.Errorf("backup: %s was begun %s; go on likewise, or begin another one", begun.ID, map[bool]string{true: "with --recipients", false: "without --recipients"}[len(begun.Keys) > 0])
+	}
+	m := *begun
+	m.Shards = slices.Clone(begun.Shards)
+	return v.writer(ctx, m, recipients)
+}
+
+func (v *Vault) writer(ctx context.Context, m Manifest, recipients []age.Recipient) (*Writer, error) {
+	w := &Writer{vault: v, attempt: fmt.Sprintf("%08x", v.options.Random()), manifest: m}
+	if len(recipients) > 0 {
+		if err := w.makeKey(ctx, recipients); err != nil {
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w, w.save(ctx)
+}
+
+func (w *Writer) makeKey(ctx context.Context, recipients []age.Recipient) (err error) {
+	if w.key, err = newKey(); err != nil {
+		return err
+	}
+	content, err := w.key.document(recipients)
+	if err != nil {
+		return err
+	}
+	name := w.manifest.ID + "-" + w.attempt
+	w.manifest.Keys = append(slices.Clone(w.manifest.Keys), name)
+	return w.put(ctx, keyName(name), content)
+}
+
+func (w *Writer) put(ctx context.Context, name string, content []byte) error {
+	if err := w.vault.target.PutNew(ctx, name, content); err != nil {
+		return fmt.Errorf("%s: write %s: %w", w.vault.target, name, err)
+	}
+	return nil
+}
+
+// save notes what is written. The lock is held.
+func (w *Writer) save(ctx context.Context) error {
+	content, err := encodeDocument(kindUnfinished, &w.manifest, nil)
+	if err != nil {
+		return err
+	}
+	name := unfinishedName(w.manifest.ID)
+	if err := w.vault.target.Put(ctx, name, content); err != nil {
+		return fmt.Errorf("%s: write %s: %w", w.vault.target, name, err)
+	}
+	w.unsaved = 0
+	return nil
+}
+
+// Manifest is what is written so far.
+func (w *Writer) Manifest() Manifest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.manifest
+	m.Shards = slices.Clone(m.Shards)
+	return m
+}
+
+// StoredBytes is what was written in this attempt.
+func (w *Writer) StoredBytes() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stored
+}
+
+// ShardWriter writes the versions of a shard. For one goroutine.
+type ShardWriter struct {
+	writer *Writer
+	index  int // in the manifest
+	shard  kv.ShardID
+	file   *fileWriter
+	number int          // of the next file
+	first  mvcc.Locator // where the backup begins
+	next   mvcc.Locator // where the shard goes on
+}
+
+// Shard gives the writer of a shard; done if there is nothing left to write.
+func (w *Writer) Shard(shard kv.ShardID) (s *ShardWriter, done bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.manifest.Shards, func(s ShardFiles) bool { return s.Shard == shard })
+	if i < 0 {
+		return nil, false, fmt.Errorf("backup: shard %d is none of those that the backup began with", shard)
+	}
+	files := w.manifest.Shards[i].Files
+	s = &ShardWriter{writer: w, index: i, shard: shard, number: len(files), file: newFileWriter()}
+	if w.manifest.incremental() {
+		s.first = mvcc.Locator{Rev: w.manifest.HistoryFrom + 1}
+	}
+	if s.next = s.first; len(files) > 0 {
+		s.next = behind(files[len(files)-1].Last.locator())
+	}
+	return s, w.manifest.Shards[i].Whole, nil
+}
+
+func behind(at mvcc.Locator) mvcc.Locator { return mvcc.Locator{Rev: at.Rev, Sub: at.Sub + 1} }
+
+// Compacted says that the versions which follow are of a history that is compacted at a revision. What the backup covers cannot begin below that. If the
+// shard's versions so far reach into what is compacted by now they do not fit: of what is to come, deletions are missing that ended them. Then the shard
+// begins again.
+func (s *ShardWriter) Compacted(at kv.Revision) error {
+	w := s.writer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch m := &w.manifest; {
+	case m.incremental() && at > m.HistoryFrom:
+		return fmt.Errorf("backup: the history since %s, at revision %d, is compacted up to %d: %w", m.Parent, m.HistoryFrom, at, kv.ErrCompacted)
+	case at > m.Revision:
+		return fmt.Errorf("backup: at revision %d, the history is compacted up to %d: %w", m.Revision, at, kv.ErrCompacted)
+	case s.first.Less(s.next) && at > s.next.Rev:
+		s.beginAgain()
+	}
+	w.manifest.HistoryFrom = max(w.manifest.HistoryFrom, at)
+	return nil
+}
+
+// beginAgain forgets what there is of the shard. The lock is held.
+func (s *ShardWriter) beginAgain() {
+	one := &s.writer.manifest.Shards[s.index]
+	for _, f := range one.Files {
+		s.writer.manifest.Digest.exclude(f.Digest)
+	}
+	one.Files = nil
+	s.file.reset()
+	s.next = s.first
+}
+
+// Add adds the next version.
+func (s *ShardWriter) Add(ctx context.Context, v *Version) error {
+	if at := v.At(); at.Less(s.next) || at.Rev > s.writer.revision() {
+		return fmt.Errorf("backup: shard %d, at revision %d: a version at revision %d comes where %d goes on: %w", s.shard, s.writer.revision(), at.Rev, s.next.Rev, ErrDamaged)
+	}
+	s.next = behind(v.At())
+	s.file.addVersion(v)
+	if s.file.size() < s.writer.vault.options.FileBytes {
+		return nil
+	}
+	return s.flush(ctx)
+}
+
+func (w *Writer) revision() kv.Revision { return w.manifest.Revision } // it does not change
+
+func (s *ShardWriter) flush(ctx context.Context) error {
+	if s.file.empty() {
+		return nil
+	}
+	w := s.writer
+	f, err := w.store(ctx, s.file, fmt.Sprintf("%d", s.shard), s.number)
+	if err != nil {
+		return err
+	}
+	s.number++
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	one := &w.manifest.Shards[s.index]
+	one.Files = append(slices.Clip(one.Files), f)
+	w.manifest.Digest.Include(f.Digest)
+	return w.added(ctx)
+}
+
+// added counts a file that is in the manifest. The lock is held.
+func (w *Writer) added(ctx context.Context) error {
+	if w.unsaved++; w.unsaved < w.vault.options.SaveEvery {
+		return nil
+	}
+	return w.save(ctx)
+}
+
+// Finish says that the shard has no more versions.
+func (s *ShardWriter) Finish(ctx context.Context) error {
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	s.writer.manifest.Shards[s.index].Whole = true
+	return s.writer.added(ctx)
+}
+
+// store writes a data file.
+func (w *Writer) store(ctx context.Context, file *fileWriter, what string, number int) (File, error) {
+	content, end := file.finish()
+	if w.key != nil {
+		var err error
+		if content, err = encrypt(content, w.key.identity.Recipient()); err != nil {
+			return File{}, err
+		}
+	}
+	name := fmt.Sprintf("%s%s/%s-%06d-%s", dataDir, w.manifest.ID, what, number, w.attempt)
+	if err := w.put(ctx, name, content); err != nil {
+		return File{}, err
+	}
+	file.reset()
+	sum := sha256.Sum256(content)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stored += int64(len(content))
+	return File{Name: name, Bytes: int64(len(content)), SHA256: hex.EncodeToString(sum[:]), Digest: end.Digest, First: positionOf(end.First), Last: positionOf(end.Last)}, nil
+}
+
+// SetLeases writes the leases, in place of those of an attempt before.
+func (w *Writer) SetLeases(ctx context.Context, leases []Lease) error {
+	file := newFileWriter()
+	var files []File
+	flush := func() error {
+		f, err := w.store(ctx, file, "leases", len(files))
+		files = append(files, f)
+		return err
+	}
+	for _, l := range leases {
+		file.addLease(l)
+		if file.size() >= w.vault.options.FileBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if !file.empty() {
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.manifest.Leases, w.manifest.LeaseCount = files, int64(len(leases))
+	return nil
+}
+
+// Finish makes the backup one: it writes the manifest.
+func (w *Writer) Finish(ctx context.Context) (*Backup, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.manifest.Finished = w.vault.options.Now().UTC()
+	if err := w.manifest.check(); err != nil {
+		return nil, fmt.Errorf("backup %s: %w", w.manifest.ID, err)
+	}
+	var secret []byte
+	if w.key != nil {
+		secret = w.key.secret
+	}
+	content, err := encodeDocument(kindManifest, &w.manifest, secret)
+	if err != nil {
+		return nil, err
+	}
+	id := w.manifest.ID
+	err = w.vault.target.PutNew(ctx, manifestName(id), content)
+	if errors.Is(err, target.ErrExists) {
+		return nil, fmt.Errorf("backup %s: somebody else has gone on with it, and finished it", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: write %s: %w", w.vault.target, manifestName(id), err)
+	}
+	if err := w.vault.target.Delete(ctx, unfinishedName(id)); err != nil {
+		return nil, fmt.Errorf("backup %s is finished; remove %s: %w", id, unfinishedName(id), err)
+	}
+	b := &Backup{content: content}
+	return b, b.decode(id)
+}
+
+// Abandon removes what is written of a backup that is not finished, and that nobody goes on with.
+func (v *Vault) Abandon(ctx context.Context, id string) error {
+	if _, err := v.target.Size(ctx, manifestName(id)); !errors.Is(err, target.ErrNotFound) {
+		if err == nil {
+			err = errors.New("it is finished")
+		}
+		return fmt.Errorf("backup %s: %w", id, err)
+	}
+	if err := v.deleteAll(ctx, dataDir+id+"/", nil); err != nil {
+		return err
+	}
+	if err := v.deleteAll(ctx, keyName(id)+"-", nil); err != nil {
+		return err
+	}
+	return v.target.Delete(ctx, unfinishedName(id))
+}
+
+// deleteAll removes the objects with a prefix, but those that are needed.
+func (v *Vault) deleteAll(ctx context.Context, prefix string, needed map[string]bool) error {
+	var names []string
+	err := v.target.List(ctx, prefix, func(name string, _ int64) error {
+		if !needed[name] {
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := v.target.Delete(ctx, name); err != nil {
+			return fmt.Errorf("%s: remove %s: %w", v.target, name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
+
+	"github.com/quoratedb/quorate/backup"
+	"github.com/quoratedb/quorate/backup/cluster"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/server"
+)
+
+// createFlags are those of quorate backup create.
+type createFlags struct {
+	targetFlags
+	incremental bool
+	parent      string
+	recipients  []string
+	rate        string
+	parallel    int
+	fresh       bool
+	retry       time.Duration
+}
+
+// exportStall is how long a node may send nothing.
+const exportStall = 30 * time.Second
+
+func (a *app) backupCreateCommand() *cobra.Command {
+	var f createFlags
+	command := &cobra.Command{
+		Use:   "create TARGET",
+		Short: "Back up a running cluster",
+		Long: `Reads all shards at one revision through the nodes of --endpoints, in turn, while the
+cluster goes on working, and writes them to TARGET. Nothing there looks like a backup
+before it is complete. If it is interrupted the same command goes on with it, unless the
+history was compacted above its revision meanwhile.
+
+With --incremental it reads what came since the newest backup there (or --parent), with
+every version in between: the history must not have been compacted above that.`,
+		Example: `  quorate backup create /var/backups/quorate
+  quorate backup create --incremental --recipients team.txt s3://backups/production`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.command(func(ctx context.Context, arguments []string) error { return a.createBackup(ctx, &f, arguments[0]) }),
+	}
+	flags := command.Flags()
+	flags.BoolVar(&f.incremental, "incremental", false, "only what came since another backup")
+	flags.StringVar(&f.parent, "parent", "", "the backup that an incremental one goes on from (default: the newest)")
+	flags.StringArrayVar(&f.recipients, "recipients", nil, "encrypt it: a file with the recipients of age, one in a line, who can read it; may be given several times")
+	flags.StringVar(&f.rate, "rate-limit", "", "keys and values that are read in a second, such as 20MiB (default: no limit)")
+	flags.IntVar(&f.parallel, "parallel", 4, "how many shards are read at once")
+	flags.BoolVar(&f.fresh, "fresh", false, "do not go on with one that was interrupted")
+	flags.DurationVar(&f.retry, "retry", time.Minute, "how long nodes that do not answer are asked again")
+	f.addPatience(command)
+	a.addClientFlags(command, requestTimeout)
+	return command
+}
+
+// parseSize reads a number of bytes: 1000, 64KiB, 20MiB, 1GiB.
+func parseSize(text string) (int64, error) {
+	number, factor := text, int64(1)
+	for unit, f := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if n, found := strings.CutSuffix(text, unit); found {
+			number, factor = n, f
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > (1<<62)/factor {
+		return 0, usagef("%q is not a number of bytes: write 1000, 64KiB, 20MiB or 1GiB", text)
+	}
+	return n * factor, nil
+}
+
+func (f *createFlags) options(a *app, meter *meter) (backup.CreateOptions, error) {
+	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh}
+	switch {
+	case f.parent != "" && !f.incremental:
+		return options, usagef("--parent is of an incremental backup: give --incremental, too")
+	case f.parallel < 1 || f.parallel > 64:
+		return options, usagef("--parallel=%d: must be between 1 and 64", f.parallel)
+	}
+	var err error
+	if options.Recipients, err = readAge(f.recipients, "--recipients", age.ParseRecipients); err != nil {
+		return options, err
+	}
+	if f.rate != "" {
+		perSecond, err := parseSize(f.rate)
+		if err != nil {
+			return options, err
+		}
+		options.Wait = limitTo(perSecond)
+	}
+	var mu sync.Mutex
+	say := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		meter.end()
+		fmt.Fprintf(a.stderr, "quorate: %s\n", text)
+	}
+	options.Notice = say
+	options.Retry = func(ctx context.Context, failures int, err error) error {
+		const pause = time.Second
+		if !errors.Is(err, cluster.ErrUnavailable) || time.Duration(failures)*pause >= f.retry {
+			return err
+		}
+		if failures == 0 {
+			say(err.Error() + "; trying another node")
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+			return nil
+		}
+	}
+	began := time.Now()
+	options.Progress = func(p backup.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		text := fmt.Sprintf("backup %s: %s read, %s stored, %d of %d shards", p.ID, sizeText(p.ReadBytes), sizeText(p.Stored), p.Done, p.Shards)
+		if !f.incremental && p.ReadBytes > 0 && p.TotalBytes > p.ReadBytes {
+			left := time.Duration(float64(time.Since(began)) * float64(p.TotalBytes-p.ReadBytes) / float64(p.ReadBytes))
+			text += fmt.Sprintf(", about %v left", left.Round(time.Second))
+		}
+		meter.show(text)
+	}
+	return options, nil
+}
+
+// limitTo waits so that so many bytes pass in a second.
+func limitTo(perSecond int64) func(context.Context, int) error {
+	const unit = 256 // bytes: a burst may be longer than the largest value
+	limiter := rate.NewLimiter(rate.Limit(float64(perSecond)/unit), 1<<20)
+	limiter.AllowN(time.Now(), 1<<20-int(min(1<<20-1, perSecond/unit))) // it does not begin with a burst of many seconds
+	return func(ctx context.Context, bytes int) error { return limiter.WaitN(ctx, (bytes+unit-1)/unit) }
+}
+
+func (a *app) createBackup(ctx context.Context, f *createFlags, address string) (err error) {
+	meter := a.newMeter()
+	options, err := f.options(a, meter)
+	if err != nil {
+		return err
+	}
+	v, t, err := f.open(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	endpoints, err := a.cleanEndpoints()
+	if err != nil {
+		return err
+	}
+	var nodes []cluster.Node
+	for _, endpoint := range endpoints {
+		client, err := a.newClient([]string{endpoint}, a.timeout)
+		if err != nil {
+			return fmt.Errorf("make a client of %s: %w", endpoint, err)
+		}
+		defer client.Close()
+		nodes = append(nodes, cluster.Node{Name: endpoint, Conn: client.ActiveConnection()})
+	}
+	b, err := v.Create(ctx, cluster.New(nodes, max(a.timeout, exportStall)), options)
+	meter.end()
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("backup create: interrupted; the same command goes on with it")
+	case errors.Is(err, cluster.ErrUnavailable):
+		return &unavailableError{"backup create: " + err.Error()}
+	case errors.Is(err, kv.ErrCompacted) || err != nil:
+		return fmt.Errorf("backup create: %w", err)
+	}
+	if a.json() {
+		return writeJSON(a.stdout, newBackupJSON(b))
+	}
+	_, err = fmt.Fprintf(a.stdout, "backup %s: %s, of revision %d (each from %d on can be restored), %s, %s stored, in %v\n", b.ID, b.Kind(), b.Revision, b.HistoryFrom,
+		plural(b.Digest.Versions, "version"), sizeText(b.StoredBytes()), b.Finished.Sub(b.Began).Round(time.Millisecond))
+	return err
+}

@@ -15,7 +15,7 @@ import (
 )
 
 // parallel is how many tests run at once: most of the time they wait.
-const parallel = "6"
+const parallel = "4"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -29,6 +29,7 @@ type Gateway struct {
 	kept    keptAnswers
 	guests  *guests // whose requests are served here
 	reading *readers
+	turns   turns
 	hashing chan struct{} // one token: one hash at a time
 
 	metrics counters
@@ -87,7 +88,7 @@ func New(options Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		options: options, hub: hub, guests: newGuests(options.Limits),
-		reading: newReaders(options.Limits.MaxReaders, options.Spawn), hashing: make(chan struct{}, 1),
+		reading: newReaders(options.Limits.MaxReaders, options.Spawn), turns: make(turns, options.Limits.MaxReaders), hashing: make(chan struct{}, 1),
 	}
 	g.links.open(g, options.Shards)
 	g.presents.open(g)

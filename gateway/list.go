@@ -34,15 +34,55 @@ type portions interface {
 	Count(memory *kv.Tally) (int64, error)
 }
 
-// listing is a list and the states that it reads. It is one of the calls in flight until it is closed.
+// keysPerTurn is how many keys a list measures before it lets others read.
+const keysPerTurn = 4096
+
+// listing is a list and the states that it reads. It is one of the calls in flight until it is closed, and reads in its turn.
 type listing struct {
-	portions
+	list     portions
+	turn     turn
 	states   []*mvcc.View
 	revision kv.Revision
 	gateway  *Gateway
 }
 
 func (l *listing) Revision() kv.Revision { return l.revision }
+
+func (l *listing) Next(bytes int64, memory *kv.Tally) ([]kv.KeyValue, error) {
+	if err := l.turn.take(); err != nil {
+		return nil, err
+	}
+	defer l.turn.giveBack()
+	return l.list.Next(bytes, memory)
+}
+
+func (l *listing) Ended() (bool, error) { return l.list.Ended() }
+
+func (l *listing) Measure(memory *kv.Tally, fn func(key []byte, m mvcc.Meta) error) error {
+	if err := l.turn.take(); err != nil {
+		return err
+	}
+	defer l.turn.giveBack()
+	keys := 0
+	return l.list.Measure(memory, func(key []byte, m mvcc.Meta) error {
+		if keys++; keys%keysPerTurn == 0 {
+			if err := l.turn.pass(); err != nil {
+				return err
+			}
+		}
+		return fn(key, m)
+	})
+}
+
+func (l *listing) More() bool { return l.list.More() }
+
+func (l *listing) Count(memory *kv.Tally) (int64, error) {
+	if err := l.turn.take(); err != nil {
+		return 0, err
+	}
+	defer l.turn.giveBack()
+	return l.list.Count(memory)
+}
 
 func (l *listing) Close() {
 	closeViews(l.states)
@@ -88,7 +128,7 @@ func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, 
 		_ = state.Close()
 		return nil, err
 	}
-	return &listing{list, []*mvcc.View{state.View}, state.Revision(), l.gateway}, nil
+	return &listing{list, turn{of: l.gateway.turns, ctx: ctx}, []*mvcc.View{state.View}, state.Revision(), l.gateway}, nil
 }
 
 func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leaderLink) (*listing, error) {
@@ -101,7 +141,7 @@ func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leader
 		closeViews(states)
 		return nil, err
 	}
-	return &listing{list, states, read.At.Revision, g}, nil
+	return &listing{list, turn{of: g.turns, ctx: ctx}, states, read.At.Revision, g}, nil
 }
 
 // freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.

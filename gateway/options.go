@@ -123,7 +123,7 @@ func (endlessSpace) Refuse(refuse func()) { refuse() }
 type Limits struct {
 	MaxCalls          int // calls in flight
 	MaxForwardedBytes int // of requests that wait for the leader or for its answer
-	MaxReaders        int // goroutines that read large ranges for calls that waited for a barrier
+	MaxReaders        int // goroutines that read large ranges at the same time, and as many that read lists
 	MaxFrameBytes     int // a frame of forwarded requests is closed when it has reached this
 	// MaxAnswerBytes bounds the answer to a request of another node, which must fit into a frame of the transport.
 	MaxAnswerBytes int

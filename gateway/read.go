@@ -73,7 +73,7 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if err != nil {
 		return err
 	}
-	return stream(ctx, req, state.Revision(), emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	return g.stream(ctx, req, state.Revision(), emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
 		return state.RangeStream(request, streamChunkBytes, tally, fn)
 	})
 }
@@ -84,22 +84,33 @@ func (g *Gateway) streamMany(ctx context.Context, req *kv.Request, links []*lead
 		return err
 	}
 	defer closeViews(states)
-	return stream(ctx, req, read.At.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	return g.stream(ctx, req, read.At.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
 		return g.options.Gather.Stream(req, read.Shards, states, read.At, streamChunkBytes, tally, fn)
 	})
 }
 
-// stream gives emit what read reads.
-func stream(ctx context.Context, req *kv.Request, revision kv.Revision, emit func(r *kv.Response, last bool) error,
+// stream gives emit what read reads, which it does in its turn.
+func (g *Gateway) stream(ctx context.Context, req *kv.Request, revision kv.Revision, emit func(r *kv.Response, last bool) error,
 	read func(*kv.Tally, func([]kv.KeyValue) error) (*kv.RangeResponse, error)) error {
+	turn := turn{of: g.turns, ctx: ctx}
+	if err := turn.take(); err != nil {
+		return err
+	}
+	defer turn.giveBack()
 	respond := func(r *kv.RangeResponse, last bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		turn.giveBack()
 		return emit(&kv.Response{Kind: kv.KindRange, Revision: revision, Range: r}, last)
 	}
 	tally := kv.NewTally(req.Memory)
-	end, err := read(&tally, func(kvs []kv.KeyValue) error { return respond(&kv.RangeResponse{KVs: kvs}, false) })
+	end, err := read(&tally, func(kvs []kv.KeyValue) error {
+		if err := respond(&kv.RangeResponse{KVs: kvs}, false); err != nil {
+			return err
+		}
+		return turn.take()
+	})
 	if err != nil {
 		return err
 	}

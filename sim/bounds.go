@@ -87,13 +87,13 @@ func drawBounds(seed uint64) (b Bounds) {
 	}
 }
 
-// ofStore leaves room for a request over several shards: all are asked at once, and many of them may be led by the same node.
-func (b *Bounds) ofStore() {
-	atLeast(&b.MaxQueued, 60)
-	atLeast(&b.MaxQueuedBytes, 20_000)
-	atLeast(&b.MaxBeside, 20)
-	atLeast(&b.MaxCalls, 40)
-	atLeast(&b.MaxForwardedBytes, 20_000)
+// ofStore leaves room for a request over all shards: they are asked at once, and may all be led by the same node.
+func (b *Bounds) ofStore(shards int) {
+	atLeast(&b.MaxQueued, 2*shards+2)
+	atLeast(&b.MaxQueuedBytes, int64(400*shards))
+	atLeast(&b.MaxBeside, shards+1)
+	atLeast(&b.MaxCalls, 2*shards+3)
+	atLeast(&b.MaxForwardedBytes, 400*shards)
 }
 
 // atLeast raises a bound, if there is one.

@@ -59,7 +59,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Limits.PartBytes = pick(rounds, 0, 1, 64)
 	p.Limits.Bounds = drawBounds(seed)
 	if p.Partition != nil {
-		p.Limits.Bounds.ofStore()
+		p.Limits.Bounds.ofStore(p.Shards)
 	}
 	p.Clients = drawClients(random, o.Workloads)
 	if p.Partition != nil && whole {

@@ -20,8 +20,8 @@ type RecoveryOptions struct {
 	Patience time.Duration
 	// RetryAfter is as Options.RetryAfter.
 	RetryAfter time.Duration
-	// MaxTransactions is how many are looked after at once. Default 64.
-	MaxTransactions int
+	// MaxQuestions is how many questions to one shard are open at once. So a shard that does not answer holds up nothing that can end without it. Default 64.
+	MaxQuestions int
 }
 
 // WithDefaults returns a copy with defaults.
@@ -32,8 +32,8 @@ func (o RecoveryOptions) WithDefaults() RecoveryOptions {
 	if o.RetryAfter == 0 {
 		o.RetryAfter = 100 * time.Millisecond
 	}
-	if o.MaxTransactions == 0 {
-		o.MaxTransactions = 64
+	if o.MaxQuestions == 0 {
+		o.MaxQuestions = 64
 	}
 	return o
 }
@@ -45,8 +45,8 @@ func (o RecoveryOptions) Validate() error {
 		return fmt.Errorf("txn: there is no protocol %d: give two-phase or three-phase commit", o.Protocol)
 	case o.Shard == 0 || o.Term == 0:
 		return errors.New("txn: recovery needs its shard, and the term in which it is led here")
-	case o.Patience < 0 || o.RetryAfter < 0 || o.MaxTransactions < 1:
-		return errors.New("txn: recovery needs room for one transaction, and times that are not negative")
+	case o.Patience < 0 || o.RetryAfter < 0 || o.MaxQuestions < 1:
+		return errors.New("txn: recovery needs room for one question, and times that are not negative")
 	}
 	return nil
 }
@@ -60,7 +60,9 @@ func (o RecoveryOptions) Validate() error {
 type Recovery struct {
 	options RecoveryOptions
 	now     time.Duration
-	jobs    []*job // in the order of their beginning
+	jobs    []*job // in the order of their beginning; those that have ended go with the next Tick
+	byID    map[kv.TransactionID]*job
+	shards  map[kv.ShardID]*respondent
 	// done are transactions of earlier leaderships of this anchor that are finished, as long as the machine still has them.
 	done  map[kv.TransactionID]struct{}
 	older bool         // there are others
@@ -75,10 +77,9 @@ type job struct {
 	id           kv.TransactionID
 	participants []kv.ShardID
 	own          bool
+	ended        bool
 	step         recoveryStep
-	// silent: the anchor has not answered the last question, and none since then.
-	silent bool
-	since  time.Duration
+	queued       []bool // participants with a place in the line of their respondent
 	// alone: the others are told by somebody else, or ask by themselves.
 	alone bool
 	// ballot is the one that is tried, found the highest under which a decision was accepted, as far as promises told.
@@ -101,6 +102,22 @@ const (
 	decidingHere                     // two-phase commit, at the anchor: to abort
 )
 
+// respondent is a shard that is asked.
+type respondent struct {
+	open int // questions that are not answered
+	// line is who waits for room to ask: the place of the shard among the job's participants.
+	line []placeInLine
+	// silent: it has not answered the last question; since then it has answered none, and the last one failed at a time.
+	silent        bool
+	since, failed time.Duration
+}
+
+type placeInLine struct {
+	job *job
+	i   int
+}
+
+// recoveryPart is what a job knows of a participant.
 type recoveryPart struct {
 	waiting bool // for an answer
 	done    bool // with the step
@@ -113,7 +130,8 @@ func NewRecovery(options RecoveryOptions) (*Recovery, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	return &Recovery{options: options, older: true, done: make(map[kv.TransactionID]struct{})}, nil
+	return &Recovery{options: options, older: true, byID: make(map[kv.TransactionID]*job), shards: make(map[kv.ShardID]*respondent),
+		done: make(map[kv.TransactionID]struct{})}, nil
 }
 
 // Tick says what time it is, and what the machine has undecided (Machine.Undecided), without what the coordinator on this node has Live. It costs as much
@@ -127,8 +145,16 @@ func (r *Recovery) Tick(now time.Duration, undecided []kv.UnfinishedTransaction)
 	for i := range undecided {
 		r.look(&undecided[i])
 	}
-	for _, j := range slices.Clone(r.jobs) {
-		r.goOn(j)
+	for _, of := range r.shards {
+		// Whoever is silent is asked again sooner than that, if anybody wants to know.
+		if of.silent && of.open == 0 && r.now-of.failed > 2*backOff(r.options.RetryAfter, abortTries) {
+			of.silent = false
+		}
+	}
+	for _, j := range r.jobs {
+		if !j.ended {
+			r.goOn(j)
+		}
 	}
 }
 
@@ -139,8 +165,10 @@ func (r *Recovery) forget(undecided []kv.UnfinishedTransaction) {
 		listed[undecided[i].ID] = struct{}{}
 	}
 	r.jobs = slices.DeleteFunc(r.jobs, func(j *job) bool {
-		_, found := listed[j.id]
-		return !found && j.step != telling
+		if _, found := listed[j.id]; !found && j.step != telling {
+			r.end(j)
+		}
+		return j.ended
 	})
 	maps.DeleteFunc(r.done, func(id kv.TransactionID, _ struct{}) bool {
 		_, found := listed[id]
@@ -160,11 +188,11 @@ func (r *Recovery) look(u *kv.UnfinishedTransaction) {
 	case earlier:
 		r.older = true
 	}
-	if r.job(u.ID) != nil || len(r.jobs) >= r.options.MaxTransactions || !earlier && r.now-u.Since < r.options.Patience {
+	if r.job(u.ID) != nil || !earlier && r.now-u.Since < r.options.Patience {
 		return
 	}
-	j := &job{id: u.ID, participants: slices.Clone(u.Participants), own: u.Own}
-	r.jobs = append(r.jobs, j)
+	j := &job{id: u.ID, participants: slices.Clone(u.Participants), own: u.Own, queued: make([]bool, len(u.Participants))}
+	r.jobs, r.byID[u.ID] = append(r.jobs, j), j
 	switch {
 	case u.Own && u.Decision.Verdict != kv.Undecided: // those who were told by its leadership are not known here
 		j.decision = u.Decision
@@ -179,13 +207,21 @@ func (r *Recovery) look(u *kv.UnfinishedTransaction) {
 	}
 }
 
-func (r *Recovery) job(id kv.TransactionID) *job {
-	for _, j := range r.jobs {
-		if j.id == id {
-			return j
-		}
+func (r *Recovery) job(id kv.TransactionID) *job { return r.byID[id] }
+
+// end forgets a job.
+func (r *Recovery) end(j *job) {
+	j.ended = true
+	delete(r.byID, j.id)
+}
+
+func (r *Recovery) respondent(id kv.ShardID) *respondent {
+	of := r.shards[id]
+	if of == nil {
+		of = &respondent{}
+		r.shards[id] = of
 	}
-	return nil
+	return of
 }
 
 // begin takes a step.
@@ -207,18 +243,56 @@ func (r *Recovery) bid(j *job) {
 
 // send asks those participants that the step is about, and that have not answered.
 func (r *Recovery) send(j *job) {
-	for i, id := range j.participants {
-		p := &j.parts[i]
-		if p.waiting || p.done || p.again > r.now || !j.asks(id, r.options.Shard) {
-			continue
+	for i := range j.participants {
+		r.ask(j, i)
+	}
+}
+
+// ask asks a participant, if it is its turn, at once or when there is room.
+func (r *Recovery) ask(j *job, i int) {
+	id, p := j.participants[i], &j.parts[i]
+	if p.waiting || p.done || p.again > r.now || !j.asks(id, r.options.Shard) {
+		return
+	}
+	of := r.respondent(id)
+	if of.open >= r.options.MaxQuestions {
+		if !j.queued[i] {
+			j.queued[i] = true
+			of.line = append(of.line, placeInLine{j, i})
 		}
-		p.waiting = true
-		body := kv.CommitRequest{ID: j.id, Shard: id, Ballot: j.ballot, Decision: j.decision}
-		kind := kindOfStep[j.step]
-		if j.step == promising {
-			body.Participants = j.participants
+		return
+	}
+	of.open++
+	p.waiting = true
+	body := kv.CommitRequest{ID: j.id, Shard: id, Ballot: j.ballot, Decision: j.decision}
+	if j.step == promising {
+		body.Participants = j.participants
+	}
+	r.asks = append(r.asks, Ask{Shard: id, Request: &kv.Request{Kind: kindOfStep[j.step], Commit: &body}})
+}
+
+// closed takes note of an answer, or that there is none, and lets the next ones in the line ask.
+func (r *Recovery) closed(of *respondent) {
+	of.open--
+	for len(of.line) > 0 && of.open < r.options.MaxQuestions {
+		next := of.line[0]
+		of.line[0] = placeInLine{}
+		of.line = of.line[1:]
+		next.job.queued[next.i] = false
+		if !next.job.ended {
+			r.ask(next.job, next.i)
 		}
-		r.asks = append(r.asks, Ask{Shard: id, Request: &kv.Request{Kind: kind, Commit: &body}})
+	}
+}
+
+// heard takes note of whether the shard has answered.
+func (of *respondent) heard(now time.Duration, answered bool) {
+	if answered {
+		of.silent = false
+		return
+	}
+	if of.failed = now; !of.silent {
+		of.silent, of.since = true, now
 	}
 }
 
@@ -239,8 +313,18 @@ func (j *job) asks(id, here kv.ShardID) bool {
 	return true
 }
 
-// Answered takes the answer to a question of Ready, or why there is none.
+// Answered takes the answer to a question of Ready, or why there is none; once for each question.
 func (r *Recovery) Answered(ask Ask, answer *kv.CommitResponse, err error) {
+	if err == nil && answer == nil {
+		err = kv.ErrOutcomeUnknown
+	}
+	of := r.respondent(ask.Shard)
+	of.heard(r.now, err == nil)
+	r.take(ask, answer, err)
+	r.closed(of)
+}
+
+func (r *Recovery) take(ask Ask, answer *kv.CommitResponse, err error) {
 	body := ask.Request.Commit
 	j := r.job(body.ID)
 	if j == nil || ask.Request.Kind != kindOfStep[j.step] || body.Ballot != j.ballot {
@@ -251,13 +335,7 @@ func (r *Recovery) Answered(ask Ask, answer *kv.CommitResponse, err error) {
 		return
 	}
 	j.parts[i].waiting = false
-	if err == nil && answer == nil {
-		err = kv.ErrOutcomeUnknown
-	}
 	if err != nil {
-		if !j.silent {
-			j.silent, j.since = true, r.now
-		}
 		r.unanswered(j, i)
 		return
 	}
@@ -287,7 +365,7 @@ func (r *Recovery) unanswered(j *job, i int) {
 
 // heard takes the anchor's answer.
 func (r *Recovery) heard(j *job, i int, answer *kv.CommitResponse) {
-	j.silent, j.parts[i].tries = false, 0
+	j.parts[i].tries = 0
 	open := answer.Standing == kv.StandingPrepared || answer.Standing == kv.StandingPromised // what it may have accepted is not decided
 	if open || answer.Decision.Verdict == kv.Undecided {                                     // somebody has it in hand
 		j.parts[i].again = r.now + backOff(r.options.RetryAfter, undecidedTries)
@@ -393,7 +471,7 @@ func (r *Recovery) finish(j *job) {
 			return
 		}
 	}
-	r.jobs = slices.DeleteFunc(r.jobs, func(other *job) bool { return other == j })
+	r.end(j)
 	if !j.own {
 		return
 	}
@@ -413,8 +491,9 @@ func (r *Recovery) tell(id kv.ShardID) {
 
 // goOn does what is due.
 func (r *Recovery) goOn(j *job) {
+	anchor := r.respondent(j.id.Anchor)
 	switch {
-	case j.step == asking && r.options.Protocol == ThreePhase && j.silent && r.now-j.since >= r.options.Patience:
+	case j.step == asking && r.options.Protocol == ThreePhase && anchor.silent && r.now-anchor.since >= r.options.Patience:
 		r.bid(j) // the anchor has no leader
 	case (j.step == promising || j.step == accepting) && j.outbid:
 		if j.again <= r.now {

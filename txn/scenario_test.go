@@ -29,7 +29,7 @@ import (
 //	numbered n= revision= | error=         seen call= [error=]: the probe is evaluated
 //	tick ms=  cancel call=  stop  older [shards=()]  live n=
 //	store                                  lines: "put KEY", "delete KEY"
-//	recovery shard= term= [protocol=3pc]
+//	recovery shard= term= [protocol=3pc] [max=]
 //	undecided [ms=]                        lines: "TERM.NUMBER since=ms [own] [commit=revision] [abort] [unnamed]"; the participants are shards 1 to 3,
 //	                                       unless they are unnamed
 //	answered KIND shard= n= ...            for the recovery
@@ -151,7 +151,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 			}
 		}
 	case "recovery":
-		o := RecoveryOptions{Protocol: protocol, Shard: kv.ShardID(n("shard", 1)), Term: uint64(n("term", 1)), MaxTransactions: n("max", 0)}
+		o := RecoveryOptions{Protocol: protocol, Shard: kv.ShardID(n("shard", 1)), Term: uint64(n("term", 1)), MaxQuestions: n("max", 0)}
 		if s.recovery, err = NewRecovery(o.WithDefaults()); err != nil {
 			t.Fatal(err)
 		}

@@ -328,7 +328,7 @@ func (c *Cluster) newRecoveries() *recoveries {
 }
 
 func (c *Cluster) recovery(shard, term uint8) *recoveryMachine {
-	core, err := txn.NewRecovery(txn.RecoveryOptions{Protocol: c.Protocol, Shard: shardID(int(shard)), Term: uint64(term) + 1, MaxTransactions: 8})
+	core, err := txn.NewRecovery(txn.RecoveryOptions{Protocol: c.Protocol, Shard: shardID(int(shard)), Term: uint64(term) + 1, MaxQuestions: 8})
 	if err != nil {
 		panic(err)
 	}

@@ -31,7 +31,7 @@ func TestChain(t *testing.T) {
 			}
 		}
 		record()
-		s.leases = []Lease{{ID: -5, TTLSeconds: 10}, {ID: 9, TTLSeconds: 20}}
+		s.leases = []kv.Lease{{ID: -5, TTLSeconds: 10}, {ID: 9, TTLSeconds: 20}}
 		must[*Backup](t)(v.Create(t.Context(), s, oneByOne))
 		for range 3 {
 			last := s.revision
@@ -82,10 +82,10 @@ func TestChain(t *testing.T) {
 func TestPrefix(t *testing.T) {
 	s := newStore(3, 3)
 	s.write(200)
-	s.leases = []Lease{{ID: 4, TTLSeconds: 10}}
+	s.leases = []kv.Lease{{ID: 4, TTLSeconds: 10}}
 	for _, version := range s.history {
 		if version.Lease != 0 {
-			s.leases = append(s.leases, Lease{ID: version.Lease, TTLSeconds: 5})
+			s.leases = append(s.leases, kv.Lease{ID: version.Lease, TTLSeconds: 5})
 		}
 	}
 	v := vaultOf(memory.New())
@@ -119,7 +119,7 @@ func TestEveryByte(t *testing.T) {
 		}
 		s := newStore(1, 2)
 		s.write(4)
-		s.leases = []Lease{{ID: 3, TTLSeconds: 60}}
+		s.leases = []kv.Lease{{ID: 3, TTLSeconds: 60}}
 		must[*Backup](t)(v.Create(t.Context(), s, options))
 		s.write(2)
 		must[*Backup](t)(v.Create(t.Context(), s, incrementally(options)))

@@ -33,7 +33,7 @@ type Present struct {
 	Time      time.Time
 	Source    string
 	Shards    []PresentShard // by number
-	Leases    []Lease
+	Leases    []kv.Lease
 }
 
 // PresentShard is one of its shards. Bytes is about how much there is to read.
@@ -50,7 +50,7 @@ type CreateOptions struct {
 	Cold        bool
 	Writer      string
 	Recipients  []age.Recipient
-	// Parallel is how many shards are read at once. Default: 4.
+	// Parallel is how many shards are read at once. Default: 4. With 1 no goroutine is started.
 	Parallel int
 	// Fresh does not go on with one that was begun.
 	Fresh bool
@@ -133,6 +133,9 @@ func (v *Vault) parent(ctx context.Context, present *Present, options CreateOpti
 		return nil, fmt.Errorf("%w; make a full one", err)
 	}
 	switch {
+	case present.Revision < parent.Revision && options.Cold:
+		return nil, fmt.Errorf("backup: the data directory is complete up to revision %d, and backup %s is at %d: take a node that has come further", present.Revision, parent.ID,
+			parent.Revision)
 	case present.Revision < parent.Revision:
 		return nil, fmt.Errorf("backup: the store is at revision %d, and backup %s at %d: it is not the store that was backed up, or has lost writes", present.Revision,
 			parent.ID, parent.Revision)
@@ -156,8 +159,15 @@ func (v *Vault) beginOrResume(ctx context.Context, present *Present, parent *Bac
 		}
 		for _, m := range slices.Backward(begun) {
 			if plan.continues(m, present) {
-				options.Notice(fmt.Sprintf("going on with %s, of revision %d", m.ID, m.Revision))
-				return v.Resume(ctx, m, options.Recipients)
+				w, err := v.Resume(ctx, m, options.Recipients)
+				if errors.Is(err, ErrAbandoned) {
+					options.Notice(err.Error())
+					continue
+				}
+				if err == nil {
+					options.Notice(fmt.Sprintf("going on with %s, of revision %d", m.ID, m.Revision))
+				}
+				return w, err
 			}
 		}
 	}
@@ -199,21 +209,29 @@ func (w *Writer) export(ctx context.Context, origin Origin, present *Present, op
 		}
 		options.Progress(p)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(options.Parallel)
-	revision := w.revision()
-	for _, shard := range present.Shards {
-		group.Go(func() error {
-			s, done, err := w.Shard(shard.Shard)
-			if err != nil || done {
+	one := func(ctx context.Context, shard kv.ShardID) error {
+		s, done, err := w.Shard(shard)
+		if err != nil || done {
+			return err
+		}
+		defer report()
+		if err := s.export(ctx, origin, w.revision(), options, func(bytes int) { read.Add(int64(bytes)) }, report); err != nil {
+			return fmt.Errorf("shard %d: %w", shard, err)
+		}
+		return s.Finish(ctx)
+	}
+	if options.Parallel == 1 {
+		for _, s := range present.Shards {
+			if err := one(ctx, s.Shard); err != nil {
 				return err
 			}
-			defer report()
-			if err := s.export(ctx, origin, revision, options, func(bytes int) { read.Add(int64(bytes)) }, report); err != nil {
-				return fmt.Errorf("shard %d: %w", shard.Shard, err)
-			}
-			return s.Finish(ctx)
-		})
+		}
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(options.Parallel)
+	for _, s := range present.Shards {
+		group.Go(func() error { return one(ctx, s.Shard) })
 	}
 	return group.Wait()
 }
@@ -260,6 +278,9 @@ func (s *ShardWriter) export(ctx context.Context, origin Origin, revision kv.Rev
 		case options.Retry == nil:
 			return err
 		default:
+			if err := s.writer.touch(ctx); err != nil {
+				return err
+			}
 			if err := options.Retry(ctx, failures, err); err != nil {
 				return err
 			}

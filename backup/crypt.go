@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"filippo.io/age"
+
+	"github.com/quoratedb/quorate/backup/target"
 )
 
 // A key is of what one attempt has written: an identity of age, which is made for that, and kept at the target encrypted to the recipients. So recipients
@@ -69,6 +71,9 @@ func (k *key) document(recipients []age.Recipient) ([]byte, error) {
 // openKey decrypts a key with the identities that were given.
 func (v *Vault) openKey(ctx context.Context, name string) (*key, error) {
 	content, err := v.read(ctx, keyName(name))
+	if errors.Is(err, target.ErrNotFound) {
+		return nil, fmt.Errorf("%s: %w", keyName(name), damagedf("it is missing, and with it what is encrypted to it"))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ var (
 	ErrNotCovered = errors.New("not covered")
 	// ErrMissingLink: a backup needs another one that is not there.
 	ErrMissingLink = errors.New("missing link")
+	// ErrAbandoned: a backup that was being written has been removed meanwhile, or some of its files were.
+	ErrAbandoned = errors.New("removed meanwhile")
 	// ErrKey: a backup is encrypted, and no identity opens it, or none was given.
 	ErrKey = errors.New("no identity opens it")
 )

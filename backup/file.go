@@ -91,7 +91,7 @@ func (w *fileWriter) addVersion(v *Version) {
 	w.filled()
 }
 
-func (w *fileWriter) addLease(l Lease) {
+func (w *fileWriter) addLease(l kv.Lease) {
 	w.begin(blockLeases)
 	w.raw = binary.AppendUvarint(w.raw, uint64(l.ID))
 	w.raw = binary.AppendUvarint(w.raw, uint64(l.TTLSeconds))
@@ -260,7 +260,7 @@ func (r *fileReader) checkEnd() error {
 }
 
 // next gives the next version, and a lease if that comes next; io.EOF at the end of a file that is whole.
-func (r *fileReader) next() (*Version, *Lease, error) {
+func (r *fileReader) next() (*Version, *kv.Lease, error) {
 	for len(r.block.rest) == 0 {
 		if err := r.nextBlock(); err != nil {
 			return nil, nil, err
@@ -282,7 +282,7 @@ func (r *fileReader) next() (*Version, *Lease, error) {
 		r.found.Digest.Add(v)
 		return v, nil, nil
 	case blockLeases:
-		l := Lease{ID: kv.LeaseID(r.block.uvarint(math.MaxUint64)), TTLSeconds: int64(r.block.uvarint(math.MaxInt64))}
+		l := kv.Lease{ID: kv.LeaseID(r.block.uvarint(math.MaxUint64)), TTLSeconds: int64(r.block.uvarint(math.MaxInt64))}
 		if r.block.failed || l.ID == 0 || l.TTLSeconds == 0 {
 			return nil, nil, damagedf("a lease cannot be read")
 		}
@@ -290,10 +290,4 @@ func (r *fileReader) next() (*Version, *Lease, error) {
 		return nil, &l, nil
 	}
 	return nil, nil, damagedf("a block of an unknown kind, %q", r.kind)
-}
-
-// Lease is a lease as it was granted.
-type Lease struct {
-	ID         kv.LeaseID
-	TTLSeconds int64
 }

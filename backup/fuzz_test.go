@@ -53,7 +53,7 @@ func FuzzDataFile(f *testing.F) {
 	for _, v := range s.history {
 		w.addVersion(v)
 	}
-	w.addLease(Lease{ID: kv.LeaseID(-7), TTLSeconds: 9})
+	w.addLease(kv.Lease{ID: kv.LeaseID(-7), TTLSeconds: 9})
 	content, _ := w.finish()
 	f.Add(content)
 	f.Add([]byte(fileMagic))

@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/quoratedb/quorate/backup/target/memory"
+	"github.com/quoratedb/quorate/kv"
 )
 
 var update = flag.Bool("update", false, "write testdata anew: only for a new format, beside the old one")
@@ -31,7 +32,7 @@ func TestFormat1(t *testing.T) {
 		dir := filepath.Join("testdata", "format1-"+name)
 		s := newStore(11, 3)
 		s.write(20)
-		s.leases = []Lease{{ID: -4, TTLSeconds: 60}, {ID: 12, TTLSeconds: 1 << 40}}
+		s.leases = []kv.Lease{{ID: -4, TTLSeconds: 60}, {ID: 12, TTLSeconds: 1 << 40}}
 		if *update {
 			options := oneByOne
 			if name == "encrypted" {

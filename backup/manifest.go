@@ -31,6 +31,8 @@ type Manifest struct {
 	Writer   string    `json:"writer,omitempty"`
 	Began    time.Time `json:"began"`
 	Finished time.Time `json:"finished,omitzero"`
+	// Changed is when it was last noted what is written, by the same clock. A finished backup has none.
+	Changed time.Time `json:"changed,omitzero"`
 	// Keys are of the data files, which are encrypted if there are any. The last is that of the manifest.
 	Keys []string `json:"keys,omitempty"`
 	// Shards are by number; their files by what they have.

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
 // Source reads a chain of backups as the history of one store.
@@ -79,10 +80,30 @@ func (s *Source) Versions(ctx context.Context, fn func(v *Version, position int6
 	return nil
 }
 
+// History, From and Granted are what is restored: see restore.Source.
+
+// History is Versions, and tells the revision.
+func (s *Source) History(ctx context.Context, fn func(v *kv.KeyValue, position int64) error) (kv.Revision, error) {
+	return s.revision, s.Versions(ctx, func(v *Version, position int64) error { return fn(&v.KeyValue, position) })
+}
+
+// From is HistoryFrom; 0: the history is whole.
+func (s *Source) From() kv.Revision {
+	if from := s.HistoryFrom(); from > 1 {
+		return from
+	}
+	return 0
+}
+
+// Granted is Leases.
+func (s *Source) Granted(ctx context.Context, fn func(id kv.LeaseID, ttlSeconds int64) error) error {
+	return s.Leases(ctx, func(l kv.Lease) error { return fn(l.ID, l.TTLSeconds) })
+}
+
 // Leases gives the leases that the last backup of the chain has to fn. With a prefix, after Versions, it gives those only that a version had.
-func (s *Source) Leases(ctx context.Context, fn func(Lease) error) error {
+func (s *Source) Leases(ctx context.Context, fn func(kv.Lease) error) error {
 	last := len(s.chain) - 1
-	return s.vault.leases(ctx, s.chain[last], s.keys[last], func(l Lease) error {
+	return s.vault.leases(ctx, s.chain[last], s.keys[last], func(l kv.Lease) error {
 		if s.held != nil && !s.held[l.ID] {
 			return nil
 		}
@@ -90,7 +111,7 @@ func (s *Source) Leases(ctx context.Context, fn func(Lease) error) error {
 	})
 }
 
-func (v *Vault) leases(ctx context.Context, b *Backup, keys []*key, fn func(Lease) error) error {
+func (v *Vault) leases(ctx context.Context, b *Backup, keys []*key, fn func(kv.Lease) error) error {
 	for _, f := range b.Leases {
 		r, err := v.readWhole(ctx, f, keys)
 		if err != nil {
@@ -205,10 +226,13 @@ func (s *shardReader) ended() error {
 // merging is a heap of shards by their next versions.
 type merging []*shardReader
 
-func (m merging) Len() int           { return len(m) }
-func (m merging) Less(i, j int) bool { return compareHistory(m[i].version, m[j].version) < 0 }
-func (m merging) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
-func (m *merging) Push(any)          { panic("backup: shards are not added") }
+func (m merging) Len() int { return len(m) }
+func (m merging) Less(i, j int) bool {
+	a, b := m[i].version, m[j].version
+	return mvcc.CompareHistory(a.At(), a.Key, b.At(), b.Key) < 0
+}
+func (m merging) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
+func (m *merging) Push(any)     { panic("backup: shards are not added") }
 func (m *merging) Pop() any {
 	last := (*m)[len(*m)-1]
 	*m = (*m)[:len(*m)-1]

@@ -23,6 +23,7 @@ import (
 //	quorate-backups         whose backups these are
 //	manifests/ID            what a backup consists of
 //	unfinished/ID           what has been written of one so far
+//	abandoned/ID            while one that is not finished is removed
 //	keys/ID-ATTEMPT         of an encrypted one
 //	data/ID/SHARD-N-ATTEMPT the data files; LEASES-N-ATTEMPT those with the leases
 //
@@ -31,16 +32,19 @@ const (
 	ownerName     = "quorate-backups"
 	manifestsDir  = "manifests/"
 	unfinishedDir = "unfinished/"
+	abandonedDir  = "abandoned/"
 	keysDir       = "keys/"
 	dataDir       = "data/"
 
 	kindOwner      = "target"
 	kindManifest   = "manifest"
 	kindUnfinished = "unfinished"
+	kindAbandoned  = "abandoned"
 )
 
 func manifestName(id string) string   { return manifestsDir + id }
 func unfinishedName(id string) string { return unfinishedDir + id }
+func abandonedName(id string) string  { return abandonedDir + id }
 func keyName(key string) string       { return keysDir + key }
 
 // Options say how backups are read and written.
@@ -49,7 +53,8 @@ type Options struct {
 	Identities []age.Identity
 	// FileBytes is about how large a data file gets. Default: 16 MiB.
 	FileBytes int
-	// SaveEvery is how many data files are written before it is noted what there is, for who resumes. Default: 16.
+	// SaveEvery is how many data files are written before it is noted what there is, for who resumes. Default: 16. It is noted at least once a minute, too,
+	// as long as versions come.
 	SaveEvery int
 	// ReadAheadBytes is shared by the files that are read at once. Default: 64 MiB.
 	ReadAheadBytes int

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/quoratedb/quorate/backup/target"
+	"github.com/quoratedb/quorate/kv"
 )
 
 // Verify re-reads everything that a backup consists of, and compares it with its manifest. Its parents are not read: see Chain. progress is told the bytes
@@ -37,7 +39,7 @@ func (v *Vault) Verify(ctx context.Context, b *Backup, progress func(bytes int64
 		}
 	}
 	leases := int64(0)
-	err = v.leases(ctx, b, keys, func(Lease) error {
+	err = v.leases(ctx, b, keys, func(kv.Lease) error {
 		leases++
 		return nil
 	})
@@ -96,7 +98,14 @@ func (v *Vault) VerifyRest(ctx context.Context) (wrong []error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	abandoned, err := v.names(ctx, abandonedDir)
+	if err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
+		if slices.Contains(abandoned, id) {
+			continue // it is half removed
+		}
 		if wrong, err = sift(wrong, v.verifyUnfinished(ctx, id)); err != nil {
 			return wrong, err
 		}

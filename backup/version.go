@@ -1,8 +1,6 @@
 package backup
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"math"
 
@@ -19,11 +17,6 @@ type Version struct {
 
 // At is where the version is in the history.
 func (v *Version) At() mvcc.Locator { return mvcc.Locator{Rev: v.ModRevision, Sub: v.Sub} }
-
-// compareHistory puts versions of different shards in order. Of one revision only transactions over several shards have changes in both.
-func compareHistory(a, b *Version) int {
-	return cmp.Or(cmp.Compare(a.ModRevision, b.ModRevision), cmp.Compare(a.At().Place(), b.At().Place()), bytes.Compare(a.Key, b.Key))
-}
 
 // A version is encoded as: how much its revision is above that of the one before it in the block, Sub, flags, the key, and unless it is a deletion how long
 // before it the key was created, its number, its lease if there is one, and the value.

@@ -24,7 +24,7 @@ type store struct {
 	live      map[string]*Version
 	revision  kv.Revision
 	compacted kv.Revision
-	leases    []Lease
+	leases    []kv.Lease
 	reads     int // versions exported
 	fail      func(reads int) error
 }
@@ -147,7 +147,7 @@ func incrementally(o CreateOptions) CreateOptions {
 }
 
 // collect reads a source.
-func collect(t *testing.T, s *Source) (all []Version, leases []Lease) {
+func collect(t *testing.T, s *Source) (all []Version, leases []kv.Lease) {
 	t.Helper()
 	err := s.Versions(t.Context(), func(v *Version, _ int64) error {
 		all = append(all, Version{KeyValue: kv.KeyValue{Key: bytes.Clone(v.Key), Value: bytes.Clone(v.Value), CreateRevision: v.CreateRevision, ModRevision: v.ModRevision,
@@ -157,7 +157,7 @@ func collect(t *testing.T, s *Source) (all []Version, leases []Lease) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.Leases(t.Context(), func(l Lease) error {
+	err = s.Leases(t.Context(), func(l kv.Lease) error {
 		leases = append(leases, l)
 		return nil
 	})

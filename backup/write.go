@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -39,16 +40,15 @@ type Writer struct {
 	key     *key // nil: it is not encrypted
 
 	mu       sync.Mutex
-	manifest Manifest // of what is written
-	unsaved  int      // files
-	stored   int64    // bytes, that this attempt has written
+	manifest Manifest     // of what is written
+	unsaved  int          // files
+	noted    bool         // that this attempt is there
+	saved    atomic.Int64 // when it was last noted what is written, in nanoseconds
+	stored   int64        // bytes, that this attempt has written
 }
 
-// Begin begins a backup.
+// Begin begins a backup. The target is the cluster's already: see Create.
 func (v *Vault) Begin(ctx context.Context, plan Plan) (*Writer, error) {
-	if err := v.claim(ctx, plan.Cluster); err != nil {
-		return nil, err
-	}
 	now := v.options.Now()
 	m := Manifest{ID: newID(now, plan.Revision, v.options.Random()), Cluster: plan.Cluster, Revision: plan.Revision, HistoryFrom: plan.HistoryFrom, Taken: plan.Taken.UTC(),
 		Cold: plan.Cold, Source: plan.Source, Writer: plan.Writer, Began: now.UTC()}
@@ -61,43 +61,26 @@ func (v *Vault) Begin(ctx context.Context, plan Plan) (*Writer, error) {
 	for _, shard := range plan.Shards {
 		m.Shards = append(m.Shards, ShardFiles{Shard: shard})
 	}
-	return v.writer(ctx, m, plan.Recipients)
+	return v.writer(ctx, m, plan.Recipients, false)
 }
 
-// Unfinished gives the backups that somebody has begun, the oldest first. One that cannot be read is left out.
-func (v *Vault) Unfinished(ctx context.Context) (all []*Manifest, err error) {
-	ids, err := v.names(ctx, unfinishedDir)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		content, err := v.read(ctx, unfinishedName(id))
-		if errors.Is(err, target.ErrNotFound) {
-			continue // it was finished meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		m := new(Manifest)
-		if decodeDocument(kindUnfinished, content, m) == nil && m.ID == id {
-			all = append(all, m)
-		}
-	}
-	return all, nil
-}
-
-// Resume goes on with a backup that was begun: with what is written of it. Who can read it may be others than before.
+// Resume goes on with a backup that was begun: with what is written of it. Who can read it may be others than before. ErrAbandoned: it was removed, or files
+// of it were.
 func (v *Vault) Resume(ctx context.Context, begun *Manifest, recipients []age.Recipient) (*Writer, error) {
 	if (len(begun.Keys) > 0) != (len(recipients) > 0) && len(begun.files()) > 0 {
 		return nil, fmt.Errorf("backup: %s was begun %s; go on likewise, or begin another one", begun.ID, map[bool]string{true: "with --recipients", false: "without --recipients"}[len(begun.Keys) > 0])
 	}
+	if err := v.complete(ctx, begun); err != nil {
+		return nil, err
+	}
 	m := *begun
 	m.Shards = slices.Clone(begun.Shards)
-	return v.writer(ctx, m, recipients)
+	return v.writer(ctx, m, recipients, true)
 }
 
-func (v *Vault) writer(ctx context.Context, m Manifest, recipients []age.Recipient) (*Writer, error) {
-	w := &Writer{vault: v, attempt: fmt.Sprintf("%08x", v.options.Random()), manifest: m}
+// writer begins an attempt. noted: of a backup that somebody has begun.
+func (v *Vault) writer(ctx context.Context, m Manifest, recipients []age.Recipient, noted bool) (*Writer, error) {
+	w := &Writer{vault: v, attempt: fmt.Sprintf("%08x", v.options.Random()), manifest: m, noted: noted}
 	if len(recipients) > 0 {
 		if err := w.makeKey(ctx, recipients); err != nil {
 			return nil, err
@@ -128,8 +111,31 @@ func (w *Writer) put(ctx context.Context, name string, content []byte) error {
 	return nil
 }
 
-// save notes what is written. The lock is held.
+// touchInterval is how long nothing is noted while there is work. Who removes what nobody goes on with waits for longer: see AbandonOlder.
+const touchInterval = time.Minute
+
+// touch says now and then that somebody is at work.
+func (w *Writer) touch(ctx context.Context) error {
+	idle := func() bool { return w.vault.options.Now().UnixNano()-w.saved.Load() >= int64(touchInterval) }
+	if !idle() {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !idle() {
+		return nil // another shard has said so
+	}
+	return w.save(ctx)
+}
+
+// save notes what is written, unless somebody has removed the backup. The lock is held.
 func (w *Writer) save(ctx context.Context) error {
+	if w.noted {
+		if err := w.stillMine(ctx); err != nil {
+			return err
+		}
+	}
+	w.manifest.Changed = w.vault.options.Now().UTC()
 	content, err := encodeDocument(kindUnfinished, &w.manifest, nil)
 	if err != nil {
 		return err
@@ -138,7 +144,8 @@ func (w *Writer) save(ctx context.Context) error {
 	if err := w.vault.target.Put(ctx, name, content); err != nil {
 		return fmt.Errorf("%s: write %s: %w", w.vault.target, name, err)
 	}
-	w.unsaved = 0
+	w.unsaved, w.noted = 0, true
+	w.saved.Store(w.manifest.Changed.UnixNano())
 	return nil
 }
 
@@ -225,6 +232,9 @@ func (s *ShardWriter) Add(ctx context.Context, v *Version) error {
 	if at := v.At(); at.Less(s.next) || at.Rev > s.writer.revision() {
 		return fmt.Errorf("backup: shard %d, at revision %d: a version at revision %d comes where %d goes on: %w", s.shard, s.writer.revision(), at.Rev, s.next.Rev, ErrDamaged)
 	}
+	if err := s.writer.touch(ctx); err != nil {
+		return err
+	}
 	s.next = behind(v.At())
 	s.file.addVersion(v)
 	if s.file.size() < s.writer.vault.options.FileBytes {
@@ -294,7 +304,7 @@ func (w *Writer) store(ctx context.Context, file *fileWriter, what string, numbe
 }
 
 // SetLeases writes the leases, in place of those of an attempt before.
-func (w *Writer) SetLeases(ctx context.Context, leases []Lease) error {
+func (w *Writer) SetLeases(ctx context.Context, leases []kv.Lease) error {
 	file := newFileWriter()
 	var files []File
 	flush := func() error {
@@ -321,11 +331,20 @@ func (w *Writer) SetLeases(ctx context.Context, leases []Lease) error {
 	return nil
 }
 
-// Finish makes the backup one: it writes the manifest.
+// Finish makes the backup one: it writes the manifest. If it, or a file of it, was removed meanwhile that is ErrAbandoned.
+//
+// Whoever removes it says so, and then looks for a manifest (Abandon). This writes a manifest, and then looks whether somebody says so. So if both happen at
+// once at least one of them sees the other: there is no manifest without its files.
 func (w *Writer) Finish(ctx context.Context) (*Backup, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.manifest.Finished = w.vault.options.Now().UTC()
+	if err := w.stillMine(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.vault.complete(ctx, &w.manifest); err != nil {
+		return nil, err
+	}
+	w.manifest.Finished, w.manifest.Changed = w.vault.options.Now().UTC(), time.Time{}
 	if err := w.manifest.check(); err != nil {
 		return nil, fmt.Errorf("backup %s: %w", w.manifest.ID, err)
 	}
@@ -345,46 +364,14 @@ func (w *Writer) Finish(ctx context.Context) (*Backup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: write %s: %w", w.vault.target, manifestName(id), err)
 	}
+	if gone, err := w.abandoned(ctx); err != nil {
+		return nil, fmt.Errorf("backup %s is finished; whether somebody was removing it is not known, so verify it: %w", id, err)
+	} else if gone {
+		return nil, errors.Join(fmt.Errorf("backup %s: %w; begin another one", id, ErrAbandoned), w.vault.target.Delete(ctx, manifestName(id)))
+	}
 	if err := w.vault.target.Delete(ctx, unfinishedName(id)); err != nil {
 		return nil, fmt.Errorf("backup %s is finished; remove %s: %w", id, unfinishedName(id), err)
 	}
 	b := &Backup{content: content}
 	return b, b.decode(id)
-}
-
-// Abandon removes what is written of a backup that is not finished, and that nobody goes on with.
-func (v *Vault) Abandon(ctx context.Context, id string) error {
-	if _, err := v.target.Size(ctx, manifestName(id)); !errors.Is(err, target.ErrNotFound) {
-		if err == nil {
-			err = errors.New("it is finished")
-		}
-		return fmt.Errorf("backup %s: %w", id, err)
-	}
-	if err := v.deleteAll(ctx, dataDir+id+"/", nil); err != nil {
-		return err
-	}
-	if err := v.deleteAll(ctx, keyName(id)+"-", nil); err != nil {
-		return err
-	}
-	return v.target.Delete(ctx, unfinishedName(id))
-}
-
-// deleteAll removes the objects with a prefix, but those that are needed.
-func (v *Vault) deleteAll(ctx context.Context, prefix string, needed map[string]bool) error {
-	var names []string
-	err := v.target.List(ctx, prefix, func(name string, _ int64) error {
-		if !needed[name] {
-			names = append(names, name)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := v.target.Delete(ctx, name); err != nil {
-			return fmt.Errorf("%s: remove %s: %w", v.target, name, err)
-		}
-	}
-	return nil
 }

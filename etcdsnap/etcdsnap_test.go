@@ -31,7 +31,7 @@ func story(n int) (versions []Version) {
 	return versions
 }
 
-var leases = []Lease{{ID: 1, TTLSeconds: 60}, {ID: 1 << 40, TTLSeconds: 9}, {ID: -1, TTLSeconds: 5}}
+var leases = []kv.Lease{{ID: 1, TTLSeconds: 60}, {ID: 1 << 40, TTLSeconds: 9}, {ID: -1, TTLSeconds: 5}}
 
 // file writes a snapshot, with its hash.
 func file(t testing.TB, versions []Version, compacted kv.Revision) []byte {
@@ -61,14 +61,14 @@ func file(t testing.TB, versions []Version, compacted kv.Revision) []byte {
 	return content
 }
 
-func read(r *Reader) (versions []Version, found []Lease, last kv.Revision, err error) {
+func read(r *Reader) (versions []Version, found []kv.Lease, last kv.Revision, err error) {
 	last, err = r.Versions(func(v *Version) error {
 		copied := *v
 		copied.Key, copied.Value = bytes.Clone(v.Key), bytes.Clone(v.Value)
 		versions = append(versions, copied)
 		return nil
 	})
-	return versions, found, last, errors.Join(err, r.Leases(func(l Lease) error { found = append(found, l); return nil }))
+	return versions, found, last, errors.Join(err, r.Leases(func(l kv.Lease) error { found = append(found, l); return nil }))
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -182,7 +182,7 @@ func (r *Reader) Versions(fn func(*Version) error) (last kv.Revision, err error)
 }
 
 // Leases gives all leases to fn.
-func (r *Reader) Leases(fn func(Lease) error) error {
+func (r *Reader) Leases(fn func(kv.Lease) error) error {
 	return r.each(bucketLease, func(key, value []byte) error {
 		l, err := parseLease(value)
 		if err != nil || len(key) != 8 || l.ID == 0 || l.TTLSeconds < 1 {

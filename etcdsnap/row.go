@@ -19,12 +19,6 @@ type Version struct {
 	Deleted  bool
 }
 
-// Lease is a lease as it was granted.
-type Lease struct {
-	ID         kv.LeaseID
-	TTLSeconds int64
-}
-
 // The names of etcd's buckets, and of the rows that matter.
 const (
 	bucketKey   = "key"
@@ -114,7 +108,7 @@ func appendKeyValue(dst []byte, v *Version) []byte {
 	return appendNumber(dst, fieldLease, int64(v.Lease))
 }
 
-func appendLease(dst []byte, l Lease) []byte {
+func appendLease(dst []byte, l kv.Lease) []byte {
 	return appendNumber(appendNumber(dst, fieldLeaseID, int64(l.ID)), fieldLeaseTTL, l.TTLSeconds)
 }
 
@@ -169,7 +163,7 @@ func parseKeyValue(row []byte) (v kv.KeyValue, err error) {
 	return v, err
 }
 
-func parseLease(row []byte) (l Lease, err error) {
+func parseLease(row []byte) (l kv.Lease, err error) {
 	err = eachField(row, func(field protowire.Number, number int64, _ []byte) {
 		switch field {
 		case fieldLeaseID:

@@ -114,7 +114,7 @@ func (w *Writer) Put(v *Version) error {
 }
 
 // PutLease adds a lease.
-func (w *Writer) PutLease(l Lease) error {
+func (w *Writer) PutLease(l kv.Lease) error {
 	return w.put(bucketLease, binary.BigEndian.AppendUint64(nil, uint64(l.ID)), appendLease(nil, l))
 }
 

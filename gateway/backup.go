@@ -17,21 +17,16 @@ type Backup struct {
 	states    []*mvcc.View
 	revision  kv.Revision
 	compacted kv.Revision
-	leases    []kv.LeaseGrantRequest
+	leases    []kv.Lease
 }
 
 // OpenBackup takes the store at a revision that is not below any that was answered before the call. Like a read of everything it needs the leaders of all
 // shards.
 func (g *Gateway) OpenBackup(ctx context.Context, principal string) (*Backup, error) {
 	req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: kv.Everything()}}
-	from, err := g.admit(req)
-	links, many := g.gathering(req, err)
-	if err != nil && !many {
+	from, links, err := g.admitReader(req)
+	if err != nil {
 		return nil, err
-	}
-	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
-		g.calls.Add(-1)
-		return nil, kv.ErrTooManyRequests
 	}
 	b := &Backup{gateway: g}
 	if err := b.freeze(ctx, req, from, links); err != nil {
@@ -71,9 +66,9 @@ func (b *Backup) freeze(ctx context.Context, req *kv.Request, from *leaderLink, 
 }
 
 // union merges two lists, each in the order of the leases.
-func union(a, b []kv.LeaseGrantRequest) []kv.LeaseGrantRequest {
+func union(a, b []kv.Lease) []kv.Lease {
 	all := slices.Concat(b, a) // of a lease that was revoked and granted again, the later
-	slices.SortStableFunc(all, func(a, b kv.LeaseGrantRequest) int {
+	slices.SortStableFunc(all, func(a, b kv.Lease) int {
 		switch {
 		case uint64(a.ID) < uint64(b.ID):
 			return -1
@@ -82,11 +77,11 @@ func union(a, b []kv.LeaseGrantRequest) []kv.LeaseGrantRequest {
 		}
 		return 0
 	})
-	return slices.CompactFunc(all, func(a, b kv.LeaseGrantRequest) bool { return a.ID == b.ID })
+	return slices.CompactFunc(all, func(a, b kv.Lease) bool { return a.ID == b.ID })
 }
 
 // grants lists all leases as they were granted, from the state here, once that has come to where its leader was.
-func (g *Gateway) grants(ctx context.Context) (grants []kv.LeaseGrantRequest, err error) {
+func (g *Gateway) grants(ctx context.Context) (grants []kv.Lease, err error) {
 	if err := g.CatchUp(ctx, kv.SystemShard); err != nil {
 		return nil, err
 	}
@@ -104,7 +99,7 @@ func (g *Gateway) grants(ctx context.Context) (grants []kv.LeaseGrantRequest, er
 			return nil, err
 		}
 		if ttl := one.LeaseTimeToLive.GrantedTTLSeconds; ttl > 0 {
-			grants = append(grants, kv.LeaseGrantRequest{ID: id, TTLSeconds: ttl})
+			grants = append(grants, kv.Lease{ID: id, TTLSeconds: ttl})
 		}
 	}
 	return grants, nil
@@ -117,7 +112,7 @@ func (b *Backup) Revision() kv.Revision { return b.revision }
 func (b *Backup) Compacted() kv.Revision { return b.compacted }
 
 // Leases are the leases as they were granted, in the order of their IDs taken as unsigned numbers.
-func (b *Backup) Leases() []kv.LeaseGrantRequest { return b.leases }
+func (b *Backup) Leases() []kv.Lease { return b.leases }
 
 // Versions gives the history to fn, in its order, and of what was before it what was live where it begins. position is that of the change within its revision.
 func (b *Backup) Versions(fn func(e *mvcc.Effect, position int64) error) error {

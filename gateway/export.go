@@ -19,20 +19,17 @@ type Export struct {
 // compacted above it.
 func (g *Gateway) OpenExport(ctx context.Context, principal string, id kv.ShardID, revision kv.Revision) (*Export, error) {
 	req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: kv.Everything(), Revision: revision, Serializable: true}}
-	_, err := g.admit(req)
-	if _, many := g.gathering(req, err); err != nil && !many {
+	_, links, err := g.admitReader(req)
+	if err != nil {
 		return nil, err
 	}
+	e := &Export{gateway: g, revision: revision}
 	link := g.links.byShard[id]
 	if link == nil {
+		e.Close()
 		return nil, kv.ErrShardNotHere
 	}
-	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
-		g.calls.Add(-1)
-		return nil, kv.ErrTooManyRequests
-	}
-	e := &Export{gateway: g, revision: revision}
-	if err := e.freeze(ctx, req, link, err != nil); err != nil {
+	if err := e.freeze(ctx, req, link, links != nil); err != nil {
 		e.Close()
 		return nil, err
 	}

@@ -89,23 +89,37 @@ func (l *listing) Close() {
 	l.gateway.calls.Add(-1)
 }
 
+// admitReader lets whoever reads a state that is kept in, as one of the calls: from one shard, or if links are given from these.
+func (g *Gateway) admitReader(req *kv.Request) (from *leaderLink, links []*leaderLink, err error) {
+	from, err = g.admit(req)
+	links, many := g.gathering(req, err)
+	if err != nil && !many {
+		return nil, nil, err
+	}
+	return from, links, g.enter()
+}
+
+// enter counts a call that has no answer. Whoever is refused is not counted.
+func (g *Gateway) enter() error {
+	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
+		g.calls.Add(-1)
+		return kv.ErrTooManyRequests
+	}
+	return nil
+}
+
 // OpenRange begins to read a range in key order (mvcc.InKeyOrder). The state is kept as it is for the reader, who pays nobody for that: it must be
 // closed, and soon.
 func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, error) {
 	if req.Kind != kv.KindRange || req.Range == nil {
 		return nil, fmt.Errorf("read a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
-	from, err := g.admit(req)
-	links, many := g.gathering(req, err)
-	if err != nil && !many {
+	from, links, err := g.admitReader(req)
+	if err != nil {
 		return nil, err
 	}
-	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
-		g.calls.Add(-1)
-		return nil, kv.ErrTooManyRequests
-	}
 	var l *listing
-	if many {
+	if links != nil {
 		l, err = g.openMany(ctx, req, links)
 	} else {
 		l, err = from.openRange(ctx, req)

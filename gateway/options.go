@@ -167,6 +167,8 @@ type Options struct {
 	BarrierTimeout time.Duration
 	// Instance distinguishes this process from the node's earlier ones. 0: random.
 	Instance uint64
+	// Await, if it is set, lets time pass until what somebody waits for is there, or the context is done: for whoever cannot block. Default: nothing.
+	Await func(ctx context.Context, there func() bool)
 	// Spawn runs a read that takes long. Default: in a goroutine of its own.
 	Spawn func(work func())
 	// Clock is monotonic; the same as given to Tick.

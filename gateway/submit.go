@@ -209,11 +209,13 @@ func (g *Gateway) waitFor(ctx context.Context, c *Call, begin func()) error {
 	c.ready = func(err error) { passed <- err }
 	c.item.Read = true
 	c.Deadline, _ = ctx.Deadline()
-	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
-		g.calls.Add(-1)
-		return kv.ErrTooManyRequests
+	if err := g.enter(); err != nil {
+		return err
 	}
 	begin()
+	if g.options.Await != nil {
+		g.options.Await(ctx, func() bool { return len(passed) > 0 })
+	}
 	select {
 	case err := <-passed:
 		return err

@@ -39,6 +39,12 @@ const SystemShard ShardID = 1
 // LeaseID identifies a lease. Zero means "no lease".
 type LeaseID int64
 
+// Lease is a lease as it was granted.
+type Lease struct {
+	ID         LeaseID
+	TTLSeconds int64
+}
+
 // Span is a range of keys with etcd's conventions for its end:
 //
 //	End empty            the single key Start

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/backup"
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -66,8 +65,7 @@ func (n localNode) ExportShard(ctx context.Context, principal string, req native
 		}
 		batch.Reset()
 		at, done, err = export.Versions(at, exportBatchBytes, func(e *mvcc.Effect) error {
-			batch.Add(&backup.Version{Sub: e.At.Sub, KeyValue: kv.KeyValue{Key: e.Key, Value: e.Value, CreateRevision: e.Create, ModRevision: e.At.Rev, Version: e.Version,
-				Lease: e.Lease}})
+			batch.Add(exported(e))
 			return nil
 		})
 		if err != nil {

@@ -23,27 +23,9 @@ func RestoreBackup(ctx context.Context, options Options, source *backup.Source, 
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", source.ID(), r.Above))
 		options.Cluster.Token = fmt.Sprintf("restored-%x", sum[:8])
 	}
-	restored, err := restoreFrom(ctx, options, backupSource{source}, max(0, r.Above-source.Revision()))
+	restored, err := restoreFrom(ctx, options, source, max(0, r.Above-source.Revision()))
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore: %w", err)
 	}
 	return restored, nil
-}
-
-// backupSource is a chain of backups.
-type backupSource struct{ *backup.Source }
-
-func (s backupSource) versions(ctx context.Context, fn func(*kv.KeyValue, int64) error) (kv.Revision, error) {
-	return s.Revision(), s.Versions(ctx, func(v *backup.Version, position int64) error { return fn(&v.KeyValue, position) })
-}
-
-func (s backupSource) compacted() kv.Revision {
-	if from := s.HistoryFrom(); from > 1 {
-		return from
-	}
-	return 0
-}
-
-func (s backupSource) leases(ctx context.Context, fn func(kv.LeaseID, int64) error) error {
-	return s.Leases(ctx, func(l backup.Lease) error { return fn(l.ID, l.TTLSeconds) })
 }

@@ -29,7 +29,7 @@ func snapshotOf(t *testing.T, leaseA, leaseB kv.LeaseID) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = w.PutLease(etcdsnap.Lease{ID: 7, TTLSeconds: 100})
+	err = w.PutLease(kv.Lease{ID: 7, TTLSeconds: 100})
 	for i, key := range []string{"a", "b", "c", "a"} {
 		rev := kv.Revision(2 + i)
 		v := etcdsnap.Version{KeyValue: kv.KeyValue{Key: []byte(key), Value: []byte{byte(i)}, CreateRevision: rev, ModRevision: rev, Version: 1}}

@@ -90,7 +90,7 @@ func writeSnapshot(ctx context.Context, path string, backup *gateway.Backup) (w 
 		}
 	}()
 	for _, l := range backup.Leases() {
-		if err := w.PutLease(etcdsnap.Lease{ID: l.ID, TTLSeconds: l.TTLSeconds}); err != nil {
+		if err := w.PutLease(l); err != nil {
 			return nil, err
 		}
 	}

@@ -89,6 +89,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Faults == nil {
 		p.drawQuorums()
 	}
+	p.Backups = whole && o.Faults == nil && p.drawsBackups()
 	return p
 }
 

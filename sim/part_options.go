@@ -52,7 +52,7 @@ func (p *part) gatewayOptions() gateway.Options {
 		Sender:          n.transport,
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, shard.Limits{}) },
 		GuestMemory:     n.guestMemory(rand.New(rand.NewPCG(seed, 5))),
-		RequestTimeout:  3 * time.Second, Instance: p.asks, Spawn: p.countReads(), Clock: n.now,
+		RequestTimeout:  3 * time.Second, Instance: p.asks, Spawn: p.countReads(), Clock: n.now, Await: n.await,
 		Listener: gateway.Listener{
 			LeaderLost: func(kv.NodeID, int) { w.mark("writes of unknown outcome") },
 			BadMessage: func(from kv.NodeID, err error) {

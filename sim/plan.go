@@ -53,6 +53,8 @@ type Plan struct {
 	// LoseQuorum: damage is not kept below a quorum, and the cluster is not expected to serve in the end. No answer may be wrong; where no
 	// node has a copy, each must have said so. Silent losses have no place in such a plan: too many empty nodes are a new cluster.
 	LoseQuorum bool `json:"lose_quorum,omitempty"`
+	// Backups are made while clients work, restored in the end, and compared with what happened.
+	Backups bool `json:"backups,omitempty"`
 }
 
 // harmless tells whether nothing worse happens than that connections break. Then every request is answered in time.

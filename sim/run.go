@@ -131,9 +131,11 @@ func (w *world) run() {
 	if w.verdict != "" {
 		return
 	}
+	w.backups.last()
 	w.compare()
 	w.background()
 	w.judge()
+	w.backups.check()
 }
 
 // earlyShare: in one run in so many nodes crash while groups begin.
@@ -176,6 +178,7 @@ func (w *world) begin() {
 	if len(w.groups) > 1 && !w.shared() {
 		w.stray(w.source(sourceStray, 0))
 	}
+	w.backups = newBackups(w)
 	for i := range w.plan.Faults {
 		f := &w.plan.Faults[i]
 		w.push(event{at: w.base + f.At, run: func() { w.inject(i, f) }})

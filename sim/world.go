@@ -35,6 +35,7 @@ type world struct {
 	double         *double       // a second process of a node; nil: there is none
 	doubleEnded    time.Duration // when the last one ended; 0: there was none
 	doubles        uint64        // how many there were
+	backups        *backups      // that are made of the store; nil: none are
 	// stopped, if set, is what becomes of a process that ends by itself or does not start, in place of what a supervisor does.
 	stopped func(*node, error)
 
@@ -80,6 +81,7 @@ const (
 	sourceStoreFaults
 	sourceStore
 	sourceCommit
+	sourceBackup
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {

@@ -21,7 +21,7 @@ func TestBackup(t *testing.T) {
 	origin := cluster.New([]cluster.Node{node}, time.Minute)
 	p := must[*backup.Present](t)(origin.Present(w.ctx))
 	if p.Cluster != 3 || p.Revision != 9 || p.Compacted != 2 || p.Time.Unix() != 5 || p.Source != "flags" || len(p.Shards) != 1 || p.Shards[0] != (backup.PresentShard{Shard: 4, Bytes: 70}) ||
-		len(p.Leases) != 1 || p.Leases[0] != (backup.Lease{ID: 8, TTLSeconds: 60}) {
+		len(p.Leases) != 1 || p.Leases[0] != (kv.Lease{ID: 8, TTLSeconds: 60}) {
 		t.Errorf("present: %+v", p)
 	}
 	export := func(shard kv.ShardID, begun func(kv.Revision) error, fn func(*backup.Version) error) error {

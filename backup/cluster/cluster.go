@@ -69,7 +69,7 @@ func (o *Origin) presentOf(ctx context.Context, node Node) (*backup.Present, err
 			}
 		}
 		for _, l := range b.Leases {
-			p.Leases = append(p.Leases, backup.Lease{ID: l.ID, TTLSeconds: l.TTLSeconds})
+			p.Leases = append(p.Leases, kv.Lease{ID: l.ID, TTLSeconds: l.TTLSeconds})
 		}
 		return nil
 	})

@@ -11,11 +11,11 @@ import (
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/time/rate"
 
 	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/backup/cluster"
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/server"
 )
 
@@ -29,6 +29,9 @@ type createFlags struct {
 	parallel    int
 	fresh       bool
 	retry       time.Duration
+	cold        bool
+	dataDir     string
+	incomplete  bool
 }
 
 // exportStall is how long a node may send nothing.
@@ -38,16 +41,23 @@ func (a *app) backupCreateCommand() *cobra.Command {
 	var f createFlags
 	command := &cobra.Command{
 		Use:   "create TARGET",
-		Short: "Back up a running cluster",
+		Short: "Back up a running cluster, or the data directory of a stopped node",
 		Long: `Reads all shards at one revision through the nodes of --endpoints, in turn, while the
 cluster goes on working, and writes them to TARGET. Nothing there looks like a backup
 before it is complete. If it is interrupted the same command goes on with it, unless the
 history was compacted above its revision meanwhile.
 
 With --incremental it reads what came since the newest backup there (or --parent), with
-every version in between: the history must not have been compacted above that.`,
+every version in between: the history must not have been compacted above that.
+
+With --cold it reads the data directory of a node that is stopped, up to the revision of
+which the node knows that it has everything. What others wrote, and it had not heard of
+when it stopped, is not in it. If a node of several knows of later writes in one shard,
+and of none in another, it cannot tell whether it misses something there: that is
+refused, unless --incomplete takes what is certain.`,
 		Example: `  quorate backup create /var/backups/quorate
-  quorate backup create --incremental --recipients team.txt s3://backups/production`,
+  quorate backup create --incremental --recipients team.txt s3://backups/production
+  quorate backup create --cold --data-dir /var/lib/quorate /var/backups/quorate`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.command(func(ctx context.Context, arguments []string) error { return a.createBackup(ctx, &f, arguments[0]) }),
 	}
@@ -59,6 +69,9 @@ every version in between: the history must not have been compacted above that.`,
 	flags.IntVar(&f.parallel, "parallel", 4, "how many shards are read at once")
 	flags.BoolVar(&f.fresh, "fresh", false, "do not go on with one that was interrupted")
 	flags.DurationVar(&f.retry, "retry", time.Minute, "how long nodes that do not answer are asked again")
+	flags.BoolVar(&f.cold, "cold", false, "of a stopped node: read --data-dir, and ask nobody")
+	flags.StringVar(&f.dataDir, "data-dir", "", "with --cold: the data directory of the node")
+	flags.BoolVar(&f.incomplete, "incomplete", false, "with --cold: leave out what is later than the revision up to which all shards are known to be complete")
 	f.addPatience(command)
 	a.addClientFlags(command, requestTimeout)
 	return command
@@ -80,8 +93,12 @@ func parseSize(text string) (int64, error) {
 }
 
 func (f *createFlags) options(a *app, meter *meter) (backup.CreateOptions, error) {
-	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh}
+	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh, Cold: f.cold}
 	switch {
+	case f.cold != (f.dataDir != ""):
+		return options, usagef("--cold and --data-dir go together: which directory of a stopped node to read")
+	case f.incomplete && !f.cold:
+		return options, usagef("--incomplete is of a backup with --cold")
 	case f.parent != "" && !f.incremental:
 		return options, usagef("--parent is of an incremental backup: give --incremental, too")
 	case f.parallel < 1 || f.parallel > 64:
@@ -154,27 +171,19 @@ func (a *app) createBackup(ctx context.Context, f *createFlags, address string) 
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	endpoints, err := a.cleanEndpoints()
+	origin, done, err := f.origin(a)
 	if err != nil {
-		return err
+		return fmt.Errorf("backup create: %w", err)
 	}
-	var nodes []cluster.Node
-	for _, endpoint := range endpoints {
-		client, err := a.newClient([]string{endpoint}, a.timeout)
-		if err != nil {
-			return fmt.Errorf("make a client of %s: %w", endpoint, err)
-		}
-		defer client.Close()
-		nodes = append(nodes, cluster.Node{Name: endpoint, Conn: client.ActiveConnection()})
-	}
-	b, err := v.Create(ctx, cluster.New(nodes, max(a.timeout, exportStall)), options)
+	defer func() { err = errors.Join(err, done()) }()
+	b, err := v.Create(ctx, origin, options)
 	meter.end()
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("backup create: interrupted; the same command goes on with it")
 	case errors.Is(err, cluster.ErrUnavailable):
 		return &unavailableError{"backup create: " + err.Error()}
-	case errors.Is(err, kv.ErrCompacted) || err != nil:
+	case err != nil:
 		return fmt.Errorf("backup create: %w", err)
 	}
 	if a.json() {
@@ -183,4 +192,53 @@ func (a *app) createBackup(ctx context.Context, f *createFlags, address string) 
 	_, err = fmt.Fprintf(a.stdout, "backup %s: %s, of revision %d (each from %d on can be restored), %s, %s stored, in %v\n", b.ID, b.Kind(), b.Revision, b.HistoryFrom,
 		plural(b.Digest.Versions, "version"), sizeText(b.StoredBytes()), b.Finished.Sub(b.Began).Round(time.Millisecond))
 	return err
+}
+
+// origin is what is backed up; done lets go of it.
+func (f *createFlags) origin(a *app) (origin backup.Origin, done func() error, err error) {
+	if f.cold {
+		return f.coldOrigin(a)
+	}
+	endpoints, err := a.cleanEndpoints()
+	if err != nil {
+		return nil, nil, err
+	}
+	var nodes []cluster.Node
+	var clients []*clientv3.Client
+	done = func() (err error) {
+		for _, client := range clients {
+			err = errors.Join(err, client.Close())
+		}
+		return err
+	}
+	for _, endpoint := range endpoints {
+		client, err := a.newClient([]string{endpoint}, a.timeout)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("make a client of %s: %w", endpoint, err), done())
+		}
+		clients = append(clients, client)
+		nodes = append(nodes, cluster.Node{Name: endpoint, Conn: client.ActiveConnection()})
+	}
+	return cluster.New(nodes, max(a.timeout, exportStall)), done, nil
+}
+
+// coldOrigin is the data directory of a stopped node. It says what will not be in the backup.
+func (f *createFlags) coldOrigin(a *app) (backup.Origin, func() error, error) {
+	cold, err := server.OpenCold(f.dataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	complete, newest, why := cold.Complete()
+	if complete < newest && !f.incomplete {
+		err := fmt.Errorf("the data directory %s has writes up to revision %d, and is known to be complete up to %d only: %s. Back the cluster up while it runs, "+
+			"or give --incomplete to leave out what is later than %d", f.dataDir, newest, complete, why, complete)
+		return nil, nil, errors.Join(err, cold.Close())
+	}
+	if complete < newest {
+		fmt.Fprintf(a.stderr, "quorate: note: writes at revisions %d to %d are left out: %s\n", complete+1, newest, why)
+	}
+	if unknown := cold.Unknown(); unknown > 0 {
+		fmt.Fprintf(a.stderr, "quorate: note: %s of the log, which may not be committed, are left out\n", plural(int64(unknown), "record"))
+	}
+	return cold, cold.Close, nil
 }

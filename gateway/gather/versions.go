@@ -1,9 +1,6 @@
 package gather
 
 import (
-	"bytes"
-	"cmp"
-
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -75,8 +72,8 @@ func (v *versions) take() *mvcc.Effect {
 	return v.ahead[v.taken-1]
 }
 
-// compare tells which of two states has the next version: see mvcc.PlaceBits. Of one revision only transactions over several shards have changes in both.
+// compare tells which of two states has the next version.
 func (v *versions) compare(o *versions) int {
 	a, b := v.ahead[v.taken], o.ahead[o.taken]
-	return cmp.Or(cmp.Compare(a.At.Rev, b.At.Rev), cmp.Compare(a.At.Place(), b.At.Place()), bytes.Compare(a.Key, b.Key))
+	return mvcc.CompareHistory(a.At, a.Key, b.At, b.Key)
 }

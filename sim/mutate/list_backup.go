@@ -1,6 +1,8 @@
 package main
 
-// backupMutations are mistakes of backups and restores. The simulator makes none: each of these is tried with the test that it names.
+import "github.com/quoratedb/quorate/sim"
+
+// backupMutations are mistakes of backups and restores. Those with Unseen are tried with the test that it names: they are of what the simulator does not do.
 var backupMutations = []Mutation{
 	{
 		Name: "backup/revision-of-the-newest-shard", Breaks: "a backup is as of the newest revision of any shard: others are not complete up to that, or have transactions that wait for their end",
@@ -39,9 +41,9 @@ var backupMutations = []Mutation{
 	},
 	{
 		Name: "backup/order-of-keys", Breaks: "what a transaction over several shards has changed is in the order of keys, and not in that of its operations",
-		File: "gateway/gather/versions.go", Verdicts: noticed, Seeds: 1,
-		Old:    "cmp.Compare(a.At.Rev, b.At.Rev), cmp.Compare(a.At.Place(), b.At.Place()), ",
-		New:    "cmp.Compare(a.At.Rev, b.At.Rev), ",
+		File: "storage/mvcc/types.go", Verdicts: noticed, Seeds: 1,
+		Old:    "cmp.Compare(a.Rev, b.Rev), cmp.Compare(a.Place(), b.Place()), ",
+		New:    "cmp.Compare(a.Rev, b.Rev), ",
 		Unseen: "TestTwin of package gateway/gather finds it",
 	},
 	{
@@ -71,5 +73,112 @@ var backupMutations = []Mutation{
 		Old:    "r.machine.leases.note(id, r.incarnation())",
 		New:    "r.machine.leases.note(id, r.incarnation()+1)",
 		Unseen: "TestSnapshotAndRestore of package server finds it",
+	},
+	{
+		Name: "backup/shard-not-closed", Breaks: "a shard is exported from a state that has not come to the revision of the backup",
+		File: "gateway/export.go", Verdicts: noticed, Seeds: 1,
+		Old:    "case at < e.revision:",
+		New:    "case at < 0:",
+		Unseen: "TestExport of package gateway finds it",
+	},
+	{
+		Name: "backup/undecided-is-there", Breaks: "an exported state counts as complete up to its newest revision, though a transaction over several shards is undecided below that",
+		File: "gateway/reach.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 200,
+		Old: "\tclosed := state.Closed()\n",
+		New: "\tclosed := state.Revision()\n",
+	},
+	{
+		Name: "backup/interval-begins-late", Breaks: "an incremental backup lacks the first revision after its parent",
+		File: "backup/write.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "mvcc.Locator{Rev: w.manifest.HistoryFrom + 1}",
+		New: "mvcc.Locator{Rev: w.manifest.HistoryFrom + 2}",
+	},
+	{
+		Name: "backup/interval-ends-early", Breaks: "a backup lacks its newest revision",
+		File: "gateway/export.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "e.view.Compacted(), e.revision, limitBytes, fn)",
+		New: "e.view.Compacted(), e.revision-1, limitBytes, fn)",
+	},
+	{
+		Name: "backup/shard-missing-in-manifest", Breaks: "the last shard is not in the manifest",
+		File: "backup/create.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "\tfor _, s := range present.Shards {\n\t\tplan.Shards = append(plan.Shards, s.Shard)\n\t}\n",
+		New: "\tif len(present.Shards) > 1 {\n\t\tpresent.Shards = present.Shards[:len(present.Shards)-1]\n\t}\n\tfor _, s := range present.Shards {\n\t\tplan.Shards = append(plan.Shards, s.Shard)\n\t}\n",
+	},
+	{
+		Name: "backup/goes-on-behind", Breaks: "who goes on with a backup leaves out the version behind the last one that is there",
+		File: "backup/write.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "s.next = behind(files[len(files)-1].Last.locator())",
+		New: "s.next = behind(files[len(files)-1].Last.locator())\n\t\ts.next.Rev++",
+	},
+	{
+		Name: "backup/goes-on-twice", Breaks: "who goes on with a backup writes the last version that is there once more",
+		File: "backup/write.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "s.next = behind(files[len(files)-1].Last.locator())",
+		New: "s.next = files[len(files)-1].Last.locator()",
+	},
+	{
+		Name: "backup/compacted-meanwhile", Breaks: "who goes on with a backup after a compaction does not begin the shard again: deletions are missing",
+		File: "backup/write.go", Verdicts: noticed, Seeds: 1,
+		Old:    "\tcase s.first.Less(s.next) && at > s.next.Rev:\n\t\ts.beginAgain()\n",
+		New:    "",
+		Unseen: "TestCompactedMeanwhile of package backup finds it",
+	},
+	{
+		Name: "backup/history-from-the-beginning", Breaks: "a backup says that its history begins where it began, though a shard was compacted above that meanwhile",
+		File: "backup/write.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 400,
+		Old: "\tw.manifest.HistoryFrom = max(w.manifest.HistoryFrom, at)\n",
+		New: "",
+	},
+	{
+		Name: "backup/tail-lost", Breaks: "the versions behind the last whole data file of a shard are not written",
+		File: "backup/write.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "\tif err := s.flush(ctx); err != nil {\n\t\treturn err\n\t}\n\ts.writer.mu.Lock()",
+		New: "\ts.writer.mu.Lock()",
+	},
+	{
+		Name: "restore/without-parents", Breaks: "an incremental backup is restored without the ones that it goes on from",
+		File: "backup/chain.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "\t\tif !b.incremental() {\n\t\t\tslices.Reverse(chain)",
+		New: "\t\tif true {\n\t\t\tslices.Reverse(chain)",
+	},
+	{
+		Name: "restore/without-a-shard", Breaks: "what the last shard of a backup has is not restored",
+		File: "backup/source.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "for _, files := range b.Shards {",
+		New: "for _, files := range b.Shards[:max(1, len(b.Shards)-1)] {",
+	},
+	{
+		Name: "restore/beyond-its-revision", Breaks: "what came after the revision that is restored is restored, too",
+		File: "backup/source.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "if s.version.ModRevision > upTo {",
+		New: "if s.version.ModRevision > upTo+1 {",
+	},
+	{
+		Name: "restore/deletions-forgotten", Breaks: "deletions are not restored",
+		File: "restore/restore.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 100,
+		Old: "\ts := w.byID[w.table.Overlapping",
+		New: "\tif v.Version == 0 {\n\t\treturn nil\n\t}\n\ts := w.byID[w.table.Overlapping",
+	},
+	{
+		Name: "backup/pruned-while-worked-on", Breaks: "an unfinished backup is removed by when it was begun",
+		File: "backup/unfinished.go", Verdicts: noticed, Seeds: 1,
+		Old:    "if m.Changed.After(m.Began) {",
+		New:    "if false {",
+		Unseen: "TestUnfinishedIsWorkedOn of package backup finds it",
+	},
+	{
+		Name: "backup/removed-while-finished", Breaks: "who has written a manifest does not look whether the backup was being removed",
+		File: "backup/write.go", Verdicts: noticed, Seeds: 1,
+		Old:    "} else if gone {",
+		New:    "} else if false && gone {",
+		Unseen: "TestAbandonedMeanwhile of package backup finds it",
+	},
+	{
+		Name: "backup/cold-takes-the-newest", Breaks: "a shard of a stopped node counts as complete up to the newest revision of any other",
+		File: "server/cold.go", Verdicts: noticed, Seeds: 1,
+		Old:    "s.complete = s.machine.Closed()",
+		New:    "s.complete = newest",
+		Unseen: "TestColdBackup of package server finds it",
 	},
 }

@@ -1,6 +1,11 @@
 package mvcc
 
-import "github.com/quoratedb/quorate/kv"
+import (
+	"bytes"
+	"cmp"
+
+	"github.com/quoratedb/quorate/kv"
+)
 
 // Locator finds the row of one version: its revision, and the position of the
 // change within the transaction that made it. The zero Locator means "none".
@@ -19,6 +24,11 @@ const PlaceBits = 22
 
 // Place is the place of the operation that made a change at the revision of a transaction over several shards.
 func (l Locator) Place() uint32 { return l.Sub >> PlaceBits }
+
+// CompareHistory puts versions of different shards in the order of the history. Of one revision only transactions over several shards have changes in both.
+func CompareHistory(a Locator, aKey []byte, b Locator, bKey []byte) int {
+	return cmp.Or(cmp.Compare(a.Rev, b.Rev), cmp.Compare(a.Place(), b.Place()), bytes.Compare(aKey, bKey))
+}
 
 // Meta is the newest version of a key, without its value.
 type Meta struct {

@@ -102,7 +102,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 		}
 	}
 	if result.Placed {
-		if err := r.placed(); err != nil {
+		if err := r.placed(result.Index); err != nil {
 			return err
 		}
 	}

@@ -68,6 +68,7 @@ func (m *idleMachine) AppliedIndex() consensus.Index { return m.applied }
 func (m *idleMachine) AppliedTerm() consensus.Term   { return m.term }
 func (m *idleMachine) Config() consensus.Config      { return m.config }
 func (m *idleMachine) Placements() []shard.Placement { return nil }
+func (m *idleMachine) Roster() (r kv.Roster)         { return r }
 func (m *idleMachine) Closed() kv.Revision           { return kv.Revision(m.applied) }
 func (m *idleMachine) Highest() kv.Revision          { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }

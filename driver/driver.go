@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,22 +49,29 @@ type Driver struct {
 	timer   *time.Timer // of the run loop; guarded by driving
 
 	// driver
-	live          *liveness.Core
-	opened        time.Duration // when Open was called
-	node          *membership.Node
-	attended      []*Replica // whose membership core wants ticks
-	order         []*Replica // by group ID; never changed in place
-	adding        map[consensus.GroupID]*addition
-	removing      map[consensus.GroupID]*removal
-	departed      map[consensus.GroupID]*Replica // were removed, and not all other nodes know
-	dirty         []*Replica                     // have work in their core
-	spareDirty    []*Replica
-	working       []*Replica // have requests to evaluate, or leases to watch
-	ticking       []*Replica // need ticks
-	spareAttended []*Replica
-	unclean       []*Replica // are to be called clean (Sequencing)
-	maintaining   []*Replica // have a flush or a compaction to do
-	nextTick      time.Duration
+	live   *liveness.Core
+	opened time.Duration // when Open was called
+	node   *membership.Node
+	list   kv.Roster   // the newest list of members that was told
+	nodes  []kv.NodeID // that this one has to do with; never changed in place
+	places []kv.NodeID // all that it ever had to do with: positions in support, which never change
+	// lingering are those that this one has nothing more to do with, and until when it listens to them; see linger.
+	lingering map[kv.NodeID]time.Duration
+	// beginningMarks: this node is not alone any more, and its log is being told.
+	beginningMarks bool
+	attended       []*Replica // whose membership core wants ticks
+	order          []*Replica // by group ID; never changed in place
+	adding         map[consensus.GroupID]*addition
+	removing       map[consensus.GroupID]*removal
+	departed       map[consensus.GroupID]*Replica // were removed, and not all other nodes know
+	dirty          []*Replica                     // have work in their core
+	spareDirty     []*Replica
+	working        []*Replica // have requests to evaluate, or leases to watch
+	ticking        []*Replica // need ticks
+	spareAttended  []*Replica
+	unclean        []*Replica // are to be called clean (Sequencing)
+	maintaining    []*Replica // have a flush or a compaction to do
+	nextTick       time.Duration
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
 	evaluateUntil time.Duration
 	evaluated     bool
@@ -119,8 +127,12 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		opts: opts, clock: clock,
 		wake:    make(chan struct{}, 1),
 		support: newSupport(opts.Nodes),
-		adding:  make(map[consensus.GroupID]*addition),
-		opened:  clock(),
+		nodes:   opts.Nodes,
+		places:  opts.Nodes,
+
+		lingering: make(map[kv.NodeID]time.Duration),
+		adding:    make(map[consensus.GroupID]*addition),
+		opened:    clock(),
 
 		removing: make(map[consensus.GroupID]*removal),
 		departed: make(map[consensus.GroupID]*Replica),
@@ -154,6 +166,9 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		return nil, err
 	}
 	d.setAside()
+	if slices.ContainsFunc(d.order, func(r *Replica) bool { return r.machine.Roster().Version != 0 }) {
+		d.reckonNodes()
+	}
 	d.askWhoIsWho()
 	d.scrubber.pace = newScrubPace(opts.ScrubInterval, opts.ScrubBytesPerSecond, d.opened, opts.Instance)
 	return d, nil

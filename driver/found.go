@@ -9,7 +9,8 @@ import (
 	"github.com/quoratedb/quorate/storage"
 )
 
-// Founding is what a shard begins with that is empty.
+// Founding is what a shard begins with that is empty. Without members it begins with nothing at all, which is what a node needs that is added later: what it
+// made up itself would be taken for the beginning that the others had.
 type Founding struct {
 	Members consensus.Config
 	Nodes   []kv.NodeRecord // in the system shard
@@ -18,7 +19,7 @@ type Founding struct {
 // OpenMachine opens the state machine of a shard. An empty one begins as told, which is durable when OpenMachine returns.
 func OpenMachine(engine storage.Engine, options shard.Options, founding Founding) (*shard.Machine, error) {
 	m, err := shard.Open(engine, options)
-	if err != nil || m.AppliedIndex() != 0 {
+	if err != nil || m.AppliedIndex() != 0 || founding.Members.Empty() {
 		return m, err
 	}
 	if err := found(engine, m, founding); err != nil {

@@ -115,7 +115,7 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	r.installing = nil
 	r.publishApplied()
 	r.membershipApplied()
-	err = r.membership.Installed(r.machine.Config(), r.machine.Placements())
+	err = r.membership.Installed(r.machine.Config(), r.machine.Placements(), r.machine.Roster())
 	r.carryOutMembership()
 	if err != nil {
 		return false, err

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 // support is what other nodes promised to this node, readable by anyone. The driver writes it
 // after every round in which a heartbeat was answered.
 type support struct {
-	index map[kv.NodeID]int // never changed
-	peers []peerSupport
+	index map[kv.NodeID]int // driver only
+	peers atomic.Pointer[[]*peerSupport]
 }
 
 // peerSupport is one node's promise. The generation stands for the promise's epoch: it grows with
@@ -26,11 +27,31 @@ type peerSupport struct {
 }
 
 func newSupport(nodes []kv.NodeID) *support {
-	s := &support{index: make(map[kv.NodeID]int, len(nodes)), peers: make([]peerSupport, len(nodes))}
-	for i, node := range nodes {
-		s.index[node] = i
-	}
+	s := &support{index: make(map[kv.NodeID]int, len(nodes))}
+	s.grow(nodes)
 	return s
+}
+
+// grow makes room for nodes that come after those that there are. Nobody's position changes.
+func (s *support) grow(nodes []kv.NodeID) {
+	var peers []*peerSupport
+	if p := s.peers.Load(); p != nil {
+		peers = slices.Clone(*p)
+	}
+	for i := len(peers); i < len(nodes); i++ {
+		s.index[nodes[i]] = i
+		peers = append(peers, &peerSupport{})
+	}
+	s.peers.Store(&peers)
+}
+
+// of is the promise of the node; nil: it is not known.
+func (s *support) of(node kv.NodeID) *peerSupport {
+	i, known := s.index[node]
+	if !known {
+		return nil
+	}
+	return (*s.peers.Load())[i]
 }
 
 // set records a promise, and tells whether its epoch is new. The end is lowered before the
@@ -39,7 +60,7 @@ func (s *support) set(node kv.NodeID, epoch liveness.Epoch, until time.Duration)
 	if epoch == (liveness.Epoch{}) {
 		return false
 	}
-	p := &s.peers[s.index[node]]
+	p := s.of(node)
 	if changed = p.epoch != epoch; changed {
 		p.until.Store(0)
 		p.epoch = epoch
@@ -51,8 +72,8 @@ func (s *support) set(node kv.NodeID, epoch liveness.Epoch, until time.Duration)
 
 // generation returns the current generation of the node's promise if the epoch is that one's; 0 otherwise.
 func (s *support) generation(node kv.NodeID, epoch liveness.Epoch) uint64 {
-	p := &s.peers[s.index[node]]
-	if epoch == (liveness.Epoch{}) || p.epoch != epoch {
+	p := s.of(node)
+	if epoch == (liveness.Epoch{}) || p == nil || p.epoch != epoch {
 		return 0
 	}
 	return p.generation.Load()
@@ -63,7 +84,7 @@ func (s *support) Holds(node int, generation uint64, now time.Duration) bool {
 	if generation == 0 {
 		return false
 	}
-	p := &s.peers[node]
+	p := (*s.peers.Load())[node]
 	until := p.until.Load()
 	return p.generation.Load() == generation && now < time.Duration(until)
 }

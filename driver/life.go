@@ -61,7 +61,7 @@ func (d *Driver) begin(r *Replica) {
 
 // first are the replicas that the group began with, by node.
 func (d *Driver) first(group consensus.GroupID) []membership.Home {
-	if first := d.opts.First[group]; first != nil {
+	if first := d.opts.First[group]; first != nil || d.opts.Added {
 		return first
 	}
 	return firstReplicas(d.opts.Nodes)
@@ -102,7 +102,7 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 		done(fmt.Errorf("driver: the replica of group %d is still being removed", group))
 		return
 	}
-	if first == nil {
+	if first == nil && !d.opts.Added {
 		first = firstReplicas(d.opts.Nodes)
 	}
 	d.adding[group] = &addition{done: done}
@@ -166,6 +166,7 @@ func (d *Driver) addEnded(group consensus.GroupID, r *Replica, err error) {
 	delete(d.departed, group) // the new one tells the others
 	d.begin(r)
 	r.carryOutMembership()
+	r.joinNodes()
 	adding.done(nil)
 }
 

@@ -65,12 +65,14 @@ func (d *Driver) openNode() error {
 // openMembership finds out as much as the disk tells about which replica this is. row, if there is one, is to be made durable first of all.
 func (r *Replica) openMembership(first []membership.Home, found []byte) (row []byte, err error) {
 	d := r.driver
-	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Row: found, Empty: r.empty(),
-		Config: r.machine.Config(), Table: r.machine.Placements()}
+	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Row: found, Empty: r.empty(), Known: d.opts.Nodes,
+		Config: r.machine.Config(), Table: r.machine.Placements(), Roster: r.machine.Roster()}
 	if len(first) != len(d.opts.Nodes) {
 		state.Founders = len(first)/2 + 1
 	}
-	r.membership, row, err = d.node.OpenGroup(state)
+	if r.membership, row, err = d.node.OpenGroup(state); err == nil {
+		r.membership.Follow(d.list)
+	}
 	return row, err
 }
 
@@ -162,6 +164,15 @@ func (r *Replica) carryOutMembership() {
 	if ready.Assign != nil {
 		r.Propose(&kv.Request{Kind: kv.KindAssignReplica, AssignReplica: ready.Assign}, nil, func(*kv.Response, uint64, error) { r.membership.Assigned() })
 	}
+	if ready.Nodes {
+		d.reckonNodes()
+	}
+	if ready.Seat != nil {
+		r.Propose(&kv.Request{Kind: kv.KindSetRoster, SetRoster: ready.Seat}, nil, func(*kv.Response, uint64, error) { r.membership.Assigned() })
+	}
+	if ready.HandOver != 0 && !r.leadership.Transferring() {
+		r.transfer(ready.HandOver, func(error) {}) // it is tried again while it does not work
+	}
 	if ready.Change != nil && r.core.ProposeConfig(*ready.Change) == nil {
 		r.reckonLease() // a core may not allow leases during a change
 		d.markDirty(r)
@@ -185,6 +196,9 @@ func (r *Replica) publishStanding(standing *membership.Standing) {
 		r.outsider.Store(standing.Outsider)
 		r.learner.Store(standing.Learner)
 		r.standing.Store(&standing.Text)
+		if listener := r.driver.opts.Listener.Removed; standing.Removed && listener != nil {
+			listener(r.group)
+		}
 	}
 }
 
@@ -314,6 +328,7 @@ func (d *Driver) tickMembership(now time.Duration) {
 	d.spareAttended = attended[:0]
 	d.node.Tick(now)
 	d.carryOutNode()
+	d.tickNodes(now)
 }
 
 // askWhoIsWho has those replicas ask that do not know who they are.
@@ -324,9 +339,9 @@ func (d *Driver) askWhoIsWho() {
 	}
 }
 
-// placed tells of a changed table of placements.
-func (r *Replica) placed() error {
-	err := r.membership.Placed(r.machine.Placements())
+// placed tells that the entry at the index changed the table of placements, or the roster.
+func (r *Replica) placed(at consensus.Index) error {
+	err := r.membership.Placed(at, r.machine.Placements(), r.machine.Roster())
 	r.carryOutMembership()
 	return err
 }
@@ -334,13 +349,13 @@ func (r *Replica) placed() error {
 // checkMembership verifies the core of membership, and that it was told what it goes by.
 func (r *Replica) checkMembership() error {
 	m := r.membership
-	config, table := m.Applied()
+	config, table, roster := m.Applied()
 	switch {
 	case r.driver.stopped() != nil:
 		return nil
 	case m.Leading() != r.leading:
 		return fmt.Errorf("membership was told that the replica leads: %v; it does: %v", m.Leading(), r.leading)
-	case !config.Equal(r.machine.Config()) || !slices.Equal(table, r.machine.Placements()):
+	case !config.Equal(r.machine.Config()) || !slices.Equal(table, r.machine.Placements()) || roster.Version != r.machine.Roster().Version:
 		return fmt.Errorf("membership was told of %v at %v, and this is %v at %v", config, table, r.machine.Config(), r.machine.Placements())
 	case r.saving && !r.held():
 		return errors.New("the replica takes part, and the row that says which it is is still to become durable")

@@ -12,7 +12,7 @@ func (r *Replica) Backers() (nodes []kv.NodeID) {
 	for i := range l.Sets {
 		for _, v := range l.Sets[i].Voters {
 			if v.Node != l.Self && d.support.Holds(v.Node, v.Generation, d.clock()) {
-				nodes = append(nodes, d.opts.Nodes[v.Node])
+				nodes = append(nodes, d.places[v.Node])
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/leadership"
 	"github.com/quoratedb/quorate/membership"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -80,7 +82,9 @@ func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, ma
 		return nil, nil, err
 	}
 	if err = r.openCore(); err == nil {
-		r.leadership, err = leadership.New(leadershipOptions(group, &d.opts), d.live)
+		if r.leadership, err = leadership.New(leadershipOptions(group, &d.opts), d.live); err == nil {
+			r.setNodes()
+		}
 	}
 	if err != nil {
 		r.membership.Close()
@@ -94,11 +98,14 @@ func (d *Driver) newReplica(group consensus.GroupID, first []membership.Home, ma
 	return r, row, nil
 }
 
+// nobody is what a core is called that has nothing to say yet: the node has no replica of the group, and waits for one.
+const nobody consensus.ReplicaID = shard.MaxReplicaID
+
 // openCore makes the core from what is durable.
 func (r *Replica) openCore() (err error) {
 	d := r.driver
 	r.core, err = d.opts.NewCore(CoreOptions{
-		Group: r.group, Replica: r.membership.Self(), Log: r.log, HardState: r.log.HardState(),
+		Group: r.group, Replica: cmp.Or(r.membership.Self(), nobody), Log: r.log, HardState: r.log.HardState(),
 		Applied: r.machine.AppliedIndex(), Config: r.machine.Config(),
 		ElectionTicks: int(d.opts.ElectionTimeout / d.opts.HeartbeatInterval),
 	})
@@ -137,6 +144,9 @@ func (r *Replica) checkContinuity(known bool, sync func() error) error {
 		return fmt.Errorf("%w: the state ends at entry %d but the log starts at %d; the node's data is incomplete: remove its data directory and let it join anew",
 			storage.ErrCorrupt, applied, r.log.First())
 	}
+	if applied == 0 && r.log.HardState() == (consensus.HardState{}) {
+		return r.beginLog(sync)
+	}
 	if applied <= r.log.Last() {
 		if r.driver.opts.OutOfOrderLog {
 			return nil // to reset the log would take back what was accepted above the snapshot
@@ -159,6 +169,15 @@ func (r *Replica) checkContinuity(known bool, sync func() error) error {
 	}
 	reset := storage.GroupAppend{Group: r.group, HardState: &hard, Reset: &storage.LogPosition{Index: applied, Term: term}}
 	if err := r.driver.opts.Log.Write([]storage.GroupAppend{reset}, nil); err != nil {
+		return ofShared(err)
+	}
+	return ofShared(sync())
+}
+
+// beginLog has the log know of a group that begins with nothing here, as checkContinuity does where it begins with something; see refuseForgottenLog.
+func (r *Replica) beginLog(sync func() error) error {
+	begun := storage.GroupAppend{Group: r.group, HardState: &consensus.HardState{Term: consensus.BootstrapTerm}}
+	if err := r.driver.opts.Log.Write([]storage.GroupAppend{begun}, nil); err != nil {
 		return ofShared(err)
 	}
 	return ofShared(sync())

@@ -30,8 +30,10 @@ const (
 // Options of a Store.
 type Options struct {
 	Self kv.NodeID
-	// Nodes are all nodes of the cluster, this one included, in the same order everywhere.
+	// Nodes are all nodes of the cluster, this one included, in the same order everywhere, as far as they are known when the node starts; see Driver.Follow.
 	Nodes []kv.NodeID
+	// Added: the cluster began without this node. It has a replica of a group when a leader of it gives it one.
+	Added bool
 	// Founders is how many of them, this one included, must have nothing at the same moment until they take the cluster for a new one:
 	// at least as many as the largest quorum, for only a leader lets those in that come later. Default and least: more than half.
 	Founders int
@@ -208,6 +210,10 @@ type Listener struct {
 	// is confirmed now.
 	Unwitnessed   func(missing []kv.NodeID)
 	ConfigChanged func(group consensus.GroupID, config consensus.Config)
+	// NodesChanged: this node has to do with those nodes from now on, itself included. It is told for each change after the start.
+	NodesChanged func(nodes []kv.NodeID)
+	// Removed: the list of members has this node no more, and the group does without it.
+	Removed func(group consensus.GroupID)
 	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.
 	Scrubbed    func(ScrubPass)
 	ScrubFailed func(err error)

@@ -57,6 +57,7 @@ func (d *Driver) endRemoved(r *Replica) {
 	d.departed[group] = r
 	r.carryOutMembership()
 	d.tellDeparture(r)
+	r.joinNodes()
 	if row == nil {
 		d.removalNoted(group)
 		return

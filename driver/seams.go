@@ -83,6 +83,7 @@ type Machine interface {
 	Config() consensus.Config      // shared
 	// Placements says which replicas live on which disks. Shared.
 	Placements() []shard.Placement
+	Roster() kv.Roster      // on which nodes the group is to be; shared
 	Closed() kv.Revision    // shared
 	Highest() kv.Revision   // shared
 	Limit() kv.Revision     // shared

@@ -277,6 +277,7 @@ func (m *fakeMachine) TakeProposal(time.Duration) ([]byte, uint64) {
 func (m *fakeMachine) AppliedIndex() consensus.Index { return m.applied }
 func (m *fakeMachine) Follow()                       {}
 func (m *fakeMachine) Placements() []shard.Placement { return nil }
+func (m *fakeMachine) Roster() (r kv.Roster)         { return r }
 func (m *fakeMachine) Config() consensus.Config {
 	if len(m.config.Voters) > 0 {
 		return m.config

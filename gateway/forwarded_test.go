@@ -59,6 +59,7 @@ func TestForwardedRequestsAreValidated(t *testing.T) {
 		{"a read", &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}, kv.ErrInvalidRequest},
 		{"a transaction that reads", writeTxn(kv.Op{Range: &kv.RangeRequest{Span: kv.Span{Start: []byte("k")}}}), kv.ErrInvalidRequest},
 		{"a disk for another node", &kv.Request{Kind: kv.KindAssignReplica, AssignReplica: &kv.AssignReplicaRequest{Node: 3, Disk: 9, First: 3}}, kv.ErrInvalidRequest},
+		{"a roster", &kv.Request{Kind: kv.KindSetRoster, SetRoster: &kv.Roster{Version: 1, Seats: []kv.Seat{{Node: 1, Role: kv.SeatVoter}}}}, kv.ErrInvalidRequest},
 		{"another node's record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 3}}, kv.ErrInvalidRequest},
 		{"its own record", &kv.Request{Kind: kv.KindPublishNode, PublishNode: &kv.NodeRecord{ID: 2}}, nil},
 		{"leases", &kv.Request{Kind: kv.KindLeaseLeases}, nil},
@@ -72,7 +73,7 @@ func TestForwardedRequestsAreValidated(t *testing.T) {
 			t.Errorf("%s was proposed", test.what)
 		}
 	}
-	if got := c.nodes[1].gateway.Metrics().RefusedCalls; got != 9 {
+	if got := c.nodes[1].gateway.Metrics().RefusedCalls; got != 10 {
 		t.Errorf("%d requests were counted as refused", got)
 	}
 }

@@ -43,6 +43,8 @@ const (
 	// KindLeaseEnd has the keys of a lease deleted in all shards of LeaseBinding.Shards, at one revision. It never travels between nodes: the leader of the
 	// system shard asks the coordinator beside it.
 	KindLeaseEnd
+	// KindSetRoster says on which nodes the shard is to have replicas. It never travels between nodes: a leader's driver makes it.
+	KindSetRoster
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -66,7 +68,8 @@ type Request struct {
 	MemberList      *MemberListRequest
 	PublishNode     *NodeRecord
 	AssignReplica   *AssignReplicaRequest
-	LeaseBinding    *LeaseBinding  // of KindLeaseAttach, KindLeaseRelease, KindLeaseKeys and KindLeaseEnd
+	LeaseBinding    *LeaseBinding // of KindLeaseAttach, KindLeaseRelease, KindLeaseKeys and KindLeaseEnd
+	SetRoster       *Roster
 	Commit          *CommitRequest // of the kinds about transactions over several shards
 	// LeaseLeases has no fields.
 
@@ -255,7 +258,7 @@ type AssignReplicaRequest struct {
 	Node     NodeID
 	Disk     uint64 // random ID of a data directory; not 0
 	Life     uint64 // how many replicas of the shard were on the disk before, and were removed
-	First    uint64 // the replica ID that the node started the cluster with
+	First    uint64 // the replica ID that the node started the cluster with; 0: it was added later, and gets one that was never used
 	Replaces uint64 // 0: nothing is lost
 }
 

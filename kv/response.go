@@ -18,7 +18,7 @@ type Response struct {
 	Alarm           *AlarmResponse
 	MemberList      *MemberListResponse
 	Commit          *CommitResponse
-	// Compact, LeaseRevoke, LeaseRelease, PublishNode and AssignReplica have no fields of their own.
+	// Compact, LeaseRevoke, LeaseRelease, PublishNode, AssignReplica and SetRoster have no fields of their own.
 }
 
 // RangeResponse is the answer to a RangeRequest. Count is the number of keys in

@@ -40,7 +40,7 @@ func (c *Core) campaignDelay() time.Duration {
 
 // rank is how many nodes that are alive come before this one in the group's own order of nodes.
 func (c *Core) rank() (rank int) {
-	for _, node := range c.options.Nodes {
+	for _, node := range c.order {
 		if c.place(node) < c.place(c.options.Self) && c.promises.Alive(node) {
 			rank++
 		}
@@ -50,8 +50,8 @@ func (c *Core) rank() (rank int) {
 
 // place is a node's position in the group's own order of nodes, counted from 0.
 func (c *Core) place(node kv.NodeID) int {
-	count := uint64(len(c.options.Nodes))
-	index := uint64(slices.Index(c.options.Nodes, node))
+	count := uint64(len(c.order))
+	index := uint64(max(0, slices.Index(c.order, node)))
 	return int((index + count - uint64(c.options.Group)%count) % count)
 }
 

@@ -12,6 +12,8 @@ import (
 type Core struct {
 	options  Options
 	promises Promises
+	// places are the nodes by the positions that leases name, and order is the group's own order of nodes, before it is turned; see place.
+	places, order []kv.NodeID
 
 	// self and config are which replica this is, and the membership as far as it has applied it.
 	self   consensus.ReplicaID
@@ -77,8 +79,12 @@ func New(options Options, promises Promises) (*Core, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	return &Core{options: options, promises: promises, acks: make(map[consensus.ReplicaID]uint64)}, nil
+	return &Core{options: options, promises: promises, places: options.Nodes, order: options.Nodes, acks: make(map[consensus.ReplicaID]uint64)}, nil
 }
+
+// SetNodes says which nodes there are from now on: those of the group, in the same order everywhere, and all that this process has ever known by their positions, of which
+// none changes. Reckon follows, of a leader.
+func (c *Core) SetNodes(group, places []kv.NodeID) { c.order, c.places = group, places }
 
 // Configure says which replica this is, and what membership it has applied.
 func (c *Core) Configure(self consensus.ReplicaID, config consensus.Config) {

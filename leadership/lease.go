@@ -12,7 +12,7 @@ import (
 // without one of them have acknowledged this leadership under a promise that is still in force. Nobody changes a Lease: whoever
 // reads may look at one while the core makes the next.
 type Lease struct {
-	// Self is this node's position in Options.Nodes.
+	// Self is this node's position in Options.Nodes, or in the places of SetNodes.
 	Self int
 	// Sets are Voters and, in a joint change, Outgoing.
 	Sets [2]VoterSet
@@ -26,7 +26,7 @@ type VoterSet struct {
 
 // Voter is a voter and the promise that binds it.
 type Voter struct {
-	Node int // its position in Options.Nodes; -1: it is on none of them
+	Node int // its position, as Lease.Self; -1: it is on none of them
 	// Generation is of the promise under which it acknowledged; 0: it has not.
 	Generation uint64
 }
@@ -103,7 +103,7 @@ func (c *Core) Reckon(e Electorate) {
 	if c.claim == nil {
 		return
 	}
-	l := &Lease{Self: slices.Index(c.options.Nodes, c.options.Self)}
+	l := &Lease{Self: slices.Index(c.places, c.options.Self)}
 	l.Sets[0], l.Sets[1] = c.voterSet(e.Voters), c.voterSet(e.Outgoing)
 	if e.Need != 0 {
 		l.Sets[0].Need = e.Need
@@ -118,7 +118,7 @@ func (c *Core) voterSet(members []Member) VoterSet {
 	}
 	voters := make([]Voter, 0, len(members))
 	for _, m := range members {
-		v := Voter{Node: slices.Index(c.options.Nodes, m.Node)}
+		v := Voter{Node: slices.Index(c.places, m.Node)}
 		if v.Node >= 0 {
 			v.Generation = c.acks[m.Replica]
 		}

@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -29,6 +30,8 @@ type Core struct {
 // peer is everything about one other node.
 type peer struct {
 	id kv.NodeID
+	// leaving: it is no peer any more, and forgotten when what was promised to it has ended.
+	leaving bool
 
 	// Our promise to it.
 	promised  time.Duration // bound to its process before this time of our clock; 0: never promised
@@ -95,16 +98,23 @@ func New(options Options, now time.Duration) (*Core, error) {
 		return nil, err
 	}
 	c := &Core{options: options, now: now, advanced: now, mayVoteFrom: now + options.StartupWait}
-	for _, id := range options.Peers {
-		c.peers = append(c.peers, &peer{id: id, lastHeard: now, nextBeat: now, nextSeq: 1})
-	}
-	slices.SortFunc(c.peers, func(a, b *peer) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
+	c.SetPeers(now, options.Peers)
 	return c, nil
+}
+
+// SetPeers says who the other nodes are from now on. One that is no peer any more is neither heard nor told anything; what was promised to it binds until it
+// has ended.
+func (c *Core) SetPeers(now time.Duration, peers []kv.NodeID) {
+	c.observe(now)
+	for _, p := range c.peers {
+		p.leaving = !slices.Contains(peers, p.id)
+	}
+	for _, id := range peers {
+		if c.peer(id) == nil {
+			c.peers = append(c.peers, &peer{id: id, lastHeard: c.now, nextBeat: c.now, nextSeq: 1})
+		}
+	}
+	slices.SortFunc(c.peers, func(a, b *peer) int { return cmp.Compare(a.id, b.id) })
 }
 
 // Advance lets the time pass: heartbeats fall due, nodes lapse. The driver calls it
@@ -116,6 +126,7 @@ func (c *Core) Advance(now time.Duration) {
 		c.graceUntil = c.now + 2*c.options.HeartbeatInterval
 	}
 	c.advanced = c.now
+	c.peers = slices.DeleteFunc(c.peers, func(p *peer) bool { return p.leaving && c.now >= max(p.promised, p.former) })
 	for _, p := range c.peers {
 		c.beat(p)
 		c.lapse(p)
@@ -130,6 +141,10 @@ func (c *Core) Advance(now time.Duration) {
 func (c *Core) Next() time.Duration {
 	next := c.advanced + c.options.HeartbeatInterval
 	for _, p := range c.peers {
+		if p.leaving {
+			next = min(next, max(p.promised, p.former))
+			continue
+		}
 		next = min(next, p.nextBeat)
 		if !p.lapsed {
 			next = min(next, c.lapseTime(p))
@@ -143,7 +158,7 @@ func (c *Core) Next() time.Duration {
 
 // beat sends a heartbeat when it is due.
 func (c *Core) beat(p *peer) {
-	if c.now < p.nextBeat {
+	if p.leaving || c.now < p.nextBeat {
 		return
 	}
 	// Sendings that are too old to justify anything are forgotten.
@@ -182,7 +197,7 @@ func (c *Core) lapseTime(p *peer) time.Duration {
 // the network. A message that makes no sense is an error and changes nothing.
 func (c *Core) Receive(now time.Duration, from kv.NodeID, m Message) error {
 	p := c.peer(from)
-	if p == nil {
+	if p == nil || p.leaving {
 		return fmt.Errorf("%w: a message came from node %s", ErrUnknownNode, from)
 	}
 	c.observe(now)

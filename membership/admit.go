@@ -29,8 +29,11 @@ type Arrival struct {
 func (g *Group) Admit(now time.Duration, m Arrival) error {
 	n := g.node
 	newest := g.Newest(m.Node)
-	if newest == 0 {
-		return fmt.Errorf("membership: a message came from node %v, which is not of this cluster", m.Node)
+	if newest == 0 && !g.hasNode(m.Node) {
+		if g.out(m.Node) && m.Sender.Disk != 0 && g.mayTell(now, m.Node) {
+			g.send(m.Node, Message{Kind: KindAnswer, Site: shard.Site{Disk: m.Sender.Disk, Life: m.Life}, Out: true})
+		}
+		return fmt.Errorf("membership: a message came from node %v, which is not of this group", m.Node)
 	}
 	if !m.Snapshot && n.marking() {
 		if err := judgeSender(m.Sender, n.formats[m.Node]); err != nil {

@@ -42,7 +42,7 @@ func checkProcesses(m Mark) error {
 // Check verifies the invariants of the group.
 func (g *Group) Check() error {
 	switch {
-	case g.self == 0:
+	case g.self == 0 && !g.Held() && g.identity.standing != standingRemoved:
 		return fmt.Errorf("membership: group %d: nobody is no replica", g.id)
 	case g.Held() && g.repair.leading:
 		return fmt.Errorf("membership: group %d: replica %d leads, and does not know who it is", g.id, g.self)
@@ -57,6 +57,9 @@ func (g *Group) Check() error {
 		if id <= g.placed(node) {
 			return fmt.Errorf("membership: group %d: replica %d was learned of node %v, and the table has replica %d", g.id, id, node, g.placed(node))
 		}
+	}
+	if nodes := g.reckonNodes(); !slices.Equal(nodes, g.nodes) {
+		return fmt.Errorf("membership: group %d: the replica has to do with %v, and goes by %v", g.id, nodes, g.nodes)
 	}
 	for node := range g.roster.seen {
 		if _, ok := g.placement(node); ok {

@@ -284,7 +284,7 @@ func (m *member) apply() {
 	if e.config != nil {
 		m.config = *e.config
 		m.group.ConfigApplied(at, m.config)
-	} else if m.table = e.table; m.group.Placed(m.table) != nil {
+	} else if m.table = e.table; m.group.Placed(at, m.table, kv.Roster{}) != nil {
 		m.lost()
 		return
 	}

@@ -24,6 +24,16 @@ type Group struct {
 	site   shard.Site
 	config consensus.Config  // as applied
 	table  []shard.Placement // as applied
+	// seats are on which nodes the group is to be, as applied; without a version those of first, or of known if it began without this node.
+	seats kv.Roster
+	known []kv.NodeID
+	// nodes are those that this replica has to do with: all in the seats, but those that are leaving and have no replica in the membership any more; and those
+	// of a newer list.
+	nodes []kv.NodeID
+	// isOut: this replica was told that it is no member any more, since its node was removed.
+	isOut bool
+	// list is the newest list of members that this node has heard of, as a roster.
+	list kv.Roster
 	// changedAt is the last change of the membership that is applied and not yet durable; 0: there is none.
 	changedAt consensus.Index
 
@@ -52,6 +62,12 @@ type Ready struct {
 	Confirm []Question
 	// Assign is to be proposed; Assigned follows.
 	Assign *kv.AssignReplicaRequest
+	// Seat is to be proposed; Assigned follows. Never beside Assign.
+	Seat *kv.Roster
+	// HandOver: this replica leads, and its node is leaving: that node is to lead.
+	HandOver kv.NodeID
+	// Nodes: Group.Nodes returns others than before.
+	Nodes bool
 	// Change: the consensus core must propose this membership. If it does not, nothing follows.
 	Change *consensus.Config
 	// Gone are nodes that have lost their newest replica: whoever followed it is free.
@@ -80,8 +96,10 @@ func (n *Node) OpenGroup(state GroupState) (g *Group, row []byte, err error) {
 	if err := state.validate(n.options.Self); err != nil {
 		return nil, nil, err
 	}
-	g = &Group{node: n, id: state.Group, first: state.First, founders: state.Founders, config: state.Config, table: state.Table, identity: newIdentity(), roster: newRoster()}
+	g = &Group{node: n, id: state.Group, first: state.First, founders: state.Founders, config: state.Config, table: state.Table, identity: newIdentity(), roster: newRoster(),
+		seats: state.Roster, known: state.Known}
 	g.repair.claims = make(map[kv.NodeID]claim)
+	g.nodes = g.reckonNodes()
 	g.self, g.site.Disk = g.firstOn(n.options.Self), n.options.Disk
 	if row, err = g.open(&state); err != nil {
 		return nil, nil, err
@@ -97,8 +115,13 @@ func (g *Group) Close() {
 	n.groups = slices.DeleteFunc(n.groups, func(o *Group) bool { return o == g })
 }
 
-// Applied is the membership and the table that the group goes by.
-func (g *Group) Applied() (consensus.Config, []shard.Placement) { return g.config, g.table }
+// Applied is the membership, the table and the roster that the group goes by.
+func (g *Group) Applied() (consensus.Config, []shard.Placement, kv.Roster) {
+	return g.config, g.table, g.seats
+}
+
+// Nodes are those that this replica has to do with, itself included unless it was removed. Nobody changes the slice.
+func (g *Group) Nodes() []kv.NodeID { return g.nodes }
 
 // Self is which replica this is; it may change until Joined.
 func (g *Group) Self() consensus.ReplicaID { return g.self }
@@ -116,7 +139,7 @@ func (g *Group) Ready() Ready {
 // HasReady tells whether there is any.
 func (g *Group) HasReady() bool {
 	r := &g.ready
-	return len(r.Messages)+len(r.Confirm)+len(r.Gone)+len(r.GaveUp) > 0 || r.Save != nil || r.Assign != nil || r.Change != nil || r.Lost || r.Joined || r.Standing != nil || r.Failed != nil
+	return len(r.Messages)+len(r.Confirm)+len(r.Gone)+len(r.GaveUp) > 0 || r.Save != nil || r.Assign != nil || r.Seat != nil || r.HandOver != 0 || r.Nodes || r.Change != nil || r.Lost || r.Joined || r.Standing != nil || r.Failed != nil
 }
 
 // WantsTicks tells whether Tick has something to do.
@@ -124,7 +147,7 @@ func (g *Group) WantsTicks() bool {
 	if g.identity.standing == standingRemoved {
 		return len(g.untold) > 0
 	}
-	return g.Held() || g.repair.wanted || g.gaveUp
+	return g.Held() || g.repair.wanted || g.gaveUp || g.awaitsOut()
 }
 
 // Tick lets the time pass: a replica that does not know who it is asks again, and may decide by itself. A leader is asked for its next step by Repair.
@@ -142,6 +165,9 @@ func (g *Group) Tick(now time.Duration) {
 		g.judgeFounding(now)
 		g.askAll()
 	}
+	if g.awaitsOut() && !g.repair.leading {
+		g.askOut()
+	}
 	g.repair.wanted = g.repair.wanted && g.repair.leading
 }
 
@@ -158,9 +184,9 @@ func (g *Group) tellGivenUp(now time.Duration) {
 	if g.site.Disk == 0 {
 		return
 	}
-	for _, h := range g.first {
-		if h.Node != g.node.options.Self {
-			g.send(h.Node, Message{Kind: KindQuestion, Standing: standingLost, Site: g.site, Replica: g.self})
+	for _, node := range g.nodes {
+		if node != g.node.options.Self {
+			g.send(node, Message{Kind: KindQuestion, Standing: standingLost, Site: g.site, Replica: g.self})
 		}
 	}
 }
@@ -169,6 +195,7 @@ func (g *Group) tellGivenUp(now time.Duration) {
 func (g *Group) ConfigApplied(at consensus.Index, config consensus.Config) {
 	g.config, g.changedAt = config, at
 	g.repair.catchUpTo = at
+	g.judgeNodes()
 	g.judgeStanding()
 	g.wantRepair()
 }
@@ -184,10 +211,14 @@ func (g *Group) Flushed(upTo consensus.Index) {
 	}
 }
 
-// Placed tells that an entry which changes the table of placements is applied. What was learned meanwhile is in it. An error that wraps ErrLost says that
-// this node's own replica was replaced.
-func (g *Group) Placed(table []shard.Placement) error {
-	g.table = table
+// Placed tells that the entry at the index, which changes the table of placements or the roster, is applied. What was learned meanwhile is in it. An error that
+// wraps ErrLost says that this node's own replica was replaced.
+func (g *Group) Placed(at consensus.Index, table []shard.Placement, seats kv.Roster) error {
+	if seats.Version != g.seats.Version {
+		// Whoever is lost by now and does not come back, since its node leaves, has acknowledged nothing above.
+		g.repair.catchUpTo = max(g.repair.catchUpTo, at)
+	}
+	g.table, g.seats = table, seats
 	for _, p := range table {
 		if g.roster.learned[p.Node] <= p.Replica {
 			delete(g.roster.learned, p.Node)
@@ -197,15 +228,16 @@ func (g *Group) Placed(table []shard.Placement) error {
 			return g.replacedBy(p.Replica)
 		}
 	}
+	g.judgeNodes()
 	g.judgeStanding()
 	g.wantRepair()
 	return nil
 }
 
 // Installed tells that a snapshot took the place of the state, and is durable. The error is that of Placed.
-func (g *Group) Installed(config consensus.Config, table []shard.Placement) error {
+func (g *Group) Installed(config consensus.Config, table []shard.Placement, seats kv.Roster) error {
 	g.config, g.changedAt = config, 0
-	return g.Placed(table)
+	return g.Placed(0, table, seats)
 }
 
 func (g *Group) replacedBy(id consensus.ReplicaID) error {

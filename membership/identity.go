@@ -67,13 +67,22 @@ type Save struct {
 // open finds out as much as the disk tells. row, if there is one, is to be made durable.
 func (g *Group) open(state *GroupState) (row []byte, err error) {
 	o := &g.node.options
-	if o.Disk == 0 {
+	switch {
+	case o.Disk != 0:
+	case g.self == 0:
+		return nil, fmt.Errorf("membership: group %d began without this node, which takes part only if disks are told apart", g.id)
+	default:
 		return nil, nil
 	}
 	if state.Row != nil {
 		return nil, g.openRow(state)
 	}
-	switch alone := len(g.first) == 1; {
+	added := g.firstOn(o.Self) == 0
+	switch alone := len(g.nodes) == 1; {
+	case !state.Empty && added:
+		return nil, fmt.Errorf("%w: group %d began without this node, which has taken part, and nothing says as which replica", ErrLost, g.id)
+	case added: // there is a group, and nothing of it here: as if it were lost
+		g.identity.standing = standingLost
 	case !state.Empty && o.Lost:
 		return nil, fmt.Errorf("%w: there is data in a directory that was to be empty", ErrLost)
 	case !state.Empty: // it took part, so it was sure who it is
@@ -119,9 +128,9 @@ func (g *Group) Held() bool { return g.identity.standing != standingMember }
 func (g *Group) Ask() { g.askAll() }
 
 func (g *Group) askAll() {
-	for _, h := range g.first {
-		if h.Node != g.node.options.Self && g.Held() && g.identity.saving == 0 {
-			g.send(h.Node, Message{Kind: KindQuestion, Site: g.site, Replica: g.identity.replaces})
+	for _, node := range g.nodes {
+		if node != g.node.options.Self && g.Held() && g.identity.saving == 0 {
+			g.send(node, Message{Kind: KindQuestion, Site: g.site, Replica: g.identity.replaces})
 		}
 	}
 }
@@ -131,13 +140,20 @@ func (g *Group) Receive(now time.Duration, from kv.NodeID, m *Message) error {
 	switch {
 	case g.node.options.Disk == 0:
 		return errors.New("membership: a node asks who is who, and this one does not tell disks apart")
-	case g.firstOn(from) == 0 || from == g.node.options.Self:
+	case g.out(from) && m.Kind == KindQuestion:
+		g.send(from, Message{Kind: KindAnswer, Site: m.Site, Out: true})
+		return nil
+	case !g.hasNode(from) || from == g.node.options.Self:
 		return fmt.Errorf("membership: node %v asks who is who in group %d, of which it has no replica", from, g.id)
 	}
 	if g.identity.standing == standingRemoved {
 		if m.Kind == KindAnswer && m.Site == g.site {
 			g.toldRemoved(from)
 		}
+		return nil
+	}
+	if m.Out {
+		g.hearOut(m)
 		return nil
 	}
 	r := g.identity.reports[from]
@@ -245,7 +261,7 @@ func (g *Group) learn(m *Message) {
 		if taken {
 			g.fail(g.replacedBy(m.Replica))
 		}
-	case m.Bound == own:
+	case m.Bound == own && m.Replica != 0:
 		g.save(m.Replica)
 	case g.identity.standing == standingNew && taken:
 		g.identity.standing = standingLost
@@ -276,7 +292,7 @@ func (g *Group) judgeFounding(now time.Duration) {
 		}
 	}
 	n := g.node
-	all := len(g.identity.reports) == len(g.first)-1
+	all := len(g.identity.reports) == len(g.nodes)-1
 	isNew := g.identity.standing == standingNew
 	switch {
 	case all && members == 0 && (lost > 0 || !isNew):

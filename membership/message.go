@@ -11,10 +11,10 @@ import (
 //
 //	kind      1 byte   1 question, 2 answer
 //	standing  1 byte   of the sender
-//	flags     1 byte   1: sender and receiver had nothing at the same time; 2: confirmed by a leader; 4: lives follow
+//	flags     1 byte   1: sender and receiver had nothing at the same time; 2: confirmed by a leader; 4: lives follow; 8: the group does without the receiver
 //	group     uvarint
 //	disk      uvarint  that asks
-//	replica   uvarint  the newest replica of the node that asked, as far as the sender knows; 0 if it does not
+//	replica   uvarint  the newest replica of the node that asked, as far as the sender knows; 0 if it does not, or if there is none
 //	bound     uvarint  answer: the disk it is on; 0 if none is known
 //	lives     uvarint, uvarint   of the replica that asks, and of the one that is bound; missing if both are 0
 //
@@ -33,7 +33,8 @@ const (
 	flagNew       = 1
 	flagConfirmed = 2
 	flagLives     = 4
-	flagsKnown    = 7
+	flagOut       = 8
+	flagsKnown    = 15
 )
 
 // Message is what nodes say to each other about who is who in a group.
@@ -44,7 +45,9 @@ type Message struct {
 	New bool
 	// Confirmed: a leader says so.
 	Confirmed bool
-	Group     consensus.GroupID
+	// Out: the receiver's node was removed, and its replica is no member of the group any more.
+	Out   bool
+	Group consensus.GroupID
 	// Site is where the replica is, or would be, that asks.
 	Site shard.Site
 	// Replica is the newest one of the node that asks, as far as the sender knows; 0: it does not.
@@ -61,6 +64,9 @@ func AppendMessage(b []byte, m *Message) []byte {
 	}
 	if m.Confirmed {
 		flags |= flagConfirmed
+	}
+	if m.Out {
+		flags |= flagOut
 	}
 	lives := m.Site.Life != 0 || m.Bound.Life != 0
 	if lives {
@@ -81,7 +87,7 @@ func DecodeMessage(b []byte) (*Message, error) {
 	if len(b) < 3 {
 		return nil, errMessage
 	}
-	m := &Message{Kind: Kind(b[0]), Standing: standing(b[1]), New: b[2]&flagNew != 0, Confirmed: b[2]&flagConfirmed != 0}
+	m := &Message{Kind: Kind(b[0]), Standing: standing(b[1]), New: b[2]&flagNew != 0, Confirmed: b[2]&flagConfirmed != 0, Out: b[2]&flagOut != 0}
 	flags, b := b[2], b[3:]
 	var values [6]uint64
 	for i := range values {
@@ -105,5 +111,5 @@ func DecodeMessage(b []byte) (*Message, error) {
 func (m *Message) valid() bool {
 	kind := m.Kind >= KindQuestion && m.Kind <= KindAnswer && m.Standing >= standingMember && m.Standing <= standingRemoved
 	sites := m.Site.Disk != 0 && m.Site.Life <= shard.MaxLife && m.Bound.Life <= shard.MaxLife && (m.Bound.Disk != 0 || m.Bound.Life == 0)
-	return kind && sites && m.Replica <= shard.MaxReplicaID && (m.Kind != KindAnswer || m.Replica != 0)
+	return kind && sites && m.Replica <= shard.MaxReplicaID && (m.Kind != KindAnswer || m.Replica != 0 || m.Bound == shard.Site{})
 }

@@ -71,6 +71,30 @@ func NewNode(now time.Duration, options Options, liveness Liveness, record stora
 	return n, nil
 }
 
+// BeginMarks is for a process that had to do with nobody else, before that changes: it tells apart what is on its disk from now on. record is what the log has
+// of this node, and what is returned must be durable before SetNodes; nil: nothing.
+func (n *Node) BeginMarks(record storage.NodeRecord) (begin *storage.NodeRecord, err error) {
+	if n.options.Disk == 0 || n.record.position > 0 {
+		return nil, nil
+	}
+	if err := n.restore(record); err != nil {
+		return nil, err
+	}
+	return n.begin(), nil
+}
+
+// SetNodes says which nodes the process has to do with from now on, this one included.
+func (n *Node) SetNodes(nodes []kv.NodeID) {
+	before := n.options.Nodes
+	n.options.Nodes = nodes
+	n.witnesses.others = n.others()
+	for _, node := range nodes {
+		if !slices.Contains(before, node) {
+			n.marks.changed = true // it has heard nothing yet
+		}
+	}
+}
+
 // marking tells whether there is a disk ID, and anybody who could remember how far the disk was.
 func (n *Node) marking() bool { return n.options.Disk != 0 && len(n.options.Nodes) > 1 }
 

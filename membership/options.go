@@ -77,11 +77,15 @@ type GroupState struct {
 	// Config and Table are the membership and the placements as applied.
 	Config consensus.Config
 	Table  []shard.Placement
+	// Roster is on which nodes the group is to be, as applied. Without a version those of First.
+	Roster kv.Roster
+	// Known, on a node that the group began without, are nodes to ask as long as there is no roster, this one included.
+	Known []kv.NodeID
 }
 
 // Validate tells what is wrong with the state of a group on the node.
 func (s *GroupState) validate(self kv.NodeID) error {
-	here := false
+	here := s.Roster.Version != 0 || len(s.First) == 0 && slices.Contains(s.Known, self)
 	for i, h := range s.First {
 		if h.Replica == 0 || h.Replica > shard.MaxReplicaID {
 			return fmt.Errorf("membership: group %d: %d is no replica ID", s.Group, h.Replica)

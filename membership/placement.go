@@ -1,8 +1,6 @@
 package membership
 
 import (
-	"slices"
-
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -22,6 +20,9 @@ func newRoster() roster {
 
 // firstOn is the replica that the group began with on the node; 0: none.
 func (g *Group) firstOn(node kv.NodeID) consensus.ReplicaID {
+	if seat, ok := g.seats.Seat(node); ok {
+		return consensus.ReplicaID(seat.First)
+	}
 	for _, h := range g.first {
 		if h.Node == node {
 			return h.Replica
@@ -56,8 +57,11 @@ func (g *Group) placed(node kv.NodeID) consensus.ReplicaID {
 	return g.firstOn(node)
 }
 
-// Newest is the newest replica that is known to live on the node; 0: none.
+// Newest is the newest replica that is known to live on the node; 0: none, or the group has nothing to do with the node.
 func (g *Group) Newest(node kv.NodeID) consensus.ReplicaID {
+	if !g.hasNode(node) {
+		return 0
+	}
 	return max(g.placed(node), g.roster.learned[node])
 }
 
@@ -66,27 +70,21 @@ func (g *Group) NodeOf(id consensus.ReplicaID) (kv.NodeID, bool) {
 	if id == 0 {
 		return 0, false
 	}
-	for _, h := range g.first {
-		if g.Newest(h.Node) == id {
-			return h.Node, true
+	for _, node := range g.nodes {
+		if g.Newest(node) == id {
+			return node, true
 		}
 	}
 	return 0, false
-}
-
-// wanted are the replicas that the group should consist of: the newest of every node as the table says, ascending.
-func (g *Group) wanted() (ids []consensus.ReplicaID) {
-	for _, h := range g.first {
-		ids = append(ids, g.placed(h.Node))
-	}
-	slices.Sort(ids)
-	return ids
 }
 
 // lastFirst is the greatest ID that the group began with: whatever is greater was given out later.
 func (g *Group) lastFirst() (last consensus.ReplicaID) {
 	for _, h := range g.first {
 		last = max(last, h.Replica)
+	}
+	for _, seat := range g.seats.Seats {
+		last = max(last, consensus.ReplicaID(seat.First))
 	}
 	return last
 }

@@ -39,6 +39,20 @@ func TestPlanSteps(t *testing.T) {
 		"in the middle of a change": {plan{config: consensus.Config{Voters: ids(1, 3, 4), Outgoing: ids(1, 2, 3)}, wanted: ids(1, 3, 4)}, "", false},
 		"two of five": {plan{config: consensus.Config{Voters: ids(1, 2, 3, 4, 5), Learners: ids(6)}, wanted: ids(1, 3, 5, 6, 7),
 			replicas: active(9, 3, 5, 6), catchUpTo: 9}, "voters=(1,2,3,4,5) learners=(6,7)", true},
+		"one more": {plan{config: consensus.Config{Voters: ids(1), Learners: ids(2)}, wanted: ids(1, 2), replicas: active(9, 2), catchUpTo: 9}, "voters=(1,2)", true},
+		"one more that could not decide": {plan{config: consensus.Config{Voters: ids(1, 2, 3), Learners: ids(4)}, wanted: ids(1, 2, 3, 4),
+			replicas: active(9, 2, 4), catchUpTo: 9}, "voters=(1,2,3,4)", true},
+		"two are silent": {plan{config: consensus.Config{Voters: ids(1, 2, 3), Learners: ids(4)}, wanted: ids(1, 2, 3, 4), replicas: active(9, 4), catchUpTo: 9}, "", false},
+		"a learner stays one": {plan{config: consensus.Config{Voters: ids(1), Learners: ids(2)}, wanted: ids(1), learners: ids(2),
+			replicas: active(9, 2), catchUpTo: 9}, "", false},
+		"a new learner":      {plan{config: consensus.Config{Voters: ids(1)}, wanted: ids(1), learners: ids(2)}, "voters=(1) learners=(2)", true},
+		"one leaves":         {plan{config: consensus.Config{Voters: ids(1, 2, 3)}, wanted: ids(1, 2), leaving: ids(3), replicas: active(9, 2)}, "voters=(1,2)", true},
+		"needs who goes":     {plan{config: consensus.Config{Voters: ids(1, 2)}, wanted: ids(1), leaving: ids(2), replicas: active(9, 2)}, "voters=(1)", true},
+		"has gone too early": {plan{config: consensus.Config{Voters: ids(1, 2)}, wanted: ids(1), leaving: ids(2)}, "", false},
+		"the leader leaves":  {plan{config: consensus.Config{Voters: ids(1, 2)}, wanted: ids(2), leaving: ids(1), replicas: active(9, 2)}, "", false},
+		"who leaves is not replaced": {plan{config: consensus.Config{Voters: ids(1, 2, 3), Learners: ids(4)}, wanted: ids(1, 3, 4), leaving: ids(2),
+			replicas: active(9, 2, 3, 4), catchUpTo: 9}, "voters=(1,3) learners=(4)", true},
+		"nobody comes for a lost one": {plan{config: consensus.Config{Voters: ids(1, 2, 3)}, wanted: ids(1, 3), replicas: active(9, 3)}, "voters=(1,3)", true},
 	} {
 		c.p.self = 1
 		before := c.p.config.Clone()

@@ -48,6 +48,10 @@ func (n *Node) Begin() *storage.NodeRecord {
 	if !n.marking() {
 		return nil
 	}
+	return n.begin()
+}
+
+func (n *Node) begin() *storage.NodeRecord {
 	n.record.position++
 	n.marks.changed = true
 	return &storage.NodeRecord{Position: n.record.position, Data: AppendMarks(nil, n.recordMarks())}

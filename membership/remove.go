@@ -36,9 +36,9 @@ func (g *Group) Remove(now time.Duration) {
 		return
 	}
 	g.site.Life++
-	for _, h := range g.first {
-		if h.Node != n.options.Self {
-			g.untold = append(g.untold, h.Node)
+	for _, node := range g.nodes {
+		if node != n.options.Self {
+			g.untold = append(g.untold, node)
 		}
 	}
 	g.tellRemoved(now)

@@ -64,29 +64,40 @@ func (g *Group) repairStep(progress Progress) (more bool) {
 	if g.repair.assigning {
 		return true
 	}
+	if seats := g.nextSeats(progress.Config); seats != nil {
+		g.repair.assigning = true
+		g.ready.Seat = seats
+		return true
+	}
 	unknown := false
-	for _, h := range g.first {
-		if request := g.assignable(h.Node); request.Disk != 0 {
+	for _, node := range g.nodes {
+		if g.leaves(node) {
+			continue
+		}
+		if request := g.assignable(node); request.Disk != 0 {
 			g.repair.assigning = true
 			g.ready.Assign = &request
 			return true
 		}
-		if _, placed := g.placement(h.Node); !placed {
+		if _, placed := g.placement(node); !placed && g.firstOn(node) != 0 {
 			unknown = true
 		}
 	}
-	p := plan{self: g.self, config: progress.Config, wanted: g.wanted(), replicas: progress.Replicas, catchUpTo: g.repair.catchUpTo}
+	p := g.plan(progress.Config)
+	p.replicas, p.catchUpTo = progress.Replicas, g.repair.catchUpTo
 	if p.complete() {
 		return unknown
 	}
 	// If the core does not propose it, it is tried again: another change is not finished, or the core knows better.
 	if target, change := p.next(); change {
 		g.ready.Change = &target
+	} else if heir := p.heir(); heir != 0 {
+		g.ready.HandOver, _ = g.NodeOf(heir)
 	}
 	return true
 }
 
-// Assigned tells that the fate of what was to be assigned is known. Whatever it is, the table shows it.
+// Assigned tells that the fate of what was to be assigned, or of a roster, is known. Whatever it is, the table shows it.
 func (g *Group) Assigned() { g.repair.assigning = false }
 
 // assignable returns what the table should say about the node and does not; Disk is 0 if there is nothing.
@@ -101,7 +112,7 @@ func (g *Group) assignable(node kv.NodeID) kv.AssignReplicaRequest {
 		delete(g.repair.claims, node)
 	}
 	switch {
-	case placed:
+	case placed, request.First == 0: // a node that was added later says itself on which disk it is, with a claim
 	case node == g.node.options.Self:
 		request.Disk, request.Life = g.site.Disk, g.site.Life
 	default:

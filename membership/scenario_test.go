@@ -1,7 +1,9 @@
 package membership
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,16 +21,19 @@ import (
 // else is said. All times are milliseconds on its clock, which begins at 0; heartbeats come every 100, the election timeout is 1,000.
 //
 //	node nodes=3 [disk=10] [process=100] [lost] [position=n] [marks]      a process begins; its log is at that position and holds those marks
-//	group [empty] [founders=2] [row] [voters=(1,2,3)] [learners=(4)] [placed=(1/1/10,2/2/20)]    row: what was saved last is on the disk
+//	group [empty] [founders=2] [row] [voters=(1,2,3)] [learners=(4)] [placed=(1/1/10,2/2/20)] [added]    added: the group began without this node; row: what was saved last is on the disk
 //	connected node=2 [format=4]
 //	beats node=2 process=200                 heartbeats of that process come; process=0: no more
 //	question from=2 standing=new disk=20 [replica=2]
-//	answer from=2 standing=member disk=10 replica=1 [bound=10] [new] [confirmed]
+//	answer from=2 standing=member disk=10 replica=1 [bound=10] [new] [confirmed] [out]
 //	message from=2 [replica=2] [to=1] [disk=20] [process=200] [position=5] [snapshot]      may it reach the consensus core?
 //	marks from=2 marks
 //	loss from=2 term=3                       a leader says that entries are lost here
 //	placed 1/1/10 2/4/21                     the table of placements: node/replica/disk
 //	config at=9 voters=(1,3,4) [learners=(5)]    an entry at the index changed the membership
+//	list version=2 voters=(1,2) [learners=(4)]   this node has heard of that list of members: nodes
+//	roster version=2 voters=(1,2) [learners=(4)] [leaving=(3)] [at=9]    an entry set the roster: nodes, of which those up to nodes= began with the group
+//	following                                the version that is followed
 //	installed voters=(1,3,4) placed=(...)        a snapshot did
 //	flushed at=9
 //	lead applied=5, step-down
@@ -49,6 +54,8 @@ type script struct {
 	now      time.Duration
 	row      []byte
 	config   consensus.Config
+	seats    kv.Roster
+	table    []shard.Placement
 	progress []consensus.Replication
 }
 
@@ -119,13 +126,28 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "loss":
 		return fmt.Sprintf("believed: %v, votes: %v\n", s.group.LossClaimed(s.now, from, consensus.ReplicaID(from), consensus.Term(number(t, d, "term"))), !s.group.LossPending(s.now))
 	case "placed":
-		if err := s.group.Placed(parseTable(t, words(d))); err != nil {
+		s.table = parseTable(t, words(d))
+		if err := s.group.Placed(consensus.Index(number(t, d, "at")), s.table, s.seats); err != nil {
 			return "stops: " + err.Error() + "\n"
 		}
+	case "list":
+		s.group.Follow(s.parseRoster(t, d))
+	case "roster":
+		s.seats = s.parseRoster(t, d)
+		if err := s.group.Placed(consensus.Index(number(t, d, "at")), s.table, s.seats); err != nil {
+			return "stops: " + err.Error() + "\n"
+		}
+	case "following":
+		version, settled := s.group.Following()
+		return fmt.Sprintf("version %d, settled: %v\n", version, settled)
 	case "config":
 		s.group.ConfigApplied(consensus.Index(number(t, d, "at")), s.parseConfig(t, d))
 	case "installed":
-		if err := s.group.Installed(s.parseConfig(t, d), parseTable(t, values(d, "placed"))); err != nil {
+		s.table = parseTable(t, values(d, "placed"))
+		if d.HasArg("version") {
+			s.seats = s.parseRoster(t, d)
+		}
+		if err := s.group.Installed(s.parseConfig(t, d), s.table, s.seats); err != nil {
 			return "stops: " + err.Error() + "\n"
 		}
 	case "flushed":
@@ -197,7 +219,14 @@ func (s *script) beginNode(t *testing.T, d *datadriven.TestData) string {
 func (s *script) openGroup(t *testing.T, d *datadriven.TestData) string {
 	id := number(t, d, "of", 1)
 	state := GroupState{Group: consensus.GroupID(id), Founders: int(number(t, d, "founders", uint64(len(s.options.Nodes)/2+1))), Empty: d.HasArg("empty"), Table: parseTable(t, values(d, "placed"))}
+	s.table = state.Table
+	if d.HasArg("added") {
+		state.Known = s.options.Nodes
+	}
 	for i, node := range s.options.Nodes {
+		if d.HasArg("added") {
+			break
+		}
 		state.First = append(state.First, Home{node, consensus.ReplicaID(i + 1)})
 		state.Config.Voters = append(state.Config.Voters, consensus.ReplicaID(i+1))
 	}
@@ -259,6 +288,16 @@ func (s *script) carryOut() string {
 	if r.Assign != nil {
 		fmt.Fprintf(&b, "proposes a placement: node %d on %s, first replica %d, replaces %d\n", uint64(r.Assign.Node), siteText(shard.Site{Disk: r.Assign.Disk, Life: r.Assign.Life}), r.Assign.First, r.Assign.Replaces)
 	}
+	if r.Seat != nil {
+		fmt.Fprintf(&b, "proposes the roster %s\n", rosterText(r.Seat))
+	}
+	if r.HandOver != 0 {
+		fmt.Fprintf(&b, "hands over to node %d\n", uint64(r.HandOver))
+	}
+	if r.Nodes {
+		s.node.SetNodes(s.group.Nodes()) // there is no other group
+		fmt.Fprintf(&b, "has to do with the nodes %d\n", s.group.Nodes())
+	}
 	if r.Change != nil {
 		fmt.Fprintf(&b, "proposes the membership %v\n", *r.Change)
 	}
@@ -290,6 +329,9 @@ func messageText(m *Message) string {
 	if m.New {
 		text += ", both were new"
 	}
+	if m.Out {
+		text += ", the node is out of the group"
+	}
 	if m.Confirmed {
 		text += ", a leader says so"
 	}
@@ -297,7 +339,7 @@ func messageText(m *Message) string {
 }
 
 func message(t *testing.T, d *datadriven.TestData) *Message {
-	m := &Message{Kind: KindQuestion, New: d.HasArg("new"), Confirmed: d.HasArg("confirmed"), Group: 1, Site: site(t, d, "disk"),
+	m := &Message{Kind: KindQuestion, New: d.HasArg("new"), Confirmed: d.HasArg("confirmed"), Out: d.HasArg("out"), Group: 1, Site: site(t, d, "disk"),
 		Replica: consensus.ReplicaID(number(t, d, "replica")), Bound: site(t, d, "bound")}
 	if d.Cmd == "answer" {
 		m.Kind = KindAnswer
@@ -405,6 +447,41 @@ func (s *script) parseConfig(t *testing.T, d *datadriven.TestData) (c consensus.
 	}
 	s.config = c
 	return c
+}
+
+// parseRoster reads nodes. In installed, where voters and learners are replicas, they have names of their own.
+func (s *script) parseRoster(t *testing.T, d *datadriven.TestData) kv.Roster {
+	r := kv.Roster{Version: number(t, d, "version")}
+	keys := []string{"voters", "learners", "leaving"}
+	if d.Cmd == "installed" {
+		keys = []string{"voting", "learning", "leaving"}
+	}
+	for i, key := range keys {
+		for _, word := range values(d, key) {
+			seat := kv.Seat{Role: kv.SeatRole(i + 1)}
+			var node uint64
+			if _, err := fmt.Sscan(word, &node); err != nil {
+				t.Fatal(err)
+			}
+			if seat.Node = kv.NodeID(node); node <= uint64(len(s.options.Nodes)) && (d.Cmd != "installed" || seat.Node != s.options.Self) {
+				seat.First = node
+			}
+			r.Seats = append(r.Seats, seat)
+		}
+	}
+	slices.SortFunc(r.Seats, func(a, b kv.Seat) int { return cmp.Compare(a.Node, b.Node) })
+	return r
+}
+
+func rosterText(r *kv.Roster) string {
+	text := fmt.Sprintf("of version %d:", r.Version)
+	for _, s := range r.Seats {
+		text += fmt.Sprintf(" node %d %s", uint64(s.Node), []string{"", "votes", "learns", "leaves"}[s.Role])
+		if s.First != 0 {
+			text += fmt.Sprintf(" (first replica %d)", s.First)
+		}
+	}
+	return text
 }
 
 func parseMarks(t *testing.T, d *datadriven.TestData) (all []NodeMark) {

@@ -8,6 +8,8 @@ type Standing struct {
 	Outsider bool
 	// Learner: it is a member without a vote.
 	Learner bool
+	// Removed: the list of members has the node no more, and nobody counts on the replica.
+	Removed bool
 }
 
 // StandingMember is what is said when nothing is the matter.
@@ -17,8 +19,12 @@ const StandingMember = "member"
 func (g *Group) judgeStanding() {
 	member := g.config.Contains(g.self)
 	s := Standing{Text: StandingMember, Outsider: g.Held() || !member, Learner: member && !g.config.Votes(g.self)}
-	p := plan{config: g.config, wanted: g.wanted()}
+	p := g.plan(g.config)
+	s.Removed = g.isOut || !member && g.removed()
+	s.Outsider = s.Outsider || g.isOut
 	switch {
+	case s.Removed:
+		s.Text = "removed: the cluster goes on without this node"
 	case g.identity.standing == standingNew:
 		s.Text = "new: waits until the others say that it always was"
 	case g.identity.standing == standingLost:
@@ -27,6 +33,9 @@ func (g *Group) judgeStanding() {
 		s.Text = "joining: waits for the data"
 	case !p.complete() || g.Unflushed():
 		s.Text = "one of a group in which another is being replaced: no other node may lose its data until that is over"
+		if g.seats.Version != 0 {
+			s.Text = "one of a group whose members change: no other node may lose its data until that is over"
+		}
 		if s.Learner {
 			s.Text = "joining: has no vote yet"
 		}

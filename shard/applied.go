@@ -40,7 +40,7 @@ type Applied struct {
 	Limit kv.Revision
 	// Alarms: the entry raised or cleared one (Machine.Alarms).
 	Alarms bool
-	// Placed: the entry changed which replica lives on a node (Machine.Placements).
+	// Placed: the entry changed which replica lives on a node (Machine.Placements), or on which nodes the shard is to be (Machine.Roster).
 	Placed bool
 }
 

@@ -222,6 +222,10 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opReplica:
 		m.applied.place(p.replica)
 		done.Placed = true
+	case opRoster:
+		m.applied.Roster = *p.roster
+		m.applied.NextReplica = m.applied.nextReplica() // what the replicas of nodes that go were called stays taken
+		done.Placed = true
 	case opStage:
 		m.applyPart(p.part)
 	case opUnstage:

@@ -96,8 +96,11 @@ func (o *overlay) nodeBytes() int {
 	n := 0
 	if o.otherOps > 0 {
 		for at := o.takenOps; at < o.ops.end(); at++ {
-			if p := o.ops.at(at); p.node != nil {
+			switch p := o.ops.at(at); {
+			case p.node != nil:
 				n += nodeSizeBytes(p.node)
+			case p.roster != nil:
+				n += rosterBytes + seatBytes*len(p.roster.Seats)
 			}
 		}
 	}

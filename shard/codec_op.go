@@ -30,6 +30,8 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = appendNode(buf, p.node)
 	case opReplica:
 		buf = appendPlacement(buf, &p.replica)
+	case opRoster:
+		buf = appendRoster(buf, p.roster)
 	case opStage:
 		buf = appendPart(buf, p.part)
 	case opBulk:
@@ -81,6 +83,8 @@ func (d *decoder) op(p *op) {
 		p.node = d.node()
 	case opReplica:
 		p.replica = d.placement()
+	case opRoster:
+		p.roster = d.roster()
 	case opStage:
 		p.part = d.part()
 	case opBulk:

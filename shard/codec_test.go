@@ -62,13 +62,15 @@ func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
 		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
 		if random.IntN(4) == 0 {
-			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence}[random.IntN(9)]
+			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence, opRoster}[random.IntN(10)]
 		}
-		if p.kind >= opPrepare {
+		if p.kind >= opPrepare && p.kind <= opFence {
 			p.record = randomRecord(random)
 			p.record = onlySaid(p.kind, p.record)
 		}
 		switch p.kind {
+		case opRoster:
+			p.roster = randomRoster(random)
 		case opGrant:
 			p.lease, p.ttl = kv.LeaseID(random.Uint64()), random.Int64N(MaxLeaseTTLSeconds)
 		case opRegister:
@@ -265,6 +267,8 @@ func FuzzDecodeEntry(f *testing.F) {
 func FuzzDecodeState(f *testing.F) {
 	f.Add(appendState(nil, &State{Index: 5, Term: 2, ChainTerm: 2, ChainSeq: 3, Revision: 9, Compacted: 4, Alarms: []kv.Alarm{{Node: 1, Type: 1}}}))
 	f.Add(appendState(nil, &State{Revision: 9, Limit: 1 << 20}))
+	f.Add(appendState(nil, &State{Revision: 9, Limit: 1 << 20, Roster: kv.Roster{Version: 3, Seats: []kv.Seat{{Node: 4, First: 1, Role: kv.SeatVoter}, {Node: 7, Role: kv.SeatLearner}}}}))
+	f.Add(appendState(nil, &State{Revision: 9, Roster: kv.Roster{Version: 1, Seats: []kv.Seat{{Node: 4, Role: kv.SeatVoter}}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeState(data)
 		if err != nil {

@@ -174,6 +174,8 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 		return &kv.Response{Kind: kv.KindPublishNode}, nil
 	case kv.KindAssignReplica:
 		return m.assignRequest(r.AssignReplica)
+	case kv.KindSetRoster:
+		return m.rosterRequest(r.SetRoster)
 	}
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }

@@ -50,6 +50,7 @@ const (
 	opAccept
 	opResolve
 	opFence
+	opRoster // on which nodes the shard is to be
 )
 
 // op is a change of something else than keys.
@@ -62,6 +63,7 @@ type op struct {
 	alarm    kv.Alarm
 	node     *kv.NodeRecord
 	replica  Placement
+	roster   *kv.Roster
 	part     *bulkPart
 
 	shard       kv.ShardID // opRegister
@@ -101,7 +103,7 @@ type overlay struct {
 	leases  map[kv.LeaseID]pendingLease
 	notes   map[kv.LeaseID]pendingNote
 
-	otherOps int // ops in flight about alarms, nodes and replicas
+	otherOps int // ops in flight about alarms, nodes, replicas and rosters
 	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
 	alarms    map[kv.AlarmType]int
 	compacted kv.Revision // highest compaction in flight; 0: none
@@ -271,7 +273,7 @@ func (o *overlay) addOp(p op) {
 	case opAlarmClear:
 		o.otherOps++
 		o.alarms[p.alarm.Type]--
-	case opNode, opReplica:
+	case opNode, opReplica, opRoster:
 		o.otherOps++
 	case opStage:
 		o.untakenBytes += len(p.part.encoded)
@@ -370,7 +372,7 @@ func (o *overlay) dropFirstOp() {
 	case opAlarmClear:
 		o.otherOps--
 		o.alarms[p.alarm.Type]++
-	case opNode, opReplica:
+	case opNode, opReplica, opRoster:
 		o.otherOps--
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		o.commits.drop(at, p)

@@ -85,6 +85,8 @@ func (m *Machine) assignRequest(r *kv.AssignReplicaRequest) (*kv.Response, error
 		placement.Replica = state.nextReplica()
 	case known || r.Replaces != 0:
 		return answer, nil // somebody was quicker, or the request comes late
+	case r.First == 0: // the shard began without the node
+		placement.Replica = state.nextReplica()
 	}
 	if placement.Replica > MaxReplicaID {
 		return nil, fmt.Errorf("the shard has used up all %d replica IDs: %w", MaxReplicaID, kv.ErrInvalidRequest)

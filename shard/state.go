@@ -35,6 +35,8 @@ type State struct {
 	NextReplica consensus.ReplicaID
 	// Limit is Machine.Limit.
 	Limit kv.Revision
+	// Roster is Machine.Roster.
+	Roster kv.Roster
 }
 
 // stateFormat is that of storage format 3; what came before had other keys, too.
@@ -103,8 +105,11 @@ func appendState(buf []byte, s *State) []byte {
 	for i := range s.Placements {
 		buf = appendPlacement(buf, &s.Placements[i])
 	}
-	if s.Limit != 0 { // so a store of one shard has the rows that it always had
+	if s.Limit != 0 || s.Roster.Version != 0 { // so a store of one shard has the rows that it always had
 		buf = binary.AppendUvarint(buf, uint64(s.Limit))
+	}
+	if s.Roster.Version != 0 { // likewise one whose members never changed
+		buf = appendRoster(buf, &s.Roster)
 	}
 	return buf
 }
@@ -127,9 +132,12 @@ func decodeState(row []byte) (State, error) {
 	s.config = slices.Clone(d.bytes())
 	d.placements(&s)
 	if d.err == nil && len(d.data) > 0 {
-		if s.Limit = kv.Revision(d.positive()); s.Limit < 1 || s.Limit > maxRevision {
+		if s.Limit = kv.Revision(d.positive()); s.Limit < 1 && len(d.data) == 0 || s.Limit > maxRevision {
 			d.fail("a limit that makes no sense")
 		}
+	}
+	if d.err == nil && len(d.data) > 0 {
+		s.Roster = *d.roster()
 	}
 	if err := d.end(); err != nil {
 		return State{}, err

@@ -44,8 +44,12 @@ func Validate(r *kv.Request, limits Limits) error {
 			return fmt.Errorf("a lease has an incarnation, and its keys are in a shard: %w", kv.ErrInvalidRequest)
 		}
 	case kv.KindAssignReplica:
-		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First == 0 || a.Life > MaxLife {
+		if a := r.AssignReplica; a.Node == 0 || a.Disk == 0 || a.First > MaxReplicaID || a.Life > MaxLife {
 			return fmt.Errorf("a replica is assigned to a node and a disk: %w", kv.ErrInvalidRequest)
+		}
+	case kv.KindSetRoster:
+		if wrong := checkRoster(r.SetRoster); wrong != "" {
+			return fmt.Errorf("the roster of a shard: %s: %w", wrong, kv.ErrInvalidRequest)
 		}
 	default:
 		if aboutTransactions(r.Kind) {
@@ -81,6 +85,8 @@ func complete(r *kv.Request) bool {
 		return r.PublishNode != nil
 	case kv.KindAssignReplica:
 		return r.AssignReplica != nil
+	case kv.KindSetRoster:
+		return r.SetRoster != nil
 	case kv.KindMemberList:
 		return r.MemberList != nil
 	case kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys:

@@ -258,11 +258,12 @@ var faultRanges = []faultRange{
 	{FaultParticipantMoves, 3, 0, between(0, 3), ofStore},
 	{FaultCommitUnheard, 3, 0, between(0, 3), ofStore},
 	{FaultAnchorSilent, 1, 4 * time.Second, between(0, 3), ofStore},
+	{FaultMember, 1, 3 * time.Second, nil, everywhere},
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
 // its data again, less else can go wrong.
-var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultRemove}
+var damageKinds = []FaultKind{FaultRotState, FaultRotLog, FaultMisdirected, FaultLyingSync, FaultWipe, FaultWipeNoticed, FaultOldDisk, FaultStaleDisk, FaultRemove, FaultMember}
 
 const damageShare = 0.3 // of what other kinds have
 

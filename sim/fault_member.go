@@ -8,18 +8,23 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 )
 
-// Faults that ask the leader's core for something that nobody asks for in production yet.
+// Faults that change who is a member, or who leads.
 const (
 	// FaultChurn takes replicas that are well out of the membership, or their votes: one, or, if so many can be missing and Amount is above 0.7,
 	// two at a time; below 0.5 they stay as learners. The driver takes them in again. They are never the leader, nor become it meanwhile:
 	// drivers plan no changes that take out who leads.
 	FaultChurn FaultKind = "churn"
+	// FaultMember removes Node from the list of members, which all nodes hear of sooner or later, and adds it again, with empty disks, when all groups have followed, or
+	// after Duration.
+	FaultMember FaultKind = "member"
 	// FaultTransfer has the leader hand over to another voter: its driver, or only its core, which the driver then does not know.
 	FaultTransfer FaultKind = "transfer"
 )
 
-func (w *world) injectMember(f *Fault, _ *node, random *rand.Rand) bool {
+func (w *world) injectMember(f *Fault, n *node, random *rand.Rand) bool {
 	switch f.Kind {
+	case FaultMember:
+		w.removeMember(f, n, random)
 	case FaultChurn:
 		w.atLeader(w.group(f.Shard), 20, func(leader *part) bool { return leader.churn(f.Amount, random) })
 	case FaultTransfer:

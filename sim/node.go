@@ -207,6 +207,7 @@ func (n *node) start() {
 			p.begin()
 		}
 	}
+	n.hearList()
 	n.driver = newCoroutine(n.drive)
 	n.planRound(n.w.now + n.roundLatency())
 	n.push(n.w.now, n.tick)

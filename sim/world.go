@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/kv"
 )
 
 const maxNodes = 7
@@ -22,8 +23,9 @@ type world struct {
 	trace        tracer
 	nodes        []*node
 	groups       []*group
-	ledger       *ledger // of the revisions of a store of several shards
-	transactions []byte  // space of sameTransactions
+	list         kv.Roster // of members; version 0: it never changed
+	ledger       *ledger   // of the revisions of a store of several shards
+	transactions []byte    // space of sameTransactions
 	net          *network
 	clients      []*client
 	pending      [maxNodes + 1][]*pendingAnswer // by index of a node

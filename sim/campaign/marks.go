@@ -54,6 +54,8 @@ var knownMarks = []string{
 	"lock held",
 	"lock lost",
 	"loss found out",
+	"member removed",
+	"member was out of all groups",
 	"membership changed while all was well",
 	"message refused",
 	"no good copy",

@@ -129,8 +129,8 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/epoch-not-checked", Breaks: "an acknowledgement under an old promise counts for the promise in force",
 		File: "driver/lease.go", Verdicts: noticed, Seeds: 300,
-		Old: "\tif epoch == (liveness.Epoch{}) || p.epoch != epoch {\n",
-		New: "\tif epoch == (liveness.Epoch{}) {\n",
+		Old: "\tif epoch == (liveness.Epoch{}) || p == nil || p.epoch != epoch {\n",
+		New: "\tif epoch == (liveness.Epoch{}) || p == nil {\n",
 	},
 	{
 		Name: "driver/votes-after-restart", Breaks: "a restarted node votes at once, though its earlier process may have promised not to",

@@ -7,8 +7,8 @@ var repairMutations = []Mutation{
 	{
 		Name: "repair/id-kept", Breaks: "a node that has lost its data gets the ID back that its lost replica had",
 		File: "shard/placement.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tplacement.Replica = state.nextReplica()\n",
-		New: "\t\tplacement.Replica = newest\n",
+		Old: "== newest:\n\t\tplacement.Replica = state.nextReplica()\n",
+		New: "== newest:\n\t\tplacement.Replica = newest\n",
 	},
 	{
 		Name: "repair/lost-takes-place-again", Breaks: "a node with nothing on its disk takes its place again although it belongs to another disk",
@@ -39,8 +39,8 @@ var repairMutations = []Mutation{
 	{
 		Name: "repair/voter-never", Breaks: "a learner that has the data never becomes a voter",
 		File: "membership/plan.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\tif !p.caughtUp(id) {\n",
-		New: "\t\tif true {\n",
+		Old: "\t\tif slices.Contains(p.wanted, id) && p.caughtUp(id) {\n",
+		New: "\t\tif false {\n",
 	},
 	{
 		Name: "repair/older-image-goes-on", Breaks: "a node whose disk is an older image of itself is told, and goes on",

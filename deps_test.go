@@ -68,6 +68,10 @@ storage/patientfs     : ; github.com/cockroachdb/pebble/v2/vfs
 transport/tcpproxy    : transport/freeport
 transport/freeport    :
 placement        core : kv
+autocompact      core : kv
+corruption       core : kv
+audit            core : kv
+audit/trail           : kv
 partition        core : kv; github.com/cespare/xxhash/v2
 gateway               : kv partition shard storage/mvcc proto/etcdwire gateway/gather gateway/link gateway/readpath gateway/route gateway/watch txn
 txn              core : kv partition
@@ -84,9 +88,9 @@ sim                   : kv consensus consensus/paxos consensus/raft storage stor
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 restore               : kv consensus partition storage storage/mvcc shard
-server                : kv datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+server                : kv audit audit/trail autocompact corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
-cmd/quorate/serveflags : partition server
+cmd/quorate/serveflags : autocompact partition server
 cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3
 e2e                   :

@@ -19,7 +19,7 @@ const (
 	ChannelIdentity  byte = 5
 	ChannelMarks     byte = 6
 	ChannelMarked    byte = 7 // as ChannelConsensus, with the sender's mark
-	// 3 and 4 are package gateway's, 8 is package issuer's.
+	// 3 and 4 are package gateway's, 8 is package issuer's, 9 is package server's.
 )
 
 // Transport carries frames between nodes. See package transport.

@@ -241,6 +241,9 @@ type Alarm struct {
 	Type AlarmType
 }
 
+// OfAll tells whether the alarm says that nodes have different data and nobody knows which of them is wrong: CORRUPT without a node, as in etcd.
+func (a Alarm) OfAll() bool { return a.Node == 0 && a.Type == AlarmCorrupt }
+
 // AlarmRequest lists, raises or clears alarms.
 type AlarmRequest struct {
 	Action AlarmAction

@@ -101,6 +101,7 @@ func (s *Server) openClients() (err error) {
 		MaxRequestBytes: s.options.Cluster.MaxRequestBytes, MaxTxnOps: s.options.Cluster.MaxTxnOps,
 		MaxConcurrentStreams: node.MaxConcurrentStreams,
 		Memory:               s.memory,
+		Audit:                s.auditor.forAPI(),
 		LeaderCheckInterval:  s.options.Cluster.ElectionTimeout,
 		PingMinInterval:      orNever(node.KeepAlive.MinTime, time.Nanosecond),
 		PingInterval:         orNever(node.KeepAlive.Interval, math.MaxInt64),
@@ -118,6 +119,9 @@ func (s *Server) openClients() (err error) {
 	}
 	for _, l := range s.listeners {
 		s.workers.Go(func() {
+			if node.InitialCorruptCheck && !arrives(s.context, s.ready) {
+				return
+			}
 			if err := s.api.Serve(l); err != nil {
 				s.fail(err)
 			}

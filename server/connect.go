@@ -13,7 +13,7 @@ const maxFrameBytes = 48 << 20
 // openPeers starts what talks with the other nodes: connections, driver and gateway.
 func (s *Server) openPeers() error {
 	handler := &peerHandler{server: s, opened: make(chan struct{})}
-	instance := randomID()
+	instance := s.instance
 	if err := s.openTransport(handler, instance); err != nil {
 		return err
 	}

@@ -140,6 +140,17 @@ var (
 		{"Failed", "client_snapshots_failed_total", "Snapshots that clients asked for and were not sent whole: they were refused, went away, or something failed."},
 		{"SentBytes", "client_snapshots_sent_bytes_total", "Bytes of snapshots sent to clients."},
 	}
+	comparisonFigures = []figure{
+		{"Checks", "corruption_checks_total", "Times that this node had the data of all nodes compared."},
+		{"Incomplete", "corruption_checks_incomplete_total", "Times that it could not do so with all nodes and shards: one was away, or behind."},
+		{"Differences", "corruption_differences_total", "Shards in which nodes had other data than others."},
+	}
+	auditFigures = []figure{
+		{"Records", "audit_records_total", "Records written into the audit log."},
+		{"Dropped", "audit_dropped_total", "Records that found no room in the queue of the audit log, or were left when it was closed."},
+		{"Failures", "audit_failures_total", "Writes of the audit log that failed. They are tried again."},
+		{"Queued", "audit_queued", "Records that wait to be written, and those of operations under way."},
+	}
 	engineFigures = []figure{
 		{"DiskBytes", "state_disk_bytes", "Size of the state engine's files."},
 		{"UnflushedBytes", "state_unflushed_bytes", "What is in the state engine and in no file yet, uncompressed."},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/quoratedb/quorate/audit/trail"
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/connlimit/listener"
 	"github.com/quoratedb/quorate/driver"
@@ -40,6 +41,8 @@ func TestEveryFigureIsShown(t *testing.T) {
 		{listener.Metrics{}, clientFigures},
 		{budget.Metrics{}, memoryFigures},
 		{snapshotMetrics{}, snapshotFigures},
+		{comparisonMetrics{}, comparisonFigures},
+		{trail.Metrics{}, auditFigures},
 		{storage.Metrics{}, engineFigures},
 		{storage.LogMetrics{}, logFigures},
 	} {

@@ -98,6 +98,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	showAll(show, s.clients.Metrics(), clientFigures)
 	showAll(show, s.memory.Metrics(), memoryFigures)
 	showAll(show, s.snapshots.metrics(), snapshotFigures)
+	showAll(show, s.comparisons.metrics(), comparisonFigures)
+	showAll(show, s.auditor.metrics(), auditFigures)
 	peers := s.transport.Metrics()
 	showAll(show, peers, peerFigures)
 	showPeers(out, s.options.Cluster, peers.Peers)

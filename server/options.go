@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/autocompact"
 	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/tlsconf"
 )
@@ -19,7 +20,7 @@ import (
 //   - nodes with different Members, Token, Consensus, Quorums, Partition or CommitProtocol refuse to talk;
 //   - a write keeps QuotaBytes, MaxTxnOps and MaxRequestBytes of the node that takes it and of the
 //     present leader: the smaller ones count. A read that a node answers itself keeps its own.
-//   - ReadSafety is the present leader's;
+//   - ReadSafety is the present leader's, and so is AutoCompaction;
 //   - with different Leaders, nodes move the leaders of shards to and fro, slowly;
 //   - HeartbeatInterval and ElectionTimeout are each node's own.
 type Options struct {
@@ -57,6 +58,14 @@ type NodeOptions struct {
 
 	// ScrubInterval is how often everything on disk is read again, to find damage. 0: DefaultScrubInterval; negative: never.
 	ScrubInterval time.Duration
+
+	// CorruptCheckInterval is how often the data of all nodes is compared, if this node leads. 0: never.
+	CorruptCheckInterval time.Duration
+	// InitialCorruptCheck: the node compares its data with that of the others before it serves clients, and ends if it differs.
+	InitialCorruptCheck bool
+
+	// Audit says what is recorded of what clients do.
+	Audit AuditOptions
 
 	// SnapshotCount is how many log entries may be applied before the state
 	// engine is flushed and the log behind it becomes reclaimable.
@@ -111,6 +120,9 @@ type ClusterOptions struct {
 	QuotaBytes      int64
 	MaxTxnOps       int // operations in one transaction
 	MaxRequestBytes int // size of one request
+
+	// AutoCompaction says how much history is kept. Zero: all. The present leader's counts.
+	AutoCompaction autocompact.Policy
 }
 
 // ClusterState says whether an empty data directory may found a cluster.

@@ -42,6 +42,8 @@ func (h *peerHandler) Receive(from kv.NodeID, channel transport.Channel, payload
 		if h.server.issuer != nil {
 			h.server.issuer.HandleMessage(from, payload)
 		}
+	case byte(channelHashes):
+		h.server.handleHashes(from, payload)
 	default:
 		h.server.driver.Receive(from, byte(channel), payload)
 	}
@@ -88,6 +90,7 @@ func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
 			h.server.issuer.PeerDown(node)
 		}
 		h.server.gateway.PeerDown(node)
+		h.server.comparisons.lost(node)
 	}
 }
 
@@ -97,6 +100,7 @@ func (h *peerHandler) PeerReturned(node kv.NodeID) {
 			h.server.issuer.PeerDown(node)
 		}
 		h.server.gateway.PeerReturned(node)
+		h.server.comparisons.lost(node)
 	}
 }
 

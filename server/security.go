@@ -52,6 +52,10 @@ func Check(options Options) (warnings []string, err error) {
 			warnings = append(warnings, e.Flag+": the "+e.What+expiryText(left)+e.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
+	if err != nil {
+		return warnings, err
+	}
+	_, err = options.Node.Audit.policy()
 	return warnings, err
 }
 

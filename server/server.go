@@ -77,7 +77,10 @@ type Server struct {
 	closing  sync.Once
 	quiet    repetitions // of log lines
 
-	snapshots clientSnapshots
+	snapshots   clientSnapshots
+	instance    uint64 // of this process, among those of the node
+	comparisons *comparisons
+	auditor     *auditor // nil: nothing is recorded
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -111,6 +114,8 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		ready:  make(chan struct{}),
 		failed: make(chan error, 1),
 		quota:  newSpaceQuota(options.Cluster.QuotaBytes),
+
+		instance: randomID(), comparisons: newComparisons(),
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -120,7 +125,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.waitsFor.Store(&shards)
 	}
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for _, step := range []func() error{s.openSecurity, s.planDescriptors, s.openDirectory, s.keepCertificates, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
+	for _, step := range []func() error{s.openSecurity, s.openAudit, s.planDescriptors, s.openDirectory, s.keepCertificates, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
 			s.noteDamage(err)
 			return nil, errors.Join(s.noRepair(err), s.shutdown(context.Background()))
@@ -133,6 +138,15 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.workers.Go(s.watchExpiries)
 	}
 	s.workers.Go(s.watchRates)
+	if len(options.Cluster.Members) > 1 {
+		s.workers.Go(s.watchAccusation)
+		if options.Node.CorruptCheckInterval > 0 {
+			s.workers.Go(s.checkCorruption)
+		}
+	}
+	if !options.Cluster.AutoCompaction.Off() {
+		s.workers.Go(s.compactByItself)
+	}
 	if s.many() {
 		s.workers.Go(s.placeLeaders)
 	}
@@ -161,10 +175,8 @@ func (s *Server) becomeReady() {
 	for s.context.Err() == nil {
 		err := s.submit(&kv.Request{Kind: kv.KindPublishNode, PublishNode: &record})
 		if err == nil {
-			if s.waitForShards(); s.context.Err() == nil {
-				s.api.SetServing(true)
-				close(s.ready)
-			}
+			s.waitForShards()
+			s.enter()
 			return
 		}
 		if s.quiet.allows("waiting", err.Error(), s.clock()) {
@@ -175,6 +187,22 @@ func (s *Server) becomeReady() {
 		case <-s.context.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
+	}
+}
+
+// enter begins to serve, unless this node is not what it should be.
+func (s *Server) enter() {
+	if s.context.Err() != nil {
+		return
+	}
+	close(s.comparisons.caughtUp)
+	if err := s.checkAtStart(); err != nil {
+		s.fail(err)
+		return
+	}
+	if s.context.Err() == nil {
+		s.api.SetServing(true)
+		close(s.ready)
 	}
 }
 
@@ -255,6 +283,7 @@ func (s *Server) end(ctx context.Context) error {
 		}
 	}
 	s.workers.Wait()
+	errs = append(errs, s.auditor.close()) // after everybody who records
 	if s.transport != nil {
 		errs = append(errs, s.transport.Close())
 	}

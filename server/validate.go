@@ -52,6 +52,8 @@ func (n NodeOptions) validate() error {
 		return badf("--data-dir is empty")
 	case n.InitialClusterState != ClusterNew && n.InitialClusterState != ClusterExisting:
 		return badf("--initial-cluster-state=%s: must be %q or %q", n.InitialClusterState, ClusterNew, ClusterExisting)
+	case n.CorruptCheckInterval < 0:
+		return badf("--corrupt-check-time must not be below 0 (it is %v)", n.CorruptCheckInterval)
 	case n.SnapshotCount == 0:
 		return badf("--snapshot-count must be above 0")
 	case n.WatchProgressNotifyInterval <= 0:
@@ -62,6 +64,9 @@ func (n NodeOptions) validate() error {
 		return badf("--max-client-connections must be above 0")
 	case n.MaxConnectionMemoryBytes < 1 || n.MaxClientMemoryBytes < n.MaxConnectionMemoryBytes:
 		return badf("--max-connection-memory-bytes=%d must be above 0, and not above --max-client-memory-bytes=%d", n.MaxConnectionMemoryBytes, n.MaxClientMemoryBytes)
+	}
+	if err := n.Audit.validate(); err != nil {
+		return err
 	}
 	return n.validateURLs()
 }
@@ -137,6 +142,9 @@ func (c ClusterOptions) validate() error {
 		return badf("--max-txn-ops=%d: must be between 1 and %d", c.MaxTxnOps, MaxMaxTxnOps)
 	case c.MaxRequestBytes < 1 || c.MaxRequestBytes > MaxMaxRequestBytes:
 		return badf("--max-request-bytes=%d: must be between 1 and %d (32 MiB)", c.MaxRequestBytes, MaxMaxRequestBytes)
+	}
+	if err := c.AutoCompaction.Validate(); err != nil {
+		return badf("%v", err)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func validateAlarm(r *kv.AlarmRequest) error {
 
 // alarmRequest does as etcd: raising and clearing answer with the alarm concerned, clearing one that
 // is not raised answers with nothing. Unlike etcd it raises only known types, for nodes of the cluster, which bounds
-// their number. A request of another node was perhaps not validated.
+// their number; CORRUPT without a node is of all. A request of another node was perhaps not validated.
 func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 	if err := validateAlarm(r); err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 		if r.Alarm.Type == kv.AlarmNone {
 			break
 		}
-		if !m.memberEvaluated(r.Alarm.Node) {
+		if !r.Alarm.OfAll() && !m.memberEvaluated(r.Alarm.Node) {
 			return nil, kv.ErrMemberNotFound
 		}
 		body.Alarms = []kv.Alarm{r.Alarm}

@@ -60,6 +60,9 @@ type Options struct {
 	PingInterval    time.Duration
 	PingTimeout     time.Duration
 
+	// Audit records what clients do. Nil: nothing is recorded, which costs nothing.
+	Audit Auditor
+
 	Listener Listener
 }
 

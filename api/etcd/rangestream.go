@@ -30,11 +30,18 @@ func (s *Service) handleRangeStream(_ any, transport grpc.ServerStream) error {
 		caller := callerOf(transport.Context())
 		request.Principal = caller.Principal
 		call := callOf(transport)
-		if lists(request.Range) {
-			return s.streamList(one.ctx, call, request)
+		end, err := s.audit(call, "RangeStream", request.Principal, request)
+		if err != nil {
+			return err
 		}
-		request.Memory = call // all of it is in memory while it is sent
-		return s.sendRange(one.ctx, transport, request)
+		if lists(request.Range) {
+			err = s.streamList(one.ctx, call, request)
+		} else {
+			request.Memory = call // all of it is in memory while it is sent
+			err = s.sendRange(one.ctx, transport, request)
+		}
+		end.ended(0, err)
+		return err
 	})
 }
 

@@ -65,10 +65,11 @@ type hot struct {
 	gateway.Call
 	service *Service
 	rpc     *rpc.Call
+	audited ending
 }
 
 // hotMethod serves such calls without a goroutine of their own, unless they may take long.
-func (s *Service) hotMethod(kind kv.Kind) rpc.Method {
+func (s *Service) hotMethod(operation string, kind kv.Kind) rpc.Method {
 	return rpc.Method{Unary: func(c *rpc.Call) {
 		h := &hot{service: s, rpc: c}
 		h.Done = h.done
@@ -79,12 +80,24 @@ func (s *Service) hotMethod(kind kv.Kind) rpc.Method {
 			c.Fail(err)
 			return
 		}
+		if s.options.Audit != nil {
+			end, err := s.audit(c, operation, h.Req.Principal, h.Req)
+			if err != nil {
+				c.Fail(err)
+				return
+			}
+			h.audited = end
+		}
 		h.MoreFollow = c.Hurried()
 		switch {
 		case gateway.Short(h.Req):
 			h.submit()
 		case kind == kv.KindRange && lists(h.Req.Range):
-			c.GoSending(func() error { return s.sendList(c, &h.Call) })
+			c.GoSending(func() error {
+				err := s.sendList(c, &h.Call)
+				h.audited.ended(0, err)
+				return err
+			})
 		default:
 			c.Go(h.submit)
 		}
@@ -97,6 +110,13 @@ func (h *hot) submit() {
 }
 
 func (h *hot) done(response *kv.Response, err error) {
+	if h.audited != nil {
+		revision := kv.Revision(0)
+		if response != nil {
+			revision = response.Revision
+		}
+		h.audited.ended(revision, err)
+	}
 	if err != nil {
 		h.rpc.Fail(toGRPC(err))
 		return
@@ -146,7 +166,16 @@ func serveTyped(c *rpc.Call, server any, handler grpc.MethodHandler) {
 	}
 	c.OnCancel(cancel)
 	ctx = grpc.NewContextWithServerTransportStream(incoming(ctx, c), headers{c})
+	var end ending
+	if s, ours := server.(*Server); ours && s.options.Audit != nil {
+		var err error
+		if end, err = s.audit(c, operationOf(c.Method()), principalOf(ctx), nil); err != nil {
+			c.Fail(err)
+			return
+		}
+	}
 	response, err := handler(server, ctx, func(m any) error { return unmarshal(c.Request(), m) }, nil)
+	end.ended(0, err)
 	if err != nil {
 		c.Fail(err)
 		return

@@ -44,7 +44,12 @@ func NewServer(options Options) (s *Server, err error) {
 	maps.Copy(s.methods, s.backups())
 	grpc_health_v1.RegisterHealthServer(s.methods, s.health)
 	for method, kind := range unaryKinds {
-		s.methods[method] = s.hotMethod(kind)
+		s.methods[method] = s.hotMethod(operationOf(method), kind)
+	}
+	if options.Audit != nil {
+		for path, m := range s.methods {
+			s.methods[path] = s.auditStream(path, m)
+		}
 	}
 	if s.memory = options.Memory; s.memory == nil {
 		if s.memory, err = budget.New(budget.Limits{TotalBytes: 192 << 20, AccountBytes: 128 << 20}); err != nil {

@@ -24,7 +24,20 @@ func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
 		}
 		defer hub.Close()
 		next := func() any { return new(etcdserverpb.WatchRequest) }
-		handle := func(message any) error { return request(one.ctx, hub, message.(*etcdserverpb.WatchRequest)) }
+		handle := func(message any) error {
+			asked := message.(*etcdserverpb.WatchRequest)
+			if s.options.Audit == nil || asked.GetCreateRequest() == nil {
+				return request(one.ctx, hub, asked)
+			}
+			span := &kv.RangeRequest{Span: createRequest(asked.GetCreateRequest()).Span}
+			end, err := s.audit(callOf(transport), "Watch", principalOf(transport.Context()), &kv.Request{Kind: kv.KindRange, Range: span})
+			if err != nil {
+				return err
+			}
+			err = request(one.ctx, hub, asked)
+			end.ended(0, err)
+			return err
+		}
 		s.receive(one, transport, next, handle, func() {}) // a client that has no more to ask still gets its events
 		for {
 			batch, err := hub.Next(one.ctx)

@@ -15,7 +15,9 @@ func (a *app) alarmCommand() *cobra.Command {
 		Use:   "alarm",
 		Short: "Show and clear alarms",
 		Long: `An alarm says that something is wrong at a node: NOSPACE that the quota is reached, so that
-puts are refused everywhere; CORRUPT that data differs. It stays until somebody clears it.`,
+puts are refused everywhere; CORRUPT that its data differs from that of the others, or, without
+a node (0), that nodes differ and nobody knows who is right: all writes are refused. It stays
+until somebody clears it.`,
 		Example: `  quorate alarm list
   quorate alarm disarm     # when there is space again`,
 	}

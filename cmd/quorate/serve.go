@@ -87,7 +87,7 @@ func (a *app) check(parsed serveflags.Result) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(a.stdout, "the flags, and the files for TLS that they name, are in order; nothing was started")
+	_, err = fmt.Fprintln(a.stdout, "the flags, and the files that they name, are in order; nothing was started")
 	return err
 }
 

@@ -371,7 +371,7 @@ func (t *transaction) alarm(r *kv.AlarmRequest) (*kv.Response, error) {
 	case r.Action == kv.AlarmActivate && r.Alarm.Type > kv.AlarmCorrupt:
 		return nil, kv.ErrInvalidRequest
 	case r.Action == kv.AlarmActivate && r.Alarm.Type != kv.AlarmNone:
-		if _, known := s.nodes[r.Alarm.Node]; !known {
+		if _, known := s.nodes[r.Alarm.Node]; !known && !r.Alarm.OfAll() {
 			return nil, kv.ErrMemberNotFound
 		}
 		s.alarms[r.Alarm] = true

@@ -75,6 +75,8 @@ type settings struct {
 	log     LogOptions
 	version bool
 	check   bool
+	// Of --auto-compaction-mode and --auto-compaction-retention.
+	compactionMode, compactionRetention string
 	// etcd demands the one when the other is given.
 	listenClient, advertiseClient bool
 }

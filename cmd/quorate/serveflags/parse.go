@@ -33,7 +33,7 @@ func Parse(arguments, environment []string, asEtcd bool) (Result, error) {
 		return Result{}, err
 	}
 	fromEnvironment, notices := readEnvironment(table, environment)
-	s := &settings{log: LogOptions{Level: "info", Format: "text"}}
+	s := &settings{log: LogOptions{Level: "info", Format: "text"}, compactionMode: "periodic", compactionRetention: "0"}
 	for _, f := range table {
 		value, source, found := pick(f, given, fromEnvironment)
 		if !found {
@@ -86,6 +86,9 @@ func (f *Flag) take(s *settings, source, value string) (notice string, err error
 
 // finish fills in what follows from other flags, as etcd does it.
 func (s *settings) finish(notices []string, asEtcd bool) (Result, error) {
+	if err := s.finishUpkeep(); err != nil {
+		return Result{}, err
+	}
 	node := &s.options.Node
 	if s.listenClient && !s.advertiseClient {
 		return Result{}, errors.New("--advertise-client-urls is required when --listen-client-urls is set (etcd demands it too): say under which URLs clients reach this node")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoratedb/quorate/autocompact"
 	"github.com/quoratedb/quorate/server"
 	"github.com/quoratedb/quorate/tlsconf"
 )
@@ -122,6 +123,17 @@ func appliedCases() []appliedCase {
 		{flag: "grpc-keepalive-min-time", value: "1s", invalid: []string{"1", "-1s"}, get: func(r Result) any { return r.Options.Node.KeepAlive.MinTime }, want: time.Second},
 		{flag: "grpc-keepalive-interval", value: "0s", invalid: []string{"0.5x", "-1s"}, get: func(r Result) any { return r.Options.Node.KeepAlive.Interval }, want: time.Duration(-1)},
 		{flag: "grpc-keepalive-timeout", value: "3s", invalid: []string{"", "-1s"}, get: func(r Result) any { return r.Options.Node.KeepAlive.Timeout }, want: 3 * time.Second},
+		{flag: "auto-compaction-mode", value: "revision", with: []string{"--auto-compaction-retention=9"}, invalid: []string{"", "hourly"},
+			get: func(r Result) any { return r.Options.Cluster.AutoCompaction }, want: autocompact.Policy{Mode: autocompact.Revision, Revisions: 9}},
+		{flag: "auto-compaction-retention", value: "90m", invalid: []string{"", "a", "-1", "-1h", "1ms"},
+			get: func(r Result) any { return r.Options.Cluster.AutoCompaction.Period }, want: 90 * time.Minute},
+		{flag: "corrupt-check-time", value: "1h", invalid: []string{"", "1", "1ms", "-1s"}, get: func(r Result) any { return r.Options.Node.CorruptCheckInterval }, want: time.Hour},
+		{flag: "initial-corrupt-check", value: "true", invalid: []string{"", "maybe"}, get: func(r Result) any { return r.Options.Node.InitialCorruptCheck }, want: true},
+		{flag: "audit-log", value: "-", invalid: []string{""}, get: func(r Result) any { return r.Options.Node.Audit.Log }, want: "-"},
+		{flag: "audit-policy", value: "p", with: []string{"--audit-log=-"}, invalid: []string{""}, get: func(r Result) any { return r.Options.Node.Audit.PolicyFile }, want: "p"},
+		{flag: "audit-max-size", value: "3", with: []string{"--audit-log=x"}, invalid: []string{"", "0", "x", "1048577"}, get: func(r Result) any { return r.Options.Node.Audit.MaxFileBytes }, want: int64(3 << 20)},
+		{flag: "audit-max-files", value: "3", with: []string{"--audit-log=x"}, invalid: []string{"", "0", "x"}, get: func(r Result) any { return r.Options.Node.Audit.MaxFiles }, want: 3},
+		{flag: "audit-full", value: "refuse", with: []string{"--audit-log=x"}, invalid: []string{"", "stop"}, get: func(r Result) any { return r.Options.Node.Audit.Refuse }, want: true},
 		{flag: "log-level", value: "debug", invalid: []string{"", "loud"}, get: func(r Result) any { return r.Log.Level }, want: "debug"},
 		{flag: "log-format", value: "json", invalid: []string{"", "xml"}, get: func(r Result) any { return r.Log.Format }, want: "json"},
 	}
@@ -340,6 +352,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--listen-client-url=http://x:1"}, "did you mean --listen-client-urls?"},
 		{[]string{"--experimental-watch-progress-notify-interval=5s"}, "did you mean --watch-progress-notify-interval?"},
 		{[]string{"--qqqqqqqqqqqqq"}, "unknown flag --qqqqqqqqqqqqq; `quorate serve --help`"},
+		{[]string{"--audit-policy=x"}, "have no meaning without --audit-log"},
 		{[]string{"--name"}, "--name needs a value"},
 		{[]string{"serve"}, `"serve" is not a flag`},
 		{[]string{"--auto-tls", "false"}, `"false" is not a flag`},

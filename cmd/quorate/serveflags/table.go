@@ -15,6 +15,8 @@ const (
 	groupShards  = "Shards"
 	groupTLS     = "TLS"
 	groupLimits  = "Limits"
+	groupUpkeep  = "Upkeep"
+	groupAudit   = "Audit log"
 	groupLog     = "Log and metrics"
 )
 
@@ -23,13 +25,13 @@ const maxQuorum = 1 << 15
 
 // Groups lists the headings of the applied flags.
 func Groups() []string {
-	return []string{groupNode, groupCluster, groupShards, groupTLS, groupLimits, groupLog}
+	return []string{groupNode, groupCluster, groupShards, groupTLS, groupLimits, groupUpkeep, groupAudit, groupLog}
 }
 
 // Table lists every flag: the applied ones first, in the order of help.
 func Table() []*Flag {
 	var table []*Flag
-	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), shardFlags(), tlsFlags(), limitFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
+	for _, part := range [][]*Flag{nodeFlags(), clusterFlags(), shardFlags(), tlsFlags(), limitFlags(), upkeepFlags(), auditFlags(), logFlags(), refusedFlags(), ignoredFlags()} {
 		table = append(table, part...)
 	}
 	return table
@@ -77,7 +79,7 @@ func nodeFlags() []*Flag {
 			Usage: "A pinged client that does not answer within this time is disconnected. 0: never.", Limits: "from 0 on",
 			set: setDuration(0, func(s *settings, d time.Duration) { s.options.Node.KeepAlive.Timeout = orNever(d) })},
 		{Name: "check", Group: groupNode, Kind: Bool, Default: "false", Ours: true,
-			Usage: "Look at the flags, and at the files for TLS that they name, say what is wrong, and end without starting anything.",
+			Usage: "Look at the flags, and at the files for TLS and the audit policy that they name, say what is wrong, and end without starting anything.",
 			set:   func(s *settings, value string) error { s.check = value != "false"; return nil }},
 		{Name: "version", Group: groupNode, Kind: Bool, Default: "false",
 			Usage: "Print the version and end.",

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -73,6 +74,7 @@ func (m *idleMachine) Closed() kv.Revision           { return kv.Revision(m.appl
 func (m *idleMachine) Highest() kv.Revision          { return kv.Revision(m.applied) }
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
+func (m *idleMachine) Auth() *auth.State             { return auth.NewState() }
 func (m *idleMachine) Metrics() shard.Metrics        { return shard.Metrics{} }
 func (m *idleMachine) DirtyRows() int                { return 0 }
 func (m *idleMachine) Memory() mvcc.Memory           { return mvcc.Memory{} }

@@ -3,6 +3,7 @@ package driver
 import (
 	"sync/atomic"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -11,6 +12,7 @@ type published struct {
 	revision, compacted atomic.Int64
 	effects             atomic.Uint64
 	alarms              atomic.Pointer[[]kv.Alarm]
+	auth                atomic.Pointer[auth.State]
 	// undecided transactions over several shards, and all records of such.
 	undecided, records atomic.Int64
 }
@@ -28,6 +30,7 @@ func (r *Replica) publishState(alarms bool) {
 		list := r.machine.Alarms()
 		r.published.alarms.Store(&list)
 	}
+	r.published.auth.Store(r.machine.Auth())
 }
 
 // reckonFigures has the node count what the machine has counted. As with reckonMemory, a replica that is not part of the rounds does not count.
@@ -46,6 +49,9 @@ func (r *Replica) Compacted() kv.Revision { return kv.Revision(r.published.compa
 
 // Alarms lists the active alarms of the applied state. The slice is not to be changed.
 func (r *Replica) Alarms() []kv.Alarm { return *r.published.alarms.Load() }
+
+// Auth is the applied state of users and roles, as new as what is read here after the call.
+func (r *Replica) Auth() *auth.State { return r.published.auth.Load() }
 
 // Effects counts the changes of keys that were applied since the state was opened; a snapshot that is installed begins anew.
 func (r *Replica) Effects() uint64 { return r.published.effects.Load() }

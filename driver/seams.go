@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -89,6 +90,7 @@ type Machine interface {
 	Limit() kv.Revision     // shared
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
+	Auth() *auth.State      // shared
 	TellAlarms(types uint64)
 	Metrics() shard.Metrics
 

@@ -134,7 +134,8 @@ func (d *Driver) SystemLeaseHolds() bool {
 	return r != nil && r.leaseHolds()
 }
 
-// SystemNotice is what the applied state of the system shard says of compaction, and of alarms: bit n is about type n.
+// SystemNotice is what the applied state of the system shard says of compaction, and of alarms: bit n is about type n, and from bit
+// shard.AuthVersionBit on how often users and roles have changed.
 func (d *Driver) SystemNotice() (compacted kv.Revision, alarms uint64) {
 	r := d.Replica(consensus.GroupID(kv.SystemShard))
 	if r == nil {
@@ -143,6 +144,7 @@ func (d *Driver) SystemNotice() (compacted kv.Revision, alarms uint64) {
 	for _, a := range r.Alarms() {
 		alarms |= 1 << (a.Type & 63)
 	}
+	alarms |= r.Auth().Version << shard.AuthVersionBit
 	return r.Compacted(), alarms
 }
 

@@ -235,8 +235,6 @@ func TestUnimplemented(t *testing.T) {
 		"MemberRemove": func() error { _, err := c.MemberRemove(ctx, 1); return err },
 		"MemberUpdate": func() error { _, err := c.MemberUpdate(ctx, 1, []string{"http://127.0.0.1:1"}); return err },
 		"Promote":      func() error { _, err := c.MemberPromote(ctx, 1); return err },
-		"UserAdd":      func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
-		"AuthEnable":   func() error { _, err := c.AuthEnable(ctx); return err },
 	}
 	for name, call := range calls {
 		err := call()

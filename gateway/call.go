@@ -24,6 +24,8 @@ type Call struct {
 	RequireLeader bool
 	// MoreFollow: the caller may bring more calls at once. Otherwise it has nothing else to do until this one is answered.
 	MoreFollow bool
+	// Trusted: the node itself asks, and may do everything.
+	Trusted bool
 
 	// Of whoever has the call: the link that looks for a leader, or the one leader that is asked.
 
@@ -31,8 +33,13 @@ type Call struct {
 	spread      bool  // it writes in several shards, and its link is that of the anchor
 	queued      bool  // it waited for a leader, as others did
 	evaluations uint8 // that came to nothing
+	judgments   uint8 // that came too early
+	confirmed   bool  // if it is refused, it is by a state that is new enough
+	judged      bool  // it was refused for good: review leaves it
+	leases      map[kv.LeaseID][][]byte
 
-	answered atomic.Bool // whoever sets it answers the call
+	answered atomic.Bool          // whoever sets it answers the call
+	next     atomic.Pointer[Call] // goes on for this one, which has had no effect
 
 	// Set before the call is handed to anybody, and not changed.
 
@@ -97,9 +104,25 @@ func (g *Gateway) track(c *Call) bool {
 
 // finish answers the call, once.
 func (c *Call) finish(resp *kv.Response, err error) {
+	if c.gateway.options.Users != nil {
+		var over bool
+		if resp, err, over = c.review(resp, err); over {
+			return
+		}
+	}
 	if c.answered.Swap(true) {
 		return
 	}
+	c.end()
+	if c.ready != nil {
+		c.ready(err)
+		return
+	}
+	c.Done(resp, err)
+}
+
+// end gives back what an answered call had.
+func (c *Call) end() {
 	g := c.gateway
 	if c.expires != 0 {
 		g.deadlines.remove(c)
@@ -108,11 +131,6 @@ func (c *Call) finish(resp *kv.Response, err error) {
 	if c.cost > 0 {
 		g.options.Space.Answered(c.cost)
 	}
-	if c.ready != nil {
-		c.ready(err)
-		return
-	}
-	c.Done(resp, err)
 }
 
 // because names the shards whose leaders nobody knows, of those that the call needs. In a store of one shard there is nothing to name.
@@ -195,6 +213,9 @@ func (c *Call) abort(err error) {
 	}
 	if under := c.coordinated.Load(); under != nil {
 		under.cancel()
+	}
+	if next := c.next.Load(); next != nil {
+		next.abort(err)
 	}
 }
 

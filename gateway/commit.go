@@ -317,6 +317,9 @@ func (t *tenure) submit(req *kv.Request, until time.Duration, done func(*kv.Resp
 func (t *tenure) number(n txn.Number) {
 	revisions := t.gateway.options.Revisions
 	got := func(revision kv.Revision, err error) {
+		if err == nil && n.AuthVersion < t.gateway.authVersion() { // it would take effect behind a change of users or roles that it was not judged by
+			err = kv.ErrAuthOldRevision
+		}
 		t.answered(func() { t.coordinator.Numbered(n.ID, revision, err) })
 	}
 	if len(n.Writers) == 0 {
@@ -329,6 +332,9 @@ func (t *tenure) number(n txn.Number) {
 // read reads at latest. It may take long, and this may be the driver's goroutine.
 func (t *tenure) read(r txn.Read) {
 	seen := func(resp *kv.Response, err error) {
+		if err == nil && t.gateway.outdated(r.Request) {
+			resp, err = nil, kv.ErrAuthOldRevision
+		}
 		t.answered(func() { t.coordinator.Seen(r.Call, resp, err) })
 	}
 	if !t.gateway.reading.read(func() { t.submit(r.Request, r.Deadline, seen) }) {

@@ -7,8 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 )
 
 // Gateway answers requests of clients on one node. Safe for concurrent use.
@@ -19,6 +21,7 @@ type Gateway struct {
 	committing commitLists // shards with transactions over several; empty if those are not served
 	leaseEnds  leaseEnds   // that failed
 	hub        *watch.Hub
+	permits    permits
 
 	calls     atomic.Int64 // submitted and not answered
 	stopped   atomic.Bool
@@ -104,12 +107,25 @@ func New(options Options) (*Gateway, error) {
 func (g *Gateway) feedHub() {
 	o := &g.options
 	if o.Watch.Shards == nil {
-		g.hub.Restored(o.Shards[o.Watched].Subscribe(g.hub.Applied))
+		g.hub.Restored(o.Shards[o.Watched].Subscribe(g.told(o.Watched, g.hub.Applied)))
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(o.Shards)) {
 		if watched := g.hub.Shard(id); watched != nil {
-			watched.Restored(o.Shards[id].Subscribe(watched.Applied))
+			watched.Restored(o.Shards[id].Subscribe(g.told(id, watched.Applied)))
+		}
+	}
+}
+
+// told has the hub also look at its watches again when users or roles have changed.
+func (g *Gateway) told(id kv.ShardID, applied func(*shard.Applied)) func(*shard.Applied) {
+	if g.options.Users == nil || id != kv.SystemShard {
+		return applied
+	}
+	return func(a *shard.Applied) {
+		applied(a)
+		if a.Auth || a.Jump {
+			g.hub.Reauthorize()
 		}
 	}
 }
@@ -211,13 +227,18 @@ func (g *Gateway) Check() error {
 	return g.hub.Check()
 }
 
-// NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts).
-func (g *Gateway) NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error) {
+// NewWatchStream returns a stream of watches for a client. What it holds is reserved of the client's memory (nil: nobody counts). A watch is allowed as a range is;
+// it ends when it is not any more.
+func (g *Gateway) NewWatchStream(principal string, proof kv.Credential, memory watch.Memory) (*watch.Stream, error) {
+	if err := g.Meets(principal, proof, auth.NeedNothing); err != nil {
+		return nil, err
+	}
+	proof.Revision = 0 // a watch outlives the revision of the token that it began with
 	return g.hub.NewStream(func(span kv.Span) error {
-		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
-		if err := g.options.Authorizer.Authorize(principal, req); err != nil {
+		if err := g.MayWatch(principal, proof, span); err != nil {
 			return err
 		}
+		req := &kv.Request{Kind: kv.KindRange, Principal: principal, Range: &kv.RangeRequest{Span: span}}
 		if g.options.Watch.Shards != nil {
 			return nil // the hub knows what shards are here
 		}

@@ -23,7 +23,7 @@ type HashResult struct {
 // Of several shards the hash is the one that a single shard would have. The replicas here have to have come to the revision; without one, or if
 // they have not, it is asked what that takes, and waited for.
 func (g *Gateway) HashKV(ctx context.Context, principal string, revision kv.Revision) (HashResult, error) {
-	req := &kv.Request{Kind: kv.KindRange, Principal: principal,
+	req := &kv.Request{Kind: kv.KindRange, Principal: principal, AuthVersion: kv.Unjudged,
 		Range: &kv.RangeRequest{Span: kv.Everything(), Serializable: true}}
 	l, err := g.admit(req)
 	links, many := g.gathering(req, err)

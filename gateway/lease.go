@@ -107,7 +107,7 @@ func (g *Gateway) timeToLive(c *Call) {
 // submit asks somebody on behalf of the client.
 func (t *lifetime) submit(req *kv.Request, done func(*kv.Response)) {
 	c := t.call
-	req.Principal, req.Memory = c.Req.Principal, c.Req.Memory
+	req.Principal, req.AuthVersion, req.Memory = c.Req.Principal, c.Req.AuthVersion, c.Req.Memory
 	c.gateway.Submit(&Call{Req: req, Deadline: c.Deadline, RequireLeader: c.RequireLeader, MoreFollow: true, internal: true, Done: func(resp *kv.Response, err error) {
 		switch {
 		case err != nil:

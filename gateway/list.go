@@ -96,11 +96,11 @@ func (g *Gateway) admitReader(req *kv.Request) (from *leaderLink, links []*leade
 	if err != nil && !many {
 		return nil, nil, err
 	}
-	return from, links, g.enter()
+	return from, links, g.letIn()
 }
 
-// enter counts a call that has no answer. Whoever is refused is not counted.
-func (g *Gateway) enter() error {
+// letIn counts a call that has no answer. Whoever is refused is not counted.
+func (g *Gateway) letIn() error {
 	if g.calls.Add(1) > int64(g.options.Limits.MaxCalls) {
 		g.calls.Add(-1)
 		return kv.ErrTooManyRequests
@@ -113,6 +113,9 @@ func (g *Gateway) enter() error {
 func (g *Gateway) OpenRange(ctx context.Context, req *kv.Request) (Listing, error) {
 	if req.Kind != kv.KindRange || req.Range == nil {
 		return nil, fmt.Errorf("read a range: the request is none: %w", kv.ErrInvalidRequest)
+	}
+	if err := g.permitRange(ctx, req); err != nil {
+		return nil, err
 	}
 	from, links, err := g.admitReader(req)
 	if err != nil {
@@ -158,8 +161,22 @@ func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leader
 	return &listing{list, turn{of: g.turns, ctx: ctx}, states, read.At.Revision, g}, nil
 }
 
-// freeze returns a state that a read may be answered from. Frozen between two looks at the lease it is as good as read between them.
+// freeze returns a state that a read may be answered from, and is allowed by a state of users and roles that is as new.
 func (l *leaderLink) freeze(ctx context.Context, req *kv.Request) (frozen, error) {
+	for {
+		state, err := l.freezeOnce(ctx, req)
+		if err != nil || !l.gateway.outdated(req) {
+			return state, err
+		}
+		_ = state.Close() // it was not read
+		if err := l.gateway.permitAnew(ctx, req); err != nil {
+			return frozen{}, err
+		}
+	}
+}
+
+// freezeOnce does so whatever users there are. Frozen between two looks at the lease a state is as good as read between them.
+func (l *leaderLink) freezeOnce(ctx context.Context, req *kv.Request) (frozen, error) {
 	if req.Range.Serializable && !l.ahead(req) {
 		if err := l.local.Readable(); err != nil {
 			return frozen{}, err

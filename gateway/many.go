@@ -99,10 +99,15 @@ func (g *Gateway) freezeMany(ctx context.Context, req *kv.Request, links []*lead
 			}
 			views = c.gather.freeze()
 		}
-		if !compactedSince(views, c.read.At) {
+		if !compactedSince(views, c.read.At) && !g.outdated(req) {
 			return views, c.read, nil
 		}
 		closeViews(views)
+		if g.outdated(req) {
+			if err := g.permitAnew(ctx, req); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 }
 

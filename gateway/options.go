@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/gateway/route"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -91,18 +92,6 @@ type Sender interface {
 	Kick(to kv.NodeID)
 }
 
-// Authorizer is the one place where a caller's identity is checked. Every request passes it where it
-// enters, a watch as the range request of its span.
-type Authorizer interface {
-	Authorize(principal string, req *kv.Request) error
-}
-
-// AllowAll is the Authorizer without rules.
-type AllowAll struct{}
-
-// Authorize allows everything.
-func (AllowAll) Authorize(string, *kv.Request) error { return nil }
-
 // Space is room for data. Safe for concurrent use.
 type Space interface {
 	// Admit tells whether there is room for so many bytes. If there is, Answered is called when the request has ended.
@@ -147,9 +136,12 @@ type Options struct {
 	Table  *partition.Table
 	Commit txn.Protocol
 	// Watched is the shard whose changes watches get, one of Shards, if Watch.Shards is not set. Default: the system shard.
-	Watched    kv.ShardID
-	Sender     Sender
-	Authorizer Authorizer
+	Watched kv.ShardID
+	Sender  Sender
+	// Users is the applied state of users and roles, as new as what is read here after the call. Nil: everybody may do everything.
+	Users func() *auth.State
+	// AuthVersion is the auth.State.Version that this node has heard of as applied somewhere, in a store of several shards. Nil: Users says all that is known.
+	AuthVersion func() uint64
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits
@@ -188,9 +180,6 @@ type Listener struct {
 
 // WithDefaults returns a copy with defaults for what is not set.
 func (o Options) WithDefaults() Options {
-	if o.Authorizer == nil {
-		o.Authorizer = AllowAll{}
-	}
 	if o.ValidateRequest == nil {
 		o.ValidateRequest = func(*kv.Request) error { return nil }
 	}

@@ -57,6 +57,9 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if req.Kind != kv.KindRange || req.Range == nil {
 		return fmt.Errorf("stream a range: the request is none: %w", kv.ErrInvalidRequest)
 	}
+	if err := g.permitRange(ctx, req); err != nil {
+		return err
+	}
 	l, err := g.admit(req)
 	if links, many := g.gathering(req, err); many {
 		return g.streamMany(ctx, req, links, emit)

@@ -159,7 +159,7 @@ func TestShardNotHere(t *testing.T) {
 	if len(bad) != 1 || !errors.Is(bad[0], kv.ErrShardNotHere) {
 		t.Errorf("an answer of a shard that is not here: %v", bad)
 	}
-	stream, err := g.NewWatchStream("", nil)
+	stream, err := g.NewWatchStream("", kv.Credential{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestWatched(t *testing.T) {
 	second.elect(1)
 	exchangeBoth(first, second)
 	g := first.nodes[1].gateway
-	stream, err := g.NewWatchStream("", nil)
+	stream, err := g.NewWatchStream("", kv.Credential{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

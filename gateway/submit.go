@@ -15,7 +15,19 @@ func (g *Gateway) Submit(c *Call) {
 		c.finish(nil, kv.ErrTooManyRequests)
 		return
 	}
-	l, err := g.admit(c.Req)
+	g.enter(c)
+}
+
+// enter takes a call that is counted.
+func (g *Gateway) enter(c *Call) {
+	if err := g.check(c.Req); err != nil {
+		c.finish(nil, err)
+		return
+	}
+	if !g.judge(c) {
+		return
+	}
+	l, err := g.linkOf(c.Req)
 	if links, many := g.gathering(c.Req, err); many {
 		g.readMany(c, links)
 		return
@@ -55,15 +67,17 @@ func (g *Gateway) Submit(c *Call) {
 // calls that there are too many of may wait for the end of such a transaction.
 func (c *Call) aboutTransaction() bool { return c.internal && c.Req.Commit != nil }
 
-// admit is what every request passes before anything is done with it. It returns the link of its shard.
-func (g *Gateway) admit(req *kv.Request) (*leaderLink, error) {
+// check refuses what is not well formed.
+func (g *Gateway) check(req *kv.Request) error {
 	if g.stopped.Load() {
-		return nil, kv.ErrStopped
+		return kv.ErrStopped
 	}
-	if err := g.options.ValidateRequest(req); err != nil {
-		return nil, err
-	}
-	if err := g.options.Authorizer.Authorize(req.Principal, req); err != nil {
+	return g.options.ValidateRequest(req)
+}
+
+// admit checks a request, and returns the link of its shard.
+func (g *Gateway) admit(req *kv.Request) (*leaderLink, error) {
+	if err := g.check(req); err != nil {
 		return nil, err
 	}
 	return g.linkOf(req)
@@ -93,7 +107,7 @@ func (g *Gateway) leaderOnly(req *kv.Request) bool {
 	switch req.Kind {
 	case kv.KindLeaseTimeToLive, kv.KindLeaseLeases:
 		return true
-	case kv.KindMemberList, kv.KindAlarm:
+	case kv.KindMemberList, kv.KindAlarm, kv.KindAuth:
 		return g.options.Revisions != nil && shard.IsReadOnly(req)
 	}
 	return false
@@ -137,7 +151,7 @@ func (l *leaderLink) readInPlace(c *Call) bool {
 
 // renewed answers a keep-alive if this node leads for certain and has promised ahead, in the log, what is asked for. Most are.
 func (l *leaderLink) renewed(req *kv.Request, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool) {
-	if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {
+	if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() || l.gateway.outdated(req) {
 		return nil, 0, false
 	}
 	known := l.gateway.known() // before, as etcd: the lease lived at the revision of the header
@@ -209,7 +223,7 @@ func (g *Gateway) waitFor(ctx context.Context, c *Call, begin func()) error {
 	c.ready = func(err error) { passed <- err }
 	c.item.Read = true
 	c.Deadline, _ = ctx.Deadline()
-	if err := g.enter(); err != nil {
+	if err := g.letIn(); err != nil {
 		return err
 	}
 	begin()

@@ -89,7 +89,7 @@ func TestWatchesOfATransaction(t *testing.T) {
 	}
 	g := first.nodes[3].gateway
 	watchFrom := func(span kv.Span, from kv.Revision) *watch.Stream {
-		s, err := g.NewWatchStream("", nil)
+		s, err := g.NewWatchStream("", kv.Credential{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

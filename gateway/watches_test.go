@@ -26,7 +26,7 @@ func TestWatchOverShards(t *testing.T) {
 	second.elect(1)
 	exchangeBoth(first, second)
 	g := first.nodes[1].gateway
-	stream, err := g.NewWatchStream("", nil)
+	stream, err := g.NewWatchStream("", kv.Credential{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

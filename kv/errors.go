@@ -68,6 +68,24 @@ var (
 	ErrLeaseShards = sentinel(33, "a lease holds keys of one shard only in this version; use one lease for the keys of each shard")
 	// ErrLeaseWaits: the request may yet have an effect, if it ends the lease.
 	ErrLeaseWaits = sentinel(34, "another shard that has a part in the lease has not answered in time; is it without a leader?")
+	// The rest is about users and roles, as etcd says it.
+	ErrRootUserNotExist     = sentinel(35, "root user does not exist")
+	ErrRootRoleNotExist     = sentinel(36, "root user does not have root role")
+	ErrUserAlreadyExist     = sentinel(37, "user name already exists")
+	ErrUserEmpty            = sentinel(38, "user name is empty")
+	ErrUserNotFound         = sentinel(39, "user name not found")
+	ErrRoleAlreadyExist     = sentinel(40, "role name already exists")
+	ErrRoleNotFound         = sentinel(41, "role name not found")
+	ErrRoleEmpty            = sentinel(42, "role name is empty")
+	ErrAuthFailed           = sentinel(43, "authentication failed, invalid user ID or password")
+	ErrPermissionNotGiven   = sentinel(44, "permission not given")
+	ErrRoleNotGranted       = sentinel(45, "role is not granted to the user")
+	ErrPermissionNotGranted = sentinel(46, "permission is not granted to the role")
+	ErrAuthNotEnabled       = sentinel(47, "authentication is not enabled")
+	ErrInvalidAuthToken     = sentinel(48, "invalid auth token")
+	ErrInvalidAuthMgmt      = sentinel(49, "invalid auth management")
+	// ErrAuthOldRevision: users or roles have changed since the request was allowed, or since its token was given.
+	ErrAuthOldRevision = sentinel(50, "revision of auth store is old")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

@@ -45,15 +45,22 @@ const (
 	KindLeaseEnd
 	// KindSetRoster says on which nodes the shard is to have replicas. It never travels between nodes: a leader's driver makes it.
 	KindSetRoster
+	// KindAuth is about users, roles, and authentication itself; whether it only reads, its action says.
+	KindAuth
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
 //
 // Principal is who asks. Every operation carries it to the one place where it is
-// checked (gateway.Authorizer); empty means "anonymous".
+// checked (gateway.Gateway); empty means "anonymous".
 type Request struct {
 	Kind      Kind
 	Principal string
+	// Credential is what Principal is proved by. It does not travel.
+	Credential Credential
+	// AuthVersion is that of the auth state (package auth) by which the request was allowed; 0: that of a cluster that never had users. Whoever knows of a later
+	// one answers kv.ErrAuthOldRevision, and nothing has happened.
+	AuthVersion uint64
 
 	Range           *RangeRequest
 	Put             *PutRequest
@@ -71,6 +78,7 @@ type Request struct {
 	LeaseBinding    *LeaseBinding // of KindLeaseAttach, KindLeaseRelease, KindLeaseKeys and KindLeaseEnd
 	SetRoster       *Roster
 	Commit          *CommitRequest // of the kinds about transactions over several shards
+	Auth            *AuthRequest
 	// LeaseLeases has no fields.
 
 	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was

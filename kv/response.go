@@ -18,6 +18,7 @@ type Response struct {
 	Alarm           *AlarmResponse
 	MemberList      *MemberListResponse
 	Commit          *CommitResponse
+	Auth            *AuthResponse
 	// Compact, LeaseRevoke, LeaseRelease, PublishNode, AssignReplica and SetRoster have no fields of their own.
 }
 

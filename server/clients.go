@@ -25,6 +25,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 	options := gateway.Options{
 		Self: s.options.NodeID(), Router: router, Shards: s.gatewayShards(), Sender: frames{s.transport},
 		ValidateRequest: func(r *kv.Request) error { return shard.Validate(r, limits) },
+		Users:           s.shard.Auth,
 		Space:           s.quota,
 		GuestMemory:     s.guestMemory(),
 		Limits:          gateway.Limits{MaxTxnOps: limits.MaxTxnOps},
@@ -43,6 +44,7 @@ func (s *Server) openGateway(instance uint64) (err error) {
 		Watch: watch.Options{ProgressInterval: s.options.Node.WatchProgressNotifyInterval},
 	}
 	if s.many() {
+		options.AuthVersion = func() uint64 { return s.issuer.Alarms() >> shard.AuthVersionBit }
 		options.Commit = protocolOf(s.options.Cluster.CommitProtocol)
 		if options, err = options.OfStore(s.options.Cluster.Partition, s.issuer); err != nil {
 			return err
@@ -94,7 +96,12 @@ func (s *Server) listenForClients() error {
 // openClients serves clients.
 func (s *Server) openClients() (err error) {
 	node := s.options.Node
+	tokens, passwords, err := node.users()
+	if err != nil {
+		return err
+	}
 	s.api, err = etcd.NewServer(etcd.Options{
+		Users: s.shard.Auth, Tokens: tokens, Passwords: passwords, ClientCertAuth: node.ClientTLS.ClientCertAuth,
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
 		Protocol: s.options.Cluster.protocols(), Version: Version, MetricsURLs: urlStrings(node.httpURLs()),

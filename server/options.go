@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/authn"
 	"github.com/quoratedb/quorate/autocompact"
 	"github.com/quoratedb/quorate/partition"
 	"github.com/quoratedb/quorate/tlsconf"
@@ -81,6 +82,11 @@ type NodeOptions struct {
 	MaxClientConnections int
 	// MaxClientMemoryBytes is what all clients together can make the node hold, MaxConnectionMemoryBytes what one connection can.
 	MaxClientMemoryBytes, MaxConnectionMemoryBytes int64
+	// AuthToken is which tokens clients get for a password, as etcd's flag says it: "simple", or "jwt," and options. It must be the same on all nodes.
+	// AuthTokenTTL is of simple ones; BcryptCost is what hashing a password costs.
+	AuthToken    string
+	AuthTokenTTL time.Duration
+	BcryptCost   int
 	// KeepAlive is about connections of clients.
 	KeepAlive KeepAliveOptions
 }
@@ -239,6 +245,9 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	n.ListenMetricsURLs, n.ListenHTTPURLs = slices.Clone(n.ListenMetricsURLs), slices.Clone(n.ListenHTTPURLs)
 	n.ClientTLS.Role, n.PeerTLS.Role = tlsconf.Clients, tlsconf.Peers
 	n.ClientTLS, n.PeerTLS = n.ClientTLS.WithDefaults(), n.PeerTLS.WithDefaults()
+	n.AuthToken = cmp.Or(n.AuthToken, "simple")
+	n.AuthTokenTTL = cmp.Or(n.AuthTokenTTL, DefaultAuthTokenTTL)
+	n.BcryptCost = cmp.Or(n.BcryptCost, authn.DefaultCost)
 	n.InitialClusterState = cmp.Or(n.InitialClusterState, ClusterNew)
 	n.SnapshotCount = cmp.Or(n.SnapshotCount, DefaultSnapshotCount)
 	n.ScrubInterval = cmp.Or(n.ScrubInterval, DefaultScrubInterval)

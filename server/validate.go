@@ -36,6 +36,9 @@ func (o Options) Validate() error {
 	if err := o.validateSecurity(); err != nil {
 		return err
 	}
+	if _, _, err := o.Node.users(); err != nil {
+		return badf("%v", err)
+	}
 	if err := o.Cluster.validateShards(); err != nil {
 		return err
 	}

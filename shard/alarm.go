@@ -103,13 +103,16 @@ func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 	return &kv.Response{Kind: kv.KindAlarm, Alarm: body}, nil
 }
 
-// TellAlarms says which types of alarms are raised in the system shard, bit n for type n: what this leadership of another shard evaluates from now on goes
-// by it. Driver.
+// TellAlarms says which types of alarms are raised in the system shard, bit n for type n, and, from bit AuthVersionBit on, how often users and roles have
+// changed: what this leadership of another shard evaluates from now on goes by it. Driver.
 func (m *Machine) TellAlarms(types uint64) {
 	if m.lead != nil {
 		m.lead.toldAlarms = types
 	}
 }
+
+// AuthVersionBit is from which bit on the word about alarms has auth.State.Version. So whoever gets revisions is told of it with them, as of alarms.
+const AuthVersionBit = 8
 
 // alarmed tells whether an alarm of the type is active in the overlaid state. An op is added only when it changes
 // that state, so the ops in flight can be counted. Of several shards only the system shard has them; the others go by what they were told.

@@ -40,6 +40,8 @@ type Applied struct {
 	Limit kv.Revision
 	// Alarms: the entry raised or cleared one (Machine.Alarms).
 	Alarms bool
+	// Auth: the entry changed users or roles (Machine.Auth).
+	Auth bool
 	// Placed: the entry changed which replica lives on a node (Machine.Placements), or on which nodes the shard is to be (Machine.Roster).
 	Placed bool
 }

@@ -240,6 +240,9 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		m.leases.note(p.lease, p.incarnation)
 	case opDrop:
 		m.leases.note(p.lease, 0)
+	case opAuth:
+		m.applyAuth(p.auth, b)
+		done.Auth = true
 	}
 	return nil
 }

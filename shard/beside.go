@@ -246,6 +246,9 @@ func (m *Machine) FinishBeside(b *Beside) Outcome {
 // it is to be evaluated again, otherwise its answer.
 func (m *Machine) mayTakeEffect(b *Beside) (shift, error) {
 	by := shift{above: b.state.revision, by: m.lead.revision - b.state.revision}
+	if b.request.AuthVersion < m.authEvaluated() && aboutKeys(b.request.Kind) { // users or roles have changed while it was evaluated
+		return by, kv.ErrAuthOldRevision
+	}
 	m.lead.batch.readsOf(b.request)
 	if errors.Is(b.err, kv.ErrFutureRevision) && !b.informed && m.lead.batch != nil {
 		if m.lead.batch.base > b.state.revision {

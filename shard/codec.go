@@ -101,6 +101,8 @@ func (o *overlay) nodeBytes() int {
 				n += nodeSizeBytes(p.node)
 			case p.roster != nil:
 				n += rosterBytes + seatBytes*len(p.roster.Seats)
+			case p.encoded != nil:
+				n += len(p.encoded)
 			}
 		}
 	}

@@ -44,6 +44,8 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = binary.AppendUvarint(buf, p.incarnation)
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		buf = appendCommitOp(buf, p)
+	case opAuth:
+		buf = appendBytes(buf, p.encoded)
 	}
 	return buf
 }
@@ -101,6 +103,8 @@ func (d *decoder) op(p *op) {
 		}
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		p.record = d.commitOp(p.kind)
+	case opAuth:
+		p.auth = d.auth()
 	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

@@ -30,6 +30,9 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 	if aboutTransactions(r.Kind) {
 		return m.evaluateCommit(r)
 	}
+	if r.AuthVersion < m.authEvaluated() && judged(r.Kind) {
+		return Outcome{Err: kv.ErrAuthOldRevision, WaitFor: l.waitFor()}
+	}
 	if l.latches.Len() > 0 && l.conflicts(r) {
 		return Outcome{Blocked: true}
 	}
@@ -176,6 +179,8 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 		return m.assignRequest(r.AssignReplica)
 	case kv.KindSetRoster:
 		return m.rosterRequest(r.SetRoster)
+	case kv.KindAuth:
+		return m.authRequest(r.Auth)
 	}
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
@@ -25,6 +26,7 @@ type Machine struct {
 	leases  leaseTable
 	alarms  alarmTable
 	nodes   map[kv.NodeID]*kv.NodeRecord
+	auth    *auth.State // of the system shard; the others have that of a new cluster
 
 	transactions transactions
 
@@ -69,6 +71,8 @@ type leadership struct {
 	proposed  int64         // lease clock of the last proposal
 	// toldAlarms are those of the system shard, bit n for type n, if this is another one.
 	toldAlarms uint64
+	// auth is the state of users and roles with what is in flight; nil: nothing is.
+	auth       *auth.State
 	asking     asking
 	contention contention
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -51,6 +52,7 @@ const (
 	opResolve
 	opFence
 	opRoster // on which nodes the shard is to be
+	opAuth   // what becomes of users and roles
 )
 
 // op is a change of something else than keys.
@@ -70,6 +72,9 @@ type op struct {
 	incarnation uint64     // opNote
 	// record has, of ops about transactions, what the op is about; in a leader's overlay all that is known after it.
 	record *record
+	// auth is what an opAuth does; encoded, in a leader's overlay.
+	auth    *auth.Change
+	encoded []byte
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -103,7 +108,7 @@ type overlay struct {
 	leases  map[kv.LeaseID]pendingLease
 	notes   map[kv.LeaseID]pendingNote
 
-	otherOps int // ops in flight about alarms, nodes, replicas and rosters
+	otherOps int // ops in flight about alarms, nodes, replicas, rosters, users and roles
 	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
 	alarms    map[kv.AlarmType]int
 	compacted kv.Revision // highest compaction in flight; 0: none
@@ -275,6 +280,9 @@ func (o *overlay) addOp(p op) {
 		o.alarms[p.alarm.Type]--
 	case opNode, opReplica, opRoster:
 		o.otherOps++
+	case opAuth:
+		o.otherOps++
+		o.untakenBytes += len(p.encoded)
 	case opStage:
 		o.untakenBytes += len(p.part.encoded)
 	case opBulk:
@@ -372,7 +380,7 @@ func (o *overlay) dropFirstOp() {
 	case opAlarmClear:
 		o.otherOps--
 		o.alarms[p.alarm.Type]++
-	case opNode, opReplica, opRoster:
+	case opNode, opReplica, opRoster, opAuth:
 		o.otherOps--
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		o.commits.drop(at, p)

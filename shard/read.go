@@ -19,8 +19,13 @@ func (m *Machine) Read(view *mvcc.View, now time.Duration, r *kv.Request) (*kv.R
 	if !complete(r) || !IsReadOnly(r) {
 		return nil, fmt.Errorf("request of kind %d is not a read: %w", r.Kind, kv.ErrInvalidRequest)
 	}
+	if r.AuthVersion < m.auth.Version && judged(r.Kind) {
+		return nil, kv.ErrAuthOldRevision
+	}
 	var err error
 	switch r.Kind {
+	case kv.KindAuth:
+		answer.Auth, err = m.auth.Read(r.Auth)
 	case kv.KindRange, kv.KindTxn:
 		err = state.answer(r, answer)
 	case kv.KindLeaseTimeToLive:

@@ -30,6 +30,9 @@ func requestBytes(r *kv.Request, compare, op int) int {
 		return spanBytes(r.DeleteRange.Span)
 	case kv.KindTxn:
 		return txnBytes(r.Txn, compare, op)
+	case kv.KindAuth:
+		a := r.Auth
+		return len(a.User) + len(a.Role) + len(a.Hash) + len(a.Secret) + spanBytes(a.Permission.Span)
 	case kv.KindTxnPrepare:
 		return shareBytes(r.Commit.Share, compare, op)
 	}

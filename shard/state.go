@@ -167,6 +167,9 @@ func (m *Machine) loadState(state State) error {
 	}
 	m.transactions.lastResolved = state.Revision
 	m.close()
+	if err := m.loadAuth(); err != nil {
+		return err
+	}
 	return m.loadNodes()
 }
 

@@ -93,6 +93,8 @@ func complete(r *kv.Request) bool {
 		return r.LeaseBinding != nil
 	case kv.KindLeaseLeases:
 		return true
+	case kv.KindAuth:
+		return r.Auth != nil
 	case kv.KindTxnPrepare:
 		return r.Commit != nil && r.Commit.Share != nil
 	case kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
@@ -305,6 +307,8 @@ func IsReadOnly(r *kv.Request) bool {
 		return onlyRanges(r.Txn, isRange)
 	case kv.KindAlarm:
 		return r.Alarm.Action == kv.AlarmGet
+	case kv.KindAuth:
+		return r.Auth.Action.ReadsOnly()
 	}
 	return false
 }

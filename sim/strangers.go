@@ -106,7 +106,7 @@ func (p *part) askFor(g *group) {
 	if !answered {
 		g.fail(Liveness, "node %d, which does not hold the shard, does not answer a put", p.node.id)
 	}
-	stream, err := p.gateway.NewWatchStream(principal, nil)
+	stream, err := p.gateway.NewWatchStream(principal, kv.Credential{}, nil)
 	if err != nil {
 		g.fail(Crash, "node %d opens no stream of watches: %v", p.node.id, err)
 		return

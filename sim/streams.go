@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/watch"
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/workload"
 )
 
@@ -80,7 +81,7 @@ func (s *clientStream) open() (err error) {
 	err = workload.ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
-		if stream, err = s.part.gateway.NewWatchStream("", s.node.streamMemory()); err == nil {
+		if stream, err = s.part.gateway.NewWatchStream("", kv.Credential{}, s.node.streamMemory()); err == nil {
 			s.life, s.broken = s.node.life, false
 			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
 			s.part.streams = append(s.part.streams, s.server)

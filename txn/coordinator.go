@@ -89,7 +89,7 @@ func (c *Coordinator) Begin(owner any, req *kv.Request, deadline time.Duration) 
 // probe finds out which path a request takes.
 func (c *Coordinator) probe(w *call) {
 	w.attempt = 0
-	read := &kv.Request{Kind: kv.KindTxn, Principal: w.req.Principal, Txn: Probe(w.req.Txn), Memory: w.req.Memory}
+	read := &kv.Request{Kind: kv.KindTxn, Principal: w.req.Principal, AuthVersion: w.req.AuthVersion, Txn: Probe(w.req.Txn), Memory: w.req.Memory}
 	c.ready.Reads = append(c.ready.Reads, Read{Call: w.id, Request: read, Deadline: w.deadline})
 }
 

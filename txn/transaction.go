@@ -201,7 +201,15 @@ func (c *Coordinator) advance(t *transaction, i int) {
 		return
 	}
 	t.phase = numbering
-	c.ready.Numbers = append(c.ready.Numbers, Number{ID: t.id, Writers: writers})
+	c.ready.Numbers = append(c.ready.Numbers, Number{ID: t.id, Writers: writers, AuthVersion: c.authVersion(t)})
+}
+
+// authVersion is by which state of users and roles a transaction was allowed.
+func (c *Coordinator) authVersion(t *transaction) uint64 {
+	if w := c.calls[t.call]; w != nil && w.req.Kind != kv.KindLeaseEnd {
+		return w.req.AuthVersion
+	}
+	return kv.Unjudged
 }
 
 // Numbered takes the revision for a transaction. An error ends the request without effect.

@@ -88,6 +88,8 @@ type Ready struct {
 type Number struct {
 	ID      kv.TransactionID
 	Writers []kv.ShardID
+	// AuthVersion is that of the request; kv.Unjudged: nobody has asked for the transaction.
+	AuthVersion uint64
 }
 
 // Read is a read-only transaction to be answered as of one revision that is the latest at some moment after the question. It is answered with Coordinator.Seen.

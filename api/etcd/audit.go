@@ -90,7 +90,7 @@ func (s *Service) audit(c *rpc.Call, operation, principal string, request *kv.Re
 	if s.options.Audit == nil {
 		return nil, nil
 	}
-	a := Attempt{Operation: operation, Writes: !reading[operation], Principal: principal, Client: c.Address(), Certificate: c.CertificateName()}
+	a := Attempt{Operation: operation, Writes: !reading[operation], Principal: principal, Client: c.Address(), Certificate: c.PeerName()}
 	if request != nil {
 		a.Writes = a.Writes && (request.Kind != kv.KindAlarm || request.Alarm.Action != kv.AlarmGet)
 		if request.Kind == kv.KindTxn {
@@ -116,6 +116,22 @@ func (e ending) ended(revision kv.Revision, err error) {
 	}
 }
 
+// auditWatch begins to record a watch.
+func (s *Service) auditWatch(c *rpc.Call, principal string, asked *etcdserverpb.WatchCreateRequest) (ending, error) {
+	if s.options.Audit == nil {
+		return nil, nil
+	}
+	span := &kv.RangeRequest{Span: createRequest(asked).Span}
+	return s.audit(c, "Watch", principal, &kv.Request{Kind: kv.KindRange, Range: span})
+}
+
+// auditRefusal records a call that is refused before it is known what it is about.
+func (s *Service) auditRefusal(c *rpc.Call, err error) {
+	if end, refused := s.audit(c, operationOf(c.Method()), s.nameOf(c), nil); refused == nil {
+		end.ended(0, err)
+	}
+}
+
 // auditStream records streams as a whole, at their end. Those of keys record what is asked of them.
 func (s *Service) auditStream(path string, m rpc.Method) rpc.Method {
 	if m.Stream == nil || path == watchMethod || path == rangeStreamMethod || path == keepAliveMethod || strings.HasPrefix(path, "/grpc.") {
@@ -123,7 +139,7 @@ func (s *Service) auditStream(path string, m rpc.Method) rpc.Method {
 	}
 	operation, serve := operationOf(path), m.Stream
 	return rpc.Method{Stream: func(c *rpc.Call) error {
-		end, err := s.audit(c, operation, anonymous, nil)
+		end, err := s.audit(c, operation, s.nameOf(c), nil)
 		if err != nil {
 			return err
 		}

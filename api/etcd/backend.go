@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
 	"github.com/quoratedb/quorate/kv"
@@ -15,13 +16,19 @@ type Gateway interface {
 	Submit(*gateway.Call)
 	// Cancel says that nobody waits for the call any more. Done is still called once.
 	Cancel(*gateway.Call)
-	// NewWatchStream returns the watches of one client stream.
-	NewWatchStream(principal string, memory watch.Memory) (*watch.Stream, error)
+	// NewWatchStream returns the watches of one client stream, whoever it is proved to be.
+	NewWatchStream(principal string, proof kv.Credential, memory watch.Memory) (*watch.Stream, error)
 	// OpenRange begins to read a range in key order (mvcc.InKeyOrder), at one revision. What it returns must be closed.
 	OpenRange(ctx context.Context, request *kv.Request) (gateway.Listing, error)
 	// RangeStream hands a range of any size, at one revision, to emit in portions. The last one has the last keys, and More and
 	// Count; of the others only the keys count. None is empty, unless the range is.
 	RangeStream(ctx context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error
+	// Meets tells why a client must not do something that is about no certain keys.
+	Meets(principal string, proof kv.Credential, need auth.Need) error
+	// MayWatch tells why a client must not watch a span, as far as this node knows.
+	MayWatch(principal string, proof kv.Credential, span kv.Span) error
+	// CatchUp waits until this node has applied all that was committed in a shard at some moment after the call.
+	CatchUp(ctx context.Context, shard kv.ShardID) error
 	// HashKV is the hash of all keys and their history up to a revision (0: the newest) since the compacted one.
 	HashKV(ctx context.Context, principal string, revision kv.Revision) (gateway.HashResult, error)
 }

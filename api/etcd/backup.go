@@ -35,7 +35,7 @@ func (s *Service) nativeStream(method string, serve func(ctx context.Context, pr
 				return err
 			}
 			callOf(transport).LimitStalls = true
-			return serve(one.ctx, callerOf(transport.Context()).Principal, in.bytes, func(message []byte) error {
+			return serve(one.ctx, s.nameOf(callOf(transport)), in.bytes, func(message []byte) error {
 				if err := one.ctx.Err(); err != nil {
 					return err
 				}

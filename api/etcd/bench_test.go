@@ -28,9 +28,9 @@ type standard struct {
 
 func (s standard) Put(ctx context.Context, r *etcdserverpb.PutRequest) (*etcdserverpb.PutResponse, error) {
 	w := s.newWaiter()
-	caller := callerOf(ctx)
-	w.call.Deadline, w.call.RequireLeader = caller.Deadline, caller.RequireLeader
-	w.call.Req = &kv.Request{Kind: kv.KindPut, Principal: caller.Principal, Put: &kv.PutRequest{Key: r.Key, Value: r.Value, Lease: kv.LeaseID(r.Lease)}}
+	w.call.Deadline, _ = ctx.Deadline()
+	w.call.RequireLeader = requiresLeader(ctx)
+	w.call.Req = &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: r.Key, Value: r.Value, Lease: kv.LeaseID(r.Lease)}}
 	s.options.Gateway.Submit(&w.call)
 	out, err := s.wait(ctx, w)
 	if err != nil {

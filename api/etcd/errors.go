@@ -60,6 +60,22 @@ var mappings = []mapping{
 	{sentinel: kv.ErrManyShards, code: codes.Unimplemented},
 	{sentinel: kv.ErrLeaseShards, code: codes.Unimplemented},
 	{sentinel: kv.ErrLeaseWaits, code: codes.Unavailable},
+	{sentinel: kv.ErrRootUserNotExist, grpc: rpctypes.ErrGRPCRootUserNotExist},
+	{sentinel: kv.ErrRootRoleNotExist, grpc: rpctypes.ErrGRPCRootRoleNotExist},
+	{sentinel: kv.ErrUserAlreadyExist, grpc: rpctypes.ErrGRPCUserAlreadyExist},
+	{sentinel: kv.ErrUserEmpty, grpc: rpctypes.ErrGRPCUserEmpty},
+	{sentinel: kv.ErrUserNotFound, grpc: rpctypes.ErrGRPCUserNotFound},
+	{sentinel: kv.ErrRoleAlreadyExist, grpc: rpctypes.ErrGRPCRoleAlreadyExist},
+	{sentinel: kv.ErrRoleNotFound, grpc: rpctypes.ErrGRPCRoleNotFound},
+	{sentinel: kv.ErrRoleEmpty, grpc: rpctypes.ErrGRPCRoleEmpty},
+	{sentinel: kv.ErrAuthFailed, grpc: rpctypes.ErrGRPCAuthFailed},
+	{sentinel: kv.ErrPermissionNotGiven, grpc: rpctypes.ErrGRPCPermissionNotGiven},
+	{sentinel: kv.ErrRoleNotGranted, grpc: rpctypes.ErrGRPCRoleNotGranted},
+	{sentinel: kv.ErrPermissionNotGranted, grpc: rpctypes.ErrGRPCPermissionNotGranted},
+	{sentinel: kv.ErrAuthNotEnabled, grpc: rpctypes.ErrGRPCAuthNotEnabled},
+	{sentinel: kv.ErrInvalidAuthToken, grpc: rpctypes.ErrGRPCInvalidAuthToken},
+	{sentinel: kv.ErrInvalidAuthMgmt, grpc: rpctypes.ErrGRPCInvalidAuthMgmt},
+	{sentinel: kv.ErrAuthOldRevision, grpc: rpctypes.ErrGRPCAuthOldRevision},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/gateway/watch"
@@ -140,7 +141,13 @@ func (f *fake) MoveLeader(_ context.Context, to kv.NodeID) error {
 	return fmt.Errorf("%w: %v is no node of the cluster", kv.ErrBadTransferee, to)
 }
 
-func (f *fake) NewWatchStream(_ string, memory watch.Memory) (*watch.Stream, error) {
+func (f *fake) Meets(string, kv.Credential, auth.Need) error { return nil }
+
+func (f *fake) MayWatch(string, kv.Credential, kv.Span) error { return nil }
+
+func (f *fake) CatchUp(context.Context, kv.ShardID) error { return nil }
+
+func (f *fake) NewWatchStream(_ string, _ kv.Credential, memory watch.Memory) (*watch.Stream, error) {
 	return f.hub.NewStream(nil, memory)
 }
 

@@ -15,8 +15,12 @@ const keepAliveMethod = "/etcdserverpb.Lease/LeaseKeepAlive"
 // arrive. The others are in flight together, because a client sends those of all its leases in one burst.
 func (s *Service) handleKeepAlive(_ any, transport grpc.ServerStream) error {
 	return s.withStream(keepAliveMethod, transport, func(one *stream) error {
+		caller, err := s.callerOf(transport.Context(), callOf(transport))
+		if err != nil {
+			return err
+		}
 		k := &keepAlives{
-			service: s, ctx: one.ctx, caller: callerOf(transport.Context()), transport: transport.(arriving),
+			service: s, ctx: one.ctx, caller: caller, transport: transport.(arriving),
 			queue: make(chan *waiter, s.options.KeepAlivesInFlight),
 		}
 		var w *waiter

@@ -53,7 +53,7 @@ func (s *Service) status(ctx context.Context, _ *etcdserverpb.StatusRequest) (*e
 }
 
 func (s *Service) hashKV(ctx context.Context, r *etcdserverpb.HashKVRequest) (*etcdserverpb.HashKVResponse, error) {
-	h, err := s.options.Gateway.HashKV(ctx, principalOf(ctx), kv.Revision(r.Revision))
+	h, err := s.options.Gateway.HashKV(ctx, s.nameOf(callIn(ctx)), kv.Revision(r.Revision))
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ const neverCompacted = -1
 
 // hash is, unlike etcd's, the hash of the keys alone: the rest of our storage differs between healthy nodes.
 func (s *Service) hash(ctx context.Context, _ *etcdserverpb.HashRequest) (*etcdserverpb.HashResponse, error) {
-	h, err := s.options.Gateway.HashKV(ctx, principalOf(ctx), 0)
+	h, err := s.options.Gateway.HashKV(ctx, s.nameOf(callIn(ctx)), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,15 +94,4 @@ func (s *Service) moveLeader(ctx context.Context, r *etcdserverpb.MoveLeaderRequ
 		return nil, err
 	}
 	return &etcdserverpb.MoveLeaderResponse{}, nil // without a header, as etcd's
-}
-
-// authStatus says what is true: authentication is off, and nothing about it was ever changed (revision 1).
-func (s *Service) authStatus(context.Context, *etcdserverpb.AuthStatusRequest) (*etcdserverpb.AuthStatusResponse, error) {
-	return &etcdserverpb.AuthStatusResponse{Header: s.pbHeader(s.options.Node.Revision()), AuthRevision: 1}, nil
-}
-
-// authenticate answers as etcd does while authentication is off: official clients that are
-// configured with a user then go on without one.
-func (s *Service) authenticate(context.Context, *etcdserverpb.AuthenticateRequest) (*etcdserverpb.AuthenticateResponse, error) {
-	return nil, rpctypes.ErrGRPCAuthNotEnabled
 }

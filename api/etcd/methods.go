@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"maps"
 
 	"github.com/quoratedb/quorate/kv"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -76,6 +77,9 @@ func (s *Service) services() []grpc.ServiceDesc {
 		"/etcdserverpb.Maintenance/MoveLeader": typed(s, s.moveLeader),
 		"/etcdserverpb.Auth/AuthStatus":        typed(s, s.authStatus),
 		"/etcdserverpb.Auth/Authenticate":      typed(s, s.authenticate),
+	}
+	if s.options.Users != nil {
+		maps.Copy(unary, s.authMethods())
 	}
 	streams := map[string]grpc.StreamHandler{
 		"/etcdserverpb.KV/RangeStream":       s.handleRangeStream,

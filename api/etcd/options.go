@@ -8,6 +8,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
+	"github.com/quoratedb/quorate/authn"
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/kv"
 )
@@ -41,6 +43,13 @@ type Options struct {
 	Version   string // of this program, for our tools
 	// MetricsURLs are where /health and /metrics are answered, for those who ask the API's port.
 	MetricsURLs []string
+
+	// Users, if it is set, is the applied state of users and roles; then Tokens and Passwords must be set. Without it users are not served.
+	Users     func() *auth.State
+	Tokens    authn.Tokens
+	Passwords *authn.Passwords
+	// ClientCertAuth: who has shown a certificate, and no token, is the user of its common name.
+	ClientCertAuth bool
 
 	MaxRequestBytes int // etcd's --max-request-bytes
 	MaxTxnOps       int // etcd's --max-txn-ops
@@ -97,6 +106,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Gateway == nil || o.Node == nil:
 		return errors.New("etcd API: Options.Gateway or Options.Node is missing")
+	case o.Users != nil && (o.Tokens == nil || o.Passwords == nil):
+		return errors.New("etcd API: Options.Users without Tokens and Passwords")
 	case o.MaxRequestBytes < 1 || o.MaxRequestBytes > math.MaxInt32-requestOverheadBytes:
 		return fmt.Errorf("etcd API: max-request-bytes is %d, want 1 to %d", o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)
 	case o.MaxTxnOps < 1:

@@ -27,8 +27,12 @@ func (s *Service) handleRangeStream(_ any, transport grpc.ServerStream) error {
 		if err := checkRangeStream(request.Range); err != nil {
 			return err
 		}
-		caller := callerOf(transport.Context())
-		request.Principal = caller.Principal
+		caller, err := s.callerOf(transport.Context(), callOf(transport))
+		if err != nil {
+			s.auditRefusal(callOf(transport), err)
+			return err
+		}
+		request.Principal, request.Credential = caller.Principal, caller.Proof
 		call := callOf(transport)
 		end, err := s.audit(call, "RangeStream", request.Principal, request)
 		if err != nil {

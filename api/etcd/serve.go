@@ -22,7 +22,7 @@ import (
 // How methods get from a connection to what serves them.
 
 // keptHeaders are the ones that anybody looks at.
-var keptHeaders = []string{rpctypes.MetadataRequireLeaderKey}
+var keptHeaders = []string{rpctypes.MetadataRequireLeaderKey, rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger}
 
 // registry collects methods by their paths. It is a grpc.ServiceRegistrar.
 type registry map[string]rpc.Method
@@ -73,8 +73,14 @@ func (s *Service) hotMethod(operation string, kind kv.Kind) rpc.Method {
 	return rpc.Method{Unary: func(c *rpc.Call) {
 		h := &hot{service: s, rpc: c}
 		h.Done = h.done
+		principal, proof, err := s.identify(c)
+		if err != nil {
+			s.auditRefusal(c, err)
+			c.Fail(toGRPC(err))
+			return
+		}
 		caller := Caller{
-			Principal: anonymous, Deadline: c.Deadline(), RequireLeader: wantsLeader(c.Header(rpctypes.MetadataRequireLeaderKey)), Memory: c,
+			Principal: principal, Proof: proof, Deadline: c.Deadline(), RequireLeader: wantsLeader(c.Header(rpctypes.MetadataRequireLeaderKey)), Memory: c,
 		}
 		if err := s.prepare(&h.Call, kind, caller, c.Request()); err != nil {
 			c.Fail(err)
@@ -169,7 +175,7 @@ func serveTyped(c *rpc.Call, server any, handler grpc.MethodHandler) {
 	var end ending
 	if s, ours := server.(*Server); ours && s.options.Audit != nil {
 		var err error
-		if end, err = s.audit(c, operationOf(c.Method()), principalOf(ctx), nil); err != nil {
+		if end, err = s.audit(c, operationOf(c.Method()), s.nameOf(c), nil); err != nil {
 			c.Fail(err)
 			return
 		}

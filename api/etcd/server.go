@@ -51,6 +51,7 @@ func NewServer(options Options) (s *Server, err error) {
 			s.methods[path] = s.auditStream(path, m)
 		}
 	}
+	s.guard(s.methods)
 	if s.memory = options.Memory; s.memory == nil {
 		if s.memory, err = budget.New(budget.Limits{TotalBytes: 192 << 20, AccountBytes: 128 << 20}); err != nil {
 			return nil, err

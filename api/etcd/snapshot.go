@@ -26,7 +26,7 @@ func (s *Service) handleSnapshot(_ any, transport grpc.ServerStream) error {
 		}
 		call := callOf(transport)
 		call.LimitStalls = true // the file is kept for it
-		err := s.options.Node.Snapshot(one.ctx, callerOf(transport.Context()).Principal, snapshotPieceBytes, func(piece []byte, left int64) error {
+		err := s.options.Node.Snapshot(one.ctx, s.nameOf(call), snapshotPieceBytes, func(piece []byte, left int64) error {
 			if err := one.ctx.Err(); err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quoratedb/quorate/api/rpc"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/etcdwire"
@@ -14,7 +15,8 @@ import (
 
 // Caller is what an edge knows about who calls.
 type Caller struct {
-	Principal     string    // empty: anonymous
+	Principal     string // empty: anonymous
+	Proof         kv.Credential
 	Deadline      time.Time // zero: none
 	RequireLeader bool      // fail at once while no leader is known
 	Memory        kv.Memory // pays for what the request holds besides its bytes; nil: nobody counts
@@ -43,7 +45,7 @@ func (s *Service) prepare(call *gateway.Call, kind kv.Kind, caller Caller, in []
 	if err != nil {
 		return err
 	}
-	request.Principal, request.Memory = caller.Principal, caller.Memory
+	request.Principal, request.Credential, request.Memory = caller.Principal, caller.Proof, caller.Memory
 	call.Req, call.Deadline, call.RequireLeader = request, caller.Deadline, caller.RequireLeader
 	return nil
 }
@@ -102,16 +104,12 @@ func (s *Service) wait(ctx context.Context, w *waiter) (*answer, error) {
 	return &w.answer, w.err
 }
 
-func callerOf(ctx context.Context) Caller {
+// callerOf is who began a call, with its context.
+func (s *Service) callerOf(ctx context.Context, c *rpc.Call) (Caller, error) {
+	principal, proof, err := s.identify(c)
 	deadline, _ := ctx.Deadline()
-	return Caller{Principal: principalOf(ctx), Deadline: deadline, RequireLeader: requiresLeader(ctx)}
+	return Caller{Principal: principal, Proof: proof, Deadline: deadline, RequireLeader: requiresLeader(ctx)}, err
 }
-
-// principalOf is the one place where a client's identity enters. Nobody has one before users exist.
-func principalOf(context.Context) string { return anonymous }
-
-// anonymous is the principal of whoever has not said who it is.
-const anonymous = ""
 
 func requiresLeader(ctx context.Context) bool {
 	values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)

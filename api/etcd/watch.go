@@ -18,23 +18,29 @@ const watchMethod = "/etcdserverpb.Watch/Watch"
 // the watch hub, and this one sends what the hub has for it. While a send blocks, changes collect in the hub.
 func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
 	return s.withStream(watchMethod, transport, func(one *stream) error {
-		hub, err := s.options.Gateway.NewWatchStream(principalOf(transport.Context()), callOf(transport))
+		caller, err := s.callerOf(transport.Context(), callOf(transport))
+		if err != nil {
+			s.auditRefusal(callOf(transport), err)
+			return err
+		}
+		hub, err := s.options.Gateway.NewWatchStream(caller.Principal, caller.Proof, callOf(transport))
 		if err != nil {
 			return err
 		}
 		defer hub.Close()
 		next := func() any { return new(etcdserverpb.WatchRequest) }
 		handle := func(message any) error {
-			asked := message.(*etcdserverpb.WatchRequest)
-			if s.options.Audit == nil || asked.GetCreateRequest() == nil {
-				return request(one.ctx, hub, asked)
+			r := message.(*etcdserverpb.WatchRequest)
+			create := r.GetCreateRequest()
+			if create == nil {
+				return request(one.ctx, hub, r)
 			}
-			span := &kv.RangeRequest{Span: createRequest(asked.GetCreateRequest()).Span}
-			end, err := s.audit(callOf(transport), "Watch", principalOf(transport.Context()), &kv.Request{Kind: kv.KindRange, Range: span})
+			end, err := s.auditWatch(callOf(transport), caller.Principal, create)
 			if err != nil {
 				return err
 			}
-			err = request(one.ctx, hub, asked)
+			s.beforeWatch(one.ctx, caller, create)
+			err = request(one.ctx, hub, r)
 			end.ended(0, err)
 			return err
 		}
@@ -49,6 +55,16 @@ func (s *Service) handleWatch(_ any, transport grpc.ServerStream) error {
 			}
 		}
 	})
+}
+
+// beforeWatch sees to it that a watch is not refused because this node has not heard yet that it is allowed.
+func (s *Service) beforeWatch(ctx context.Context, caller Caller, r *etcdserverpb.WatchCreateRequest) {
+	if s.users() == nil {
+		return
+	}
+	if span := createRequest(r).Span; s.options.Gateway.MayWatch(caller.Principal, caller.Proof, span) != nil {
+		_ = s.options.Gateway.CatchUp(ctx, kv.SystemShard) // without it the watch is refused by what is known
+	}
 }
 
 // request hands a client's request on. An empty one is ignored, as in etcd.
@@ -96,6 +112,9 @@ func (s *Service) sendBatch(transport queued, batch *watch.Batch) error {
 		}
 	case watch.KindCanceled:
 		head.Canceled, head.CompactRevision = true, batch.CompactRevision
+		if batch.Err != nil {
+			head.CancelReason = refusal(batch.Err)
+		}
 	case watch.KindEvents:
 		return s.sendEvents(transport, &head, batch)
 	}

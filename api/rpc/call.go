@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"time"
@@ -211,21 +210,11 @@ func (call *Call) end() {
 // Method is the path of the call.
 func (call *Call) Method() string { return call.stream.Method() }
 
+// PeerName is the common name of the certificate that the client has shown, if that was judged; otherwise "".
+func (call *Call) PeerName() string { return call.conn.peer }
+
 // Address is that of the client.
 func (call *Call) Address() string { return call.conn.socket.RemoteAddr().String() }
-
-// CertificateName is the common name of the certificate that the client showed and that was verified; empty: there is none.
-func (call *Call) CertificateName() string {
-	layer, is := call.conn.socket.(interface{ ConnectionState() tls.ConnectionState })
-	if !is {
-		return ""
-	}
-	state := layer.ConnectionState()
-	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
-		return ""
-	}
-	return state.PeerCertificates[0].Subject.CommonName
-}
 
 // Header is the first value of a header that is among h2.Options.Keep.
 func (call *Call) Header(name string) string { return call.stream.Header(name) }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -32,7 +33,8 @@ type conn struct {
 	server  *Server
 	socket  net.Conn
 	account *budget.Account
-	layer   int64 // reserved for what is between us and the socket, besides connBytes
+	peer    string // the common name of the certificate that the client has shown, if that was judged
+	layer   int64  // reserved for what is between us and the socket, besides connBytes
 	reader  reader
 	heard   atomic.Int64 // when something came last, by Server.now
 
@@ -58,6 +60,7 @@ func newConn(s *Server, socket net.Conn) (*conn, error) {
 		c.account.Release(connBytes + c.layer)
 		return nil, errNoMemory
 	}
+	c.peer = commonName(socket)
 	c.progress = sync.NewCond(&c.mu)
 	c.reader = reader{socket: socket, account: c.account, pause: c.pause, buffer: make([]byte, leastBuffer)}
 	wire := s.options.Wire
@@ -70,6 +73,20 @@ func newConn(s *Server, socket net.Conn) (*conn, error) {
 	c.core = core
 	c.heard.Store(int64(s.now()))
 	return c, nil
+}
+
+// commonName is that of a certificate with a chain to an authority that is trusted for clients.
+func commonName(socket net.Conn) string {
+	secured, is := socket.(interface{ ConnectionState() tls.ConnectionState })
+	if !is {
+		return ""
+	}
+	for _, chain := range secured.ConnectionState().VerifiedChains {
+		if len(chain) > 0 {
+			return chain[0].Subject.CommonName
+		}
+	}
+	return ""
 }
 
 // reserveLayer reserves memory for TLS, in parts that are small, too.

@@ -44,6 +44,7 @@ type app struct {
 	output        string
 	hex           bool
 	security      clientSecurity
+	user          userFlags
 
 	running bool // the command line was understood; errors from here on are not about usage
 }
@@ -165,6 +166,7 @@ func (a *app) addClientFlags(command *cobra.Command, timeout time.Duration) {
 	flags.StringSliceVar(&a.endpoints, "endpoints", endpoints, "nodes to ask, host:port,host:port; https:// or unix:// may stand before each (environment: QUORATE_ENDPOINTS or ETCDCTL_ENDPOINTS)")
 	flags.Duration("timeout", timeout, "how long to wait for an answer")
 	a.addSecurityFlags(command)
+	a.addUserFlags(command)
 	a.addOutputFlag(command)
 	flags.BoolVar(&a.hex, "hex", false, "keys and values are hexadecimal, as arguments and in the output")
 }

@@ -31,7 +31,12 @@ func (a *app) connect() (*clientv3.Client, error) {
 
 // newClient makes a client of endpoints as cleanEndpoints gives them.
 func (a *app) newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
+	user, password, err := a.login()
+	if err != nil {
+		return nil, err
+	}
 	return clientv3.New(clientv3.Config{
+		Username: user, Password: password,
 		Endpoints:   endpoints,
 		DialTimeout: timeout,
 		TLS:         a.security.config,
@@ -136,6 +141,8 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 
 // advices say what to do about refusals whose text, which is etcd's, does not.
 var advices = []struct{ part, advice string }{
+	{"user name is empty", "; users have to log in: give --user, and --password-file or QUORATE_PASSWORD"},
+	{"invalid user ID or password", "; look at --user and the password"},
 	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, then run `quorate compact --latest --physical`, " +
 		"`quorate defrag` and `quorate alarm disarm`; reads and deletes work meanwhile"},
 	{"required revision has been compacted", "; history that old is forgotten, later revisions can still be read"},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -44,6 +45,8 @@ type Hub struct {
 
 	starved starved
 	readers readers
+
+	doubted atomic.Bool // Reauthorize was called
 
 	wake chan struct{}
 	stop chan struct{}
@@ -181,6 +184,9 @@ func (h *Hub) Dispatch() (more bool) { return h.dispatch() }
 // dispatch hands out what is new, and tells whether there may be more.
 func (h *Hub) dispatch() (more bool) {
 	h.mu.Lock()
+	if h.doubted.Swap(false) {
+		h.reauthorize()
+	}
 	h.conclude()
 	for _, f := range h.takeFresh() {
 		if f.gone() || !f.advance() {

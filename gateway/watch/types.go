@@ -68,7 +68,7 @@ type Batch struct {
 	// CompactRevision is set when the watches end because of a compaction.
 	CompactRevision kv.Revision
 	// Err is why a creation was refused: ErrEmptyRange, ErrDuplicateID, kv.ErrCompacted (negative
-	// start revision), kv.ErrPermissionDenied, kv.ErrTooManyRequests.
+	// start revision), kv.ErrPermissionDenied, kv.ErrTooManyRequests. Of a watch that ends: it is not allowed any more.
 	Err error
 
 	sizeBytes int

@@ -326,6 +326,9 @@ func decodeRareBody(kind kv.Kind, in []byte) (*kv.Request, error) {
 	case kv.KindMemberList:
 		r.MemberList = new(kv.MemberListRequest)
 		return r, DecodeMemberList(in, r.MemberList)
+	case kv.KindAuth:
+		r.Auth = new(kv.AuthRequest)
+		return r, decodeAuth(in, r.Auth)
 	case kv.KindLeaseLeases:
 		return r, decodeEmpty(in)
 	default:

@@ -362,6 +362,9 @@ func decodeRareAnswer(kind kv.Kind, in []byte) (*kv.Response, error) {
 	case kv.KindLeaseTimeToLive, kv.KindLeaseAttach, kv.KindLeaseKeys:
 		r.LeaseTimeToLive = new(kv.LeaseTimeToLiveResponse)
 		return r, decodeLeaseTimeToLiveResponse(in, &r.Revision, r.LeaseTimeToLive)
+	case kv.KindAuth:
+		r.Auth = new(kv.AuthResponse)
+		return r, decodeAuthResponse(in, &r.Revision, r.Auth)
 	case kv.KindLeaseLeases:
 		r.LeaseLeases = new(kv.LeaseLeasesResponse)
 		return r, decodeLeaseLeasesResponse(in, &r.Revision, r.LeaseLeases)

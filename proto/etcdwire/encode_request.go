@@ -230,6 +230,8 @@ func AppendBody(dst []byte, r *kv.Request) []byte {
 		return appendBinding(dst, r.LeaseBinding)
 	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
 		return appendCommit(dst, r.Commit)
+	case kv.KindAuth:
+		return appendAuth(dst, r.Auth)
 	case kv.KindMemberList:
 		return appendBool(dst, 1, r.MemberList.Linearizable)
 	default: // LeaseLeases has no fields

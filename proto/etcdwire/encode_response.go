@@ -260,6 +260,8 @@ func AppendAnswer(dst []byte, h Header, r *kv.Response) []byte {
 		return AppendMemberListResponse(dst, h, r.MemberList)
 	case kv.KindTxnPrepare, kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:
 		return appendCommitResponse(dst, h, r.Commit)
+	case kv.KindAuth:
+		return appendAuthResponse(dst, h, r.Auth)
 	default: // Compact, LeaseRevoke, LeaseRelease and PublishNode answer with a header alone
 		return h.field(dst)
 	}

@@ -13,12 +13,22 @@ func validString(b []byte) bool { return utf8.Valid(b) }
 // AppendRequest writes the node-to-node form of a request:
 //
 //	kind (1 byte), length of the principal (uvarint), principal, etcd's request message
+//
+// If the cluster ever had users, judgedMark and kv.Request.AuthVersion (uvarint) come before the principal, as a part of it.
 func AppendRequest(dst []byte, r *kv.Request) []byte {
 	dst = append(dst, byte(r.Kind))
-	dst = binary.AppendUvarint(dst, uint64(len(r.Principal)))
+	if r.AuthVersion != 0 {
+		dst = binary.AppendUvarint(dst, uint64(1+varintSize(r.AuthVersion)+len(r.Principal)))
+		dst = binary.AppendUvarint(append(dst, judgedMark), r.AuthVersion)
+	} else {
+		dst = binary.AppendUvarint(dst, uint64(len(r.Principal)))
+	}
 	dst = append(dst, r.Principal...)
 	return AppendBody(dst, r)
 }
+
+// judgedMark is in no principal, for those are UTF-8.
+const judgedMark = 0xff
 
 // DecodeRequest reads what AppendRequest wrote; all of in belongs to it. Keys and
 // values alias in.
@@ -34,6 +44,13 @@ func DecodeRequest(in []byte, limits Limits) (*kv.Request, error) {
 	r, err := DecodeBody(kv.Kind(in[0]), in[c.at:], limits)
 	if err != nil {
 		return nil, err
+	}
+	if len(principal) > 0 && principal[0] == judgedMark {
+		version, n := binary.Uvarint(principal[1:])
+		if n <= 0 {
+			return nil, ErrMalformed
+		}
+		r.AuthVersion, principal = version, principal[1+n:]
 	}
 	r.Principal = string(principal)
 	return r, nil

@@ -23,8 +23,8 @@ var commitMutations = []Mutation{
 	{
 		Name: "commit/number-for-the-anchor-only", Breaks: "the revision of a transaction is asked for one of the shards that write, and the others do not hear of it (rule 5)",
 		File: "txn/transaction.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
-		Old: "Number{ID: t.id, Writers: writers})",
-		New: "Number{ID: t.id, Writers: writers[:min(1, len(writers))]})",
+		Old: "Number{ID: t.id, Writers: writers, ",
+		New: "Number{ID: t.id, Writers: writers[:min(1, len(writers))], ",
 	},
 	{
 		Name: "commit/busy-is-prepared", Breaks: "locks of prepared transactions are not looked at",

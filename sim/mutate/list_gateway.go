@@ -52,7 +52,7 @@ var gatewayMutations = []Mutation{
 	{
 		Name: "gateway/stale-leader-renews", Breaks: "a node that takes itself for the leader renews leases",
 		File: "gateway/submit.go", Verdicts: noticed, Seeds: 300,
-		Old: "if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() {\n\t\treturn nil, 0, false\n\t}\n\tknown := l.gateway.known() // before, as etcd: the lease lived at the revision of the header\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed || !l.local.LeaseValid() {\n",
+		Old: "if req.Kind != kv.KindLeaseKeepAlive || !l.local.LeaseValid() || l.gateway.outdated(req) {\n\t\treturn nil, 0, false\n\t}\n\tknown := l.gateway.known() // before, as etcd: the lease lived at the revision of the header\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed || !l.local.LeaseValid() {\n",
 		New: "if req.Kind != kv.KindLeaseKeepAlive {\n\t\treturn nil, 0, false\n\t}\n\tknown := l.gateway.known() // before, as etcd: the lease lived at the revision of the header\n\tresp, applied, renewed = l.local.Renew(req.LeaseKeepAlive, elsewhere)\n\tif !renewed {\n",
 	},
 	{

@@ -14,6 +14,7 @@
 //	shard    'l'   lease (8)                     a lease; in other shards than the system shard, that it is registered there
 //	shard    'n'   node (8)                      a node of the cluster; in the system shard
 //	shard    't'   anchor (8), term (8), number (8)  what is known of a transaction over several shards
+//	shard    'u'   class (1), name               what there is to know about users and roles; in the system shard
 //	shard    'f'   anchor (8)                    which of that anchor's transactions are finished
 //
 //	lineage  'k'   key                           where the newest version of the key is, and its metadata

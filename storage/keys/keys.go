@@ -28,6 +28,7 @@ const (
 	kindNode       Kind = 'n'
 	kindRecord     Kind = 't'
 	kindFence      Kind = 'f'
+	kindAuth       Kind = 'u'
 	kindAttachment Kind = 'a'
 	Latest         Kind = 'k'
 	Value          Kind = 'v'
@@ -187,6 +188,22 @@ func AttachedKey(row []byte) []byte { return row[idKeySize:] }
 
 // Identity is the key of the row that says which replica of a group is on this disk. It is the node's own.
 func Identity(group uint64) []byte { return appendID(nil, node, kindIdentity, group) }
+
+// AppendAuth appends the key of a row about users and roles: a class of such rows, and a name.
+func AppendAuth(dst []byte, shard kv.ShardID, class byte, name string) []byte {
+	return append(append(appendHeader(dst, Of(shard), kindAuth), class), name...)
+}
+
+// Auth are the bounds of the rows about users and roles.
+func Auth(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindAuth) }
+
+// ParseAuth takes the key of such a row apart.
+func ParseAuth(row []byte) (class byte, name string, err error) {
+	if len(row) <= headerSize || Kind(row[headerSize-1]) != kindAuth {
+		return 0, "", fmt.Errorf("row about users and roles has a malformed key %x: %w", row, storage.ErrCorrupt)
+	}
+	return row[headerSize], string(row[headerSize+1:]), nil
+}
 
 func all(l Lineage, kind Kind) (from, to []byte) {
 	return appendHeader(nil, l, kind), appendHeader(nil, l, kind+1)

@@ -21,6 +21,7 @@ func rowsOf(shard kv.ShardID) map[string][]byte {
 		"first lease": AppendLease(nil, shard, 0), "last lease": AppendLease(nil, shard, -1),
 		"first node": AppendNode(nil, shard, 0), "last node": AppendNode(nil, shard, math.MaxUint64),
 		"first record": AppendRecord(nil, shard, kv.TransactionID{}), "last record": AppendRecord(nil, shard, kv.TransactionID{Anchor: math.MaxUint64, Term: math.MaxUint64, Number: math.MaxUint64}),
+		"first auth": AppendAuth(nil, shard, 0, ""), "last auth": AppendAuth(nil, shard, 0xff, string(high)),
 		"first fence": AppendFence(nil, shard, 0), "last fence": AppendFence(nil, shard, math.MaxUint64),
 		"first attachment": AppendAttachment(nil, l, 0, nil), "last attachment": AppendAttachment(nil, l, -1, high),
 		"first key": AppendRow(nil, l, Latest, nil), "last key": AppendRow(nil, l, Latest, high),
@@ -75,6 +76,8 @@ func TestKindsDoNotMeet(t *testing.T) {
 	bounds("nodes", from, to, "first node", "last node")
 	from, to = Records(7)
 	bounds("records", from, to, "first record", "last record")
+	from, to = Auth(7)
+	bounds("users and roles", from, to, "first auth", "last auth")
 	from, to = Fences(7)
 	bounds("fences", from, to, "first fence", "last fence")
 	from, to = Attachments(7, -1)

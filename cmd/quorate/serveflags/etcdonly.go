@@ -5,7 +5,6 @@ package serveflags
 // somebody without a protection, or with another cluster than the one asked for.
 
 const (
-	noAuth      = "users, passwords and tokens are not there yet; remove the flag, and use the node only on a network you trust"
 	noDiscovery = "the cluster is made from --initial-cluster only; name its nodes there"
 	noBolt      = "the store here is not bbolt"
 	noHTTP      = "clients are served over gRPC only; the JSON gateway is not there yet"
@@ -21,7 +20,6 @@ func refusedFlags() []*Flag {
 		}
 	}
 	empty, off := []string{""}, []string{"false"}
-	add(noAuth, Text, []string{"simple", ""}, "auth-token")
 	add("Host headers are not checked here; remove the flag, and protect the HTTP address of --listen-metrics-urls by other means", Text, []string{"*", ""}, "host-whitelist")
 	add("etcd's JSON gateway alone shows this certificate, to its own node, and there is no such gateway here; remove the flag", Text, empty, "client-cert-file", "client-key-file")
 	add(noDiscovery, Text, empty,
@@ -69,8 +67,6 @@ func ignoredFlags() []*Flag {
 		ignored("distributed-tracing-service-name", Text, "", noTracing),
 		ignored("distributed-tracing-instance-id", Text, "", noTracing),
 		ignored("distributed-tracing-sampling-rate", Integer, "", noTracing),
-		ignored("bcrypt-cost", Unsigned, "10", "there are no passwords yet"),
-		ignored("auth-token-ttl", Unsigned, "300", "there are no tokens yet"),
 		ignored("compact-hash-check-time", Duration, "1m0s", "all that nodes have is compared at one time, with --corrupt-check-time"),
 		ignored("compaction-batch-limit", Integer, "0", "compaction paces itself"),
 		ignored("compaction-sleep-interval", Duration, "0s", "compaction paces itself"),

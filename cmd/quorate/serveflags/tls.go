@@ -1,9 +1,11 @@
 package serveflags
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/quoratedb/quorate/server"
 )
@@ -34,6 +36,20 @@ func tlsFlags() []*Flag {
 		file("peer-client-key-file", "Its key.", func(s *settings) *string { return &node(s).PeerTLS.ClientKeyFile }),
 		switchOf("peer-skip-client-san-verification", "Accept a calling node's certificate although it is for other hosts than those of that node in --initial-cluster.", func(s *settings) *bool { return &node(s).PeerTLS.SkipNameCheck }),
 		switchOf("peer-auto-tls", "The same as --auto-tls between nodes. All nodes must have it.", func(s *settings) *bool { return &node(s).PeerTLS.Auto }),
+
+		{Name: "auth-token", Group: groupTLS, Default: "simple",
+			Usage: "Which tokens clients get for a password: simple, or jwt,sign-method=METHOD,priv-key=FILE,pub-key=FILE,ttl=DURATION; with pub-key alone the node reads tokens " +
+				"that others have signed. The same on all nodes.",
+			set: func(s *settings, value string) error {
+				node(s).AuthToken = cmp.Or(value, "simple")
+				return nil // server.Options.Validate knows them
+			}},
+		{Name: "auth-token-ttl", Group: groupTLS, Kind: Unsigned, Default: "300",
+			Usage: "For how many seconds a simple token is good.", Limits: "1 to 31536000",
+			set: setNumber(1, 31_536_000, func(s *settings, n int64) { node(s).AuthTokenTTL = time.Duration(n) * time.Second })},
+		{Name: "bcrypt-cost", Group: groupTLS, Kind: Unsigned, Default: "10",
+			Usage: "What hashing a password costs; each step doubles the time.", Limits: "4 to 31",
+			set: setNumber(4, 31, func(s *settings, n int64) { node(s).BcryptCost = int(n) })},
 
 		{Name: "self-signed-cert-validity", Group: groupTLS, Kind: Unsigned, Default: "1",
 			Usage: "For how many years certificates of --auto-tls and --peer-auto-tls are valid. A running node makes a new one after half of that.", Limits: "1 to 100",

@@ -1,0 +1,124 @@
+package authn
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quoratedb/quorate/auth"
+	"github.com/quoratedb/quorate/kv"
+)
+
+// Tokens makes tokens for users that have shown their password, and reads them. now is the time of day. Safe for concurrent use.
+type Tokens interface {
+	Make(state *auth.State, user *auth.User, now time.Time) (string, error)
+	// Read returns whose token it is and what it proves; kv.ErrInvalidAuthToken: nothing.
+	Read(state *auth.State, token string, now time.Time) (principal string, proof kv.Credential, err error)
+	// Later tells whether the token says that it was made in a later state.
+	Later(state *auth.State, token string) bool
+}
+
+// Simple are tokens of the form of etcd's: letters, a dot, a number. Nobody keeps them: a token says whose it is and when it ends, and is sealed with the secret
+// that the state has while authentication is on. So it is good on every node, also one that has just been started.
+type Simple struct {
+	TTL time.Duration // from Make on; using a token does not make it longer
+}
+
+// sealBytes of the MAC are in a token.
+const sealBytes = 16
+
+// Make implements Tokens.
+func (s Simple) Make(state *auth.State, user *auth.User, now time.Time) (string, error) {
+	body := binary.AppendUvarint(nil, user.Account)
+	body = binary.AppendVarint(body, now.Add(s.TTL).Unix())
+	body = append(body, user.Name...)
+	return letters(append(seal(state, body), body...)) + "." + strconv.FormatUint(state.Version, 10), nil
+}
+
+// Read implements Tokens.
+func (s Simple) Read(state *auth.State, token string, now time.Time) (string, kv.Credential, error) {
+	text, number, found := strings.Cut(token, ".")
+	if _, err := strconv.ParseUint(number, 10, 64); !found || err != nil {
+		return "", kv.Credential{}, kv.ErrInvalidAuthToken
+	}
+	sealed, ok := ofLetters(text)
+	if !ok || len(sealed) < sealBytes || len(state.Secret) < kv.MinAuthSecret {
+		return "", kv.Credential{}, kv.ErrInvalidAuthToken
+	}
+	mac, body := sealed[:sealBytes], sealed[sealBytes:]
+	if !hmac.Equal(mac, seal(state, body)) {
+		return "", kv.Credential{}, kv.ErrInvalidAuthToken
+	}
+	account, n := binary.Uvarint(body)
+	if n <= 0 {
+		return "", kv.Credential{}, kv.ErrInvalidAuthToken
+	}
+	ends, m := binary.Varint(body[n:])
+	if m <= 0 || now.Unix() >= ends {
+		return "", kv.Credential{}, kv.ErrInvalidAuthToken
+	}
+	return string(body[n+m:]), kv.Credential{Account: account}, nil
+}
+
+// Later implements Tokens.
+func (s Simple) Later(state *auth.State, token string) bool {
+	_, number, _ := strings.Cut(token, ".")
+	version, err := strconv.ParseUint(number, 10, 64)
+	return err == nil && version > state.Version
+}
+
+func seal(state *auth.State, body []byte) []byte {
+	mac := hmac.New(sha256.New, state.Secret)
+	mac.Write(body)
+	return mac.Sum(nil)[:sealBytes]
+}
+
+// letters writes each half of a byte as one of the letters a to p.
+func letters(b []byte) string {
+	text := make([]byte, 0, 2*len(b))
+	for _, v := range b {
+		text = append(text, 'a'+v>>4, 'a'+v&15)
+	}
+	return string(text)
+}
+
+func ofLetters(text string) ([]byte, bool) {
+	if len(text)%2 != 0 {
+		return nil, false
+	}
+	b := make([]byte, len(text)/2)
+	for i := range text {
+		v := text[i] - 'a'
+		if v > 15 {
+			return nil, false
+		}
+		b[i/2] = b[i/2]<<4 | v
+	}
+	return b, true
+}
+
+// ErrVerifyOnly: the node has no key to sign tokens with, and reads those that others have signed.
+var ErrVerifyOnly = errors.New("auth: token signing attempted with verify-only key")
+
+// ParseTokens returns what etcd's --auth-token says: "simple", or "jwt," and its options. ttl is --auth-token-ttl, of simple tokens.
+func ParseTokens(option string, ttl time.Duration) (Tokens, error) {
+	kind, rest, _ := strings.Cut(option, ",")
+	switch kind {
+	case "simple":
+		if rest != "" {
+			return nil, fmt.Errorf("--auth-token=%s: simple tokens have no options", option)
+		}
+		if ttl < time.Second {
+			return nil, fmt.Errorf("--auth-token-ttl is %v, want a second or more", ttl)
+		}
+		return Simple{TTL: ttl}, nil
+	case "jwt":
+		return parseJWT(option, rest)
+	}
+	return nil, fmt.Errorf("--auth-token=%s: unknown type of tokens, want simple or jwt", option)
+}

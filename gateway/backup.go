@@ -28,11 +28,16 @@ func (g *Gateway) OpenBackup(ctx context.Context, principal string) (*Backup, er
 	if err != nil {
 		return nil, err
 	}
-	b := &Backup{gateway: g}
+	b, opened := &Backup{gateway: g}, false
+	defer func() {
+		if !opened { // also when the goroutine ends while it waits
+			b.Close()
+		}
+	}()
 	if err := b.freeze(ctx, req, from, links); err != nil {
-		b.Close()
 		return nil, err
 	}
+	opened = true
 	return b, nil
 }
 

@@ -24,16 +24,20 @@ func (g *Gateway) OpenExport(ctx context.Context, principal string, id kv.ShardI
 	if err != nil {
 		return nil, err
 	}
-	e := &Export{gateway: g, revision: revision}
+	e, opened := &Export{gateway: g, revision: revision}, false
+	defer func() {
+		if !opened { // also when the goroutine ends while it waits
+			e.Close()
+		}
+	}()
 	link := g.links.byShard[id]
 	if link == nil {
-		e.Close()
 		return nil, kv.ErrShardNotHere
 	}
 	if err := e.freeze(ctx, req, link, links != nil); err != nil {
-		e.Close()
 		return nil, err
 	}
+	opened = true
 	return e, nil
 }
 

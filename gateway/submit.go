@@ -226,15 +226,27 @@ func (g *Gateway) waitFor(ctx context.Context, c *Call, begin func()) error {
 	if err := g.letIn(); err != nil {
 		return err
 	}
+	ended := false
+	defer func() {
+		if !ended { // also when the goroutine ends while it waits
+			g.Cancel(c)
+		}
+	}()
 	begin()
 	if g.options.Await != nil {
 		g.options.Await(ctx, func() bool { return len(passed) > 0 })
 	}
 	select {
+	case err := <-passed: // whether the caller still waits is no matter then
+		ended = true
+		return err
+	default:
+	}
+	select {
 	case err := <-passed:
+		ended = true
 		return err
 	case <-ctx.Done():
-		g.Cancel(c)
 		return ctx.Err()
 	}
 }

@@ -37,7 +37,8 @@ type backups struct {
 	w       *world
 	random  *rand.Rand
 	objects *memory.Target
-	busy    *node // whose process makes one; nil: nobody does
+	busy    *node // that makes one, in its life since then; nil: nobody does
+	since   uint64
 	made    int
 	over    bool
 	err     error // of the last attempt
@@ -74,15 +75,18 @@ func (b *backups) later() {
 // begin makes one through a node that is up.
 func (b *backups) begin() {
 	n := b.w.nodes[b.random.IntN(len(b.w.nodes))]
-	if b.busy != nil || !n.up || n.frozen() || n.backupGateway() == nil {
+	if b.atWork() || !n.up || n.frozen() || n.backupGateway() == nil {
 		return
 	}
-	b.busy = n
+	b.busy, b.since = n, n.life
 	n.spawn(func() {
 		defer func() { b.busy = nil }() // when the process ends in the middle, too
 		b.make(n)
 	})
 }
+
+// atWork tells whether somebody makes one. A process may have ended before it began.
+func (b *backups) atWork() bool { return b.busy != nil && b.busy.life == b.since }
 
 // backupGateway is what clients of the store talk to.
 func (n *node) backupGateway() *part {
@@ -251,13 +255,17 @@ func (b *backups) last() {
 	b.over = true
 	made := b.made
 	ended := w.runUntil(w.now+patience, 20*time.Millisecond, func() bool {
-		if b.busy == nil && b.made == made {
+		if b.made == made {
 			b.begin()
 		}
-		return b.busy == nil && b.made > made
+		return !b.atWork() && b.made > made
 	})
 	if !ended && w.verdict == "" {
-		w.fail(Liveness, "%s after everything was healed there is no backup: %v:%s", patience, b.err, w.describe())
+		through := "nobody makes one"
+		if b.atWork() {
+			through = fmt.Sprintf("one is under way through node %d", b.busy.id)
+		}
+		w.fail(Liveness, "%s after everything was healed there is no backup, %s; the last one ended with %v:%s", patience, through, b.err, w.describe())
 	}
 }
 

@@ -144,7 +144,8 @@ func (l *leases) maybeAnonymous(by time.Duration) bool {
 	return slices.ContainsFunc(l.anonymous, func(o *Operation) bool { return o.Invoke <= by })
 }
 
-// endedBy tells whether the events are the end of a lease: exactly its keys are deleted, or the first of them, if it has many. whole: all.
+// endedBy tells whether the events are the end of a lease: exactly its keys are deleted, or the first of them, if it has many. whole: all. Of a store of several
+// shards they are the first of one shard.
 func (l *leases) endedBy(c *checker, events []kv.Event) (id kv.LeaseID, whole, ended bool) {
 	for i := range events {
 		if events[i].Type != kv.EventDelete {
@@ -156,10 +157,15 @@ func (l *leases) endedBy(c *checker, events []kv.Event) (id kv.LeaseID, whole, e
 		return 0, false, false
 	}
 	keys := attached(c.model, before.Lease)
-	if c.KeysPerExpiry > 0 && len(events) <= c.KeysPerExpiry && len(events) < len(keys) {
-		keys = keys[:len(events)]
-	} else {
+	switch {
+	case c.KeysPerExpiry == 0 || len(events) > c.KeysPerExpiry || len(events) >= len(keys):
 		whole = true
+	case c.Sparse && c.ShardOf != nil:
+		of := c.ShardOf(events[0].KV.Key)
+		keys = slices.DeleteFunc(keys, func(key []byte) bool { return c.ShardOf(key) != of })
+		keys = keys[:min(len(keys), len(events))]
+	default:
+		keys = keys[:len(events)]
 	}
 	return before.Lease, whole, slices.EqualFunc(keys, events, func(key []byte, e kv.Event) bool { return bytes.Equal(key, e.KV.Key) })
 }

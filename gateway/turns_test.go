@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -36,8 +37,11 @@ func listsTakeTurns(t *testing.T) {
 	impatient, leave := context.WithCancel(t.Context())
 	defer leave()
 	long, other, third := list(t.Context()), list(t.Context()), list(impatient)
+	var mu sync.Mutex
 	var order []string
 	note := func(what string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
 		if err != nil {
 			what += ": " + err.Error()
 		}

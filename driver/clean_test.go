@@ -55,7 +55,7 @@ func newCleanStore(t *testing.T, seed uint64, paxos bool, change ...func(*Option
 	return s
 }
 
-func (n *cleanNode) Ask(group consensus.GroupID, _ consensus.Term, count int, got func(first, compacted kv.Revision)) {
+func (n *cleanNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
 	n.asked++
 	arrived := false
 	arrive := func() {

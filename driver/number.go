@@ -19,8 +19,8 @@ type Numbers interface {
 	// where history was compacted then, or later. false: this node may not issue revisions any more, and has issued none.
 	Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool)
 	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term. got is called once, from any
-	// goroutine, with what Take returns; or never, if the group's leadership here ends before.
-	Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision))
+	// goroutine, with what Take returns; or never, if the group's leadership here ends before. If most is not 0 and first is above it, none was issued.
+	Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision))
 	// Alarms are those that are raised in the system shard, bit n for type n. After Hold that was exact: as of then. When Ask calls got: as of when the
 	// revisions were issued, or later. Otherwise as this node was told last.
 	Alarms() uint64
@@ -35,9 +35,10 @@ type numbering struct {
 	waiting bool   // for what was asked for last
 	// first and compacted have come for it; first is 0 before.
 	first, compacted kv.Revision
-	alarms           uint64     // that the open batch is decided by
-	decided          []decision // in the open batch; its space is used again
-	later            []request  // for the next batch: they depend on revisions that this one does not have yet
+	most             kv.Revision // of first, if anything was to be issued; 0: whatever it is
+	alarms           uint64      // that the open batch is decided by
+	decided          []decision  // in the open batch; its space is used again
+	later            []request   // for the next batch: they depend on revisions that this one does not have yet
 	// informed were such, and come first in the next batch: since they came, the sequencer has said how far the store is.
 	informed []request
 	anew     bool // the leadership is to begin anew, once nothing is in flight
@@ -115,7 +116,8 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 	n.asked++
 	n.waiting = true
 	id := n.asked
-	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, func(first, compacted kv.Revision) {
+	n.most = r.machine.Most()
+	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, n.most, func(first, compacted kv.Revision) {
 		r.driver.call(func() { r.numbersCame(id, first, compacted) })
 	})
 	return false, nil
@@ -148,15 +150,18 @@ func (r *Replica) numbersCame(id uint64, first, compacted kv.Revision) {
 func (r *Replica) number(first, compacted kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
 	last := first + kv.Revision(r.machine.Unnumbered()) - 1
+	issued := n.most == 0 || first <= n.most
 	// If an alarm was raised or cleared before the revisions were issued, what was decided by others is decided once more.
 	if err = shard.ErrBegunAnew; n.first == 0 || n.alarms == r.toldAlarms() {
 		err = r.machine.Number(first, compacted)
 	}
 	decided := n.decided
-	n.open, n.first, n.decided = false, 0, nil
+	n.open, n.first, n.most, n.decided = false, 0, 0, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
 		n.anew, r.sequenced.behind = true, true
-		r.tellVoided(last)
+		if issued {
+			r.tellVoided(last)
+		}
 		for i := range decided {
 			r.evaluateAgain(decided[i].request)
 		}

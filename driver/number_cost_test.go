@@ -36,7 +36,7 @@ func (n steadyNode) Take(_ consensus.GroupID, count int) (first, compacted kv.Re
 
 func (steadyNode) Alarms() uint64 { return 0 }
 
-func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, got func(first, compacted kv.Revision)) {
+func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
 	n.asked++
 	n.c.at(n.c.latency, func() { // there
 		first, compacted, _ := n.Take(group, count)

@@ -69,7 +69,7 @@ func (n *nodeNumbers) issue(count int) (first kv.Revision) {
 	return first
 }
 
-func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, got func(first, compacted kv.Revision)) {
+func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
 	n.asked++
 	n.c.at(n.delay(), func() {
 		first, compacted, alarms, flips := n.issue(count), n.compacted(), n.alarms, n.flips

@@ -59,6 +59,7 @@ type Machine interface {
 	// Begin, Unnumbered, NeedsPresent, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
 	Begin(present kv.Present, exact bool) error
 	Unnumbered() int
+	Most() kv.Revision
 	NeedsPresent() bool
 	Number(first, compacted kv.Revision) error
 	BeginAnew() error // with the exclusive lock

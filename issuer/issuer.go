@@ -73,6 +73,7 @@ type led struct {
 type asked struct {
 	batch sequencer.Batch
 	n     uint64
+	most  kv.Revision
 	got   func(first, compacted kv.Revision)
 }
 

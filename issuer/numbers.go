@@ -52,10 +52,10 @@ func (i *Issuer) Take(group consensus.GroupID, n int) (first, compacted kv.Revis
 }
 
 // Ask is of driver.Numbers (rule 32).
-func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision)) {
+func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision)) {
 	i.mu.Lock()
 	if l := i.led[kv.ShardID(group)]; l != nil && l.leadership == sequencer.Leadership(term) {
-		l.asked = append(l.asked, asked{n: uint64(n), got: got})
+		l.asked = append(l.asked, asked{n: uint64(n), most: most, got: got})
 		i.ask(kv.ShardID(group), l)
 		i.pump()
 	}
@@ -75,7 +75,7 @@ func (i *Issuer) Alarms() (types uint64) {
 func (i *Issuer) ask(shard kv.ShardID, l *led) {
 	for at := range l.asked {
 		if a := &l.asked[at]; a.batch == 0 {
-			batch, ok := i.asker.Alloc(shard, a.n)
+			batch, ok := i.asker.Alloc(shard, a.n, a.most)
 			if !ok {
 				i.refusedAsks = true
 				return

@@ -55,7 +55,15 @@ type led struct {
 type batch struct {
 	number Batch
 	n      uint64
+	most   kv.Revision // see Alloc
 }
+
+// answeredBy tells whether the numbers are those that were asked for, or none, if they would be too high.
+func (b *batch) answeredBy(n *Numbers) bool {
+	return b.number == n.Batch && (b.n == n.N || n.N == 0 && b.tooHigh(n.First))
+}
+
+func (b *batch) tooHigh(first kv.Revision) bool { return b.most != 0 && first > b.most }
 
 // AskerReady is work for the shell.
 type AskerReady struct {
@@ -126,15 +134,15 @@ func (a *Asker) StepDown(id kv.ShardID) {
 	a.attend()
 }
 
-// Alloc asks for n numbers for a shard led here: for all that was evaluated since the last call (rule 32). It is refused while too much is
-// unanswered.
-func (a *Asker) Alloc(id kv.ShardID, n uint64) (Batch, bool) {
+// Alloc asks for n numbers for a shard led here: for all that was evaluated since the last call (rule 32). If most is not 0 and the first one would be above it,
+// none is wanted; the answer then has none. It is refused while too much is unanswered.
+func (a *Asker) Alloc(id kv.ShardID, n uint64, most kv.Revision) (Batch, bool) {
 	l := a.led[id]
 	if l == nil || n > MaxBatchNumbers || len(l.batches) >= MaxBatches || a.outstanding >= MaxWaiting {
 		return 0, false
 	}
 	l.last++
-	l.batches = append(l.batches, batch{l.last, n})
+	l.batches = append(l.batches, batch{l.last, n, most})
 	a.outstanding++
 	a.list(id, l)
 	a.attend()
@@ -218,7 +226,7 @@ func (a *Asker) judge(r *Reply) error {
 			continue
 		}
 		at := answered[n.Shard]
-		if at >= l.asked || l.batches[at] != (batch{n.Batch, n.N}) {
+		if at >= l.asked || !l.batches[at].answeredBy(&n) {
 			return fmt.Errorf("%w: batch %d of shard %d is not the one that is waited for", errClaims, n.Batch, n.Shard)
 		}
 		if answered != nil {
@@ -233,6 +241,10 @@ func (a *Asker) number(n Numbers) {
 	l := a.led[n.Shard]
 	if l == nil || n.Leadership != l.leadership {
 		return // of an older leadership (rule 11)
+	}
+	if n.N > 0 && l.batches[0].tooHigh(n.First) { // a sequencer of before Most was known
+		a.Voided(n.Shard, n.First+kv.Revision(n.N)-1)
+		n.First, n.N = n.First+kv.Revision(n.N), 0
 	}
 	l.batches = l.batches[1:]
 	l.asked--
@@ -286,7 +298,7 @@ func (a *Asker) frame() *Request {
 	for _, id := range a.unsent {
 		l := a.led[id]
 		for _, b := range l.batches[l.asked:] {
-			q.Allocs = append(q.Allocs, Alloc{Shard: id, Generation: l.generation, Leadership: l.leadership, Batch: b.number, N: b.n})
+			q.Allocs = append(q.Allocs, Alloc{Shard: id, Generation: l.generation, Leadership: l.leadership, Batch: b.number, N: b.n, Most: b.most})
 		}
 		l.asked, l.listed = len(l.batches), false
 	}

@@ -126,6 +126,14 @@ func appendMulti(b []byte, m *AllocMulti) []byte {
 	return b
 }
 
+// appendAlloc ends the item before Most where there is none: most have none, and versions of before it did not know it. They skip what comes after N.
+func appendAlloc(b []byte, a *Alloc) []byte {
+	if a.Most == 0 {
+		return appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N)
+	}
+	return appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N, uint64(a.Most))
+}
+
 // uvarintBytes is how many bytes a number takes.
 func uvarintBytes(v uint64) int { return max(1, (bits.Len64(v)+6)/7) }
 
@@ -141,7 +149,7 @@ func appendHead(b []byte, form byte, id Session, counter uint64, epoch Epoch) []
 func AppendRequest(b []byte, q *Request) []byte {
 	b = appendHead(b, formRequest, q.Session, q.Counter, q.Epoch)
 	for _, a := range q.Allocs {
-		b = appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N)
+		b = appendAlloc(b, &a)
 	}
 	for i := range q.Multis {
 		b = appendMulti(b, &q.Multis[i])
@@ -255,6 +263,14 @@ func checkVersion(in []byte) error {
 	return nil
 }
 
+func (r *reader) alloc() Alloc {
+	a := Alloc{r.shard(), Generation(r.number()), Leadership(r.number()), Batch(r.number()), r.bounded(MaxBatchNumbers), 0}
+	if len(r.in) > 0 {
+		a.Most = r.revision()
+	}
+	return a
+}
+
 // DecodeRequest is the inverse of AppendRequest.
 func DecodeRequest(in []byte) (*Request, error) {
 	if err := checkVersion(in); err != nil {
@@ -271,9 +287,7 @@ func DecodeRequest(in []byte) (*Request, error) {
 		switch {
 		case r.failed:
 		case kind == itemAlloc:
-			q.Allocs = append(q.Allocs, Alloc{
-				f.shard(), Generation(f.number()), Leadership(f.number()), Batch(f.number()), f.bounded(MaxBatchNumbers),
-			})
+			q.Allocs = append(q.Allocs, f.alloc())
 		case kind == itemClean:
 			q.Cleans = append(q.Cleans, Clean{
 				Epoch(f.number()), f.shard(), Generation(f.number()), Leadership(f.number()), f.revision(), f.revision(),

@@ -15,11 +15,11 @@ var testSession = Session{Instance: 300, Number: 2}
 var testRequests = []Request{
 	{Session: testSession, Counter: 1},
 	{
-		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6}, {130, 0, 1, 1, MaxBatchNumbers}},
+		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6, 0}, {130, 0, 1, 1, MaxBatchNumbers, 77}},
 		Cleans: []Clean{{3, 2, 1, 7, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
 	},
 	{
-		Session: testSession, Counter: 8, Epoch: 3, Allocs: []Alloc{{2, 0, 1, 1, 1}},
+		Session: testSession, Counter: 8, Epoch: 3, Allocs: []Alloc{{2, 0, 1, 1, 1, 0}},
 		Multis: []AllocMulti{{5, []ShardGeneration{{2, 0}, {300, 1}}}, {6, []ShardGeneration{{3, 0}}}},
 	},
 }
@@ -43,7 +43,7 @@ func TestFrames(t *testing.T) {
 	const head = "\xac\x02\x02"
 	for i, want := range []string{
 		"\x01\x01" + head + "\x01\x00\x04\x00",
-		"\x01\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x08\x82\x01\x00\x01\x01\x80\x80\x40\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
+		"\x01\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x09\x82\x01\x00\x01\x01\x80\x80\x40\x4d\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
 		"\x01\x01" + head + "\x08\x03\x01\x05\x02\x00\x01\x01\x01\x07\x07\x05\x02\x02\x00\xac\x02\x01\x07\x04\x06\x01\x03\x00",
 	} {
 		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
@@ -147,7 +147,7 @@ func TestFramesOfOtherFormats(t *testing.T) {
 // TestFramesAreChecked: each way in which a frame can be wrong.
 func TestFramesAreChecked(t *testing.T) {
 	tooMany := testRequests[1]
-	tooMany.Allocs = []Alloc{{2, 0, 1, 1, MaxBatchNumbers + 1}}
+	tooMany.Allocs = []Alloc{{2, 0, 1, 1, MaxBatchNumbers + 1, 0}}
 	tooHigh := testReplies[1]
 	tooHigh.Now = maxRevision + 1
 	noShard := testRequests[1]
@@ -242,7 +242,7 @@ func FuzzFrames(f *testing.F) {
 		a.Target(kv.NodeID(1))
 		a.Lead(2, 4, 0)
 		for range 5 {
-			a.Alloc(2, 6)
+			a.Alloc(2, 6, 0)
 			a.AllocMulti([]ShardGeneration{{Shard: 2}, {Shard: 3}})
 		}
 		a.Ready()

@@ -286,7 +286,11 @@ func (s *Sequencer) proceed() {
 		}
 		known := s.shards[w.alloc.Shard]
 		c.waiting--
-		c.numbers = append(c.numbers, s.issue(known, Numbers{Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N}))
+		numbers := Numbers{Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N}
+		if w.alloc.Most != 0 && s.count.next > w.alloc.Most {
+			numbers.N = 0
+		}
+		c.numbers = append(c.numbers, s.issue(known, numbers))
 		s.touch(w.node, c)
 	}
 	if done == len(s.waiting) {

@@ -121,7 +121,7 @@ func TestAskerJudges(t *testing.T) {
 		}
 		a.Target(1)
 		a.Lead(2, 1, 0)
-		a.Alloc(2, 3)
+		a.Alloc(2, 3, 0)
 		a.AllocMulti([]ShardGeneration{{Shard: 2}})
 		a.AllocMulti([]ShardGeneration{{Shard: 3}})
 		r.Session, r.Counter, r.Epoch = a.Ready().Frame.Session, 1, 1
@@ -139,14 +139,14 @@ func TestAskerJudges(t *testing.T) {
 // TestAskerIsBounded: a leadership may have so many batches unanswered, and a node so many in all.
 func TestAskerIsBounded(t *testing.T) {
 	a, _ := NewAsker(AskerOptions{Instance: 1, Patience: 1, ElectionTimeout: 2})
-	if _, ok := a.Alloc(2, 1); ok {
+	if _, ok := a.Alloc(2, 1, 0); ok {
 		t.Error("a shard that is not led here")
 	}
 	taken := 0
 	for shard := range kv.ShardID(MaxWaiting/MaxBatches + 1) {
 		a.Lead(shard+1, 1, 0)
 		for range MaxBatches + 1 {
-			if _, ok := a.Alloc(shard+1, 1); ok {
+			if _, ok := a.Alloc(shard+1, 1, 0); ok {
 				taken++
 			}
 		}
@@ -154,7 +154,7 @@ func TestAskerIsBounded(t *testing.T) {
 	if taken != MaxWaiting {
 		t.Errorf("%d batches are taken", taken)
 	}
-	if _, ok := a.Alloc(1, MaxBatchNumbers+1); ok {
+	if _, ok := a.Alloc(1, MaxBatchNumbers+1, 0); ok {
 		t.Error("too many numbers in a batch")
 	}
 	if _, ok := a.Frontier(make([]ShardGeneration, maxFrontier+1)); ok {
@@ -218,6 +218,7 @@ func TestSessionOfAnotherProcess(t *testing.T) {
 // TestNumbersInOrder: many nodes and leaders under broken sessions, limits that come late and leaders that change. Every number is given out
 // once, those of a leadership ascend in the order of its batches, and in the end everybody has all.
 func TestNumbersInOrder(t *testing.T) {
+	refused := 0
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		run := newRandomRun(t, rng)
@@ -225,9 +226,13 @@ func TestNumbersInOrder(t *testing.T) {
 			run.step()
 		}
 		run.finish()
+		refused += run.refused
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
+	}
+	if refused == 0 {
+		t.Error("nothing was too high")
 	}
 }
 
@@ -243,13 +248,15 @@ type randomRun struct {
 	tickets   []map[MultiTicket]bool // that wait, of each node
 	newest    map[kv.ShardID]Numbers
 	asked     map[kv.ShardID]Batch
+	wanted    map[kv.ShardID][]Alloc // unanswered
+	refused   int                    // too high
 	time      time.Duration
 }
 
 func newRandomRun(t *testing.T, rng *rand.Rand) *randomRun {
 	r := &randomRun{
 		t: t, rng: rng, sequencer: newSequencer(t, Options{Window: 8}, 1, 1), up: make([][]string, 3), down: make([][]string, 3),
-		given: map[kv.Revision]bool{}, newest: map[kv.ShardID]Numbers{}, asked: map[kv.ShardID]Batch{},
+		given: map[kv.Revision]bool{}, newest: map[kv.ShardID]Numbers{}, asked: map[kv.ShardID]Batch{}, wanted: map[kv.ShardID][]Alloc{},
 	}
 	for i := range 3 {
 		a, err := NewAsker(AskerOptions{Instance: uint64(i + 1), Patience: 10, ElectionTimeout: 30})
@@ -272,14 +279,19 @@ func (r *randomRun) step() {
 	shard := kv.ShardID(2*i + 1 + r.rng.IntN(2))
 	switch r.rng.IntN(15) {
 	case 0, 1, 2, 3:
-		if batch, ok := r.askers[i].Alloc(shard, r.rng.Uint64N(4)); ok {
+		n, most := r.rng.Uint64N(4), kv.Revision(0)
+		if r.rng.IntN(3) == 0 {
+			most = r.newest[shard].First + 1 + kv.Revision(r.rng.IntN(6))
+		}
+		if batch, ok := r.askers[i].Alloc(shard, n, most); ok {
 			r.asked[shard] = batch
+			r.wanted[shard] = append(r.wanted[shard], Alloc{N: n, Most: most})
 		}
 	case 4:
 		if r.rng.IntN(4) == 0 {
 			next := Numbers{Leadership: r.newest[shard].Leadership + 1}
 			r.askers[i].Lead(shard, next.Leadership, 0)
-			r.newest[shard], r.asked[shard] = next, 0
+			r.newest[shard], r.asked[shard], r.wanted[shard] = next, 0, nil
 		}
 	case 13:
 		if ticket, ok := r.askers[i].AllocMulti([]ShardGeneration{{Shard: shard}, {Shard: shard%6 + 1}}); ok {
@@ -362,6 +374,13 @@ func (r *randomRun) take(n Numbers) {
 	if n.Leadership != before.Leadership || n.Batch != before.Batch+1 || n.First < before.First+kv.Revision(before.N) {
 		r.t.Errorf("%+v after %+v", n, before)
 	}
+	wanted := r.wanted[n.Shard][0]
+	r.wanted[n.Shard] = r.wanted[n.Shard][1:]
+	if tooHigh := wanted.Most != 0 && n.First > wanted.Most; tooHigh && n.N != 0 || !tooHigh && n.N != wanted.N {
+		r.t.Errorf("%+v was asked for, and %+v came", wanted, n)
+	} else if tooHigh && wanted.N > 0 {
+		r.refused++
+	}
 	for k := range kv.Revision(n.N) {
 		if r.given[n.First+k] {
 			r.t.Errorf("%d is given twice", n.First+k)
@@ -435,7 +454,7 @@ func benchmarkAlloc(b *testing.B, n uint64) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for shard := range kv.ShardID(shards) {
-			a.Alloc(shard+1, n)
+			a.Alloc(shard+1, n, 0)
 		}
 		up = AppendRequest(up[:0], a.Ready().Frame)
 		q, err := DecodeRequest(up)

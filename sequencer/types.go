@@ -33,9 +33,11 @@ type Alloc struct {
 	Leadership Leadership
 	Batch      Batch
 	N          uint64
+	// Most, if not 0, is the highest that the first of them may be. If it would be higher, none is issued.
+	Most kv.Revision
 }
 
-// Numbers answers an Alloc: First and the N-1 after it. With N = 0, First is one above the last that was issued.
+// Numbers answers an Alloc: First and the N-1 after it. With N = 0, none was issued, and First is one above the last that was.
 type Numbers struct {
 	Shard      kv.ShardID
 	Leadership Leadership

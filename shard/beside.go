@@ -316,15 +316,15 @@ func (m *Machine) adopt(b *Beside, by shift) {
 }
 
 // outdates tells whether a range of a transaction may tell apart the revision that it was evaluated at and the one that it gets: it is filtered by a number
-// from the one to the other. While the second is provisional, a filter by a number beyond it matters, too.
+// from the one to the other. While the second is provisional, it must not reach a number beyond it.
 func (l *leadership) outdates(by shift, r *kv.Request) bool {
 	if r.Kind != kv.KindTxn {
 		return false
 	}
 	from, to := by.above+1, by.above+1+by.by
 	matters := func(bound kv.Revision) bool {
-		if b := l.batch; b != nil && bound > to && b.decides() != nil {
-			return true
+		if b := l.batch; b != nil && bound > to {
+			b.limit(bound - 1 - to)
 		}
 		return from != to && bound >= from && bound <= to
 	}

@@ -180,15 +180,17 @@ func TestOutdates(t *testing.T) {
 		from, to kv.Revision
 		batch    *batch
 		outdates bool
-		decisive bool
+		room     kv.Revision // by how much what is provisional may move after that; -1: by any
 	}{
 		{from: 7, to: 7}, {from: 6, to: 7, outdates: true}, {from: 7, to: 8, outdates: true}, {from: 5, to: 6}, {from: 8, to: 9},
-		{from: 5, to: 6, batch: &batch{base: 5}, outdates: true},
-		{from: 5, to: 6, batch: &batch{base: 5, exact: true}, decisive: true},
-		{from: 8, to: 9, batch: &batch{base: 8}},
+		{from: 4, to: 5, batch: &batch{base: 4}, room: 1},
+		{from: 5, to: 6, batch: &batch{base: 5}},
+		{from: 5, to: 6, batch: &batch{base: 5, exact: true}},
+		{from: 8, to: 9, batch: &batch{base: 8}, room: -1},
 	} {
 		l := &leadership{evaluation: evaluation{batch: c.batch}}
-		if got := l.outdates(shift{above: c.from - 1, by: c.to - c.from}, filtered); got != c.outdates || c.batch != nil && c.batch.decisive != c.decisive {
+		got := l.outdates(shift{above: c.from - 1, by: c.to - c.from}, filtered)
+		if b := c.batch; got != c.outdates || b != nil && (b.firm != (c.room >= 0) || b.firm && b.room != c.room) {
 			t.Errorf("from revision %d to %d, batch %+v: outdated %v", c.from, c.to, c.batch, got)
 		}
 	}

@@ -30,7 +30,7 @@ func TestCommitCrashAtEveryBatch(t *testing.T) {
 			total.resolved += seen.resolved
 			total.found += seen.found
 		}
-		if batches < 25 {
+		if batches < 20 {
 			t.Fatalf("seed %d: %d batches: the test tests too little", seed, batches)
 		}
 	}

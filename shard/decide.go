@@ -105,12 +105,15 @@ func (l *leadership) raise(rev kv.Revision) error {
 		return errUnnumbered
 	}
 	by := shift{above: b.base, by: rev - b.base}
+	if !b.mayMove(by.by) {
+		return errUnnumbered
+	}
 	by.overlay(l.overlay)
 	for _, r := range b.responses {
 		by.response(r)
 	}
 	l.revision += by.by
-	b.base = rev
+	b.base, b.room = rev, b.room-by.by
 	return nil
 }
 

@@ -19,8 +19,9 @@ type batch struct {
 	base kv.Revision
 	// exact: nobody else gets a number before this batch, unless Number says so. Then what is provisional is right.
 	exact bool
-	// decisive: something was decided by a provisional revision, and would be decided otherwise if it were another one.
-	decisive bool
+	// firm: something was decided by provisional revisions, and would perhaps be decided otherwise if they moved by more than room.
+	firm     bool
+	room     kv.Revision
 	numbered bool
 	// lowest is the lowest past revision that something in it reads at, 0 if nothing does.
 	lowest kv.Revision
@@ -78,6 +79,14 @@ func (m *Machine) Unnumbered() int {
 	return int(m.lead.revision - m.lead.batch.base)
 }
 
+// Most is the highest that the first revision of the batch may be, for what was decided to hold; 0: whatever it is. Driver.
+func (m *Machine) Most() kv.Revision {
+	if m.lead == nil || m.lead.batch == nil || m.lead.batch.numbered || !m.lead.batch.firm {
+		return 0
+	}
+	return m.lead.batch.base + 1 + m.lead.batch.room
+}
+
 // NeedsPresent tells whether Number has to be told how far the store is, although all that was decided in the batch are requests about transactions over
 // several shards: one needs a revision, tells a provisional one, or reads as of a past one. Driver.
 func (m *Machine) NeedsPresent() bool {
@@ -113,7 +122,7 @@ func (m *Machine) Number(first, compacted kv.Revision) error {
 	l.floor = max(l.floor, compacted)
 	by := shift{above: b.base, by: first - 1 - b.base}
 	if by.by != 0 {
-		if b.decisive {
+		if !b.mayMove(by.by) {
 			return ErrBegunAnew
 		}
 		by.overlay(l.overlay)
@@ -179,11 +188,26 @@ func (l *leadership) told(r *kv.Response) {
 	}
 }
 
-// compares is called before a revision of a key is compared with a bound. Whatever is provisional is above the base: only a bound that is so, too, can
+// compares is called before revisions of keys are compared with a bound. Whatever is provisional is above the base: only a bound that is so, too, can
 // make a difference.
 func (ev *evaluation) compares(bound kv.Revision) error {
 	b := ev.batch
 	if b == nil || bound <= b.base || ev.now() == b.base {
+		return nil
+	}
+	return b.stays(bound, ev.now())
+}
+
+// stays notes that revisions up to last were compared with a bound above the base. Those that are provisional can only become higher. If all of them are below the
+// bound, the outcome holds as long as none reaches it. Otherwise they must be exact. What is first in a batch, because it could not be decided in the one before,
+// takes them for exact: they are unless another shard writes just now. If so, it has another try, with a higher base; so the bound is below that some day.
+func (b *batch) stays(bound, last kv.Revision) error {
+	if bound > last {
+		b.limit(bound - 1 - last)
+		return nil
+	}
+	if b.informed {
+		b.limit(0)
 		return nil
 	}
 	return b.decides()
@@ -207,8 +231,20 @@ func (b *batch) decides() error {
 	if !b.exact {
 		return errUnnumbered
 	}
-	b.decisive = true
+	b.limit(0)
 	return nil
+}
+
+// limit keeps what is provisional from moving by more than room.
+func (b *batch) limit(room kv.Revision) {
+	if !b.firm || room < b.room {
+		b.firm, b.room = true, room
+	}
+}
+
+// mayMove tells whether what was decided still holds if what is provisional moves.
+func (b *batch) mayMove(by kv.Revision) bool {
+	return !b.firm || by <= b.room
 }
 
 // shift moves provisional revisions: those above what was issued when they were made up.

@@ -20,7 +20,9 @@ type numbering struct {
 	// compacted is up to where history is compacted, because an entry of the system shard was applied somewhere.
 	compacted kv.Revision
 	shards    []*numberedShard
-	seen      struct{ exact, moved, anew, unnumbered, effectless, besides, bulks, lost, followed, outdated int }
+	seen      struct {
+		exact, moved, anew, guessed, unnumbered, informed, effectless, besides, bulks, lost, followed, outdated int
+	}
 }
 
 type numberedShard struct {
@@ -36,6 +38,7 @@ type numberedShard struct {
 	base     kv.Revision
 	heard    kv.Revision       // of compaction, when the batch began
 	answered []answeredRequest // in the open batch, in order
+	later    []*kv.Request     // that could not be decided in the last batch
 	jobs     []*Beside         // decided
 	requests map[*Beside]*kv.Request
 	views    map[*Beside]*model.Store // as of the views that the jobs were decided on
@@ -125,6 +128,9 @@ func (w *numbering) evaluate(s *numberedShard) error {
 		w.seen.besides++
 		return w.noteBeside(s, job, m.FinishBeside(job))
 	}
+	if len(s.later) > 0 && m.Unnumbered() == 0 && len(s.answered) == 0 {
+		return w.evaluateLater(s)
+	}
 	s.generator.Revision = w.last
 	r := s.generator.Request()
 	if Validate(r, Limits{MaxTxnOps: 16}) != nil || s != w.shards[0] && ofSystemShard(r) {
@@ -133,6 +139,24 @@ func (w *numbering) evaluate(s *numberedShard) error {
 	out := m.Evaluate(r)
 	if out.Unnumbered && s.exact {
 		return fmt.Errorf("%s waits for a number in a batch whose numbers are known", describe(r))
+	}
+	if out.Unnumbered {
+		s.later = append(s.later[:min(len(s.later), 3)], r)
+	}
+	return w.note(s, r, nil, out)
+}
+
+// evaluateLater evaluates what comes first in a batch, since it had to wait for numbers. Whatever it is, it has not to wait once more: it would for ever.
+func (w *numbering) evaluateLater(s *numberedShard) error {
+	r := s.later[0]
+	s.later = s.later[1:]
+	w.seen.informed++
+	out := s.group.leader.EvaluateInformed(r)
+	if out.Unnumbered {
+		return fmt.Errorf("%s waits for a number once more", describe(r))
+	}
+	if errors.Is(out.Err, kv.ErrFutureRevision) {
+		return nil // it was when the batch before was numbered, which is after it came
 	}
 	return w.note(s, r, nil, out)
 }
@@ -211,8 +235,10 @@ func (w *numbering) number(s *numberedShard) error {
 	if errors.Is(err, ErrBegunAnew) {
 		if w.seen.anew++; w.compacted > s.heard {
 			w.seen.outdated++
-		} else if !s.exact || first == s.base+1 {
+		} else if first == s.base+1 {
 			return fmt.Errorf("a batch from %d, exact %v, that gets %d begins anew", s.base, s.exact, first)
+		} else if !s.exact {
+			w.seen.guessed++
 		}
 		return w.beginAnew(s)
 	}
@@ -432,7 +458,7 @@ func TestNumbering(t *testing.T) {
 		if err := w.finish(); err != nil {
 			t.Fatalf("seed %d, at the end: %v", seed, err)
 		}
-		for name, n := range map[string]int{"exact": w.seen.exact, "moved": w.seen.moved, "anew": w.seen.anew, "unnumbered": w.seen.unnumbered,
+		for name, n := range map[string]int{"exact": w.seen.exact, "moved": w.seen.moved, "anew": w.seen.anew, "guessed": w.seen.guessed, "unnumbered": w.seen.unnumbered, "informed": w.seen.informed,
 			"effectless": w.seen.effectless, "beside": w.seen.besides, "bulks": w.seen.bulks, "lost": w.seen.lost, "followed": w.seen.followed, "outdated": w.seen.outdated} {
 			total[name] += n
 		}

@@ -137,15 +137,17 @@ func (c *clerk) Take(group consensus.GroupID, n int) (first, compacted kv.Revisi
 }
 
 // Ask is of driver.Numbers.
-func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, got func(first, compacted kv.Revision)) {
+func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision)) {
 	if l := c.node.w.ledger.reigns[reign{kv.ShardID(group), term}]; l != nil {
 		l.asked = c.node.w.now
 	}
 	promised, heard, alarms := c.promised[group], c.heard, c.Alarms()
 	delete(c.promised, group)
-	c.Issuer.Ask(group, term, n, func(first, compacted kv.Revision) {
+	c.Issuer.Ask(group, term, n, most, func(first, compacted kv.Revision) {
 		if r := c.node.w.ledger.find(first); n > 0 {
 			switch {
+			case most != 0 && first > most:
+				c.node.w.mark("revisions not issued")
 			case r == nil || r.first != first || r.last != first+kv.Revision(n)-1 || r.to != reign{kv.ShardID(group), term}:
 				c.node.w.fail(Correctness, "node %d: the leader of shard %d in term %d gets %d revisions on from %d, which were not issued to it", c.node.id, group, term, n, first)
 			default:

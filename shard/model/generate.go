@@ -85,7 +85,12 @@ func (g *Generator) key() []byte { return fmt.Appendf(nil, "k%02d", g.Rand.IntN(
 
 func (g *Generator) lease() kv.LeaseID { return kv.LeaseID(1 + g.Rand.IntN(g.Leases)) }
 
-func (g *Generator) revision() kv.Revision { return kv.Revision(g.Rand.Int64N(int64(g.Revision) + 3)) }
+func (g *Generator) revision() kv.Revision {
+	if g.Rand.IntN(4) == 0 { // about the next ones, which may matter more
+		return g.Revision + kv.Revision(g.Rand.Int64N(6))
+	}
+	return kv.Revision(g.Rand.Int64N(int64(g.Revision) + 3))
+}
 
 func (g *Generator) value() []byte { return fmt.Appendf(nil, "v%d", g.Rand.IntN(50)) }
 

@@ -72,6 +72,7 @@ var knownMarks = []string{
 	"request without memory",
 	"restarted with calls at the leader",
 	"revision held back",
+	"revisions not issued",
 	"ring read",
 	"ring rotated",
 	"rot left to be found",

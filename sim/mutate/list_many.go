@@ -198,12 +198,25 @@ var manyMutations = []Mutation{
 	{
 		Name: "shard/not-decisive", Breaks: "what was decided by revisions that were made up stands, although the batch gets others",
 		File: "shard/numbers.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old: "\tb.decisive = true\n",
-		New: "",
+		Old: "\treturn !b.firm || by <= b.room\n",
+		New: "\treturn true\n",
+	},
+	{
+		Name: "sequencer/issued-above-the-most", Breaks: "a sequencer issues revisions that are too high for what was decided, so that they are not used",
+		File: "sequencer/sequencer.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
+		Old: "\t\tif w.alloc.Most != 0 && s.count.next > w.alloc.Most {\n",
+		New: "\t\tif false {\n",
+	},
+	{
+		Name: "shard/most-not-told", Breaks: "the driver asks for revisions without saying how high they may be for what was decided",
+		File: "driver/number.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
+		Old: "\tn.most = r.machine.Most()\n",
+		New: "\tn.most = 0\n",
 	},
 	{
 		Name: "shard/compares-made-up", Breaks: "a comparison looks at revisions that were made up, by a leader that does not hold the sequencer (rule 33)",
-		File: "shard/numbers.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
+		File: "shard/numbers.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
+		Unseen: "TestNumbering of package shard finds it",
 		Old: "\tif b == nil || bound <= b.base || ev.now() == b.base {\n",
 		New: "\tif b == nil || !b.exact || bound <= b.base || ev.now() == b.base {\n",
 	},

@@ -261,6 +261,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "at most %d at a time from one node", []any{of("server.maxMoves")}},
 		{"docs/decisions/0014-partitioning.md", "lacks at most %d entries; at most %d at a time", []any{of("server.maxBehind"), of("server.maxMoves")}},
 		{"docs/decisions/0014-partitioning.md", "one of %s slots", []any{number(partition.Slots)}},
+		{guide, "**members of a cluster** * bound: %d at a time; %s ever, with those that were removed; %s for", []any{of("members.MaxMembers"), number(int(of("members.MaxEver"))), bytesOf("members.MaxMemberBytes")}},
 		{guide, "**nesting of transactions** * bound: %d", []any{of("proto/etcdwire.DefaultTxnDepth")}},
 		{guide, "**effects of one request** (a deleted key counts as its bytes and 48 more) * bound: %s", []any{size(machine.MaxRequestEffectBytes)}},
 		{guide, "**effects of a request decided beside the rounds that take effect in one round** * bound: %s", []any{size(machine.PartBytes)}},

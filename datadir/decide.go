@@ -14,6 +14,8 @@ type Options struct {
 	Path string
 	// Owner is whose directory it has to be, or becomes if it is empty. Format, Created, Disk and Lost are set here.
 	Owner Identity
+	// Members is what the directory is to remember of the cluster, unless it does already. nil: nothing.
+	Members *Members
 	// Existing: the cluster exists. Then a node of it that has nothing has lost what it had.
 	Existing bool
 	// Repair: what is damaged is set aside, and the node begins anew.
@@ -149,7 +151,7 @@ func refuseForeign(names []string) error {
 		switch name {
 		case identityFile:
 			return nil
-		case lockFile, identityNewFile, damagedFile + ".new", "lost+found":
+		case lockFile, identityNewFile, membersFile, membersFile + ".new", damagedFile + ".new", "lost+found":
 			// A first start that was interrupted, or the root of a file system.
 		default:
 			foreign = append(foreign, name)

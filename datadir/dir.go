@@ -65,6 +65,10 @@ func (d *Dir) settle(options Options, now time.Time) error {
 		return err
 	}
 	d.Identity, d.Fresh = p.identity, p.fresh
+	// Before the identity: whoever has that belongs to the cluster.
+	if err := d.rememberMembers(options.Members); err != nil {
+		return err
+	}
 	if p.note != nil {
 		if err := d.writeNote(p.note); err != nil {
 			return err
@@ -92,14 +96,14 @@ func (d *Dir) settle(options Options, now time.Time) error {
 }
 
 func (d *Dir) read() (found contents, err error) {
-	found.identity, err = readBounded(filepath.Join(d.Path, identityFile))
+	found.identity, err = readBounded(filepath.Join(d.Path, identityFile), maxIdentityBytes, ErrCorruptIdentity)
 	switch {
 	case errors.Is(err, ErrCorruptIdentity):
 		found.unreadable = err
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return contents{}, fmt.Errorf("read %s: %w", identityFile, err)
 	}
-	if found.note, err = readBounded(filepath.Join(d.Path, damagedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if found.note, err = readBounded(filepath.Join(d.Path, damagedFile), maxIdentityBytes, ErrCorruptIdentity); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return contents{}, fmt.Errorf("read %s: %w", damagedFile, err)
 	}
 	for _, name := range []string{Log, State} {

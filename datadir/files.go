@@ -49,18 +49,19 @@ func SyncDirectory(path string) error {
 	return nil
 }
 
-func readBounded(path string) ([]byte, error) {
+// readBounded reads a file; one that is longer than the limit is damaged.
+func readBounded(path string, limit int64, damaged error) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxIdentityBytes+1))
+	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(content) > maxIdentityBytes {
-		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrCorruptIdentity, maxIdentityBytes)
+	if int64(len(content)) > limit {
+		return nil, fmt.Errorf("%w: it is larger than %d bytes", damaged, limit)
 	}
 	return content, nil
 }

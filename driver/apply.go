@@ -19,11 +19,13 @@ func (r *Replica) apply(now time.Duration) error {
 		r.driver.needsMaintenance(r)
 		return nil
 	}
+	members := r.Members()
 	results, subscribers, err := r.applyBatch(r.toApply)
 	if err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
 	r.tellApplied()
+	r.tellMembers(members)
 	entries := r.toApply[:len(results)]
 	last := entries[len(entries)-1]
 	r.applied.Store(uint64(last.Index))

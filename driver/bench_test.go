@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -75,6 +76,7 @@ func (m *idleMachine) Highest() kv.Revision          { return kv.Revision(m.appl
 func (m *idleMachine) Compacted() kv.Revision        { return 0 }
 func (m *idleMachine) Alarms() []kv.Alarm            { return nil }
 func (m *idleMachine) Auth() *auth.State             { return auth.NewState() }
+func (m *idleMachine) Members() *members.List        { return &members.List{} }
 func (m *idleMachine) Metrics() shard.Metrics        { return shard.Metrics{} }
 func (m *idleMachine) DirtyRows() int                { return 0 }
 func (m *idleMachine) Memory() mvcc.Memory           { return mvcc.Memory{} }

@@ -11,9 +11,10 @@ import "fmt"
 //	4  a node understands requests that say how much time is left of them (package gateway)
 //	5  it also understands frames of the gateway that say which shard they are of (package gateway/link)
 //	6  it also understands the messages of consensus.Core.HandOver
+//	7  it knows of lists of members that change: entries with rosters, answers that say that a node is out
 const (
 	FormatOldest uint16 = 2
-	FormatNewest uint16 = 6
+	FormatNewest uint16 = 7
 
 	// FormatDeadlines: requests may say how much time is left.
 	FormatDeadlines uint16 = 4
@@ -21,6 +22,8 @@ const (
 	FormatShards uint16 = 5
 	// FormatHandOver: leadership may be handed over with the vote of who led.
 	FormatHandOver uint16 = 6
+	// FormatMembers: the members of the cluster may be changed.
+	FormatMembers uint16 = 7
 )
 
 // unknownChannel is what is said about a frame that a newer version may have sent.

@@ -108,6 +108,7 @@ func (r *Replica) finishInstall() (done bool, err error) {
 		return false, installing.err
 	}
 	meta := *installing.append.Snapshot
+	members := r.Members()
 	subscribers := r.replaceMachine(installing.machine)
 	if err := r.takeAppend(&installing.append); err != nil {
 		return false, err
@@ -124,6 +125,7 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	r.fateUnknown()
 	r.opened()
 	r.announceSnapshot(subscribers)
+	r.tellMembers(members)
 	r.waits.indices.reached(uint64(meta.Index), nil)
 	r.revisionApplied()
 	if r.driver.opts.Listener.SnapshotInstalled != nil {

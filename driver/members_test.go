@@ -99,6 +99,18 @@ func (c *changing) followed(voters, learners int) func() bool {
 	}
 }
 
+// unsettled: of group 1, and of one that is not there, a node says that those do not follow the list of that version.
+func (c *changing) unsettled(id kv.NodeID, version uint64, want ...consensus.GroupID) {
+	c.tb.Helper()
+	var got []consensus.GroupID
+	told := false
+	c.nodes[id-1].driver.Unsettled(version, []consensus.GroupID{1, 9}, func(left []consensus.GroupID) { got, told = left, true })
+	c.await("an answer", func() bool { return told })
+	if want = append(want, 9); !slices.Equal(got, want) {
+		c.tb.Errorf("node %d: the groups %v do not follow, not %v", id, got, want)
+	}
+}
+
 // verify: the nodes have all that was acknowledged.
 func (c *changing) verify(nodes ...kv.NodeID) {
 	c.tb.Helper()
@@ -123,6 +135,8 @@ func TestMembersChange(t *testing.T) {
 			c.run(3e8, nil)
 			c.set(2, kv.SeatVoter)
 			c.await("the list is followed before the node is started", c.followed(1, 0))
+			c.unsettled(1, c.list.Version)
+			c.unsettled(1, c.list.Version+1, 1)
 			c.open(2)
 			c.await("node 2 knows who it is", func() bool { return !c.nodes[1].replica.held() })
 			c.nodes[1].crash() // before it has anything else
@@ -155,6 +169,7 @@ func TestMembersChange(t *testing.T) {
 			c.set(leader.id, 0)
 			c.await("two are left", c.followed(2, 0))
 			c.await("who was removed knows", func() bool { return c.removed[leader.id] })
+			c.unsettled(leader.id, c.list.Version)
 			if now := c.leader(); now == leader {
 				t.Fatal("it still leads")
 			}

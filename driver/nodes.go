@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 )
 
@@ -30,6 +31,26 @@ func (d *Driver) Follow(list kv.Roster) {
 // Following is the version of the list of members that the group follows, as far as this replica has applied, and whether everybody is what that says. Between
 // rounds.
 func (r *Replica) Following() (version uint64, settled bool) { return r.membership.Following() }
+
+// Unsettled tells which of the groups do not follow the list of members of that version, or a later one, yet, as far as the replicas here have applied: not
+// everybody is what it says. A group that does without this node follows. done is called once, from the driver's goroutine or, when the driver has ended,
+// not at all; it must be quick.
+func (d *Driver) Unsettled(version uint64, groups []consensus.GroupID, done func(left []consensus.GroupID)) {
+	d.call(func() {
+		var left []consensus.GroupID
+		for _, group := range groups {
+			if r, err := d.replica(group); err != nil || !r.follows(version) {
+				left = append(left, group)
+			}
+		}
+		done(left)
+	})
+}
+
+func (r *Replica) follows(version uint64) bool {
+	following, settled := r.Following()
+	return r.membership.Left() || following >= version && settled
+}
 
 // wantedNodes are the nodes that this one should have to do with, ascending.
 func (d *Driver) wantedNodes() (nodes []kv.NodeID) {

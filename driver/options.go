@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/leadership"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/storage"
 )
@@ -212,6 +213,8 @@ type Listener struct {
 	ConfigChanged func(group consensus.GroupID, config consensus.Config)
 	// NodesChanged: this node has to do with those nodes from now on, itself included. It is told for each change after the start.
 	NodesChanged func(nodes []kv.NodeID)
+	// ListChanged: this is the applied list of members from now on (Replica.Members). It is told for each change after the start.
+	ListChanged func(list *members.List)
 	// Removed: the list of members has this node no more, and the group does without it.
 	Removed func(group consensus.GroupID)
 	// Scrubbed tells of a complete pass; ScrubFailed of one that ended because something could not be read. Damage is told by Failed.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 )
 
 // published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
@@ -13,6 +14,7 @@ type published struct {
 	effects             atomic.Uint64
 	alarms              atomic.Pointer[[]kv.Alarm]
 	auth                atomic.Pointer[auth.State]
+	members             atomic.Pointer[members.List]
 	// undecided transactions over several shards, and all records of such.
 	undecided, records atomic.Int64
 }
@@ -31,6 +33,7 @@ func (r *Replica) publishState(alarms bool) {
 		r.published.alarms.Store(&list)
 	}
 	r.published.auth.Store(r.machine.Auth())
+	r.published.members.Store(r.machine.Members())
 }
 
 // reckonFigures has the node count what the machine has counted. As with reckonMemory, a replica that is not part of the rounds does not count.
@@ -52,6 +55,16 @@ func (r *Replica) Alarms() []kv.Alarm { return *r.published.alarms.Load() }
 
 // Auth is the applied state of users and roles, as new as what is read here after the call.
 func (r *Replica) Auth() *auth.State { return r.published.auth.Load() }
+
+// Members is the applied list of members, of the replica of the system shard.
+func (r *Replica) Members() *members.List { return r.published.members.Load() }
+
+// tellMembers tells of the list of members if it is not the one before any more.
+func (r *Replica) tellMembers(before *members.List) {
+	if list := r.Members(); list != before && r.Shard() == kv.SystemShard && r.driver.opts.Listener.ListChanged != nil {
+		r.driver.opts.Listener.ListChanged(list)
+	}
+}
 
 // Effects counts the changes of keys that were applied since the state was opened; a snapshot that is installed begins anew.
 func (r *Replica) Effects() uint64 { return r.published.effects.Load() }

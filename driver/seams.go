@@ -8,6 +8,7 @@ import (
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -92,6 +93,7 @@ type Machine interface {
 	Compacted() kv.Revision // shared
 	Alarms() []kv.Alarm     // shared
 	Auth() *auth.State      // shared
+	Members() *members.List // shared
 	TellAlarms(types uint64)
 	Metrics() shard.Metrics
 

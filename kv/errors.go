@@ -86,6 +86,15 @@ var (
 	ErrInvalidAuthMgmt      = sentinel(49, "invalid auth management")
 	// ErrAuthOldRevision: users or roles have changed since the request was allowed, or since its token was given.
 	ErrAuthOldRevision = sentinel(50, "revision of auth store is old")
+	// The rest is about members, as etcd says it.
+	ErrMemberExists     = sentinel(51, "member ID already exist")
+	ErrPeerURLExists    = sentinel(52, "Peer URLs already exists")
+	ErrNotEnoughStarted = sentinel(53, "re-configuration failed due to not enough started members")
+	ErrMemberNotLearner = sentinel(54, "can only promote a learner member")
+	ErrLearnerNotReady  = sentinel(55, "can only promote a learner member which is in sync with leader")
+	ErrTooManyLearners  = sentinel(56, "too many learner members in cluster")
+	// ErrMembersChanged: the list of members has changed since the cluster was found fit for the change. For clients it is an unhealthy cluster.
+	ErrMembersChanged = sentinel(57, "the list of members has changed meanwhile")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

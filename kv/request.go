@@ -47,6 +47,8 @@ const (
 	KindSetRoster
 	// KindAuth is about users, roles, and authentication itself; whether it only reads, its action says.
 	KindAuth
+	// KindMember changes who the members are. Its answer is the list after the change.
+	KindMember
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -79,6 +81,7 @@ type Request struct {
 	SetRoster       *Roster
 	Commit          *CommitRequest // of the kinds about transactions over several shards
 	Auth            *AuthRequest
+	Member          *MemberRequest
 	// LeaseLeases has no fields.
 
 	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was

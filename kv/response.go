@@ -16,7 +16,7 @@ type Response struct {
 	LeaseTimeToLive *LeaseTimeToLiveResponse // of KindLeaseAttach and KindLeaseKeys, too
 	LeaseLeases     *LeaseLeasesResponse
 	Alarm           *AlarmResponse
-	MemberList      *MemberListResponse
+	MemberList      *MemberListResponse // of KindMember, too
 	Commit          *CommitResponse
 	Auth            *AuthResponse
 	// Compact, LeaseRevoke, LeaseRelease, PublishNode, AssignReplica and SetRoster have no fields of their own.
@@ -86,4 +86,8 @@ type LeaseLeasesResponse struct{ IDs []LeaseID }
 type AlarmResponse struct{ Alarms []Alarm }
 
 // MemberListResponse lists the nodes of the cluster, by ID.
-type MemberListResponse struct{ Nodes []NodeRecord }
+type MemberListResponse struct {
+	Nodes []NodeRecord
+	// Version is that of the list, in the answer to a change of it.
+	Version uint64
+}

@@ -145,6 +145,9 @@ func (g *Group) removed() bool {
 	return ok && seat.Role == kv.SeatLeaving
 }
 
+// Left tells whether the list of members has this node no more, and the group does without it, as far as this replica knows.
+func (g *Group) Left() bool { return g.standing.Removed }
+
 // plan is how the group gets from the membership to what it is to be: it consists of the newest replica of every node in the roster, as the table says.
 func (g *Group) plan(config consensus.Config) plan {
 	p := plan{self: g.self, config: config}

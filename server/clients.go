@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/api/etcd"
@@ -67,16 +68,21 @@ func (s *Server) gatewayShards() map[kv.ShardID]gateway.Shard {
 
 // guestMemory gives each other node an account of the memory that clients may take: it is their requests that the node brings.
 func (s *Server) guestMemory() func(kv.NodeID) kv.Memory {
-	accounts := map[kv.NodeID]*budget.Account{}
-	for _, record := range s.nodeRecords() {
-		accounts[record.ID] = s.memory.NewAccount()
-	}
+	var mu sync.Mutex
+	accounts := map[kv.NodeID]*budget.Account{} // of all that were members since the start
 	stranger := s.memory.NewAccount()
 	return func(node kv.NodeID) kv.Memory {
-		if account, known := accounts[node]; known {
-			return account
+		mu.Lock()
+		defer mu.Unlock()
+		account := accounts[node]
+		if account == nil {
+			if s.roster.newest().Member(node) == nil {
+				return stranger
+			}
+			account = s.memory.NewAccount()
+			accounts[node] = account
 		}
-		return stranger
+		return account
 	}
 }
 
@@ -102,6 +108,7 @@ func (s *Server) openClients() (err error) {
 	}
 	s.api, err = etcd.NewServer(etcd.Options{
 		Users: s.shard.Auth, Tokens: tokens, Passwords: passwords, ClientCertAuth: node.ClientTLS.ClientCertAuth,
+		Follower: follower{s}, Members: s.shard.Members, MaxLearners: node.MaxLearners, StrictReconfigCheck: !node.SkipReconfigCheck,
 		Gateway: s.gateway, Node: localNode{s},
 		ClusterID: s.options.Cluster.ID(), MemberID: s.options.NodeID(),
 		Protocol: s.options.Cluster.protocols(), Version: Version, MetricsURLs: urlStrings(node.httpURLs()),

@@ -36,7 +36,7 @@ func (s *Server) openTransport(handler *peerHandler, instance uint64) (err error
 		Cluster: cluster.ID(), Self: s.options.NodeID(), Name: s.options.Node.Name, Instance: instance,
 		MinFormatVersion: driver.FormatOldest, MaxFormatVersion: driver.FormatNewest,
 		Metadata: cluster.metadata(), JudgeMetadata: cluster.judgePeer,
-		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.peerAddresses(),
+		ListenAddrs: hostPorts(s.options.Node.ListenPeerURLs), Peers: s.roster.peers(), Removed: s.roster.newest().Removed, Lists: s.roster,
 		Handler: handler, Listener: s.transportListener(), Seed: int64(instance >> 1),
 	}
 	if s.security.peers != nil {

@@ -341,7 +341,7 @@ func (s *Server) checkCorruption() {
 			return
 		case <-ticker.C:
 		}
-		if s.leaderOf(kv.SystemShard) != s.options.NodeID() || s.leaving.Load() {
+		if s.leaderOf(kv.SystemShard) != s.options.NodeID() || s.leaving.Load() || len(s.nodeRecords()) == 1 {
 			continue
 		}
 		found, _ := s.compareAll(s.context)

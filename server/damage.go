@@ -3,12 +3,14 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -18,11 +20,29 @@ func Damaged(err error) bool {
 }
 
 // repairs tells whether this node sets damaged data aside by itself. The only node of a cluster has nobody to get the data from.
-func (o Options) repairs() bool { return !o.Node.RefuseDamaged && len(o.Cluster.Members) > 1 }
+func (o Options) repairs() bool { return !o.Node.RefuseDamaged && o.hasOthers() }
+
+// hasOthers tells whether somebody but this node has the data, and a vote.
+func (o Options) hasOthers() bool {
+	f := o.foundation()
+	return slices.ContainsFunc(f.list.Members, func(m members.Member) bool { return m.ID != f.self && !m.Learner })
+}
+
+// present are the options with the members that the cluster has now.
+func (s *Server) present() Options {
+	o, f := s.options, *s.options.foundation()
+	f.list = s.roster.newest()
+	o.Cluster.recalled = &f
+	return o
+}
 
 // Repairs tells whether a node that ended with the error mends itself when it is started again.
 func Repairs(options Options, err error) bool {
-	return options.WithDefaults().repairs() && Damaged(err)
+	if !Damaged(err) {
+		return false
+	}
+	options, recallErr := options.WithDefaults().Recall() // the members may be others than when the node was started
+	return recallErr == nil && options.repairs()
 }
 
 // noRepair adds to the error of a node that does not mend itself why not.
@@ -30,7 +50,7 @@ func (o Options) noRepair(err error) error {
 	switch {
 	case err == nil || !Damaged(err):
 		return err
-	case len(o.Cluster.Members) == 1:
+	case !o.hasOthers():
 		return fmt.Errorf("%w; no other replica has a good copy: put the files back as they were, or restore from a backup", err)
 	case strings.Contains(err.Error(), datadir.LostDataAdvice):
 		return fmt.Errorf("%w; with --auto-repair=false nothing is done about it", err)
@@ -41,7 +61,7 @@ func (o Options) noRepair(err error) error {
 
 // noteDamage has the next start set the data aside if that is what the error calls for.
 func (s *Server) noteDamage(err error) {
-	if s.dir == nil || !Damaged(err) || !s.options.repairs() {
+	if s.dir == nil || !Damaged(err) || !s.present().repairs() {
 		return
 	}
 	s.logger.Error("the data of this node is damaged: it will be set aside, and the node gets the data from the others", "reason", err)
@@ -63,8 +83,8 @@ func (s *Server) unwitnessed(missing []kv.NodeID) {
 
 // noRepair completes an error that this node does nothing about by itself.
 func (s *Server) noRepair(err error) error {
-	if s.options.repairs() {
-		return err
+	if o := s.present(); !o.repairs() {
+		return o.noRepair(err)
 	}
-	return s.options.noRepair(err)
+	return err
 }

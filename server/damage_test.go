@@ -11,7 +11,7 @@ import (
 
 // TestAdviceOfANodeThatDoesNotRepair: the reader is sent to the guide once, whoever wrote the error.
 func TestAdviceOfANodeThatDoesNotRepair(t *testing.T) {
-	options := Options{Cluster: ClusterOptions{Members: make([]Member, 2)}}
+	options := Options{Cluster: ClusterOptions{Members: []Member{{Name: "a", PeerURLs: []URL{{Host: "a", Port: 1}}}, {Name: "b", PeerURLs: []URL{{Host: "b", Port: 1}}}}}}
 	options.Node.RefuseDamaged = true
 	for _, err := range []error{
 		datadir.ErrCorruptIdentity,

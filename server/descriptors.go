@@ -25,7 +25,7 @@ func (s *Server) planDescriptors() error {
 	}
 	wanted := s.options.Node.MaxClientConnections
 	s.plan, err = connlimit.NewPlan(connlimit.Request{
-		Descriptors: limit, Nodes: len(s.options.Cluster.Members), Metrics: len(s.options.Node.httpURLs()) > 0, MaxClients: wanted,
+		Descriptors: limit, Nodes: s.options.foundation().size(), Metrics: len(s.options.Node.httpURLs()) > 0, MaxClients: wanted,
 	})
 	if err != nil {
 		return err

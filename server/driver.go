@@ -11,6 +11,8 @@ import (
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
+	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/shard"
 )
 
@@ -29,6 +31,7 @@ func (s *Server) openDriver(instance uint64) (err error) {
 	if s.shard = s.driver.Replica(consensus.GroupID(kv.SystemShard)); s.shard == nil {
 		return <-s.failed // groupFailed has said why
 	}
+	s.roster.applied(s.shard.Members())
 	return nil
 }
 
@@ -36,11 +39,15 @@ func (s *Server) openDriver(instance uint64) (err error) {
 const keepHashes = 10
 
 func (s *Server) driverOptions(instance uint64) driver.Options {
-	nodes, config := s.nodes()
+	f := s.options.foundation()
+	_, config := f.first()
+	if f.joined() {
+		config = consensus.Config{}
+	}
 	return driver.Options{
-		Self: s.options.NodeID(), Nodes: nodes, Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
+		Self: f.self, Nodes: f.nodes(), Added: f.joined(), First: s.firstReplicas(f), Instance: instance, Disk: s.dir.Identity.Disk, Lost: s.dir.Identity.Lost,
 		Log: s.log, Engine: s.engine, Transport: frames{s.transport},
-		Founders: s.options.Cluster.Quorums.largest(len(nodes)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
+		Founders: s.options.Cluster.Quorums.largest(len(f.founders)), NewCore: s.newCore, OutOfOrderLog: s.options.Cluster.Consensus == ConsensusPaxos,
 		OpenMachine: func(group consensus.GroupID, logEnd consensus.Index) (driver.Machine, error) {
 			return s.openMachine(group, logEnd, config)
 		},
@@ -101,25 +108,35 @@ func (s *Server) driverListener() driver.Listener {
 		ConfigChanged: func(group consensus.GroupID, config consensus.Config) {
 			s.logger.Info("the membership changed", s.ofShard(group, "members", config.String())...)
 		},
+		ListChanged: func(list *members.List) {
+			if list.Version > 0 {
+				s.roster.applied(list)
+			}
+		},
 		Scrubbed: func(pass driver.ScrubPass) {
 			s.logger.Info("everything on disk was read again, and is as it was written", "bytes", pass.Bytes, "took", pass.Took)
 		},
 		ScrubFailed: func(err error) {
 			s.logger.Error("a part of what is on disk cannot be read", "error", err)
 		},
-		GroupFailed: s.groupFailed,
-		Failed:      s.fail,
+		NodesChanged: s.roster.need,
+		Removed:      func(group consensus.GroupID) { s.groupRemoved(kv.ShardID(group)) },
+		GroupFailed:  s.groupFailed,
+		Failed:       s.fail,
 	}
 }
 
-// nodes are the nodes of the cluster in the order of their IDs, and the membership of the first
-// shard: replica i lives on the i-th node, counted from 1.
-func (s *Server) nodes() (nodes []kv.NodeID, config consensus.Config) {
-	for i, record := range s.nodeRecords() {
-		nodes = append(nodes, record.ID)
-		config.Voters = append(config.Voters, consensus.ReplicaID(i+1))
+// firstReplicas are those that the shards began with, if they may be on other nodes than there are now. A shard of which nothing is here gets none: the nodes that
+// it began with, which may be this one alone, would be taken for all that there are, and it would begin again.
+func (s *Server) firstReplicas(f *foundation) map[consensus.GroupID][]membership.Home {
+	first := map[consensus.GroupID][]membership.Home{}
+	homes, _ := f.first()
+	for _, group := range s.options.Cluster.groups() {
+		if f.joined() && !f.added && s.log.Group(group).HardState() != (consensus.HardState{}) {
+			first[group] = homes
+		}
 	}
-	return nodes, config
+	return first
 }
 
 func (s *Server) newCore(o driver.CoreOptions) (consensus.Core, error) {
@@ -139,7 +156,7 @@ func (s *Server) newCore(o driver.CoreOptions) (consensus.Core, error) {
 func (s *Server) openMachine(group consensus.GroupID, logEnd consensus.Index, config consensus.Config) (driver.Machine, error) {
 	founding := driver.Founding{Members: config}
 	if kv.ShardID(group) == kv.SystemShard {
-		founding.Nodes = s.nodeRecords()
+		founding.Nodes = s.options.foundation().founders
 	}
 	return driver.OpenMachine(s.engine, shard.Options{
 		Shard: kv.ShardID(group), Sequenced: s.many(), Rand: newRand(), LogEnd: logEnd,

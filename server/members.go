@@ -30,10 +30,18 @@ func (m Member) ID(token string) kv.NodeID {
 	return kv.NodeID(binary.BigEndian.Uint64(sum[:8]))
 }
 
-// ID derives the cluster's identifier: the first 8 bytes, big endian, of the
+// ID is the cluster's identifier: the one that the data directory remembers, or that the members make.
+func (c ClusterOptions) ID() kv.ClusterID {
+	if c.recalled != nil {
+		return c.recalled.cluster
+	}
+	return c.computedID()
+}
+
+// computedID derives the cluster's identifier from its members: the first 8 bytes, big endian, of the
 // SHA-1 of all node IDs, ascending, 8 bytes big endian each. Also etcd's
 // derivation (RaftCluster.genID).
-func (c ClusterOptions) ID() kv.ClusterID {
+func (c ClusterOptions) computedID() kv.ClusterID {
 	ids := make([]kv.NodeID, len(c.Members))
 	for i, m := range c.Members {
 		ids[i] = m.ID(c.Token)
@@ -48,13 +56,7 @@ func (c ClusterOptions) ID() kv.ClusterID {
 }
 
 // NodeID is the identifier of this node; Validate has made sure that it has one.
-func (o Options) NodeID() kv.NodeID {
-	self := o.Cluster.member(o.Node.Name)
-	if self == nil {
-		return 0
-	}
-	return self.ID(o.Cluster.Token)
-}
+func (o Options) NodeID() kv.NodeID { return o.foundation().self }
 
 func (c ClusterOptions) member(name string) *Member {
 	for i := range c.Members {

@@ -18,7 +18,7 @@ import (
 //
 // Node differs from node to node. Cluster must be the same on all nodes of a cluster. Where it is not:
 //
-//   - nodes with different Members, Token, Consensus, Quorums, Partition or CommitProtocol refuse to talk;
+//   - nodes that found a cluster with different Members or Token, and nodes with different Consensus, Quorums, Partition or CommitProtocol refuse to talk;
 //   - a write keeps QuotaBytes, MaxTxnOps and MaxRequestBytes of the node that takes it and of the
 //     present leader: the smaller ones count. A read that a node answers itself keeps its own.
 //   - ReadSafety is the present leader's, and so is AutoCompaction;
@@ -59,6 +59,11 @@ type NodeOptions struct {
 
 	// ScrubInterval is how often everything on disk is read again, to find damage. 0: DefaultScrubInterval; negative: never.
 	ScrubInterval time.Duration
+
+	// MaxLearners is how many members may be without a vote, where this node adds one; SkipReconfigCheck that it does not look at how many members are up
+	// before it changes them.
+	MaxLearners       int
+	SkipReconfigCheck bool
 
 	// CorruptCheckInterval is how often the data of all nodes is compared, if this node leads. 0: never.
 	CorruptCheckInterval time.Duration
@@ -101,8 +106,11 @@ type KeepAliveOptions struct {
 
 // ClusterOptions must be the same on all nodes.
 type ClusterOptions struct {
-	// Members are the nodes the cluster starts with, this one included.
+	// Members are the nodes the cluster starts with, this one included. A node with data does not look at them (Options.Recall).
 	Members []Member
+	// recalled is what the data directory remembers, or the other nodes have said, of the cluster; then Members is not looked at any more. nil: Members counts.
+	recalled *foundation
+
 	// Token tells clusters apart whose members have the same addresses.
 	Token string
 
@@ -249,6 +257,7 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	n.AuthTokenTTL = cmp.Or(n.AuthTokenTTL, DefaultAuthTokenTTL)
 	n.BcryptCost = cmp.Or(n.BcryptCost, authn.DefaultCost)
 	n.InitialClusterState = cmp.Or(n.InitialClusterState, ClusterNew)
+	n.MaxLearners = cmp.Or(n.MaxLearners, 1)
 	n.SnapshotCount = cmp.Or(n.SnapshotCount, DefaultSnapshotCount)
 	n.ScrubInterval = cmp.Or(n.ScrubInterval, DefaultScrubInterval)
 	n.WatchProgressNotifyInterval = cmp.Or(n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)

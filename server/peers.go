@@ -1,11 +1,9 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/gateway"
@@ -44,6 +42,8 @@ func (h *peerHandler) Receive(from kv.NodeID, channel transport.Channel, payload
 		}
 	case byte(channelHashes):
 		h.server.handleHashes(from, payload)
+	case channelMembers:
+		h.server.handleMembers(from, payload)
 	default:
 		h.server.driver.Receive(from, byte(channel), payload)
 	}
@@ -72,9 +72,13 @@ func (h *peerHandler) ReceiveDone(kv.NodeID) {
 
 func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 	if h.wait() {
+		h.server.roster.up(node, info.FormatVersion)
 		h.server.driver.PeerUp(node, info.FormatVersion)
 		if h.server.issuer != nil {
 			h.server.issuer.PeerUp(node)
+		}
+		if version := h.server.roster.newest().Version; version > 0 && info.FormatVersion >= driver.FormatMembers {
+			h.server.sendMembers(node, membersMessage{kind: membersVersion, version: version}) // it may have come after the greeting
 		}
 		h.server.gateway.PeerUp(node, gateway.Dialect{
 			Deadlines: info.FormatVersion >= driver.FormatDeadlines, Shards: info.FormatVersion >= driver.FormatShards,
@@ -85,6 +89,7 @@ func (h *peerHandler) PeerUp(node kv.NodeID, info transport.PeerInfo) {
 
 func (h *peerHandler) PeerDown(node kv.NodeID, refused bool) {
 	if h.wait() {
+		h.server.roster.down(node)
 		h.server.driver.PeerDown(node, refused)
 		if h.server.issuer != nil {
 			h.server.issuer.PeerDown(node)
@@ -111,25 +116,15 @@ func (h *peerHandler) ReceiveStream(from kv.NodeID, name string, stream io.Reade
 	return h.server.driver.ReceiveStream(from, name, stream)
 }
 
-// peerAddresses are the addresses of the other nodes.
-func (s *Server) peerAddresses() map[kv.NodeID][]string {
-	peers := make(map[kv.NodeID][]string)
-	for _, member := range s.options.Cluster.Members {
-		if id := member.ID(s.options.Cluster.Token); id != s.options.NodeID() {
-			peers[id] = hostPorts(member.PeerURLs)
-		}
-	}
-	return peers
-}
+// nodeRecords describes the members of the cluster, as far as this node knows, by ID.
+func (s *Server) nodeRecords() []kv.NodeRecord { return s.roster.newest().Records() }
 
-// nodeRecords describes the nodes of the cluster as the options tell them, by ID.
-func (s *Server) nodeRecords() []kv.NodeRecord {
-	var records []kv.NodeRecord
-	for _, member := range s.options.Cluster.Members {
-		records = append(records, kv.NodeRecord{ID: member.ID(s.options.Cluster.Token), Name: member.Name, PeerURLs: urlStrings(member.PeerURLs)})
+// peerURLs are those that this node has for others: its own word, or what the list of members says.
+func (s *Server) peerURLs() []string {
+	if list := s.roster.newest(); list.Version > 0 && list.Member(s.options.NodeID()) != nil {
+		return list.Member(s.options.NodeID()).PeerURLs
 	}
-	slices.SortFunc(records, func(a, b kv.NodeRecord) int { return cmp.Compare(a.ID, b.ID) })
-	return records
+	return urlStrings(s.options.Node.AdvertisePeerURLs)
 }
 
 func hostPorts(urls []URL) []string {
@@ -162,6 +157,9 @@ func (s *Server) transportListener() transport.Listener {
 		RefusedBy: func(refused *transport.RefusedError) {
 			if s.quiet.allows("refused by", refusalKey(refused), s.clock()) {
 				s.logger.Error("another node refuses this one", "reason", refused)
+			}
+			if refused.Refusal == transport.RefusalRemoved {
+				s.beside(s.wasRemoved)
 			}
 		},
 		Refused: func(refused *transport.RefusedError) {

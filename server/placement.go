@@ -1,8 +1,11 @@
 package server
 
 import (
+	"slices"
 	"time"
 
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/placement"
 )
 
@@ -26,19 +29,12 @@ type moveEnded struct {
 // placeLeaders gives shards that this node leads to other nodes, as the policy wants.
 func (s *Server) placeLeaders() {
 	cluster := s.options.Cluster
-	nodes, _ := s.nodes()
 	policy := placement.Gathered
 	if cluster.Leaders == LeadersSpread {
 		policy = placement.Spread
 	}
-	core, err := placement.New(placement.Options{
-		Self: s.options.NodeID(), Nodes: nodes, Shards: cluster.Partition.ShardIDs(), Policy: policy,
-		Settle: 2 * cluster.ElectionTimeout, Rest: placementRest, MaxMoves: maxMoves,
-	}, s.clock())
-	if err != nil {
-		s.fail(err)
-		return
-	}
+	var core *placement.Core
+	version, begun := uint64(0), false      // of the list of members that the core goes by
 	ended := make(chan moveEnded, maxMoves) // has room for all that are under way: whoever ends one does not wait
 	ticker := time.NewTicker(placementInterval)
 	defer ticker.Stop()
@@ -46,13 +42,38 @@ func (s *Server) placeLeaders() {
 		select {
 		case <-s.context.Done():
 			return
-		case e := <-ended:
+		case e := <-ended: // one has begun, so there is a core
 			core.Ended(s.clock(), e.move, e.err == nil)
 			s.logger.Debug("moved the leader of a shard", "shard", uint64(e.move.Shard), "to", e.move.To, "error", e.err)
 		case <-ticker.C:
+			list := s.roster.newest()
+			if !begun || list.Version != version {
+				// What the core knows of nodes and moves it learns again. What is under way counts for it as nothing that it wanted.
+				var err error
+				if core, err = placement.New(placement.Options{
+					Self: s.options.NodeID(), Nodes: s.mayLead(list), Shards: cluster.Partition.ShardIDs(), Policy: policy,
+					Settle: 2 * cluster.ElectionTimeout, Rest: placementRest, MaxMoves: maxMoves,
+				}, s.clock()); err != nil {
+					s.fail(err)
+					return
+				}
+				version, begun = list.Version, true
+			}
 			s.placeOnce(core, ended)
 		}
 	}
+}
+
+// mayLead are the nodes with a vote, and this one, which the core has to know.
+func (s *Server) mayLead(list *members.List) (nodes []kv.NodeID) {
+	nodes = append(nodes, s.options.NodeID())
+	for i := range list.Members {
+		if m := &list.Members[i]; !m.Learner {
+			nodes = append(nodes, m.ID)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // placeOnce tells the core what is known now, and begins what it decides. A node that is about to stop hands everything over anyway.

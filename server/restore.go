@@ -182,12 +182,10 @@ func (o Options) restoreOptions() (into restore.Options, err error) {
 	if into.Table, err = partition.New(o.Cluster.Partition); err != nil {
 		return into, err
 	}
-	s := &Server{options: o} // only asked who the nodes are
-	nodes, members := s.nodes()
-	into.Members, into.Sequenced, into.Rand, into.MinLeaseTTLSeconds = members, s.many(), newRand, shard.MinLeaseTTLSeconds(o.Cluster.ElectionTimeout)
-	if len(nodes) > 0 {
-		into.Nodes = s.nodeRecords()
-	}
+	f := o.foundation()
+	_, members := f.first()
+	into.Members, into.Sequenced, into.Rand, into.MinLeaseTTLSeconds = members, o.Cluster.many(), newRand, shard.MinLeaseTTLSeconds(o.Cluster.ElectionTimeout)
+	into.Nodes = f.founders
 	return into, nil
 }
 

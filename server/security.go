@@ -41,7 +41,9 @@ func (s *security) expiries() []tlsconf.Expiry {
 // Check looks at everything that can be looked at without starting anything: the options, and the files that they name. It returns what works and
 // is probably not meant.
 func Check(options Options) (warnings []string, err error) {
-	options = options.WithDefaults()
+	if options, err = options.WithDefaults().Recall(); err != nil {
+		return nil, err
+	}
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}

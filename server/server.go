@@ -80,7 +80,17 @@ type Server struct {
 	snapshots   clientSnapshots
 	instance    uint64 // of this process, among those of the node
 	comparisons *comparisons
-	auditor     *auditor // nil: nothing is recorded
+
+	began       time.Time
+	roster      *roster    // who the members are
+	remembering sync.Mutex // held by who writes what the data directory remembers of them
+	remembered  uint64     // version of the list that it does
+	fetching    atomic.Bool
+	outside     atomic.Bool // this node was removed, and no group needs it
+	waiting     questions
+	leavers     sync.Mutex
+	left        map[kv.ShardID]bool // that do without this node, which was removed
+	auditor     *auditor            // nil: nothing is recorded
 }
 
 // Start opens the node's data directory and starts everything. The node answers clients when
@@ -95,10 +105,14 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 }
 
 func start(ctx context.Context, options Options) (*Server, error) {
-	options = options.WithDefaults()
+	options, err := options.WithDefaults().settle(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
+	options.Cluster.recalled = options.foundation()
 	memory, err := budget.New(budget.Limits{TotalBytes: options.Node.MaxClientMemoryBytes, AccountBytes: options.Node.MaxConnectionMemoryBytes})
 	if err != nil {
 		return nil, err
@@ -116,6 +130,8 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		quota:  newSpaceQuota(options.Cluster.QuotaBytes),
 
 		instance: randomID(), comparisons: newComparisons(),
+
+		began: began, roster: newRoster(options.foundation()), remembered: options.foundation().list.Version,
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
@@ -124,6 +140,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		shards := options.Cluster.Partition.ShardIDs()
 		s.waitsFor.Store(&shards)
 	}
+	s.sayWhoThisIs()
 	s.context, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, step := range []func() error{s.openSecurity, s.openAudit, s.planDescriptors, s.openDirectory, s.keepCertificates, s.listenForClients, s.openStorage, s.openPeers, s.openClients} {
 		if err := step(); err != nil {
@@ -138,11 +155,10 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.workers.Go(s.watchExpiries)
 	}
 	s.workers.Go(s.watchRates)
-	if len(options.Cluster.Members) > 1 {
-		s.workers.Go(s.watchAccusation)
-		if options.Node.CorruptCheckInterval > 0 {
-			s.workers.Go(s.checkCorruption)
-		}
+	s.workers.Go(s.followMembers)
+	s.workers.Go(s.watchAccusation)
+	if options.Node.CorruptCheckInterval > 0 {
+		s.workers.Go(s.checkCorruption)
 	}
 	if !options.Cluster.AutoCompaction.Off() {
 		s.workers.Go(s.compactByItself)
@@ -151,6 +167,15 @@ func start(ctx context.Context, options Options) (*Server, error) {
 		s.workers.Go(s.placeLeaders)
 	}
 	return s, nil
+}
+
+// sayWhoThisIs: IDs may come from the data directory, or the other nodes, whatever the flags say.
+func (s *Server) sayWhoThisIs() {
+	f := s.options.foundation()
+	s.logger.Info("this node", "node_id", f.self, "cluster_id", f.cluster, "list_version", f.list.Version, "members", membersText(f.list))
+	if said := s.options.Cluster.computedID(); f.list.Version == 0 && f.cluster != said {
+		s.logger.Warn("--initial-cluster and --initial-cluster-token say another cluster than the one that the node belongs to: the data directory counts", "cluster", f.cluster, "said", said)
+	}
 }
 
 // Ready is closed once the node knows a leader and the cluster knows the node.
@@ -171,7 +196,7 @@ func (s *Server) fail(err error) {
 // becomeReady makes the node known to the cluster, which needs a leader, waits for the other shards, and then says that it is ready.
 func (s *Server) becomeReady() {
 	record := kv.NodeRecord{ID: s.options.NodeID(), Name: s.options.Node.Name,
-		PeerURLs: urlStrings(s.options.Node.AdvertisePeerURLs), ClientURLs: urlStrings(s.options.Node.AdvertiseClientURLs)}
+		PeerURLs: s.peerURLs(), ClientURLs: urlStrings(s.options.Node.AdvertiseClientURLs)}
 	for s.context.Err() == nil {
 		err := s.submit(&kv.Request{Kind: kv.KindPublishNode, PublishNode: &record})
 		if err == nil {

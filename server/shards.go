@@ -85,7 +85,9 @@ func (c ClusterOptions) groups() (groups []consensus.GroupID) {
 }
 
 // many tells whether there are several shards.
-func (s *Server) many() bool { return s.options.Cluster.Partition.Shards > 1 }
+func (s *Server) many() bool { return s.options.Cluster.many() }
+
+func (c ClusterOptions) many() bool { return c.Partition.Shards > 1 }
 
 // ofShard are the attributes of a log line about a group; none if there is only one.
 func (s *Server) ofShard(group consensus.GroupID, attributes ...any) []any {

@@ -28,11 +28,13 @@ func (s *Server) openDirectory() (err error) {
 
 // directory says whose data directory it has to be.
 func (o Options) directory() datadir.Options {
+	f := o.foundation()
 	return datadir.Options{
 		Path: o.Node.DataDir,
 		Owner: datadir.Identity{Cluster: o.Cluster.ID(), Node: o.NodeID(), Name: o.Node.Name, Protocol: o.Cluster.protocol(),
 			Partition: o.Cluster.partition(), Commit: o.Cluster.commit()},
-		Existing: o.Node.InitialClusterState == ClusterExisting,
+		Members:  f.members(),
+		Existing: o.Node.InitialClusterState == ClusterExisting && !f.added,
 		Repair:   o.repairs(),
 		NewDisk:  randomID(),
 	}

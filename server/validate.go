@@ -30,8 +30,10 @@ func (o Options) Validate() error {
 		return badf("--max-connection-memory-bytes=%d: a request of --max-request-bytes=%d does not fit; it must be at least %d",
 			o.Node.MaxConnectionMemoryBytes, o.Cluster.MaxRequestBytes, least)
 	}
-	if err := o.validateMembership(); err != nil {
-		return err
+	if o.Cluster.recalled == nil { // otherwise --initial-cluster does not matter
+		if err := o.validateMembership(); err != nil {
+			return err
+		}
 	}
 	if err := o.validateSecurity(); err != nil {
 		return err
@@ -42,7 +44,7 @@ func (o Options) Validate() error {
 	if err := o.Cluster.validateShards(); err != nil {
 		return err
 	}
-	return o.Cluster.Quorums.validate(o.Cluster.Consensus, len(o.Cluster.Members))
+	return o.Cluster.Quorums.validate(o.Cluster.Consensus, len(o.foundation().founders))
 }
 
 func (n NodeOptions) validate() error {
@@ -57,6 +59,8 @@ func (n NodeOptions) validate() error {
 		return badf("--initial-cluster-state=%s: must be %q or %q", n.InitialClusterState, ClusterNew, ClusterExisting)
 	case n.CorruptCheckInterval < 0:
 		return badf("--corrupt-check-time must not be below 0 (it is %v)", n.CorruptCheckInterval)
+	case n.MaxLearners < 1:
+		return badf("--max-learners must be above 0")
 	case n.SnapshotCount == 0:
 		return badf("--snapshot-count must be above 0")
 	case n.WatchProgressNotifyInterval <= 0:

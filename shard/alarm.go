@@ -87,7 +87,7 @@ func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 		if r.Alarm.Type == kv.AlarmNone {
 			break
 		}
-		if !r.Alarm.OfAll() && !m.memberEvaluated(r.Alarm.Node) {
+		if !r.Alarm.OfAll() && m.membersEvaluated().Member(r.Alarm.Node) == nil {
 			return nil, kv.ErrMemberNotFound
 		}
 		body.Alarms = []kv.Alarm{r.Alarm}
@@ -139,13 +139,4 @@ func (m *Machine) alarmsEvaluated() []kv.Alarm {
 	})
 	sortAlarms(active)
 	return active
-}
-
-// memberEvaluated tells whether the overlaid state has a record of the node. Records are never removed.
-func (m *Machine) memberEvaluated(id kv.NodeID) bool {
-	found := m.nodes[id] != nil
-	if !found && m.lead.overlay.otherOps > 0 {
-		m.lead.overlay.eachOp(func(p *op) { found = found || p.kind == opNode && p.node.ID == id })
-	}
-	return found
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -24,10 +25,9 @@ func (m *Machine) Bootstrap(start consensus.SnapshotMeta, nodes []kv.NodeRecord,
 		m.applied.Limit = FoundingLimit
 	}
 	m.flushed, m.durable = m.applied, m.applied
+	m.members = members.Founded(nodes)
 	for i := range nodes {
-		node := nodes[i]
-		m.nodes[node.ID] = &node
-		b.Set(keys.AppendNode(nil, m.options.Shard, node.ID), appendNode(nil, &node))
+		b.Set(keys.AppendNode(nil, m.options.Shard, nodes[i].ID), appendNode(nil, &nodes[i]))
 	}
 	b.Set(keys.State(m.options.Shard), appendState(nil, &m.applied))
 	return nil
@@ -217,8 +217,7 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		m.alarms.clear(p.alarm)
 		done.Alarms = true
 	case opNode:
-		m.nodes[p.node.ID] = p.node
-		b.Set(keys.AppendNode(nil, m.options.Shard, p.node.ID), appendNode(nil, p.node))
+		m.applyNode(p.node, b)
 	case opReplica:
 		m.applied.place(p.replica)
 		done.Placed = true
@@ -243,6 +242,8 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 	case opAuth:
 		m.applyAuth(p.auth, b)
 		done.Auth = true
+	case opMembers:
+		m.applyMembers(p.list, b)
 	}
 	return nil
 }

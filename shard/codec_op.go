@@ -44,7 +44,7 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = binary.AppendUvarint(buf, p.incarnation)
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		buf = appendCommitOp(buf, p)
-	case opAuth:
+	case opAuth, opMembers:
 		buf = appendBytes(buf, p.encoded)
 	}
 	return buf
@@ -105,6 +105,8 @@ func (d *decoder) op(p *op) {
 		p.record = d.commitOp(p.kind)
 	case opAuth:
 		p.auth = d.auth()
+	case opMembers:
+		p.list = d.members()
 	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

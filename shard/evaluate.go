@@ -3,7 +3,6 @@ package shard
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -170,17 +169,17 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 	case kv.KindAlarm:
 		return m.alarmRequest(r.Alarm)
 	case kv.KindMemberList:
-		return &kv.Response{Kind: kv.KindMemberList, MemberList: &kv.MemberListResponse{Nodes: m.nodesEvaluated()}}, nil
+		return &kv.Response{Kind: kv.KindMemberList, MemberList: &kv.MemberListResponse{Nodes: m.membersEvaluated().Records()}}, nil
 	case kv.KindPublishNode:
-		record := *r.PublishNode
-		m.lead.overlay.addOp(op{kind: opNode, node: &record})
-		return &kv.Response{Kind: kv.KindPublishNode}, nil
+		return m.publishRequest(r.PublishNode)
 	case kv.KindAssignReplica:
 		return m.assignRequest(r.AssignReplica)
 	case kv.KindSetRoster:
 		return m.rosterRequest(r.SetRoster)
 	case kv.KindAuth:
 		return m.authRequest(r.Auth)
+	case kv.KindMember:
+		return m.memberRequest(r.Member)
 	}
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }
@@ -233,21 +232,6 @@ func (m *Machine) compactRequest(r *kv.CompactRequest) (*kv.Response, error) {
 	}
 	m.lead.overlay.addOp(op{kind: opCompact, revision: r.Revision})
 	return &kv.Response{Kind: kv.KindCompact}, nil
-}
-
-func (m *Machine) nodesEvaluated() []kv.NodeRecord {
-	nodes := m.Nodes()
-	if m.lead.overlay.otherOps == 0 {
-		return nodes
-	}
-	m.lead.overlay.eachOp(func(p *op) {
-		if p.kind == opNode {
-			nodes = slices.DeleteFunc(nodes, func(n kv.NodeRecord) bool { return n.ID == p.node.ID })
-			nodes = append(nodes, *p.node)
-		}
-	})
-	sortNodes(nodes)
-	return nodes
 }
 
 func (o *overlay) eachOp(fn func(*op)) {

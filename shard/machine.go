@@ -7,6 +7,7 @@ import (
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/shard/latch"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
@@ -25,8 +26,8 @@ type Machine struct {
 	applied State
 	leases  leaseTable
 	alarms  alarmTable
-	nodes   map[kv.NodeID]*kv.NodeRecord
-	auth    *auth.State // of the system shard; the others have that of a new cluster
+	members *members.List // of the system shard; the others have none
+	auth    *auth.State   // of the system shard; the others have that of a new cluster
 
 	transactions transactions
 
@@ -72,7 +73,9 @@ type leadership struct {
 	// toldAlarms are those of the system shard, bit n for type n, if this is another one.
 	toldAlarms uint64
 	// auth is the state of users and roles with what is in flight; nil: nothing is.
-	auth       *auth.State
+	auth *auth.State
+	// list is the list of members with what is in flight; nil: nothing is.
+	list       *members.List
 	asking     asking
 	contention contention
 }

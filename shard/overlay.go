@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -51,8 +52,9 @@ const (
 	opAccept
 	opResolve
 	opFence
-	opRoster // on which nodes the shard is to be
-	opAuth   // what becomes of users and roles
+	opRoster  // on which nodes the shard is to be
+	opAuth    // what becomes of users and roles
+	opMembers // what becomes of the list of members
 )
 
 // op is a change of something else than keys.
@@ -72,8 +74,9 @@ type op struct {
 	incarnation uint64     // opNote
 	// record has, of ops about transactions, what the op is about; in a leader's overlay all that is known after it.
 	record *record
-	// auth is what an opAuth does; encoded, in a leader's overlay.
+	// auth is what an opAuth does, and list what there is after an opMembers; encoded, in a leader's overlay.
 	auth    *auth.Change
+	list    *members.List
 	encoded []byte
 }
 
@@ -108,7 +111,7 @@ type overlay struct {
 	leases  map[kv.LeaseID]pendingLease
 	notes   map[kv.LeaseID]pendingNote
 
-	otherOps int // ops in flight about alarms, nodes, replicas, rosters, users and roles
+	otherOps int // ops in flight about alarms, nodes, replicas, rosters, users, roles and members
 	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
 	alarms    map[kv.AlarmType]int
 	compacted kv.Revision // highest compaction in flight; 0: none
@@ -280,7 +283,7 @@ func (o *overlay) addOp(p op) {
 		o.alarms[p.alarm.Type]--
 	case opNode, opReplica, opRoster:
 		o.otherOps++
-	case opAuth:
+	case opAuth, opMembers:
 		o.otherOps++
 		o.untakenBytes += len(p.encoded)
 	case opStage:
@@ -380,7 +383,7 @@ func (o *overlay) dropFirstOp() {
 	case opAlarmClear:
 		o.otherOps--
 		o.alarms[p.alarm.Type]++
-	case opNode, opReplica, opRoster, opAuth:
+	case opNode, opReplica, opRoster, opAuth, opMembers:
 		o.otherOps--
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		o.commits.drop(at, p)

@@ -122,11 +122,4 @@ func (m *Machine) timeToLive(r *kv.LeaseTimeToLiveRequest, now time.Duration, ta
 func (m *Machine) Alarms() []kv.Alarm { return m.alarms.list() }
 
 // Nodes lists the nodes of the cluster, by ID. Shared.
-func (m *Machine) Nodes() []kv.NodeRecord {
-	list := make([]kv.NodeRecord, 0, len(m.nodes))
-	for _, n := range m.nodes { // sorted below
-		list = append(list, *n)
-	}
-	sortNodes(list)
-	return list
-}
+func (m *Machine) Nodes() []kv.NodeRecord { return m.members.Records() }

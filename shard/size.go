@@ -33,6 +33,12 @@ func requestBytes(r *kv.Request, compare, op int) int {
 	case kv.KindAuth:
 		a := r.Auth
 		return len(a.User) + len(a.Role) + len(a.Hash) + len(a.Secret) + spanBytes(a.Permission.Span)
+	case kv.KindMember:
+		n := 0
+		for _, u := range r.Member.PeerURLs {
+			n += len(u)
+		}
+		return n
 	case kv.KindTxnPrepare:
 		return shareBytes(r.Commit.Share, compare, op)
 	}

@@ -170,7 +170,7 @@ func (m *Machine) loadState(state State) error {
 	if err := m.loadAuth(); err != nil {
 		return err
 	}
-	return m.loadNodes()
+	return m.loadMembers()
 }
 
 func (m *Machine) loadLeases() error {
@@ -198,20 +198,6 @@ func (m *Machine) loadLeases() error {
 	clear(m.leases.dirty)
 	m.leases.heapify()
 	return err
-}
-
-func (m *Machine) loadNodes() error {
-	m.nodes = make(map[kv.NodeID]*kv.NodeRecord)
-	lower, upper := keys.Nodes(m.options.Shard)
-	return eachRow(m.reader, lower, upper, func(key, value []byte) error {
-		d := &decoder{data: value}
-		node := d.node()
-		if err := d.end(); err != nil {
-			return fmt.Errorf("node row %x: %w", key, err)
-		}
-		m.nodes[node.ID] = node
-		return nil
-	})
 }
 
 func eachRow(r storage.Reader, lower, upper []byte, fn func(key, value []byte) error) error {
@@ -258,16 +244,4 @@ func (m *Machine) attached(id kv.LeaseID, behind string, limit int, tally *kv.Ta
 		err = nil
 	}
 	return attached, err
-}
-
-func sortNodes(list []kv.NodeRecord) {
-	slices.SortFunc(list, func(a, b kv.NodeRecord) int {
-		switch {
-		case a.ID < b.ID:
-			return -1
-		case a.ID > b.ID:
-			return 1
-		}
-		return 0
-	})
 }

@@ -95,6 +95,8 @@ func complete(r *kv.Request) bool {
 		return true
 	case kv.KindAuth:
 		return r.Auth != nil
+	case kv.KindMember:
+		return r.Member != nil
 	case kv.KindTxnPrepare:
 		return r.Commit != nil && r.Commit.Share != nil
 	case kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:

@@ -87,7 +87,11 @@ func (t *Transport) receive(conn net.Conn) {
 		}
 		return
 	}
-	if refusal, text := t.options.judge(h); refusal != RefusalNone {
+	if h.Purpose == purposeLists {
+		t.asked(conn, greeting, h)
+		return
+	}
+	if refusal, text := t.options.judge(h, t.peers.Load().standing(h.From)); refusal != RefusalNone {
 		t.refuse(conn, h, refusal, text)
 		return
 	}
@@ -164,9 +168,12 @@ func hangUp(conn net.Conn, patience time.Duration) {
 // one may only when the process that is connected does not live any more.
 func (t *Transport) admit(node kv.NodeID, in *inbound) (Refusal, string) {
 	for {
-		old := t.enroll(node, in)
-		if old == nil {
+		old, enrolled := t.enroll(node, in)
+		switch {
+		case enrolled:
 			return RefusalNone, ""
+		case old == nil:
+			return RefusalUnknownNode, fmt.Sprintf("node %s has nothing to do with node %s any more", t.options.Self, node)
 		}
 		if old.instance != in.instance && old.alive(t.options.IdentityProbe) {
 			return RefusalDuplicate, fmt.Sprintf("another live process, connected from %s under the name %q, has the node id %s of the caller, named %q at %s; "+
@@ -183,15 +190,15 @@ func (t *Transport) admit(node kv.NodeID, in *inbound) (Refusal, string) {
 	}
 }
 
-// enroll registers in unless another connection of the node is there, which it returns.
-func (t *Transport) enroll(node kv.NodeID, in *inbound) (old *inbound) {
+// enroll registers in unless another connection of the node is there, which it returns, or the node is no peer any more.
+func (t *Transport) enroll(node kv.NodeID, in *inbound) (old *inbound, enrolled bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.inbound[node]; old != nil {
-		return old
+	if old := t.inbound[node]; old != nil || t.peers.Load().byID[node] == nil {
+		return old, false
 	}
 	t.inbound[node] = in
-	return nil
+	return nil, true
 }
 
 // returned tells whether the process that has connected had been connected before.

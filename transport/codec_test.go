@@ -46,8 +46,8 @@ func FuzzReadFrame(f *testing.F) {
 }
 
 func FuzzHandshake(f *testing.F) {
-	h := &hello{Purpose: purposeStream, MinVersion: 1, MaxVersion: 2, Cluster: 3, From: 4, To: 5, Instance: 6, Name: "n", Metadata: []byte("m"), Stream: "s"}
-	a := &reply{Refusal: RefusalCluster, Version: 1, Cluster: 3, Node: 4, Instance: 5, Name: "n", Metadata: []byte{}, Text: "why"}
+	h := &hello{Purpose: purposeStream, MinVersion: 1, MaxVersion: 2, Cluster: 3, From: 4, To: 5, Instance: 6, Name: "n", Metadata: []byte("m"), Stream: "s", List: 7}
+	a := &reply{Refusal: RefusalCluster, Version: 1, Cluster: 3, Node: 4, Instance: 5, Name: "n", Metadata: []byte{}, Text: "why", List: 8}
 	f.Add(appendEnvelope(nil, h.encode()))
 	f.Add(appendEnvelope(nil, a.encode()))
 	f.Add(appendEnvelope(nil, (&verdict{Failed: true, Text: "no"}).encode()))
@@ -62,7 +62,8 @@ func FuzzHandshake(f *testing.F) {
 			if again, err := decodeHello(h.encode()); err != nil || !reflect.DeepEqual(h, again) {
 				t.Fatalf("%+v became %+v, %v", h, again, err)
 			}
-			options.judge(h)
+			options.judge(h, standingPeer)
+			options.judgeLists(h)
 		} else if !errors.Is(err, ErrMalformed) {
 			t.Fatal(err)
 		}
@@ -97,11 +98,12 @@ func FuzzChunkReader(f *testing.F) {
 
 // A later version may add fields at the end; an earlier one ignores them.
 func TestHandshakeIgnoresNewFields(t *testing.T) {
-	h := &hello{Purpose: purposeFrames, MinVersion: 1, MaxVersion: 9, Cluster: 1, From: 2, To: 3, Instance: 4, Name: "later", Metadata: []byte{}}
+	h := &hello{Purpose: purposeFrames, MinVersion: 1, MaxVersion: 9, Cluster: 1, From: 2, To: 3, Instance: 4, Name: "later", Metadata: []byte{}, List: 5}
 	got, err := decodeHello(append(h.encode(), "something new"...))
 	if err != nil || !reflect.DeepEqual(got, h) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
+	h.List = 0 // versions before send none, and so does a node whose list nobody has changed
 	for n := range h.encode() {
 		if _, err := decodeHello(h.encode()[:n]); !errors.Is(err, ErrMalformed) {
 			t.Fatalf("%d bytes were understood", n)

@@ -54,7 +54,7 @@ func (t *Transport) dialAddress(ctx context.Context, to kv.NodeID, address strin
 		return nil, ErrClosed
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes whoever waits in the handshake
-	d, err := t.greet(conn, to, address, why, stream)
+	d, err := t.greet(ctx, conn, to, address, why, stream)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -66,7 +66,7 @@ func (t *Transport) dialAddress(ctx context.Context, to kv.NodeID, address strin
 }
 
 // greet is the caller's half of the handshake.
-func (t *Transport) greet(conn net.Conn, to kv.NodeID, address string, why purpose, stream string) (*dialled, error) {
+func (t *Transport) greet(ctx context.Context, conn net.Conn, to kv.NodeID, address string, why purpose, stream string) (*dialled, error) {
 	setDeadAfter(conn, t.options.DeadAfter)
 	if err := conn.SetDeadline(time.Now().Add(t.options.HandshakeTimeout)); err != nil {
 		return nil, fmt.Errorf("transport: cannot greet node %s at %s: %w", to, address, err)
@@ -87,6 +87,10 @@ func (t *Transport) greet(conn net.Conn, to kv.NodeID, address string, why purpo
 	answer, err := decodeReply(body)
 	if err != nil {
 		return nil, fmt.Errorf("transport: cannot understand node %s at %s: %w", to, address, err)
+	}
+	if t.options.Lists != nil && t.differs(answer) {
+		// What comes of it is seen at the next attempt. If nothing does, this attempt ends as it would have.
+		_ = t.exchangeLists(ctx, to, address)
 	}
 	if err := t.options.accepts(to, address, answer); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 var (
 	// ErrClosed: the transport was closed.
 	ErrClosed = errors.New("transport: closed")
-	// ErrUnknownNode: the node is not among Options.Peers.
+	// ErrUnknownNode: the node is no peer; see SetPeers.
 	ErrUnknownNode = errors.New("transport: unknown node")
 	// ErrMalformed: bytes are not what the protocol asks for at this place.
 	ErrMalformed = errors.New("transport: malformed data")
@@ -34,6 +34,8 @@ const (
 	RefusalInvalidRequest Refusal = 7 // a handshake that makes no sense
 	RefusalMetadata       Refusal = 8 // the caller's metadata says that the two cannot work together
 	RefusalSecurity       Refusal = 9 // the caller does not speak TLS, or its certificate is not that of the node it says it is
+	// RefusalRemoved: the caller's node was removed from the cluster, for ever.
+	RefusalRemoved Refusal = 10
 )
 
 // RefusedError is a refused handshake, as both sides see it. Text is written for the operator.

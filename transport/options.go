@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -97,10 +96,14 @@ type Options struct {
 	JudgeMetadata func(metadata []byte) string
 	// ListenAddrs are host:port. Port 0 takes a free one (Transport.Addrs).
 	ListenAddrs []string
-	// Peers are the other nodes, each with its addresses as host:port, tried in turn.
+	// Peers are the other nodes, each with its addresses as host:port, tried in turn, and Removed those that will never be one again, at the start; see
+	// Transport.SetPeers.
 	Peers    map[kv.NodeID][]string
+	Removed  []kv.NodeID
 	Handler  Handler
 	Listener Listener
+	// Lists, if set, keeps the list of members. Without it this node neither has one nor takes one.
+	Lists Lists
 	// Security, if set, is TLS for all connections: everybody here speaks it, or nobody does.
 	Security Security
 	// Seed of the jitter of the dial backoff.
@@ -179,18 +182,5 @@ func (o Options) Validate() error {
 	case o.IdentityProbe >= o.HandshakeTimeout:
 		return fmt.Errorf("transport: the identity probe of %v must end before the handshake's time of %v", o.IdentityProbe, o.HandshakeTimeout)
 	}
-	for id, addresses := range o.Peers {
-		if id == o.Self || id == 0 {
-			return fmt.Errorf("transport: node %s cannot be its own peer", id)
-		}
-		if len(addresses) == 0 {
-			return fmt.Errorf("transport: node %s has no address (--initial-cluster)", id)
-		}
-		for _, address := range addresses {
-			if _, _, err := net.SplitHostPort(address); err != nil {
-				return fmt.Errorf("transport: address of node %s is not host:port (--initial-cluster): %w", id, err)
-			}
-		}
-	}
-	return nil
+	return validatePeers(o.Self, o.Peers)
 }

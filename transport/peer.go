@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -23,13 +25,16 @@ const (
 
 // peer sends frames to one node. Its goroutine connects, and writes what Flush did not.
 type peer struct {
-	t         *Transport
-	id        kv.NodeID
-	addresses []string
-	random    *rand.Rand // jitter; the goroutine's own
-	kick      chan struct{}
+	t      *Transport
+	id     kv.NodeID
+	random *rand.Rand // jitter; the goroutine's own
+	kick   chan struct{}
+	ctx    context.Context // ends when the node is no peer any more, or with the transport
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the goroutine has ended
 
-	mu sync.Mutex
+	mu        sync.Mutex
+	addresses []string
 	// out is nil while there is no connection; then there are no bytes below.
 	out *outbound
 	// pending holds whole frames, none of which has begun to be sent.
@@ -59,10 +64,6 @@ func (o *outbound) chunkBytes() int {
 		return writeRecordBytes
 	}
 	return writeChunkBytes
-}
-
-func newPeer(t *Transport, id kv.NodeID, addresses []string, random *rand.Rand) *peer {
-	return &peer{t: t, id: id, addresses: addresses, random: random, kick: make(chan struct{}, 1)}
 }
 
 // fail ends the connection; the first reason counts.
@@ -139,8 +140,8 @@ func reusable(buffer []byte) []byte {
 // run connects again and again, and writes while connected.
 func (p *peer) run() {
 	outage := newOutage(p)
-	for p.t.ctx.Err() == nil {
-		d, err := p.t.dial(p.t.ctx, p.id, p.addresses, purposeFrames, "")
+	for p.ctx.Err() == nil {
+		d, err := p.t.dial(p.ctx, p.id, p.where(), purposeFrames, "")
 		if err != nil {
 			outage.failed(err)
 			outage.pause()
@@ -148,7 +149,7 @@ func (p *peer) run() {
 		}
 		since := time.Now()
 		p.serve(d)
-		if p.t.ctx.Err() != nil {
+		if p.ctx.Err() != nil {
 			return
 		}
 		outage.begin(time.Since(since) >= p.t.options.BackoffMax)
@@ -186,6 +187,9 @@ func (p *peer) attach(o *outbound) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.out, p.info, p.lastError = o, o.info, ""
+	if !slices.Contains(p.addresses, o.address) {
+		o.fail(fmt.Errorf("transport: node %s has other addresses now than %s", p.id, o.address)) // since the attempt began
+	}
 }
 
 // detach drops everything that belonged to the broken connection.
@@ -205,8 +209,8 @@ func (p *peer) write(o *outbound) {
 		case <-p.kick:
 		case <-o.broken:
 			return
-		case <-p.t.ctx.Done():
-			o.fail(ErrClosed)
+		case <-p.ctx.Done():
+			o.fail(p.over())
 			return
 		}
 		for buffer := p.take(false); len(buffer) > 0; buffer = p.take(true) {
@@ -216,6 +220,14 @@ func (p *peer) write(o *outbound) {
 			}
 		}
 	}
+}
+
+// over is why nothing goes on with the node any more.
+func (p *peer) over() error {
+	if p.t.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return fmt.Errorf("%w: this node has nothing to do with node %s any more", ErrUnknownNode, p.id)
 }
 
 // take gives the goroutine the next bytes to write. done: it has written what it had before. Empty
@@ -311,7 +323,7 @@ func (o *outage) begin(lasted bool) {
 
 // failed takes note of an attempt that failed and tells others what is new about it.
 func (o *outage) failed(err error) {
-	if o.p.t.ctx.Err() != nil {
+	if o.p.ctx.Err() != nil {
 		return
 	}
 	o.p.mu.Lock()
@@ -356,7 +368,7 @@ func (o *outage) pause() {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-o.p.t.ctx.Done():
+	case <-o.p.ctx.Done():
 	}
 	o.backoff = min(2*o.backoff, o.p.t.options.BackoffMax)
 }

@@ -121,9 +121,8 @@ func (t *Transport) judgeSecurity(conn net.Conn, h *hello) string {
 		return ""
 	}
 	var hosts []string
-	for _, address := range t.options.Peers[h.From] {
-		host, _, _ := net.SplitHostPort(address) // validated
-		hosts = append(hosts, host)
+	if p := t.peers.Load().byID[h.From]; p != nil {
+		hosts = p.hosts()
 	}
 	if err := t.options.Security.SpeaksFor(s.ConnectionState(), hosts); err != nil {
 		return fmt.Sprintf("the caller does not prove that it is node %s (%q): %v", h.From, h.Name, err)

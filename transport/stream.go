@@ -38,14 +38,14 @@ type Stream struct {
 // OpenStream connects to the node for one stream. The context bounds its whole life: when
 // it ends, the stream fails. The stream must be ended with Close or Abort.
 func (t *Transport) OpenStream(ctx context.Context, to kv.NodeID, name string) (*Stream, error) {
-	p := t.peers[to]
+	p := t.peers.Load().byID[to]
 	if p == nil {
 		return nil, fmt.Errorf("%w: cannot open a stream to node %s", ErrUnknownNode, to)
 	}
 	if len(name) > maxNameBytes {
 		return nil, fmt.Errorf("transport: the name of a stream has %d bytes, at most %d are possible", len(name), maxNameBytes)
 	}
-	d, err := t.dial(ctx, to, p.addresses, purposeStream, name)
+	d, err := t.dial(ctx, to, p.where(), purposeStream, name)
 	if err != nil {
 		return nil, fmt.Errorf("transport: opening stream %q: %w", name, err)
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,8 +17,7 @@ import (
 type Transport struct {
 	options   Options
 	listeners []net.Listener
-	peers     map[kv.NodeID]*peer // never changed after Open
-	ordered   []*peer             // ascending by id
+	peers     atomic.Pointer[table]
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -32,6 +29,8 @@ type Transport struct {
 	heard   map[kv.NodeID]uint64   // the process that connected last, for frames
 	streams int                    // being received
 	callers []net.Conn             // accepted, and not greeted yet; the one that has waited longest first
+	// ending has, of peers that are none any more, what is closed when nothing goes on with them.
+	ending map[kv.NodeID]chan struct{}
 
 	counters counters
 }
@@ -78,28 +77,19 @@ func Open(options Options) (*Transport, error) {
 	}
 	t := &Transport{
 		options: options,
-		peers:   map[kv.NodeID]*peer{},
 		conns:   map[net.Conn]struct{}{},
 		inbound: map[kv.NodeID]*inbound{},
 		heard:   map[kv.NodeID]uint64{},
+		ending:  map[kv.NodeID]chan struct{}{},
 	}
+	t.peers.Store(&table{})
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	if err := t.listen(); err != nil {
 		t.cancel()
 		return nil, err
 	}
-	for id, addresses := range options.Peers {
-		t.peers[id] = newPeer(t, id, addresses, rand.New(rand.NewSource(options.Seed^int64(id))))
-		t.ordered = append(t.ordered, t.peers[id])
-	}
-	slices.SortFunc(t.ordered, func(a, b *peer) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
-	for _, p := range t.ordered {
-		t.done.Go(p.run)
+	if err := t.SetPeers(options.Peers, options.Removed); err != nil {
+		return nil, err
 	}
 	for _, l := range t.listeners {
 		t.done.Go(func() { t.accept(l) })
@@ -138,7 +128,7 @@ func (t *Transport) keepAlive() net.KeepAliveConfig {
 // certainly not be sent: the peer is unknown or not connected, its buffer is full, or the frame
 // too large.
 func (t *Transport) Append(to kv.NodeID, channel Channel, encode func([]byte) []byte) bool {
-	p := t.peers[to]
+	p := t.peers.Load().byID[to]
 	if p == nil || !p.append(channel, encode) {
 		t.counters.framesRefused.Add(1)
 		return false
@@ -148,7 +138,7 @@ func (t *Transport) Append(to kv.NodeID, channel Channel, encode func([]byte) []
 
 // Flush writes what all buffers hold, with one write per peer that does not block.
 func (t *Transport) Flush() {
-	for _, p := range t.ordered {
+	for _, p := range t.peers.Load().ordered {
 		p.flush()
 	}
 }
@@ -156,7 +146,7 @@ func (t *Transport) Flush() {
 // Kick lets the peer's own goroutine write its buffer. It costs less than a write and takes effect
 // a little later; many calls make one write.
 func (t *Transport) Kick(to kv.NodeID) {
-	if p := t.peers[to]; p != nil {
+	if p := t.peers.Load().byID[to]; p != nil {
 		p.kickWriter()
 	}
 }
@@ -174,7 +164,7 @@ func (t *Transport) Metrics() Metrics {
 	t.mu.Lock()
 	m.Callers = len(t.callers)
 	t.mu.Unlock()
-	for _, p := range t.ordered {
+	for _, p := range t.peers.Load().ordered {
 		m.Peers = append(m.Peers, p.status())
 	}
 	return m

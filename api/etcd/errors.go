@@ -76,6 +76,13 @@ var mappings = []mapping{
 	{sentinel: kv.ErrInvalidAuthToken, grpc: rpctypes.ErrGRPCInvalidAuthToken},
 	{sentinel: kv.ErrInvalidAuthMgmt, grpc: rpctypes.ErrGRPCInvalidAuthMgmt},
 	{sentinel: kv.ErrAuthOldRevision, grpc: rpctypes.ErrGRPCAuthOldRevision},
+	{sentinel: kv.ErrMemberExists, grpc: rpctypes.ErrGRPCMemberExist},
+	{sentinel: kv.ErrPeerURLExists, grpc: rpctypes.ErrGRPCPeerURLExist},
+	{sentinel: kv.ErrNotEnoughStarted, grpc: rpctypes.ErrGRPCMemberNotEnoughStarted},
+	{sentinel: kv.ErrMemberNotLearner, grpc: rpctypes.ErrGRPCMemberNotLearner},
+	{sentinel: kv.ErrLearnerNotReady, grpc: rpctypes.ErrGRPCLearnerNotReady},
+	{sentinel: kv.ErrTooManyLearners, grpc: rpctypes.ErrGRPCTooManyLearners},
+	{sentinel: kv.ErrMembersChanged, grpc: rpctypes.ErrGRPCUnhealthy},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

@@ -81,6 +81,9 @@ func (s *Service) services() []grpc.ServiceDesc {
 	if s.options.Users != nil {
 		maps.Copy(unary, s.authMethods())
 	}
+	if s.options.Follower != nil {
+		maps.Copy(unary, s.memberMethods())
+	}
 	streams := map[string]grpc.StreamHandler{
 		"/etcdserverpb.KV/RangeStream":       s.handleRangeStream,
 		"/etcdserverpb.Watch/Watch":          s.handleWatch,

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/authn"
 	"github.com/quoratedb/quorate/budget"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 )
 
 // Versions that the API claims, because clients parse them.
@@ -50,6 +51,13 @@ type Options struct {
 	Passwords *authn.Passwords
 	// ClientCertAuth: who has shown a certificate, and no token, is the user of its common name.
 	ClientCertAuth bool
+
+	// Follower, if it is set, lets clients change who the members are; then Members, the applied list, must be set. Without it they cannot.
+	Follower Follower
+	Members  func() *members.List
+	// MaxLearners is etcd's --max-learners; StrictReconfigCheck its flag of the same name.
+	MaxLearners         int
+	StrictReconfigCheck bool
 
 	MaxRequestBytes int // etcd's --max-request-bytes
 	MaxTxnOps       int // etcd's --max-txn-ops
@@ -108,6 +116,8 @@ func (o Options) Validate() error {
 		return errors.New("etcd API: Options.Gateway or Options.Node is missing")
 	case o.Users != nil && (o.Tokens == nil || o.Passwords == nil):
 		return errors.New("etcd API: Options.Users without Tokens and Passwords")
+	case o.Follower != nil && o.Members == nil:
+		return errors.New("etcd API: Options.Follower without Members")
 	case o.MaxRequestBytes < 1 || o.MaxRequestBytes > math.MaxInt32-requestOverheadBytes:
 		return fmt.Errorf("etcd API: max-request-bytes is %d, want 1 to %d", o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)
 	case o.MaxTxnOps < 1:

@@ -21,6 +21,7 @@ const (
 	exitUsage       = 2 // the command line makes no sense
 	exitUnavailable = 3 // no node answered in time, or the cluster has no leader
 	exitNotFound    = 4 // the one key or lease that was asked for does not exist
+	exitRemoved     = 5 // serve: the node was removed from the cluster
 )
 
 // notFoundError ends a command with exitNotFound; it says what is missing.
@@ -77,6 +78,9 @@ func (a *app) report(err error, command *cobra.Command) int {
 	case errors.As(err, &missing):
 		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
 		return exitNotFound
+	case server.Removed(err):
+		fmt.Fprintf(a.stderr, "quorate: %v\n", err)
+		return exitRemoved
 	case !a.running || errors.As(err, &bad):
 		path := command.CommandPath()
 		if a.asEtcd {
@@ -105,8 +109,8 @@ API: etcd's clients and tools work on it unmodified.
 
 Exit codes: 0 success; 1 the request was refused or failed; 2 wrong usage;
 3 no node answered in time, or the cluster has no leader; 4 the key or lease
-that was asked for does not exist. The simulator has some of its own: see
-quorate sim --help.`
+that was asked for does not exist; 5 the node was removed from the cluster. The
+simulator has some of its own: see quorate sim --help.`
 
 func (a *app) rootCommand() *cobra.Command {
 	version := false
@@ -135,7 +139,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
-		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(), a.moveLeaderCommand(),
 	} {
 		command.GroupID = "client"
 		a.addClientFlags(command, requestTimeout)
@@ -144,9 +148,12 @@ func (a *app) rootCommand() *cobra.Command {
 	defrag := a.defragCommand()
 	defrag.GroupID = "client"
 	a.addClientFlags(defrag, defragTimeout)
+	members := a.memberCommand()
+	members.GroupID = "client"
+	a.addClientFlags(members, memberTimeout)
 	backups := a.backupCommand()
 	backups.GroupID = "client"
-	root.AddCommand(defrag, backups, a.simCommand(), a.versionCommand())
+	root.AddCommand(defrag, members, backups, a.simCommand(), a.versionCommand())
 	root.SetHelpCommand(helpCommand(root))
 	root.InitDefaultHelpCmd()
 	addCompletionCommand(root)

@@ -132,6 +132,7 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	switch {
 	case strings.Contains(message, "no leader") || strings.Contains(message, "leader changed"):
 		return &unavailableError{what + ": the cluster has no leader at the moment (" + message + "). More than half of its nodes must run and reach each other; `quorate status` shows them."}
+	case strings.Contains(message, unhealthy):
 	case code == codes.Unavailable || code == codes.DeadlineExceeded:
 		return &unavailableError{what + ": " + a.diagnose(ctx, what, message)}
 	}
@@ -150,9 +151,16 @@ var advices = []struct{ part, advice string }{
 	{"beyond the limit of", ". Ask for less at a time"},
 	{"request is too large", "; the nodes' limit is --max-request-bytes"},
 	{"received message larger than max", ": the request is too large; the nodes' limit is --max-request-bytes"},
+	{unhealthy, "; a member is down, has come back less than 5 seconds ago, or the change before is not over: `quorate status` shows the nodes. Nothing was changed"},
+	{"not enough started members", "; too few of those that vote would be up. Start those that were added, or remove them again"},
+	{"which is in sync with leader", "; it has not got all of the data yet. Try again later"},
+	{"too many learner members", "; promote or remove one, or start the node that is asked with a higher --max-learners"},
 	{"duplicate key given in txn request", "; a transaction changes each key at most once"},
 	{"too many operations", "; the nodes' limit is --max-txn-ops"},
 }
+
+// unhealthy is what etcd says where members are not to be changed now. It is a refusal.
+const unhealthy = "unhealthy cluster"
 
 func advice(message string) string {
 	for _, a := range advices {
@@ -228,7 +236,7 @@ func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
 }
 
 // reads are the commands that change nothing.
-var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lease timetolive": true, "alarm list": true}
+var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lease timetolive": true, "alarm list": true, "member list": true}
 
 // What an endpoint that accepts connections may turn out to be.
 const (

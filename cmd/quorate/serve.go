@@ -127,8 +127,7 @@ func runNode(ctx context.Context, logger *slog.Logger, options server.Options, s
 // runNodeOnce starts the node, says when it is ready, runs until the context ends or the node fails, and ends in order. A
 // node that failed while it ran gives the failure, too.
 func runNodeOnce(ctx context.Context, logger *slog.Logger, options server.Options, start func(context.Context, server.Options) (node, error)) (failure, err error) {
-	logger.Info("starting", "version", server.Version, "node", options.Node.Name, "node_id", options.NodeID(),
-		"cluster_id", options.Cluster.ID(), "members", server.FormatMembers(options.Cluster.Members), "data_dir", options.Node.DataDir)
+	logger.Info("starting", "version", server.Version, "node", options.Node.Name, "initial_cluster", server.FormatMembers(options.Cluster.Members), "data_dir", options.Node.DataDir)
 	running, err := startNodeOrGiveUp(ctx, options, start)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -31,7 +31,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status",
 		// etcdctl's commands with the same purpose.
-		SuggestFor: []string{"endpoint", "member", "health"},
+		SuggestFor: []string{"endpoint", "health"},
 		Short:      "Show what every node is doing",
 		Long: `Asks every node of the cluster, found through --endpoints, for its state as the node
 itself sees it. A node that does not answer is shown as such. The exit code is 3 when no

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type node struct {
 	exited     chan struct{}
 	stopped    bool // by SIGSTOP
 	wantedDead bool
+	began      string           // its --initial-cluster, if that is not of all nodes
+	joins      bool             // it was added to a cluster that exists
 	client     *clientv3.Client // a connection for looking at the node; the workload has its own
 }
 
@@ -99,6 +102,16 @@ func freeAddress(t *testing.T) string {
 
 // startCluster starts nodes and waits until they serve.
 func startCluster(t *testing.T, binary string, size int, flags ...string) *cluster {
+	c := planCluster(t, binary, size, flags...)
+	for _, n := range c.nodes {
+		c.start(n)
+	}
+	c.waitServing(30 * time.Second)
+	return c
+}
+
+// planCluster prepares nodes, and starts none.
+func planCluster(t *testing.T, binary string, size int, flags ...string) *cluster {
 	c := &cluster{t: t, dir: t.TempDir(), binary: binary, flags: flags}
 	var peers []string
 	for i := range size {
@@ -124,9 +137,7 @@ func startCluster(t *testing.T, binary string, size int, flags ...string) *clust
 		if n.client, err = newClient(n.clientURL); err != nil {
 			t.Fatal(err)
 		}
-		c.start(n)
 	}
-	c.waitServing(30 * time.Second)
 	return c
 }
 
@@ -177,8 +188,11 @@ func (c *cluster) start(n *node) {
 	n.command = exec.Command(c.binary, append([]string{"serve", "--name", n.name, "--data-dir", n.dir,
 		"--listen-client-urls", n.clientURL, "--advertise-client-urls", n.clientURL,
 		"--listen-peer-urls", n.peerURL, "--initial-advertise-peer-urls", "http://" + front.address,
-		"--initial-cluster", c.initialCluster()}, c.flags...)...)
+		"--initial-cluster", cmp.Or(n.began, c.initialCluster())}, c.flags...)...)
 	n.command.Stdout, n.command.Stderr = log, log
+	if n.joins {
+		n.command.Args = append(n.command.Args, "--initial-cluster-state", "existing")
+	}
 	n.command.Env = append(os.Environ(), "GOMAXPROCS=2")
 	dieWithParent(n.command)
 	fmt.Fprintf(log, "---- start %d at %s\n", n.process.Load()+1, time.Now().Format("15:04:05.000"))

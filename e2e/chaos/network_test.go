@@ -185,7 +185,11 @@ func (f *front) forward(caller net.Conn) {
 	if _, err := io.ReadFull(caller, greeting); err != nil {
 		return
 	}
-	from := f.number(binary.LittleEndian.Uint64(greeting[callerOffset:]))
+	id := binary.LittleEndian.Uint64(greeting[callerOffset:])
+	from := f.number(id)
+	if id == 0 { // it asks who the members are, and does not know yet who it is: any link is its
+		from = (f.to + 1) % len(f.network.fronts)
+	}
 	if from < 0 || f.network.links[from][f.to] == nil {
 		return
 	}

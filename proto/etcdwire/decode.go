@@ -329,6 +329,9 @@ func decodeRareBody(kind kv.Kind, in []byte) (*kv.Request, error) {
 	case kv.KindAuth:
 		r.Auth = new(kv.AuthRequest)
 		return r, decodeAuth(in, r.Auth)
+	case kv.KindMember:
+		r.Member = new(kv.MemberRequest)
+		return r, decodeMemberChange(in, r.Member)
 	case kv.KindLeaseLeases:
 		return r, decodeEmpty(in)
 	default:

@@ -365,6 +365,9 @@ func decodeRareAnswer(kind kv.Kind, in []byte) (*kv.Response, error) {
 	case kv.KindAuth:
 		r.Auth = new(kv.AuthResponse)
 		return r, decodeAuthResponse(in, &r.Revision, r.Auth)
+	case kv.KindMember:
+		r.MemberList = new(kv.MemberListResponse)
+		return r, decodeMemberChanged(in, &r.Revision, r.MemberList)
 	case kv.KindLeaseLeases:
 		r.LeaseLeases = new(kv.LeaseLeasesResponse)
 		return r, decodeLeaseLeasesResponse(in, &r.Revision, r.LeaseLeases)

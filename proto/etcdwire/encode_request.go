@@ -232,6 +232,8 @@ func AppendBody(dst []byte, r *kv.Request) []byte {
 		return appendCommit(dst, r.Commit)
 	case kv.KindAuth:
 		return appendAuth(dst, r.Auth)
+	case kv.KindMember:
+		return appendMemberChange(dst, r.Member)
 	case kv.KindMemberList:
 		return appendBool(dst, 1, r.MemberList.Linearizable)
 	default: // LeaseLeases has no fields

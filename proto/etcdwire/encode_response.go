@@ -262,6 +262,8 @@ func AppendAnswer(dst []byte, h Header, r *kv.Response) []byte {
 		return appendCommitResponse(dst, h, r.Commit)
 	case kv.KindAuth:
 		return appendAuthResponse(dst, h, r.Auth)
+	case kv.KindMember:
+		return appendMemberChanged(dst, h, r.MemberList)
 	default: // Compact, LeaseRevoke, LeaseRelease and PublishNode answer with a header alone
 		return h.field(dst)
 	}

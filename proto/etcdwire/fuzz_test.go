@@ -55,6 +55,8 @@ func FuzzNode(f *testing.F) {
 	f.Add(AppendRequest(nil, &kv.Request{Kind: kv.KindPut, Principal: "p", Put: &kv.PutRequest{Key: []byte("k")}}))
 	f.Add(AppendResponse(nil, &kv.Response{Kind: kv.KindPut, Revision: 4, Put: &kv.PutResponse{Prev: &kv.KeyValue{Key: []byte("k")}}}))
 	f.Add(AppendError(nil, kv.ErrCompacted, Hints{Compacted: 4}))
+	f.Add(AppendRequest(nil, &kv.Request{Kind: kv.KindMember, Member: &kv.MemberRequest{Action: kv.MemberAdd, ID: 7, PeerURLs: []string{"http://a:1"}, Learner: true, MaxLearners: 1, Version: 3}}))
+	f.Add(AppendResponse(nil, &kv.Response{Kind: kv.KindMember, MemberList: &kv.MemberListResponse{Nodes: []kv.NodeRecord{{ID: 7}}, Version: 3}}))
 	rng := rand.New(rand.NewSource(5))
 	for _, kind := range commitKinds {
 		f.Add(AppendRequest(nil, &kv.Request{Kind: kind, Commit: randomCommit(rng)}))

@@ -52,8 +52,6 @@ func ignoredFlags() []*Flag {
 		ignored("discovery-insecure-transport", Bool, "true", noDiscovery),
 		ignored("discovery-insecure-skip-tls-verify", Bool, "false", noDiscovery),
 		ignored("discovery-fallback", Text, "exit", noDiscovery),
-		ignored("strict-reconfig-check", Bool, "true", "membership changes are not there yet"),
-		ignored("max-learners", Integer, "1", "membership changes are not there yet"),
 		ignored("pre-vote", Bool, "true", "pre-vote is always on"),
 		ignored("cors", Text, "*", noHTTP),
 		ignored("enable-grpc-gateway", Bool, "false", noHTTP),

@@ -100,7 +100,10 @@ func (s *settings) finish(notices []string, asEtcd bool) (Result, error) {
 		}
 		node.DataDir = name + ".etcd"
 	}
-	options := s.options.WithDefaults()
+	options, err := s.options.WithDefaults().Recall()
+	if err != nil {
+		return Result{}, err
+	}
 	if err := options.Validate(); err != nil {
 		return Result{}, err
 	}

@@ -130,6 +130,8 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Cluster.AutoCompaction }, want: autocompact.Policy{Mode: autocompact.Revision, Revisions: 9}},
 		{flag: "auto-compaction-retention", value: "90m", invalid: []string{"", "a", "-1", "-1h", "1ms"},
 			get: func(r Result) any { return r.Options.Cluster.AutoCompaction.Period }, want: 90 * time.Minute},
+		{flag: "strict-reconfig-check", value: "true", invalid: []string{"", "maybe"}, get: func(r Result) any { return !r.Options.Node.SkipReconfigCheck }, want: true},
+		{flag: "max-learners", value: "3", invalid: []string{"", "0", "-1", "65"}, get: func(r Result) any { return r.Options.Node.MaxLearners }, want: 3},
 		{flag: "corrupt-check-time", value: "1h", invalid: []string{"", "1", "1ms", "-1s"}, get: func(r Result) any { return r.Options.Node.CorruptCheckInterval }, want: time.Hour},
 		{flag: "initial-corrupt-check", value: "true", invalid: []string{"", "maybe"}, get: func(r Result) any { return r.Options.Node.InitialCorruptCheck }, want: true},
 		{flag: "audit-log", value: "-", invalid: []string{""}, get: func(r Result) any { return r.Options.Node.Audit.Log }, want: "-"},
@@ -233,6 +235,14 @@ func check(t *testing.T, c appliedCase, what, arguments, environment []string) {
 	}
 	if got := c.get(result); !reflect.DeepEqual(got, c.want) {
 		t.Errorf("%v: got %v, want %v", what, got, c.want)
+	}
+}
+
+// TestFlagsThatAreOnByDefault: they can be turned off.
+func TestFlagsThatAreOnByDefault(t *testing.T) {
+	r, err := Parse([]string{"--strict-reconfig-check=false", "--auto-repair=0"}, nil, false)
+	if err != nil || !r.Options.Node.SkipReconfigCheck || !r.Options.Node.RefuseDamaged {
+		t.Errorf("%v: %+v", err, r.Options.Node)
 	}
 }
 

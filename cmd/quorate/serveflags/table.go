@@ -90,7 +90,7 @@ func nodeFlags() []*Flag {
 func clusterFlags() []*Flag {
 	return []*Flag{
 		{Name: "initial-cluster", Group: groupCluster, Default: "NAME=ADVERTISED-PEER-URL",
-			Usage: "All nodes of the cluster, this one included: name=url,name=url. The same on every node and at every start.", Limits: "http:// or https://, host, port; no URL twice",
+			Usage: "All nodes that found the cluster, this one included: name=url,name=url; of a node that is added later, this one and some to ask. A node with data does not look at it.", Limits: "http:// or https://, host, port; no URL twice",
 			set: func(s *settings, value string) error {
 				members, err := server.ParseMembers(value)
 				s.options.Cluster.Members = members
@@ -100,11 +100,20 @@ func clusterFlags() []*Flag {
 			Usage: "This node's URLs in --initial-cluster.", Limits: "spelt as there",
 			set: setURLs(func(s *settings) *[]server.URL { return &s.options.Node.AdvertisePeerURLs })},
 		{Name: "initial-cluster-state", Group: groupCluster, Default: "new",
-			Usage: "What an empty data directory means: a new cluster, or a node of an existing one that has lost its data and gets it again.", Limits: "new, existing",
+			Usage: "What an empty data directory means: a new cluster, or a node of an existing one, which was added to it, or has lost its data.", Limits: "new, existing",
 			set: setOneOf([]string{"new", "existing"}, func(s *settings, w string) { s.options.Node.InitialClusterState = server.ClusterState(w) })},
 		{Name: "initial-cluster-token", Group: groupCluster, Default: server.DefaultToken,
-			Usage: "Tells clusters with the same addresses apart. The same on every node and at every start.",
+			Usage: "Tells clusters with the same addresses apart. The same on every node that founds one. A node with data does not look at it.",
 			set:   setText(func(s *settings) *string { return &s.options.Cluster.Token })},
+		{Name: "strict-reconfig-check", Group: groupCluster, Kind: Bool, Default: "true",
+			Usage: "Refuse changes of members, where this node is asked, after which too few would be up to have a quorum.",
+			set: func(s *settings, value string) error {
+				s.options.Node.SkipReconfigCheck = value == "false"
+				return nil
+			}},
+		{Name: "max-learners", Group: groupCluster, Kind: Integer, Default: "1",
+			Usage: "How many members may be without a vote, where this node is asked to add one.", Limits: "1 to 64",
+			set: setNumber(1, 64, func(s *settings, n int64) { s.options.Node.MaxLearners = int(n) })},
 		{Name: "heartbeat-interval", Group: groupCluster, Kind: Unsigned, Default: "100",
 			Usage: "Milliseconds between heartbeats of two nodes.", Limits: "from 1 on",
 			set: setNumber(1, 1e6, func(s *settings, n int64) {

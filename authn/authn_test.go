@@ -39,12 +39,12 @@ var noon = time.Unix(1_800_000_000, 0)
 
 // TestSimpleTokens: a token is good until it ends, in the state that it was sealed in, and nothing like it is.
 func TestSimpleTokens(t *testing.T) {
-	s, tokens := enabled(t, 'a'), Simple{TTL: time.Minute}
+	s, tokens := enabled(t, 'a'), NewSimple(time.Minute)
 	token, err := tokens.Make(s, s.User("u"), noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, proof, err := tokens.Read(s, token, noon.Add(59*time.Second))
+	name, proof, err := tokens.Read(s, token, noon)
 	if err != nil || name != "u" || proof.Account != s.User("u").Account || proof.Revision != 0 {
 		t.Errorf("%q, %+v, %v", name, proof, err)
 	}
@@ -53,7 +53,7 @@ func TestSimpleTokens(t *testing.T) {
 		token string
 		at    time.Time
 	}{
-		"it has ended":                         {s, token, noon.Add(time.Minute)},
+		"it has ended":                         {s, token, noon.Add(time.Minute)}, // the last use was at noon
 		"authentication was enabled once more": {enabled(t, 'b'), token, noon},
 		"authentication is off":                {auth.NewState(), token, noon},
 		"nothing":                              {s, "", noon},
@@ -83,10 +83,45 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		state := auth.NewState()
 		state.Secret = make([]byte, kv.MinAuthSecret)
-		if _, _, err := (Simple{TTL: time.Minute}).Read(state, token, noon); err == nil {
+		if _, _, err := NewSimple(time.Minute).Read(state, token, noon); err == nil {
 			t.Fatalf("%q is good", token)
 		}
 	})
+}
+
+// TestSimpleTokensInUse: as in etcd a token is good for its time from the last use at a node on, and there only.
+func TestSimpleTokensInUse(t *testing.T) {
+	s, tokens := enabled(t, 'a'), NewSimple(time.Minute)
+	token, err := tokens.Make(s, s.User("u"), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, elsewhere := noon, NewSimple(time.Minute)
+	for range 5 {
+		used = used.Add(59 * time.Second)
+		if _, _, err := tokens.Read(s, token, used); err != nil {
+			t.Fatalf("a token that is in use, after %v: %v", used.Sub(noon), err)
+		}
+	}
+	if _, _, err := elsewhere.Read(s, token, used); err == nil {
+		t.Error("what was used at one node only is good at another")
+	}
+	if _, _, err := tokens.Read(s, token, used.Add(time.Minute)); err == nil {
+		t.Error("a token that nobody uses does not end")
+	}
+	// What has ended is forgotten, and no more is remembered than there is room for: those end by themselves.
+	for i := range maxUsed + 10 {
+		if !tokens.use([sealBytes]byte{1, byte(i), byte(i >> 8), byte(i >> 16)}, noon.Unix()+1000, noon.Add(10*time.Minute)) {
+			t.Fatal("a new token is not good")
+		}
+	}
+	if len(tokens.used) != maxUsed {
+		t.Errorf("%d are remembered", len(tokens.used))
+	}
+	later := noon.Add(12 * time.Minute)
+	if !tokens.use([sealBytes]byte{2}, later.Unix()+60, later) || len(tokens.used) != 1 {
+		t.Errorf("%d are remembered that have ended", len(tokens.used)-1)
+	}
 }
 
 func writeKeys(t *testing.T) (private, public string) {

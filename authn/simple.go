@@ -6,8 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/auth"
@@ -23,25 +26,39 @@ type Tokens interface {
 	Later(state *auth.State, token string) bool
 }
 
-// Simple are tokens of the form of etcd's: letters, a dot, a number. Nobody keeps them: a token says whose it is and when it ends, and is sealed with the secret
-// that the state has while authentication is on. So it is good on every node, also one that has just been started.
+// Simple are tokens of the form of etcd's: letters, a dot, a number. A token says whose it is and when it ends, and is sealed with the secret that the state has
+// while authentication is on. So it is good on every node, also one that has just been started. As in etcd, where it is used it is good for its time from then
+// on: each node remembers when that was.
 type Simple struct {
-	TTL time.Duration // from Make on; using a token does not make it longer
+	ttl time.Duration // from Make, or from the last use, on
+
+	mu    sync.RWMutex
+	used  map[[sealBytes]byte]*atomic.Int64 // by the token's seal: when it was used last here, in seconds since 1970
+	swept int64                             // when what has ended was last forgotten
 }
 
-// sealBytes of the MAC are in a token.
-const sealBytes = 16
+const (
+	// sealBytes of the MAC are in a token.
+	sealBytes = 16
+	// maxUsed is of how many tokens it is remembered when they were used. Beyond it one ends as if it was not.
+	maxUsed = 64 << 10
+)
+
+// NewSimple makes tokens that end after a time in which nobody has used them.
+func NewSimple(ttl time.Duration) *Simple {
+	return &Simple{ttl: ttl, used: make(map[[sealBytes]byte]*atomic.Int64)}
+}
 
 // Make implements Tokens.
-func (s Simple) Make(state *auth.State, user *auth.User, now time.Time) (string, error) {
+func (s *Simple) Make(state *auth.State, user *auth.User, now time.Time) (string, error) {
 	body := binary.AppendUvarint(nil, user.Account)
-	body = binary.AppendVarint(body, now.Add(s.TTL).Unix())
+	body = binary.AppendVarint(body, now.Add(s.ttl).Unix())
 	body = append(body, user.Name...)
 	return letters(append(seal(state, body), body...)) + "." + strconv.FormatUint(state.Version, 10), nil
 }
 
 // Read implements Tokens.
-func (s Simple) Read(state *auth.State, token string, now time.Time) (string, kv.Credential, error) {
+func (s *Simple) Read(state *auth.State, token string, now time.Time) (string, kv.Credential, error) {
 	text, number, found := strings.Cut(token, ".")
 	if _, err := strconv.ParseUint(number, 10, 64); !found || err != nil {
 		return "", kv.Credential{}, kv.ErrInvalidAuthToken
@@ -59,14 +76,46 @@ func (s Simple) Read(state *auth.State, token string, now time.Time) (string, kv
 		return "", kv.Credential{}, kv.ErrInvalidAuthToken
 	}
 	ends, m := binary.Varint(body[n:])
-	if m <= 0 || now.Unix() >= ends {
+	if m <= 0 || !s.use([sealBytes]byte(mac), ends, now) {
 		return "", kv.Credential{}, kv.ErrInvalidAuthToken
 	}
 	return string(body[n+m:]), kv.Credential{Account: account}, nil
 }
 
+// use tells whether a token is still good, and has it be so for longer. By itself it ends at a time.
+func (s *Simple) use(token [sealBytes]byte, ends int64, now time.Time) bool {
+	s.mu.RLock()
+	last := s.used[token]
+	good := now.Unix() < ends || last != nil && now.Unix() < last.Load()+s.seconds()
+	if good && last != nil {
+		last.Store(max(last.Load(), now.Unix()))
+	}
+	s.mu.RUnlock()
+	if good && last == nil {
+		s.remember(token, now.Unix())
+	}
+	return good
+}
+
+func (s *Simple) seconds() int64 { return int64(s.ttl / time.Second) }
+
+// remember notes the first use of a token. What has ended is forgotten now and then, and when there is no room.
+func (s *Simple) remember(token [sealBytes]byte, now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if idle := now - s.swept; idle >= s.seconds() || idle >= 1 && len(s.used) >= maxUsed {
+		s.swept = now
+		maps.DeleteFunc(s.used, func(_ [sealBytes]byte, last *atomic.Int64) bool { return last.Load()+s.seconds() <= now })
+	}
+	if len(s.used) < maxUsed && s.used[token] == nil {
+		last := new(atomic.Int64)
+		last.Store(now)
+		s.used[token] = last
+	}
+}
+
 // Later implements Tokens.
-func (s Simple) Later(state *auth.State, token string) bool {
+func (s *Simple) Later(state *auth.State, token string) bool {
 	_, number, _ := strings.Cut(token, ".")
 	version, err := strconv.ParseUint(number, 10, 64)
 	return err == nil && version > state.Version
@@ -116,7 +165,7 @@ func ParseTokens(option string, ttl time.Duration) (Tokens, error) {
 		if ttl < time.Second {
 			return nil, fmt.Errorf("--auth-token-ttl is %v, want a second or more", ttl)
 		}
-		return Simple{TTL: ttl}, nil
+		return NewSimple(ttl), nil
 	case "jwt":
 		return parseJWT(option, rest)
 	}

@@ -121,6 +121,7 @@ func TestEveryByte(t *testing.T) {
 		s.write(4)
 		s.leases = []kv.Lease{{ID: 3, TTLSeconds: 60}}
 		must[*Backup](t)(v.Create(t.Context(), s, options))
+		s.users = []kv.UserRow{{Class: 'u', Name: "alice", Row: []byte("row")}}
 		s.write(2)
 		must[*Backup](t)(v.Create(t.Context(), s, incrementally(options)))
 		s.write(6)

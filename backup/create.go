@@ -34,6 +34,7 @@ type Present struct {
 	Source    string
 	Shards    []PresentShard // by number
 	Leases    []kv.Lease
+	Users     []kv.UserRow // users and roles; nil: there never were any
 }
 
 // PresentShard is one of its shards. Bytes is about how much there is to read.
@@ -50,6 +51,8 @@ type CreateOptions struct {
 	Cold        bool
 	Writer      string
 	Recipients  []age.Recipient
+	// WithoutUsers leaves users and roles out.
+	WithoutUsers bool
 	// Parallel is how many shards are read at once. Default: 4. With 1 no goroutine is started.
 	Parallel int
 	// Fresh does not go on with one that was begun.
@@ -111,6 +114,12 @@ func (v *Vault) createOnce(ctx context.Context, origin Origin, options CreateOpt
 		return nil, err
 	}
 	if err := w.SetLeases(ctx, present.Leases); err != nil {
+		return nil, err
+	}
+	if options.WithoutUsers {
+		present.Users = nil
+	}
+	if err := w.SetUsers(ctx, present.Users); err != nil {
 		return nil, err
 	}
 	return w.Finish(ctx)

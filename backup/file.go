@@ -23,6 +23,7 @@ const (
 
 	blockVersions = 'v'
 	blockLeases   = 'l'
+	blockUsers    = 'u'
 	blockEnd      = 'e'
 
 	// blockBytes is what a block has about, before it is compressed. A version that is larger has one of its own.
@@ -46,6 +47,7 @@ type fileWriter struct {
 type fileEnd struct {
 	Digest Digest
 	Leases int64
+	Users  int64        // rows of users and roles
 	First  mvcc.Locator // of its versions
 	Last   mvcc.Locator
 }
@@ -149,6 +151,9 @@ func (w *fileWriter) finish() ([]byte, fileEnd) {
 		uint64(w.end.First.Rev), uint64(w.end.First.Sub), uint64(w.end.Last.Rev), uint64(w.end.Last.Sub)} {
 		raw = binary.AppendUvarint(raw, n)
 	}
+	if w.end.Users > 0 {
+		raw = binary.AppendUvarint(raw, uint64(w.end.Users))
+	}
 	w.store(blockEnd, raw)
 	return w.out, w.end
 }
@@ -248,6 +253,9 @@ func (r *fileReader) checkEnd() error {
 	n := func() uint64 { return d.uvarint(math.MaxUint64) }
 	said := fileEnd{Digest: Digest{Versions: int64(n()), Bytes: int64(n()), Sum: n()}, Leases: int64(n()),
 		First: mvcc.Locator{Rev: kv.Revision(n()), Sub: uint32(n())}, Last: mvcc.Locator{Rev: kv.Revision(n()), Sub: uint32(n())}}
+	if len(d.rest) > 0 {
+		said.Users = int64(n())
+	}
 	switch {
 	case d.failed || len(d.rest) > 0:
 		return damagedf("its end cannot be read")

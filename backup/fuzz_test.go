@@ -74,7 +74,7 @@ func FuzzDataFile(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"id":"a","cluster_id":"7","revision":3,"history_from_revision":1,"shards":[{"shard":1,"whole":true}],"digest":{"versions":0,"bytes":0,"sum":"0"}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b := &Backup{content: append(documentHeader(kindManifest, body, nil), body...)}
+		b := &Backup{content: append(documentHeader(kindManifest, documentFormat, body, nil), body...)}
 		if err := b.decode("a"); err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -17,25 +19,28 @@ import (
 
 var update = flag.Bool("update", false, "write testdata anew: only for a new format, beside the old one")
 
-// TestFormat1 reads a backup that was written when the format was made: one in plain text and one that is encrypted. The files stay as they are; a later
+// TestFormats reads backups that were written when their formats were made: one in plain text and one that is encrypted. The files stay as they are; a later
 // format gets files of its own.
-func TestFormat1(t *testing.T) {
+func TestFormats(t *testing.T) {
 	const identityFile = "testdata/identity.txt"
-	if *update {
+	if _, err := os.Stat(identityFile); *update && err != nil {
 		identity := must[*age.X25519Identity](t)(age.GenerateX25519Identity())
 		if err := os.WriteFile(identityFile, fmt.Appendln(nil, identity), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	identities := must[[]age.Identity](t)(age.ParseIdentities(bytes.NewReader(must[[]byte](t)(os.ReadFile(identityFile)))))
-	for _, name := range []string{"plain", "encrypted"} {
-		dir := filepath.Join("testdata", "format1-"+name)
+	for _, name := range []string{"format1-plain", "format1-encrypted", "format2-plain", "format2-encrypted"} {
+		dir := filepath.Join("testdata", name)
 		s := newStore(11, 3)
 		s.write(20)
 		s.leases = []kv.Lease{{ID: -4, TTLSeconds: 60}, {ID: 12, TTLSeconds: 1 << 40}}
-		if *update {
+		if strings.HasPrefix(name, "format2") {
+			s.users = []kv.UserRow{{Class: 'h', Row: []byte("head")}, {Class: 'u', Name: "alice", Row: []byte("a row of hers")}}
+		}
+		if _, err := os.Stat(dir); *update && err != nil {
 			options := oneByOne
-			if name == "encrypted" {
+			if strings.HasSuffix(name, "encrypted") {
 				options.Recipients = []age.Recipient{identities[0].(*age.X25519Identity).Recipient()}
 			}
 			write(t, dir, s, options)
@@ -71,6 +76,10 @@ func TestFormat1(t *testing.T) {
 		same(t, found, s.history, s.revision)
 		if len(chain) != 2 || len(leases) != 2 || leases[0] != s.leases[0] || leases[1] != s.leases[1] {
 			t.Errorf("%s: %d backups, leases %v", name, len(chain), leases)
+		}
+		users := must[[]kv.UserRow](t)(must[*Source](t)(v.Source(t.Context(), chain, s.revision, nil)).Users(t.Context()))
+		if !reflect.DeepEqual(users, s.users) {
+			t.Errorf("%s: users %q", name, users)
 		}
 	}
 }

@@ -40,7 +40,10 @@ type Manifest struct {
 	// Leases are the files with the leases.
 	Leases     []File `json:"leases,omitempty"`
 	LeaseCount int64  `json:"lease_count"`
-	Digest     Digest `json:"digest"`
+	// Users are the files with users and roles, and UserRows how many rows they have. A manifest with some is of format 2.
+	Users    []File `json:"users,omitempty"`
+	UserRows int64  `json:"user_rows,omitempty"`
+	Digest   Digest `json:"digest"`
 }
 
 // ShardFiles are the data files of a shard.
@@ -92,7 +95,16 @@ func (m *Manifest) files() (all []File) {
 	for _, s := range m.Shards {
 		all = append(all, s.Files...)
 	}
-	return append(all, m.Leases...)
+	all = append(all, m.Leases...)
+	return append(all, m.Users...)
+}
+
+// format implements formatted.
+func (m *Manifest) format() int {
+	if len(m.Users) > 0 {
+		return formatWithUsers
+	}
+	return documentFormat
 }
 
 // check tells whether what the manifest says fits together. What it says of the files is compared with them by who reads them.

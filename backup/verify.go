@@ -49,7 +49,11 @@ func (v *Vault) Verify(ctx context.Context, b *Backup, progress func(bytes int64
 	if wrong, err = sift(wrong, err); err != nil {
 		return wrong, err
 	}
-	for _, f := range b.Leases {
+	_, err = v.users(ctx, b, keys)
+	if wrong, err = sift(wrong, err); err != nil {
+		return wrong, err
+	}
+	for _, f := range slices.Concat(b.Leases, b.Users) {
 		progress(f.Bytes)
 	}
 	return wrong, nil

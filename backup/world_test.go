@@ -25,6 +25,7 @@ type store struct {
 	revision  kv.Revision
 	compacted kv.Revision
 	leases    []kv.Lease
+	users     []kv.UserRow
 	reads     int // versions exported
 	fail      func(reads int) error
 }
@@ -94,7 +95,7 @@ func (s *store) since(compacted kv.Revision) (kept []*Version) {
 }
 
 func (s *store) Present(context.Context) (*Present, error) {
-	p := &Present{Cluster: 7, Revision: s.revision, Compacted: s.compacted, Time: time.Unix(int64(s.revision), 0), Leases: s.leases}
+	p := &Present{Cluster: 7, Revision: s.revision, Compacted: s.compacted, Time: time.Unix(int64(s.revision), 0), Leases: s.leases, Users: s.users}
 	for i := range s.shards {
 		p.Shards = append(p.Shards, PresentShard{Shard: kv.ShardID(i + 1), Bytes: 100})
 	}

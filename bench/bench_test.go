@@ -28,6 +28,18 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestGuardsReport(t *testing.T) {
+	r := newReport(config{Rounds: 1, Duration: time.Second})
+	r.Guards = map[string]map[string][]result{"put-leader": {guardNone: {{Rate: 100}}, guardAuth: {{Rate: 95, Errors: 3}}}}
+	var out bytes.Buffer
+	r.printGuards(&out)
+	for _, want := range []string{"users log in", "0.95", "  3\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
 func TestFlexibleReport(t *testing.T) {
 	r := newReport(config{Rounds: 3, Duration: time.Second})
 	r.Flexible = []flexibleResult{

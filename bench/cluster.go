@@ -92,6 +92,8 @@ type cluster struct {
 	members     []*member
 	endpoints   []string
 	filled      int
+	// user and password, if users have to log in.
+	user, password string
 }
 
 type member struct {
@@ -266,11 +268,17 @@ func (c *cluster) stop() {
 	}
 }
 
-// newClient connects again soon after it was refused: gRPC's own pauses, of 1 s, 1.6 s and so on, would be most of what a restart seems to take.
+// newClient makes a client of nobody.
 func newClient(endpoints ...string) (*clientv3.Client, error) {
+	return newClientOf("", "", endpoints...)
+}
+
+// newClientOf makes one of a user. It connects again soon after it was refused: gRPC's own pauses, of 1 s, 1.6 s and so on, would be most of what a restart
+// seems to take.
+func newClientOf(user, password string, endpoints ...string) (*clientv3.Client, error) {
 	pauses := backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
 	return clientv3.New(clientv3.Config{
-		Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop(), MaxCallRecvMsgSize: 1 << 30,
+		Endpoints: endpoints, DialTimeout: 5 * time.Second, Logger: zap.NewNop(), MaxCallRecvMsgSize: 1 << 30, Username: user, Password: password,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: 5 * time.Second})},
 	})
 }
@@ -306,7 +314,7 @@ func (c *cluster) leader(ctx context.Context) (int, error) {
 	if c.system == systemNull {
 		return 0, nil
 	}
-	client, err := newClient(c.endpoints...)
+	client, err := newClientOf(c.user, c.password, c.endpoints...)
 	if err != nil {
 		return 0, err
 	}
@@ -420,6 +428,7 @@ func (c *cluster) fill(ctx context.Context, keys int) error {
 }
 
 func (c *cluster) work(ctx context.Context, spec workSpec) (result, error) {
+	spec.User, spec.Password = c.user, c.password
 	input, err := json.Marshal(spec)
 	if err != nil {
 		return result{}, err

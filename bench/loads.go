@@ -24,6 +24,8 @@ type workSpec struct {
 	Keys        int
 	Watchers    int
 	Fill        bool
+	// User logs in, if there is one.
+	User, Password string
 	// Of the load watch-spans: each watcher watches one span of keys, each put is to one.
 	Watched, Written []keySpan
 }
@@ -67,10 +69,12 @@ func loadNames() []string {
 const (
 	loadShards       = "shards"
 	loadTransactions = "transactions"
+	loadAuth         = "auth"
+	loadAudit        = "audit"
 )
 
 func checkLoads(wanted []string) error {
-	known := append(loadNames(), loadShards, loadTransactions)
+	known := append(loadNames(), loadShards, loadTransactions, loadAuth, loadAudit)
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("unknown load %q; known are %v", name, known)

@@ -25,6 +25,8 @@ type report struct {
 	Long     map[string][]longResult `json:",omitempty"`
 	Flexible []flexibleResult        `json:",omitempty"`
 	Shards   *shardsReport           `json:",omitempty"`
+	// Guards are the loads of what users and the audit log cost, by load and cluster.
+	Guards map[string]map[string][]result `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -127,6 +129,7 @@ func (r *report) print(w io.Writer) {
 	r.printLong(w)
 	r.printFlexible(w)
 	r.printShards(w)
+	r.printGuards(w)
 }
 
 func times(v float64) string {

@@ -27,7 +27,7 @@ func runWorker(in io.Reader, out io.Writer) error {
 	}
 	w := &worker{spec: spec}
 	for i := range spec.Connections {
-		client, err := newClient(spec.Endpoints[i%len(spec.Endpoints)])
+		client, err := logIn(spec, spec.Endpoints[i%len(spec.Endpoints)])
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -237,7 +236,6 @@ func authctl(t *testing.T, endpoints []string) {
 	}
 	run := func(arguments ...string) (string, error) {
 		command := exec.CommandContext(within(t), program, append([]string{"--endpoints=" + strings.Join(endpoints, ",")}, arguments...)...)
-		command.Env = append(os.Environ(), "ETCDCTL_API=3")
 		output, err := command.CombinedOutput()
 		return strings.TrimSpace(string(output)), err
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,7 +15,6 @@ func TestEtcdctl(t *testing.T) {
 	run := func(input string, arguments ...string) string {
 		t.Helper()
 		command := exec.CommandContext(within(t), program, append([]string{"--endpoints=" + strings.Join(cl.Endpoints(), ",")}, arguments...)...)
-		command.Env = append(os.Environ(), "ETCDCTL_API=3")
 		command.Stdin = strings.NewReader(input)
 		output, err := command.CombinedOutput()
 		if err != nil {

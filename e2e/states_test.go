@@ -49,6 +49,7 @@ func TestTableOfStates(t *testing.T) {
 	must(t, s.node.Kill())
 	must(t, os.RemoveAll(s.node.DataDir))
 	s.node.SetFlag("--initial-cluster-state=existing")
+	must(t, s.cluster.Nodes[1].Start()) // a node with nothing asks one that has something who the members are
 	must(t, s.node.Start())
 	s.check("replica lost")
 	must(t, s.node.Kill())

@@ -33,6 +33,12 @@ func story(n int) (versions []Version) {
 
 var leases = []kv.Lease{{ID: 1, TTLSeconds: 60}, {ID: 1 << 40, TTLSeconds: 9}, {ID: -1, TTLSeconds: 5}}
 
+var (
+	users = []User{{Name: "alice", Hash: []byte("hash"), Roles: []string{"app", "root"}}, {Name: "cn", NoPassword: true}, {Name: "root", Hash: []byte("x")}}
+	roles = []Role{{Name: "app", Permissions: []kv.Permission{{Type: kv.PermitRead, Span: kv.Span{Start: []byte("a"), End: []byte("b")}},
+		{Type: kv.PermitReadWrite, Span: kv.Span{Start: []byte("one")}}, {Type: kv.PermitWrite, Span: kv.Span{Start: []byte{0}, End: []byte{0}}}}}, {Name: "none"}}
+)
+
 // file writes a snapshot, with its hash.
 func file(t testing.TB, versions []Version, compacted kv.Revision) []byte {
 	t.Helper()
@@ -46,6 +52,13 @@ func file(t testing.TB, versions []Version, compacted kv.Revision) []byte {
 	for i := range versions {
 		err = errors.Join(err, w.Put(&versions[i]))
 	}
+	for _, u := range users {
+		err = errors.Join(err, w.PutUser(u))
+	}
+	for _, r := range roles {
+		err = errors.Join(err, w.PutRole(r))
+	}
+	err = errors.Join(err, w.PutAuth(true, 1<<40))
 	var content []byte
 	lefts := int64(-1)
 	err = errors.Join(err, w.Finish(compacted), w.Send(1000, func(piece []byte, left int64) error {
@@ -82,6 +95,12 @@ func TestRoundTrip(t *testing.T) {
 		got, found, last, err := read(r)
 		if err != nil || len(got) != len(want) || !reflect.DeepEqual(found, leases) || last != max(1, kv.Revision(1+(n+2)/3)) {
 			t.Fatalf("%d versions of %d, up to %d, leases %v, %v", len(got), n, last, found, err)
+		}
+		var foundUsers []User
+		var foundRoles []Role
+		err = errors.Join(r.EachUser(func(u User) { foundUsers = append(foundUsers, u) }), r.EachRole(func(r Role) { foundRoles = append(foundRoles, r) }))
+		if err != nil || !reflect.DeepEqual(foundUsers, users) || !reflect.DeepEqual(foundRoles, roles) || !r.AuthEnabled || r.AuthRevision != 1<<40 {
+			t.Fatalf("users %+v, roles %+v, %v %d, %v", foundUsers, foundRoles, r.AuthEnabled, r.AuthRevision, err)
 		}
 		for i := range want {
 			want[i].Value = bytes.Clone(want[i].Value)
@@ -194,6 +213,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, content []byte) {
 		if r, err := Open(bytes.NewReader(content), int64(len(content)), true); err == nil {
 			_, _, _, _ = read(r)
+			_, _ = r.EachUser(func(User) {}), r.EachRole(func(Role) {})
 		}
 	})
 }

@@ -3,6 +3,7 @@ package etcdsnap
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +21,9 @@ type Reader struct {
 	Hash []byte
 	// Compacted is where the history is compacted; 0: it never was. What was live there is in it, and may be something that was not.
 	Compacted kv.Revision
-	// AuthEnabled: users have to log in. Users is how many users and roles there are.
-	AuthEnabled bool
-	Users       int
+	// AuthEnabled: users have to log in. AuthRevision counts the changes of users and roles; 0: there is none.
+	AuthEnabled  bool
+	AuthRevision uint64
 }
 
 // sectorSize divides the size of a page: what is left over is a hash (hasChecksum of etcdutl).
@@ -123,16 +124,14 @@ func (r *Reader) loadMeta() error {
 		return err
 	}
 	err = r.each(bucketAuth, func(key, value []byte) error {
-		if string(key) == rowAuthEnabled {
+		switch {
+		case string(key) == rowAuthEnabled:
 			r.AuthEnabled = bytes.Equal(value, []byte{1})
+		case string(key) == rowAuthRevision && len(value) == 8:
+			r.AuthRevision = binary.BigEndian.Uint64(value)
 		}
 		return nil
 	})
-	for _, bucket := range []string{bucketUsers, bucketRoles} {
-		if err == nil {
-			err = r.each(bucket, func(_, _ []byte) error { r.Users++; return nil })
-		}
-	}
 	return err
 }
 

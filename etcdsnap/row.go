@@ -34,6 +34,7 @@ const (
 	rowIndex          = "consistent_index"
 	rowTerm           = "term"
 	rowAuthEnabled    = "authEnabled"
+	rowAuthRevision   = "authRevision"
 	rowClusterVersion = "clusterVersion"
 )
 

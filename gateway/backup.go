@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/gateway/gather"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
@@ -18,6 +19,7 @@ type Backup struct {
 	revision  kv.Revision
 	compacted kv.Revision
 	leases    []kv.Lease
+	users     *auth.State // nil: there never were any
 }
 
 // OpenBackup takes the store at a revision that is not below any that was answered before the call. Like a read of everything it needs the leaders of all
@@ -67,6 +69,7 @@ func (b *Backup) freeze(ctx context.Context, req *kv.Request, from *leaderLink, 
 		return err
 	}
 	b.leases = union(before, after)
+	b.users = b.gateway.users()
 	return nil
 }
 
@@ -91,12 +94,12 @@ func (g *Gateway) grants(ctx context.Context) (grants []kv.Lease, err error) {
 		return nil, err
 	}
 	local := g.links.byShard[kv.SystemShard].local
-	all, err := local.Read(&kv.Request{Kind: kv.KindLeaseLeases})
+	all, err := local.Read(&kv.Request{Kind: kv.KindLeaseLeases, AuthVersion: kv.Unjudged})
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range all.LeaseLeases.IDs {
-		one, err := local.Read(&kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id}})
+		one, err := local.Read(&kv.Request{Kind: kv.KindLeaseTimeToLive, AuthVersion: kv.Unjudged, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id}})
 		if errors.Is(err, kv.ErrLeaseNotFound) {
 			continue // it has ended meanwhile
 		}
@@ -118,6 +121,9 @@ func (b *Backup) Compacted() kv.Revision { return b.compacted }
 
 // Leases are the leases as they were granted, in the order of their IDs taken as unsigned numbers.
 func (b *Backup) Leases() []kv.Lease { return b.leases }
+
+// Users are users and roles, as new as the leases; nil: there never were any.
+func (b *Backup) Users() *auth.State { return b.users }
 
 // Versions gives the history to fn, in its order, and of what was before it what was live where it begins. position is that of the change within its revision.
 func (b *Backup) Versions(fn func(e *mvcc.Effect, position int64) error) error {

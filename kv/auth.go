@@ -82,3 +82,10 @@ type Credential struct {
 
 // Unjudged is the Request.AuthVersion of what no client asks for: nodes do not refuse each other.
 const Unjudged = ^uint64(0)
+
+// UserRow is a part of the state of users and roles, as package auth writes and reads it: the rows of a state are all of it.
+type UserRow struct {
+	Class byte
+	Name  string
+	Row   []byte
+}

@@ -87,7 +87,7 @@ func (n *Node) BeginMarks(record storage.NodeRecord) (begin *storage.NodeRecord,
 func (n *Node) SetNodes(nodes []kv.NodeID) {
 	before := n.options.Nodes
 	n.options.Nodes = nodes
-	n.witnesses.others = n.others()
+	n.witnesses.follow(n.others())
 	for _, node := range nodes {
 		if !slices.Contains(before, node) {
 			n.marks.changed = true // it has heard nothing yet

@@ -49,6 +49,13 @@ func (w *witnesses) founded(heard func(kv.NodeID) bool) {
 	}
 }
 
+// follow says who the others are from now on. If all that there were have spoken, it stays at that: who comes now has never had anything to do with this
+// disk, or with it and one of those.
+func (w *witnesses) follow(others []kv.NodeID) {
+	w.sure = w.sure || w.needed && len(w.missing()) == 0
+	w.others = others
+}
+
 // missing returns who might know better; none if somebody has confirmed this disk.
 func (w *witnesses) missing() (nodes []kv.NodeID) {
 	if !w.needed || w.sure {

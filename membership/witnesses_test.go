@@ -23,6 +23,9 @@ func TestWitnesses(t *testing.T) {
 		{"a later one", true, func(w *witnesses) { w.spoke(3, 31) }, "[2]"},
 		{"all, and all restarted", true, func(w *witnesses) { w.spoke(2, 22); w.spoke(3, 31) }, "[]"},
 		{"one of an older version", true, func(w *witnesses) { w.spoke(2, 0) }, "[3]"},
+		{"one more, after all", true, func(w *witnesses) { w.spoke(2, 22); w.spoke(3, 31); w.follow([]kv.NodeID{2, 3, 4}) }, "[]"},
+		{"one more, before that", true, func(w *witnesses) { w.spoke(2, 22); w.follow([]kv.NodeID{2, 3, 4}) }, "[3 4]"},
+		{"one less", true, func(w *witnesses) { w.spoke(2, 22); w.follow([]kv.NodeID{2}) }, "[]"},
 		{"a beginning without the third", false, func(w *witnesses) { w.founded(func(node kv.NodeID) bool { return node == 2 }) }, "[3]"},
 		{"a beginning of all", false, func(w *witnesses) { w.founded(func(kv.NodeID) bool { return true }) }, "[]"},
 	} {

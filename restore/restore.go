@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
@@ -44,6 +45,7 @@ type Options struct {
 	Sequenced          bool
 	MinLeaseTTLSeconds int64
 	Rand               func() *rand.Rand
+	Users              *auth.Change // nil: there are none
 }
 
 // Filled is what became of it.
@@ -62,6 +64,10 @@ func Fill(ctx context.Context, engine storage.Engine, source Source, bump kv.Rev
 		return Filled{}, err
 	}
 	defer work.close()
+	if o.Users != nil {
+		system := work.byID[kv.SystemShard]
+		system.filling.Users(o.Users, system.batch)
+	}
 	return work.run(source, bump)
 }
 

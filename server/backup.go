@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/backup"
+	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
@@ -27,6 +28,10 @@ func (n localNode) BeginBackup(ctx context.Context, principal string, send func(
 	leases := present.Leases()
 	begin := native.BackupBegin{Cluster: s.options.Cluster.ID(), Member: s.options.NodeID(), Revision: present.Revision(), Compacted: present.Compacted(), Time: time.Now().UnixNano(),
 		Partition: s.options.Cluster.Partition.Flags()}
+	var users []kv.UserRow
+	if state := present.Users(); state != nil {
+		users = state.Rows()
+	}
 	present.Close()
 	for _, shard := range n.Shards().Shards {
 		begin.Shards = append(begin.Shards, native.BackupShard{ID: shard.ID, Bytes: shard.Bytes})
@@ -40,6 +45,16 @@ func (n localNode) BeginBackup(ctx context.Context, principal string, send func(
 			part.Leases = append(part.Leases, native.BackupLease{ID: l.ID, TTLSeconds: l.TTLSeconds})
 		}
 		leases = leases[len(part.Leases):]
+		if err := send(&part); err != nil {
+			return err
+		}
+	}
+	for len(users) > 0 {
+		var part native.BackupBegin
+		for bytes := 0; len(users) > 0 && bytes < exportBatchBytes; users = users[1:] {
+			part.Users = append(part.Users, users[0])
+			bytes += len(users[0].Name) + len(users[0].Row)
+		}
 		if err := send(&part); err != nil {
 			return err
 		}

@@ -213,6 +213,7 @@ func (c *Cold) Present(context.Context) (*backup.Present, error) {
 	if p.Leases, err = c.leases(); err != nil {
 		return nil, err
 	}
+	p.Users = c.shards[0].machine.Auth().Rows()
 	p.Time, err = lastWrite(filepath.Join(c.dir.Path, datadir.Log))
 	return p, err
 }
@@ -220,12 +221,12 @@ func (c *Cold) Present(context.Context) (*backup.Present, error) {
 // leases lists all leases as they were granted.
 func (c *Cold) leases() (leases []kv.Lease, err error) {
 	system := c.shards[0].machine
-	all, err := system.Read(nil, 0, &kv.Request{Kind: kv.KindLeaseLeases})
+	all, err := system.Read(nil, 0, &kv.Request{Kind: kv.KindLeaseLeases, AuthVersion: kv.Unjudged})
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range all.LeaseLeases.IDs {
-		one, err := system.Read(nil, 0, &kv.Request{Kind: kv.KindLeaseTimeToLive, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id}})
+		one, err := system.Read(nil, 0, &kv.Request{Kind: kv.KindLeaseTimeToLive, AuthVersion: kv.Unjudged, LeaseTimeToLive: &kv.LeaseTimeToLiveRequest{ID: id}})
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/etcdsnap"
@@ -28,7 +29,7 @@ type RestoreOptions struct {
 	Snapshot string
 	// SkipHashCheck takes one without a hash, or with a wrong one.
 	SkipHashCheck bool
-	// DropAuth takes one whose users have to log in: here nobody has to.
+	// DropAuth leaves users and roles out: nobody has to log in.
 	DropAuth bool
 	// BumpRevision is added to the newest revision, and everything below that counts as compacted: whoever watches, or pages, at a revision that was given out
 	// after the snapshot is told so. 0: the store goes on from the revision of the snapshot, with its history.
@@ -62,25 +63,23 @@ func Restore(ctx context.Context, options Options, r RestoreOptions) (restored R
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore from %s: %w", r.Snapshot, err)
 	}
-	if source.AuthEnabled && !r.DropAuth {
-		return Restored{}, fmt.Errorf("restore from %s: its users have to log in, and Quorate has no users and roles yet: everybody who reaches the nodes "+
-			"would read and write everything. --drop-auth restores it without them", r.Snapshot)
+	users, notes, err := usersOf(source)
+	if err != nil && !r.DropAuth {
+		return Restored{}, fmt.Errorf("restore from %s: its users and roles: %w; --drop-auth restores it without them", r.Snapshot, err)
 	}
 	if options.Cluster.Token == DefaultToken {
 		options.Cluster.Token = r.token(source.Hash)
 	}
-	restored, err = restoreFrom(ctx, options, snapshotSource{source}, kv.Revision(r.BumpRevision))
+	restored, err = restoreFrom(ctx, options, snapshotSource{source}, kv.Revision(r.BumpRevision), keptUsers(users, r.DropAuth))
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore from %s: %w", r.Snapshot, err)
 	}
-	if source.Users > 0 {
-		restored.Notes = append(restored.Notes, fmt.Sprintf("%d users and roles are left out: Quorate has none yet", source.Users))
-	}
+	restored.Notes = append(append(restored.Notes, notes...), notesOfUsers(users, r.DropAuth)...)
 	return restored, nil
 }
 
 // restoreFrom makes the directory.
-func restoreFrom(ctx context.Context, options Options, source restore.Source, bump kv.Revision) (restored Restored, err error) {
+func restoreFrom(ctx context.Context, options Options, source restore.Source, bump kv.Revision, users *auth.State) (restored Restored, err error) {
 	path, err := freeDirectory(options.Node.DataDir)
 	if err != nil {
 		return Restored{}, err
@@ -90,7 +89,7 @@ func restoreFrom(ctx context.Context, options Options, source restore.Source, bu
 			err = errors.Join(err, os.RemoveAll(path))
 		}
 	}()
-	if restored, err = restoreInto(ctx, path, options, source, bump); err != nil {
+	if restored, err = restoreInto(ctx, path, options, source, bump, users); err != nil {
 		return Restored{}, err
 	}
 	return restored, moveInto(path, options.Node.DataDir)
@@ -110,7 +109,11 @@ func (s snapshotSource) Granted(_ context.Context, fn func(kv.LeaseID, int64) er
 }
 
 func (r RestoreOptions) token(hash []byte) string {
-	sum := sha256.Sum256(fmt.Appendf(hash, " %d", r.BumpRevision))
+	what := fmt.Appendf(hash, " %d", r.BumpRevision)
+	if r.DropAuth {
+		what = append(what, " without users"...)
+	}
+	sum := sha256.Sum256(what)
 	return fmt.Sprintf("restored-%x", sum[:8])
 }
 
@@ -143,7 +146,7 @@ func moveInto(path, dataDir string) error {
 	return datadir.SyncDirectory(filepath.Dir(filepath.Clean(dataDir)))
 }
 
-func restoreInto(ctx context.Context, path string, options Options, source restore.Source, bump kv.Revision) (restored Restored, err error) {
+func restoreInto(ctx context.Context, path string, options Options, source restore.Source, bump kv.Revision, users *auth.State) (restored Restored, err error) {
 	owner := options.directory()
 	owner.Path = path
 	dir, err := datadir.Open(owner, time.Now())
@@ -159,6 +162,9 @@ func restoreInto(ctx context.Context, path string, options Options, source resto
 	into, err := options.restoreOptions()
 	if err != nil {
 		return Restored{}, err
+	}
+	if users != nil {
+		into.Users = users.Founded(secretOf(users, options.Cluster.ID()))
 	}
 	filled, err := restore.Fill(ctx, engine, source, bump, into)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/etcdsnap"
 	"github.com/quoratedb/quorate/kv"
@@ -56,8 +57,8 @@ func restoreOptions(t *testing.T, shards int) Options {
 	return o.WithDefaults()
 }
 
-// loggingIn is a copy of a snapshot, without a hash, in which users have to log in.
-func loggingIn(t *testing.T, path string) string {
+// loggingIn is a copy of a snapshot, without a hash, in which users have to log in; the row of the user root is given.
+func loggingIn(t *testing.T, path, root string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	path = filepath.Join(t.TempDir(), "copy")
@@ -69,7 +70,7 @@ func loggingIn(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.Bucket([]byte("auth")).Put([]byte("authEnabled"), []byte{1}), tx.Bucket([]byte("authUsers")).Put([]byte("root"), []byte("x")))
+		return errors.Join(tx.Bucket([]byte("auth")).Put([]byte("authEnabled"), []byte{1}), tx.Bucket([]byte("authUsers")).Put([]byte("root"), []byte(root)))
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -114,7 +115,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"its hash is not that":     {restoreOptions(t, 1), file(damaged)},
 		"--skip-hash-check takes":  {restoreOptions(t, 1), file(content[:len(content)-etcdsnap.HashSize])},
 		"it was cut off":           {restoreOptions(t, 1), skipping(file(content[:len(content)/2]))},
-		"--drop-auth restores it":  {restoreOptions(t, 1), skipping(RestoreOptions{Snapshot: loggingIn(t, good)})},
+		"--drop-auth restores it":  {restoreOptions(t, 1), skipping(RestoreOptions{Snapshot: loggingIn(t, good, "x")})},
 		context.Canceled.Error():   {gone, RestoreOptions{Snapshot: good}},
 	} {
 		ctx := t.Context()
@@ -132,10 +133,23 @@ func TestRestoreRefuses(t *testing.T) {
 			t.Errorf("%q made a data directory: %v", want, err)
 		}
 	}
-	without := RestoreOptions{Snapshot: loggingIn(t, good), SkipHashCheck: true, DropAuth: true}
-	r, err := Restore(t.Context(), restoreOptions(t, 1), without)
-	if err != nil || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "1 users and roles are left out") {
-		t.Errorf("without users: %+v, %v", r, err)
+	with := RestoreOptions{Snapshot: loggingIn(t, good, "\n\x04root"), SkipHashCheck: true}
+	r, err := Restore(t.Context(), restoreOptions(t, 1), with)
+	if err != nil || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "1 users and 0 roles; users have to log in") {
+		t.Errorf("with users: %+v, %v", r, err)
+	}
+	with.DropAuth = true
+	dropped, err := Restore(t.Context(), restoreOptions(t, 1), with)
+	if err != nil || len(dropped.Notes) != 1 || !strings.Contains(dropped.Notes[0], "1 users and 0 roles are left out") || dropped.Token == r.Token {
+		t.Errorf("without users: %+v, %v", dropped, err)
+	}
+	state, _, err := auth.Import([]auth.User{{Name: "root", Hash: []byte("h")}}, nil, 1, true)
+	if err != nil || len(secretOf(state, 5)) < kv.MinAuthSecret || !bytes.Equal(secretOf(state, 5), secretOf(state, 5)) || bytes.Equal(secretOf(state, 5), secretOf(state, 6)) {
+		t.Errorf("the secret is %x, or %x, %v", secretOf(state, 5), secretOf(state, 6), err)
+	}
+	with.Snapshot = loggingIn(t, good, "x")
+	if _, err := Restore(t.Context(), restoreOptions(t, 1), with); err != nil {
+		t.Errorf("without users that make no sense: %v", err)
 	}
 }
 

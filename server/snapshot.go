@@ -94,6 +94,11 @@ func writeSnapshot(ctx context.Context, path string, backup *gateway.Backup) (w 
 			return nil, err
 		}
 	}
+	if users := backup.Users(); users != nil {
+		if err := putUsers(w, users.Whole()); err != nil {
+			return nil, err
+		}
+	}
 	written := 0
 	err = backup.Versions(func(e *mvcc.Effect, position int64) error {
 		if written++; written%1024 == 0 && ctx.Err() != nil {

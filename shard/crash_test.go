@@ -119,12 +119,9 @@ func crashTwice(w *twin, r *replica) (replayed int, err error) {
 // What is shipped is the engine as it is, in the middle of a flush, of a bulk or of a replay. The log makes the same state of it, even if the receiver
 // crashes on the way, or ships it on: the same as on the sender.
 func TestShippedAtAnyMoment(t *testing.T) {
-	seeds := uint64(40)
-	if testing.Short() {
-		seeds = 10
-	}
+	const seeds = 40
 	shipped, ahead, staged, pending := 0, 0, 0, 0
-	for seed := range seeds {
+	for seed := range uint64(seeds) {
 		w, err := newTwin(seed + 2000)
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +146,7 @@ func TestShippedAtAnyMoment(t *testing.T) {
 		}
 	}
 	t.Logf("shipped %d times, %d entries ahead, %d times beside a bulk that was staged, %d beside one that was pending", shipped, ahead, staged, pending)
-	if ahead < shipped || staged < int(seeds)/2 || pending < int(seeds)/5 {
+	if ahead < shipped || staged < seeds/2 || pending < seeds/5 {
 		t.Error("the test tests too little")
 	}
 }

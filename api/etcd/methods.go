@@ -29,20 +29,14 @@ var unaryKinds = map[string]kv.Kind{
 
 // Why methods are not served; a whole service where the method has no line of its own.
 var absent = map[string]string{
-	"/etcdserverpb.Cluster/MemberAdd":     membersAreFixed,
-	"/etcdserverpb.Cluster/MemberRemove":  membersAreFixed,
-	"/etcdserverpb.Cluster/MemberUpdate":  membersAreFixed,
-	"/etcdserverpb.Cluster/MemberPromote": membersAreFixed,
+	"/etcdserverpb.Cluster":               "the members of this cluster cannot be changed; they are those of --initial-cluster",
 	"/etcdserverpb.Maintenance/Downgrade": "Quorate has no etcd version to downgrade to",
 	"/etcdserverpb.Auth":                  "users, roles and authentication are not available in this version of Quorate; connect without a user",
 	"/v3lockpb.Lock":                      locksAreInClients,
 	"/v3electionpb.Election":              locksAreInClients,
 }
 
-const (
-	membersAreFixed   = "membership changes are not available in this version of Quorate; the members are those of --initial-cluster"
-	locksAreInClients = "locks and elections as services are not available in this version of Quorate; those in the client libraries (clientv3/concurrency) work"
-)
+const locksAreInClients = "locks and elections as services are not available in this version of Quorate; those in the client libraries (clientv3/concurrency) work"
 
 func unimplemented(method string) error {
 	service, _ := splitMethod(method)

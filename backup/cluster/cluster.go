@@ -71,6 +71,7 @@ func (o *Origin) presentOf(ctx context.Context, node Node) (*backup.Present, err
 		for _, l := range b.Leases {
 			p.Leases = append(p.Leases, kv.Lease{ID: l.ID, TTLSeconds: l.TTLSeconds})
 		}
+		p.Users = append(p.Users, b.Users...)
 		return nil
 	})
 	if err == nil && p == nil {

@@ -20,7 +20,7 @@ const (
 	exitFailed      = 1 // the request was refused, or something else went wrong
 	exitUsage       = 2 // the command line makes no sense
 	exitUnavailable = 3 // no node answered in time, or the cluster has no leader
-	exitNotFound    = 4 // the one key or lease that was asked for does not exist
+	exitNotFound    = 4 // the one key, lease, user or role that was asked for does not exist
 	exitRemoved     = 5 // serve: the node was removed from the cluster
 )
 
@@ -46,6 +46,9 @@ type app struct {
 	hex           bool
 	security      clientSecurity
 	user          userFlags
+	identity      identity // who asks, once that is known
+
+	interrupted <-chan struct{} // closed by Ctrl-C; nil: never
 
 	running bool // the command line was understood; errors from here on are not about usage
 }
@@ -108,9 +111,9 @@ const rootHelp = `Quorate is a replicated, strictly serializable key-value store
 API: etcd's clients and tools work on it unmodified.
 
 Exit codes: 0 success; 1 the request was refused or failed; 2 wrong usage;
-3 no node answered in time, or the cluster has no leader; 4 the key or lease
-that was asked for does not exist; 5 the node was removed from the cluster. The
-simulator has some of its own: see quorate sim --help.`
+3 no node answered in time, or the cluster has no leader; 4 the key, lease, user
+or role that was asked for does not exist; 5 the node was removed from the
+cluster. The simulator has some of its own: see quorate sim --help.`
 
 func (a *app) rootCommand() *cobra.Command {
 	version := false
@@ -140,6 +143,7 @@ func (a *app) rootCommand() *cobra.Command {
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
 		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(), a.moveLeaderCommand(),
+		a.userCommand(), a.roleCommand(), a.authCommand(),
 	} {
 		command.GroupID = "client"
 		a.addClientFlags(command, requestTimeout)
@@ -233,7 +237,10 @@ func (a *app) command(body func(ctx context.Context, arguments []string) error) 
 		if a.timeout <= 0 {
 			return fmt.Errorf("--timeout=%v: must be above 0", a.timeout)
 		}
-		a.running = true
+		a.running, a.interrupted = true, cmd.Context().Done()
+		if err := a.logIn(cmd.Context()); err != nil {
+			return err
+		}
 		return body(cmd.Context(), arguments)
 	}
 }

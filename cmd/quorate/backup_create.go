@@ -32,6 +32,7 @@ type createFlags struct {
 	cold        bool
 	dataDir     string
 	incomplete  bool
+	without     bool // users
 }
 
 // exportStall is how long a node may send nothing.
@@ -72,6 +73,7 @@ refused, unless --incomplete takes what is certain.`,
 	flags.BoolVar(&f.cold, "cold", false, "of a stopped node: read --data-dir, and ask nobody")
 	flags.StringVar(&f.dataDir, "data-dir", "", "with --cold: the data directory of the node")
 	flags.BoolVar(&f.incomplete, "incomplete", false, "with --cold: leave out what is later than the revision up to which all shards are known to be complete")
+	flags.BoolVar(&f.without, "without-users", false, "leave out users and roles, among them the hashes of passwords: what is restored is open to everybody")
 	f.addPatience(command)
 	a.addClientFlags(command, requestTimeout)
 	return command
@@ -93,7 +95,8 @@ func parseSize(text string) (int64, error) {
 }
 
 func (f *createFlags) options(a *app, meter *meter) (backup.CreateOptions, error) {
-	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh, Cold: f.cold}
+	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh, Cold: f.cold,
+		WithoutUsers: f.without}
 	switch {
 	case f.cold != (f.dataDir != ""):
 		return options, usagef("--cold and --data-dir go together: which directory of a stopped node to read")
@@ -184,7 +187,10 @@ func (a *app) createBackup(ctx context.Context, f *createFlags, address string) 
 	case errors.Is(err, cluster.ErrUnavailable):
 		return &unavailableError{"backup create: " + err.Error()}
 	case err != nil:
-		return fmt.Errorf("backup create: %w", err)
+		return fmt.Errorf("backup create: %w%s", err, advice(err.Error()))
+	}
+	if b.UserRows > 0 && len(b.Keys) == 0 {
+		fmt.Fprintln(a.stderr, "quorate: note: the backup has users and the hashes of their passwords, and is not encrypted: --recipients encrypts it, --without-users leaves them out")
 	}
 	if a.json() {
 		return writeJSON(a.stdout, newBackupJSON(b))

@@ -25,6 +25,7 @@ type backupJSON struct {
 	Seconds     float64       `json:"seconds"`
 	Versions    int64         `json:"versions"`
 	Leases      int64         `json:"leases"`
+	Users       bool          `json:"users"` // and roles
 	Bytes       int64         `json:"bytes"` // of keys and values
 	Stored      int64         `json:"stored_bytes"`
 	Encrypted   bool          `json:"encrypted"`
@@ -42,7 +43,7 @@ func newBackupJSON(b *backup.Backup) backupJSON {
 		return shown
 	}
 	shown = backupJSON{ID: b.ID, Kind: b.Kind(), Parent: b.Parent, Cluster: b.Cluster.String(), Revision: b.Revision, HistoryFrom: b.HistoryFrom, Taken: b.Taken,
-		Seconds: b.Finished.Sub(b.Began).Seconds(), Versions: b.Digest.Versions, Leases: b.LeaseCount, Bytes: b.Digest.Bytes, Stored: b.StoredBytes(), Encrypted: len(b.Keys) > 0,
+		Seconds: b.Finished.Sub(b.Began).Seconds(), Versions: b.Digest.Versions, Leases: b.LeaseCount, Users: b.UserRows > 0, Bytes: b.Digest.Bytes, Stored: b.StoredBytes(), Encrypted: len(b.Keys) > 0,
 		Source: b.Source, Writer: b.Writer}
 	for _, s := range b.Shards {
 		shown.Shards = append(shown.Shards, s.Shard)
@@ -118,7 +119,7 @@ func (a *app) backupShowCommand() *cobra.Command {
 			for _, s := range b.Shards {
 				one.Files = append(one.Files, s.Files...)
 			}
-			one.Files = append(one.Files, b.Leases...)
+			one.Files = append(append(one.Files, b.Leases...), b.Users...)
 			if a.json() {
 				return writeJSON(a.stdout, one)
 			}
@@ -136,6 +137,7 @@ func (a *app) backupShowCommand() *cobra.Command {
 			lines := [][2]string{
 				{"backup", one.ID}, {"kind", one.Kind}, {"cluster", one.Cluster}, {"taken", b.Taken.Local().Format(time.RFC3339)},
 				{"revisions", fmt.Sprintf("%d to %d", b.HistoryFrom, b.Revision)}, {"versions", strconv.FormatInt(one.Versions, 10)}, {"leases", strconv.FormatInt(one.Leases, 10)},
+				{"users and roles", strconv.FormatBool(one.Users)},
 				{"keys and values", sizeText(one.Bytes)}, {"stored", fmt.Sprintf("%s in %s", sizeText(one.Stored), plural(int64(len(one.Files)), "file"))},
 				{"encrypted", strconv.FormatBool(one.Encrypted)}, {"shards", fmt.Sprintf("%d (%s)", len(b.Shards), orDash(b.Source))},
 				{"took", b.Finished.Sub(b.Began).Round(time.Millisecond).String()}, {"written by", orDash(b.Writer)}, {"restored from", strings.Join(needs, ", ")},

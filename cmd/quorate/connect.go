@@ -10,33 +10,48 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// connect makes a client of all endpoints. It does not wait for a connection.
-func (a *app) connect() (*clientv3.Client, error) {
+// connect makes a client of all endpoints. It waits for a connection only to log in.
+func (a *app) connect(ctx context.Context, what string) (*clientv3.Client, error) {
 	endpoints, err := a.cleanEndpoints()
 	if err != nil {
 		return nil, err
 	}
 	client, err := a.newClient(endpoints, a.timeout)
 	if err != nil {
-		return nil, fmt.Errorf("make a client of %s: %w", strings.Join(endpoints, ","), err)
+		return nil, a.explain(ctx, what, err)
 	}
 	return client, nil
 }
 
-// newClient makes a client of endpoints as cleanEndpoints gives them.
+// newClient makes a client of endpoints as cleanEndpoints gives them. A user who logs in too often waits.
 func (a *app) newClient(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
-	user, password, err := a.login()
-	if err != nil {
-		return nil, err
+	patience := time.NewTimer(timeout)
+	defer patience.Stop()
+	for {
+		client, err := a.logInAt(endpoints, timeout)
+		if !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyRequests) {
+			return client, err
+		}
+		select {
+		case <-patience.C:
+			return nil, err
+		case <-a.interrupted:
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
+}
+
+func (a *app) logInAt(endpoints []string, timeout time.Duration) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
-		Username: user, Password: password,
+		Username: a.identity.user, Password: a.identity.password, Token: a.identity.token,
 		Endpoints:   endpoints,
 		DialTimeout: timeout,
 		TLS:         a.security.config,
@@ -96,7 +111,7 @@ func (a *app) cleanEndpoints() ([]string, error) {
 // request runs one request with the timeout of the command line and turns its
 // error into one for people.
 func (a *app) request(ctx context.Context, what string, body func(context.Context, *clientv3.Client) error) error {
-	client, err := a.connect()
+	client, err := a.connect(ctx, what)
 	if err != nil {
 		return err
 	}
@@ -136,13 +151,24 @@ func (a *app) explain(ctx context.Context, what string, err error) error {
 	case code == codes.Unavailable || code == codes.DeadlineExceeded:
 		return &unavailableError{what + ": " + a.diagnose(ctx, what, message)}
 	}
-	// The prefixes name parts of etcd, which tell a person nothing.
-	return fmt.Errorf("%s: %s%s", what, strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: "), advice(message))
+	return refused(what, message)
+}
+
+// refused says why a node does not do something, and what helps.
+func refused(what, message string) error {
+	return fmt.Errorf("%s: %s%s", what, plain(message), advice(message))
+}
+
+// plain leaves out the prefixes that name parts of etcd, which tell a person nothing.
+func plain(message string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(message, "etcdserver: "), "mvcc: ")
 }
 
 // advices say what to do about refusals whose text, which is etcd's, does not.
 var advices = []struct{ part, advice string }{
 	{"user name is empty", "; users have to log in: give --user, and --password-file or QUORATE_PASSWORD"},
+	{"root user does not exist", "; make it: `quorate user add root`, then `quorate user grant-role root root`"},
+	{"permission is not granted to the role", "; `quorate role get` shows those that are, and no part of one can be revoked"},
 	{"invalid user ID or password", "; look at --user and the password"},
 	{"database space exceeded", "; the quota of a node (--quota-backend-bytes) is reached. Delete keys, then run `quorate compact --latest --physical`, " +
 		"`quorate defrag` and `quorate alarm disarm`; reads and deletes work meanwhile"},
@@ -236,7 +262,8 @@ func (a *app) nextStep(nodes []*nodeStatus, what, message string) []string {
 }
 
 // reads are the commands that change nothing.
-var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lease timetolive": true, "alarm list": true, "member list": true}
+var reads = map[string]bool{"get": true, "watch": true, "lease list": true, "lease timetolive": true, "alarm list": true, "member list": true,
+	"user list": true, "user get": true, "role list": true, "role get": true, "auth status": true}
 
 // What an endpoint that accepts connections may turn out to be.
 const (
@@ -262,6 +289,8 @@ func (n *nodeStatus) state() string {
 func unanswered(err error) string {
 	code, message := codeOf(err)
 	switch {
+	case refusesUsers(code, message):
+		return plain(message)
 	case strings.Contains(message, "looked like an HTTP/1.1 header"):
 		return speaksTLS
 	case strings.Contains(message, "first record does not look like a TLS handshake"):
@@ -275,6 +304,11 @@ func unanswered(err error) string {
 		return silent
 	}
 	return message
+}
+
+// refusesUsers tells whether a node has answered that whoever asks must not.
+func refusesUsers(code codes.Code, message string) bool {
+	return code == codes.Unauthenticated || code == codes.PermissionDenied || code == codes.InvalidArgument && strings.HasPrefix(message, "etcdserver: ")
 }
 
 const reachable = "accepts connections"

@@ -58,7 +58,7 @@ func (a *app) defrag(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("defrag: interrupted")
 	case !anyReachable(nodes):
-		return nobodyAnswered("defrag")
+		return nobodyAnswered("defrag", nodes)
 	case unreachable > 0:
 		return &unavailableError{fmt.Sprintf("defrag: %d of %s cannot be reached", unreachable, plural(int64(len(nodes)), "node"))}
 	case failed > 0:

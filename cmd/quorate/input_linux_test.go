@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,4 +54,36 @@ func openTerminal(t *testing.T) (keyboard, terminal *os.File) {
 	}
 	t.Cleanup(func() { terminal.Close() })
 	return keyboard, terminal
+}
+
+// TestPasswordAtATerminal is typed twice, and not shown.
+func TestPasswordAtATerminal(t *testing.T) {
+	endpoint := startReal(t)
+	for _, c := range []struct {
+		typed, want string
+		code        int
+	}{
+		{"one\nother\n", "differ", exitUsage},
+		{"\n", "empty", exitUsage},
+		{"secret\nsecret\n", "The same again: ", exitOK},
+	} {
+		keyboard, terminal := openTerminal(t)
+		var out, stderr strings.Builder
+		a := &app{stdin: terminal, stdout: &out, stderr: &stderr, environment: []string{"QUORATE_ENDPOINTS=" + endpoint}}
+		if _, err := keyboard.WriteString(c.typed); err != nil {
+			t.Fatal(err)
+		}
+		if code := a.run(t.Context(), words("user add alice")); code != c.code || !strings.Contains(stderr.String(), c.want) || strings.Contains(out.String()+stderr.String(), "secret") {
+			t.Errorf("%q: exit %d, %s%s", c.typed, code, out.String(), stderr.String())
+		}
+	}
+	// Ctrl-C leaves the terminal as it was, and nothing is sent.
+	_, terminal := openTerminal(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var stderr strings.Builder
+	a := &app{stdin: terminal, stdout: io.Discard, stderr: &stderr, environment: []string{"QUORATE_ENDPOINTS=" + endpoint}}
+	if code := a.run(ctx, words("get a --user alice")); code != exitFailed || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("exit %d, %s", code, stderr.String())
+	}
 }

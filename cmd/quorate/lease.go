@@ -159,7 +159,7 @@ func (a *app) keepAlive(ctx context.Context, id clientv3.LeaseID) error {
 	if err := a.keepAliveOnce(ctx, id); err != nil {
 		return err
 	}
-	client, err := a.connect()
+	client, err := a.connect(ctx, "lease keep-alive")
 	if err != nil {
 		return err
 	}

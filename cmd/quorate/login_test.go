@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -19,16 +20,16 @@ func TestLogin(t *testing.T) {
 		usage          bool
 	}{
 		"nobody":                           {},
-		"a file":                           {flags: userFlags{"u", file}, user: "u", password: "from the file"},
+		"a file":                           {flags: userFlags{name: "u", passwordFile: file}, user: "u", password: "from the file"},
 		"the environment":                  {flags: userFlags{name: "u"}, environment: []string{"QUORATE_PASSWORD=p"}, user: "u", password: "p"},
 		"etcdctl's environment":            {flags: userFlags{name: "u"}, environment: []string{"ETCDCTL_PASSWORD=p"}, user: "u", password: "p"},
 		"both in etcdctl's environment":    {flags: userFlags{name: "u:p:q"}, environment: []string{"ETCDCTL_USER=u:p:q"}, user: "u", password: "p:q"},
 		"a password on the command line":   {flags: userFlags{name: "u:p"}, usage: true},
 		"no password":                      {flags: userFlags{name: "u"}, usage: true},
-		"a file that is not there is said": {flags: userFlags{"u", file + "x"}},
+		"a file that is not there is said": {flags: userFlags{name: "u", passwordFile: file + "x"}},
 	} {
-		a := &app{user: c.flags, environment: c.environment}
-		user, password, err := a.login()
+		a := &app{stdin: strings.NewReader(""), user: c.flags, environment: c.environment}
+		user, password, err := a.login(t.Context())
 		var usage usageError
 		if user != c.user || password != c.password || errors.As(err, &usage) != c.usage || c.flags.name != "" && c.user == "" && err == nil {
 			t.Errorf("%s: %q, %q, %v", what, user, password, err)

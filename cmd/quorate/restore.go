@@ -34,13 +34,14 @@ Of backups:
   --keep-revisions           go on from the revision that is restored, with its history. Otherwise the store goes
                              on a billion revisions above all that were backed up, and its history is compacted, so
                              that clients which remember revisions notice
+  --drop-auth                leave out users and roles: nobody has to log in
   --identity=FILE            identities of age, for encrypted backups
   --target-patience=DURATION how long a target that does not answer is tried again (default 2m)
 
 Of a snapshot, where revisions and history are kept:
   --from-etcd-snapshot=FILE  the snapshot
   --skip-hash-check          take one without a hash (a copy of member/snap/db), or with a wrong one
-  --drop-auth                take one whose users have to log in: here nobody has to
+  --drop-auth                leave out users and roles: nobody has to log in
   --bump-revision=N          go on N revisions above the newest one of the snapshot
   --mark-compacted           and have the history end there; one is not given without the other
 
@@ -110,13 +111,14 @@ func restoreFlags(arguments []string) (r restoring, rest []string, err error) {
 		r.target, arguments = arguments[0], arguments[1:]
 	}
 	switches := map[string]*bool{"skip-hash-check": &r.snapshot.SkipHashCheck, "drop-auth": &r.snapshot.DropAuth, "mark-compacted": &r.marked, "keep-revisions": &r.keep}
-	ofSnapshots := []string{"from-etcd-snapshot", "bump-revision", "skip-hash-check", "drop-auth", "mark-compacted"}
+	ofSnapshots := []string{"from-etcd-snapshot", "bump-revision", "skip-hash-check", "mark-compacted"}
+	ofBoth := []string{"drop-auth"}
 	ofBackups := []string{"at-revision", "at-time", "prefix", "identity", "target-patience", "keep-revisions"}
 	for i := 0; i < len(arguments); i++ {
 		name, value, given := strings.Cut(strings.TrimLeft(arguments[i], "-"), "=")
 		known := slices.Contains(ofSnapshots, name)
 		wrong := known && r.target != "" || !known && slices.Contains(ofBackups, name) && r.target == ""
-		known = known || slices.Contains(ofBackups, name)
+		known = known || slices.Contains(ofBackups, name) || slices.Contains(ofBoth, name)
 		switch to := switches[name]; {
 		case !strings.HasPrefix(arguments[i], "-") || !known:
 			rest = append(rest, arguments[i])
@@ -220,5 +222,5 @@ func (a *app) restoreOne(ctx context.Context, options server.Options, r *restori
 	if r.keep {
 		above = 0
 	}
-	return server.RestoreBackup(ctx, options, source, server.BackupRestoreOptions{Above: above})
+	return server.RestoreBackup(ctx, options, source, server.BackupRestoreOptions{Above: above, DropAuth: r.snapshot.DropAuth})
 }

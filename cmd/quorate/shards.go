@@ -141,13 +141,13 @@ func (a *app) askShards(ctx context.Context) (*shardList, error) {
 	case ctx.Err() != nil:
 		return nil, errors.New("shards: interrupted")
 	case last == nil:
-		return nil, nobodyAnswered("shards")
+		return nil, nobodyAnswered("shards", nil)
 	case code == codes.Unimplemented:
 		return nil, errors.New("shards: the node is no node of Quorate, or of a version before shards; `quorate status` shows more")
 	case code == codes.Unavailable || code == codes.DeadlineExceeded:
-		return nil, nobodyAnswered("shards")
+		return nil, nobodyAnswered("shards", nil)
 	default:
-		return nil, fmt.Errorf("shards: %s", message)
+		return nil, refused("shards", message)
 	}
 }
 

@@ -65,6 +65,7 @@ type nodeStatus struct {
 	Errors    []string `json:"errors,omitempty"`
 
 	open    bool // accepts connections
+	refused bool // does not answer whoever asks
 	id      uint64
 	members []*pb.Member // the cluster as this node knows it; nil when it did not say
 }
@@ -81,7 +82,7 @@ func (a *app) status(ctx context.Context) error {
 		return err
 	}
 	if !anyReachable(nodes) {
-		return nobodyAnswered("status")
+		return nobodyAnswered("status", nodes)
 	}
 	if !slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable && n.Role != noLeader }) {
 		return &unavailableError{"status: no node that answered knows a leader. More than half of the nodes must run and reach each other."}
@@ -93,7 +94,13 @@ func anyReachable(nodes []*nodeStatus) bool {
 	return slices.ContainsFunc(nodes, func(n *nodeStatus) bool { return n.Reachable })
 }
 
-func nobodyAnswered(command string) error {
+// nobodyAnswered says why nothing could be shown: nobody was there, or those who were have refused.
+func nobodyAnswered(command string, nodes []*nodeStatus) error {
+	for _, n := range nodes {
+		if n.refused {
+			return refused(command, n.Errors[0])
+		}
+	}
 	return &unavailableError{command + ": no node answered. Is one running? `quorate demo` starts a cluster on this machine; --endpoints says where to look."}
 }
 
@@ -134,7 +141,7 @@ func (a *app) ask(ctx context.Context, endpoint string, timeout time.Duration) *
 	n.open = true
 	client, err := a.newClient([]string{endpoint}, timeout)
 	if err != nil {
-		n.Errors = []string{err.Error()}
+		n.refuse(err)
 		return n
 	}
 	defer client.Close()
@@ -143,7 +150,7 @@ func (a *app) ask(ctx context.Context, endpoint string, timeout time.Duration) *
 	var header metadata.MD
 	response, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.Header(&header))
 	if err != nil {
-		n.Errors = []string{unanswered(err)}
+		n.refuse(err)
 		return n
 	}
 	n.fill(response, header)
@@ -156,6 +163,11 @@ func (a *app) ask(ctx context.Context, endpoint string, timeout time.Duration) *
 	}
 	n.members = list.Members
 	return n
+}
+
+// refuse notes why a node that accepts connections gave no status.
+func (n *nodeStatus) refuse(err error) {
+	n.Errors, n.refused = []string{unanswered(err)}, refusesUsers(codeOf(err))
 }
 
 func (n *nodeStatus) fill(response *pb.StatusResponse, header metadata.MD) {
@@ -304,7 +316,11 @@ func shardsOf(nodes []*nodeStatus) (shards int, sequencer string) {
 func (n *nodeStatus) row() []string {
 	remarks := strings.Join(n.Errors, "; ")
 	if !n.Reachable {
-		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), "unreachable", "-", "-", "-", "-", "-", "-", "-", remarks}
+		state := "unreachable"
+		if n.refused {
+			state = "refuses"
+		}
+		return []string{orDash(n.Name), orDash(n.ID), orDash(n.Endpoint), state, "-", "-", "-", "-", "-", "-", "-", remarks}
 	}
 	quota := "none"
 	if n.Quota > 0 {

@@ -61,7 +61,7 @@ func (a *app) showTransactions(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return errors.New("transactions: interrupted")
 	case !anyReachable(nodes):
-		return nobodyAnswered("transactions")
+		return nobodyAnswered("transactions", nodes)
 	}
 	all := &gatheredTransactions{byID: map[kv.TransactionID]*native.Transaction{}}
 	names := map[uint64]string{}
@@ -118,7 +118,7 @@ func (a *app) gatherTransactions(ctx context.Context, n *nodeStatus, all *gather
 		silent()
 		return nil
 	default:
-		return fmt.Errorf("transactions: %s", message)
+		return refused("transactions", message)
 	}
 	list, err := native.DecodeTransactionList(answer)
 	if err != nil {

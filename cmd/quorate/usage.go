@@ -120,6 +120,7 @@ func wantedValue(flag *pflag.Flag) string {
 var etcdctlFlags = map[string]string{
 	"w": "output", "write-out": "output", "command-timeout": "timeout", "print-value-only": "value-only",
 	"consistency": "serializable", "prev-kv": "prev", "progress-notify": "progress",
+	"password": "password-file", "new-user-password": "new-password-file", "auth-jwt-token": "token-file",
 }
 
 func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {

@@ -56,7 +56,7 @@ func (a *app) watch(ctx context.Context, f *watchFlags, arguments []string) erro
 	if f.progress {
 		options = append(options, clientv3.WithProgressNotify())
 	}
-	client, err := a.connect()
+	client, err := a.connect(ctx, "watch")
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func connect(t *testing.T, endpoint string, stop func()) *store {
 	s := &store{t, c, ctx, endpoint, stop}
 	t.Cleanup(stop)
 	for {
-		if _, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly()); err == nil {
+		if _, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly()); err == nil || rpctypes.Error(err) == rpctypes.ErrUserEmpty {
 			return s
 		} else if ctx.Err() != nil {
 			t.Fatalf("%s does not serve: %v", endpoint, err)

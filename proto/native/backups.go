@@ -13,7 +13,7 @@ const (
 )
 
 // BackupBegin is the answer to BeginBackup: what a backup of the store as it is now would be of. A first message has all but the leases, those that follow have
-// leases only.
+// leases, or users and roles.
 type BackupBegin struct {
 	Cluster   kv.ClusterID
 	Member    kv.NodeID
@@ -23,6 +23,7 @@ type BackupBegin struct {
 	Partition string      // the flags that say which shards there are
 	Shards    []BackupShard
 	Leases    []BackupLease
+	Users     []kv.UserRow
 }
 
 // BackupShard is a shard. Bytes is about what it takes on disk.
@@ -62,6 +63,11 @@ const (
 	beginPartition protowire.Number = 6
 	beginShards    protowire.Number = 7
 	beginLeases    protowire.Number = 8
+	beginUsers     protowire.Number = 9
+
+	userRowClass protowire.Number = 1
+	userRowName  protowire.Number = 2
+	userRowRow   protowire.Number = 3
 
 	backupShardID    protowire.Number = 1
 	backupShardBytes protowire.Number = 2
@@ -92,6 +98,11 @@ func (b *BackupBegin) Append(dst []byte) []byte {
 	}
 	for _, l := range b.Leases {
 		dst = appendPair(dst, beginLeases, backupLeaseID, uint64(l.ID), backupLeaseTTL, uint64(l.TTLSeconds))
+	}
+	for _, u := range b.Users {
+		row := appendNumber(nil, userRowClass, uint64(u.Class))
+		row = appendBytes(appendBytes(row, userRowName, []byte(u.Name)), userRowRow, u.Row)
+		dst = protowire.AppendBytes(protowire.AppendTag(dst, beginUsers, protowire.BytesType), row)
 	}
 	return dst
 }
@@ -126,10 +137,29 @@ func DecodeBackupBegin(in []byte) (b BackupBegin, err error) {
 			id, ttl, err := decodePair(f.bytes, backupLeaseID, backupLeaseTTL)
 			b.Leases = append(b.Leases, BackupLease{ID: kv.LeaseID(id), TTLSeconds: int64(ttl)})
 			return err
+		case beginUsers:
+			u, err := decodeUserRow(f.bytes)
+			b.Users = append(b.Users, u)
+			return err
 		}
 		return nil
 	})
 	return b, err
+}
+
+func decodeUserRow(in []byte) (u kv.UserRow, err error) {
+	err = eachField(in, func(f field) error {
+		switch f.number {
+		case userRowClass:
+			u.Class = byte(f.varint)
+		case userRowName:
+			u.Name = string(f.bytes)
+		case userRowRow:
+			u.Row = f.bytes
+		}
+		return nil
+	})
+	return u, err
 }
 
 func decodePair(in []byte, first, second protowire.Number) (a, b uint64, err error) {

@@ -7,12 +7,15 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/quoratedb/quorate/kv"
 )
 
 func beginExample() BackupBegin {
 	return BackupBegin{
 		Cluster: 1 << 63, Member: 7, Revision: 1 << 40, Compacted: 99, Time: 1_700_000_000_000_000_001, Partition: "--initial-shards=2",
 		Shards: []BackupShard{{ID: 1, Bytes: 1 << 33}, {ID: 900}}, Leases: []BackupLease{{ID: -1, TTLSeconds: 5}, {ID: 3, TTLSeconds: 60}},
+		Users: []kv.UserRow{{Class: 'h', Row: []byte{1}}, {Class: 'u', Name: "alice", Row: []byte("row")}},
 	}
 }
 

@@ -217,8 +217,8 @@ var manyMutations = []Mutation{
 		Name: "shard/compares-made-up", Breaks: "a comparison looks at revisions that were made up, by a leader that does not hold the sequencer (rule 33)",
 		File: "shard/numbers.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
 		Unseen: "TestNumbering of package shard finds it",
-		Old: "\tif b == nil || bound <= b.base || ev.now() == b.base {\n",
-		New: "\tif b == nil || !b.exact || bound <= b.base || ev.now() == b.base {\n",
+		Old:    "\tif b == nil || bound <= b.base || ev.now() == b.base {\n",
+		New:    "\tif b == nil || !b.exact || bound <= b.base || ev.now() == b.base {\n",
 	},
 	{
 		Name: "shard/informed-always", Breaks: "a revision above those that a leader has heard of is refused as in the future, though it may be of the past",

@@ -45,7 +45,7 @@ func tlsFlags() []*Flag {
 				return nil // server.Options.Validate knows them
 			}},
 		{Name: "auth-token-ttl", Group: groupTLS, Kind: Unsigned, Default: "300",
-			Usage: "For how many seconds a simple token is good.", Limits: "1 to 31536000",
+			Usage: "For how many seconds a simple token is good after its last use.", Limits: "1 to 31536000",
 			set: setNumber(1, 31_536_000, func(s *settings, n int64) { node(s).AuthTokenTTL = time.Duration(n) * time.Second })},
 		{Name: "bcrypt-cost", Group: groupTLS, Kind: Unsigned, Default: "10",
 			Usage: "What hashing a password costs; each step doubles the time.", Limits: "4 to 31",

@@ -45,23 +45,25 @@ storage/mvcc     core : kv storage storage/keys; github.com/cespare/xxhash/v2
 storage/storagetest   : storage consensus
 storage/lsm           : storage; github.com/cockroachdb/pebble/v2
 storage/wal           : storage consensus; github.com/cockroachdb/pebble/v2/vfs
-shard            core : kv auth members consensus storage storage/keys storage/mvcc shard/latch shard/lock txn/register; github.com/tidwall/btree
+timeline         core : kv
+timeline/calendar     : kv timeline
+shard            core : kv auth members timeline consensus storage storage/keys storage/mvcc shard/latch shard/lock txn/register; github.com/tidwall/btree
 shard/latch      core : kv
 shard/lock       core : kv shard/latch
 shard/model      core : kv
 proto/etcdwire   core : kv
-proto/native     core : kv; google.golang.org/protobuf/encoding/protowire
+proto/native     core : kv timeline; google.golang.org/protobuf/encoding/protowire
 proto/h2         core : ; golang.org/x/net/http2
 membership       core : kv consensus shard storage
 budget                :
 datadir               : kv
 etcdsnap              : kv; go.etcd.io/bbolt google.golang.org/protobuf/encoding/protowire
-backup                : kv storage/mvcc backup/target; filippo.io/age github.com/cespare/xxhash/v2 github.com/klauspost/compress/zstd golang.org/x/sync/errgroup
-backup/cluster        : kv storage/mvcc proto/native backup; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb
+backup                : kv timeline timeline/calendar storage storage/mvcc backup/target; filippo.io/age github.com/cespare/xxhash/v2 github.com/klauspost/compress/zstd golang.org/x/sync/errgroup
+backup/cluster        : kv timeline storage/mvcc proto/native backup; go.etcd.io/etcd/api/v3 google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb
 backup/target         : ; github.com/minio/minio-go/v7
 backup/target/memory  : backup/target
 backup/target/targettest : backup/target backup/target/memory
-driver                : kv auth members consensus liveness leadership membership storage storage/keys storage/mvcc shard
+driver                : kv auth members timeline consensus liveness leadership membership storage storage/keys storage/mvcc shard
 transport             : kv; golang.org/x/sys/unix
 connlimit        core :
 connlimit/listener    : connlimit
@@ -87,12 +89,12 @@ gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv auth members authn budget gateway gateway/watch proto/etcdwire proto/h2 proto/native api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch backup backup/target backup/target/memory restore sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv consensus timeline consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch backup backup/target backup/target/memory restore sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 restore               : kv auth consensus partition storage storage/mvcc shard
-server                : kv auth audit audit/trail authn autocompact members membership corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
-cmd/quorate           : kv partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
+server                : kv timeline timeline/calendar auth audit audit/trail authn autocompact members membership corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+cmd/quorate           : kv timeline timeline/calendar partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : autocompact partition server
 cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap
 cmd/quorate/fakeetcd  : proto/native; google.golang.org/grpc google.golang.org/protobuf/types/known/emptypb go.etcd.io/etcd/api/v3

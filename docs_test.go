@@ -27,6 +27,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
 	"github.com/quoratedb/quorate/storage/wal"
+	"github.com/quoratedb/quorate/timeline"
 	"github.com/quoratedb/quorate/transport"
 	"github.com/quoratedb/quorate/txn"
 )
@@ -270,6 +271,7 @@ func TestFiguresOfDocuments(t *testing.T) {
 		{guide, "**snapshots for clients at the same time**, and their size * bound: one on each node; %s", []any{size(etcdsnap.MaxBytes)}},
 		{"docs/backup.md", "a store that takes more than **%s** in that format", []any{size(etcdsnap.MaxBytes)}},
 		{"docs/backup.md", "holds about %s of versions and the leases", []any{bytesOf("gateway/gather.versionChunkBytes")}},
+		{guide, "**times of revisions** * bound: %s,", []any{number(timeline.MaxPoints)}},
 		{guide, "**connections to the port for metrics** * bound: %d to %d", []any{of("connlimit.minMetrics"), of("connlimit.maxMetrics")}},
 		{guide, "idle * bound: %[1]s; %[1]s, 60 s", []any{duration("server.prefaceTimeout")}},
 		{guide, "**HTTP/1 on the client port** * bound: %d at a time, a head of %s, %s of a body, %s",

@@ -3,7 +3,6 @@ package backup
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/quoratedb/quorate/kv"
 )
@@ -57,20 +56,6 @@ func Covering(all []*Backup, revision kv.Revision) (best []*Backup, err error) {
 		return nil, broken
 	}
 	return nil, fmt.Errorf("%w: revision %d; there are %s", ErrNotCovered, revision, coverage(all))
-}
-
-// RevisionAt gives the revision that the store had at a time, as far as backups tell: that of the last one that was taken by then.
-func RevisionAt(all []*Backup, at time.Time) (kv.Revision, error) {
-	var last *Backup
-	for _, b := range all {
-		if b.Damage == nil && !b.Taken.After(at) && (last == nil || last.Taken.Before(b.Taken)) {
-			last = b
-		}
-	}
-	if last == nil {
-		return 0, fmt.Errorf("%w: %s; there are %s", ErrNotCovered, at.Format(time.RFC3339), coverage(all))
-	}
-	return last.Revision, nil
 }
 
 // Newest is the highest revision that any of the backups has.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // Origin is a store that is backed up.
@@ -43,6 +44,11 @@ type PresentShard struct {
 	Bytes int64
 }
 
+// Timekeeper is an Origin that knows when the store had which revisions.
+type Timekeeper interface {
+	Series(ctx context.Context) (timeline.Series, error)
+}
+
 // CreateOptions say how a backup is made.
 type CreateOptions struct {
 	// Incremental goes on from a backup: Parent, or the newest one if that is empty.
@@ -55,6 +61,8 @@ type CreateOptions struct {
 	WithoutUsers bool
 	// Parallel is how many shards are read at once. Default: 4. With 1 no goroutine is started.
 	Parallel int
+	// Hash asks the origin for the hash of its state, if it is a Hasher. Without an answer the backup is made all the same.
+	Hash bool
 	// Fresh does not go on with one that was begun.
 	Fresh bool
 	// Wait is asked to wait before so many bytes are taken; nil: never.
@@ -95,6 +103,10 @@ func (v *Vault) Create(ctx context.Context, origin Origin, options CreateOptions
 }
 
 func (v *Vault) createOnce(ctx context.Context, origin Origin, options CreateOptions) (*Backup, error) {
+	hash, err := stateHash(ctx, origin, options)
+	if err != nil {
+		return nil, err
+	}
 	present, err := origin.Present(ctx)
 	if err != nil {
 		return nil, err
@@ -106,7 +118,10 @@ func (v *Vault) createOnce(ctx context.Context, origin Origin, options CreateOpt
 	if err != nil {
 		return nil, err
 	}
-	w, err := v.beginOrResume(ctx, present, parent, options)
+	if hash != nil && (hash.Revision > present.Revision || hash.Revision < 1) {
+		hash = nil // of a node that is ahead of who was asked for the rest
+	}
+	w, err := v.beginOrResume(ctx, present, parent, hash, options)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +137,27 @@ func (v *Vault) createOnce(ctx context.Context, origin Origin, options CreateOpt
 	if err := w.SetUsers(ctx, present.Users); err != nil {
 		return nil, err
 	}
+	if err := w.addTimes(ctx, origin, options); err != nil {
+		return nil, err
+	}
 	return w.Finish(ctx)
+}
+
+// addTimes asks when the store had which revisions. Without an answer the backup has none.
+func (w *Writer) addTimes(ctx context.Context, origin Origin, options CreateOptions) error {
+	keeper, ok := origin.(Timekeeper)
+	if !ok {
+		return nil
+	}
+	series, err := keeper.Series(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		options.Notice(fmt.Sprintf("the backup will not say when its revisions were written: %v", err))
+		return nil
+	}
+	return w.SetTimes(ctx, series)
 }
 
 // parent is the backup that an incremental one goes on from; nil for a full one.
@@ -155,9 +190,26 @@ func (v *Vault) parent(ctx context.Context, present *Present, options CreateOpti
 	return parent, nil
 }
 
-func (v *Vault) beginOrResume(ctx context.Context, present *Present, parent *Backup, options CreateOptions) (*Writer, error) {
+// stateHash asks for the hash of what there is before the backup: it must not be later.
+func stateHash(ctx context.Context, origin Origin, options CreateOptions) (*StateHash, error) {
+	hasher, ok := origin.(Hasher)
+	if !options.Hash || !ok {
+		return nil, nil
+	}
+	hash, err := hasher.Hash(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		options.Notice(fmt.Sprintf("the backup will carry no hash of the cluster's: %v", err))
+		return nil, nil
+	}
+	return hash, nil
+}
+
+func (v *Vault) beginOrResume(ctx context.Context, present *Present, parent *Backup, hash *StateHash, options CreateOptions) (*Writer, error) {
 	plan := Plan{Cluster: present.Cluster, Parent: parent, Revision: present.Revision, HistoryFrom: max(1, present.Compacted), Taken: present.Time, Cold: options.Cold,
-		Source: present.Source, Writer: options.Writer, Recipients: options.Recipients}
+		Source: present.Source, Writer: options.Writer, Recipients: options.Recipients, StateHash: hash}
 	for _, s := range present.Shards {
 		plan.Shards = append(plan.Shards, s.Shard)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // A data file is a header and blocks. A block is its kind, the lengths of what is stored and of what that decompresses to, a CRC-32C of all of that, and a
@@ -24,6 +25,7 @@ const (
 	blockVersions = 'v'
 	blockLeases   = 'l'
 	blockUsers    = 'u'
+	blockTimes    = 't'
 	blockEnd      = 'e'
 
 	// blockBytes is what a block has about, before it is compressed. A version that is larger has one of its own.
@@ -46,7 +48,7 @@ type fileWriter struct {
 // fileEnd says what a file has.
 type fileEnd struct {
 	Digest Digest
-	Leases int64
+	Leases int64        // or points, in a file with times
 	Users  int64        // rows of users and roles
 	First  mvcc.Locator // of its versions
 	Last   mvcc.Locator
@@ -99,6 +101,14 @@ func (w *fileWriter) addLease(l kv.Lease) {
 	w.raw = binary.AppendUvarint(w.raw, uint64(l.TTLSeconds))
 	w.end.Leases++
 	w.filled()
+}
+
+// addTimes adds points, which make a block.
+func (w *fileWriter) addTimes(points []timeline.Point) {
+	w.begin(blockTimes)
+	w.raw = timeline.AppendPoints(w.raw, points)
+	w.end.Leases += int64(len(points))
+	w.block()
 }
 
 func (w *fileWriter) begin(kind byte) {
@@ -265,6 +275,28 @@ func (r *fileReader) checkEnd() error {
 		return damagedf("there is something behind its end")
 	}
 	return io.EOF
+}
+
+// times gives the points of a file that has nothing else.
+func (r *fileReader) times() (s timeline.Series, err error) {
+	for {
+		err := r.nextBlock()
+		if errors.Is(err, io.EOF) {
+			return s, nil
+		}
+		if err != nil {
+			return s, err
+		}
+		points, err := timeline.DecodePoints(r.block.rest)
+		if err != nil || r.kind != blockTimes {
+			return s, damagedf("its times cannot be read")
+		}
+		r.found.Leases += int64(len(points))
+		before := len(s.Points())
+		if s = timeline.Join(s, timeline.SeriesOf(points)); len(s.Points()) != before+len(points) {
+			return s, damagedf("its times are not in order")
+		}
+	}
 }
 
 // next gives the next version, and a lease if that comes next; io.EOF at the end of a file that is whole.

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -17,20 +19,24 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-var update = flag.Bool("update", false, "write testdata anew: only for a new format, beside the old one")
+var update = flag.Bool("update", false, "write what is not in testdata yet; what is there stays as it is")
 
-// TestFormats reads backups that were written when their formats were made: one in plain text and one that is encrypted. The files stay as they are; a later
-// format gets files of its own.
+// TestFormats reads backups that were written when their formats were made: one in plain text and one that is encrypted; and of format 1 one from when the manifest
+// got the hash of the cluster's, and one from when backups got the times of revisions. The files stay as they are; a later format gets files of its own.
 func TestFormats(t *testing.T) {
 	const identityFile = "testdata/identity.txt"
-	if _, err := os.Stat(identityFile); *update && err != nil {
+	missing := func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if *update && missing(identityFile) {
 		identity := must[*age.X25519Identity](t)(age.GenerateX25519Identity())
 		if err := os.WriteFile(identityFile, fmt.Appendln(nil, identity), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	identities := must[[]age.Identity](t)(age.ParseIdentities(bytes.NewReader(must[[]byte](t)(os.ReadFile(identityFile)))))
-	for _, name := range []string{"format1-plain", "format1-encrypted", "format2-plain", "format2-encrypted"} {
+	for _, name := range []string{"format1-plain", "format1-encrypted", "format1-hashed", "format1-timed", "format2-plain", "format2-encrypted"} {
 		dir := filepath.Join("testdata", name)
 		s := newStore(11, 3)
 		s.write(20)
@@ -38,8 +44,9 @@ func TestFormats(t *testing.T) {
 		if strings.HasPrefix(name, "format2") {
 			s.users = []kv.UserRow{{Class: 'h', Row: []byte("head")}, {Class: 'u', Name: "alice", Row: []byte("a row of hers")}}
 		}
-		if _, err := os.Stat(dir); *update && err != nil {
+		if *update && missing(dir) {
 			options := oneByOne
+			options.Hash = strings.HasSuffix(name, "hashed") || strings.HasSuffix(name, "timed")
 			if strings.HasSuffix(name, "encrypted") {
 				options.Recipients = []age.Recipient{identities[0].(*age.X25519Identity).Recipient()}
 			}
@@ -81,6 +88,16 @@ func TestFormats(t *testing.T) {
 		if !reflect.DeepEqual(users, s.users) {
 			t.Errorf("%s: users %q", name, users)
 		}
+		// There is a point of revision 30; the other backups know only when they were taken.
+		if revision, err := v.RevisionAt(t.Context(), all, time.UnixMilli(30_999)); err != nil || (revision == 30) != strings.HasSuffix(name, "timed") {
+			t.Errorf("%s: revision %d, %v", name, revision, err)
+		}
+		r, _, wrong := recount(t, v, chain)
+		for _, b := range chain {
+			if err := r.Compare(b); len(wrong) > 0 || err != nil && !errors.Is(err, ErrNoHash) || (err == nil) != (strings.HasSuffix(name, "hashed") || strings.HasSuffix(name, "timed")) {
+				t.Errorf("%s: %v, %v", name, err, wrong)
+			}
+		}
 	}
 }
 
@@ -88,9 +105,9 @@ func TestFormats(t *testing.T) {
 func write(t *testing.T, dir string, s *store, options CreateOptions) {
 	objects := memory.New()
 	v := vaultOf(objects)
-	must[*Backup](t)(v.Create(t.Context(), s, options))
+	must[*Backup](t)(v.Create(t.Context(), &timed{hashing{store: s}}, options))
 	s.write(10)
-	must[*Backup](t)(v.Create(t.Context(), s, incrementally(options)))
+	must[*Backup](t)(v.Create(t.Context(), &timed{hashing{store: s}}, incrementally(options)))
 	for name := range list(t, objects) {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		objects.Damage(name, func(content []byte) []byte {

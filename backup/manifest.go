@@ -43,7 +43,11 @@ type Manifest struct {
 	// Users are the files with users and roles, and UserRows how many rows they have. A manifest with some is of format 2.
 	Users    []File `json:"users,omitempty"`
 	UserRows int64  `json:"user_rows,omitempty"`
-	Digest   Digest `json:"digest"`
+	// Times are the files that say when the store had which revisions: from Parent on, of an incremental backup. Backups of before that have none.
+	Times  []File `json:"times,omitempty"`
+	Digest Digest `json:"digest"`
+	// StateHash is what the cluster said of itself; nil: it was not asked, or a version of Quorate before this field has written the backup.
+	StateHash *StateHash `json:"state_hash,omitempty"`
 }
 
 // ShardFiles are the data files of a shard.
@@ -96,7 +100,8 @@ func (m *Manifest) files() (all []File) {
 		all = append(all, s.Files...)
 	}
 	all = append(all, m.Leases...)
-	return append(all, m.Users...)
+	all = append(all, m.Users...)
+	return append(all, m.Times...)
 }
 
 // format implements formatted.
@@ -115,6 +120,8 @@ func (m *Manifest) check() error {
 		return damagedf("the manifest contradicts itself")
 	case m.Parent == m.ID:
 		return damagedf("it is its own parent")
+	case m.StateHash != nil && (m.StateHash.Revision < 1 || m.StateHash.Revision > m.Revision || m.StateHash.Compacted < 0 || m.StateHash.Compacted > m.StateHash.Revision):
+		return damagedf("the manifest has the hash of a revision that it does not have")
 	}
 	for i, s := range m.Shards {
 		if i > 0 && m.Shards[i-1].Shard >= s.Shard {

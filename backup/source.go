@@ -19,8 +19,12 @@ type Source struct {
 	keys     [][]*key // of each backup
 	revision kv.Revision
 	prefix   []byte
-	held     map[kv.LeaseID]bool // by keys that were given; nil: all leases are
+	held     map[kv.LeaseID]bool  // by keys that were given; nil: all leases are
+	tap      func(*Version) error // nil: nobody listens
 }
+
+// Tap has fn see each version before it is given to whoever reads the history.
+func (s *Source) Tap(fn func(*Version) error) { s.tap = fn }
 
 // Source begins to read a chain: its history up to a revision, of the keys with a prefix. A revision that is not covered is refused.
 func (v *Vault) Source(ctx context.Context, chain []*Backup, revision kv.Revision, prefix []byte) (*Source, error) {
@@ -70,6 +74,11 @@ func (s *Source) Versions(ctx context.Context, fn func(v *Version, position int6
 			}
 			if s.held != nil && v.Lease != 0 {
 				s.held[v.Lease] = true
+			}
+			if s.tap != nil {
+				if err := s.tap(v); err != nil {
+					return err
+				}
 			}
 			return fn(v, position)
 		})

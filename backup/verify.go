@@ -53,7 +53,11 @@ func (v *Vault) Verify(ctx context.Context, b *Backup, progress func(bytes int64
 	if wrong, err = sift(wrong, err); err != nil {
 		return wrong, err
 	}
-	for _, f := range slices.Concat(b.Leases, b.Users) {
+	_, err = v.times(ctx, b, keys)
+	if wrong, err = sift(wrong, err); err != nil {
+		return wrong, err
+	}
+	for _, f := range slices.Concat(b.Leases, b.Users, b.Times) {
 		progress(f.Bytes)
 	}
 	return wrong, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/quoratedb/quorate/backup/target"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // Plan says what a backup is to be of.
@@ -29,6 +30,7 @@ type Plan struct {
 	Source      string
 	Writer      string
 	Shards      []kv.ShardID
+	StateHash   *StateHash // nil: there is none
 	// Recipients are who can read it; none: everybody.
 	Recipients []age.Recipient
 }
@@ -51,7 +53,7 @@ type Writer struct {
 func (v *Vault) Begin(ctx context.Context, plan Plan) (*Writer, error) {
 	now := v.options.Now()
 	m := Manifest{ID: newID(now, plan.Revision, v.options.Random()), Cluster: plan.Cluster, Revision: plan.Revision, HistoryFrom: plan.HistoryFrom, Taken: plan.Taken.UTC(),
-		Cold: plan.Cold, Source: plan.Source, Writer: plan.Writer, Began: now.UTC()}
+		Cold: plan.Cold, Source: plan.Source, Writer: plan.Writer, Began: now.UTC(), StateHash: plan.StateHash}
 	if p := plan.Parent; p != nil {
 		if p.Cluster != plan.Cluster || plan.Revision < p.Revision || p.Damage != nil {
 			return nil, fmt.Errorf("backup: at revision %d it cannot follow %s, which is at revision %d", plan.Revision, p.ID, p.Revision)
@@ -328,6 +330,34 @@ func (w *Writer) SetLeases(ctx context.Context, leases []kv.Lease) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.manifest.Leases, w.manifest.LeaseCount = files, int64(len(leases))
+	return nil
+}
+
+// pointsPerBlock is how many points are in a block.
+const pointsPerBlock = 4096
+
+// SetTimes writes when the store had the revisions of the backup, in place of those of an attempt before.
+func (w *Writer) SetTimes(ctx context.Context, series timeline.Series) error {
+	if series = series.UpTo(w.revision()); w.manifest.incremental() {
+		series = series.From(w.manifest.HistoryFrom + 1)
+	}
+	var files []File
+	if points := series.Points(); len(points) > 0 {
+		file := newFileWriter()
+		for len(points) > 0 {
+			some := points[:min(pointsPerBlock, len(points))]
+			points = points[len(some):]
+			file.addTimes(some)
+		}
+		f, err := w.store(ctx, file, "times", 0)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.manifest.Times = files
 	return nil
 }
 

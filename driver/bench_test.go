@@ -15,6 +15,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // idleMachine is the smallest state machine that a driver can drive: entries count, nothing is kept.
@@ -134,7 +135,8 @@ func (m *idleMachine) TellAlarms(uint64)                          {}
 func (m *idleMachine) Ship(storage.Batch) consensus.SnapshotMeta {
 	return consensus.SnapshotMeta{Index: m.flushed, Config: m.config}
 }
-func (m *idleMachine) Check() error { return nil }
+func (m *idleMachine) Check() error           { return nil }
+func (m *idleMachine) Times() timeline.Series { return timeline.Series{} }
 
 // idleCluster is three nodes with many groups that keep nothing.
 func idleCluster(b testing.TB, groups int, paxos bool) *cluster {

@@ -12,6 +12,7 @@ import "fmt"
 //	5  it also understands frames of the gateway that say which shard they are of (package gateway/link)
 //	6  it also understands the messages of consensus.Core.HandOver
 //	7  it knows of lists of members that change: entries with rosters, answers that say that a node is out
+//	7  it also understands entries that say which revision the store had at a time (package timeline)
 const (
 	FormatOldest uint16 = 2
 	FormatNewest uint16 = 7
@@ -24,6 +25,8 @@ const (
 	FormatHandOver uint16 = 6
 	// FormatMembers: the members of the cluster may be changed.
 	FormatMembers uint16 = 7
+	// FormatTimes: entries of the system shard may be about times.
+	FormatTimes uint16 = 7
 )
 
 // unknownChannel is what is said about a frame that a newer version may have sent.

@@ -42,7 +42,7 @@ func TestUnknownFrames(t *testing.T) {
 	if len(refused) != len(frames) || n.driver.Metrics().MessagesRefused != before+uint64(len(frames)) || n.driver.Err() != nil {
 		t.Fatalf("%d of %d refused: %v; %v", len(refused), len(frames), errors.Join(refused...), n.driver.Err())
 	}
-	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 6") {
+	if !strings.Contains(refused[0].Error(), "channel 8") || !strings.Contains(refused[0].Error(), "versions 2 to 7") {
 		t.Errorf("told: %v", refused[0])
 	}
 	if at := n.driver.node.Witnessed(2, mark.Disk); at != 0 {

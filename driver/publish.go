@@ -6,6 +6,7 @@ import (
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/members"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // published is what the applied state says of itself, for those who must not wait for the driver. It is written under the exclusive lock.
@@ -15,6 +16,7 @@ type published struct {
 	alarms              atomic.Pointer[[]kv.Alarm]
 	auth                atomic.Pointer[auth.State]
 	members             atomic.Pointer[members.List]
+	times               atomic.Pointer[timeline.Series]
 	// undecided transactions over several shards, and all records of such.
 	undecided, records atomic.Int64
 }
@@ -34,6 +36,17 @@ func (r *Replica) publishState(alarms bool) {
 	}
 	r.published.auth.Store(r.machine.Auth())
 	r.published.members.Store(r.machine.Members())
+	if r.system() {
+		r.publishTimes()
+	}
+}
+
+func (r *Replica) publishTimes() {
+	now := r.machine.Times()
+	if before := r.Times(); now.First() != before.First() || now.Last() != before.Last() {
+		kept := now // what is kept is not on the stack
+		r.published.times.Store(&kept)
+	}
 }
 
 // reckonFigures has the node count what the machine has counted. As with reckonMemory, a replica that is not part of the rounds does not count.
@@ -64,6 +77,14 @@ func (r *Replica) tellMembers(before *members.List) {
 	if list := r.Members(); list != before && r.Shard() == kv.SystemShard && r.driver.opts.Listener.ListChanged != nil {
 		r.driver.opts.Listener.ListChanged(list)
 	}
+}
+
+// Times is the applied series of which revision the store had at which time; empty unless this is the system shard.
+func (r *Replica) Times() timeline.Series {
+	if times := r.published.times.Load(); times != nil {
+		return *times
+	}
+	return timeline.Series{}
 }
 
 // Effects counts the changes of keys that were applied since the state was opened; a snapshot that is installed begins anew.

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // The channels of the driver between nodes.
@@ -86,6 +87,7 @@ type Machine interface {
 	Config() consensus.Config      // shared
 	// Placements says which replicas live on which disks. Shared.
 	Placements() []shard.Placement
+	Times() timeline.Series
 	Roster() kv.Roster      // on which nodes the group is to be; shared
 	Closed() kv.Revision    // shared
 	Highest() kv.Revision   // shared

@@ -134,7 +134,21 @@ func TestBackups(t *testing.T) {
 	try(c.Delete(within(t), "fill/7/", clientv3.WithPrefix()))(t)
 	last := backUp(t, target, cl.Endpoints(), "--incremental")
 	equal(t, "the history goes on from", last.HistoryFrom, incremental.made.Revision)
-	runProgram(t, "backup", "verify", target)
+	var deep struct{ Restored, Compared, Wrong []string }
+	must(t, json.Unmarshal(runProgram(t, "backup", "verify", "--deep", target, "--output", "json"), &deep))
+	if len(deep.Restored) != 3 || !slices.Equal(deep.Compared, []string{full.ID}) {
+		t.Errorf("verify --deep: %+v", deep)
+	}
+	var differ struct {
+		Summary struct{ Removed struct{ Keys int } } `json:"summary"`
+	}
+	must(t, json.Unmarshal(runProgram(t, "backup", "diff", target, incremental.made.ID, last.ID, "--summary", "--output", "json"), &differ))
+	equal(t, "keys that were deleted in between", differ.Summary.Removed.Keys, 50)
+
+	first := wantTimes(t, cl)
+	backUp(t, target, cl.Endpoints(), "--incremental")
+	then := runProgram(t, "restore", target, "--data-dir", filepath.Join(t.TempDir(), "then"), "--keep-revisions", "--at-time", first.Time.Format(time.RFC3339Nano))
+	equal(t, "what was there then is restored", strings.Contains(string(then), fmt.Sprintf("then: revision %d,", first.Revision)), true)
 
 	// In the middle of what the incremental one has, on one node with one shard and another protocol.
 	middle := (full.Revision + incremental.made.Revision) / 2
@@ -142,6 +156,7 @@ func TestBackups(t *testing.T) {
 	if want, got := contents(t, c, middle), contents(t, one.Client(t), 0); !maps.Equal(got, want) {
 		t.Errorf("revision %d: %d keys, want %d", middle, len(got), len(want))
 	}
+	wantTimes(t, one)
 	for _, revision := range []int64{full.HistoryFrom + 5, middle - 1} {
 		if want, got := contents(t, c, revision), contents(t, one.Client(t), revision); !maps.Equal(got, want) {
 			t.Errorf("the history at revision %d: %d keys, want %d", revision, len(got), len(want))

@@ -219,7 +219,7 @@ func (l *leaderLink) admitForwarded(v *visit, body []byte) (*kv.Request, error) 
 // forwardable tells why no node forwards such a request, which is well formed.
 func (g *Gateway) forwardable(from kv.NodeID, req *kv.Request) error {
 	switch {
-	case req.Kind == kv.KindAssignReplica || req.Kind == kv.KindSetRoster:
+	case req.Kind == kv.KindAssignReplica || req.Kind == kv.KindSetRoster || req.Kind == kv.KindRecordTime:
 		return fmt.Errorf("only the leader itself says which nodes a shard is on, and which disk a replica is on: %w", kv.ErrInvalidRequest)
 	case req.Kind == kv.KindPublishNode && req.PublishNode.ID != from:
 		return fmt.Errorf("node %v publishes the record of node %v: %w", from, req.PublishNode.ID, kv.ErrInvalidRequest)

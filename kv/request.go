@@ -49,6 +49,8 @@ const (
 	KindAuth
 	// KindMember changes who the members are. Its answer is the list after the change.
 	KindMember
+	// KindRecordTime has the system shard keep which revision the store had at a time. It never travels between nodes: a leader's driver makes it.
+	KindRecordTime
 )
 
 // Request is a tagged union: exactly the field that Kind names is set.
@@ -82,11 +84,18 @@ type Request struct {
 	Commit          *CommitRequest // of the kinds about transactions over several shards
 	Auth            *AuthRequest
 	Member          *MemberRequest
+	RecordTime      *RecordTimeRequest
 	// LeaseLeases has no fields.
 
 	// Memory pays for what evaluating the request and its answer take; nil: nobody counts. Whoever gave it gives back what was
 	// reserved, when the answer is gone. It never travels.
 	Memory Memory
+}
+
+// RecordTimeRequest says that the store had the revision at a time, in milliseconds since 1970, by the clock of the node that leads the system shard.
+type RecordTimeRequest struct {
+	Revision Revision
+	Millis   int64
 }
 
 // SortOrder is the order of a range's results.

@@ -20,6 +20,7 @@ import (
 	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/storage/mvcc"
 	"github.com/quoratedb/quorate/storage/wal"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // Cold is the data directory of a node that is stopped, as what a backup is made of. It has what the node knows to be committed: entries of its log that are
@@ -250,6 +251,11 @@ func lastWrite(path string) (last time.Time, err error) {
 		return err
 	})
 	return last, err
+}
+
+// Series implements backup.Timekeeper.
+func (c *Cold) Series(context.Context) (timeline.Series, error) {
+	return c.shards[0].machine.Times(), nil
 }
 
 // Export implements backup.Origin.

@@ -151,6 +151,7 @@ func start(ctx context.Context, options Options) (*Server, error) {
 	s.workers.Go(s.becomeReady)
 	s.workers.Go(s.watchSize)
 	s.workers.Go(s.tick)
+	s.workers.Go(s.recordTimes)
 	if s.security.any() {
 		s.workers.Go(s.watchExpiries)
 	}

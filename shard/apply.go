@@ -244,6 +244,8 @@ func (m *Machine) applyOp(p *op, b storage.Batch, done *Applied) error {
 		done.Auth = true
 	case opMembers:
 		m.applyMembers(p.list, b)
+	case opTime:
+		m.applyTime(p.time, b)
 	}
 	return nil
 }
@@ -260,5 +262,6 @@ func (m *Machine) applyCompaction(rev kv.Revision, b storage.Batch, done *Applie
 	done.CompactedBefore = m.applied.Compacted
 	m.store.SetCompacted(b, rev)
 	m.applied.Compacted, done.Compacted = rev, rev
+	m.forgetTimes(rev, b)
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // judged tells whether requests of a kind come from clients, who must be allowed what they ask for. Nodes ask each other for the rest.
 func judged(kind kv.Kind) bool {
 	switch kind {
-	case kv.KindPublishNode, kv.KindAssignReplica, kv.KindSetRoster, kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys, kv.KindLeaseEnd:
+	case kv.KindPublishNode, kv.KindAssignReplica, kv.KindSetRoster, kv.KindRecordTime, kv.KindLeaseAttach, kv.KindLeaseRelease, kv.KindLeaseKeys, kv.KindLeaseEnd:
 		return false
 	}
 	return !aboutTransactions(kind)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // The ops of an entry, and the records that they carry. What an entry looks like is in codec.go.
@@ -46,6 +47,9 @@ func appendOp(buf []byte, p *op) []byte {
 		buf = appendCommitOp(buf, p)
 	case opAuth, opMembers:
 		buf = appendBytes(buf, p.encoded)
+	case opTime:
+		buf = binary.AppendUvarint(buf, uint64(p.time.Revision))
+		buf = binary.AppendUvarint(buf, uint64(p.time.Time))
 	}
 	return buf
 }
@@ -107,6 +111,11 @@ func (d *decoder) op(p *op) {
 		p.auth = d.auth()
 	case opMembers:
 		p.list = d.members()
+	case opTime:
+		p.time = timeline.Point{Revision: kv.Revision(d.positive()), Time: timeline.Time(d.positive())}
+		if !p.time.Valid() || p.time.Revision > maxRevision {
+			d.fail("a time that makes no sense")
+		}
 	case opClock, opUnstage:
 	default:
 		d.fail(fmt.Sprintf("unknown op %d", p.kind))

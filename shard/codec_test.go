@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard/latch"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 func randomEffects(random *rand.Rand, base kv.Revision) ([]mvcc.Effect, kv.Revision) {
@@ -62,13 +63,15 @@ func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
 		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
 		if random.IntN(4) == 0 {
-			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence, opRoster}[random.IntN(10)]
+			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence, opRoster, opTime}[random.IntN(11)]
 		}
 		if p.kind >= opPrepare && p.kind <= opFence {
 			p.record = randomRecord(random)
 			p.record = onlySaid(p.kind, p.record)
 		}
 		switch p.kind {
+		case opTime:
+			p.time = timeline.Point{Revision: 1 + kv.Revision(random.Int64N(1<<60)), Time: 1 + timeline.Time(random.Int64N(1<<47))}
 		case opRoster:
 			p.roster = randomRoster(random)
 		case opGrant:

@@ -180,6 +180,8 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 		return m.authRequest(r.Auth)
 	case kv.KindMember:
 		return m.memberRequest(r.Member)
+	case kv.KindRecordTime:
+		return m.timeRequest(r.RecordTime)
 	}
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }

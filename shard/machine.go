@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // Machine is the state machine of one shard on one replica: the applied state and, on a
@@ -26,8 +27,9 @@ type Machine struct {
 	applied State
 	leases  leaseTable
 	alarms  alarmTable
-	members *members.List // of the system shard; the others have none
-	auth    *auth.State   // of the system shard; the others have that of a new cluster
+	members *members.List   // of the system shard; the others have none
+	auth    *auth.State     // of the system shard; the others have that of a new cluster
+	times   timeline.Series // of the system shard; the others have none
 
 	transactions transactions
 

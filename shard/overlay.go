@@ -10,6 +10,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // none is the position of no change.
@@ -55,6 +56,7 @@ const (
 	opRoster  // on which nodes the shard is to be
 	opAuth    // what becomes of users and roles
 	opMembers // what becomes of the list of members
+	opTime    // which revision the store had at a time
 )
 
 // op is a change of something else than keys.
@@ -78,6 +80,7 @@ type op struct {
 	auth    *auth.Change
 	list    *members.List
 	encoded []byte
+	time    timeline.Point
 }
 
 // pendingLease is what the ops in flight make of a lease.
@@ -111,7 +114,7 @@ type overlay struct {
 	leases  map[kv.LeaseID]pendingLease
 	notes   map[kv.LeaseID]pendingNote
 
-	otherOps int // ops in flight about alarms, nodes, replicas, rosters, users, roles and members
+	otherOps int // ops in flight about alarms, nodes, replicas, rosters, users, roles, members and times
 	// alarms is what the ops in flight add to the number of active alarms of a type; it may be negative.
 	alarms    map[kv.AlarmType]int
 	compacted kv.Revision // highest compaction in flight; 0: none
@@ -281,7 +284,7 @@ func (o *overlay) addOp(p op) {
 	case opAlarmClear:
 		o.otherOps++
 		o.alarms[p.alarm.Type]--
-	case opNode, opReplica, opRoster:
+	case opNode, opReplica, opRoster, opTime:
 		o.otherOps++
 	case opAuth, opMembers:
 		o.otherOps++
@@ -383,7 +386,7 @@ func (o *overlay) dropFirstOp() {
 	case opAlarmClear:
 		o.otherOps--
 		o.alarms[p.alarm.Type]++
-	case opNode, opReplica, opRoster, opAuth, opMembers:
+	case opNode, opReplica, opRoster, opAuth, opMembers, opTime:
 		o.otherOps--
 	case opPrepare, opPromise, opAccept, opResolve, opFence:
 		o.commits.drop(at, p)

@@ -170,6 +170,9 @@ func (m *Machine) loadState(state State) error {
 	if err := m.loadAuth(); err != nil {
 		return err
 	}
+	if err := m.loadTimes(); err != nil {
+		return err
+	}
 	return m.loadMembers()
 }
 

@@ -97,6 +97,8 @@ func complete(r *kv.Request) bool {
 		return r.Auth != nil
 	case kv.KindMember:
 		return r.Member != nil
+	case kv.KindRecordTime:
+		return r.RecordTime != nil
 	case kv.KindTxnPrepare:
 		return r.Commit != nil && r.Commit.Share != nil
 	case kv.KindTxnDecide, kv.KindTxnAccept, kv.KindTxnPromise, kv.KindTxnResolve, kv.KindTxnState:

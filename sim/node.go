@@ -211,6 +211,9 @@ func (n *node) start() {
 	n.driver = newCoroutine(n.drive)
 	n.planRound(n.w.now + n.roundLatency())
 	n.push(n.w.now, n.tick)
+	if n.w.plan.Times {
+		n.push(n.w.now+timesInterval, n.recordTime)
+	}
 	n.w.net.started(n)
 }
 

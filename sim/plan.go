@@ -55,6 +55,8 @@ type Plan struct {
 	LoseQuorum bool `json:"lose_quorum,omitempty"`
 	// Backups are made while clients work, restored in the end, and compared with what happened.
 	Backups bool `json:"backups,omitempty"`
+	// Times are recorded of revisions, as a server does. No plan draws it: it changes what every seed does.
+	Times bool `json:"times,omitempty"`
 }
 
 // harmless tells whether nothing worse happens than that connections break. Then every request is answered in time.

@@ -136,6 +136,7 @@ func (w *world) run() {
 	w.background()
 	w.judge()
 	w.backups.check()
+	w.checkTimes()
 }
 
 // earlyShare: in one run in so many nodes crash while groups begin.

@@ -55,6 +55,8 @@ type Node interface {
 	BeginBackup(ctx context.Context, principal string, send func(*native.BackupBegin) error) error
 	// ExportShard sends versions of a shard for a backup. kv.ErrCompacted: the history is compacted above the revision of the backup.
 	ExportShard(ctx context.Context, principal string, req native.ExportRequest, send func(*native.ExportPart) error) error
+	// Times sends what is known of the times of revisions.
+	Times(ctx context.Context, req native.TimesRequest, send func(*native.TimesPart) error) error
 	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and
 	// kv.ErrTooManyRequests mean that nothing was begun, kv.ErrTransferTimeout that the other one did not take over.
 	MoveLeader(ctx context.Context, to kv.NodeID) error

@@ -9,9 +9,10 @@ import (
 	"github.com/quoratedb/quorate/proto/native"
 )
 
-// backups are the calls that a backup is made by.
+// backups are the calls that a backup is made by, and that of the times of revisions.
 func (s *Service) backups() map[string]rpc.Method {
 	return map[string]rpc.Method{
+		native.ListTimes: s.times(),
 		native.BeginBackup: s.nativeStream(native.BeginBackup, func(ctx context.Context, principal string, _ []byte, send func([]byte) error) error {
 			return s.options.Node.BeginBackup(ctx, principal, func(b *native.BackupBegin) error { return send(b.Append(nil)) })
 		}),

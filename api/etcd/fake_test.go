@@ -18,6 +18,7 @@ import (
 	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // fake is a store in memory behind the real watch hub: enough of etcd's meaning for its official
@@ -123,6 +124,21 @@ func (f *fake) ExportShard(ctx context.Context, _ string, req native.ExportReque
 		var batch backup.Batch
 		batch.Add(&backup.Version{KeyValue: kv.KeyValue{Key: []byte("k"), ModRevision: rev, CreateRevision: rev, Version: 1, Value: []byte{byte(req.FromSub)}}})
 		if err := send(&native.ExportPart{Versions: batch.Bytes, Done: rev == req.Revision && req.Shard != 3}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Times has two points, which it sends if they are wanted, one by one.
+func (f *fake) Times(_ context.Context, req native.TimesRequest, send func(*native.TimesPart) error) error {
+	s := timeline.SeriesOf([]timeline.Point{{Revision: 4, Time: 1000}, {Revision: 9, Time: 2000}})
+	p := native.TimesPart{Known: s.Known(req.At, 9, 3000), Compacted: 2}
+	if err := send(&p); err != nil || !req.All {
+		return err
+	}
+	for _, point := range s.Points() {
+		if err := send(&native.TimesPart{Points: []timeline.Point{point}}); err != nil {
 			return err
 		}
 	}

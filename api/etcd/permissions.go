@@ -69,6 +69,7 @@ var permissions = map[string]auth.Need{
 
 	native.ListShards:       auth.NeedUser,
 	native.ListTransactions: auth.NeedUser,
+	native.ListTimes:        auth.NeedUser,
 	native.BeginBackup:      auth.NeedRoot,
 	native.ExportShard:      auth.NeedRoot,
 

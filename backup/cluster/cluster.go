@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -19,6 +20,7 @@ import (
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/proto/native"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 // Node is one that can be asked.
@@ -51,6 +53,46 @@ func (o *Origin) Present(ctx context.Context) (p *backup.Present, err error) {
 		}
 	}
 	return nil, err
+}
+
+// Hash implements backup.Hasher. It asks one node, which reads everything for it, and is given as long as that takes.
+func (o *Origin) Hash(ctx context.Context) (*backup.StateHash, error) {
+	node := o.node()
+	hash, err := pb.NewMaintenanceClient(node.Conn).HashKV(ctx, &pb.HashKVRequest{})
+	if err != nil {
+		return nil, failed(ctx, node, err)
+	}
+	return &backup.StateHash{Revision: kv.Revision(hash.HashRevision), Compacted: max(0, kv.Revision(hash.CompactRevision)), Hash: hash.Hash}, nil
+}
+
+// Times asks when the store had which revisions: of one time, and for the whole series if all is set. It asks one node after the other.
+func (o *Origin) Times(ctx context.Context, at timeline.Time, all bool) (known timeline.Known, compacted kv.Revision, series timeline.Series, err error) {
+	for range o.nodes {
+		request := native.TimesRequest{At: at, All: all}
+		answered := false
+		var points []timeline.Point
+		err = o.call(ctx, o.node(), native.ListTimes, request.Append(nil), func(message []byte) error {
+			part, err := native.DecodeTimesPart(message)
+			if !answered {
+				answered, known, compacted = true, part.Known, part.Compacted
+			}
+			points = append(points, part.Points...)
+			return err
+		})
+		if err == nil && !answered {
+			err = fmt.Errorf("the node has answered nothing: %w", ErrUnavailable)
+		}
+		if err == nil || ctx.Err() != nil {
+			return known, compacted, timeline.SeriesOf(points), err
+		}
+	}
+	return known, compacted, series, err
+}
+
+// Series implements backup.Timekeeper.
+func (o *Origin) Series(ctx context.Context) (timeline.Series, error) {
+	_, _, series, err := o.Times(ctx, 0, true)
+	return series, err
 }
 
 func (o *Origin) node() Node { return o.nodes[int(o.turn.Add(1)-1)%len(o.nodes)] }

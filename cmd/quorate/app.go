@@ -141,7 +141,7 @@ func (a *app) rootCommand() *cobra.Command {
 		root.AddCommand(command)
 	}
 	for _, command := range []*cobra.Command{
-		a.getCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
+		a.getCommand(), a.historyCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
 		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(), a.moveLeaderCommand(),
 		a.userCommand(), a.roleCommand(), a.authCommand(),
 	} {

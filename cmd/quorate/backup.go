@@ -30,7 +30,7 @@ It holds the backups of one cluster. quorate restore makes a cluster of one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	command.AddCommand(a.backupCreateCommand(), a.backupListCommand(), a.backupShowCommand(), a.backupVerifyCommand(), a.backupPruneCommand(), a.backupRotateCommand())
+	command.AddCommand(a.backupCreateCommand(), a.backupListCommand(), a.backupShowCommand(), a.backupDiffCommand(), a.backupVerifyCommand(), a.backupPruneCommand(), a.backupRotateCommand())
 	return command
 }
 

@@ -33,6 +33,7 @@ type createFlags struct {
 	dataDir     string
 	incomplete  bool
 	without     bool // users
+	hash        string
 }
 
 // exportStall is how long a node may send nothing.
@@ -70,6 +71,7 @@ refused, unless --incomplete takes what is certain.`,
 	flags.IntVar(&f.parallel, "parallel", 4, "how many shards are read at once")
 	flags.BoolVar(&f.fresh, "fresh", false, "do not go on with one that was interrupted")
 	flags.DurationVar(&f.retry, "retry", time.Minute, "how long nodes that do not answer are asked again")
+	flags.StringVar(&f.hash, "hash", "full", "ask a node for the hash of its state, which reads all of it, for backup verify --deep: full (of full backups), always, or never")
 	flags.BoolVar(&f.cold, "cold", false, "of a stopped node: read --data-dir, and ask nobody")
 	flags.StringVar(&f.dataDir, "data-dir", "", "with --cold: the data directory of the node")
 	flags.BoolVar(&f.incomplete, "incomplete", false, "with --cold: leave out what is later than the revision up to which all shards are known to be complete")
@@ -104,9 +106,12 @@ func (f *createFlags) options(a *app, meter *meter) (backup.CreateOptions, error
 		return options, usagef("--incomplete is of a backup with --cold")
 	case f.parent != "" && !f.incremental:
 		return options, usagef("--parent is of an incremental backup: give --incremental, too")
+	case f.hash != "full" && f.hash != "always" && f.hash != "never":
+		return options, usagef("--hash=%s: must be full, always or never", f.hash)
 	case f.parallel < 1 || f.parallel > 64:
 		return options, usagef("--parallel=%d: must be between 1 and 64", f.parallel)
 	}
+	options.Hash = f.hash == "always" || f.hash == "full" && !f.incremental
 	var err error
 	if options.Recipients, err = readAge(f.recipients, "--recipients", age.ParseRecipients); err != nil {
 		return options, err

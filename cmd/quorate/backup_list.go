@@ -119,7 +119,7 @@ func (a *app) backupShowCommand() *cobra.Command {
 			for _, s := range b.Shards {
 				one.Files = append(one.Files, s.Files...)
 			}
-			one.Files = append(append(one.Files, b.Leases...), b.Users...)
+			one.Files = append(append(one.Files, b.Leases...), append(b.Users, b.Times...)...)
 			if a.json() {
 				return writeJSON(a.stdout, one)
 			}

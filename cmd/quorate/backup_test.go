@@ -79,6 +79,11 @@ func TestBackupCommands(t *testing.T) {
 		t.Errorf("%+v, %v", made, err)
 	}
 	expect(exitOK, "incremental", append(cold, "--incremental")...)
+	expect(exitUsage, "full, always or never", append(cold, "--hash=sometimes")...)
+	expect(exitOK, "carries no hash", "backup", "verify", target, "--identity", identity, "--deep", "--scratch-dir", t.TempDir())
+	expect(exitOK, `"restored":["`, "backup", "verify", target, "--identity", identity, "--deep", "--output", "json")
+	expect(exitOK, "the same 3 keys", "backup", "diff", target, made.ID, "latest", "--identity", identity)
+	expect(exitOK, `{"keys":[],"summary":{`, "backup", "diff", target, made.ID, "latest", "--identity", identity, "--output", "json", "--prefix", "a")
 
 	// Keys that are missing, and wrong.
 	expect(exitOK, made.ID, "backup", "list", target)

@@ -73,6 +73,7 @@ func (f *spanFlags) describe(a *app, arguments []string) string {
 type getFlags struct {
 	spanFlags
 	revision, limit     int64
+	atTime              string
 	minMod, maxMod      int64
 	minCreate           int64
 	maxCreate           int64
@@ -93,6 +94,7 @@ Values are cut to 80 characters when several keys are shown; --value-only and
 		Example: `  quorate get greeting
   quorate get app/ --prefix --limit 10
   quorate get a f --rev 7                  # as it was at revision 7
+  quorate get greeting --at-time "2026-11-30 12:00:00"
   quorate get "" --prefix --count-only     # how many keys there are
   quorate get app/config --value-only > config`,
 		Args: cobra.RangeArgs(1, 2),
@@ -101,6 +103,7 @@ Values are cut to 80 characters when several keys are shown; --value-only and
 	f.add(command)
 	flags := command.Flags()
 	flags.Int64Var(&f.revision, "rev", 0, "read as of this revision (0: the latest)")
+	flags.StringVar(&f.atTime, "at-time", "", "read as of this time, to about a second: RFC 3339, or 2026-11-30 12:00:00 in local time")
 	flags.Int64Var(&f.limit, "limit", 0, "at most so many keys (0: all)")
 	flags.Int64Var(&f.minMod, "min-mod-rev", 0, "only keys last changed at this revision or later")
 	flags.Int64Var(&f.maxMod, "max-mod-rev", 0, "only keys last changed at this revision or earlier")
@@ -123,12 +126,29 @@ func (a *app) get(ctx context.Context, f *getFlags, arguments []string) error {
 	if f.valueOnly && a.json() {
 		return usagef("--value-only prints values as they are, which is not --output=json: give one of them")
 	}
-	more, err := f.options()
-	if err != nil {
+	if f.atTime != "" && (f.revision != 0 || f.serializable) {
+		return usagef("--at-time goes neither with --rev nor with --serializable")
+	}
+	at, err := parseTime(f.atTime)
+	if f.atTime != "" && err != nil {
+		return usagef("--at-time=%s: %v", f.atTime, err)
+	}
+	if _, err := f.options(); err != nil {
 		return err
 	}
-	options = append(options, more...)
 	return a.request(ctx, "get", func(ctx context.Context, client *clientv3.Client) error {
+		if f.atTime != "" {
+			revision, err := a.revisionAt(ctx, client, at)
+			if err != nil {
+				return err
+			}
+			f.revision = int64(revision)
+		}
+		more, err := f.options()
+		if err != nil {
+			return err
+		}
+		options = append(options, more...)
 		response, err := client.Get(ctx, key, options...)
 		if err != nil {
 			return err

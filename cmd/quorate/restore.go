@@ -88,12 +88,7 @@ func (r *restoring) of(name, value string) (err error) {
 		}
 		r.revision = kv.Revision(n)
 	case "at-time":
-		if r.at, err = time.Parse(time.RFC3339, value); err != nil {
-			r.at, err = time.ParseInLocation(time.DateTime, value, time.Local)
-		}
-		if err != nil {
-			return errors.New("must be like 2026-11-30T12:00:00Z, or 2026-11-30 12:00:00 in local time")
-		}
+		r.at, err = parseTime(value)
 	case "prefix":
 		r.prefix = value
 	case "identity":
@@ -206,7 +201,7 @@ func (a *app) restoreOne(ctx context.Context, options server.Options, r *restori
 	newest := backup.Newest(all)
 	revision := cmp.Or(r.revision, newest)
 	if !r.at.IsZero() {
-		if revision, err = backup.RevisionAt(all, r.at); err != nil {
+		if revision, err = v.RevisionAt(ctx, all, r.at); err != nil {
 			return restored, err
 		}
 	}

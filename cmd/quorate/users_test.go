@@ -85,7 +85,7 @@ func TestEveryCommandWithUsers(t *testing.T) {
 	added := "" // member, by ID
 	// Each as nobody, as bob, and as root, in this order.
 	for _, c := range []struct{ line, stdin, want, refused string }{
-		{line: "put app/a 1"}, {line: "get app/a"}, {line: "watch app/a --rev 2 --count 1"}, {line: "txn", stdin: "then get app/a\n"}, {line: "del app/a"},
+		{line: "put app/a 1"}, {line: "get app/a"}, {line: "history app/a"}, {line: "watch app/a --rev 2 --count 1"}, {line: "txn", stdin: "then get app/a\n"}, {line: "del app/a"},
 		{line: "lease grant 600 --id abc"},
 		{line: "put app/leased 1 --lease abc"}, {line: "lease timetolive abc --keys"}, {line: "lease keep-alive abc --once"}, {line: "lease list"}, {line: "lease revoke abc"},
 		{line: "compact --latest"}, {line: "status"}, {line: "shards"}, {line: "transactions"}, {line: "alarm list"}, {line: "alarm disarm"}, {line: "defrag"},

@@ -92,6 +92,8 @@ var knownMarks = []string{
 	"stream without memory",
 	"sync that lies",
 	"time passed within a read",
+	"time stands still",
+	"times recorded",
 	"transaction in several shards",
 	"transaction numbered",
 	"transaction resolved",

@@ -14,6 +14,7 @@
 //	shard    'l'   lease (8)                     a lease; in other shards than the system shard, that it is registered there
 //	shard    'n'   node (8)                      a node of the cluster; in the system shard
 //	shard    't'   anchor (8), term (8), number (8)  what is known of a transaction over several shards
+//	shard    'd'   revision (8)                  when the store had the revision; in the system shard
 //	shard    'u'   class (1), name               what there is to know about users and roles; in the system shard
 //	shard    'f'   anchor (8)                    which of that anchor's transactions are finished
 //

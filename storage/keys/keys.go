@@ -29,6 +29,7 @@ const (
 	kindRecord     Kind = 't'
 	kindFence      Kind = 'f'
 	kindAuth       Kind = 'u'
+	kindTime       Kind = 'd'
 	kindAttachment Kind = 'a'
 	Latest         Kind = 'k'
 	Value          Kind = 'v'
@@ -203,6 +204,20 @@ func ParseAuth(row []byte) (class byte, name string, err error) {
 		return 0, "", fmt.Errorf("row about users and roles has a malformed key %x: %w", row, storage.ErrCorrupt)
 	}
 	return row[headerSize], string(row[headerSize+1:]), nil
+}
+
+// AppendTime appends the key of the row that says at which time the store had a revision.
+func AppendTime(dst []byte, shard kv.ShardID, revision kv.Revision) []byte {
+	return appendID(dst, Of(shard), kindTime, uint64(revision))
+}
+
+// Times are the bounds of such rows.
+func Times(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindTime) }
+
+// ParseTime takes the key of such a row apart.
+func ParseTime(row []byte) (kv.Revision, error) {
+	id, err := parseID(row)
+	return kv.Revision(id), err
 }
 
 func all(l Lineage, kind Kind) (from, to []byte) {

@@ -315,3 +315,10 @@ func (h *hasher) value(at Locator, value []byte) uint64 {
 	h.digest.Write(value)
 	return h.digest.Sum64()
 }
+
+// HashOf is what a version adds to a HashSum: a deletion, whose number is 0, has neither value nor creation.
+func HashOf(e *kv.KeyValue, at Locator) HashSum {
+	var h hasher
+	v := version{key: e.Key, at: at, create: e.CreateRevision, number: e.Version, lease: e.Lease}
+	return HashSum(h.meta(&v) + h.value(at, e.Value))
+}

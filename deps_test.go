@@ -25,8 +25,9 @@ import (
 const lattice = `
 .                     :
 kv               core :
-auth             core : kv; github.com/tidwall/btree
-members          core : kv
+packed           core :
+auth             core : kv packed; github.com/tidwall/btree
+members          core : kv packed
 authn                 : kv auth; github.com/golang-jwt/jwt/v5 golang.org/x/crypto/bcrypt golang.org/x/time/rate
 consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft/v3 google.golang.org/protobuf/proto
@@ -34,7 +35,7 @@ consensus/paxos  core : consensus
 consensus/consensustest : consensus; github.com/cockroachdb/datadriven
 consensus/explore     : consensus consensus/consensustest statespace
 statespace            :
-liveness         core : kv
+liveness         core : kv packed
 leadership       core : kv consensus
 sequencer        core : kv
 issuer                : kv consensus sequencer
@@ -74,7 +75,7 @@ transport/tcpproxy    : transport/freeport
 transport/freeport    :
 placement        core : kv
 autocompact      core : kv
-corruption       core : kv
+corruption       core : kv packed
 audit            core : kv
 audit/trail           : kv
 partition        core : kv; github.com/cespare/xxhash/v2
@@ -93,7 +94,7 @@ sim                   : kv consensus timeline consensus/paxos consensus/raft sto
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 restore               : kv auth consensus partition storage storage/mvcc shard
-server                : kv timeline timeline/calendar auth audit audit/trail authn autocompact members membership corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
+server                : kv timeline timeline/calendar packed auth audit audit/trail authn autocompact members membership corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv timeline timeline/calendar partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : autocompact partition server
 cmd/quorate/demo      : transport/freeport tlsconf; google.golang.org/grpc go.etcd.io/etcd/client/v3 go.uber.org/zap

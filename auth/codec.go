@@ -1,11 +1,13 @@
 package auth
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/packed"
 )
 
 // ErrMalformed: bytes that are no change, user, role or state.
@@ -27,34 +29,34 @@ func AppendChange(dst []byte, c *Change) []byte {
 	dst = appendHead(dst, c)
 	dst = binary.AppendUvarint(dst, uint64(len(c.Users)))
 	for i := range c.Users {
-		dst = appendBytes(dst, appendUser(nil, &c.Users[i]))
+		dst = packed.AppendString(dst, appendUser(nil, &c.Users[i]))
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(c.Roles)))
 	for i := range c.Roles {
-		dst = appendBytes(dst, appendRole(nil, &c.Roles[i]))
+		dst = packed.AppendString(dst, appendRole(nil, &c.Roles[i]))
 	}
 	for _, names := range [2][]string{c.LostUsers, c.LostRoles} {
-		dst = appendNames(dst, names)
+		dst = packed.AppendStrings(dst, names)
 	}
 	return dst
 }
 
 // DecodeChange reads what AppendChange wrote; nothing of it shares the bytes.
 func DecodeChange(in []byte) (*Change, error) {
-	d := &reader{in: in}
+	d := read(in)
 	c := &Change{}
 	d.head(c)
-	for range d.count() {
-		sub := &reader{in: d.bytes()}
+	for range d.Count() {
+		sub := read(d.Bytes())
 		c.Users = append(c.Users, sub.user())
 		d.adopt(sub)
 	}
-	for range d.count() {
-		sub := &reader{in: d.bytes()}
+	for range d.Count() {
+		sub := read(d.Bytes())
 		c.Roles = append(c.Roles, sub.role())
 		d.adopt(sub)
 	}
-	c.LostUsers, c.LostRoles = d.names(), d.names()
+	c.LostUsers, c.LostRoles = d.Strings(), d.Strings()
 	return c, d.end()
 }
 
@@ -84,7 +86,7 @@ func (c *Change) Rows(put func(class byte, name string, row []byte), drop func(c
 
 // Load puts a row into a state that nobody else has yet. Without any row the state is that of a new cluster.
 func (s *State) Load(class byte, name string, row []byte) error {
-	d := &reader{in: row}
+	d := read(row)
 	switch class {
 	case ClassHead:
 		c := &Change{}
@@ -94,13 +96,13 @@ func (s *State) Load(class byte, name string, row []byte) error {
 		if u := d.user(); u.Name == name {
 			s.putUser(&u)
 		} else {
-			d.bad = true
+			d.Fail()
 		}
 	case ClassRole:
 		if r := d.role(); r.Name == name {
 			s.putRole(&r)
 		} else {
-			d.bad = true
+			d.Fail()
 		}
 	default:
 		return fmt.Errorf("a row of class %q: %w", class, ErrMalformed)
@@ -114,130 +116,55 @@ func (s *State) Load(class byte, name string, row []byte) error {
 func appendHead(dst []byte, c *Change) []byte {
 	dst = append(dst, changeFormat)
 	dst = binary.AppendUvarint(binary.AppendUvarint(dst, c.Version), c.Revision)
-	return appendBytes(appendBool(dst, c.Enabled), c.Secret)
+	return packed.AppendString(packed.AppendBool(dst, c.Enabled), c.Secret)
 }
 
 func appendUser(dst []byte, u *User) []byte {
 	dst = append(dst, changeFormat)
-	dst = appendBytes(appendBytes(dst, []byte(u.Name)), u.Hash)
-	dst = binary.AppendUvarint(appendBool(dst, u.NoPassword), u.Account)
-	return appendNames(dst, u.Roles)
+	dst = packed.AppendString(packed.AppendString(dst, u.Name), u.Hash)
+	dst = binary.AppendUvarint(packed.AppendBool(dst, u.NoPassword), u.Account)
+	return packed.AppendStrings(dst, u.Roles)
 }
 
 func appendRole(dst []byte, r *Role) []byte {
 	dst = append(dst, changeFormat)
-	dst = appendBytes(dst, []byte(r.Name))
+	dst = packed.AppendString(dst, r.Name)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Permissions)))
 	for i := range r.Permissions {
 		p := &r.Permissions[i]
-		dst = appendBytes(appendBytes(append(dst, byte(p.Type)), p.Span.Start), p.Span.End)
+		dst = packed.AppendString(packed.AppendString(append(dst, byte(p.Type)), p.Span.Start), p.Span.End)
 	}
 	return dst
 }
 
-func appendBytes(dst, b []byte) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
-}
+// reader reads what the functions above append.
+type reader struct{ packed.Reader }
 
-func appendBool(dst []byte, b bool) []byte {
-	if b {
-		return append(dst, 1)
-	}
-	return append(dst, 0)
-}
-
-func appendNames(dst []byte, names []string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(names)))
-	for _, name := range names {
-		dst = appendBytes(dst, []byte(name))
-	}
-	return dst
-}
-
-// reader reads; once something is bad all that comes is zero.
-type reader struct {
-	in  []byte
-	bad bool
-}
-
-func (d *reader) fail() { d.bad, d.in = true, nil }
-
-func (d *reader) byte() byte {
-	if len(d.in) == 0 {
-		d.fail()
-		return 0
-	}
-	b := d.in[0]
-	d.in = d.in[1:]
-	return b
-}
+func read(in []byte) *reader { return &reader{packed.NewReader(in)} }
 
 func (d *reader) format() {
-	if d.byte() != changeFormat {
-		d.fail()
+	if d.Byte() != changeFormat {
+		d.Fail()
 	}
 }
 
-func (d *reader) bool() bool {
-	b := d.byte()
-	if b > 1 {
-		d.fail()
-	}
-	return b == 1
-}
-
-func (d *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(d.in)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.in = d.in[n:]
-	return v
-}
-
-// count reads how many things come, each of which takes a byte at least.
-func (d *reader) count() int {
-	n := d.uvarint()
-	if n > uint64(len(d.in)) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
-
-// bytes returns nil instead of no bytes.
-func (d *reader) bytes() []byte {
-	n := d.count()
-	if n == 0 {
-		return nil
-	}
-	b := append([]byte(nil), d.in[:n]...)
-	d.in = d.in[n:]
-	return b
-}
-
-func (d *reader) names() (names []string) {
-	for range d.count() {
-		names = append(names, string(d.bytes()))
-	}
-	return names
-}
+// bytes are a copy.
+func (d *reader) bytes() []byte { return bytes.Clone(d.Bytes()) }
 
 func (d *reader) head(c *Change) {
 	d.format()
-	c.Version, c.Revision, c.Enabled, c.Secret = d.uvarint(), d.uvarint(), d.bool(), d.bytes()
+	c.Version, c.Revision, c.Enabled, c.Secret = d.Uvarint(), d.Uvarint(), d.Bool(), d.bytes()
 	if c.Version == 0 || c.Revision == 0 {
-		d.fail()
+		d.Fail()
 	}
 }
 
 func (d *reader) user() (u User) {
 	d.format()
-	u.Name, u.Hash, u.NoPassword, u.Account, u.Roles = string(d.bytes()), d.bytes(), d.bool(), d.uvarint(), d.names()
+	u.Name, u.Hash, u.NoPassword, u.Account, u.Roles = d.String(), d.bytes(), d.Bool(), d.Uvarint(), d.Strings()
 	for i := 1; i < len(u.Roles); i++ {
 		if u.Roles[i-1] >= u.Roles[i] {
-			d.fail()
+			d.Fail()
 		}
 	}
 	return u
@@ -245,11 +172,11 @@ func (d *reader) user() (u User) {
 
 func (d *reader) role() (r Role) {
 	d.format()
-	r.Name = string(d.bytes())
-	for range d.count() {
-		p := kv.Permission{Type: kv.PermissionType(d.byte()), Span: kv.Span{Start: d.bytes(), End: d.bytes()}}
+	r.Name = d.String()
+	for range d.Count() {
+		p := kv.Permission{Type: kv.PermissionType(d.Byte()), Span: kv.Span{Start: d.bytes(), End: d.bytes()}}
 		if last := len(r.Permissions) - 1; !grantable(p) || last >= 0 && compareSpans(r.Permissions[last].Span, p.Span) >= 0 {
-			d.fail()
+			d.Fail()
 			break
 		}
 		r.Permissions = append(r.Permissions, p)
@@ -260,12 +187,12 @@ func (d *reader) role() (r Role) {
 // adopt takes over that a part was bad, or had something behind it.
 func (d *reader) adopt(sub *reader) {
 	if sub.end() != nil {
-		d.fail()
+		d.Fail()
 	}
 }
 
 func (d *reader) end() error {
-	if d.bad || len(d.in) > 0 {
+	if !d.Done() {
 		return ErrMalformed
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/packed"
 )
 
 // A frame begins with its kind (1 byte), and the instance of the process that asks (8 bytes, little-endian). Then, in uvarints:
@@ -71,57 +72,32 @@ func (a Answer) Append(dst []byte) []byte {
 	return dst
 }
 
-// reader takes a frame apart; bad is sticky.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) number(most uint64) uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 || v > most {
-		r.rest, r.bad = nil, true
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *reader) revision() kv.Revision { return kv.Revision(r.number(math.MaxInt64)) }
-
-func (r *reader) fixed() uint64 {
-	if len(r.rest) < 8 {
-		r.rest, r.bad = nil, true
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(r.rest)
-	r.rest = r.rest[8:]
-	return v
-}
-
 // Decode takes a frame apart: one of the two is not nil, or there is an error.
 func Decode(payload []byte) (*Question, *Answer, error) {
 	if len(payload) == 0 {
 		return nil, nil, ErrMalformed
 	}
-	r := reader{rest: payload[1:]}
-	instance := r.fixed()
-	id := r.number(math.MaxUint64)
+	r := packed.NewReader(payload[1:])
+	revision := func() kv.Revision { return kv.Revision(r.UpTo(math.MaxInt64)) }
+	instance := r.Fixed64()
+	id := r.Uvarint()
 	var q *Question
 	var a *Answer
 	switch payload[0] {
 	case kindQuestion:
-		q = &Question{Instance: instance, ID: id, Shard: kv.ShardID(r.number(uint64(^kv.ShardID(0)))), Revision: r.revision(), Compacted: r.revision()}
-		r.bad = r.bad || q.Shard == 0 || q.Compacted > q.Revision
+		q = &Question{Instance: instance, ID: id, Shard: kv.ShardID(r.UpTo(uint64(^kv.ShardID(0)))), Revision: revision(), Compacted: revision()}
+		if q.Shard == 0 || q.Compacted > q.Revision {
+			r.Fail()
+		}
 	case kindAnswer:
-		a = &Answer{Instance: instance, ID: id, State: State(r.number(uint64(states) - 1)), Compacted: r.revision()}
+		a = &Answer{Instance: instance, ID: id, State: State(r.UpTo(uint64(states) - 1)), Compacted: revision()}
 		if a.State == Hashed {
-			a.Sum = r.fixed()
+			a.Sum = r.Fixed64()
 		}
 	default:
 		return nil, nil, fmt.Errorf("%w: kind %d", ErrMalformed, payload[0])
 	}
-	if r.bad || len(r.rest) > 0 {
+	if !r.Done() {
 		return nil, nil, ErrMalformed
 	}
 	return q, a, nil

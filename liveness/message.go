@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/quoratedb/quorate/packed"
 )
 
 // Kind names a message. The numbers are on the wire: add, never renumber.
@@ -56,44 +58,18 @@ func DecodeMessage(src []byte) (Message, error) {
 	if len(src) < 1 {
 		return Message{}, fmt.Errorf("%w: it is empty", ErrMalformed)
 	}
-	r := reader{rest: src[1:]}
-	m := Message{Kind: Kind(src[0]), Instance: r.fixed64(), Seq: r.uvarint()}
+	r := packed.NewReader(src[1:])
+	m := Message{Kind: Kind(src[0]), Instance: r.Fixed64(), Seq: r.Uvarint()}
 	switch m.Kind {
 	case KindHeartbeat:
 	case KindPromise:
-		m.Epoch = Epoch{Instance: r.fixed64(), Number: r.uvarint()}
-		m.Duration = time.Duration(r.uvarint())
+		m.Epoch = Epoch{Instance: r.Fixed64(), Number: r.Uvarint()}
+		m.Duration = time.Duration(r.Uvarint())
 	default:
 		return Message{}, fmt.Errorf("%w: kind %d is unknown", ErrMalformed, src[0])
 	}
-	if r.failed || len(r.rest) > 0 || m.Duration < 0 {
+	if !r.Done() || m.Duration < 0 {
 		return Message{}, fmt.Errorf("%w: %d bytes do not fit kind %d", ErrMalformed, len(src), src[0])
 	}
 	return m, nil
-}
-
-// reader takes fields off the front; after a failure all fields read as zero.
-type reader struct {
-	rest   []byte
-	failed bool
-}
-
-func (r *reader) fixed64() uint64 {
-	if r.failed || len(r.rest) < 8 {
-		r.failed = true
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(r.rest)
-	r.rest = r.rest[8:]
-	return v
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if r.failed || n <= 0 {
-		r.failed = true
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
 }

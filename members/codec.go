@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/packed"
 )
 
 // ErrMalformed: bytes that are no list of members.
@@ -38,48 +39,35 @@ func (l *List) Append(dst []byte) []byte {
 
 func appendMember(dst []byte, m *Member) []byte {
 	dst = binary.AppendUvarint(dst, uint64(m.ID))
-	dst = appendString(dst, m.Name)
-	for _, urls := range [2][]string{m.PeerURLs, m.ClientURLs} {
-		dst = binary.AppendUvarint(dst, uint64(len(urls)))
-		for _, u := range urls {
-			dst = appendString(dst, u)
-		}
-	}
-	learner := byte(0)
-	if m.Learner {
-		learner = 1
-	}
-	return binary.AppendUvarint(append(dst, learner), m.First)
-}
-
-func appendString(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	dst = packed.AppendString(dst, m.Name)
+	dst = packed.AppendStrings(packed.AppendStrings(dst, m.PeerURLs), m.ClientURLs)
+	return binary.AppendUvarint(packed.AppendBool(dst, m.Learner), m.First)
 }
 
 // Decode reads what Append wrote; nothing of it shares the bytes.
 func Decode(in []byte) (*List, error) {
-	d := &reader{in: in}
-	if format := d.byte(); !d.bad && format != listFormat {
+	d := packed.NewReader(in)
+	if format := d.Byte(); !d.Failed() && format != listFormat {
 		return nil, fmt.Errorf("a list of format %d, this version knows %d: %w", format, listFormat, ErrMalformed)
 	}
-	l := &List{Version: d.uvarint()}
-	for range d.count() {
-		m := Member{ID: kv.NodeID(d.uvarint()), Name: d.string()}
-		m.PeerURLs, m.ClientURLs = d.strings(), d.strings()
-		m.Learner, m.First = d.bool(), d.uvarint()
+	l := &List{Version: d.Uvarint()}
+	for range d.Count() {
+		m := Member{ID: kv.NodeID(d.Uvarint()), Name: d.String()}
+		m.PeerURLs, m.ClientURLs = d.Strings(), d.Strings()
+		m.Learner, m.First = d.Bool(), d.Uvarint()
 		l.Members = append(l.Members, m)
 	}
-	for range d.count() {
-		distance := d.uvarint()
+	for range d.Count() {
+		distance := d.Uvarint()
 		id := kv.NodeID(distance)
 		if last := len(l.Removed) - 1; last >= 0 {
 			if id += l.Removed[last]; distance == 0 || id < l.Removed[last] {
-				d.fail()
+				d.Fail()
 			}
 		}
 		l.Removed = append(l.Removed, id)
 	}
-	if d.bad || len(d.in) > 0 {
+	if !d.Done() {
 		return nil, ErrMalformed
 	}
 	if err := l.Check(); err != nil {
@@ -106,64 +94,4 @@ func (l *List) Check() error {
 		return fmt.Errorf("%d members, and %d that were removed: there can be %d", len(l.Members), len(l.Removed), MaxEver)
 	}
 	return nil
-}
-
-// reader reads; once something is bad all that comes is zero.
-type reader struct {
-	in  []byte
-	bad bool
-}
-
-func (d *reader) fail() { d.bad, d.in = true, nil }
-
-func (d *reader) byte() byte {
-	if len(d.in) == 0 {
-		d.fail()
-		return 0
-	}
-	b := d.in[0]
-	d.in = d.in[1:]
-	return b
-}
-
-func (d *reader) bool() bool {
-	b := d.byte()
-	if b > 1 {
-		d.fail()
-	}
-	return b == 1
-}
-
-func (d *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(d.in)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.in = d.in[n:]
-	return v
-}
-
-// count reads how many things come, each of which takes a byte at least.
-func (d *reader) count() int {
-	n := d.uvarint()
-	if n > uint64(len(d.in)) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (d *reader) string() string {
-	n := d.count()
-	s := string(d.in[:n])
-	d.in = d.in[n:]
-	return s
-}
-
-func (d *reader) strings() (all []string) {
-	for range d.count() {
-		all = append(all, d.string())
-	}
-	return all
 }

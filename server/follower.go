@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/packed"
 )
 
 // What the API has to know of the cluster before and after a change of its members.
@@ -223,39 +224,22 @@ func (m membersMessage) append(dst []byte) []byte {
 var errMembersMessage = errors.New("malformed message about the list of members from another node")
 
 func decodeMembersMessage(in []byte) (m membersMessage, err error) {
-	bad := false
-	number := func() uint64 {
-		v, n := binary.Uvarint(in)
-		if bad = bad || n <= 0; bad {
-			return 0
-		}
-		in = in[n:]
-		return v
-	}
-	if len(in) == 0 {
-		return m, errMembersMessage
-	}
-	m.kind, in = in[0], in[1:]
-	switch m.kind {
+	r := packed.NewReader(in)
+	switch m.kind = r.Byte(); m.kind {
 	case membersVersion:
-		m.version = number()
-	case membersQuestion, membersAnswer:
-		if len(in) < 8 {
-			return m, errMembersMessage
-		}
-		m.instance, in = binary.LittleEndian.Uint64(in), in[8:]
-		m.id = number()
-		if m.kind == membersAnswer {
-			m.applied = map[kv.ShardID]uint64{}
-		}
-		for m.kind == membersAnswer && len(in) > 0 && !bad {
-			shard := kv.ShardID(number())
-			m.applied[shard] = number()
+		m.version = r.Uvarint()
+	case membersQuestion:
+		m.instance, m.id = r.Fixed64(), r.Uvarint()
+	case membersAnswer:
+		m.instance, m.id, m.applied = r.Fixed64(), r.Uvarint(), map[kv.ShardID]uint64{}
+		for r.More() {
+			shard := kv.ShardID(r.Uvarint())
+			m.applied[shard] = r.Uvarint()
 		}
 	default:
-		bad = true
+		r.Fail()
 	}
-	if bad || len(in) > 0 {
+	if !r.Done() {
 		return membersMessage{}, errMembersMessage
 	}
 	return m, nil

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("chaos.duration", 25*time.Second, "how long the nemesis works")
+	duration = flag.Duration("chaos.duration", 15*time.Second, "how long the nemesis works")
 	seed     = flag.Uint64("chaos.seed", 0, "seed of the nemesis and the clients; 0: random")
 	mix      = flag.String("chaos.mix", "", "kinds of faults, separated by commas: kills, pauses, partitions, mixed, snapshots; empty: all but snapshots")
 	workers  = flag.Int("chaos.workers", 16, "how many clients work")
@@ -38,6 +38,7 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute; left out with -short")
 	}
+	t.Parallel()
 	run(t, setting{*mix, *duration, *nodes, *shards, *kind, *commit})
 }
 
@@ -49,6 +50,7 @@ func TestChaosSnapshots(t *testing.T) {
 	if *mix != "" {
 		t.Skip("-chaos.mix was given")
 	}
+	t.Parallel()
 	run(t, setting{"snapshots", *duration / 2, *nodes, *shards, *kind, *commit})
 }
 
@@ -60,6 +62,7 @@ func TestChaosShards(t *testing.T) {
 	if *mix != "" || *shards > 1 {
 		t.Skip("-chaos.mix or -chaos.shards was given")
 	}
+	t.Parallel()
 	for _, s := range []setting{
 		{"kills", *duration * 3 / 10, 3, 3, "hash", "2pc"},
 		{"kills", *duration * 3 / 10, 5, 16, "range", "3pc"},

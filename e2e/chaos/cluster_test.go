@@ -54,13 +54,31 @@ type node struct {
 	client     *clientv3.Client // a connection for looking at the node; the workload has its own
 }
 
-// built is the program that was compiled for all tests; they run one after the other. TestMain removes its directory.
-var built struct{ path, directory string }
+// build compiles the program, once for all tests, and tells where it is. TestMain removes its directory.
+var build = sync.OnceValues(func() (string, error) {
+	directory, err := os.MkdirTemp("", "quorate-chaos-bin-")
+	if err != nil {
+		return "", err
+	}
+	built.Store(&directory)
+	path := filepath.Join(directory, "quorate")
+	arguments := []string{"build", "-o", path}
+	if raceEnabled {
+		arguments = append(arguments, "-race")
+	}
+	out, err := exec.Command("go", append(arguments, "github.com/quoratedb/quorate/cmd/quorate")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build quorate: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+var built atomic.Pointer[string] // the directory that build made
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if built.directory != "" {
-		_ = os.RemoveAll(built.directory) // one that stays behind is no reason to fail
+	if directory := built.Load(); directory != nil {
+		_ = os.RemoveAll(*directory) // one that stays behind is no reason to fail
 	}
 	os.Exit(code)
 }
@@ -71,23 +89,10 @@ func program(t *testing.T) string {
 	if path := os.Getenv("QUORATE_CHAOS_BINARY"); path != "" {
 		return path
 	}
-	if built.path != "" {
-		return built.path
-	}
-	var err error
-	if built.directory, err = os.MkdirTemp("", "quorate-chaos-bin-"); err != nil {
+	path, err := build()
+	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(built.directory, "quorate")
-	arguments := []string{"build", "-o", path}
-	if raceEnabled {
-		arguments = append(arguments, "-race")
-	}
-	out, err := exec.Command("go", append(arguments, "github.com/quoratedb/quorate/cmd/quorate")...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("build quorate: %v\n%s", err, out)
-	}
-	built.path = path
 	return path
 }
 

@@ -40,7 +40,7 @@ var commitMutations = []Mutation{
 	},
 	{
 		Name: "commit/no-participants-no-end", Breaks: "the record of an abort without participants is never finished",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 100,
 		Old: "\tif step == telling && len(j.participants) == 0 {",
 		New: "\tif step == telling && len(j.participants) == 1 {",
 	},
@@ -181,7 +181,7 @@ var commitMutations = []Mutation{
 	},
 	{
 		Name: "commit/accepted-is-decided", Breaks: "what the anchor has accepted is taken for decided",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
 		Old:    "\tif open || answer.Decision.Verdict == kv.Undecided { ",
 		New:    "\tif open && answer.Decision.Verdict == kv.Undecided || answer.Decision.Verdict == kv.Undecided { ",
 		Unseen: "40 seeds with transactions have not shown it; go test ./txn -run TestScenarios/recovery_3pc does",
@@ -223,21 +223,21 @@ var commitMutations = []Mutation{
 	},
 	{
 		Name: "commit/recovered-by-one", Breaks: "recovery goes on when one participant has promised, or accepted",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
 		Old:    "\treturn n >= majority(len(j.parts))\n",
 		New:    "\treturn n >= 1\n",
 		Unseen: "the first 100 seeds have not shown it; go test ./txn -run TestScenarios/recovery_3pc does",
 	},
 	{
 		Name: "commit/recovery-aborts-accepted", Breaks: "recovery does not look at what was accepted before, and aborts",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
 		Old:    "\tif answer.Decision.Verdict != kv.Undecided && (j.decision",
 		New:    "\tif answer.Decision.Verdict == kv.Abort && (j.decision",
 		Unseen: "the simulator has not tried it; go test ./txn -run TestScenarios/recovery_3pc does",
 	},
 	{
 		Name: "commit/lowest-acceptance-wins", Breaks: "of several accepted decisions recovery takes that of the lowest ballot",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
 		Old:    "answer.Accepted.Compare(j.found) > 0) {",
 		New:    "answer.Accepted.Compare(j.found) < 0) {",
 		Unseen: "the first 100 seeds have not shown it; go test ./txn -run TestScenarios/recovery_3pc does",
@@ -258,7 +258,7 @@ var commitMutations = []Mutation{
 	},
 	{
 		Name: "commit/ballots-of-all-are-the-same", Breaks: "two participants that recover a transaction have the same ballots",
-		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		File: "txn/recovery_job.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
 		Old:    "Shard: r.options.Shard, Term: r.options.Term}\n\tj.found",
 		New:    "Shard: j.id.Anchor, Term: j.id.Term}\n\tj.found",
 		Unseen: "the simulator has not tried it; go test ./txn -run TestScenarios/recovery_3pc does",

@@ -74,8 +74,8 @@ func (r *Replica) Undecided() []kv.UnfinishedTransaction {
 	return r.machine.Undecided()
 }
 
-// Finished says of the transactions of this shard as the anchor that all before one are finished, as of the applied state.
-func (r *Replica) Finished() kv.TransactionID {
+// Finished says which transactions of this shard as the anchor are finished, as of the applied state.
+func (r *Replica) Finished() kv.Fence {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.machine.Fence(r.machine.Shard())

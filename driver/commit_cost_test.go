@@ -60,7 +60,7 @@ func newTwoShards(t *testing.T, apart bool) *twoShards {
 	if s.coordinator, err = txn.NewCoordinator(options.WithDefaults()); err != nil {
 		t.Fatal(err)
 	}
-	s.coordinator.OlderFinished(nil)
+	s.coordinator.OlderFinished(nil, nil)
 	s.run(time.Second, nil)
 	return s
 }

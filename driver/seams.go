@@ -125,7 +125,7 @@ type Machine interface {
 	// is up to where those of an anchor are finished. PreparedSince is for calling the shard clean, see shard.Machine. Shared.
 	Held(req *kv.Request, at kv.Revision) bool
 	Undecided() []kv.UnfinishedTransaction
-	Fence(anchor kv.ShardID) kv.TransactionID
+	Fence(anchor kv.ShardID) kv.Fence
 	PreparedSince(highest kv.Revision) bool
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
 	UnderBulk() *mvcc.UnderBulk

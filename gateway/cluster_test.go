@@ -586,7 +586,7 @@ func (n *node) Undecided() []kv.UnfinishedTransaction {
 	return n.machine.Undecided()
 }
 
-func (n *node) Finished() kv.TransactionID {
+func (n *node) Finished() kv.Fence {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.machine.Fence(n.machine.Shard())

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,8 +54,9 @@ type tenure struct {
 	over          bool // the leadership is
 	pumping       bool // somebody is in pump
 	olderFinished bool // the coordinator was told, perhaps not of all shards yet
-	asked         int  // questions that are not answered
-	waiting       int  // clients' requests that are not answered
+	olderOpen     []kv.TransactionID
+	asked         int // questions that are not answered
+	waiting       int // clients' requests that are not answered
 	looksAt       time.Duration
 	quietSince    time.Duration
 }
@@ -223,9 +225,9 @@ func (t *tenure) look(now time.Duration, undecided []kv.UnfinishedTransaction) {
 		}
 	}
 	t.recovery.Tick(now, others)
-	if told, finished := t.recovery.OlderFinished(); finished && (!t.olderFinished || len(told) > 0) {
-		t.olderFinished = true
-		t.coordinator.OlderFinished(told)
+	if told, open, finished := t.recovery.OlderFinished(); finished && (!t.olderFinished || len(told) > 0 || !slices.Equal(open, t.olderOpen)) {
+		t.olderFinished, t.olderOpen = true, open
+		t.coordinator.OlderFinished(told, open)
 	}
 }
 

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -17,8 +18,62 @@ type TransactionID struct {
 }
 
 // Before tells whether the transaction was begun before another one of the same anchor.
-func (id TransactionID) Before(other TransactionID) bool {
-	return cmp.Or(cmp.Compare(id.Term, other.Term), cmp.Compare(id.Number, other.Number)) < 0
+func (id TransactionID) Before(other TransactionID) bool { return id.Compare(other) < 0 }
+
+// Compare orders transactions of one anchor by when they were begun.
+func (id TransactionID) Compare(other TransactionID) int {
+	return cmp.Or(cmp.Compare(id.Term, other.Term), cmp.Compare(id.Number, other.Number))
+}
+
+// Fence says which transactions of an anchor are finished: each participant has resolved them, or they never came into the anchor's log. They are all before At,
+// but for those that are Open: of them a participant may not have heard the end, since its shard has no quorum, and the others go on without it.
+type Fence struct {
+	At TransactionID
+	// Open are at most MaxOpen, ascending, of the anchor of At and before it.
+	Open []TransactionID
+}
+
+// MaxOpen bounds what a Fence says.
+const MaxOpen = 1024
+
+// Covers tells whether the fence says that a transaction of its anchor is finished.
+func (f *Fence) Covers(id TransactionID) bool {
+	if !id.Before(f.At) {
+		return false
+	}
+	_, open := slices.BinarySearchFunc(f.Open, id, TransactionID.Compare)
+	return !open
+}
+
+// Valid tells whether the fence, or none, is one.
+func (f *Fence) Valid() bool {
+	if f.At == (TransactionID{}) {
+		return len(f.Open) == 0
+	}
+	for i, id := range f.Open {
+		if id.Anchor != f.At.Anchor || id.Number == 0 || !id.Before(f.At) || i > 0 && !f.Open[i-1].Before(id) {
+			return false
+		}
+	}
+	return f.At.Anchor != 0 && f.At.Number != 0 && len(f.Open) <= MaxOpen
+}
+
+// Moved is the fence after somebody has said another one, of the same anchor, and whether that is news. What was covered stays so, in whichever order is said
+// what.
+func (f Fence) Moved(said Fence) (Fence, bool) {
+	switch {
+	case f.At.Before(said.At):
+	case f.At == said.At && len(said.Open) < len(f.Open):
+	default:
+		return f, false
+	}
+	next := Fence{At: said.At}
+	for _, id := range said.Open {
+		if !f.Covers(id) {
+			next.Open = append(next.Open, id)
+		}
+	}
+	return next, true
 }
 
 // Verdict is what becomes of a transaction. The numbers are part of the protocol between nodes.
@@ -77,8 +132,8 @@ type CommitRequest struct {
 	// Granted, if there is one, is called once when a prepare is evaluated and has its locks, before it is in the log: if the shard is led on the node that
 	// asks. It is called without a lock held, and returns soon. It does not travel.
 	Granted func()
-	// Finished, if it is not zero, says that all transactions of the same anchor before it are finished: each participant has resolved them.
-	Finished TransactionID
+	// Finished, if it is not zero, says which transactions of an anchor are finished, of the same one if there is an ID.
+	Finished Fence
 	Ballot   Ballot   // of a promise and an accept
 	Decision Decision // of an accept and a resolve
 }

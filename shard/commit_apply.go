@@ -52,8 +52,8 @@ func (m *Machine) applyCommitOp(p *op, stamp kv.Revision, b storage.Batch, done 
 		return fmt.Errorf("a transaction over several shards in the log of a shard that is alone: %w", ErrMalformed)
 	}
 	switch p.kind {
-	case opFence:
-		m.transactions.applyFence(p.record.id)
+	case opFence, opFenceOpen:
+		m.transactions.applyFence(p.record.fence())
 		return nil
 	case opResolve:
 		return m.applyResolve(p.record, b, done)
@@ -109,7 +109,7 @@ func (m *Machine) applyResolve(said *record, b storage.Batch, done *Applied) err
 		m.applyTransaction(known.effects, said.decision.Revision, b, done)
 	}
 	t.put(next)
-	if next.id.Before(t.fences[next.id.Anchor]) {
+	if t.covered(next.id) {
 		t.remove(next.id)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 func (t *transactions) check(highest kv.Revision) error {
 	open, bytes, writers := 0, 0, 0
 	for id, r := range t.records { // in any order
-		if r.id != id || r.decision.Verdict != kv.Undecided && id.Before(t.fences[id.Anchor]) {
+		if r.id != id || r.decision.Verdict != kv.Undecided && t.covered(id) {
 			return fmt.Errorf("transaction %v is kept as %+v, behind fence %v", id, r, t.fences[id.Anchor])
 		}
 		if r.decision.Verdict == kv.Undecided {

@@ -21,6 +21,7 @@ import (
 //	opAccept   ID, ballot, decision
 //	opResolve  ID, decision
 //	opFence    ID: all before it of the same anchor are finished
+//	opFenceOpen  ID, open: so they are, but for those that are open
 //
 // Participants are their number and each of them, a ballot is round, shard and term, a decision the verdict (a byte) and, of a commit, the revision; all
 // numbers are uvarints. A share is
@@ -37,7 +38,7 @@ import (
 //	        participants (none if it was resolved before anything else was known of it), promised and accepted ballot, accepted decision, decision
 //	        if it is prepared: uvarint stamp, share
 //
-// and that of a fence term and number of the ID.
+// and that of a fence term and number of the ID and, if any are, which are open: their number; then term and number of each.
 const recordFormat = 1
 
 const recordPrepared = 1
@@ -60,6 +61,21 @@ func (d *decoder) id() kv.TransactionID {
 		d.fail("a transaction without an anchor or a number")
 	}
 	return id
+}
+
+func appendOpen(buf []byte, open []kv.TransactionID) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(open)))
+	for _, id := range open {
+		buf = binary.AppendUvarint(binary.AppendUvarint(buf, id.Term), id.Number)
+	}
+	return buf
+}
+
+func (d *decoder) open(anchor kv.ShardID) (open []kv.TransactionID) {
+	for range d.count(2) {
+		open = append(open, kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()})
+	}
+	return open
 }
 
 func appendParticipants(buf []byte, list []kv.ShardID) []byte {
@@ -291,6 +307,8 @@ func appendCommitOp(buf []byte, p *op) []byte {
 		buf = appendDecision(appendBallot(buf, r.accepted), r.value)
 	case opResolve:
 		buf = appendDecision(buf, r.decision)
+	case opFenceOpen:
+		buf = appendOpen(buf, r.open)
 	}
 	return buf
 }
@@ -313,6 +331,13 @@ func (d *decoder) commitOp(kind opKind) *record {
 	case opResolve:
 		if r.decision = d.decision(); r.decision.Verdict == kv.Undecided {
 			d.fail("a transaction is resolved without a decision")
+		}
+	case opFenceOpen:
+		if r.open = d.open(r.id.Anchor); len(r.open) == 0 {
+			d.fail("a fence leaves none out")
+		}
+		if fence := r.fence(); !fence.Valid() {
+			d.fail("a fence that makes no sense")
 		}
 	}
 	return r

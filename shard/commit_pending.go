@@ -16,10 +16,13 @@ type pendingRecord struct {
 	record *record
 }
 
+// openBytes is what an open transaction of a fence takes in an entry at most.
+const openBytes = 20
+
 // pendingFence is a fence as it will be.
 type pendingFence struct {
-	last int64
-	id   kv.TransactionID
+	last  int64
+	fence kv.Fence
 }
 
 // add takes note of the op at a position, and returns how many bytes it takes in an entry beside what every op does.
@@ -27,9 +30,9 @@ func (c *pendingCommits) add(at int64, p *op) int {
 	if c.records == nil {
 		c.records, c.fences = make(map[kv.TransactionID]pendingRecord), make(map[kv.ShardID]pendingFence)
 	}
-	if p.kind == opFence {
-		c.fences[p.record.id.Anchor] = pendingFence{at, p.record.id}
-		return recordOverheadBytes
+	if p.isFence() {
+		c.fences[p.record.id.Anchor] = pendingFence{at, p.record.fence()}
+		return recordOverheadBytes + openBytes*len(p.record.open)
 	}
 	c.records[p.record.id] = pendingRecord{at, p.record}
 	size := recordOverheadBytes
@@ -47,7 +50,7 @@ func (c *pendingCommits) add(at int64, p *op) int {
 
 // drop forgets the op at a position, which is applied.
 func (c *pendingCommits) drop(at int64, p *op) {
-	if p.kind == opFence {
+	if p.isFence() {
 		if c.fences[p.record.id.Anchor].last == at {
 			delete(c.fences, p.record.id.Anchor)
 		}

@@ -39,7 +39,10 @@ func (t *transactions) takeDirty(shard kv.ShardID) []commitRow {
 	}
 	for anchor := range t.dirtyFences { // sorted below
 		fence := t.fences[anchor]
-		value := binary.AppendUvarint(binary.AppendUvarint(nil, fence.Term), fence.Number)
+		value := binary.AppendUvarint(binary.AppendUvarint(nil, fence.At.Term), fence.At.Number)
+		if len(fence.Open) > 0 {
+			value = appendOpen(value, fence.Open)
+		}
 		rows = append(rows, commitRow{keys.AppendFence(nil, shard, anchor), value})
 	}
 	clear(t.dirty)
@@ -58,7 +61,11 @@ func (m *Machine) AppendTransactions(buf []byte) []byte {
 		return true
 	})
 	for _, anchor := range slices.Sorted(maps.Keys(t.fences)) {
-		buf = appendID(buf, t.fences[anchor])
+		if fence := t.fences[anchor]; len(fence.Open) == 0 {
+			buf = appendID(buf, fence.At)
+		} else {
+			buf = appendOpen(appendID(buf, fence.At), fence.Open)
+		}
 	}
 	return buf
 }
@@ -117,7 +124,13 @@ func (m *Machine) loadFences() error {
 			return err
 		}
 		d := &decoder{data: value}
-		fence := kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()}
+		fence := kv.Fence{At: kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()}}
+		if len(d.data) > 0 {
+			fence.Open = d.open(anchor)
+		}
+		if !fence.Valid() {
+			d.fail("a fence that makes no sense")
+		}
 		if err := d.end(); err != nil {
 			return fmt.Errorf("row %x of a fence: %w", key, err)
 		}

@@ -130,7 +130,7 @@ func (s *commitStory) request(n int, lines []string) *kv.Request {
 	c := &kv.CommitRequest{ID: parseID(words[1]), Shard: kv.ShardID(n)}
 	for i, word := range words {
 		if of, isFinished := strings.CutPrefix(word, "finished="); isFinished {
-			c.Finished = parseID(of)
+			c.Finished = parseFence(of)
 		}
 		switch word {
 		case "patient":
@@ -162,6 +162,18 @@ func parseID(word string) (id kv.TransactionID) {
 		id = kv.TransactionID{Anchor: kv.ShardID(anchor), Term: uint64(term), Number: uint64(number)}
 	}
 	return id
+}
+
+// parseFence reads an ID, and behind "but:" those that are open, with commas between.
+func parseFence(word string) (f kv.Fence) {
+	at, open, some := strings.Cut(word, "but:")
+	f.At = parseID(at)
+	if some {
+		for _, id := range strings.Split(open, ",") {
+			f.Open = append(f.Open, parseID(id))
+		}
+	}
+	return f
 }
 
 func parseShare(lines []string) *kv.Share {
@@ -312,8 +324,11 @@ func (s *commitStory) known(r *replica) string {
 		return true
 	})
 	for _, anchor := range []kv.ShardID{1, 2, 3} {
-		if fence := r.Fence(anchor); fence.Number != 0 {
-			text += fmt.Sprintf("\n  before %d.%d.%d all are over", fence.Anchor, fence.Term, fence.Number)
+		if fence := r.Fence(anchor); fence.At.Number != 0 {
+			text += fmt.Sprintf("\n  before %d.%d.%d all are over", fence.At.Anchor, fence.At.Term, fence.At.Number)
+			for i, id := range fence.Open {
+				text += fmt.Sprintf("%s %d.%d.%d", [...]string{", but for", " and"}[min(i, 1)], id.Anchor, id.Term, id.Number)
+			}
 		}
 	}
 	for _, u := range r.Undecided() {

@@ -171,7 +171,7 @@ func TestTransactionLimits(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	finished := resolveAt(1, 0)
-	finished.Commit.Finished = kv.TransactionID{Anchor: 1, Term: 1, Number: 3}
+	finished.Commit.Finished = kv.Fence{At: kv.TransactionID{Anchor: 1, Term: 1, Number: 3}}
 	p.batch(finished)
 	p.apply()
 	if out := p.batch(prepareOf(4, "d")); commitOf(out[0]) == nil || commitOf(out[0]).Standing != kv.StandingPrepared {

@@ -25,9 +25,9 @@ func malformedCommit(kind kv.Kind, c *kv.CommitRequest) string {
 	switch onlyFinished := kind == kv.KindTxnResolve && c.ID == none; {
 	case c.Shard == 0:
 		return "is for no shard"
-	case c.Finished != none && (c.Finished.Anchor == 0 || c.Finished.Number == 0):
+	case !c.Finished.Valid():
 		return "says that something is finished, and not what"
-	case onlyFinished && c.Finished == none:
+	case onlyFinished && c.Finished.At == none:
 		return "says nothing"
 	case onlyFinished:
 		return ""

@@ -70,9 +70,9 @@ func (e *endings) pump() error {
 	if c == nil {
 		return nil
 	}
-	if told, finished := e.recovery.OlderFinished(); finished && (!e.older || len(told) > 0) {
+	if told, open, finished := e.recovery.OlderFinished(); finished && (!e.older || len(told)+len(open) > 0) {
 		e.older = true
-		c.OlderFinished(told)
+		c.OlderFinished(told, open)
 	}
 	c.Tick(s.group.now)
 	for {

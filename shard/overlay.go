@@ -57,6 +57,8 @@ const (
 	opAuth    // what becomes of users and roles
 	opMembers // what becomes of the list of members
 	opTime    // which revision the store had at a time
+	// opFenceOpen is an opFence that leaves some out. Versions before it know nothing of it, and it is there only when a shard was without a quorum for long.
+	opFenceOpen
 )
 
 // op is a change of something else than keys.
@@ -82,6 +84,8 @@ type op struct {
 	encoded []byte
 	time    timeline.Point
 }
+
+func (p *op) isFence() bool { return p.kind == opFence || p.kind == opFenceOpen }
 
 // pendingLease is what the ops in flight make of a lease.
 type pendingLease struct {
@@ -293,7 +297,7 @@ func (o *overlay) addOp(p op) {
 		o.untakenBytes += len(p.part.encoded)
 	case opBulk:
 		o.sealed = true
-	case opPrepare, opPromise, opAccept, opResolve, opFence:
+	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
 		o.untakenBytes += o.commits.add(at, &p)
 	}
 }
@@ -388,7 +392,7 @@ func (o *overlay) dropFirstOp() {
 		o.alarms[p.alarm.Type]++
 	case opNode, opReplica, opRoster, opAuth, opMembers, opTime:
 		o.otherOps--
-	case opPrepare, opPromise, opAccept, opResolve, opFence:
+	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
 		o.commits.drop(at, p)
 	}
 	o.ops.popFirst()

@@ -33,9 +33,14 @@ type record struct {
 	promised, accepted kv.Ballot
 	value              kv.Decision
 	decision           kv.Decision
+	// open are, of an op about a fence, those that are not finished; the fence is at id.
+	open []kv.TransactionID
 	// since is when this replica, as a leader, heard of it first. It is not replicated.
 	since time.Duration
 }
+
+// fence is that of an op about one.
+func (r *record) fence() kv.Fence { return kv.Fence{At: r.id, Open: r.open} }
 
 // holds tells whether the record has locks.
 func (r *record) holds() bool { return r.prepared && r.decision.Verdict == kv.Undecided }
@@ -74,8 +79,8 @@ const (
 type transactions struct {
 	records map[kv.TransactionID]*record
 	ordered *btree.BTreeG[kv.TransactionID] // the same; nil: none was there yet
-	// fences says by anchor that all of its transactions before one are finished.
-	fences map[kv.ShardID]kv.TransactionID
+	// fences says by anchor which of its transactions are finished.
+	fences map[kv.ShardID]kv.Fence
 	// writers are those that hold back, in the order of their stamps, and perhaps some that do not any more. gone counts the latter.
 	writers queue[writer]
 	gone    int

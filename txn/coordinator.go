@@ -26,6 +26,11 @@ type Coordinator struct {
 	// live are the transactions that are not finished, by number. Invariant: none is below first, or above last.
 	live        map[uint64]*transaction
 	first, last uint64
+	// passed: all transactions of this leadership below it are finished, but for those that are stuck. older of them, of earlier leaderships, are not finished
+	// either. What is open is both, in order; it is replaced when it changes.
+	passed           uint64
+	stuck, olderOpen []kv.TransactionID
+	open             []kv.TransactionID
 	// owed are shards that may keep records of transactions that are finished: of this leadership up to the number, and of earlier ones.
 	owed   map[kv.ShardID]uint64
 	timers timers
@@ -54,7 +59,7 @@ func NewCoordinator(options Options) (*Coordinator, error) {
 		return nil, err
 	}
 	return &Coordinator{
-		options: options, older: true, first: 1,
+		options: options, older: true, first: 1, passed: 1,
 		calls: make(map[Call]*call), live: make(map[uint64]*transaction), owed: make(map[kv.ShardID]uint64),
 		timers: timers{places: make(map[timer]int)},
 	}, nil
@@ -173,6 +178,7 @@ func (c *Coordinator) Stop() {
 		c.abandon(c.calls[id], kv.ErrLeaderChanged)
 	}
 	c.stopped, c.live, c.timers, c.ready = true, nil, timers{places: make(map[timer]int)}, Ready{Done: c.ready.Done}
+	c.stuck, c.olderOpen, c.open = nil, nil, nil
 	clear(c.owed)
 }
 
@@ -195,24 +201,75 @@ func (c *Coordinator) Tick(now time.Duration) {
 	}
 }
 
-// OlderFinished says that all transactions of earlier leaderships of the anchor are finished, and which shards may have records of them
-// (Recovery.OlderFinished).
-func (c *Coordinator) OlderFinished(shards []kv.ShardID) {
+// OlderFinished says that all transactions of earlier leaderships of the anchor are finished but for the open ones, and which shards may have records of those
+// that are (Recovery.OlderFinished).
+func (c *Coordinator) OlderFinished(shards []kv.ShardID, open []kv.TransactionID) {
 	if c.stopped {
 		return
 	}
-	c.older = false
 	for _, id := range shards {
 		c.owe(id, 0)
 	}
+	if len(open)+len(c.stuck) > kv.MaxOpen {
+		return // it is said again when there are fewer
+	}
+	c.older, c.olderOpen = false, slices.Clone(open)
+	c.reopen()
 }
 
-// Finished says up to where all transactions of the anchor are finished, as far as it is known.
-func (c *Coordinator) Finished() kv.TransactionID {
+// Finished says which transactions of the anchor are finished, as far as it is known.
+func (c *Coordinator) Finished() kv.Fence {
 	if c.older {
 		return c.options.Fence
 	}
-	return kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.first}
+	return kv.Fence{At: kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.passed}, Open: c.open}
+}
+
+// mention is what other messages say of what is finished: nothing if something is open, which is told apart (notify), not with every message.
+func (c *Coordinator) mention() kv.Fence {
+	if f := c.Finished(); len(f.Open) == 0 {
+		return f
+	}
+	return kv.Fence{}
+}
+
+func (c *Coordinator) reopen() { c.open = slices.Concat(c.olderOpen, c.stuck) }
+
+// moveFence moves what is passed over all that are finished, and over those that are stuck if there is room to name them.
+func (c *Coordinator) moveFence() {
+	before := len(c.stuck)
+	for ; c.passed <= c.last; c.passed++ {
+		if t := c.live[c.passed]; t == nil {
+			continue
+		} else if !t.stuck || len(c.olderOpen)+len(c.stuck) >= kv.MaxOpen {
+			break
+		}
+		c.stuck = append(c.stuck, kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.passed})
+	}
+	if len(c.stuck) > before {
+		c.reopen()
+	}
+}
+
+// hold takes note that a participant does not answer what is decided, or to be decided. Others do not wait for it with what they remember.
+func (c *Coordinator) hold(t *transaction) {
+	if !t.stuck {
+		t.stuck = true
+		c.moveFence()
+	}
+}
+
+// freed takes note that a transaction is finished that was passed. Whoever has its record is told.
+func (c *Coordinator) freed(t *transaction) {
+	i, passed := slices.BinarySearchFunc(c.stuck, t.id, kv.TransactionID.Compare)
+	if !passed {
+		return
+	}
+	c.stuck = slices.Delete(c.stuck, i, i+1)
+	c.reopen()
+	for _, id := range t.participants {
+		c.owe(id, t.id.Number)
+	}
 }
 
 // Live tells whether a transaction of this leadership may still commit, or is not finished. kv.KindTxnState for one that is live is answered with
@@ -239,16 +296,16 @@ func (c *Coordinator) owe(shard kv.ShardID, number uint64) {
 // notify tells a shard what is finished, if it has heard nothing since.
 func (c *Coordinator) notify(shard kv.ShardID) {
 	f := c.Finished()
-	if f.Term != c.options.Term || f.Number <= c.owed[shard] { // something before is not finished
+	if f.At.Term != c.options.Term || f.At.Number <= c.owed[shard] { // something before is not finished
 		c.timers.set(timer{notice: shard}, c.now+c.options.NoticeAfter)
 		return
 	}
 	c.ask(kv.KindTxnResolve, kv.CommitRequest{Shard: shard, Finished: f}, 0, nil)
 }
 
-// heard takes note of what a shard has heard as finished.
-func (c *Coordinator) heard(shard kv.ShardID, f kv.TransactionID) {
-	if owed, ok := c.owed[shard]; ok && f.Term == c.options.Term && f.Number > owed {
+// heard takes note of what a shard has heard as finished. Of what was open then, and is not any more, it has to hear again.
+func (c *Coordinator) heard(shard kv.ShardID, f *kv.Fence) {
+	if owed, ok := c.owed[shard]; ok && f.At.Term == c.options.Term && f.At.Number > owed && slices.Equal(f.Open, c.open) {
 		delete(c.owed, shard)
 		c.timers.stop(timer{notice: shard})
 	}
@@ -281,7 +338,7 @@ func (c *Coordinator) Answered(ask Ask, answer *kv.CommitResponse, err error) {
 		err = kv.ErrOutcomeUnknown
 	}
 	if err == nil && tookNote(ask.Request, answer) {
-		c.heard(ask.Shard, body.Finished)
+		c.heard(ask.Shard, &body.Finished)
 	}
 	if body.ID == (kv.TransactionID{}) {
 		if _, owed := c.owed[ask.Shard]; owed {
@@ -330,6 +387,19 @@ func (c *Coordinator) Check() error {
 		if err := t.check(); err != nil {
 			return err
 		}
+	}
+	for number := c.first; number < c.passed; number++ {
+		if t := c.live[number]; t != nil && !slices.Contains(c.stuck, t.id) {
+			return fmt.Errorf("txn: transaction %d is live, and is said to be finished", number)
+		}
+	}
+	for _, id := range c.stuck {
+		if c.live[id.Number] == nil || id.Number >= c.passed {
+			return fmt.Errorf("txn: transaction %d is said to be open, and is not", id.Number)
+		}
+	}
+	if f := c.Finished(); !f.Valid() && f.At.Number != 0 {
+		return fmt.Errorf("txn: it says that all is finished before %v but %v", f.At, f.Open)
 	}
 	for i := 1; i < len(c.timers.heap); i++ {
 		if c.timers.heap[(i-1)/2].at > c.timers.heap[i].at {

@@ -61,6 +61,9 @@ var poked = []struct {
 	{"minority of promises", world.Poke{Recovery: txn.PokeMinorityOfPromises}, world.OneDecision, silent},
 	{"recovery forgets what was accepted", world.Poke{Recovery: txn.PokeForgetFound}, world.OneDecision, silent},
 	{"finished too early", world.Poke{Coordinator: txn.PokeFinishedEarly}, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Failovers: anchor}},
+	{"open ones unsaid", world.Poke{Coordinator: txn.PokeOpenUnsaid}, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Failovers: anchor, Losses: 1}},
+	{"open ones never passed", world.Poke{Coordinator: txn.PokeNothingPassed}, world.Ends, world.Setting{Protocol: txn.TwoPhase, Shards: 3, Clients: clients(writes(0b101), writes(0b011)), Attempts: 2, Lost: 1, Dies: 3}},
+	{"older open ones unsaid", world.Poke{Recovery: txn.PokeOlderUnsaid}, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: clients(writes(0b11), writes(0b01)), Attempts: 1, Failovers: anchor, Losses: 1, Prepared: 0b11}},
 	{"participant omitted", world.Poke{Coordinator: txn.PokeOmitParticipant}, world.Remembered, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1}},
 	{"abort while deciding", world.Poke{Coordinator: txn.PokeAbortWhileDeciding}, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Cancels: 1}},
 }

@@ -49,7 +49,22 @@ func PokeForgetFound(r *Recovery) {
 func PokeFinishedEarly(c *Coordinator) {
 	early := func(t *transaction) bool { return t.phase == preparing }
 	if !c.older && !slices.ContainsFunc(slices.Collect(maps.Values(c.live)), early) {
-		c.first = c.last + 1
+		c.passed, c.stuck, c.open = c.last+1, nil, nil
+	}
+}
+
+// PokeOpenUnsaid has it say that all is finished which it has passed, whoever does not answer.
+func PokeOpenUnsaid(c *Coordinator) { c.stuck, c.open = nil, nil }
+
+// PokeNothingPassed has it wait for whoever does not answer.
+func PokeNothingPassed(c *Coordinator) { c.passed, c.stuck, c.open = c.first, nil, nil }
+
+// PokeOlderUnsaid has a recovery say so of what earlier leaderships have left.
+func PokeOlderUnsaid(r *Recovery) {
+	for _, j := range r.jobs {
+		if r.hangs(j) {
+			r.done[j.id] = struct{}{}
+		}
 	}
 }
 

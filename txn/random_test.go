@@ -93,7 +93,7 @@ func (w *traffic) lead() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		c.OlderFinished(nil)
+		c.OlderFinished(nil, nil)
 		w.coordinators = append(w.coordinators, c)
 	}
 }

@@ -65,8 +65,10 @@ type Recovery struct {
 	shards  map[kv.ShardID]*respondent
 	// done are transactions of earlier leaderships of this anchor that are finished, as long as the machine still has them.
 	done  map[kv.TransactionID]struct{}
-	older bool         // there are others
-	told  []kv.ShardID // of which OlderFinished has not said so
+	older bool // there are others, but for those that are open
+	// open are those that a participant has not heard the end of, and does not answer.
+	open []kv.TransactionID
+	told []kv.ShardID // of which OlderFinished has not said so
 	// round is the highest of a ballot taken or heard of. A ballot is never taken twice.
 	round uint64
 	asks  []Ask
@@ -88,7 +90,7 @@ func (r *Recovery) Tick(now time.Duration, undecided []kv.UnfinishedTransaction)
 	if len(r.jobs)+len(r.done) > 0 {
 		r.forget(undecided)
 	}
-	r.older = false
+	r.older, r.open = false, nil
 	for i := range undecided {
 		r.look(&undecided[i])
 	}
@@ -132,6 +134,8 @@ func (r *Recovery) look(u *kv.UnfinishedTransaction) {
 		return // the coordinator here has told the others
 	case done:
 		return
+	case earlier && r.hangs(r.job(u.ID)) && len(r.open) < kv.MaxOpen:
+		r.open = append(r.open, u.ID)
 	case earlier:
 		r.older = true
 	}
@@ -230,15 +234,16 @@ func (r *Recovery) goOn(j *job) {
 	}
 }
 
-// OlderFinished tells whether all transactions of earlier leaderships, of which this shard is the anchor, are finished, as of the last Tick. Then it
-// returns those participants that were told since it last did so: they may have records. What the anchor's log has never seen is not among them; its
-// records go when the participant next hears of what is finished.
-func (r *Recovery) OlderFinished() (told []kv.ShardID, ok bool) {
+// OlderFinished tells whether all transactions of earlier leaderships, of which this shard is the anchor, are finished, as of the last Tick, but for those
+// that are open, since a participant does not answer. Then it returns those, and the participants that were told of an end since it last did so: they may have
+// records. What the anchor's log has never seen is not among them; its records go when the participant next hears of what is finished.
+func (r *Recovery) OlderFinished() (told []kv.ShardID, open []kv.TransactionID, ok bool) {
 	if r.older {
-		return nil, false
+		return nil, nil, false
 	}
 	told, r.told = r.told, nil
-	return told, true
+	slices.SortFunc(r.open, kv.TransactionID.Compare)
+	return told, r.open, true
 }
 
 // Ready moves the pending questions out. Some are for the shard itself.

@@ -104,6 +104,19 @@ func (r *Recovery) heard(j *job, i int, answer *kv.CommitResponse) {
 // undecidedTries says how long to wait for somebody else to decide.
 const undecidedTries = 2
 
+// hangs tells whether a job waits for somebody who does not answer.
+func (r *Recovery) hangs(j *job) bool {
+	if j == nil {
+		return false
+	}
+	for i, id := range j.participants {
+		if p := &j.parts[i]; !p.done && j.asks(id, r.options.Shard) && (p.tries > 0 || r.respondent(id).silent) {
+			return true
+		}
+	}
+	return false
+}
+
 // tellHere tells this shard what others have decided.
 func (r *Recovery) tellHere(j *job, decision kv.Decision) {
 	j.decision, j.alone = decision, !j.own

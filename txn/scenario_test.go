@@ -89,15 +89,15 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	case "coordinator":
 		o := Options{Protocol: protocol, Anchor: kv.ShardID(n("anchor", 1)), Term: uint64(n("term", 1)), Table: table, MaxTransactions: n("max", 0)}
 		if d.HasArg("fence") {
-			d.ScanArgs(t, "fence", &o.Fence.Term, &o.Fence.Number)
-			o.Fence.Anchor = o.Anchor
+			d.ScanArgs(t, "fence", &o.Fence.At.Term, &o.Fence.At.Number)
+			o.Fence.At.Anchor = o.Anchor
 		}
 		if s.coordinator, err = NewCoordinator(o.WithDefaults()); err != nil {
 			t.Fatal(err)
 		}
 		s.silent = d.HasArg("silent")
 		if s.asks = nil; !d.HasArg("older") {
-			s.coordinator.OlderFinished(nil)
+			s.coordinator.OlderFinished(nil, nil)
 		}
 	case "begin":
 		var owner string
@@ -132,12 +132,22 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		s.coordinator.Stop()
 	case "older":
 		var shards []kv.ShardID
+		var open []kv.TransactionID
 		for _, a := range d.CmdArgs {
 			for _, v := range a.Vals {
-				shards = append(shards, kv.ShardID(v[0]-'0'))
+				if a.Key == "open" {
+					id := kv.TransactionID{Anchor: s.coordinator.options.Anchor}
+					_, err := fmt.Sscanf(v, "%d.%d", &id.Term, &id.Number)
+					if err != nil {
+						t.Fatal(err)
+					}
+					open = append(open, id)
+				} else {
+					shards = append(shards, kv.ShardID(v[0]-'0'))
+				}
 			}
 		}
-		s.coordinator.OlderFinished(shards)
+		s.coordinator.OlderFinished(shards, open)
 	case "live":
 		s.print("%v", s.coordinator.Live(kv.TransactionID{Anchor: s.coordinator.options.Anchor, Term: s.coordinator.options.Term, Number: uint64(n("n", 0))}))
 	case "store":
@@ -162,8 +172,12 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 			list = append(list, undecided(t, line))
 		}
 		s.recovery.Tick(time.Duration(n("ms", 0))*time.Millisecond, list)
-		if told, ok := s.recovery.OlderFinished(); ok && len(told) > 0 {
-			s.print("older ones are finished, %v were told", told)
+		if told, open, ok := s.recovery.OlderFinished(); ok && len(told)+len(open) > 0 {
+			text := fmt.Sprintf("older ones are finished, %v were told", told)
+			for _, id := range open {
+				text += fmt.Sprintf("; open is %d.%d", id.Term, id.Number)
+			}
+			s.print("%s", text)
 		}
 	case "answer", "answered":
 		s.answer(t, d, n)
@@ -397,8 +411,11 @@ func (s *script) asked(asks []Ask) {
 		if b.Ballot.Round > 0 {
 			text += fmt.Sprintf(", ballot %d of shard %d", b.Ballot.Round, b.Ballot.Shard)
 		}
-		if b.Finished.Number > 0 {
-			text += fmt.Sprintf(", finished below %d.%d", b.Finished.Term, b.Finished.Number)
+		if at := b.Finished.At; at.Number > 0 {
+			text += fmt.Sprintf(", finished below %d.%d", at.Term, at.Number)
+			for i, id := range b.Finished.Open {
+				text += fmt.Sprintf("%s %d.%d", [...]string{" but for", ","}[min(i, 1)], id.Term, id.Number)
+			}
 		}
 		s.print("%s", text)
 		s.asks = append(s.asks, a)

@@ -37,6 +37,8 @@ type transaction struct {
 	// doubt: the anchor was asked to commit, and may have done so without an answer.
 	doubt bool
 	left  int // parts that are to be told the decision
+	// stuck: a participant has not answered what it was asked about the decision.
+	stuck bool
 }
 
 // part is what is known of a participant.
@@ -116,7 +118,7 @@ func (c *Coordinator) prepare(t *transaction, i int) {
 	t.parts[i].state = asked
 	c.ask(kv.KindTxnPrepare, kv.CommitRequest{
 		ID: t.id, Shard: t.participants[i], Participants: t.participants, Share: t.plan.Shares[i], Patient: t.patient || i == 0 && t.anchor == 0,
-		Finished: c.Finished(),
+		Finished: c.mention(),
 	}, c.calls[t.call].deadline, c.calls[t.call].req.Memory)
 }
 
@@ -246,7 +248,7 @@ func (c *Coordinator) kindFor(t *transaction, i int) kv.Kind {
 // pass asks a participant for the decision, or tells it.
 func (c *Coordinator) pass(t *transaction, i int) {
 	t.parts[i].asking = true
-	c.ask(c.kindFor(t, i), kv.CommitRequest{ID: t.id, Shard: t.participants[i], Finished: c.Finished(), Decision: t.decision}, 0, nil)
+	c.ask(c.kindFor(t, i), kv.CommitRequest{ID: t.id, Shard: t.participants[i], Finished: c.mention(), Decision: t.decision}, 0, nil)
 }
 
 // decided takes the anchor's answer to a commit.
@@ -368,7 +370,7 @@ func (c *Coordinator) tell(t *transaction, i int) {
 }
 
 // abortTries is how often a participant is told that a transaction has no effect. It asks by itself if it did not hear of it: what the anchor knows
-// nothing of is not committed.
+// nothing of is not committed. If many are not finished, there is no second time.
 const abortTries = 8
 
 // resolved takes the answer of a participant that was told.
@@ -378,7 +380,7 @@ func (c *Coordinator) resolved(t *transaction, i int, answer *kv.CommitResponse,
 		return
 	}
 	if err == nil && answer.Standing != kv.StandingPrepared && answer.Standing != kv.StandingPromised ||
-		t.decision.Verdict == kv.Abort && p.tries+1 >= abortTries {
+		t.decision.Verdict == kv.Abort && (p.tries+1 >= abortTries || len(c.live) > c.options.MaxTransactions) {
 		c.owe(t.participants[i], t.id.Number)
 		c.settle(t, i)
 		return
@@ -398,6 +400,8 @@ func (c *Coordinator) settle(t *transaction, i int) {
 	for c.first <= c.last && c.live[c.first] == nil {
 		c.first++
 	}
+	c.freed(t)
+	c.moveFence()
 }
 
 // later asks a participant again after a while.
@@ -405,6 +409,7 @@ func (c *Coordinator) later(t *transaction, i int) {
 	p := &t.parts[i]
 	c.timers.set(timer{number: t.id.Number, part: i}, c.now+backOff(c.options.RetryAfter, p.tries))
 	p.tries = min(p.tries+1, abortTries)
+	c.hold(t)
 }
 
 // backOff is how long to wait after so many tries.

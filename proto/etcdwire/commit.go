@@ -22,6 +22,7 @@ const (
 	commitFinished     = 6
 	commitBallot       = 7
 	commitDecision     = 8
+	commitOpen         = 9 // of commitFinished: one field each
 )
 
 // The fields of a CommitResponse; 1 is the header.
@@ -49,7 +50,10 @@ func appendCommit(dst []byte, r *kv.CommitRequest) []byte {
 		dst = appendShare(appendHead(dst, commitShare, shareSize(r.Share)), r.Share)
 	}
 	dst = appendBool(dst, commitPatient, r.Patient)
-	dst = appendTransactionID(dst, commitFinished, r.Finished)
+	dst = appendTransactionID(dst, commitFinished, r.Finished.At)
+	for _, id := range r.Finished.Open {
+		dst = appendTransactionID(dst, commitOpen, id)
+	}
 	dst = appendBallot(dst, commitBallot, r.Ballot)
 	return appendDecision(dst, commitDecision, r.Decision)
 }
@@ -156,7 +160,14 @@ func decodeCommit(in []byte, out *kv.CommitRequest, limits Limits) error {
 		case commitPatient<<3 | wireVarint:
 			out.Patient = c.bool()
 		case commitFinished<<3 | wireBytes:
-			out.Finished, err = decodeTransactionID(c.bytes())
+			out.Finished.At, err = decodeTransactionID(c.bytes())
+		case commitOpen<<3 | wireBytes:
+			if len(out.Finished.Open) == kv.MaxOpen {
+				return ErrMalformed
+			}
+			var id kv.TransactionID
+			id, err = decodeTransactionID(c.bytes())
+			out.Finished.Open = append(out.Finished.Open, id)
 		case commitBallot<<3 | wireBytes:
 			out.Ballot, err = decodeBallot(c.bytes())
 		case commitDecision<<3 | wireBytes:

@@ -28,6 +28,14 @@ func randomBytes(rng *rand.Rand) []byte {
 	return b
 }
 
+func randomFence(rng *rand.Rand) (f kv.Fence) {
+	f.At = randomID(rng)
+	for range rng.Intn(4) {
+		f.Open = append(f.Open, kv.TransactionID{Anchor: f.At.Anchor, Term: rng.Uint64() >> 1, Number: 1 + rng.Uint64()>>2}) // what is zero does not travel
+	}
+	return f
+}
+
 func randomID(rng *rand.Rand) kv.TransactionID {
 	return kv.TransactionID{Anchor: kv.ShardID(randomNumber(rng)), Term: randomNumber(rng), Number: randomNumber(rng)}
 }
@@ -72,7 +80,7 @@ func randomExpectation(rng *rand.Rand) kv.Expectation {
 func randomCommit(rng *rand.Rand) *kv.CommitRequest {
 	r := &kv.CommitRequest{
 		ID: randomID(rng), Shard: kv.ShardID(randomNumber(rng)), Participants: several(rng, func() kv.ShardID { return kv.ShardID(randomNumber(rng)) }),
-		Patient: rng.Intn(2) == 0, Finished: randomID(rng), Ballot: randomBallot(rng), Decision: randomDecision(rng),
+		Patient: rng.Intn(2) == 0, Finished: randomFence(rng), Ballot: randomBallot(rng), Decision: randomDecision(rng),
 	}
 	if rng.Intn(2) == 0 {
 		r.Share = &kv.Share{
@@ -135,7 +143,7 @@ func TestCommitOnTheWire(t *testing.T) {
 			Compares: []kv.Expectation{{Compare: kv.Compare{Span: kv.Span{Start: []byte("k")}, Target: kv.CompareMod, Integer: 4}, Holds: true}},
 			Ops:      []kv.PlacedOp{{Place: 5, Op: kv.Op{Put: &kv.PutRequest{Key: []byte("k"), Value: []byte("v")}}}},
 		},
-		Patient: true, Finished: kv.TransactionID{Anchor: 2, Term: 7, Number: 299},
+		Patient: true, Finished: kv.Fence{At: kv.TransactionID{Anchor: 2, Term: 7, Number: 299}, Open: []kv.TransactionID{{Anchor: 2, Term: 6, Number: 1}, {Anchor: 2, Term: 7, Number: 298}}},
 	}}
 	message := func(number protowire.Number, body []byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), body)
@@ -151,7 +159,7 @@ func TestCommitOnTheWire(t *testing.T) {
 		{byte(kv.KindTxnPrepare), 0},
 		message(1, id(300)), number(2, 3), message(3, []byte{2, 3, 200, 1}),
 		message(4, append(message(1, expectation), message(2, placed)...)),
-		number(5, 1), message(6, id(299)),
+		number(5, 1), message(6, id(299)), message(9, bytes.Join([][]byte{number(1, 2), number(2, 6), number(3, 1)}, nil)), message(9, id(298)),
 	}, nil)
 	if got := AppendRequest(nil, request); !bytes.Equal(got, want) {
 		t.Errorf("written\n%s, want\n%s", hex.EncodeToString(got), hex.EncodeToString(want))

@@ -103,7 +103,7 @@ var commitMutations = []Mutation{
 		Name: "commit/fences-not-stored", Breaks: "the rows of the state, and snapshots, have no fences",
 		File: "shard/commit_rows.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
 		Old: "\t\tt.applyFence(fence)\n",
-		New: "\t\tif fence.Number == 0 {\n\t\t\tt.applyFence(fence)\n\t\t}\n",
+		New: "\t\tif fence.At.Number == 0 {\n\t\t\tt.applyFence(fence)\n\t\t}\n",
 	},
 	{
 		Name: "commit/promise-not-stored", Breaks: "a promise is not in the row of its record: a restart forgets it",
@@ -128,8 +128,8 @@ var commitMutations = []Mutation{
 	{
 		Name: "commit/fence-too-early", Breaks: "participants are told that all transactions begun so far are finished",
 		File: "txn/coordinator.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
-		Old: "Term: c.options.Term, Number: c.first}",
-		New: "Term: c.options.Term, Number: c.last + 1}",
+		Old: "Number: c.passed}, Open: c.open}",
+		New: "Number: c.last + 1}}",
 	},
 	{
 		Name: "commit/fence-before-the-older", Breaks: "a new leadership of an anchor says that the transactions of the earlier ones are finished, before they are",
@@ -155,8 +155,8 @@ var commitMutations = []Mutation{
 	{
 		Name: "commit/fence-drops-undecided", Breaks: "a fence removes what is prepared and not decided",
 		File: "shard/fence.go", Partition: "hash", Verdicts: noticed, Seeds: 60,
-		Old: "if before && t.records[id].decision.Verdict != kv.Undecided {",
-		New: "if before {",
+		Old: "if before && fence.Covers(id) && t.records[id].decision.Verdict != kv.Undecided {",
+		New: "if before && fence.Covers(id) {",
 	},
 	{
 		Name: "commit/prepares-for-a-former-leadership", Breaks: "an anchor prepares transactions of an earlier leadership, of which it has said that they are aborted",
@@ -220,6 +220,41 @@ var commitMutations = []Mutation{
 		Old:    "\tt.parts[i].accepted = true\n\tn := 0\n",
 		New:    "\tt.parts[i].accepted = true\n\tn := int(t.parts[i].tries)\n",
 		Unseen: "the simulator has not tried it; go test ./txn -run TestExplore does",
+	},
+	{
+		Name: "commit/open-forgotten", Breaks: "a participant forgets what is before a fence, though it is said to be open",
+		File: "shard/fence.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Old:    "if before && fence.Covers(id) && t.records",
+		New:    "if before && t.records",
+		Unseen: "300 seeds have not shown it; go test ./shard -run TestCommitStories/fences does",
+	},
+	{
+		Name: "commit/open-unsaid", Breaks: "an anchor does not say which transactions before its fence are not finished",
+		File: "txn/coordinator.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Old:    "Number: c.passed}, Open: c.open}",
+		New:    "Number: c.passed}}",
+		Unseen: "300 seeds have not shown it; go test ./txn -run TestScenarios/forgetting does",
+	},
+	{
+		Name: "commit/older-open-unsaid", Breaks: "a new leader of the anchor takes what is open of those before it for finished",
+		File: "txn/recovery.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Old:    "return told, r.open, true",
+		New:    "return told, nil, true",
+		Unseen: "300 seeds have not shown it; go test ./txn -run TestScenarios/recovery_2pc does",
+	},
+	{
+		Name: "commit/over-comes-back", Breaks: "a late message makes open again what is over",
+		File: "kv/commit.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Old:    "\t\tif !f.Covers(id) {\n",
+		New:    "\t\tif id.Number > 0 {\n",
+		Unseen: "the simulator has not tried it; go test ./kv -run TestFenceOfALiar does",
+	},
+	{
+		Name: "commit/back-and-not-told", Breaks: "when a transaction ends that was open, nobody is told",
+		File: "txn/coordinator.go", Partition: "hash", Verdicts: noticed, Seeds: 3000,
+		Old:    "\t\tc.owe(id, t.id.Number)\n\t}\n}\n\n// Live",
+		New:    "\t\t_ = id\n\t}\n}\n\n// Live",
+		Unseen: "the simulator has not tried it; go test ./txn -run TestScenarios/forgetting does",
 	},
 	{
 		Name: "commit/recovered-by-one", Breaks: "recovery goes on when one participant has promised, or accepted",

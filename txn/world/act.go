@@ -136,7 +136,7 @@ func (c *Cluster) grants(w *world, m message) bool {
 	}
 	at, _ := c.place(k.id)
 	r := c.registerOf(w, 0, at)
-	return r.MayPrepare() && !k.id.Before(fenceID(w.fences[0])) && k.id.Term == uint64(w.term[0])+1
+	return r.MayPrepare() && !c.over(w, 0, k.id) && k.id.Term == uint64(w.term[0])+1
 }
 
 // free tells whether a question does not wait for a lock.

@@ -42,14 +42,14 @@ type askKey struct {
 	id       kv.TransactionID
 	client   int8 // whose share it is; -1: there is none
 	patient  bool
-	finished kv.TransactionID
+	finished fence
 	ballot   kv.Ballot
 	decision kv.Decision
 }
 
-func keyOf(a *txn.Ask) askKey {
+func (c *Cluster) keyOf(a *txn.Ask) askKey {
 	b := a.Request.Commit
-	k := askKey{a.Request.Kind, b.Shard, b.ID, -1, b.Patient, b.Finished, b.Ballot, b.Decision}
+	k := askKey{a.Request.Kind, b.Shard, b.ID, -1, b.Patient, c.fenceOf(b.Finished), b.Ballot, b.Decision}
 	if b.Share != nil {
 		k.client = clientOf(b.Share)
 	}
@@ -145,7 +145,7 @@ type effect struct {
 	done    []done
 	call    uint8
 	err     string
-	// Of a recovery: older transactions are finished, and told is the list of those who were told.
+	// Of a recovery: older transactions are finished, and told is the number of what it says of them.
 	older bool
 	told  uint16
 }
@@ -159,7 +159,7 @@ type coordinatorMachine struct {
 	core   *txn.Coordinator
 	anchor uint8 // from 0 on
 	term   uint8
-	fence  uint8
+	fence  fence
 	fresh  bool
 }
 
@@ -232,14 +232,14 @@ func (c *Cluster) newCoordinators() *coordinators {
 	})
 }
 
-func (c *Cluster) coordinator(term, fence uint8) *coordinatorMachine {
+func (c *Cluster) coordinator(term uint8, f fence) *coordinatorMachine {
 	core, err := txn.NewCoordinator(txn.Options{
-		Protocol: c.Protocol, Anchor: shardID(0), Term: uint64(term) + 1, Table: c.table, Fence: fenceID(fence), MaxTransactions: 8,
+		Protocol: c.Protocol, Anchor: shardID(0), Term: uint64(term) + 1, Table: c.table, Fence: c.fence(f), MaxTransactions: 8,
 	})
 	if err != nil {
 		panic(err)
 	}
-	return &coordinatorMachine{core: core, term: term, fence: fence, fresh: true}
+	return &coordinatorMachine{core: core, term: term, fence: f, fresh: true}
 }
 
 func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
@@ -276,7 +276,8 @@ func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
 	case verbStop:
 		m.core.Stop()
 	case verbOlder:
-		m.core.OlderFinished(c.shardLists.values[in.list])
+		older := c.olders.values[in.list]
+		m.core.OlderFinished(older.told, older.open)
 	}
 	if err := m.core.Check(); err != nil {
 		e.err = err.Error()
@@ -308,7 +309,7 @@ func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
 
 func (c *Cluster) numberAsks(asks []txn.Ask) (numbers []uint16) {
 	for i := range asks {
-		numbers = append(numbers, c.asks.number(keyOf(&asks[i]), asks[i]))
+		numbers = append(numbers, c.asks.number(c.keyOf(&asks[i]), asks[i]))
 	}
 	return numbers
 }
@@ -350,9 +351,9 @@ func (c *Cluster) takeRecovery(m *recoveryMachine, in input) *effect {
 	}
 	e := &effect{asks: c.numberAsks(m.core.Ready())}
 	if in.verb == verbTick {
-		var told []kv.ShardID
-		if told, e.older = m.core.OlderFinished(); e.older {
-			e.told = c.shardLists.number(fmt.Sprint(told), told)
+		var o older
+		if o.told, o.open, e.older = m.core.OlderFinished(); e.older {
+			e.told = c.olders.number(fmt.Sprint(o), o)
 		}
 	}
 	return e
@@ -369,14 +370,42 @@ func (c *Cluster) place(id kv.TransactionID) (int, bool) {
 	return at, id.Number >= 1 && id.Number <= uint64(c.Attempts) && at < maxTxns
 }
 
-// A fence is one byte of the world: the term and the number. 0: there is none.
-func fenceOf(id kv.TransactionID) uint8 { return uint8(id.Term<<5 | id.Number) }
+// older is what a recovery says of the transactions of earlier leaderships.
+type older struct {
+	told []kv.ShardID
+	open []kv.TransactionID
+}
 
-func fenceID(f uint8) kv.TransactionID {
-	if f == 0 {
-		return kv.TransactionID{}
+// fence is a kv.Fence in two bytes of the world: the term and the number; a bit for the place of each that is open. Zero: there is none.
+type fence struct{ at, open uint8 }
+
+func (c *Cluster) fenceOf(f kv.Fence) (small fence) {
+	small.at = uint8(f.At.Term<<5 | f.At.Number)
+	for _, id := range f.Open {
+		if at, ok := c.place(id); ok {
+			small.open |= 1 << at
+		}
 	}
-	return kv.TransactionID{Anchor: shardID(0), Term: uint64(f >> 5), Number: uint64(f & 31)}
+	return small
+}
+
+func (c *Cluster) fence(f fence) (large kv.Fence) {
+	if f.at == 0 {
+		return large
+	}
+	large.At = kv.TransactionID{Anchor: shardID(0), Term: uint64(f.at >> 5), Number: uint64(f.at & 31)}
+	for at := range maxTxns {
+		if f.open>>at&1 == 1 {
+			large.Open = append(large.Open, c.id(at))
+		}
+	}
+	return large
+}
+
+// over tells whether a shard's fence covers a transaction.
+func (c *Cluster) over(w *world, s int, id kv.TransactionID) bool {
+	f := c.fence(w.fences[s])
+	return f.Covers(id)
 }
 
 func (k askKey) String() string {
@@ -393,8 +422,11 @@ func (k askKey) String() string {
 	if k.patient {
 		text += ", patient"
 	}
-	if k.finished.Number != 0 {
-		text += fmt.Sprintf(", finished below %d.%d", k.finished.Term, k.finished.Number)
+	if k.finished.at != 0 {
+		text += fmt.Sprintf(", finished below %d.%d", k.finished.at>>5, k.finished.at&31)
+		if k.finished.open != 0 {
+			text += fmt.Sprintf(" but for places %b", k.finished.open)
+		}
 	}
 	return text + decisionText(k.decision)
 }

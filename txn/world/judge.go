@@ -179,6 +179,16 @@ func (c *Cluster) blocks(w *world, at int) bool {
 	return alive <= all/2
 }
 
+// touchesLost tells whether a shard is lost that has a part in a transaction, or the anchor.
+func (c *Cluster) touchesLost(w *world, at int) bool {
+	for s := range c.Shards {
+		if w.lost[s] && (s == 0 || c.mask(w, at)>>s&1 == 1) {
+			return true
+		}
+	}
+	return false
+}
+
 // atRest tells what is wrong in a world in which nothing happens any more.
 func (c *Cluster) atRest(w *world) string {
 	anyLost := false
@@ -198,7 +208,7 @@ func (c *Cluster) atRest(w *world) string {
 			case w.lost[s] || standing == kv.StandingUnknown:
 			case standing != kv.StandingResolved && !c.blocks(w, i):
 				return fmt.Sprintf("%d.%d is undecided in shard %d for ever", id.Term, id.Number, s+1)
-			case !anyLost && (w.term[0] == 0 || id.Term > uint64(w.term[0]) || c.registerOf(w, 0, i).Standing != kv.StandingUnknown):
+			case !c.touchesLost(w, i) && (w.term[0] == 0 || id.Term > uint64(w.term[0]) || c.registerOf(w, 0, i).Standing != kv.StandingUnknown):
 				// what an earlier leadership has left goes with the next message, unless the anchor knows of it
 				return fmt.Sprintf("shard %d remembers %d.%d for ever", s+1, id.Term, id.Number)
 			}

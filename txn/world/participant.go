@@ -10,7 +10,7 @@ func (c *Cluster) execute(w *world, ask uint16) uint16 {
 	k := c.asks.keys[ask]
 	s := int(k.shard - 1)
 	c.revoke(w, ask)
-	c.fence(w, s, k.finished)
+	c.hear(w, s, k.finished)
 	if k.id.Number == 0 {
 		return c.replies.number(reply{}, struct{}{})
 	}
@@ -19,7 +19,7 @@ func (c *Cluster) execute(w *world, ask uint16) uint16 {
 	if k.kind == kv.KindTxnState {
 		return c.replies.number(c.state(w, k.id, r), struct{}{})
 	}
-	if r.Standing == kv.StandingUnknown && k.id.Before(fenceID(w.fences[s])) && c.mutation != ForgetWithoutFence {
+	if r.Standing == kv.StandingUnknown && c.over(w, s, k.id) && c.mutation != ForgetWithoutFence {
 		return c.replies.number(reply{standing: kv.StandingOver}, struct{}{})
 	}
 	answer := reply{}
@@ -49,7 +49,7 @@ func (c *Cluster) execute(w *world, ask uint16) uint16 {
 		}
 	}
 	c.setRegister(w, s, at, r)
-	if r.Standing == kv.StandingResolved && c.id(at).Before(fenceID(w.fences[s])) {
+	if r.Standing == kv.StandingResolved && c.over(w, s, c.id(at)) {
 		w.records[s][at].register = 0
 	}
 	if answer.busy || answer.standing == kv.StandingOver {
@@ -178,15 +178,16 @@ func (c *Cluster) know(w *world, at int, d kv.Decision, s int) {
 	w.fates[at] = f
 }
 
-// fence drops what is finished.
-func (c *Cluster) fence(w *world, s int, finished kv.TransactionID) {
-	if finished.Number == 0 || !fenceID(w.fences[s]).Before(finished) {
+// hear drops what is finished.
+func (c *Cluster) hear(w *world, s int, finished fence) {
+	next, news := c.fence(w.fences[s]).Moved(c.fence(finished))
+	if !news {
 		return
 	}
-	w.fences[s] = fenceOf(finished)
+	w.fences[s] = c.fenceOf(next)
 	for i := range maxTxns {
 		standing := c.registerOf(w, s, i).Standing
-		if c.id(i).Before(finished) && standing == kv.StandingResolved {
+		if next.Covers(c.id(i)) && standing == kv.StandingResolved {
 			w.records[s][i].register = 0 // that it was applied is in the store
 		}
 	}

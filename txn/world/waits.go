@@ -120,7 +120,7 @@ func (c *waitsCluster) newCore(anchor int) *coordinatorMachine {
 	if err != nil {
 		panic(err)
 	}
-	core.OlderFinished(nil)
+	core.OlderFinished(nil, nil)
 	return &coordinatorMachine{core: core, anchor: uint8(anchor), fresh: true}
 }
 

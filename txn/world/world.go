@@ -68,7 +68,7 @@ type world struct {
 	recoveries   [maxShards][maxTerms]recovery
 	term         [maxShards]uint8
 	lost         [maxShards]bool
-	fences       [maxShards]uint8
+	fences       [maxShards]fence
 	records      [maxShards][maxTxns]record
 	messages     [maxMsgs]message
 	late         [maxLate]uint16
@@ -97,7 +97,7 @@ type Cluster struct {
 	asks         *table[askKey, txn.Ask]
 	replies      *table[reply, struct{}]
 	lists        *table[string, []kv.UnfinishedTransaction]
-	shardLists   *table[string, []kv.ShardID]
+	olders       *table[string, older]
 	registers    *table[register.Register, struct{}]
 	coordinators *coordinators
 	recoveries   *recoveries
@@ -109,7 +109,7 @@ type Cluster struct {
 func NewCluster(s Setting, m Mutation, only statespace.Invariant, poke Poke) *Cluster {
 	c := &Cluster{
 		Setting: s, mutation: m, only: only, poke: poke, settled: make(map[uint64]struct{}), settleAll: m != Sound || poke.Coordinator != nil || poke.Recovery != nil,
-		asks: newTable[askKey, txn.Ask](), replies: newTable[reply, struct{}](), lists: newTable[string, []kv.UnfinishedTransaction](), shardLists: newTable[string, []kv.ShardID](), registers: newTable[register.Register, struct{}](),
+		asks: newTable[askKey, txn.Ask](), replies: newTable[reply, struct{}](), lists: newTable[string, []kv.UnfinishedTransaction](), olders: newTable[string, older](), registers: newTable[register.Register, struct{}](),
 	}
 	c.table = c.newPartition()
 	c.coordinators, c.recoveries = c.newCoordinators(), c.newRecoveries()

@@ -11,7 +11,7 @@ import (
 
 // apply applies the committed entries that takeReady collected: effects and metadata become visible in
 // one step, then the core hears of it, then those who wait.
-func (r *Replica) apply(now time.Duration) error {
+func (r *driven) apply(now time.Duration) error {
 	if len(r.toApply) == 0 || r.installing != nil {
 		return nil
 	}
@@ -24,7 +24,7 @@ func (r *Replica) apply(now time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
-	r.tellApplied()
+	r.driver.opts.Sequencing.Applied(r.group, r.machine.Closed())
 	r.tellMembers(members)
 	entries := r.toApply[:len(results)]
 	last := entries[len(entries)-1]
@@ -37,8 +37,8 @@ func (r *Replica) apply(now time.Duration) error {
 		}
 	}
 	r.waits.indices.reached(uint64(last.Index), nil)
-	r.revisionApplied()
-	r.released()
+	r.waits.revisions.reached(uint64(r.machine.Closed()), nil)
+	r.waits.released(r.machine)
 	r.hearReleased()
 	r.toApply = slices.Delete(r.toApply, 0, len(entries))
 	r.driver.markDirty(r)
@@ -50,7 +50,7 @@ func (r *Replica) apply(now time.Duration) error {
 
 // applyBatch applies entries in one engine batch under the exclusive lock: all of them, or those in front of a flush that comes first. It returns who is to
 // be told: those who subscribed before, for whoever subscribes later finds the entries applied.
-func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func(*shard.Applied), error) {
+func (r *driven) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func(*shard.Applied), error) {
 	engine := r.driver.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()
@@ -64,7 +64,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 			return nil, nil, fmt.Errorf("entry %d of term %d: %w", entries[i].Index, entries[i].Term, err)
 		}
 		if result.Compacted != 0 {
-			r.hashes.compact(interval{from: result.CompactedBefore, to: result.Compacted}, r.driver.opts.KeepHashes)
+			r.hashing.compact(&r.hashes, interval{from: result.CompactedBefore, to: result.Compacted}, r.driver.opts.KeepHashes)
 		}
 		results = append(results, result)
 		if staged, _ := r.machine.Bulk(); before == 0 && staged > 0 {
@@ -88,7 +88,7 @@ func (r *Replica) applyBatch(entries []consensus.Entry) ([]shard.Applied, []func
 }
 
 // announce tells what an entry did to whoever is concerned.
-func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
+func (r *driven) announce(result *shard.Applied, subscribers []func(*shard.Applied), now time.Duration) error {
 	if result.Void && r.leading && result.Term == r.role.Term {
 		// Whatever it evaluates from now on would be void too. Another leader begins with what is applied.
 		return fmt.Errorf("entry %d: proposal %d of this leader applies nothing: one before it is lost", result.Index, result.Seq)
@@ -114,7 +114,7 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 		r.othersFollow()
 	}
 	if result.Limit != 0 {
-		r.tellLimit(result.Term, result.Limit)
+		r.driver.opts.Sequencing.LimitApplied(result.Term, result.Limit)
 	}
 	for _, fn := range subscribers {
 		fn(result)
@@ -125,17 +125,14 @@ func (r *Replica) announce(result *shard.Applied, subscribers []func(*shard.Appl
 	return nil
 }
 
-// publishApplied makes the applied index of a freshly opened machine visible.
-func (r *Replica) publishApplied() { r.applied.Store(uint64(r.machine.AppliedIndex())) }
-
 // announceSnapshot tells subscribers that the state jumped: what lies between is found in the history only.
-func (r *Replica) announceSnapshot(subscribers []func(*shard.Applied)) {
-	r.tellApplied()
+func (r *driven) announceSnapshot(subscribers []func(*shard.Applied)) {
+	r.driver.opts.Sequencing.Applied(r.group, r.machine.Closed())
 	r.othersFollow()
 	jump := shard.Applied{Index: r.machine.AppliedIndex(), Term: r.machine.AppliedTerm(), Jump: true}
 	jump.Revision, jump.Closed = r.machine.Highest(), r.machine.Closed()
 	for _, fn := range subscribers {
 		fn(&jump)
 	}
-	r.released()
+	r.waits.released(r.machine)
 }

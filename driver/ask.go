@@ -15,7 +15,10 @@ import (
 // round, without a lock, and must not wait for one.
 type Asker func(req *kv.Request, done func(*kv.Response, error))
 
-// AskWith says who has the leaders of other shards asked about leases; see shard.Ask. Until then they are not.
+// askNobody is the Asker until AskWith says which.
+func askNobody(_ *kv.Request, done func(*kv.Response, error)) { done(nil, kv.ErrNoLeader) }
+
+// AskWith says who has the leaders of other shards asked about leases; see shard.Ask. Until then they are not. It is no option: whoever asks needs the replicas.
 func (d *Driver) AskWith(ask Asker) { d.asker.Store(&ask) }
 
 // asking are the requests of a replica that wait for what leaders of other shards say about leases.
@@ -40,41 +43,51 @@ type askAnswer struct {
 	err  error
 }
 
-// await keeps a request until something is decided about a lease.
-func (r *Replica) await(q request, out shard.Outcome) {
+// add keeps a request until something is decided about a lease.
+func (a *asking) add(q request, out shard.Outcome, now time.Duration) {
 	q.begun = q.begun || out.Ends
-	if r.asking.waiting == nil {
-		r.asking.waiting = make(map[kv.LeaseID][]awaiting)
+	if a.waiting == nil {
+		a.waiting = make(map[kv.LeaseID][]awaiting)
 	}
-	r.asking.waiting[out.Awaits] = append(r.asking.waiting[out.Awaits], awaiting{request: q, ends: out.Ends, since: r.driver.clock()})
-	r.leaseWork = true // it may have to be given up
+	a.waiting[out.Awaits] = append(a.waiting[out.Awaits], awaiting{request: q, ends: out.Ends, since: now})
+}
+
+// cover notes that what is asked now is asked after all who wait for the lease had come.
+func (a *asking) cover(lease kv.LeaseID) {
+	waiting := a.waiting[lease]
+	for i := range waiting {
+		waiting[i].covered = true
+	}
+}
+
+// drop forgets those that end, in the order of the leases that they wait for.
+func (a *asking) drop(ends func(lease kv.LeaseID, w awaiting) bool) {
+	for _, lease := range slices.Sorted(maps.Keys(a.waiting)) {
+		kept := slices.DeleteFunc(a.waiting[lease], func(w awaiting) bool { return ends(lease, w) })
+		if a.waiting[lease] = kept; len(kept) == 0 {
+			delete(a.waiting, lease)
+		}
+	}
 }
 
 // sendAsks asks what the machine wants to know.
-func (r *Replica) sendAsks() {
+func (r *driven) sendAsks() {
 	if !r.isSequenced() || !r.leading {
 		return
 	}
 	for _, a := range r.machine.Asks() {
-		waiting := r.asking.waiting[a.Lease()]
-		for i := range waiting {
-			waiting[i].covered = true
-		}
+		r.asking.cover(a.Lease())
 		answer := askAnswer{term: r.role.Term, ask: a}
 		done := func(resp *kv.Response, err error) {
 			answer.resp, answer.err = resp, err
 			r.driver.call(func() { r.askAnswered(answer) })
 		}
-		if ask := r.driver.asker.Load(); ask != nil {
-			(*ask)(a.Request, done)
-		} else {
-			done(nil, kv.ErrNoLeader)
-		}
+		(*r.driver.asker.Load())(a.Request, done)
 	}
 }
 
 // askAnswered has an answer heard in this round.
-func (r *Replica) askAnswered(a askAnswer) {
+func (r *driven) askAnswered(a askAnswer) {
 	if r.leading && r.role.Term == a.term && !r.ended {
 		r.asking.answers = append(r.asking.answers, a)
 		r.driver.markWorking(r)
@@ -82,7 +95,7 @@ func (r *Replica) askAnswered(a askAnswer) {
 }
 
 // hearAnswers lets requests go on that waited for an answer.
-func (r *Replica) hearAnswers() error {
+func (r *driven) hearAnswers() error {
 	answers := r.asking.answers
 	r.asking.answers = nil
 	for i := range answers {
@@ -117,9 +130,14 @@ const answerEarly = 300 * time.Millisecond
 // transaction has locks elsewhere, on keys of a lease that ends.
 const prepareWaits = time.Second
 
+// tooLong tells whether a request has to be answered before it is known what it waits for.
+func (w *awaiting) tooLong(now time.Duration) bool {
+	q, waited := &w.request, now-w.since
+	return q.by != nil && q.by.Left() < answerEarly && waited >= answerEarly || q.req.Kind == kv.KindTxnPrepare && waited >= prepareWaits
+}
+
 // leaseWaits says of which shards an answer about a lease is missing.
-func (r *Replica) leaseWaits(lease kv.LeaseID) error {
-	of := r.machine.AskedOf(lease)
+func leaseWaits(lease kv.LeaseID, of []kv.ShardID) error {
 	if len(of) == 1 {
 		return fmt.Errorf("lease %x waits for shard %d: %w", int64(lease), of[0], kv.ErrLeaseWaits)
 	}
@@ -127,37 +145,29 @@ func (r *Replica) leaseWaits(lease kv.LeaseID) error {
 }
 
 // dropUnwanted ends requests that nobody waits for any more, or will wait for when another round comes.
-func (r *Replica) dropUnwanted(now time.Duration) {
-	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
-		kept := slices.DeleteFunc(r.asking.waiting[lease], func(w awaiting) bool {
-			q := w.request
-			switch {
-			case !q.wanted():
-				q.err = kv.ErrTimeout
-			case q.by != nil && q.by.Left() < answerEarly && now-w.since >= answerEarly:
-				q.begun, q.err = false, r.leaseWaits(lease) // the error itself says that there may yet be an effect
-			case q.req.Kind == kv.KindTxnPrepare && now-w.since >= prepareWaits:
-				q.begun, q.err = false, r.leaseWaits(lease)
-			default:
-				return false
-			}
-			r.machine.Withdraw(q.req)
-			r.finish(q, 0)
-			return true
-		})
-		if r.asking.waiting[lease] = kept; len(kept) == 0 {
-			delete(r.asking.waiting, lease)
+func (r *driven) dropUnwanted(now time.Duration) {
+	r.asking.drop(func(lease kv.LeaseID, w awaiting) bool {
+		q := w.request
+		switch {
+		case !q.wanted():
+			q.err = kv.ErrTimeout
+		case w.tooLong(now):
+			q.begun, q.err = false, leaseWaits(lease, r.machine.AskedOf(lease)) // the error itself says that there may yet be an effect
+		default:
+			return false
 		}
-	}
+		r.machine.Withdraw(q.req)
+		r.finish(q, 0)
+		return true
+	})
 }
 
 // refuseAsking fails all that wait.
-func (r *Replica) refuseAsking(err error) {
-	for _, lease := range slices.Sorted(maps.Keys(r.asking.waiting)) {
-		for _, w := range r.asking.waiting[lease] {
-			w.request.err = err
-			r.finish(w.request, 0)
-		}
-	}
+func (r *driven) refuseAsking(err error) {
+	r.asking.drop(func(_ kv.LeaseID, w awaiting) bool {
+		w.request.err = err
+		r.finish(w.request, 0)
+		return true
+	})
 	r.asking = asking{}
 }

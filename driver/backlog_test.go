@@ -76,7 +76,7 @@ func testBacklogOfSlowDisk(t *testing.T, usePaxos bool) {
 			}
 		})
 	}
-	leads := func() (all []*Replica) {
+	leads := func() (all []*driven) {
 		for _, n := range c.nodes[:2] {
 			for _, r := range n.driver.order {
 				if r.leading && r.LeaseValid() {

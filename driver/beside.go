@@ -14,6 +14,12 @@ import (
 // maxBeside is how many requests are decided beside the rounds of a node at one time. More would not end earlier: they need processors.
 const maxBeside = 2
 
+// besideRounds is what the goroutines of a node are at.
+type besideRounds struct {
+	besides  int // requests that they decide
+	shipping int // snapshots on their way to other nodes
+}
+
 // beside are the requests of a replica that take longer than a round may; see shard.Beside.
 type beside struct {
 	jobs    []*besideJob // that are not decided
@@ -39,7 +45,7 @@ type partlyDone struct {
 
 // besideJob is a request that is decided by a goroutine.
 type besideJob struct {
-	replica *Replica
+	replica *driven
 	of      *shard.Beside
 	request request
 	// ended: nobody waits for the answer any more, it has been given.
@@ -86,7 +92,7 @@ func (b *beside) inOrder() (list []request) {
 }
 
 // startBeside has requests decided that have their latches, and for which everything that was in flight is applied.
-func (r *Replica) startBeside() {
+func (r *driven) startBeside() {
 	for r.beside.waiting() > 0 && r.driver.besides < maxBeside {
 		r.mu.Lock()
 		next := r.machine.NextBeside()
@@ -113,21 +119,92 @@ func (j *besideJob) unwanted() bool {
 }
 
 // besideDecided is called when a goroutine is through with a request.
-func (r *Replica) besideDecided(job *besideJob) {
+func (r *driven) besideDecided(job *besideJob) {
 	r.driver.besides-- // in this round those of others have their turn
 	if job.ended.Load() {
 		job.of.Drop()
 		return
 	}
-	b := &r.beside
-	b.jobs = slices.DeleteFunc(b.jobs, func(j *besideJob) bool { return j == job })
-	b.running--
-	b.decided = append(b.decided, job)
+	r.beside.ended(job)
 	r.driver.markWorking(r)
 }
 
+// ended notes that a request is decided.
+func (b *beside) ended(job *besideJob) {
+	b.jobs = slices.DeleteFunc(b.jobs, func(j *besideJob) bool { return j == job })
+	b.running--
+	b.decided = append(b.decided, job)
+}
+
+// again queues those that may be evaluated again: their first part is applied, or what they waited for is released.
+func (b *beside) again(appliedSeq uint64, queue *requestQueue) {
+	b.partly = slices.DeleteFunc(b.partly, func(p partlyDone) bool {
+		applied := p.seq <= appliedSeq
+		if applied {
+			queue.push(p.request)
+			b.released = b.released || p.bulk
+		}
+		return applied
+	})
+	if b.released {
+		b.released = false
+		for i := range b.blocked {
+			queue.push(b.blocked[i])
+		}
+		b.blocked = nil
+	}
+}
+
+// takeStaged returns one of which all is put into the log.
+func (b *beside) takeStaged(of *shard.Beside) request {
+	i := slices.IndexFunc(b.staged, func(j *besideJob) bool { return j.of == of })
+	q := b.staged[i].request
+	b.staged = slices.Delete(b.staged, i, i+1)
+	return q
+}
+
+// giveUp ends all of it. It returns the requests whose evaluation has begun, those that only wait, and those that are partly done.
+func (b *beside) giveUp() (begun, waiting, partly []request) {
+	for _, job := range b.jobs {
+		job.ended.Store(true)
+		begun = append(begun, job.request)
+	}
+	for _, job := range slices.Concat(b.decided, b.staged) {
+		job.of.Drop()
+		begun = append(begun, job.request)
+	}
+	for i := range b.partly {
+		partly = append(partly, b.partly[i].request)
+	}
+	waiting = slices.Concat(b.blocked, b.inOrder())
+	*b = beside{heard: b.heard}
+	return begun, waiting, partly
+}
+
+// unpark queues the parked requests of these places, and tells whether there are any.
+func (b *beside) unpark(places []uint64, queue *requestQueue) (any bool) {
+	for _, place := range places {
+		for _, q := range b.parked[place] {
+			queue.push(q)
+			any = true
+		}
+		delete(b.parked, place)
+	}
+	return any
+}
+
+// drop forgets those requests that wait for others, and end.
+func (b *beside) drop(ends func(request) bool) {
+	b.blocked = slices.DeleteFunc(b.blocked, ends)
+	for _, place := range slices.Sorted(maps.Keys(b.parked)) {
+		if b.parked[place] = slices.DeleteFunc(b.parked[place], ends); len(b.parked[place]) == 0 {
+			delete(b.parked, place)
+		}
+	}
+}
+
 // finishBeside lets what was decided take effect, and those who waited for it have another try.
-func (r *Replica) finishBeside() error {
+func (r *driven) finishBeside() error {
 	b := &r.beside
 	decided := b.decided
 	b.decided = nil
@@ -145,26 +222,12 @@ func (r *Replica) finishBeside() error {
 	if err := r.stepBulk(); err != nil {
 		return fmt.Errorf("stage the effects of a request: %w", err)
 	}
-	b.partly = slices.DeleteFunc(b.partly, func(p partlyDone) bool {
-		applied := p.seq <= r.appliedSeq
-		if applied {
-			r.queue.push(p.request)
-			b.released = b.released || p.bulk
-		}
-		return applied
-	})
-	if b.released {
-		b.released = false
-		for i := range b.blocked {
-			r.queue.push(b.blocked[i])
-		}
-		b.blocked = nil
-	}
+	b.again(r.appliedSeq, &r.queue)
 	return nil
 }
 
 // stepBulk goes on with effects that are put into the log bit by bit. The latches of the request are given back when they are in force.
-func (r *Replica) stepBulk() error {
+func (r *driven) stepBulk() error {
 	b := &r.beside
 	for i := 0; i < len(b.staged); {
 		job := b.staged[i]
@@ -188,9 +251,7 @@ func (r *Replica) stepBulk() error {
 	if of == nil {
 		return nil
 	}
-	i := slices.IndexFunc(b.staged, func(j *besideJob) bool { return j.of == of })
-	q := b.staged[i].request
-	b.staged = slices.Delete(b.staged, i, i+1)
+	q := b.takeStaged(of)
 	if q.bulk = out.Effects && !out.Begun; q.bulk {
 		b.taking++
 	} else if !out.Begun {
@@ -200,51 +261,19 @@ func (r *Replica) stepBulk() error {
 }
 
 // beginBesideAnew has all of them evaluated again, when a leadership begins anew and nothing is in flight.
-func (r *Replica) beginBesideAnew() {
-	b := r.beside
-	r.beside = beside{heard: b.heard}
-	for _, job := range b.jobs {
-		job.ended.Store(true)
-		r.evaluateAgain(job.request)
-	}
-	for _, job := range slices.Concat(b.decided, b.staged) {
-		job.of.Drop()
-		r.evaluateAgain(job.request)
-	}
-	for _, q := range slices.Concat(b.blocked, b.inOrder()) {
+func (r *driven) beginBesideAnew() {
+	begun, waiting, partly := r.beside.giveUp()
+	for _, q := range slices.Concat(begun, waiting, partly) {
 		r.evaluateAgain(q)
-	}
-	for i := range b.partly {
-		r.evaluateAgain(b.partly[i].request)
 	}
 }
 
 // refuseBeside fails all of them: with another error those whose evaluation has begun, so that no other leader begins with them, too. Those that
 // are partly done may have an effect.
-func (r *Replica) refuseBeside(err, evaluated error) {
+func (r *driven) refuseBeside(err, evaluated error) {
 	r.refuseAsking(err)
-	b := r.beside
-	r.beside = beside{heard: b.heard}
-	refuse := func(q request, err error) {
-		q.resp, q.err = nil, err
-		r.finish(q, 0)
-	}
-	for _, job := range b.jobs {
-		job.ended.Store(true)
-		refuse(job.request, evaluated)
-	}
-	for _, job := range b.decided {
-		job.of.Drop()
-		refuse(job.request, evaluated)
-	}
-	for _, job := range b.staged {
-		job.of.Drop()
-		refuse(job.request, evaluated)
-	}
-	for _, q := range slices.Concat(b.blocked, b.inOrder()) {
-		refuse(q, err)
-	}
-	for i := range b.partly {
-		refuse(b.partly[i].request, evaluated)
-	}
+	begun, waiting, partly := r.beside.giveUp()
+	r.refuse(begun, evaluated)
+	r.refuse(waiting, err)
+	r.refuse(partly, evaluated)
 }

@@ -70,7 +70,7 @@ func (n *cleanNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ 
 
 func (n *cleanNode) BeginClean(group consensus.GroupID) bool {
 	if n.random.IntN(2) == 0 {
-		if n.node.driver.Replica(group).numbering.waiting {
+		if n.node.driver.driven(group).numbering.waiting {
 			n.store.tight++
 		}
 		for _, arrive := range n.arriving[group] {
@@ -176,7 +176,7 @@ func TestCleanUnderLoad(t *testing.T) {
 		s.awaitLeases()
 		at := slices.IndexFunc(s.nodes, func(n *cleanNode) bool { return n.node.driver.Replica(2).IsLeader() })
 		driver := s.nodes[at].node.driver
-		leader := driver.Replica(2)
+		leader := driver.driven(2)
 		for number := 0; len(s.words[2]) == 0; number++ {
 			if number == 50 {
 				driver.CallClean(2, 0)

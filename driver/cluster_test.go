@@ -55,7 +55,7 @@ type clusterNode struct {
 	process uint64
 	up      bool
 	driver  *Driver
-	replica *Replica // the first one
+	replica *driven  // the first one
 	jobs    []func() // what it does beside its rounds
 	woken   bool
 }

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -33,7 +32,7 @@ func (r *Replica) Held(req *kv.Request, rev kv.Revision) bool {
 
 // WaitReleased calls done when Held says no, or with an error when that will not be known here. Whoever by does not wait for any more may be forgotten.
 func (r *Replica) WaitReleased(req *kv.Request, rev kv.Revision, by kv.Asker, done func(error)) {
-	r.ask(func() {
+	r.ask(func(r *driven) {
 		if !r.machine.Held(req, rev) {
 			done(nil)
 			return
@@ -45,21 +44,21 @@ func (r *Replica) WaitReleased(req *kv.Request, rev kv.Revision, by kv.Asker, do
 	}, done)
 }
 
-// released ends the waits of reads that are held no more.
-func (r *Replica) released() {
-	if len(r.waits.held) == 0 {
+// released ends the waits of reads that the state does not hold any more.
+func (w *waits) released(state Machine) {
+	if len(w.held) == 0 {
 		return
 	}
 	var free []heldWait
-	r.waits.held = slices.DeleteFunc(r.waits.held, func(w heldWait) bool {
-		held := r.machine.Held(w.req, w.rev)
+	w.held = slices.DeleteFunc(w.held, func(of heldWait) bool {
+		held := state.Held(of.req, of.rev)
 		if !held {
-			free = append(free, w)
+			free = append(free, of)
 		}
 		return !held
 	})
-	for _, w := range free {
-		w.done(nil)
+	for _, of := range free {
+		of.done(nil)
 	}
 }
 
@@ -82,7 +81,7 @@ func (r *Replica) Finished() kv.Fence {
 }
 
 // hearReleased has requests evaluated again that were blocked by a transaction over several shards, if one has been decided.
-func (r *Replica) hearReleased() {
+func (r *driven) hearReleased() {
 	if !r.isSequenced() {
 		return
 	}
@@ -101,41 +100,26 @@ func (r *Replica) hearReleased() {
 }
 
 // wake queues the parked requests that may have their locks, in the order of their arrival, and tells whether there are any.
-func (r *Replica) wake() (any bool) {
+func (r *driven) wake() (any bool) {
 	if !r.isSequenced() {
 		return false
 	}
-	b := &r.beside
-	for _, place := range r.machine.Woken() {
-		for _, q := range b.parked[place] {
-			r.queue.push(q)
-			any = true
-		}
-		delete(b.parked, place)
-	}
-	return any
+	return r.beside.unpark(r.machine.Woken(), &r.queue)
 }
 
 // dropBlocked ends blocked requests that nobody waits for any more: what blocks them may be there for long.
-func (r *Replica) dropBlocked() {
-	drop := func(q request) bool {
+func (r *driven) dropBlocked() {
+	r.beside.drop(func(q request) bool {
 		if q.wanted() {
 			return false
 		}
 		r.unwanted(q)
 		return true
-	}
-	b := &r.beside
-	b.blocked = slices.DeleteFunc(b.blocked, drop)
-	for _, place := range slices.Sorted(maps.Keys(b.parked)) {
-		if b.parked[place] = slices.DeleteFunc(b.parked[place], drop); len(b.parked[place]) == 0 {
-			delete(b.parked, place)
-		}
-	}
+	})
 }
 
 // unwanted ends a request that is not evaluated any more.
-func (r *Replica) unwanted(q request) {
+func (r *driven) unwanted(q request) {
 	r.driver.metrics.requestsUnwanted.Add(1)
 	if r.isSequenced() {
 		r.machine.Withdraw(q.req)
@@ -145,7 +129,7 @@ func (r *Replica) unwanted(q request) {
 }
 
 // grant has whoever asked be told of the locks of a prepare that was evaluated.
-func (r *Replica) grant(q *request, out *shard.Outcome) {
+func (r *driven) grant(q *request, out *shard.Outcome) {
 	if out.Effects && !q.granted && q.req != nil && q.req.Commit != nil && q.req.Commit.Granted != nil {
 		q.granted = true
 		r.driver.granted = append(r.driver.granted, q.req.Commit.Granted)
@@ -154,7 +138,7 @@ func (r *Replica) grant(q *request, out *shard.Outcome) {
 
 // revoke ends a prepare that loses its locks because the leadership begins anew. The transaction may wait elsewhere since it had them, so it must not wait for
 // them again.
-func (r *Replica) revoke(q request) {
+func (r *driven) revoke(q request) {
 	q.resp, q.err = &kv.Response{Kind: q.req.Kind, Commit: &kv.CommitResponse{Busy: true}}, nil
 	r.finish(q, 0)
 }

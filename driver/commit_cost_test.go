@@ -56,7 +56,7 @@ func newTwoShards(t *testing.T, apart bool) *twoShards {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := txn.Options{Protocol: txn.TwoPhase, Anchor: 1, Term: uint64(first.driver.Replica(1).role.Term), Table: table}
+	options := txn.Options{Protocol: txn.TwoPhase, Anchor: 1, Term: uint64(first.driver.driven(1).role.Term), Table: table}
 	if s.coordinator, err = txn.NewCoordinator(options.WithDefaults()); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func (s *twoShards) measure(what string, act func(number int, answered func(erro
 			syncs += int(n.driver.metrics.syncs.Load())
 		}
 		for _, group := range []kv.ShardID{1, 2} {
-			entries += int(s.leader(group).driver.Replica(consensus.GroupID(group)).log.Last())
+			entries += int(s.leader(group).driver.driven(consensus.GroupID(group)).log.Last())
 		}
 		return entries, syncs
 	}

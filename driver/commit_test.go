@@ -103,7 +103,7 @@ func TestPreparedTransaction(t *testing.T) {
 			t.Errorf("the shard is called clean: %+v", s.words[2])
 		}
 		for _, n := range s.nodes {
-			if kept := len(n.node.driver.Replica(2).waits.held); kept > 8 {
+			if kept := len(n.node.driver.driven(2).waits.held); kept > 8 {
 				t.Errorf("node %d keeps %d reads, of which one waits", n.node.id, kept)
 			}
 			if m := n.node.driver.Metrics(); m.UndecidedTransactions != 1 || m.PreparedBytes == 0 {
@@ -285,7 +285,7 @@ func TestGranted(t *testing.T) {
 	s.awaitLeases()
 	at := slices.IndexFunc(s.nodes, func(n *cleanNode) bool { return n.node.driver.Replica(2).IsLeader() })
 	driver := s.nodes[at].node.driver
-	leader := driver.Replica(2)
+	leader := driver.driven(2)
 	put := func(key string) *kv.Request {
 		return &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte(key), Value: []byte("x")}}
 	}

@@ -12,7 +12,7 @@ import (
 // shard/compaction.go says why that may be at once).
 
 // othersFollow is called when the replica is compacted, or was given a state that may be: if it is of the system shard, those that are led here follow.
-func (r *Replica) othersFollow() {
+func (r *driven) othersFollow() {
 	if !r.isSequenced() || !r.system() {
 		return
 	}
@@ -22,7 +22,7 @@ func (r *Replica) othersFollow() {
 }
 
 // followCompaction has the next batch begun at once, if the shard is led here and the system shard is compacted further.
-func (r *Replica) followCompaction() {
+func (r *driven) followCompaction() {
 	if !r.isSequenced() || r.system() || !r.leading {
 		return
 	}
@@ -34,9 +34,9 @@ func (r *Replica) followCompaction() {
 
 // rowsDeleted is called when the rows of all compactions are deleted here. A client that waits for that waits for all shards of the store, at the node that leads
 // the system shard.
-func (r *Replica) rowsDeleted() {
+func (r *driven) rowsDeleted() {
 	if r.isSequenced() && !r.system() {
-		if system := r.driver.Replica(consensus.GroupID(kv.SystemShard)); system != nil && len(system.physical) > 0 {
+		if system := r.driver.driven(consensus.GroupID(kv.SystemShard)); system != nil && len(system.physical) > 0 {
 			r.driver.call(func() { r.driver.needsMaintenance(system) })
 		}
 		return
@@ -48,6 +48,6 @@ func (r *Replica) rowsDeleted() {
 }
 
 // waitsFor tells whether another shard has rows left here of what the system shard compacted.
-func (r *Replica) waitsFor(other *Replica) bool {
+func (r *driven) waitsFor(other *driven) bool {
 	return r.isSequenced() && !other.ended && (other.machine.Compacted() < r.machine.Compacted() || other.compact.unfinished())
 }

@@ -38,7 +38,7 @@ func writeCost(t *testing.T, nodes int, paxos bool) (c cost) {
 }
 
 // costOfWrites measures writes to what a replica leads.
-func costOfWrites(w *cluster, leader *Replica) (c cost) {
+func costOfWrites(w *cluster, leader *driven) (c cost) {
 	t := w.tb
 	w.latency = 100 * time.Microsecond
 	w.run(time.Second, nil)

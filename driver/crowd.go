@@ -1,17 +1,29 @@
 package driver
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A group that has the node to itself has several rounds in flight: while one is on its way the next is evaluated. Where several groups write at once
 // there is always something on its way, and what counts is the number of entries: one of each group in each round costs far more than the requests in it. So
 // while groups crowd each other, each has one round in flight, and what has become free is evaluated once a round, when those who were just
 // answered have brought what they want next: entries are fewer and larger, and so are syncs and frames.
 
+// evaluating is how much may be evaluated.
+type evaluating struct {
+	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
+	evaluateUntil time.Duration
+	evaluated     bool
+	proposing     int  // groups with own rounds in flight
+	freed         bool // some of them were applied since the last evaluation
+}
+
 // crowded tells whether several groups have rounds in flight.
-func (d *Driver) crowded() bool { return d.proposing > 1 }
+func (e *evaluating) crowded() bool { return e.proposing > 1 }
 
 // setInflight counts the own rounds that are proposed and not applied.
-func (r *Replica) setInflight(n int) {
+func (r *driven) setInflight(n int) {
 	switch {
 	case r.inflight == 0 && n > 0:
 		r.driver.proposing++
@@ -22,7 +34,7 @@ func (r *Replica) setInflight(n int) {
 }
 
 // mayPropose tells whether there is room for one more round in flight.
-func (r *Replica) mayPropose() bool {
+func (r *driven) mayPropose() bool {
 	return r.inflight == 0 || r.inflight < r.driver.opts.MaxInflight && !r.driver.crowded()
 }
 

@@ -11,7 +11,7 @@ import (
 func TestCrowdedGroupsHaveOneRoundEach(t *testing.T) {
 	c := idleCluster(t, 9, false)
 	n := c.leader()
-	var led []*Replica
+	var led []*driven
 	for _, r := range n.driver.order {
 		if r.leading {
 			led = append(led, r)
@@ -22,7 +22,7 @@ func TestCrowdedGroupsHaveOneRoundEach(t *testing.T) {
 	}
 	first, second := led[0], led[1]
 	asked, answered := 0, 0
-	put := func(r *Replica, inflight, queued int) {
+	put := func(r *driven, inflight, queued int) {
 		t.Helper()
 		asked++
 		r.Propose(&kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: []byte("k")}}, nil, func(_ *kv.Response, _ uint64, err error) {
@@ -63,7 +63,7 @@ func TestCrowdedGroupsGather(t *testing.T) {
 	for _, groups := range []int{1, 2} {
 		c := idleCluster(t, 9, false)
 		n := c.leader()
-		var led []*Replica
+		var led []*driven
 		for _, r := range n.driver.order {
 			if r.leading && len(led) < groups {
 				led = append(led, r)

@@ -14,6 +14,9 @@
 // is done; clients are answered when their entry is applied. What only tells others that
 // something is committed leaves after the answers, with other messages if there are any soon.
 //
+// A Replica is the handle of one replica, for any goroutine. What the driver's goroutine has of it is another type, driven, that no method of the handle sees;
+// DESIGN.md says which type knows what.
+//
 // A disk error stops the node: after a failed sync nothing is retried as if it
 // had worked.
 package driver

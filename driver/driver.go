@@ -5,102 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/liveness"
 	"github.com/quoratedb/quorate/membership"
-	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// Store drives all replicas of a node.
+// Driver drives all replicas of a node.
 //
-// Only the goroutine that calls Round touches the fields below "driver"; everything above is
-// safe for all. Once started, that is whoever holds driving.
+// Only the goroutine that calls Round touches what is not in front, and not an atomic value. Once started, that is whoever holds driving. As with driven, the
+// fields of a part are named as if they were here, and its methods know only the part.
 type Driver struct {
-	opts    Options
-	clock   func() time.Duration
-	inbox   inbox
-	wake    chan struct{}
-	support *support
-	groups  atomic.Pointer[map[consensus.GroupID]*Replica] // the map is never changed in place
-	queued  atomic.Int64                                   // requests that are not answered
-	// queuedBytes are their sizes.
-	queuedBytes atomic.Int64
-	holding     atomic.Bool // notices wait for another message to the same node
-	hurry       atomic.Bool // somebody waits for them
-	inRound     atomic.Bool
-	beat        atomic.Int64 // when the last round ended
-	failure     atomic.Pointer[error]
-	asker       atomic.Pointer[Asker]
-	// unwitnessed is what Unwitnessed returns.
-	unwitnessed atomic.Pointer[[]kv.NodeID]
-
-	context context.Context // ends with Close
-	stop    context.CancelFunc
-	workers sync.WaitGroup // run loop, syncs and snapshots
-	spawn   func(func())
-	started atomic.Bool
-	driving sync.Mutex
-	timer   *time.Timer // of the run loop; guarded by driving
-
-	// driver
-	live   *liveness.Core
-	opened time.Duration // when Open was called
-	node   *membership.Node
-	list   kv.Roster   // the newest list of members that was told
-	nodes  []kv.NodeID // that this one has to do with; never changed in place
-	places []kv.NodeID // all that it ever had to do with: positions in support, which never change
-	// lingering are those that this one has nothing more to do with, and until when it listens to them; see linger.
-	lingering map[kv.NodeID]time.Duration
-	// beginningMarks: this node is not alone any more, and its log is being told.
-	beginningMarks bool
-	attended       []*Replica // whose membership core wants ticks
-	order          []*Replica // by group ID; never changed in place
-	adding         map[consensus.GroupID]*addition
-	removing       map[consensus.GroupID]*removal
-	departed       map[consensus.GroupID]*Replica // were removed, and not all other nodes know
-	dirty          []*Replica                     // have work in their core
-	spareDirty     []*Replica
-	working        []*Replica // have requests to evaluate, or leases to watch
-	ticking        []*Replica // need ticks
-	spareAttended  []*Replica
-	unclean        []*Replica // are to be called clean (Sequencing)
-	maintaining    []*Replica // have a flush or a compaction to do
-	nextTick       time.Duration
-	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
-	evaluateUntil time.Duration
-	evaluated     bool
-	proposing     int  // groups with own rounds in flight
-	freed         bool // some of them were applied since the last evaluation
-	// nextDue is not later than anything that a core of leadership has due; 0 if there is nothing.
-	nextDue   time.Duration
-	out       []peerOut // frames under construction, one a peer
-	appends   []storage.GroupAppend
-	unsynced  []pendingAck  // written, and waiting for the next sync
-	syncing   []pendingAck  // waiting for the sync in flight
-	finished  []finished    // to be answered at the end of the round
-	answered  []func()      // to be called after that
-	granted   []func()      // to be told that prepares have their locks
-	slowUntil time.Duration // a sync was slow: use the goroutine until then
-	lastRead  consensus.ReadID
-	scrubber  scrubber
-	memory    mvcc.Memory // of all groups
-	besides   int         // requests that goroutines decide
-	shipping  int         // snapshots on their way to other nodes
-	flushes   engineFlush
-	logLimit  logLimit
-	backlog   backlog
-	metrics   counters
+	front
+	live *liveness.Core
+	node *membership.Node
+	clocks
+	neighbours
+	replicas
+	agenda
+	evaluating
+	outgoing
+	writing
+	answering
+	lastRead consensus.ReadID
+	scrubber scrubber
+	memory   mvcc.Memory // of all groups
+	besideRounds
+	flushes  engineFlush
+	logLimit logLimit
+	backlog  backlog
+	metrics  counters
 }
 
 // pendingAck is a write that is to be acknowledged to its core when it is durable.
 type pendingAck struct {
-	replica   *Replica
+	replica   *driven
 	mark      consensus.Mark
 	needSync  bool // somebody waits for it, this replica itself included
 	afterSync []consensus.Message
@@ -123,21 +65,19 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	d := &Driver{
-		opts: opts, clock: clock,
-		wake:    make(chan struct{}, 1),
-		support: newSupport(opts.Nodes),
-		nodes:   opts.Nodes,
-		places:  opts.Nodes,
-
-		lingering: make(map[kv.NodeID]time.Duration),
-		adding:    make(map[consensus.GroupID]*addition),
-		opened:    clock(),
-
-		removing: make(map[consensus.GroupID]*removal),
-		departed: make(map[consensus.GroupID]*Replica),
+	if opts.Sequencing == nil {
+		opts.Sequencing = unheard{}
 	}
-	d.groups.Store(&map[consensus.GroupID]*Replica{})
+	d := &Driver{
+		front:      front{opts: opts, clock: clock, wake: make(chan struct{}, 1), support: newSupport(opts.Nodes)},
+		clocks:     clocks{opened: clock()},
+		neighbours: neighbours{nodes: opts.Nodes, places: opts.Nodes, lingering: make(map[kv.NodeID]time.Duration)},
+		replicas: replicas{adding: make(map[consensus.GroupID]*addition), removing: make(map[consensus.GroupID]*removal),
+			departed: make(map[consensus.GroupID]*driven)},
+	}
+	d.roundHere = d.doRoundHere
+	d.AskWith(askNobody)
+	d.groups.Store(&map[consensus.GroupID]*driven{})
 	d.context, d.stop = context.WithCancel(context.Background())
 	if d.spawn = opts.Spawn; d.spawn == nil {
 		d.spawn = func(work func()) { d.workers.Go(work) }
@@ -166,7 +106,7 @@ func Open(opts Options, clock func() time.Duration) (*Driver, error) {
 		return nil, err
 	}
 	d.setAside()
-	if slices.ContainsFunc(d.order, func(r *Replica) bool { return r.machine.Roster().Version != 0 }) {
+	if slices.ContainsFunc(d.order, func(r *driven) bool { return r.machine.Roster().Version != 0 }) {
 		d.reckonNodes()
 	}
 	d.askWhoIsWho()
@@ -236,14 +176,6 @@ func (d *Driver) Check() error {
 	return errors.Join(append(errs, d.checkMemory(), d.checkFigures(), d.checkBacklog(), d.checkPlaces(), d.checkCrowd())...)
 }
 
-// Err returns why the driver stopped by itself; nil while it works.
-func (d *Driver) Err() error {
-	if p := d.failure.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
 var errFailed = errors.New("driver: the node stopped")
 
 // fail stops the node for good: what the disk holds is in doubt, or an invariant broke.
@@ -257,49 +189,6 @@ func (d *Driver) fail(err error) {
 	if d.opts.Listener.Failed != nil {
 		d.opts.Listener.Failed(err)
 	}
-}
-
-// stopped tells why nothing is taken any more; nil while the driver works.
-func (d *Driver) stopped() error {
-	switch {
-	case d.Err() != nil:
-		return kv.ErrUnhealthy
-	case d.context.Err() != nil:
-		return kv.ErrStopped
-	}
-	return nil
-}
-
-// kick makes the run loop do a round soon.
-func (d *Driver) kick() {
-	if d.opts.Wake != nil {
-		d.opts.Wake()
-		return
-	}
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-// call runs do in the driver's goroutine in the next round, unless the driver stops before.
-func (d *Driver) call(do func()) {
-	if d.inbox.addCall(call{do: do}) {
-		d.kick()
-	}
-}
-
-// ask is call for somebody who waits: exactly one of do and refused is called.
-func (d *Driver) ask(do func(), refused func(error)) {
-	if d.inbox.addCall(call{do: do, refused: refused}) {
-		d.kick()
-		return
-	}
-	err := d.stopped()
-	if err == nil {
-		err = kv.ErrStopped
-	}
-	refused(err)
 }
 
 // Receive takes a frame of a peer. The payload belongs to the driver from now on. ReceiveDone
@@ -381,32 +270,4 @@ func (d *Driver) refused(group consensus.GroupID, from kv.NodeID, err error) {
 	if d.opts.Listener.MessageRefused != nil {
 		d.opts.Listener.MessageRefused(group, from, err)
 	}
-}
-
-func (d *Driver) markDirty(r *Replica) {
-	if !r.in.dirty && !r.ended && !r.held() {
-		r.in.dirty = true
-		d.dirty = append(d.dirty, r)
-	}
-}
-
-// markWorking makes evaluate look at the replica.
-func (d *Driver) markWorking(r *Replica) {
-	if !r.in.working {
-		r.in.working = true
-		d.working = append(d.working, r)
-	}
-}
-
-// setTicking adds or removes the replica from those that get ticks. An idle group whose
-// leader is known to be alive gets none, and so costs nothing.
-func (d *Driver) setTicking(r *Replica, on bool) {
-	if on = on && !r.ended; on == r.ticking {
-		return
-	}
-	r.ticking = on
-	if on && !r.in.ticking {
-		r.in.ticking = true
-		d.ticking = append(d.ticking, r)
-	} // a replica that stopped ticking leaves the list with the next tick
 }

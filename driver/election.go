@@ -11,7 +11,7 @@ import (
 // The driver's part in who leads: it tells the core of leadership what happens, and does what that decides.
 
 // carryOut does what the core of leadership has decided. It follows each call of it that may decide something.
-func (r *Replica) carryOut() {
+func (r *driven) carryOut() {
 	d := r.driver
 	ready := r.leadership.Ready()
 	if ready.LeaderLost {
@@ -36,18 +36,18 @@ func (r *Replica) carryOut() {
 }
 
 // membershipApplied tells which replica this is, and the membership that it has applied.
-func (r *Replica) membershipApplied() {
+func (r *driven) membershipApplied() {
 	r.leadership.Configure(r.membership.Self(), r.machine.Config())
 }
 
 // takePart begins to campaign if there is no leader.
-func (r *Replica) takePart() {
+func (r *driven) takePart() {
 	r.leadership.Start(r.driver.opened)
 	r.carryOut()
 }
 
 // mayTick tells whether time may pass for the consensus core.
-func (r *Replica) mayTick(now time.Duration) bool {
+func (r *driven) mayTick(now time.Duration) bool {
 	if r.held() {
 		return false
 	}
@@ -61,7 +61,7 @@ func (r *Replica) mayTick(now time.Duration) bool {
 }
 
 // hearCandidate tells whether a request for a vote or promise may reach the consensus core.
-func (r *Replica) hearCandidate(now time.Duration, from kv.NodeID, term consensus.Term) bool {
+func (r *driven) hearCandidate(now time.Duration, from kv.NodeID, term consensus.Term) bool {
 	may := r.leadership.HearCandidate(now, leadership.Process{Node: from, Instance: r.driver.node.HeardInstance(from)}, term, r.core.Brief().Term)
 	r.carryOut()
 	return may

@@ -26,14 +26,14 @@ type flushState struct {
 }
 
 // mayFlush tells whether a run may begin for reasons of space.
-func (r *Replica) mayFlush() bool {
+func (r *driven) mayFlush() bool {
 	return !r.flush.running && r.flush.syncing == 0 && r.installing == nil
 }
 
 // wantsFlush tells whether the state should be made durable: the dirty keys are many, the log is long,
 // a compaction waits for it, or the membership changed. Which entries are decided need not survive a crash, and a replica that
 // has forgotten that a change is over would look for a majority of the membership before it, whose members may be gone.
-func (r *Replica) wantsFlush() bool {
+func (r *driven) wantsFlush() bool {
 	return r.flush.asked || r.membership.Unflushed() && r.flush.syncing == 0 || r.machine.NeedsFlush() || r.flush.logBytes > r.driver.opts.FlushLogBytes ||
 		r.machine.AppliedIndex()-r.flush.durable > consensus.Index(r.driver.opts.FlushLogEntries) && r.flush.syncing == 0 || r.compact.requested > r.flush.durable
 }
@@ -41,7 +41,7 @@ func (r *Replica) wantsFlush() bool {
 // flushComesFirst tells whether nothing more is applied until a run has begun. No run begins while effects of a bulk are staged or pending; for a follower
 // that is behind one bulk may follow another so closely that there is no moment in between, and its log would grow without a bound. So a run that was
 // wanted before a bulk has its turn after it. A leader's bulks wait for those before them anyway (shard.Machine.StepBulk), and its other requests need not.
-func (r *Replica) flushComesFirst() bool {
+func (r *driven) flushComesFirst() bool {
 	if !r.flush.missed || !r.mayFlush() || !r.wantsFlush() {
 		return false
 	}
@@ -50,7 +50,7 @@ func (r *Replica) flushComesFirst() bool {
 }
 
 // freeze begins a run, if anything was applied since the last one.
-func (r *Replica) freeze() {
+func (r *driven) freeze() {
 	r.mu.Lock()
 	r.flush.running = r.machine.Freeze()
 	r.mu.Unlock()
@@ -63,7 +63,7 @@ func (r *Replica) freeze() {
 }
 
 // flushChunk writes the next rows of the run; after the last it has the engine flush.
-func (r *Replica) flushChunk(rows int) error {
+func (r *driven) flushChunk(rows int) error {
 	done, index, err := r.writeChunk(rows)
 	if err != nil || !done {
 		return err
@@ -82,13 +82,13 @@ type engineFlush struct {
 
 // writtenRun is a run whose rows the engine has.
 type writtenRun struct {
-	replica *Replica
+	replica *driven
 	machine Machine
 	index   consensus.Index
 }
 
 // awaitDurable has a run made durable that is written.
-func (r *Replica) awaitDurable(index consensus.Index) {
+func (r *driven) awaitDurable(index consensus.Index) {
 	r.flush.syncing++
 	d := r.driver
 	d.flushes.written = append(d.flushes.written, writtenRun{r, r.machine, index})
@@ -130,7 +130,7 @@ func (d *Driver) engineFlushed(runs []writtenRun, err error) {
 }
 
 // writeChunk writes rows of the run, and with the last ones the index that will be durable.
-func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err error) {
+func (r *driven) writeChunk(rows int) (done bool, index consensus.Index, err error) {
 	engine := r.driver.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()
@@ -150,7 +150,7 @@ func (r *Replica) writeChunk(rows int) (done bool, index consensus.Index, err er
 }
 
 // flushed lets the log go up to what the engine holds durably now.
-func (r *Replica) flushed(machine Machine, index consensus.Index) {
+func (r *driven) flushed(machine Machine, index consensus.Index) {
 	if machine != r.machine || r.installing != nil {
 		return // a snapshot takes its place
 	}
@@ -189,7 +189,7 @@ func await(flush func(func(error))) error {
 }
 
 // flushAll writes everything dirty to the engine. It does not make it durable.
-func (r *Replica) flushAll() error {
+func (r *driven) flushAll() error {
 	if r.flush.running {
 		// An older run: write it, then what came since.
 		if err := r.writeRun(); err != nil {
@@ -202,7 +202,7 @@ func (r *Replica) flushAll() error {
 	return r.writeRun()
 }
 
-func (r *Replica) writeRun() error {
+func (r *driven) writeRun() error {
 	for {
 		done, _, err := r.writeChunk(1 << 16)
 		if err != nil {

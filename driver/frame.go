@@ -18,7 +18,7 @@ type peerOut struct {
 }
 
 // outMessage is a message of a group. vouched: when it was sent, this replica followed the receiver in the
-// message's term; see Replica.acknowledged.
+// message's term; see driven.acknowledged.
 type outMessage struct {
 	group   consensus.GroupID
 	vouched bool
@@ -26,11 +26,16 @@ type outMessage struct {
 	message consensus.Message
 }
 
+// outgoing are the frames that a round puts together.
+type outgoing struct {
+	out []peerOut // one a peer
+}
+
 // put adds a message to the frame for a node.
-func (d *Driver) put(node kv.NodeID, m outMessage) {
-	for i := range d.out {
-		if d.out[i].node == node {
-			d.out[i].put(m)
+func (o *outgoing) put(node kv.NodeID, m outMessage) {
+	for i := range o.out {
+		if o.out[i].node == node {
+			o.out[i].put(m)
 			return
 		}
 	}
@@ -78,14 +83,6 @@ func (d *Driver) holdBack(p *peerOut) bool {
 	}
 	d.holding.Store(true) // before hurry is read: who sets it reads this afterwards
 	return now < p.until && !d.hurry.Load()
-}
-
-// tellCommitted makes notices leave at once.
-func (d *Driver) tellCommitted() {
-	d.hurry.Store(true)
-	if d.holding.Load() && !d.inRound.Load() { // a round looks at its end
-		d.kick()
-	}
 }
 
 // sendFrames puts the messages of the round into one frame a peer, or several when they are large.

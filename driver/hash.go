@@ -19,43 +19,50 @@ type interval struct{ from, to kv.Revision }
 
 // hashes takes a hash at every compaction, before its rows are deleted, and keeps the newest in memory, as etcd does: a monitor that
 // compares nodes at a revision gets one answer for it, whether history was compacted there in between or not. Only what was written since the
-// compaction before is read for it, but for the first one of a process.
+// compaction before is read for it, but for the first one of a process. Safe for concurrent use.
 type hashes struct {
 	mu     sync.Mutex
 	kept   []keptHash                    // the newest last; at most Options.KeepHashes
 	taking map[kv.Revision]chan struct{} // closed when there is a hash of the revision, or will be none
+}
 
-	// driver
+// hashing is what the driver's goroutine does for hashes.
+type hashing struct {
 	queued  []interval // begun when the one under way is done; until then nothing that they need is deleted
 	running bool
 	live    mvcc.LiveHash // what the next one can begin with
 }
 
 // opened forgets what was to be hashed: the machine was just opened, and has what it needs no longer, perhaps.
-func (h *hashes) opened() {
+func (h *hashing) opened(of *hashes) {
 	for _, i := range h.queued {
-		h.taken(i, nil, 0)
+		of.taken(i, nil, 0)
 	}
 	h.queued = nil
 }
 
 // compact queues the hash of a compaction that was just applied. The caller holds Replica.mu: whoever reads in a state that is
 // compacted finds the hash, or that it is being taken.
-func (h *hashes) compact(i interval, keep int) {
+func (h *hashing) compact(of *hashes, i interval, keep int) {
 	if keep == 0 {
 		return
 	}
 	if len(h.queued) == keep {
-		h.taken(h.queued[0], nil, 0)
+		of.taken(h.queued[0], nil, 0)
 		h.queued = append(h.queued[:0], h.queued[1:]...)
 	}
 	h.queued = append(h.queued, i)
+	of.expect(i.to)
+}
+
+// expect has whoever asks for the hash of a revision wait for taken.
+func (h *hashes) expect(revision kv.Revision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.taking == nil {
 		h.taking = make(map[kv.Revision]chan struct{})
 	}
-	h.taking[i.to] = make(chan struct{})
+	h.taking[revision] = make(chan struct{})
 }
 
 // taken ends the wait for a hash. found is nil if there is none.
@@ -95,7 +102,7 @@ func (r *Replica) CompactionHash(ctx context.Context, revision kv.Revision) (has
 		case <-taking:
 		case <-ctx.Done():
 			return 0, 0, false, ctx.Err()
-		case <-r.driver.context.Done():
+		case <-r.front.context.Done():
 			return 0, 0, false, kv.ErrStopped
 		}
 	}
@@ -104,8 +111,8 @@ func (r *Replica) CompactionHash(ctx context.Context, revision kv.Revision) (has
 }
 
 // takeHashes begins with the hashes that are queued, if none is under way. They are taken from a view, beside the rounds.
-func (r *Replica) takeHashes() {
-	h, d := &r.hashes, r.driver
+func (r *driven) takeHashes() {
+	h, d := &r.hashing, r.driver
 	if len(h.queued) == 0 || h.running {
 		return
 	}
@@ -113,7 +120,7 @@ func (r *Replica) takeHashes() {
 	h.queued, h.running = nil, true
 	r.spawn(func() {
 		for _, i := range todo {
-			live = r.takeHash(view, i, live)
+			live = r.hashes.take(view, i, live, d.stopped, d.opts.KeepHashes)
 		}
 		_ = view.Close() // it was only read
 	}, func() {
@@ -122,14 +129,14 @@ func (r *Replica) takeHashes() {
 	})
 }
 
-// takeHash takes one, and returns what the next can begin with. An error means that there is none to be kept: the node stops, or
+// take takes one, and returns what the next can begin with. An error means that there is none to be kept: the node stops, or
 // what is damaged was reported when it was read.
-func (r *Replica) takeHash(view *mvcc.View, i interval, live mvcc.LiveHash) mvcc.LiveHash {
-	hash, live, err := view.CompactionHash(i.from, i.to, live, r.driver.stopped)
+func (h *hashes) take(view *mvcc.View, i interval, live mvcc.LiveHash, stopped func() error, keep int) mvcc.LiveHash {
+	hash, live, err := view.CompactionHash(i.from, i.to, live, stopped)
 	if err != nil {
-		r.hashes.taken(i, nil, 0)
+		h.taken(i, nil, 0)
 		return mvcc.LiveHash{At: -1}
 	}
-	r.hashes.taken(i, &keptHash{interval: i, hash: hash}, r.driver.opts.KeepHashes)
+	h.taken(i, &keptHash{interval: i, hash: hash}, keep)
 	return live
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // alone starts the only node of a cluster, which leads when alone returns.
-func alone(t *testing.T, change func(*Options)) *Replica {
+func alone(t *testing.T, change func(*Options)) *driven {
 	engine := storage.NewMemory(storage.MemoryOptions{})
 	config := consensus.Config{Voters: []consensus.ReplicaID{1}}
 	began := time.Now()
@@ -36,7 +36,7 @@ func alone(t *testing.T, change func(*Options)) *Replica {
 	}
 	d.Start()
 	t.Cleanup(d.Close)
-	r := d.Replica(1)
+	r := d.driven(1)
 	for !r.IsLeader() {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -11,7 +11,7 @@ import (
 
 // request waits to be evaluated, or, once evaluated, for the entry that decides its fate.
 type request struct {
-	replica *Replica
+	replica *driven
 	req     *kv.Request
 	by      kv.Asker // nil: nobody in particular
 	done    func(resp *kv.Response, applied uint64, err error)

@@ -47,7 +47,7 @@ func (s *sharedView) release() error {
 }
 
 // beginInstall has the staged snapshot installed, in one durable step.
-func (r *Replica) beginInstall(a consensus.Append) error {
+func (r *driven) beginInstall(a consensus.Append) error {
 	staged := r.staged.take(*a.Snapshot)
 	if staged == nil {
 		return fmt.Errorf("group %d: a snapshot at index %d is to be installed but none was received", r.group, a.Snapshot.Index)
@@ -61,7 +61,7 @@ func (r *Replica) beginInstall(a consensus.Append) error {
 	r.mu.Unlock()
 	meta, spans := *a.Snapshot, r.machine.StateSpans()
 	r.spawn(func() {
-		installing.machine, installing.err = r.replaceState(meta, staged.files, spans)
+		installing.machine, installing.err = r.driver.replaceState(r.group, meta, staged.files, spans)
 		staged.discard()
 	}, func() {
 		installing.done = true
@@ -72,7 +72,7 @@ func (r *Replica) beginInstall(a consensus.Append) error {
 
 // leaveReplaced is called when nobody reads any more, and no goroutine is at work: that of an installation which came to nothing, because the replica or
 // the node has ended, goes on changing the engine, under the machine that is still there.
-func (r *Replica) leaveReplaced() {
+func (r *driven) leaveReplaced() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.replaced != nil {
@@ -82,24 +82,23 @@ func (r *Replica) leaveReplaced() {
 }
 
 // replaceState runs beside the rounds.
-func (r *Replica) replaceState(meta consensus.SnapshotMeta, files []string, spans []storage.Span) (Machine, error) {
-	d := r.driver
+func (d *Driver) replaceState(group consensus.GroupID, meta consensus.SnapshotMeta, files []string, spans []storage.Span) (Machine, error) {
 	if err := ofShared(d.opts.Engine.Ingest(context.Background(), files, spans)); err != nil {
-		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", r.group, meta.Index, err)
+		return nil, fmt.Errorf("group %d: install the snapshot at index %d: %w", group, meta.Index, err)
 	}
-	machine, err := d.openMachine(r.group, 0)
+	machine, err := d.openMachine(group, 0)
 	if err != nil {
-		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", r.group, meta.Index, err)
+		return nil, fmt.Errorf("group %d: open the snapshot at index %d: %w", group, meta.Index, err)
 	}
 	if machine.AppliedIndex() != meta.Index || machine.AppliedTerm() != meta.Term {
 		return nil, fmt.Errorf("%w: group %d: the snapshot holds the state at index %d of term %d, not at %d of %d as announced",
-			storage.ErrCorrupt, r.group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
+			storage.ErrCorrupt, group, machine.AppliedIndex(), machine.AppliedTerm(), meta.Index, meta.Term)
 	}
 	return machine, nil
 }
 
 // finishInstall makes an installed state the replica's, and has the log begin there. done is false while it is still being installed.
-func (r *Replica) finishInstall() (done bool, err error) {
+func (r *driven) finishInstall() (done bool, err error) {
 	installing := r.installing
 	if !installing.done {
 		return false, nil
@@ -114,7 +113,7 @@ func (r *Replica) finishInstall() (done bool, err error) {
 		return false, err
 	}
 	r.installing = nil
-	r.publishApplied()
+	r.applied.Store(uint64(r.machine.AppliedIndex()))
 	r.membershipApplied()
 	err = r.membership.Installed(r.machine.Config(), r.machine.Placements(), r.machine.Roster())
 	r.carryOutMembership()
@@ -127,14 +126,14 @@ func (r *Replica) finishInstall() (done bool, err error) {
 	r.announceSnapshot(subscribers)
 	r.tellMembers(members)
 	r.waits.indices.reached(uint64(meta.Index), nil)
-	r.revisionApplied()
+	r.waits.revisions.reached(uint64(r.machine.Closed()), nil)
 	if r.driver.opts.Listener.SnapshotInstalled != nil {
 		r.driver.opts.Listener.SnapshotInstalled(r.group, meta)
 	}
 	return true, nil
 }
 
-func (r *Replica) replaceMachine(machine Machine) []func(*shard.Applied) {
+func (r *driven) replaceMachine(machine Machine) []func(*shard.Applied) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.replaced.release() // it was only read

@@ -48,7 +48,7 @@ func TestEndWhileInstalling(t *testing.T) {
 			n, key, work := installing(t)
 			want := n.read(key)
 			end(n)
-			n.replica.outsider.Store(false) // a read has been let in before
+			n.replica.standing.outsider.Store(false) // a read has been let in before
 			for _, when := range []string{"before", "after"} {
 				view := n.replica.View()
 				listed, found, err := view.Get([]byte(key), 0)

@@ -90,33 +90,33 @@ func (s *support) Holds(node int, generation uint64, now time.Duration) bool {
 }
 
 // acknowledged has the lease reckoned again when a replica has vouched under another promise than before.
-func (r *Replica) acknowledged(from consensus.ReplicaID, generation uint64) {
+func (r *driven) acknowledged(from consensus.ReplicaID, generation uint64) {
 	if r.leadership.Acknowledge(from, generation) {
 		r.reckonLease()
 	}
 }
 
 // reckonLease makes the lease that follows from the acknowledgements and the membership visible to readers.
-func (r *Replica) reckonLease() {
+func (r *driven) reckonLease() {
 	r.leadership.Reckon(r.electorate())
 	r.publishLease()
 }
 
 // publishLease makes visible to readers what the core of leadership says of the lease.
-func (r *Replica) publishLease() {
+func (r *driven) publishLease() {
 	if r.driver.Err() == nil {
 		r.lease.Store(r.leadership.Lease())
 	}
 }
 
 // electorate is who a leader here needs for a lease.
-func (r *Replica) electorate() leadership.Electorate {
+func (r *driven) electorate() leadership.Electorate {
 	status := r.core.Status()
 	return leadership.Electorate{Voters: r.members(status.Config.Voters), Outgoing: r.members(status.Config.Outgoing),
 		Need: status.LeaseVoters, Forbidden: status.LeaseForbidden}
 }
 
-func (r *Replica) members(replicas []consensus.ReplicaID) []leadership.Member {
+func (r *driven) members(replicas []consensus.ReplicaID) []leadership.Member {
 	members := make([]leadership.Member, 0, len(replicas))
 	for _, id := range replicas {
 		node, _ := r.membership.NodeOf(id)

@@ -16,12 +16,39 @@ import (
 
 // The life of a node's replicas: they come and go while the others go on, and one fails alone.
 
-// Replica returns the node's replica of the group; nil if it has none. One that has failed is still there.
-func (d *Driver) Replica(group consensus.GroupID) *Replica { return (*d.groups.Load())[group] }
+// replicas are those of the node, and those that come and go.
+type replicas struct {
+	order    []*driven // by group ID; never changed in place
+	adding   map[consensus.GroupID]*addition
+	removing map[consensus.GroupID]*removal
+	departed map[consensus.GroupID]*driven // were removed, and not all other nodes know
+}
 
-// replica is Replica, without those that have failed.
-func (d *Driver) replica(group consensus.GroupID) (*Replica, error) {
-	switch r := d.Replica(group); {
+// life is where a replica stands between its beginning and its end.
+type life struct {
+	begun  bool // it is part of the rounds, or was
+	ended  bool // it has failed, or was removed
+	jobs   int  // goroutines that are at work for it
+	saving bool // the row that says which replica this is is on its way to the disk
+}
+
+// counts tells whether the node counts what it has: a replica that is not part of the rounds does not count.
+func (l *life) counts() bool { return l.begun && !l.ended }
+
+// Replica returns the node's replica of the group; nil if it has none. One that has failed is still there.
+func (d *Driver) Replica(group consensus.GroupID) *Replica {
+	if r := d.driven(group); r != nil {
+		return &r.Replica
+	}
+	return nil
+}
+
+// driven is Replica for the driver's goroutine.
+func (d *Driver) driven(group consensus.GroupID) *driven { return (*d.groups.Load())[group] }
+
+// replica is driven, without those that have failed.
+func (d *Driver) replica(group consensus.GroupID) (*driven, error) {
+	switch r := d.driven(group); {
 	case r == nil:
 		return nil, fmt.Errorf("driver: this node has no replica of group %d", group)
 	case r.ended:
@@ -32,7 +59,7 @@ func (d *Driver) replica(group consensus.GroupID) (*Replica, error) {
 }
 
 // setReplica changes which replica the node has; nil: none.
-func (d *Driver) setReplica(group consensus.GroupID, r *Replica) {
+func (d *Driver) setReplica(group consensus.GroupID, r *driven) {
 	groups := maps.Clone(*d.groups.Load())
 	if r == nil {
 		delete(groups, group)
@@ -43,14 +70,14 @@ func (d *Driver) setReplica(group consensus.GroupID, r *Replica) {
 }
 
 // begin makes a replica part of the rounds.
-func (d *Driver) begin(r *Replica) {
+func (d *Driver) begin(r *driven) {
 	d.setReplica(r.group, r)
 	d.opts.Log.SetAside(r.group, false)
 	r.begun = true
-	r.tellApplied()
+	d.opts.Sequencing.Applied(r.group, r.machine.Closed())
 	r.reckonMemory()
 	r.reckonFigures()
-	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *Replica, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
+	at, _ := slices.BinarySearchFunc(d.order, r.group, func(o *driven, group consensus.GroupID) int { return cmp.Compare(o.group, group) })
 	d.order = slices.Insert(slices.Clone(d.order), at, r)
 	d.setTicking(r, true)
 	d.markDirty(r)
@@ -80,7 +107,7 @@ func (d *Driver) Add(group consensus.GroupID, first []membership.Home, done func
 // addition is a replica that is being added.
 type addition struct {
 	done    func(error)
-	replica *Replica // as soon as its state machine is open
+	replica *driven // as soon as its state machine is open
 }
 
 // close forgets the replica: it does not begin after all.
@@ -95,7 +122,7 @@ func (d *Driver) add(group consensus.GroupID, first []membership.Home, done func
 	case group == 0 || group > storage.MaxGroup:
 		done(fmt.Errorf("driver: no group has the number %d", group))
 		return
-	case d.Replica(group) != nil || d.adding[group] != nil:
+	case d.driven(group) != nil || d.adding[group] != nil:
 		done(fmt.Errorf("driver: this node has a replica of group %d already", group))
 		return
 	case d.removing[group] != nil:
@@ -119,7 +146,7 @@ func (d *Driver) addOpened(group consensus.GroupID, first []membership.Home, mac
 	if adding == nil {
 		return // the node has failed
 	}
-	var r *Replica
+	var r *driven
 	var row []byte
 	written := false
 	if err == nil {
@@ -135,14 +162,14 @@ func (d *Driver) addOpened(group consensus.GroupID, first []membership.Home, mac
 }
 
 // addBegun goes on when the log is durable.
-func (d *Driver) addBegun(group consensus.GroupID, r *Replica, row []byte, err error) {
+func (d *Driver) addBegun(group consensus.GroupID, r *driven, row []byte, err error) {
 	switch {
 	case err != nil:
 		d.addEnded(group, r, err)
 	case row == nil:
 		d.addEnded(group, r, nil)
 	default:
-		err = r.writeIdentity(row, func(flush func(func(error))) error {
+		err = d.writeIdentity(group, row, func(flush func(func(error))) error {
 			flush(func(err error) { d.call(func() { d.addEnded(group, r, err) }) })
 			return nil
 		})
@@ -152,7 +179,7 @@ func (d *Driver) addBegun(group consensus.GroupID, r *Replica, row []byte, err e
 	}
 }
 
-func (d *Driver) addEnded(group consensus.GroupID, r *Replica, err error) {
+func (d *Driver) addEnded(group consensus.GroupID, r *driven, err error) {
 	adding := d.adding[group]
 	if adding == nil {
 		return // the node has failed
@@ -210,7 +237,7 @@ func ofNode(err error) bool {
 }
 
 // fail ends this replica for good, and the whole node if the error is about more than this.
-func (r *Replica) fail(err error) {
+func (r *driven) fail(err error) {
 	d := r.driver
 	if ofNode(err) {
 		d.fail(err)
@@ -241,7 +268,7 @@ func (d *Driver) groupFailed(group consensus.GroupID, err error) {
 }
 
 // end takes the replica out of the rounds, and refuses what waits for it. Its lists let it go when they are walked next.
-func (r *Replica) end(refusal error, standing string) {
+func (r *driven) end(refusal error, standing string) {
 	d := r.driver
 	r.setInflight(0)
 	r.ended = true
@@ -254,7 +281,7 @@ func (r *Replica) end(refusal error, standing string) {
 	}
 	r.publishStanding(&membership.Standing{Text: standing, Outsider: true})
 	r.ticking = false
-	d.order = slices.DeleteFunc(slices.Clone(d.order), func(o *Replica) bool { return o == r })
+	d.order = slices.DeleteFunc(slices.Clone(d.order), func(o *driven) bool { return o == r })
 	r.failAll(refusal)
 	r.staged.discard()
 	d.memory, r.memory = d.memory.Minus(r.memory), mvcc.Memory{}
@@ -262,7 +289,7 @@ func (r *Replica) end(refusal error, standing string) {
 }
 
 // spawn runs work beside the rounds, and what follows from it in one, even if the replica has ended by then.
-func (r *Replica) spawn(work, then func()) {
+func (r *driven) spawn(work, then func()) {
 	r.jobs++
 	r.driver.spawn(func() {
 		work()
@@ -277,21 +304,23 @@ func (r *Replica) spawn(work, then func()) {
 }
 
 // call has something done in a round, unless the replica has ended by then.
-func (r *Replica) call(do func()) {
-	r.driver.call(func() {
-		if !r.ended {
-			do()
+func (r *Replica) call(do func(*driven)) {
+	of := r.driven
+	r.front.call(func() {
+		if !of.ended {
+			do(of)
 		}
 	})
 }
 
 // ask is call for somebody who waits: exactly one of do and refused is called.
-func (r *Replica) ask(do func(), refused func(error)) {
-	r.driver.ask(func() {
-		if r.ended {
+func (r *Replica) ask(do func(*driven), refused func(error)) {
+	of := r.driven
+	r.front.ask(func() {
+		if of.ended {
 			refused(kv.ErrUnhealthy)
 			return
 		}
-		do()
+		do(of)
 	}, refused)
 }

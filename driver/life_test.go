@@ -421,7 +421,7 @@ func TestComeBack(t *testing.T) {
 			n = l.nodes[slices.IndexFunc(l.nodes, func(o *livesNode) bool { return o != n })]
 		}
 		if round == 0 {
-			r := n.driver.Replica(2)
+			r := n.driver.driven(2)
 			r.flush.asked = true
 			n.driver.needsMaintenance(r)
 			l.await("a flush", func() bool { return r.flush.durable > consensus.BootstrapIndex })
@@ -459,7 +459,7 @@ func TestComeBack(t *testing.T) {
 			r := n.driver.Replica(2)
 			return r.Standing() == membership.StandingMember && n.has(2, "before") && n.has(2, fmt.Sprint("without ", round))
 		})
-		if id := n.driver.Replica(2).membership.Self(); ids[id] {
+		if id := n.driver.driven(2).membership.Self(); ids[id] {
 			t.Errorf("node %d has replica %d, which was there before", n.id, id)
 		} else {
 			ids[id] = true
@@ -483,7 +483,7 @@ func TestRemoveHandsOver(t *testing.T) {
 		}
 		l.await("its end", func() bool { return n.driver.Replica(2) == nil })
 		took := l.c.now - began
-		if another := slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.Replica(2).role.Role == consensus.RoleLeader }); reached && (!another || took > 100*time.Millisecond) {
+		if another := slices.ContainsFunc(l.nodes, func(o *livesNode) bool { return o != n && o.driver.driven(2).role.Role == consensus.RoleLeader }); reached && (!another || took > 100*time.Millisecond) {
 			t.Errorf("after %v the leader was removed; another leads: %v", took, another)
 		}
 		if o := n.driver.opts; took > o.ElectionTimeout+4*o.HeartbeatInterval {
@@ -532,7 +532,7 @@ func TestRemoveIsDurableInOrder(t *testing.T) {
 func TestRemovedLogIsLeft(t *testing.T) {
 	l, n := newLeftLives(t)
 	l.restart(n, 1, 2)
-	if got := n.driver.Replica(2).membership.Life(); got != 1 {
+	if got := n.driver.driven(2).membership.Life(); got != 1 {
 		t.Errorf("it is in life %d", got)
 	}
 	l.await("that it is a member again", func() bool { return n.driver.Replica(2).Standing() == membership.StandingMember && n.has(2, "before") })
@@ -613,7 +613,7 @@ func (l *lives) refusesByName() {
 
 // workFor has a goroutine at work for the replica until the result is called.
 func (l *lives) workFor(n *livesNode, group consensus.GroupID) (finish func()) {
-	r := n.driver.Replica(group)
+	r := n.driver.driven(group)
 	at := len(n.jobs)
 	r.spawn(func() {}, func() {})
 	work := n.jobs[at]

@@ -1,10 +1,6 @@
 package driver
 
-import (
-	"slices"
-
-	"github.com/quoratedb/quorate/consensus"
-)
+import "slices"
 
 // The log of all groups is one, and goes in order: a group that was written to long ago and never flushed keeps everything that all others have
 // written since. When the log is too large, whoever needs its oldest part is flushed, and keeps less for followers that are behind. A group that has
@@ -30,7 +26,7 @@ func (d *Driver) setAside() {
 }
 
 // leaveLog sets the log of a replica aside that has ended. What the state holds durably the next process does not need.
-func (r *Replica) leaveLog() error {
+func (r *driven) leaveLog() error {
 	if err := r.driver.opts.Log.Compact(r.group, min(r.flush.durable, r.log.Last())); err != nil {
 		return err
 	}
@@ -45,10 +41,10 @@ func (d *Driver) relieveLog() error {
 		return nil
 	}
 	d.logLimit.lookedAt = d.logLimit.written
-	var relieved []*Replica // each once: the log becomes smaller only with the next write
+	var relieved []*driven // each once: the log becomes smaller only with the next write
 	for len(relieved) < maxRelieved {
 		m := d.opts.Log.Metrics()
-		r := d.Replica(m.OldestPinning)
+		r := d.driven(m.OldestPinning)
 		if m.SizeBytes <= limit+asideShare*m.AsideBytes || r == nil || r.ended || r.installing != nil || slices.Contains(relieved, r) {
 			return nil // the node's own record, if it is that, is written again by the log
 		}
@@ -66,7 +62,7 @@ func (d *Driver) relieveLog() error {
 }
 
 // flushOldest has a group flushed that needs the oldest part of the log, and with it others that will soon: they share the flush of the engine.
-func (d *Driver) flushOldest(r *Replica) {
+func (d *Driver) flushOldest(r *driven) {
 	for n := 0; n < maxRelieved && r != nil; n++ {
 		if r.hasToFlush() {
 			r.flush.asked = true
@@ -82,17 +78,15 @@ func (d *Driver) flushOldest(r *Replica) {
 }
 
 // hasToFlush tells whether there is something to flush that nobody has seen to.
-func (r *Replica) hasToFlush() bool {
+func (r *driven) hasToFlush() bool {
 	return r.mayFlush() && !r.flush.asked && r.machine.AppliedIndex() > r.flush.durable
 }
 
-// wrote is called for what a group appends to the log.
-func (r *Replica) wrote(entries []consensus.Entry) {
-	bytes := entriesBytes(entries)
-	if r.flush.logBytes == 0 {
-		r.flush.since = r.driver.logLimit.written
+// wrote is called for what a group appends to the log. before is how much the node had written until then.
+func (f *flushState) wrote(bytes, before int64) {
+	if f.logBytes == 0 {
+		f.since = before
 	}
-	r.flush.logBytes += bytes
-	r.flush.retainedBytes += bytes
-	r.driver.logLimit.written += bytes
+	f.logBytes += bytes
+	f.retainedBytes += bytes
 }

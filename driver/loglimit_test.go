@@ -79,13 +79,13 @@ func TestFailedGroupLetsLogGo(t *testing.T) {
 	for i := range 80 {
 		l.put(2, fmt.Sprintf("k%d", i), 500)
 		if i == 40 {
-			l.Replica(2).flush.asked = true
-			l.needsMaintenance(l.Replica(2))
+			l.driven(2).flush.asked = true
+			l.needsMaintenance(l.driven(2))
 			l.rounds()
 		}
 	}
-	last := l.Replica(2).log.Last()
-	l.Replica(2).fail(errBrittle)
+	last := l.driven(2).log.Last()
+	l.driven(2).fail(errBrittle)
 	limit := l.opts.MaxLogBytes
 	for round := range 10 {
 		for i := range 100 {
@@ -107,7 +107,7 @@ func TestFailedGroupLetsLogGo(t *testing.T) {
 	}
 	log = open()
 	l = newLone(t, 3, change)
-	if r := l.Replica(2); r.log.Last() < last || r.machine.AppliedIndex() < last || r.log.First() < 41 {
+	if r := l.driven(2); r.log.Last() < last || r.machine.AppliedIndex() < last || r.log.First() < 41 {
 		t.Errorf("the next process has entries %d to %d of %d, and has applied %d", r.log.First(), r.log.Last(), last, r.machine.AppliedIndex())
 	}
 	_ = log.Close()

@@ -4,7 +4,19 @@ import (
 	"fmt"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/mvcc"
 )
+
+// upkeep is where a replica stands with what is done for its state in the background.
+type upkeep struct {
+	flush   flushState
+	compact compactState
+	hashing hashing
+	memory  mvcc.Memory   // as last reckoned
+	figures shard.Metrics // what the node counts for this replica
+}
 
 // compactState is where a replica stands with deleting what compaction made superfluous. Rows go
 // only once the entry that compacted is durable, so that a replay never meets a gap.
@@ -46,35 +58,27 @@ func (d *Driver) maintain() {
 	}
 }
 
-// needsMaintenance puts the replica on the list that maintain walks.
-func (d *Driver) needsMaintenance(r *Replica) {
-	if !r.in.maintaining {
-		r.in.maintaining = true
-		d.maintaining = append(d.maintaining, r)
-	}
-}
-
 // opened resets the background work for a machine that was just opened: what it holds is durable, and
 // a compaction may have been interrupted.
-func (r *Replica) opened() {
-	r.flush = flushState{durable: r.machine.AppliedIndex(), retainedBytes: r.sampleLogBytes()}
+func (r *driven) opened() {
+	r.flush = flushState{durable: r.machine.AppliedIndex(), retainedBytes: sampleLogBytes(r.log)}
 	r.compact = compactState{running: r.machine.Compacted() > 0}
 	r.reckonMemory()
-	r.hashes.opened()
+	r.hashing.opened(&r.hashes)
 	r.publishState(true)
 	if r.compact.running {
 		r.driver.needsMaintenance(r)
 	}
 }
 
-// sampleLogBytes estimates what the log holds of the group from its newest entries.
-func (r *Replica) sampleLogBytes() int64 {
-	first, last := r.log.First(), r.log.Last()
+// sampleLogBytes estimates what the log holds of a group from its newest entries.
+func sampleLogBytes(log storage.GroupLog) int64 {
+	first, last := log.First(), log.Last()
 	if first > last {
 		return 0
 	}
 	from := max(first, last-min(last-first, 255))
-	sample, err := r.log.Entries(from, last+1, 1<<20)
+	sample, err := log.Entries(from, last+1, 1<<20)
 	if err != nil || len(sample) == 0 {
 		return 0 // an estimate is not worth an error; reading the log in earnest will tell
 	}
@@ -82,7 +86,7 @@ func (r *Replica) sampleLogBytes() int64 {
 }
 
 // maintain starts or continues a flush and a compaction, and tells whether it wants another round.
-func (r *Replica) maintain() (more bool, err error) {
+func (r *driven) maintain() (more bool, err error) {
 	if r.installing != nil {
 		return false, nil // of another state; opened begins anew
 	}
@@ -111,14 +115,14 @@ func (r *Replica) maintain() (more bool, err error) {
 	if r.compact.requested != 0 && r.machine.CompactReady() {
 		r.compact.requested, r.compact.running = 0, true
 	}
-	hashed := len(r.hashes.queued) == 0 // until then the rows are needed
+	hashed := len(r.hashing.queued) == 0 // until then the rows are needed
 	if r.compact.running && hashed {
 		if err := r.compactChunk(); err != nil {
 			return false, err
 		}
 	}
 	compacting := r.compact.unfinished()
-	r.compacting.Store(compacting || r.hashes.running) // the hash is taken from a view, which keeps what is deleted
+	r.compacting.Store(compacting || r.hashing.running) // the hash is taken from a view, which keeps what is deleted
 	if !compacting {
 		r.rowsDeleted()
 	}
@@ -127,7 +131,7 @@ func (r *Replica) maintain() (more bool, err error) {
 }
 
 // applyBulk writes some of the effects of a bulk that is in force.
-func (r *Replica) applyBulk() error {
+func (r *driven) applyBulk() error {
 	if _, pending := r.machine.Bulk(); pending == 0 {
 		return nil
 	}
@@ -146,39 +150,45 @@ func (r *Replica) Compacting() bool { return r.compacting.Load() }
 
 // compactLog drops entries that are durable in the engine, but for as many as a follower that
 // is a little behind may need.
-func (r *Replica) compactLog() error {
-	first, last := r.log.First(), r.log.Last()
-	upTo := min(r.flush.durable, last)
-	retain := consensus.Index(r.driver.opts.RetainLogEntries)
-	if entries := last + 1 - first; entries > 0 && r.flush.retainedBytes > r.driver.opts.RetainLogBytes {
-		// Entries of about equal size: keep the share that fits.
-		retain = min(retain, consensus.Index(float64(entries)*float64(r.driver.opts.RetainLogBytes)/float64(r.flush.retainedBytes)))
-	}
-	if last > retain {
-		upTo = min(upTo, last-retain)
-	} else {
-		upTo = 0
-	}
+func (r *driven) compactLog() error {
+	upTo := r.flush.superfluous(r.log.First(), r.log.Last(), &r.driver.opts)
 	for _, index := range r.shipments.keptFor {
 		upTo = min(upTo, index)
 	}
 	return r.cutLog(upTo)
 }
 
+// superfluous is up to where a log from the first to the last entry may be dropped.
+func (f *flushState) superfluous(first, last consensus.Index, o *Options) consensus.Index {
+	retain := consensus.Index(o.RetainLogEntries)
+	if entries := last + 1 - first; entries > 0 && f.retainedBytes > o.RetainLogBytes {
+		// Entries of about equal size: keep the share that fits.
+		retain = min(retain, consensus.Index(float64(entries)*float64(o.RetainLogBytes)/float64(f.retainedBytes)))
+	}
+	if last <= retain {
+		return 0
+	}
+	return min(f.durable, last, last-retain)
+}
+
 // cutLog drops the entries up to the index, which are durable in the engine.
-func (r *Replica) cutLog(upTo consensus.Index) error {
+func (r *driven) cutLog(upTo consensus.Index) error {
 	first, last := r.log.First(), r.log.Last()
 	if upTo < first {
 		return nil
 	}
-	entries := last + 1 - first
-	r.flush.retainedBytes -= int64(float64(r.flush.retainedBytes) * float64(upTo+1-first) / float64(entries))
+	r.flush.cut(upTo+1-first, last+1-first)
 	r.core.Compact(upTo)
 	return r.driver.opts.Log.Compact(r.group, upTo)
 }
 
+// cut notes that so many entries of the log are dropped.
+func (f *flushState) cut(dropped, of consensus.Index) {
+	f.retainedBytes -= int64(float64(f.retainedBytes) * float64(dropped) / float64(of))
+}
+
 // compactChunk deletes a bounded number of superseded rows.
-func (r *Replica) compactChunk() error {
+func (r *driven) compactChunk() error {
 	engine := r.driver.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -63,9 +64,9 @@ func (d *Driver) openNode() error {
 }
 
 // openMembership finds out as much as the disk tells about which replica this is. row, if there is one, is to be made durable first of all.
-func (r *Replica) openMembership(first []membership.Home, found []byte) (row []byte, err error) {
+func (r *driven) openMembership(first []membership.Home, found []byte, empty bool) (row []byte, err error) {
 	d := r.driver
-	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Row: found, Empty: r.empty(), Known: d.opts.Nodes,
+	state := membership.GroupState{Group: r.group, First: first, Founders: d.opts.Founders, Row: found, Empty: empty, Known: d.opts.Nodes,
 		Config: r.machine.Config(), Table: r.machine.Placements(), Roster: r.machine.Roster()}
 	if len(first) != len(d.opts.Nodes) {
 		state.Founders = len(first)/2 + 1
@@ -96,15 +97,8 @@ func firstReplicas(nodes []kv.NodeID) (first []membership.Home) {
 	return first
 }
 
-// empty tells whether this replica has never taken part in anything.
-func (r *Replica) empty() bool {
-	hard := r.log.HardState()
-	return hard.Vote == 0 && hard.Term <= consensus.BootstrapTerm && r.log.Last() <= consensus.BootstrapIndex &&
-		r.machine.AppliedIndex() <= consensus.BootstrapIndex
-}
-
 // held tells whether the core must not do anything yet.
-func (r *Replica) held() bool { return r.membership.Held() }
+func (r *driven) held() bool { return r.membership.Held() }
 
 // carryOutNode does what the core of this node has decided. It follows each call of it that may decide something.
 func (d *Driver) carryOutNode() {
@@ -132,7 +126,7 @@ func (d *Driver) carryOutNode() {
 }
 
 // carryOutMembership does what the membership cores of this replica and of its node have decided. It follows each call of the former.
-func (r *Replica) carryOutMembership() {
+func (r *driven) carryOutMembership() {
 	d := r.driver
 	d.carryOutNode()
 	if r.membership.WantsTicks() && !r.in.attended {
@@ -190,12 +184,23 @@ func (r *Replica) carryOutMembership() {
 	}
 }
 
+// standing is how a replica takes part in its group, for readers.
+type standing struct {
+	outsider atomic.Bool // not a member of the group as of its own state, which says nothing then
+	learner  atomic.Bool // a member without a vote
+	text     atomic.Pointer[string]
+}
+
+func (s *standing) set(now *membership.Standing) {
+	s.outsider.Store(now.Outsider)
+	s.learner.Store(now.Learner)
+	s.text.Store(&now.Text)
+}
+
 // publishStanding tells readers whether this replica is one of the group, as far as it knows. nil: as before.
-func (r *Replica) publishStanding(standing *membership.Standing) {
+func (r *driven) publishStanding(standing *membership.Standing) {
 	if standing != nil {
-		r.outsider.Store(standing.Outsider)
-		r.learner.Store(standing.Learner)
-		r.standing.Store(&standing.Text)
+		r.standing.set(standing)
 		if listener := r.driver.opts.Listener.Removed; standing.Removed && listener != nil {
 			listener(r.group)
 		}
@@ -204,7 +209,7 @@ func (r *Replica) publishStanding(standing *membership.Standing) {
 
 // Standing says how this replica takes part in the group: "member" when everything is as it should be, otherwise what is being
 // waited for. Safe for concurrent use.
-func (r *Replica) Standing() string { return *r.standing.Load() }
+func (r *Replica) Standing() string { return *r.standing.text.Load() }
 
 func (d *Driver) sendIdentity(m *membership.MessageTo) {
 	if !d.opts.Transport.Append(m.To, ChannelIdentity, func(b []byte) []byte { return membership.AppendMessage(b, &m.Message) }) {
@@ -237,7 +242,7 @@ func (d *Driver) receiveMarks(from kv.NodeID, all []membership.NodeMark) {
 }
 
 // confirmLeadership has a question answered that only a leader can answer, if this replica is one. Otherwise it is asked again.
-func (r *Replica) confirmLeadership(q membership.Question) {
+func (r *driven) confirmLeadership(q membership.Question) {
 	r.ReadIndex(func(index uint64, err error) {
 		if err != nil {
 			return
@@ -252,10 +257,10 @@ func (r *Replica) confirmLeadership(q membership.Question) {
 }
 
 // saveIdentity makes durable which replica this is. Until then the core does nothing.
-func (r *Replica) saveIdentity(save *membership.Save) {
+func (r *driven) saveIdentity(save *membership.Save) {
 	r.saving = true
-	err := r.writeIdentity(save.Row, func(flush func(func(error))) error {
-		flush(func(err error) { r.call(func() { r.identitySaved(save.Replica, err) }) })
+	err := r.driver.writeIdentity(r.group, save.Row, func(flush func(func(error))) error {
+		flush(func(err error) { r.call(func(r *driven) { r.identitySaved(save.Replica, err) }) })
 		return nil
 	})
 	if err != nil {
@@ -265,11 +270,11 @@ func (r *Replica) saveIdentity(save *membership.Save) {
 
 // writeIdentity writes the row that says which replica this is. It gives the engine's flush to whoever wants to
 // know when it is durable.
-func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))) error) error {
-	engine := r.driver.opts.Engine
+func (d *Driver) writeIdentity(group consensus.GroupID, row []byte, durable func(flush func(func(error))) error) error {
+	engine := d.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()
-	batch.Set(keys.Identity(uint64(r.group)), row)
+	batch.Set(keys.Identity(uint64(group)), row)
 	err := ofShared(engine.Apply(batch))
 	if err == nil {
 		err = ofShared(durable(engine.Flush))
@@ -281,7 +286,7 @@ func (r *Replica) writeIdentity(row []byte, durable func(flush func(func(error))
 }
 
 // identitySaved lets the core begin.
-func (r *Replica) identitySaved(id consensus.ReplicaID, err error) {
+func (r *driven) identitySaved(id consensus.ReplicaID, err error) {
 	r.saving = false
 	before := r.membership.Self()
 	if err == nil {
@@ -298,7 +303,7 @@ func (r *Replica) identitySaved(id consensus.ReplicaID, err error) {
 }
 
 // joined lets a replica take part that knows by now who it is.
-func (r *Replica) joined() {
+func (r *driven) joined() {
 	d := r.driver
 	d.markDirty(r)
 	r.membershipApplied()
@@ -314,7 +319,7 @@ func (d *Driver) tickMembership(now time.Duration) {
 	d.attended = d.spareAttended[:0]
 	for _, r := range attended {
 		r.in.attended = false
-		if d.Replica(r.group) != r && d.departed[r.group] != r {
+		if d.driven(r.group) != r && d.departed[r.group] != r {
 			continue // removed, and all know
 		}
 		r.membership.Tick(now)
@@ -340,14 +345,14 @@ func (d *Driver) askWhoIsWho() {
 }
 
 // placed tells that the entry at the index changed the table of placements, or the roster.
-func (r *Replica) placed(at consensus.Index) error {
+func (r *driven) placed(at consensus.Index) error {
 	err := r.membership.Placed(at, r.machine.Placements(), r.machine.Roster())
 	r.carryOutMembership()
 	return err
 }
 
 // checkMembership verifies the core of membership, and that it was told what it goes by.
-func (r *Replica) checkMembership() error {
+func (r *driven) checkMembership() error {
 	m := r.membership
 	config, table, roster := m.Applied()
 	switch {

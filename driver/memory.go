@@ -13,8 +13,8 @@ import (
 
 // reckonMemory is called whenever the machine may hold more or less than before, and when it is another one. A replica that is not part of the rounds does
 // not count.
-func (r *Replica) reckonMemory() {
-	if !r.begun || r.ended {
+func (r *driven) reckonMemory() {
+	if !r.counts() {
 		return
 	}
 	held := r.machine.Memory()
@@ -25,7 +25,7 @@ func (r *Replica) reckonMemory() {
 // relieveMemory has groups give memory up if all of them together hold too much.
 func (d *Driver) relieveMemory() {
 	for d.memory.CacheBytes > d.opts.CacheBytes {
-		r := slices.MaxFunc(d.order, func(a, b *Replica) int { return cmp.Compare(a.memory.CacheBytes, b.memory.CacheBytes) })
+		r := slices.MaxFunc(d.order, func(a, b *driven) int { return cmp.Compare(a.memory.CacheBytes, b.memory.CacheBytes) })
 		r.mu.Lock()
 		r.machine.ShrinkCache()
 		r.mu.Unlock()
@@ -40,13 +40,13 @@ func (d *Driver) relieveMemory() {
 
 // flushDirtiest has the groups flushed that have the most in memory, as many as together have so much. Several at once share the flush of the engine.
 func (d *Driver) flushDirtiest(bytes int64) {
-	var dirty []*Replica
+	var dirty []*driven
 	for _, r := range d.order {
 		if r.memory.DirtyBytes > 0 && r.mayFlush() {
 			dirty = append(dirty, r)
 		}
 	}
-	slices.SortStableFunc(dirty, func(a, b *Replica) int { return cmp.Compare(b.memory.DirtyBytes, a.memory.DirtyBytes) })
+	slices.SortStableFunc(dirty, func(a, b *driven) int { return cmp.Compare(b.memory.DirtyBytes, a.memory.DirtyBytes) })
 	for _, r := range dirty {
 		if bytes <= 0 {
 			return

@@ -42,7 +42,7 @@ func newLone(tb testing.TB, groups int, change func(*Options)) *lone {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(l.Close)
-	for l.now < 10*time.Second && slices.ContainsFunc(l.order, func(r *Replica) bool { return !r.leading }) {
+	for l.now < 10*time.Second && slices.ContainsFunc(l.order, func(r *driven) bool { return !r.leading }) {
 		l.now += 10 * time.Millisecond
 		l.rounds()
 	}
@@ -92,10 +92,10 @@ func TestDirtyBytesOfAllGroups(t *testing.T) {
 	if flushes := l.Metrics().EngineFlushes - before; flushes != 1 {
 		t.Errorf("the engine was flushed %d times for all groups", flushes)
 	}
-	if held := l.Replica(1).memory; held.DirtyBytes != 0 || held.FrozenBytes != 0 {
+	if held := l.driven(1).memory; held.DirtyBytes != 0 || held.FrozenBytes != 0 {
 		t.Errorf("the group with the most holds %+v", held)
 	}
-	if l.Replica(9).memory.DirtyBytes == 0 {
+	if l.driven(9).memory.DirtyBytes == 0 {
 		t.Error("the group with the least was flushed, too")
 	}
 	if l.memory.DirtyBytes > limit/2 {
@@ -139,8 +139,8 @@ func TestFlushCoversWhatWasWrittenBefore(t *testing.T) {
 	l := newLone(t, 3, nil)
 	engine := &slowFlush{Engine: l.opts.Engine}
 	l.opts.Engine = engine
-	flush := func(group consensus.GroupID) *Replica {
-		r := l.Replica(group)
+	flush := func(group consensus.GroupID) *driven {
+		r := l.driven(group)
 		l.put(group, "k", 10)
 		r.flush.asked = true
 		l.needsMaintenance(r)
@@ -150,7 +150,7 @@ func TestFlushCoversWhatWasWrittenBefore(t *testing.T) {
 	first := flush(1)
 	second, third := flush(2), flush(3)
 	for i, want := range [][]bool{{false, false, false}, {true, false, false}, {true, true, true}} {
-		for n, r := range []*Replica{first, second, third} {
+		for n, r := range []*driven{first, second, third} {
 			if durable := r.flush.durable == r.machine.AppliedIndex(); durable != want[n] {
 				t.Errorf("after %d flushes group %d is durable: %v", i, r.group, durable)
 			}
@@ -176,8 +176,8 @@ func TestCacheOfAllGroups(t *testing.T) {
 			t.Fatalf("the groups cache %d bytes, may %d", held, limit)
 		}
 	}
-	if l.memory.CacheBytes == 0 || l.Replica(4).memory.CacheBytes == 0 {
-		t.Errorf("all groups cache %d bytes, one with one key %d", l.memory.CacheBytes, l.Replica(4).memory.CacheBytes)
+	if l.memory.CacheBytes == 0 || l.driven(4).memory.CacheBytes == 0 {
+		t.Errorf("all groups cache %d bytes, one with one key %d", l.memory.CacheBytes, l.driven(4).memory.CacheBytes)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestFailedEngineFlush(t *testing.T) {
 	l := newLone(t, 2, nil)
 	l.put(1, "k", 1)
 	l.opts.Engine = unflushable{l.opts.Engine}
-	r := l.Replica(1)
+	r := l.driven(1)
 	durable := r.flush.durable
 	r.flush.asked = true
 	l.needsMaintenance(r)
@@ -205,12 +205,12 @@ func TestFailedEngineFlush(t *testing.T) {
 func TestMemoryNotGivenBack(t *testing.T) {
 	l := newLone(t, 2, nil)
 	l.put(2, "k", 100)
-	r := l.Replica(2)
+	r := l.driven(2)
 	for name, wrong := range map[string]func(){
 		"a group":            func() { r.memory.DirtyBytes-- },
 		"a flush":            func() { r.memory.FrozenBytes = r.memory.DirtyBytes },
 		"all groups":         func() { l.memory.CacheBytes++ },
-		"a machine that was": func() { r.machine = l.Replica(1).machine },
+		"a machine that was": func() { r.machine = l.driven(1).machine },
 	} {
 		machine, own, all := r.machine, r.memory, l.memory
 		wrong()

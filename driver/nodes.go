@@ -12,6 +12,17 @@ import (
 
 // Which nodes this one has to do with: all that are in the list of members, and those that a group here still needs. See docs/protocols/members.md.
 
+// neighbours are the nodes that this one has to do with.
+type neighbours struct {
+	list   kv.Roster   // the newest list of members that was told
+	nodes  []kv.NodeID // that this one has to do with; never changed in place
+	places []kv.NodeID // all that it ever had to do with: positions in support, which never change
+	// lingering are those that this one has nothing more to do with, and until when it listens to them; see linger.
+	lingering map[kv.NodeID]time.Duration
+	// beginningMarks: this node is not alone any more, and its log is being told.
+	beginningMarks bool
+}
+
 // Follow tells of a list of members, as a roster; what it says of first replicas does not matter. Groups that are led here follow it, one step at a time, if it
 // is newer than the one that they follow. Safe for concurrent use.
 func (d *Driver) Follow(list kv.Roster) {
@@ -30,7 +41,7 @@ func (d *Driver) Follow(list kv.Roster) {
 
 // Following is the version of the list of members that the group follows, as far as this replica has applied, and whether everybody is what that says. Between
 // rounds.
-func (r *Replica) Following() (version uint64, settled bool) { return r.membership.Following() }
+func (r *Replica) Following() (version uint64, settled bool) { return r.driven.membership.Following() }
 
 // Unsettled tells which of the groups do not follow the list of members of that version, or a later one, yet, as far as the replicas here have applied: not
 // everybody is what it says. A group that does without this node follows. done is called once, from the driver's goroutine or, when the driver has ended,
@@ -47,7 +58,7 @@ func (d *Driver) Unsettled(version uint64, groups []consensus.GroupID, done func
 	})
 }
 
-func (r *Replica) follows(version uint64) bool {
+func (r *driven) follows(version uint64) bool {
 	following, settled := r.Following()
 	return r.membership.Left() || following >= version && settled
 }
@@ -159,13 +170,13 @@ func (d *Driver) setNodes(nodes []kv.NodeID) {
 }
 
 // joinNodes follows when a replica has come or gone while the node runs.
-func (r *Replica) joinNodes() {
+func (r *driven) joinNodes() {
 	if r.machine.Roster().Version != 0 {
 		r.driver.reckonNodes()
 	}
 }
 
 // setNodes tells the core of leadership which nodes there are.
-func (r *Replica) setNodes() {
+func (r *driven) setNodes() {
 	r.leadership.SetNodes(r.driver.nodes, r.driver.places)
 }

@@ -48,8 +48,8 @@ func TestNoticesWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Driver{opts: Options{Transport: sent}, live: live, node: node, clock: func() time.Duration { return now },
-		out: []peerOut{{node: 2}}, wake: make(chan struct{}, 1), nextTick: time.Hour}
+	d := &Driver{front: front{opts: Options{Transport: sent}, clock: func() time.Duration { return now }, wake: make(chan struct{}, 1)}, live: live, node: node,
+		outgoing: outgoing{out: []peerOut{{node: 2}}}, clocks: clocks{nextTick: time.Hour}}
 	message := func(index consensus.Index, notice bool) outMessage {
 		return outMessage{group: 1, message: consensus.Message{From: 1, To: 2, Kind: 1, Term: 1, Index: index, Notice: notice, News: notice}}
 	}
@@ -136,9 +136,9 @@ func TestNoticesForWhoWaitsElsewhere(t *testing.T) {
 		"here":              {by: asker(true), applied: 3},
 		"nobody":            {applied: 3},
 	} {
-		d, answers := &Driver{wake: make(chan struct{}, 1)}, 0
+		d, answers := &Driver{front: front{wake: make(chan struct{}, 1)}}, 0
 		d.holding.Store(true)
-		q := request{replica: &Replica{driver: d}, by: test.by, err: test.err, done: func(*kv.Response, uint64, error) { answers++ }}
+		q := request{replica: &driven{driver: d}, by: test.by, err: test.err, done: func(*kv.Response, uint64, error) { answers++ }}
 		q.finish(test.applied)
 		if d.hurry.Load() != test.hurries || (len(d.wake) == 1) != test.hurries || answers != 1 {
 			t.Errorf("%s: hurries %v, %d answers", what, d.hurry.Load(), answers)

@@ -51,18 +51,18 @@ type decision struct {
 }
 
 // isSequenced tells whether revisions come from elsewhere.
-func (r *Replica) isSequenced() bool { return r.driver.opts.Numbers != nil }
+func (r *Replica) isSequenced() bool { return r.front.opts.Numbers != nil }
 
 // due tells whether a round has something to do for it.
 func (n *numbering) due() bool { return n.first != 0 || n.anew || len(n.informed) > 0 && !n.waiting }
 
 // beginBatch is called before anything is evaluated. wait: there is nothing, or nothing can be for now.
-func (r *Replica) beginBatch() (wait bool, err error) {
+func (r *driven) beginBatch() (wait bool, err error) {
 	n := &r.numbering
 	switch {
 	case !r.isSequenced():
 		return false, nil
-	case r.queue.len() == 0 && !r.beside.unfinished() && !r.leaseTick && len(r.asking.answers) == 0 && n.first == 0 && !n.anew && len(n.informed) == 0 && !r.sequenced.behind:
+	case !r.pending() && !r.leaseTick && n.first == 0 && !n.anew && len(n.informed) == 0 && !r.sequenced.behind:
 		return true, nil
 	case n.anew:
 		return r.beginAnew()
@@ -82,7 +82,7 @@ func (r *Replica) beginBatch() (wait bool, err error) {
 }
 
 // toldAlarms are those that the replica has to be told: the system shard knows its own.
-func (r *Replica) toldAlarms() uint64 {
+func (r *driven) toldAlarms() uint64 {
 	if r.system() {
 		return 0
 	}
@@ -90,7 +90,7 @@ func (r *Replica) toldAlarms() uint64 {
 }
 
 // letGo ends what Hold began, when the batch comes to nothing.
-func (r *Replica) letGo() {
+func (r *driven) letGo() {
 	if r.numbering.exact {
 		r.numbering.exact = false
 		r.driver.opts.Numbers.Take(r.group, 0)
@@ -98,7 +98,7 @@ func (r *Replica) letGo() {
 }
 
 // endBatch gives the batch its revisions, or asks for them. numbered: what was evaluated may be proposed.
-func (r *Replica) endBatch() (numbered bool, err error) {
+func (r *driven) endBatch() (numbered bool, err error) {
 	n := &r.numbering
 	if !r.isSequenced() {
 		return true, nil
@@ -110,23 +110,35 @@ func (r *Replica) endBatch() (numbered bool, err error) {
 			return r.number(first, compacted)
 		}
 	}
-	if need == 0 && !r.needsPresent() {
+	if need == 0 && !n.needsPresent(r.machine) {
 		return r.number(0, 0)
 	}
-	n.asked++
-	n.waiting = true
-	id := n.asked
-	n.most = r.machine.Most()
+	id := n.ask(r.machine.Most())
 	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, n.most, func(first, compacted kv.Revision) {
 		r.driver.call(func() { r.numbersCame(id, first, compacted) })
 	})
 	return false, nil
 }
 
+// ask notes that revisions are asked for, and which question that is.
+func (n *numbering) ask(most kv.Revision) (id uint64) {
+	n.asked++
+	n.waiting, n.most = true, most
+	return n.asked
+}
+
+// came notes the revisions that came for a question; false: it is not what is waited for.
+func (n *numbering) came(id uint64, first, compacted kv.Revision) bool {
+	if !n.waiting || n.asked != id {
+		return false
+	}
+	n.waiting, n.first, n.compacted = false, first, compacted
+	return true
+}
+
 // needsPresent tells whether the batch has to know how far the store is, even without revisions of its own. What was asked about transactions over several shards
 // does not tell that.
-func (r *Replica) needsPresent() bool {
-	n := &r.numbering
+func (n *numbering) needsPresent(m Machine) bool {
 	ofTransaction := func(d *decision) bool {
 		return d.request.req != nil && d.request.req.Commit != nil && d.outcome.Err == nil
 	}
@@ -135,19 +147,18 @@ func (r *Replica) needsPresent() bool {
 			return true
 		}
 	}
-	return len(n.later) > 0 || len(n.decided) > 0 && r.machine.NeedsPresent()
+	return len(n.later) > 0 || len(n.decided) > 0 && m.NeedsPresent()
 }
 
 // numbersCame has the batch proposed in this round.
-func (r *Replica) numbersCame(id uint64, first, compacted kv.Revision) {
-	if n := &r.numbering; n.waiting && n.asked == id {
-		n.waiting, n.first, n.compacted = false, first, compacted
+func (r *driven) numbersCame(id uint64, first, compacted kv.Revision) {
+	if r.numbering.came(id, first, compacted) {
 		r.driver.markWorking(r)
 	}
 }
 
 // number decides the requests of the batch, which has its revisions.
-func (r *Replica) number(first, compacted kv.Revision) (numbered bool, err error) {
+func (r *driven) number(first, compacted kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
 	last := first + kv.Revision(r.machine.Unnumbered()) - 1
 	issued := n.most == 0 || first <= n.most
@@ -160,7 +171,7 @@ func (r *Replica) number(first, compacted kv.Revision) (numbered bool, err error
 	if errors.Is(err, shard.ErrBegunAnew) {
 		n.anew, r.sequenced.behind = true, true
 		if issued {
-			r.tellVoided(last)
+			r.driver.opts.Sequencing.Voided(r.group, last)
 		}
 		for i := range decided {
 			r.evaluateAgain(decided[i].request)
@@ -183,21 +194,24 @@ func (r *Replica) number(first, compacted kv.Revision) (numbered bool, err error
 }
 
 // evaluateLater has the requests evaluated in the next batch that could not be in the last one, whose numbers have come.
-func (r *Replica) evaluateLater() {
-	n := &r.numbering
+func (r *driven) evaluateLater() {
+	if r.numbering.inform(); len(r.numbering.informed) > 0 {
+		r.driver.kick() // if the batch had no effects, nothing else brings the next round
+	}
+}
+
+// inform has those come first in the next batch that waited for the sequencer to say how far the store is.
+func (n *numbering) inform() {
 	for _, q := range n.later {
 		q.informed = true
 		n.informed = append(n.informed, q)
 	}
 	clear(n.later)
 	n.later = n.later[:0]
-	if len(n.informed) > 0 {
-		r.driver.kick() // if the batch had no effects, nothing else brings the next round
-	}
 }
 
 // evaluateAgain queues a request that was evaluated in this leadership, which begins anew: nothing came of it.
-func (r *Replica) evaluateAgain(q request) {
+func (r *driven) evaluateAgain(q request) {
 	if q.granted {
 		r.revoke(q)
 		return
@@ -219,7 +233,7 @@ func (n *numbering) keep(decided []decision) {
 }
 
 // evaluateInformed evaluates, before anything else of the batch, what waited for the sequencer to say how far the store is.
-func (r *Replica) evaluateInformed() error {
+func (r *driven) evaluateInformed() error {
 	n := &r.numbering
 	evaluated := 0
 	defer func() { n.informed = slices.Delete(n.informed, 0, evaluated) }()
@@ -235,7 +249,7 @@ func (r *Replica) evaluateInformed() error {
 }
 
 // beginAnew begins the leadership anew, if nothing is in flight.
-func (r *Replica) beginAnew() (wait bool, err error) {
+func (r *driven) beginAnew() (wait bool, err error) {
 	if r.inflight > 0 {
 		return true, nil
 	}
@@ -249,20 +263,13 @@ func (r *Replica) beginAnew() (wait bool, err error) {
 }
 
 // refuseNumbering fails what is in a batch without revisions: it had and will have no effect.
-func (r *Replica) refuseNumbering(err, evaluated error) {
+func (r *driven) refuseNumbering(err, evaluated error) {
 	n := r.numbering
 	r.numbering = numbering{asked: n.asked}
-	r.refuseDecided(n.decided, evaluated)
-	for _, q := range slices.Concat(n.informed, n.later) {
-		q.err = err
+	for i := range n.decided {
+		q := n.decided[i].request
+		q.resp, q.err = nil, evaluated
 		r.finish(q, 0)
 	}
-}
-
-func (r *Replica) refuseDecided(decided []decision, err error) {
-	for i := range decided {
-		q := decided[i].request
-		q.resp, q.err = nil, err
-		r.finish(q, 0)
-	}
+	r.refuse(slices.Concat(n.informed, n.later), err)
 }

@@ -61,10 +61,10 @@ func numberedCost(t *testing.T, paxos, beside bool) (c cost, asked int) {
 			}
 		})
 	}
-	var leader *Replica
+	var leader *driven
 	w.await("a leader", func() bool {
 		for i, n := range w.nodes {
-			if r := n.driver.Replica(groups[7]); r.LeaseValid() {
+			if r := n.driver.driven(groups[7]); r.LeaseValid() {
 				if leader, numbers.sequencer = r, n; !beside {
 					numbers.sequencer = w.nodes[(i+1)%len(w.nodes)]
 				}

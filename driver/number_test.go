@@ -273,7 +273,7 @@ func TestNumbers(t *testing.T) {
 					w.run(time.Millisecond, nil)
 					for _, n := range w.nodes {
 						for _, group := range w.groups {
-							if n.driver.Replica(group).numbering.anew {
+							if n.driver.driven(group).numbering.anew {
 								anew++
 							}
 						}

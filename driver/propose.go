@@ -11,6 +11,36 @@ import (
 	"github.com/quoratedb/quorate/shard"
 )
 
+// evaluation is what is to be evaluated, or to be evaluated further.
+type evaluation struct {
+	queue     requestQueue
+	beside    beside
+	numbering numbering
+	asking    asking
+	leaseWork bool // the machine wants ticks
+	leaseTick bool // and is due one
+}
+
+// pending tells whether something may be evaluated as soon as a batch is open.
+func (e *evaluation) pending() bool {
+	return e.queue.len() > 0 || e.beside.unfinished() || len(e.asking.answers) > 0
+}
+
+// due tells whether a round has something to do for it.
+func (e *evaluation) due() bool { return e.pending() || e.numbering.due() }
+
+// proposals is where a leader stands with what it has evaluated.
+type proposals struct {
+	round    []request            // evaluated in this round: decided by the next proposal
+	refused  refusedProposal      // the core had no room for it
+	rounds   queue[proposedRound] // proposed, not yet applied
+	inflight int                  // of rounds, those of this leadership
+	// appliedSeq is the last proposal of this leadership that is applied.
+	appliedSeq uint64
+	depends    queue[dependent] // without effects of their own, on top of what is not yet applied
+	physical   []request        // compactions that are to be answered when their rows are deleted
+}
+
 // Propose has the request evaluated by this replica, which must lead, and answers when it has taken
 // effect. One that was elected and cannot serve yet lets the request wait for that. done is called exactly once, from the driver's goroutine or at once, and must not
 // block. If by (nil: nobody in particular) does not wait any more just before the evaluation, nothing is evaluated and the answer is kv.ErrTimeout.
@@ -19,21 +49,21 @@ import (
 // It tells whether the request is queued: if not, done was called at once. If it is, what done gives to the transport is sent at the end of a round.
 func (r *Replica) Propose(req *kv.Request, by kv.Asker, done func(resp *kv.Response, applied uint64, err error)) (queued bool) {
 	alone := by != nil && by.Alone() // asked now: once it is in the inbox, others have it
-	queued, due := r.enqueue(request{replica: r, req: req, by: by, done: done})
+	queued, due := r.enqueue(request{replica: r.driven, req: req, by: by, done: done})
 	switch {
 	case !due:
 	case alone:
 		runtime.Gosched() // others that were woken together with this one bring their requests first
-		r.driver.roundHere()
+		r.front.roundHere()
 	default:
-		r.driver.kick()
+		r.front.kick()
 	}
 	return queued
 }
 
 // enqueue puts a request into the inbox, and tells whether that calls for a round.
 func (r *Replica) enqueue(q request) (queued, due bool) {
-	d := r.driver
+	d := r.front
 	if err := d.stopped(); err != nil {
 		q.done(nil, 0, err)
 		return false, false
@@ -56,24 +86,8 @@ func (r *Replica) enqueue(q request) (queued, due bool) {
 	return true, !r.full.Load()
 }
 
-// letIn counts a request that is to be answered, unless there are too many. One may be of any size.
-func (d *Driver) letIn(sizeBytes int64) bool {
-	requests, bytes := d.queued.Add(1), d.queuedBytes.Add(sizeBytes)
-	if requests > int64(d.opts.MaxQueued) || bytes > d.opts.MaxQueuedBytes && bytes > sizeBytes {
-		d.letOut(sizeBytes)
-		return false
-	}
-	return true
-}
-
-// letOut is called when the request is answered.
-func (d *Driver) letOut(sizeBytes int64) {
-	d.queued.Add(-1)
-	d.queuedBytes.Add(-sizeBytes)
-}
-
 // evaluate turns queued requests into effects, and the effects into one proposal.
-func (r *Replica) evaluate(now time.Duration) error {
+func (r *driven) evaluate(now time.Duration) error {
 	if r.awaitsService() {
 		return nil
 	}
@@ -118,7 +132,7 @@ func (r *Replica) evaluate(now time.Duration) error {
 }
 
 // evaluateBatch evaluates what is queued, and returns the proposal with the effects; seq 0: there is none, or not yet.
-func (r *Replica) evaluateBatch(now time.Duration) (data []byte, seq uint64, err error) {
+func (r *driven) evaluateBatch(now time.Duration) (data []byte, seq uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if wait, err := r.beginBatch(); err != nil || wait {
@@ -142,7 +156,7 @@ func (r *Replica) evaluateBatch(now time.Duration) (data []byte, seq uint64, err
 }
 
 // evaluateQueued evaluates what is queued, as far as a round may.
-func (r *Replica) evaluateQueued(now time.Duration) error {
+func (r *driven) evaluateQueued(now time.Duration) error {
 	r.queue.beginRound()
 	if r.leaseTick {
 		r.leaseTick = false
@@ -196,7 +210,7 @@ func (d *Driver) outOfTime() bool {
 	return true
 }
 
-func (r *Replica) evaluateOne(q request) error {
+func (r *driven) evaluateOne(q request) error {
 	if !q.wanted() {
 		r.unwanted(q)
 		return nil
@@ -208,7 +222,7 @@ func (r *Replica) evaluateOne(q request) error {
 }
 
 // decide does with a request what its evaluation says.
-func (r *Replica) decide(q request, out shard.Outcome) error {
+func (r *driven) decide(q request, out shard.Outcome) error {
 	r.grant(&q, &out)
 	if answered := out.Beside == nil && !out.Blocked && !out.Unnumbered && out.Awaits == 0 && out.Fatal == nil; answered && r.numbering.open {
 		r.numbering.decided = append(r.numbering.decided, decision{q, out})
@@ -219,7 +233,8 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 	case out.Unnumbered:
 		r.numbering.later = append(r.numbering.later, q)
 	case out.Awaits != 0:
-		r.await(q, out)
+		r.asking.add(q, out, r.driver.clock())
+		r.leaseWork = true // it may have to be given up
 	case out.Beside != nil:
 		r.beside.jobs = append(r.beside.jobs, &besideJob{replica: r, of: out.Beside, request: q})
 	case out.Blocked:
@@ -241,7 +256,7 @@ func (r *Replica) decide(q request, out shard.Outcome) error {
 }
 
 // finish has the request answered in this round.
-func (r *Replica) finish(q request, applied consensus.Index) {
+func (r *driven) finish(q request, applied consensus.Index) {
 	if q.begun && q.err != nil {
 		q.err = kv.ErrOutcomeUnknown // a part of it may have taken effect
 	}
@@ -250,7 +265,7 @@ func (r *Replica) finish(q request, applied consensus.Index) {
 
 // confirmed answers a request without effects as soon as it is sure that this replica still leads: it was
 // evaluated on a state that another leader may have left behind otherwise.
-func (r *Replica) confirmed(q request) {
+func (r *driven) confirmed(q request) {
 	if r.leaseHolds() { // evaluated on top of everything in flight, so nobody has seen more
 		r.finish(q, r.machine.AppliedIndex())
 		return
@@ -273,7 +288,7 @@ type refusedProposal struct {
 }
 
 // propose proposes the effects of the round as one entry.
-func (r *Replica) propose(data []byte, seq uint64) error {
+func (r *driven) propose(data []byte, seq uint64) error {
 	if seq == 0 {
 		if len(r.round) > 0 {
 			return errors.New("driver: the machine reported effects but has no proposal")
@@ -301,13 +316,10 @@ func (r *Replica) propose(data []byte, seq uint64) error {
 
 // refuseQueued fails what is queued and not evaluated, and, with another error, what is evaluated and not proposed: neither had or will have
 // an effect.
-func (r *Replica) refuseQueued(err, evaluated error) {
+func (r *driven) refuseQueued(err, evaluated error) {
 	r.refused = refusedProposal{}
 	r.refuseNumbering(err, evaluated)
-	for _, q := range r.round {
-		q.resp, q.err = nil, evaluated
-		r.finish(q, 0)
-	}
+	r.refuse(r.round, evaluated)
 	r.round = nil
 	for r.queue.len() > 0 {
 		q := r.queue.pop()
@@ -316,8 +328,16 @@ func (r *Replica) refuseQueued(err, evaluated error) {
 	}
 }
 
+// refuse fails requests that had and will have no effect, or of which a part may have one (begun).
+func (r *driven) refuse(requests []request, err error) {
+	for _, q := range requests {
+		q.resp, q.err = nil, err
+		r.finish(q, 0)
+	}
+}
+
 // refuseDependents fails what was evaluated without effects on top of what is not applied.
-func (r *Replica) refuseDependents(err error) {
+func (r *driven) refuseDependents(err error) {
 	for r.depends.len() > 0 {
 		q := r.depends.pop().request
 		q.resp, q.err = nil, err
@@ -327,7 +347,7 @@ func (r *Replica) refuseDependents(err error) {
 
 // decided answers the requests whose fate the entry (term, seq) shows. Entries of one term are
 // applied in order, so a later entry, or one of a later term, shows that an earlier one was lost.
-func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
+func (r *driven) decided(term consensus.Term, seq uint64, void bool) {
 	for r.rounds.len() > 0 {
 		front := r.rounds.front()
 		if front.term > term || front.term == term && front.seq > seq {
@@ -360,7 +380,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 	}
 	if r.leading && term == r.role.Term {
 		r.appliedSeq = max(r.appliedSeq, seq)
-		r.proposalsApplied()
+		r.waits.proposals.reached(r.appliedSeq, nil)
 	}
 	for r.depends.len() > 0 {
 		front := *r.depends.front()
@@ -381,7 +401,7 @@ func (r *Replica) decided(term consensus.Term, seq uint64, void bool) {
 }
 
 // fateUnknown answers what is proposed and not decided: it may or may not take effect.
-func (r *Replica) fateUnknown() {
+func (r *driven) fateUnknown() {
 	for r.rounds.len() > 0 {
 		for _, q := range r.rounds.pop().requests {
 			q.resp, q.err = nil, kv.ErrOutcomeUnknown
@@ -398,7 +418,7 @@ func physical(req *kv.Request) bool {
 
 // finishPhysical answers those who wait for compactions to have deleted what they made superfluous, here. The
 // compactions themselves took effect long ago.
-func (r *Replica) finishPhysical() {
+func (r *driven) finishPhysical() {
 	for _, q := range r.physical {
 		r.finish(q, r.machine.AppliedIndex())
 	}
@@ -406,7 +426,7 @@ func (r *Replica) finishPhysical() {
 }
 
 // failAll fails everything that waits.
-func (r *Replica) failAll(err error) {
+func (r *driven) failAll(err error) {
 	r.finishPhysical()
 	r.refuseQueued(err, err)
 	r.refuseBeside(err, err)

@@ -6,6 +6,7 @@ import (
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/members"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/timeline"
 )
 
@@ -21,37 +22,50 @@ type published struct {
 	undecided, records atomic.Int64
 }
 
-func (r *Replica) publishState(alarms bool) {
+func (r *driven) publishState(alarms bool) {
 	r.reckonFigures()
-	r.published.revision.Store(int64(r.machine.Closed()))
-	r.published.compacted.Store(int64(r.machine.Compacted()))
+	r.published.set(r.machine)
 	if r.isSequenced() {
-		figures := r.machine.Metrics()
-		r.published.undecided.Store(int64(figures.UndecidedTransactions))
-		r.published.records.Store(int64(figures.TransactionRecords))
+		r.published.setTransactions(r.machine.Metrics())
 	}
 	if alarms {
 		list := r.machine.Alarms()
 		r.published.alarms.Store(&list)
 	}
-	r.published.auth.Store(r.machine.Auth())
-	r.published.members.Store(r.machine.Members())
 	if r.system() {
-		r.publishTimes()
+		r.published.setTimes(r.machine.Times())
 	}
 }
 
-func (r *Replica) publishTimes() {
-	now := r.machine.Times()
-	if before := r.Times(); now.First() != before.First() || now.Last() != before.Last() {
+func (p *published) set(m Machine) {
+	p.revision.Store(int64(m.Closed()))
+	p.compacted.Store(int64(m.Compacted()))
+	p.auth.Store(m.Auth())
+	p.members.Store(m.Members())
+}
+
+func (p *published) setTransactions(figures shard.Metrics) {
+	p.undecided.Store(int64(figures.UndecidedTransactions))
+	p.records.Store(int64(figures.TransactionRecords))
+}
+
+func (p *published) setTimes(now timeline.Series) {
+	if before := p.series(); now.First() != before.First() || now.Last() != before.Last() {
 		kept := now // what is kept is not on the stack
-		r.published.times.Store(&kept)
+		p.times.Store(&kept)
 	}
+}
+
+func (p *published) series() timeline.Series {
+	if times := p.times.Load(); times != nil {
+		return *times
+	}
+	return timeline.Series{}
 }
 
 // reckonFigures has the node count what the machine has counted. As with reckonMemory, a replica that is not part of the rounds does not count.
-func (r *Replica) reckonFigures() {
-	if r.begun && !r.ended {
+func (r *driven) reckonFigures() {
+	if r.counts() {
 		r.driver.metrics.reckon(&r.figures, r.machine.Metrics())
 		r.published.effects.Store(r.figures.AppliedEffects)
 	}
@@ -73,19 +87,14 @@ func (r *Replica) Auth() *auth.State { return r.published.auth.Load() }
 func (r *Replica) Members() *members.List { return r.published.members.Load() }
 
 // tellMembers tells of the list of members if it is not the one before any more.
-func (r *Replica) tellMembers(before *members.List) {
+func (r *driven) tellMembers(before *members.List) {
 	if list := r.Members(); list != before && r.Shard() == kv.SystemShard && r.driver.opts.Listener.ListChanged != nil {
 		r.driver.opts.Listener.ListChanged(list)
 	}
 }
 
 // Times is the applied series of which revision the store had at which time; empty unless this is the system shard.
-func (r *Replica) Times() timeline.Series {
-	if times := r.published.times.Load(); times != nil {
-		return *times
-	}
-	return timeline.Series{}
-}
+func (r *Replica) Times() timeline.Series { return r.published.series() }
 
 // Effects counts the changes of keys that were applied since the state was opened; a snapshot that is installed begins anew.
 func (r *Replica) Effects() uint64 { return r.published.effects.Load() }
@@ -100,7 +109,7 @@ func (r *Replica) Keys() (int64, error) {
 	r.mu.Unlock()
 	defer view.Close()
 	everything := &kv.RangeRequest{Span: kv.Everything(), CountOnly: true, Serializable: true}
-	counted, err := machine.Read(view, r.driver.clock(), &kv.Request{Kind: kv.KindRange, AuthVersion: kv.Unjudged, Range: everything})
+	counted, err := machine.Read(view, r.front.clock(), &kv.Request{Kind: kv.KindRange, AuthVersion: kv.Unjudged, Range: everything})
 	if err != nil {
 		return 0, err
 	}
@@ -108,4 +117,4 @@ func (r *Replica) Keys() (int64, error) {
 }
 
 // Outside tells whether this replica is no full member of its group: it is lost, or joins and has no vote yet.
-func (r *Replica) Outside() bool { return r.outsider.Load() || r.learner.Load() }
+func (r *Replica) Outside() bool { return r.standing.outsider.Load() || r.standing.learner.Load() }

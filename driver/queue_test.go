@@ -73,8 +73,8 @@ func (errNumber) Error() string { return "" }
 
 // TestQueuedBytes: what waits is bounded by its bytes, too; one request may be of any size.
 func TestQueuedBytes(t *testing.T) {
-	d := &Driver{opts: Options{MaxQueuedBytes: 10_000, MaxQueued: 100}.WithDefaults(), context: t.Context()}
-	r := &Replica{driver: d}
+	d := &Driver{front: front{opts: Options{MaxQueuedBytes: 10_000, MaxQueued: 100}.WithDefaults(), context: t.Context()}}
+	r := &driven{driver: d, Replica: Replica{front: &d.front}}
 	r.serving.Store(true)
 	var answers []error
 	put := func(valueBytes int) {

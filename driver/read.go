@@ -37,7 +37,7 @@ func (r *Replica) LeaseValid() bool {
 // leaseHolds tells whether no other leader can exist.
 func (r *Replica) leaseHolds() bool {
 	l := r.lease.Load()
-	return l != nil && l.Valid(r.driver.support, r.driver.clock())
+	return l != nil && l.Valid(r.front.support, r.front.clock())
 }
 
 // ReadIndex finds an index such that a read of any replica that has applied it is linearizable for
@@ -50,17 +50,17 @@ func (r *Replica) ReadIndex(done func(index uint64, err error)) {
 	// Nobody has seen more than what this leader has declared committed. It may not have applied it
 	// itself: its own disk may be slower than those of the quorum.
 	index := r.Committed()
-	r.driver.tellCommitted() // whoever asks from elsewhere waits until it is applied there
+	r.front.tellCommitted() // whoever asks from elsewhere waits until it is applied there
 	if r.leaseHolds() {
 		done(index, nil)
 		return
 	}
 	answer := func(index consensus.Index, err error) { done(uint64(index), err) }
-	r.ask(func() { r.askBarrier(answer) }, func(err error) { done(0, err) })
+	r.ask(func(r *driven) { r.askBarrier(answer) }, func(err error) { done(0, err) })
 }
 
 // askBarrier asks a quorum whether this replica still leads. All who ask in one round share a barrier.
-func (r *Replica) askBarrier(done func(consensus.Index, error)) {
+func (r *driven) askBarrier(done func(consensus.Index, error)) {
 	if !r.leading {
 		done(0, kv.ErrNotLeader)
 		return
@@ -80,7 +80,7 @@ func (r *Replica) askBarrier(done func(consensus.Index, error)) {
 }
 
 // barrierDone answers a barrier once everything before it is applied here.
-func (r *Replica) barrierDone(read consensus.ReadState) {
+func (r *driven) barrierDone(read consensus.ReadState) {
 	waiting := r.barriers.passed(read.ID)
 	switch {
 	case len(waiting) == 0:
@@ -97,10 +97,10 @@ func (r *Replica) WaitApplied(index uint64, done func(error)) {
 		done(nil)
 		return
 	}
-	r.ask(func() { r.waitApplied(consensus.Index(index), done) }, done)
+	r.ask(func(r *driven) { r.waitApplied(consensus.Index(index), done) }, done)
 }
 
-func (r *Replica) waitApplied(index consensus.Index, done func(error)) {
+func (r *driven) waitApplied(index consensus.Index, done func(error)) {
 	if r.machine.AppliedIndex() >= index {
 		done(nil)
 		return
@@ -126,7 +126,7 @@ func (r *Replica) viewLocked() *mvcc.View {
 
 // Readable is kv.ErrNoLeader while this replica does not belong to the group yet: what it has is not old, it is nothing.
 func (r *Replica) Readable() error {
-	if r.outsider.Load() {
+	if r.standing.outsider.Load() {
 		return kv.ErrNoLeader
 	}
 	return nil
@@ -138,7 +138,7 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 		return nil, err
 	}
 	r.reads.Add(1)
-	now := r.driver.clock()
+	now := r.front.clock()
 	if !scans(req) {
 		r.mu.RLock()
 		defer r.mu.RUnlock()
@@ -157,12 +157,12 @@ func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
 // Renew answers a keep-alive that needs nothing of the log; false: Propose does it. As with Read, the answer is right if LeaseValid says yes
 // before the call and after it. applied is an index that contains what it tells; somebody elsewhere waits until that is applied there.
 func (r *Replica) Renew(req *kv.LeaseKeepAliveRequest, elsewhere bool) (resp *kv.Response, applied uint64, renewed bool) {
-	now := r.driver.clock()
+	now := r.front.clock()
 	r.mu.Lock()
 	resp, renewed = r.machine.Renew(req, now)
 	r.mu.Unlock()
 	if renewed && elsewhere {
-		r.driver.tellCommitted()
+		r.front.tellCommitted()
 	}
 	return resp, r.applied.Load(), renewed
 }

@@ -11,7 +11,7 @@ import (
 
 // removal is a replica that is being removed.
 type removal struct {
-	replica *Replica
+	replica *driven
 	done    func(error)
 	noted   bool // it is durable that this replica was removed
 	dropped bool // its log is, and will be durably with the next sync
@@ -27,7 +27,7 @@ func (d *Driver) Remove(group consensus.GroupID, done func(error)) {
 }
 
 func (d *Driver) remove(group consensus.GroupID, done func(error)) {
-	r := d.Replica(group)
+	r := d.driven(group)
 	switch {
 	case r == nil:
 		done(fmt.Errorf("driver: this node has no replica of group %d", group))
@@ -45,7 +45,7 @@ func (d *Driver) remove(group consensus.GroupID, done func(error)) {
 }
 
 // endRemoved ends a replica that is being removed, and makes durable that it was.
-func (d *Driver) endRemoved(r *Replica) {
+func (d *Driver) endRemoved(r *driven) {
 	group := r.group
 	if !r.ended {
 		r.end(kv.ErrStopped, "removed")
@@ -62,7 +62,7 @@ func (d *Driver) endRemoved(r *Replica) {
 		d.removalNoted(group)
 		return
 	}
-	err := r.writeIdentity(row, func(flush func(func(error))) error {
+	err := d.writeIdentity(group, row, func(flush func(func(error))) error {
 		flush(func(err error) {
 			d.call(func() {
 				if err != nil {
@@ -110,7 +110,7 @@ func (d *Driver) removed(m *removal) {
 }
 
 // tellDeparture forgets a replica that was removed when all other nodes know.
-func (d *Driver) tellDeparture(r *Replica) {
+func (d *Driver) tellDeparture(r *driven) {
 	if !r.membership.WantsTicks() {
 		delete(d.departed, r.group)
 	}

@@ -13,13 +13,12 @@ import (
 	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
-	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// Replica is this node's copy of one shard. The exported methods are safe for concurrent use.
+// Replica is this node's copy of one shard, for whoever uses it. The exported methods are safe for concurrent use, but for those that say otherwise.
 type Replica struct {
-	driver *Driver
-	group  consensus.GroupID
+	front *front
+	group consensus.GroupID
 
 	// mu guards what readers see of the machine. The driver is the only writer: it takes
 	// the exclusive lock to apply, and needs none to read.
@@ -40,56 +39,51 @@ type Replica struct {
 	expected   atomic.Bool // was elected, and will serve when its barrier is applied: requests may wait for that
 	published  published
 	reads      atomic.Uint64
-	figures    shard.Metrics // what the node counts for this replica
-	outsider   atomic.Bool   // not a member of the group as of its own state, which says nothing then
-	learner    atomic.Bool   // a member without a vote
-	standing   atomic.Pointer[string]
+	standing   standing
+	hashes     hashes // of the states that were compacted
 
 	subscribers []func(*shard.Applied) // guarded by mu; never changed in place
 
-	// driver
+	// driven is handed to what call, ask and enqueue have done in the driver's goroutine. Nothing else here looks at it.
+	driven *driven
+}
+
+// driven is a replica as the driver's goroutine has it, which alone touches what is not in Replica. What belongs together is a part of its own: its fields are
+// named as if they were here, and its methods know only the part.
+type driven struct {
+	Replica
+	driver *Driver
+
 	membership *membership.Group
-	begun      bool // it is part of the rounds, or was
-	ended      bool // it has failed, or was removed
-	jobs       int  // goroutines that are at work for it
-	saving     bool // the row that says which replica this is is on its way to the disk
+	leadership *leadership.Core
 	core       consensus.Core
 	log        storage.GroupLog
 	role       consensus.RoleChange
 	leading    bool // as serving
-	leadership *leadership.Core
-	transfers  []func(error) // waiting for the end of a hand-over
-	fates      []func(error) // waiting until rounds is empty
-	elected    []func(error) // waiting to hand over, while awaitsService
-	queue      requestQueue
-	beside     beside
-	numbering  numbering
-	asking     asking
-	sequenced  sequenced
-	round      []request            // evaluated in this round: decided by the next proposal
-	rounds     queue[proposedRound] // proposed, not yet applied
-	depends    queue[dependent]     // without effects of their own, on top of what is not yet applied
-	barriers   barriers
-	physical   []request // compactions that are to be answered when their rows are deleted
-	waits      waits
-	toApply    []consensus.Entry
-	staged     staging
-	installing *installation
-	shipments  shipments
-	flush      flushState
-	memory     mvcc.Memory // as last reckoned
-	compact    compactState
-	hashes     hashes
-	// appliedSeq is the last proposal of this leadership that is applied.
-	appliedSeq uint64
-	// refused is a proposal that the core had no room for.
-	refused refusedProposal
+	life
+	handOvers
+	evaluation
+	proposals
+	sequenced sequenced
+	barriers  barriers
+	waits     waits
+	arriving
+	shipments shipments
+	upkeep
+	listed
+}
 
-	leaseWork bool // the machine wants ticks
-	leaseTick bool // and is due one
-	ticking   bool
-	in        lists
-	inflight  int // own rounds proposed and not yet applied
+// listed is where a replica stands with the lists of its driver.
+type listed struct {
+	in      lists
+	ticking bool // it is to stay among those that get ticks
+}
+
+// arriving is what is to become the state.
+type arriving struct {
+	toApply    []consensus.Entry // committed
+	staged     staging
+	installing *installation // nil: no snapshot takes the place of the state
 }
 
 // lists tells in which of its driver's a replica is.
@@ -141,14 +135,14 @@ func (d *Driver) stepMessages(now time.Duration, messages []groupMessage) {
 }
 
 // admit tells why a message may not reach the core; nil if it may.
-func (r *Replica) admit(now time.Duration, m *groupMessage) error {
+func (r *driven) admit(now time.Duration, m *groupMessage) error {
 	err := r.membership.Admit(now, membership.Arrival{Node: m.from, From: m.message.From, To: m.message.To, Life: m.life, Sender: m.sender, Snapshot: m.staged != nil})
 	r.carryOutMembership()
 	return err
 }
 
 // step hands one message to the core, unless a promise forbids it.
-func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
+func (r *driven) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 	switch class := m.message.Class; {
 	case (class == consensus.ClassElection || class == consensus.ClassForced) && r.membership.LossPending(now):
 		return
@@ -182,7 +176,7 @@ func (r *Replica) step(now time.Duration, from kv.NodeID, m *groupMessage) {
 }
 
 // lossClaimed has it judged whether a message is right that says, as the core did, that entries are lost here.
-func (r *Replica) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Message, claim error) {
+func (r *driven) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Message, claim error) {
 	believed := r.membership.LossClaimed(now, from, m.From, m.Term)
 	r.carryOutMembership()
 	if believed {
@@ -192,7 +186,7 @@ func (r *Replica) lossClaimed(now time.Duration, from kv.NodeID, m *consensus.Me
 
 // takeReady moves the work out of the core: messages to the peers' frames, the append to this round's
 // write, committed entries to the list that apply takes.
-func (r *Replica) takeReady() error {
+func (r *driven) takeReady() error {
 	d := r.driver
 	if r.installing != nil {
 		if done, err := r.finishInstall(); err != nil || !done {
@@ -233,14 +227,14 @@ func (r *Replica) takeReady() error {
 }
 
 // failed tells why the core can not go on, if it can not.
-func (r *Replica) failed() error {
+func (r *driven) failed() error {
 	if err := r.core.Failed(); err != nil {
 		return fmt.Errorf("group %d: %w", r.group, err)
 	}
 	return nil
 }
 
-func (r *Replica) takeAppend(a *consensus.Append) error {
+func (r *driven) takeAppend(a *consensus.Append) error {
 	d := r.driver
 	if a.Snapshot != nil && r.installing == nil {
 		return r.beginInstall(*a)
@@ -258,7 +252,9 @@ func (r *Replica) takeAppend(a *consensus.Append) error {
 		d.backlog.write(ack.backlogBytes)
 	}
 	d.unsynced = append(d.unsynced, ack)
-	r.wrote(a.Entries)
+	bytes := entriesBytes(a.Entries)
+	r.flush.wrote(bytes, d.logLimit.written)
+	d.logLimit.written += bytes
 	return nil
 }
 
@@ -270,7 +266,7 @@ func entriesBytes(entries []consensus.Entry) (n int64) {
 }
 
 // send puts messages into the frames of their receivers. Snapshots go their own way.
-func (r *Replica) send(messages []consensus.Message) {
+func (r *driven) send(messages []consensus.Message) {
 	if len(messages) == 0 {
 		return
 	}
@@ -298,7 +294,7 @@ func (r *Replica) send(messages []consensus.Message) {
 }
 
 // roleChanged takes note of a new role, term or leader.
-func (r *Replica) roleChanged(change consensus.RoleChange) {
+func (r *driven) roleChanged(change consensus.RoleChange) {
 	d := r.driver
 	node, _ := r.membership.NodeOf(change.Leader)
 	r.leadership.RoleChanged(d.clock(), change, leadership.Process{Node: node, Instance: d.node.HeardInstance(node)})
@@ -309,7 +305,9 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 	r.role = change
 	r.expected.Store(r.awaitsService())
 	r.publishLeader(node)
-	r.tellTarget(node, change.Term)
+	if r.system() {
+		d.opts.Sequencing.Target(node, change.Term)
+	}
 	r.goOnHandingAllOver()
 	d.setTicking(r, true)
 	if d.opts.Listener.RoleChanged != nil {
@@ -319,7 +317,7 @@ func (r *Replica) roleChanged(change consensus.RoleChange) {
 
 // publishLeader makes visible who leads. While leadership is being handed over and nobody leads, it is the one who will: requests are sent there, and may
 // wait there. The term stays the one before, so that it is news when that one leads.
-func (r *Replica) publishLeader(node kv.NodeID) {
+func (r *driven) publishLeader(node kv.NodeID) {
 	known := &knownLeader{node: node, term: r.role.Term}
 	if heir := r.leadership.Heir(); r.role.Leader == 0 && r.role.Role == consensus.RoleFollower && heir != 0 {
 		known = &knownLeader{node: heir, term: r.leader.Load().term}
@@ -328,7 +326,7 @@ func (r *Replica) publishLeader(node kv.NodeID) {
 }
 
 // lead begins to serve: the barrier of this leadership is applied, so everything before it is too.
-func (r *Replica) lead(now time.Duration) error {
+func (r *driven) lead(now time.Duration) error {
 	r.mu.Lock()
 	err := r.machine.Lead(r.role.Term, now)
 	r.leaseWork = r.machine.WantsTicks()
@@ -347,7 +345,7 @@ func (r *Replica) lead(now time.Duration) error {
 	r.publishLease()
 	r.membership.Lead(r.machine.AppliedIndex())
 	r.carryOutMembership()
-	r.tellLead()
+	r.driver.opts.Sequencing.Lead(r.group, r.role.Term, r.machine.Closed(), r.machine.Limit())
 	r.followCompaction()
 	r.goOnHandingAllOver()
 	return nil
@@ -356,7 +354,7 @@ func (r *Replica) lead(now time.Duration) error {
 // stepDown ends serving. What is proposed may still be committed by another leader, so it waits until
 // an entry shows its fate; what is not proposed certainly never was. What has no effects depends on
 // this replica's being the leader, and nobody can confirm that any more.
-func (r *Replica) stepDown() {
+func (r *driven) stepDown() {
 	r.serving.Store(false)
 	r.setInflight(0)
 	r.finishPhysical()
@@ -380,7 +378,7 @@ func (r *Replica) stepDown() {
 }
 
 // rest looks whether the group still needs ticks.
-func (r *Replica) rest(now time.Duration) {
+func (r *driven) rest(now time.Duration) {
 	idle := r.leadership.Idle(now, r.driver.support)
 	if r.role.Role == consensus.RoleLeader {
 		// Its ticks send heartbeats and find out whether it still has a quorum. Both is superfluous while every replica has everything.

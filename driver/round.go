@@ -17,6 +17,21 @@ const slowSync = 5 * time.Millisecond
 // slowFor is how long after a slow sync all syncs go to the goroutine: a disk that stalled once does it again.
 const slowFor = time.Second
 
+// writing is what goes into the log, and who hears that it is durable.
+type writing struct {
+	appends   []storage.GroupAppend
+	unsynced  []pendingAck  // written, and waiting for the next sync
+	syncing   []pendingAck  // waiting for the sync in flight
+	slowUntil time.Duration // a sync was slow: use the goroutine until then
+}
+
+// answering is who is to be told what.
+type answering struct {
+	finished []finished // to be answered at the end of the round
+	answered []func()   // to be called after that
+	granted  []func()   // to be told that prepares have their locks
+}
+
 // Round does everything that can be done now, and tells whether there is more to do at once.
 func (d *Driver) Round() (again bool) {
 	if d.Err() != nil {
@@ -151,7 +166,7 @@ func (d *Driver) write(now time.Duration) bool {
 }
 
 // judge ends the replica if there is an error, or the node.
-func (d *Driver) judge(r *Replica, err error) {
+func (d *Driver) judge(r *driven, err error) {
 	if err != nil {
 		r.fail(err)
 	}
@@ -159,7 +174,7 @@ func (d *Driver) judge(r *Replica, err error) {
 
 // logReachesState finds out when the log ends before what is applied, as it does if a snapshot was installed and the log not reset: the core
 // would refuse whatever the leader sends, which would send it again at once, 256 messages at a time. Logs with holes may be cut lower.
-func (r *Replica) logReachesState() error {
+func (r *driven) logReachesState() error {
 	if last, applied := r.log.Last(), r.machine.AppliedIndex(); last < applied && !r.driver.opts.OutOfOrderLog {
 		return fmt.Errorf("group %d: the log ends at entry %d, but the state at entry %d", r.group, last, applied)
 	}
@@ -167,9 +182,9 @@ func (r *Replica) logReachesState() error {
 }
 
 // needsSync tells whether somebody waits for a write to be durable.
-func (d *Driver) needsSync() bool {
-	for i := range d.unsynced {
-		if d.unsynced[i].needSync {
+func (w *writing) needsSync() bool {
+	for i := range w.unsynced {
+		if w.unsynced[i].needSync {
 			return true
 		}
 	}
@@ -283,7 +298,7 @@ func (d *Driver) evaluateWorking(now time.Duration) {
 		if !r.ended && d.Err() == nil {
 			d.judge(r, r.evaluate(now))
 		}
-		r.in.working = !r.ended && (r.queue.len() > 0 || r.beside.unfinished() || len(r.asking.answers) > 0 || r.leaseWork || r.refused.seq != 0 || r.numbering.due() || r.sequenced.due())
+		r.in.working = !r.ended && (r.evaluation.due() || r.leaseWork || r.refused.seq != 0 || r.sequenced.due())
 		if r.in.working {
 			kept = append(kept, r)
 		}
@@ -374,4 +389,4 @@ func (d *Driver) takePromises() {
 }
 
 // appended queues a write for this round's log unit.
-func (d *Driver) appended(a storage.GroupAppend) { d.appends = append(d.appends, a) }
+func (w *writing) appended(a storage.GroupAppend) { w.appends = append(w.appends, a) }

@@ -2,8 +2,26 @@ package driver
 
 import (
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// runLoop is what the run loop goes by.
+type runLoop struct {
+	started atomic.Bool
+	beat    atomic.Int64 // when the last round ended
+	driving sync.Mutex   // whoever holds it does rounds
+	timer   *time.Timer  // guarded by driving
+}
+
+// clocks are when things are due.
+type clocks struct {
+	opened   time.Duration // when Open was called
+	nextTick time.Duration
+	// nextDue is not later than anything that a core of leadership has due; 0 if there is nothing.
+	nextDue time.Duration
+}
 
 // Start runs rounds, in a goroutine or where their input arrives, until Close or a failure.
 func (d *Driver) Start() {
@@ -74,9 +92,9 @@ func (d *Driver) rounds() (again bool) {
 	return again
 }
 
-// roundHere does the round in the goroutine that brought the input, if nobody else is at it and nobody else waits: to wake the run loop
+// doRoundHere does the round in the goroutine that brought the input, if nobody else is at it and nobody else waits: to wake the run loop
 // takes longer than the round. Otherwise the run loop gathers what comes from many.
-func (d *Driver) roundHere() {
+func (d *Driver) doRoundHere() {
 	if !d.started.Load() || d.queued.Load() > 1 || !d.driving.TryLock() {
 		d.kick()
 		return

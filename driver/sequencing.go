@@ -45,7 +45,7 @@ type Sequencing interface {
 type sequenced struct {
 	// limit is to be proposed in the log of the system shard; 0: none is.
 	limit kv.Revision
-	// unclean: the leader is to be called clean; above 0 only if revisions up to there were issued that are not applied. listed: it is in Driver.unclean.
+	// unclean: the leader is to be called clean; above 0 only if revisions up to there were issued that are not applied. listed: it is in agenda.unclean.
 	unclean, listed bool
 	above           kv.Revision
 	cleaning        cleaning
@@ -77,46 +77,28 @@ func (s *sequenced) due() bool { return s.limit != 0 || s.handing.to != 0 || s.b
 // system tells whether the replica is of the shard beside which the sequencer is.
 func (r *Replica) system() bool { return r.group == consensus.GroupID(kv.SystemShard) }
 
-func (r *Replica) tellLead() {
-	if to := r.driver.opts.Sequencing; to != nil {
-		to.Lead(r.group, r.role.Term, r.machine.Closed(), r.machine.Limit())
-	}
-}
+// unheard is Sequencing where nobody wants to hear it.
+type unheard struct{}
 
-func (r *Replica) tellStepDown() {
-	if to := r.driver.opts.Sequencing; to != nil {
-		listed := r.sequenced.listed
-		r.sequenced = sequenced{listed: listed}
-		to.StepDown(r.group)
-	}
-}
+func (unheard) Lead(consensus.GroupID, consensus.Term, kv.Revision, kv.Revision) {}
+func (unheard) StepDown(consensus.GroupID)                                       {}
+func (unheard) Target(kv.NodeID, consensus.Term)                                 {}
+func (unheard) Applied(consensus.GroupID, kv.Revision)                           {}
+func (unheard) LimitApplied(consensus.Term, kv.Revision)                         {}
+func (unheard) HandOver()                                                        {}
+func (unheard) HandOverFailed()                                                  {}
+func (unheard) Voided(consensus.GroupID, kv.Revision)                            {}
+func (unheard) BeginClean(consensus.GroupID) bool                                { return false }
+func (unheard) EndClean(consensus.GroupID, kv.Revision)                          {}
 
-func (r *Replica) tellTarget(node kv.NodeID, term consensus.Term) {
-	if to := r.driver.opts.Sequencing; to != nil && r.system() {
-		to.Target(node, term)
-	}
-}
-
-func (r *Replica) tellApplied() {
-	if to := r.driver.opts.Sequencing; to != nil {
-		to.Applied(r.group, r.machine.Closed())
-	}
-}
-
-func (r *Replica) tellLimit(term consensus.Term, limit kv.Revision) {
-	if to := r.driver.opts.Sequencing; to != nil {
-		to.LimitApplied(term, limit)
-	}
-}
-
-func (r *Replica) tellVoided(last kv.Revision) {
-	if to := r.driver.opts.Sequencing; to != nil {
-		to.Voided(r.group, last)
-	}
+func (r *driven) tellStepDown() {
+	listed := r.sequenced.listed
+	r.sequenced = sequenced{listed: listed}
+	r.driver.opts.Sequencing.StepDown(r.group)
 }
 
 // leads returns the replica of a group that is led here, nil otherwise.
-func (d *Driver) leads(group consensus.GroupID) *Replica {
+func (d *Driver) leads(group consensus.GroupID) *driven {
 	if r, err := d.replica(group); err == nil && r.leading {
 		return r
 	}
@@ -241,7 +223,7 @@ func (d *Driver) callClean() {
 }
 
 // open counts what was evaluated in this leadership and is neither applied nor void. What waits for its revisions counts, too: they may be on their way.
-func (r *Replica) open() (n int) {
+func (r *driven) open() (n int) {
 	if r.numbering.open || r.numbering.waiting {
 		n++
 	}
@@ -252,7 +234,7 @@ func (r *Replica) open() (n int) {
 }
 
 // callClean tells whether the group is still to be called clean.
-func (r *Replica) callClean() (still bool) {
+func (r *driven) callClean() (still bool) {
 	s, to := &r.sequenced, r.driver.opts.Sequencing
 	switch {
 	case r.ended || !r.leading:
@@ -284,7 +266,7 @@ const anyRevision kv.Revision = 1 << 62
 // that waits for its revisions when the Clean is begun is waited for: they may have come to this node, and be at or below that now. So is a transaction over
 // several shards that was prepared by then and may write: it may have its revision. One that is prepared later has a higher one, and the shard is called clean
 // beside it: up to the highest revision applied, not only to where it is closed.
-func (r *Replica) goOnCleaning() (still bool) {
+func (r *driven) goOnCleaning() (still bool) {
 	s := &r.sequenced
 	switch c := &s.cleaning; {
 	case c.confirmed:
@@ -305,7 +287,7 @@ func (r *Replica) goOnCleaning() (still bool) {
 }
 
 // confirmCleaning asks a quorum whether this replica leads.
-func (r *Replica) confirmCleaning() {
+func (r *driven) confirmCleaning() {
 	r.sequenced.cleaning.asked = true
 	term := r.role.Term
 	r.askBarrier(func(_ consensus.Index, err error) {
@@ -321,7 +303,7 @@ func (r *Replica) confirmCleaning() {
 }
 
 // proposeLimit proposes the limit that is to be. It does not wait for the batch, which may wait for it.
-func (r *Replica) proposeLimit() error {
+func (r *driven) proposeLimit() error {
 	s := &r.sequenced
 	if s.limit == 0 {
 		return nil
@@ -339,8 +321,8 @@ func (r *Replica) proposeLimit() error {
 }
 
 // prepareHandOver tells whether something is to be done before the consensus core hands over.
-func (r *Replica) prepareHandOver(to consensus.ReplicaID) bool {
-	if r.driver.opts.Sequencing == nil {
+func (r *driven) prepareHandOver(to consensus.ReplicaID) bool {
+	if _, nobody := r.driver.opts.Sequencing.(unheard); nobody {
 		return false
 	}
 	h := &r.sequenced.handing
@@ -354,7 +336,7 @@ func (r *Replica) prepareHandOver(to consensus.ReplicaID) bool {
 }
 
 // goOnHandingOver has the consensus core hand over when all is prepared. If that takes too long, package leadership gives the hand-over up.
-func (r *Replica) goOnHandingOver() {
+func (r *driven) goOnHandingOver() {
 	h := &r.sequenced.handing
 	switch {
 	case h.to == 0 || h.stopped && !h.prepared:
@@ -372,7 +354,7 @@ func (r *Replica) goOnHandingOver() {
 }
 
 // handedOver: a hand-over has ended.
-func (r *Replica) handedOver(err error) {
+func (r *driven) handedOver(err error) {
 	h := r.sequenced.handing
 	if r.sequenced.handing = (handing{}); h.stopped && r.leading && err != nil {
 		r.driver.opts.Sequencing.HandOverFailed()

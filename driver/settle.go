@@ -16,7 +16,7 @@ func (r *Replica) WaitRevision(rev kv.Revision, done func(error)) {
 		done(nil)
 		return
 	}
-	r.ask(func() {
+	r.ask(func(r *driven) {
 		if r.machine.Closed() >= rev {
 			done(nil)
 			return
@@ -33,11 +33,11 @@ func (r *Replica) SettleAt(rev kv.Revision, done func(index uint64, err error)) 
 		done(0, kv.ErrNotLeader)
 		return
 	}
-	r.driver.tellCommitted() // whoever asks from elsewhere waits until it is applied there
-	r.ask(func() { r.settleAt(rev, done) }, func(err error) { done(0, err) })
+	r.front.tellCommitted() // whoever asks from elsewhere waits until it is applied there
+	r.ask(func(r *driven) { r.settleAt(rev, done) }, func(err error) { done(0, err) })
 }
 
-func (r *Replica) settleAt(rev kv.Revision, done func(index uint64, err error)) {
+func (r *driven) settleAt(rev kv.Revision, done func(index uint64, err error)) {
 	if !r.leading {
 		done(0, kv.ErrNotLeader)
 		return
@@ -57,7 +57,7 @@ func (r *Replica) settleAt(rev kv.Revision, done func(index uint64, err error)) 
 }
 
 // settled confirms that this replica leads, after what it had in flight is applied: what another leader had in flight by then gets a later revision.
-func (r *Replica) settled(done func(index uint64, err error)) {
+func (r *driven) settled(done func(index uint64, err error)) {
 	if index := r.Committed(); r.leaseHolds() {
 		r.driver.tellCommitted()
 		done(index, nil)
@@ -66,20 +66,14 @@ func (r *Replica) settled(done func(index uint64, err error)) {
 	r.askBarrier(func(index consensus.Index, err error) { done(uint64(index), err) })
 }
 
-// proposalsApplied ends the waits of those for whom everything is applied that had to be.
-func (r *Replica) proposalsApplied() { r.waits.proposals.reached(r.appliedSeq, nil) }
-
 // nothingInFlight ends all of those waits, in the next round, without the lock: what they wait for never comes, and cannot have an effect.
-func (r *Replica) nothingInFlight() {
+func (r *driven) nothingInFlight() {
 	r.sequenced.cleaning.behind = 0
 	if settling := r.waits.proposals; len(settling) > 0 {
 		r.waits.proposals = nil
-		r.ask(func() { settling.reached(all, nil) }, func(err error) { settling.reached(all, err) })
+		r.ask(func(*driven) { settling.reached(all, nil) }, func(err error) { settling.reached(all, err) })
 	}
 }
-
-// revisionApplied ends the waits for a revision.
-func (r *Replica) revisionApplied() { r.waits.revisions.reached(uint64(r.machine.Closed()), nil) }
 
 // ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header. The caller has made sure that the state is
 // complete up to it. Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision is by

@@ -217,10 +217,10 @@ func TestReadAtRefused(t *testing.T) {
 }
 
 // leaderOf waits for a leader of the group, and returns it with its node.
-func (w *numbered) leaderOf(group consensus.GroupID) (node *clusterNode, replica *Replica) {
+func (w *numbered) leaderOf(group consensus.GroupID) (node *clusterNode, replica *driven) {
 	w.awaitLeases()
 	for _, n := range w.nodes {
-		if r := n.driver.Replica(group); r.LeaseValid() {
+		if r := n.driver.driven(group); r.LeaseValid() {
 			return n, r
 		}
 	}

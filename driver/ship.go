@@ -13,7 +13,7 @@ import (
 
 // sendSnapshot ships the state of the group to a replica that needs more than the log still holds: as of another entry than the core announced,
 // perhaps (see shipWaiting). One at a time goes to a replica.
-func (r *Replica) sendSnapshot(to kv.NodeID, m consensus.Message) {
+func (r *driven) sendSnapshot(to kv.NodeID, m consensus.Message) {
 	d := r.driver
 	if !r.shipments.add(to, m) {
 		// One that was begun in an earlier term is on its way: the core asks again.
@@ -79,7 +79,7 @@ func (s *shipments) leave(members consensus.Config) (leaving []outgoingSnapshot)
 const maxShipping = 4
 
 // mayShip tells whether a snapshot waits, and has a place among those of the node that are on their way.
-func (r *Replica) mayShip() bool {
+func (r *driven) mayShip() bool {
 	return len(r.shipments.waiting) > 0 && r.driver.shipping < maxShipping
 }
 
@@ -88,7 +88,7 @@ func (r *Replica) mayShip() bool {
 // wantsRun tells. But while a bulk is staged no run can begin, and the entries that end it may need the very replica that waits for the snapshot: then
 // they go at once. Only a new member waits even so, if the state is from before it became one; the group can do without it.
 // No run is under way, and nothing is pending.
-func (r *Replica) shipWaiting(staged int) (wantsRun bool, err error) {
+func (r *driven) shipWaiting(staged int) (wantsRun bool, err error) {
 	if !r.mayShip() {
 		return false, nil
 	}
@@ -106,7 +106,7 @@ func (r *Replica) shipWaiting(staged int) (wantsRun bool, err error) {
 }
 
 // prepareShipping makes the engine's state one that can be shipped, and says as of which entry it is.
-func (r *Replica) prepareShipping() (consensus.SnapshotMeta, error) {
+func (r *driven) prepareShipping() (consensus.SnapshotMeta, error) {
 	engine := r.driver.opts.Engine
 	batch := engine.NewBatch()
 	defer batch.Close()
@@ -117,7 +117,7 @@ func (r *Replica) prepareShipping() (consensus.SnapshotMeta, error) {
 }
 
 // ship sends what the engine holds.
-func (r *Replica) ship(to kv.NodeID, m consensus.Message, meta consensus.SnapshotMeta) {
+func (r *driven) ship(to kv.NodeID, m consensus.Message, meta consensus.SnapshotMeta) {
 	d := r.driver
 	d.shipping++
 	m.Snapshot = &meta
@@ -134,7 +134,7 @@ func (r *Replica) ship(to kv.NodeID, m consensus.Message, meta consensus.Snapsho
 
 // shipped tells the core how it went, also when its term is another one by now: it ships nothing else to that replica before. That is
 // safe in a later term: a core ignores it unless it asked, and it cannot ask while one is in transit (see sendSnapshot).
-func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
+func (r *driven) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err error) {
 	d := r.driver
 	delete(r.shipments.under, m.To)
 	d.shipping--
@@ -155,7 +155,7 @@ func (r *Replica) shipped(to kv.NodeID, m *consensus.Message, bytes int64, err e
 
 // catchesUp tells whether a replica that a snapshot was sent to is still to say that it has it. What comes behind it stays in the log meanwhile, unless the
 // log is too large: otherwise, if much is written, a state that takes long to send would be too old when it is there, each time.
-func (r *Replica) catchesUp(id consensus.ReplicaID, of []consensus.Replication) bool {
+func (r *driven) catchesUp(id consensus.ReplicaID, of []consensus.Replication) bool {
 	if r.shipments.under[id] {
 		return true
 	}
@@ -165,14 +165,14 @@ func (r *Replica) catchesUp(id consensus.ReplicaID, of []consensus.Replication) 
 }
 
 // letKeptGo has the log cut that was kept for replicas which have caught up.
-func (r *Replica) letKeptGo() error {
+func (r *driven) letKeptGo() error {
 	if !r.forgetCaughtUp() {
 		return nil
 	}
 	return r.compactLog()
 }
 
-func (r *Replica) forgetCaughtUp() (forgotten bool) {
+func (r *driven) forgetCaughtUp() (forgotten bool) {
 	if len(r.shipments.keptFor) == 0 {
 		return false
 	}

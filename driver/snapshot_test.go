@@ -115,7 +115,7 @@ func (c *unusable) Step(consensus.Message) error { return c.err }
 func TestLateSnapshotKeepsNoFiles(t *testing.T) {
 	for _, refusal := range []error{nil, raft.ErrInvalidMessage} {
 		b := newBench()
-		b.Replica.core = &unusable{err: refusal}
+		b.driven.core = &unusable{err: refusal}
 		dir := filepath.Join(t.TempDir(), "in")
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

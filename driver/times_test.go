@@ -25,6 +25,9 @@ func TestRecordTime(t *testing.T) {
 		revision := leader.replica.Revision()
 		record := func(revision kv.Revision, seconds int64) {
 			for _, n := range c.nodes {
+				if !n.up {
+					continue
+				}
 				n.replica.RecordTime(revision, timeline.Time(seconds*1000)) // those that do not lead do nothing
 			}
 			c.run(time.Second, nil)
@@ -61,5 +64,27 @@ func TestRecordTime(t *testing.T) {
 		leader.crash()
 		leader.start(nil)
 		c.await("the point after a crash", func() bool { return leader.replica.Times().Last().Revision == revision })
+
+		// One node stays away when all start again: none of them has heard in its process what that one understands. But it has applied a point, or will.
+		for _, n := range c.nodes {
+			n.crash()
+		}
+		for _, n := range c.nodes {
+			if n != leader {
+				n.start(nil)
+			}
+		}
+		c.await("a leader", func() bool { return c.leader() != nil && c.leader().replica.LeaseValid() })
+		if format := c.leader().driver.node.Format(leader.id); format != 0 {
+			t.Fatalf("the node that stays away is known to understand version %d", format)
+		}
+		written = false
+		write(c, c.leader(), "k", func(time.Duration, error) { written = true })
+		c.await("write", func() bool { return written })
+		next := c.leader().replica.Revision()
+		record(next, 200)
+		if got := c.leader().replica.Times().Last(); next <= revision || got != (timeline.Point{Revision: next, Time: 200_000}) {
+			t.Errorf("after a start %v is recorded, want revision %d", got, next)
+		}
 	}
 }

@@ -9,17 +9,24 @@ import (
 	"github.com/quoratedb/quorate/leadership"
 )
 
+// handOvers are those who wait for something about a hand-over of leadership.
+type handOvers struct {
+	transfers []func(error) // for its end
+	fates     []func(error) // until nothing awaits its fate that was proposed here
+	elected   []func(error) // to have it begin, while awaitsService
+}
+
 // Transfer hands the leadership of the group, which must be here, to the replica of another node. done is called exactly once, from the driver's goroutine
 // or at once, and must not block: with nil when that replica leads; kv.ErrNotLeader, kv.ErrBadTransferee and kv.ErrTooManyRequests mean that nothing was begun;
 // kv.ErrTransferTimeout that the replica did not take over. Then this one goes on, without its lease until its next term, or somebody else leads.
 func (r *Replica) Transfer(to kv.NodeID, done func(error)) {
-	r.ask(func() { r.transfer(to, done) }, done)
+	r.ask(func(r *driven) { r.transfer(to, done) }, done)
 }
 
 // TransferUnlessBehind is Transfer to a replica that can lead at once: it answers, no snapshot is on its way to it, and it lacks no more than so many entries.
 // kv.ErrBadTransferee means that it cannot.
 func (r *Replica) TransferUnlessBehind(to kv.NodeID, maxEntries uint64, done func(error)) {
-	r.ask(func() {
+	r.ask(func(r *driven) {
 		if err := r.behind(to, maxEntries); err != nil {
 			done(err)
 			return
@@ -29,7 +36,7 @@ func (r *Replica) TransferUnlessBehind(to kv.NodeID, maxEntries uint64, done fun
 }
 
 // behind tells what keeps the replica of a node from leading at once, as far as this leader knows; nil if nothing does.
-func (r *Replica) behind(to kv.NodeID, maxEntries uint64) error {
+func (r *driven) behind(to kv.NodeID, maxEntries uint64) error {
 	if !r.leading {
 		return kv.ErrNotLeader
 	}
@@ -49,7 +56,7 @@ func (r *Replica) behind(to kv.NodeID, maxEntries uint64) error {
 }
 
 // transfer is Transfer in the driver's goroutine.
-func (r *Replica) transfer(to kv.NodeID, done func(error)) {
+func (r *driven) transfer(to kv.NodeID, done func(error)) {
 	if err := r.leadership.Transfer(r.driver.clock(), leadership.Member{Replica: r.membership.Newest(to), Node: to}, r.core.Status().Config); err != nil {
 		done(err)
 		return
@@ -59,14 +66,14 @@ func (r *Replica) transfer(to kv.NodeID, done func(error)) {
 }
 
 // beginTransfer has the consensus core hand over.
-func (r *Replica) beginTransfer(to consensus.ReplicaID) {
+func (r *driven) beginTransfer(to consensus.ReplicaID) {
 	if r.prepareHandOver(to) {
 		return
 	}
 	r.haveTransferred(to)
 }
 
-func (r *Replica) haveTransferred(to consensus.ReplicaID) {
+func (r *driven) haveTransferred(to consensus.ReplicaID) {
 	handOver := r.core.TransferLeader
 	if node, ok := r.membership.NodeOf(to); ok && r.driver.node.Format(node) >= FormatHandOver {
 		handOver = r.core.HandOver
@@ -81,7 +88,7 @@ func (r *Replica) haveTransferred(to consensus.ReplicaID) {
 }
 
 // transferEnded tells those who asked for a hand-over how it ended.
-func (r *Replica) transferEnded(err error) {
+func (r *driven) transferEnded(err error) {
 	r.handedOver(err)
 	if err != nil && !r.ended && r.role.Leader == 0 {
 		r.publishLeader(0) // it was said who would lead
@@ -119,7 +126,7 @@ func (d *Driver) handOver(done func(error)) {
 }
 
 // handOver is HandOver of one group. A replica that was elected and does not serve yet has nothing to hand over with: it waits for that.
-func (r *Replica) handOver(done func(error)) {
+func (r *driven) handOver(done func(error)) {
 	if r.awaitsService() {
 		r.elected = append(r.elected, done)
 		return
@@ -132,12 +139,12 @@ func (r *Replica) handOver(done func(error)) {
 }
 
 // awaitsService tells whether this replica was elected, and its first entry is not applied yet.
-func (r *Replica) awaitsService() bool {
+func (r *driven) awaitsService() bool {
 	return r.role.Role == consensus.RoleLeader && !r.leading && !r.ended
 }
 
 // goOnHandingAllOver: the replica serves now, or never will in the term that it was elected in.
-func (r *Replica) goOnHandingAllOver() {
+func (r *driven) goOnHandingAllOver() {
 	if len(r.elected) == 0 || r.awaitsService() {
 		return
 	}
@@ -150,7 +157,7 @@ func (r *Replica) goOnHandingAllOver() {
 
 // whenFatesKnown calls done when nothing that was proposed here awaits its fate, or nothing will be known of that. It does so at once with an error, and while
 // this replica leads: then there is always something.
-func (r *Replica) whenFatesKnown(err error, done func(error)) {
+func (r *driven) whenFatesKnown(err error, done func(error)) {
 	if err != nil || r.leading || r.rounds.len() == 0 {
 		done(err)
 		return
@@ -159,7 +166,7 @@ func (r *Replica) whenFatesKnown(err error, done func(error)) {
 }
 
 // fatesKnown tells those who wait for it that nothing awaits its fate: behind the answers that say so.
-func (r *Replica) fatesKnown(err error) {
+func (r *driven) fatesKnown(err error) {
 	for _, done := range r.fates {
 		r.driver.answered = append(r.driver.answered, func() { done(err) })
 	}
@@ -167,7 +174,7 @@ func (r *Replica) fatesKnown(err error) {
 }
 
 // successor is the node that should lead the group instead of this one; false if this one does not, or there is nobody.
-func (r *Replica) successor() (kv.NodeID, bool) {
+func (r *driven) successor() (kv.NodeID, bool) {
 	if !r.leading || r.ended {
 		return 0, false
 	}

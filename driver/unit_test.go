@@ -184,7 +184,8 @@ func TestCompactLogArithmetic(t *testing.T) {
 		if err := log.Write([]storage.GroupAppend{{Group: 1, Reset: &storage.LogPosition{Index: 1, Term: 1}, Entries: entries}}, nil); err != nil {
 			t.Fatal(err)
 		}
-		r := &Replica{group: 1, log: log.Group(1), core: &fakeCore{}, driver: &Driver{opts: Options{Log: log, RetainLogEntries: c.retainEntries, RetainLogBytes: c.retainBytes}}}
+		d := &Driver{front: front{opts: Options{Log: log, RetainLogEntries: c.retainEntries, RetainLogBytes: c.retainBytes}}}
+		r := &driven{driver: d, log: log.Group(1), core: &fakeCore{}, Replica: Replica{group: 1}}
 		r.flush = flushState{durable: c.durable, retainedBytes: c.retained}
 		if err := r.compactLog(); err != nil {
 			t.Fatal(err)
@@ -196,7 +197,7 @@ func TestCompactLogArithmetic(t *testing.T) {
 		if r.flush.retainedBytes < share-1 || r.flush.retainedBytes > share+1 {
 			t.Errorf("%s: %d bytes retained, want %d", name, r.flush.retainedBytes, share)
 		}
-		if estimate := r.sampleLogBytes(); estimate != 25*int64(c.last+1-r.log.First()) {
+		if estimate := sampleLogBytes(r.log); estimate != 25*int64(c.last+1-r.log.First()) {
 			t.Errorf("%s: a sample of the log says %d bytes", name, estimate)
 		}
 	}
@@ -287,7 +288,7 @@ func (m *fakeMachine) Config() consensus.Config {
 
 // bench is a leading replica of fakes.
 type bench struct {
-	*Replica
+	*driven
 	core    *fakeCore
 	machine *fakeMachine
 	answers []error
@@ -295,11 +296,11 @@ type bench struct {
 
 func newBench(outcomes ...shard.Outcome) *bench {
 	b := &bench{core: &fakeCore{status: consensus.Status{Role: consensus.RoleLeader, Term: 3}}, machine: &fakeMachine{outcomes: outcomes, applied: 1}}
-	d := &Driver{opts: Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1, Rand: rand.New(rand.NewPCG(1, 1))}.WithDefaults(), support: newSupport([]kv.NodeID{1, 2, 3}), clock: func() time.Duration { return 5 }}
-	b.Replica = &Replica{driver: d, group: 1, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
-	b.Replica.machine = b.machine
+	options := Options{Nodes: []kv.NodeID{1, 2, 3}, Self: 1, Rand: rand.New(rand.NewPCG(1, 1)), Sequencing: unheard{}}.WithDefaults()
+	d := &Driver{front: front{opts: options, support: newSupport(options.Nodes), clock: func() time.Duration { return 5 }}}
+	b.driven = &driven{driver: d, Replica: Replica{front: &d.front, group: 1, machine: b.machine}, core: b.core, leading: true, role: consensus.RoleChange{Role: consensus.RoleLeader, Term: 3, Leader: 1}}
 	var err error
-	if b.Replica.leadership, err = leadership.New(leadershipOptions(1, &d.opts), nil); err != nil {
+	if b.driven.leadership, err = leadership.New(leadershipOptions(1, &d.opts), nil); err != nil {
 		panic(err)
 	}
 	if d.node, err = membership.NewNode(0, membershipOptions(&d.opts), nil, storage.NodeRecord{}); err != nil {
@@ -308,11 +309,11 @@ func newBench(outcomes ...shard.Outcome) *bench {
 	if b.membership, _, err = d.node.OpenGroup(membership.GroupState{Group: 1, First: firstReplicas(d.opts.Nodes)}); err != nil {
 		panic(err)
 	}
-	b.Replica.leadership.RoleChanged(0, b.role, leadership.Process{})
+	b.driven.leadership.RoleChanged(0, b.role, leadership.Process{})
 	for i := range outcomes {
 		b.answers = append(b.answers, errOpen)
 		d.queued.Add(1)
-		b.queue.push(request{replica: b.Replica, done: func(_ *kv.Response, _ uint64, err error) {
+		b.queue.push(request{replica: b.driven, done: func(_ *kv.Response, _ uint64, err error) {
 			if b.answers[i] != errOpen {
 				panic("answered twice")
 			}
@@ -545,7 +546,7 @@ func TestSnapshotShippedInAnotherTerm(t *testing.T) {
 	b.shipments = newShipments()
 	b.shipments.under[2] = true
 	b.core.status.Term = 5
-	b.Replica.shipped(2, &consensus.Message{To: 2, Term: 4, Snapshot: &consensus.SnapshotMeta{Index: 9}}, 100, nil)
+	b.driven.shipped(2, &consensus.Message{To: 2, Term: 4, Snapshot: &consensus.SnapshotMeta{Index: 9}}, 100, nil)
 	if len(b.core.shipped) != 1 || b.core.shipped[0] != 2 || len(b.shipments.under) != 0 {
 		t.Errorf("the core heard of %v, on the way are %v", b.core.shipped, b.shipments.under)
 	}
@@ -559,7 +560,7 @@ func (stagingMachine) Bulk() (staged, pending int) { return 1, 0 }
 // TestNoFlushBesideABulk: a flush that is wanted while a bulk is staged is not forgotten.
 func TestNoFlushBesideABulk(t *testing.T) {
 	b := newBench()
-	b.Replica.machine = stagingMachine{b.machine}
+	b.driven.machine = stagingMachine{b.machine}
 	b.flush.asked, b.flush.logBytes = true, 7
 	if more, err := b.maintain(); err != nil || more {
 		t.Errorf("maintain: %v, %v; an entry that is applied calls it again", more, err)

@@ -147,14 +147,14 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/memory-of-replaced-state", Breaks: "a state that a snapshot replaced is reckoned with for ever",
 		File: "driver/maintain.go", Verdicts: noticed, Seeds: 100,
-		Old: "\tr.reckonMemory()\n\tr.hashes.opened()\n",
-		New: "\tr.hashes.opened()\n",
+		Old: "\tr.reckonMemory()\n\tr.hashing.opened(&r.hashes)\n",
+		New: "\tr.hashing.opened(&r.hashes)\n",
 	},
 	{
 		Name: "driver/log-cut-too-early", Breaks: "the log is cut up to what is applied, before the state is durable",
 		File: "driver/maintain.go", Verdicts: noticed, Seeds: 250,
-		Old: "\tupTo := min(r.flush.durable, last)\n",
-		New: "\tupTo := min(r.machine.AppliedIndex(), last)\n",
+		Old: "\tupTo := r.flush.superfluous(r.log.First(), r.log.Last(), &r.driver.opts)\n",
+		New: "\tearly := r.flush\n\tearly.durable = r.machine.AppliedIndex()\n\tupTo := early.superfluous(r.log.First(), r.log.Last(), &r.driver.opts)\n",
 	},
 	{
 		Name: "driver/snapshot-keeps-log", Breaks: "the log is not reset when a snapshot is installed",
@@ -195,7 +195,7 @@ var driverMutations = []Mutation{
 	{
 		Name: "driver/blocked-forgotten", Breaks: "requests that waited for one beside the rounds are not evaluated when it has ended",
 		File: "driver/beside.go", Verdicts: noticed, Seeds: 100,
-		Old: "\t\t\tr.queue.push(b.blocked[i])\n",
+		Old: "\t\t\tqueue.push(b.blocked[i])\n",
 		New: "\t\t\t_ = i\n",
 	},
 	{

@@ -82,9 +82,9 @@ var groupMutations = []Mutation{
 	},
 	{
 		Name: "group/only-first-gets-ticks", Breaks: "only the first group of a node hears that time passes",
-		File: "driver/driver.go", Shards: 4, Verdicts: noticed, Seeds: 20,
+		File: "driver/agenda.go", Shards: 4, Verdicts: noticed, Seeds: 20,
 		Old: "\tif on && !r.in.ticking {\n",
-		New: "\tif on && !r.in.ticking && r == d.order[0] {\n",
+		New: "\tif on && !r.in.ticking && r == r.driver.order[0] {\n",
 	},
 	{
 		Name: "group/asked-of-another", Breaks: "a request for a shard that the node does not hold is given to one that it holds",

@@ -112,20 +112,20 @@ var manyMutations = []Mutation{
 	{
 		Name: "driver/proposes-before-numbers", Breaks: "a batch takes the revisions after those that its leader has heard of, without waiting for those that it asks for",
 		File: "driver/number.go", Partition: "hash", Verdicts: noticed, Seeds: 20,
-		Old: "\tif need == 0 && !r.needsPresent() {\n\t\treturn r.number(0, 0)\n\t}\n",
-		New: "\tif need == 0 && !r.needsPresent() {\n\t\treturn r.number(0, 0)\n\t}\n\tif present, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(present.Revision+1, present.Compacted)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
+		Old: "\tif need == 0 && !n.needsPresent(r.machine) {\n\t\treturn r.number(0, 0)\n\t}\n",
+		New: "\tif need == 0 && !n.needsPresent(r.machine) {\n\t\treturn r.number(0, 0)\n\t}\n\tif present, exact := r.driver.opts.Numbers.Hold(); !exact {\n\t\treturn r.number(present.Revision+1, present.Compacted)\n\t}\n\tr.driver.opts.Numbers.Take(r.group, 0)\n",
 	},
 	{
 		Name: "driver/late-numbers", Breaks: "numbers that come for a batch of an earlier leadership are given to the one that is open",
 		File: "driver/number.go", Partition: "hash", Verdicts: noticed, Seeds: 300,
-		Old: "n.waiting && n.asked == id {",
-		New: "n.waiting {",
+		Old: "!n.waiting || n.asked != id {",
+		New: "!n.waiting {",
 	},
 	{
 		Name: "driver/future-for-ever", Breaks: "a request that names a revision which may be in the future is evaluated again in each round, and the sequencer is not asked",
 		File: "driver/number.go", Partition: "range", Verdicts: noticed, Seeds: 60,
-		Old: "\t\tq.informed = true\n\t\tn.informed = append(n.informed, q)\n",
-		New: "\t\tr.queue.push(q)\n",
+		Old: "\tif r.numbering.inform(); len(r.numbering.informed) > 0 {\n",
+		New: "\tfor _, q := range r.numbering.later {\n\t\tr.queue.push(q)\n\t}\n\tr.numbering.later = r.numbering.later[:0]\n\tif len(r.numbering.informed) > 0 {\n",
 	},
 	{
 		Name: "driver/later-forgotten", Breaks: "requests that wait for the next batch are forgotten",
@@ -210,8 +210,8 @@ var manyMutations = []Mutation{
 	{
 		Name: "shard/most-not-told", Breaks: "the driver asks for revisions without saying how high they may be for what was decided",
 		File: "driver/number.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
-		Old: "\tn.most = r.machine.Most()\n",
-		New: "\tn.most = 0\n",
+		Old: "\tid := n.ask(r.machine.Most())\n",
+		New: "\tid := n.ask(0)\n",
 	},
 	{
 		Name: "shard/compares-made-up", Breaks: "a comparison looks at revisions that were made up, by a leader that does not hold the sequencer (rule 33)",

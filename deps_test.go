@@ -90,7 +90,7 @@ gateway/route    core : kv partition
 gateway/watch         : kv shard storage/mvcc
 api/rpc               : budget proto/h2; golang.org/x/net/http2
 api/etcd              : kv auth members authn budget gateway gateway/watch proto/etcdwire proto/h2 proto/native api/rpc storage/mvcc; google.golang.org/grpc google.golang.org/protobuf/proto go.etcd.io/etcd/api/v3
-sim                   : kv consensus timeline consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch backup backup/target backup/target/memory restore sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
+sim                   : kv auth members consensus timeline consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal storage/mvcc shard driver issuer membership partition sequencer txn gateway gateway/watch backup backup/target backup/target/memory restore sim/history sim/oracle sim/workload; github.com/cockroachdb/pebble/v2/vfs
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 restore               : kv auth consensus partition storage storage/mvcc shard

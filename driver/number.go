@@ -174,6 +174,9 @@ func (r *driven) number(first, compacted kv.Revision) (numbered bool, err error)
 			r.driver.opts.Sequencing.Voided(r.group, last)
 		}
 		for i := range decided {
+			if decided[i].request.bulk {
+				r.beside.taking-- // its bulk does not take effect
+			}
 			r.evaluateAgain(decided[i].request)
 		}
 		r.evaluateLater()

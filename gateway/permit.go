@@ -212,7 +212,7 @@ func (c *Call) review(resp *kv.Response, err error) (_ *kv.Response, _ error, ov
 	}
 	state := g.users()
 	switch {
-	case state == nil && (err == nil || !errors.Is(err, kv.ErrAuthOldRevision)):
+	case state == nil && (err == nil && !g.outdated(c.Req) || err != nil && !errors.Is(err, kv.ErrAuthOldRevision)):
 		return resp, err, false
 	case err != nil && errors.Is(err, kv.ErrAuthOldRevision), err == nil && shard.IsReadOnly(c.Req) && g.outdated(c.Req):
 		if c.judgeAgain() {

@@ -12,6 +12,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/packed"
 )
 
@@ -99,10 +100,7 @@ func (f follower) InSync(ctx context.Context, node kv.NodeID) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		behind := false
-		for shard, index := range want {
-			behind = behind || applied[shard] < index
-		}
+		behind := members.Behind(want, applied)
 		if !behind || time.Now().After(deadline) {
 			return !behind, nil
 		}

@@ -113,7 +113,7 @@ func (r *roster) Told(from kv.NodeID, told []byte, prove func(hosts []string) er
 func (r *roster) offer(list *members.List) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if list.Version > r.list.Version {
+	if list.Supersedes(r.list, false) {
 		r.take(list)
 	}
 }
@@ -122,7 +122,7 @@ func (r *roster) offer(list *members.List) {
 func (r *roster) applied(list *members.List) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if list.Version >= r.list.Version && list.Version > 0 {
+	if list.Supersedes(r.list, true) {
 		r.take(list)
 	}
 }

@@ -236,7 +236,8 @@ func (w *world) explainGaps() {
 		case len(births) > 0 && rev < births[len(births)-1]:
 			why = whyBirth
 		}
-		if why == "" || len(w.plan.Faults) == 0 && w.marks["crash"] == 0 && why != whyOpen {
+		if why == "" || len(w.plan.Faults) == 0 && w.marks["crash"] == 0 && why != whyOpen &&
+			!(w.plan.Users && (why == whyTransaction || why == whyDecided)) { // what was allowed before users or roles changed begins anew
 			w.fail(Correctness, "revision %d never took effect, and no failure explains it (%q): %s", rev, why, w.describeRun(r))
 			return
 		}
@@ -266,6 +267,8 @@ func (w *world) blame(r *run, passed bool) string {
 		return w.blameTransaction(r)
 	case r.decided:
 		return whyDecided
+	case r.arrived && w.plan.Users && w.users.changedSince(r.asked):
+		return whyDecided // all that the batch had was allowed by an older state, and refused
 	case r.arrived && passed:
 		return "" // they take effect in their order, or end with the leadership (rule 28)
 	case gone:

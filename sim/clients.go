@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/history"
@@ -30,7 +31,10 @@ type client struct {
 	alarm    time.Duration // when the event happens that looks at the deadline; 0: there is none
 	waitsFor string
 	answer   func() // what it finds when it goes on
-	streams  []*clientStream
+	// principal is whom it logs in as, and proof what it got for that; "": root, if there are users.
+	principal string
+	proof     kv.Credential
+	streams   []*clientStream
 }
 
 // clientConn is a client's connection to a node.
@@ -42,9 +46,14 @@ type clientConn struct {
 var _ workload.Client = (*client)(nil)
 
 func (g *group) newClient(number int, name string, life func(workload.Client)) *client {
+	return g.newPerson(number, name, func(c *client) { life(g.inhabited(oracle.Recorded(c, g.history))) })
+}
+
+// newPerson makes a client whose code knows the world.
+func (g *group) newPerson(number int, name string, life func(*client)) *client {
 	w := g.w
 	c := &client{w: w, group: g, number: number, workload: name, random: w.source(sourceClient, number), link: w.source(sourceClientLink, number)}
-	c.code = newCoroutine(func(*coroutine) { life(g.inhabited(oracle.Recorded(c, g.history))) })
+	c.code = newCoroutine(func(*coroutine) { life(c) })
 	w.clients = append(w.clients, c)
 	w.after(time.Duration(c.link.Int64N(int64(10*time.Millisecond))), func() { c.resume() })
 	return c
@@ -153,15 +162,26 @@ func (c *client) latency() time.Duration {
 }
 
 func (c *client) Do(number int, req *kv.Request, timeout time.Duration) (*kv.Response, error) {
-	return c.ask(number, req, timeout, func(p *part, req *kv.Request, done func(*kv.Response, error)) {
-		p.gateway.Submit(&gateway.Call{Req: req, Done: done})
-	})
+	return c.ask(number, req, timeout, asked)
+}
+
+// asked is a serving: the gateway answers.
+func asked(p *part, req *kv.Request, done func(*kv.Response, error)) {
+	p.gateway.Submit(&gateway.Call{Req: req, Done: done})
 }
 
 func (c *client) List(number int, req *kv.Request, portionBytes int64, timeout time.Duration) (*kv.Response, error) {
 	return c.ask(number, req, timeout, func(p *part, req *kv.Request, done func(*kv.Response, error)) {
 		p.answerSlowly(req, portionBytes, done)
 	})
+}
+
+// who is as whom the client asks, and by what proof, in a run with users.
+func (c *client) who() (principal string, proof kv.Credential) {
+	if c.w.plan.Users && c.principal == "" {
+		return auth.Root, kv.Credential{}
+	}
+	return c.principal, c.proof
 }
 
 // serving is how a node is asked for its part of a group.
@@ -175,10 +195,16 @@ func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve ser
 		timeout = 5 * time.Second
 	}
 	req = copyRequest(req)
-	var resp *kv.Response
-	err := workload.ErrClientTimeout
 	began := c.w.now
-	process, refused := 0, false
+	resp, process, refused, err := c.exchange(node, req, timeout, serve)
+	c.record(node, req, resp, err, began, process, refused)
+	return resp, err
+}
+
+// exchange is ask for what the history of the clients has no place for. process is that of the node that answered; 0: it is not known. refused: the request never
+// reached a node.
+func (c *client) exchange(node int, req *kv.Request, timeout time.Duration, serve serving) (resp *kv.Response, process int, refused bool, err error) {
+	err = workload.ErrClientTimeout
 	if c.w.reading() {
 		c.w.line("client %d -> node %d: %s", c.number, node, describeRequest(req))
 	}
@@ -191,8 +217,7 @@ func (c *client) ask(node int, req *kv.Request, timeout time.Duration, serve ser
 	if c.over {
 		err = workload.ErrEnded
 	}
-	c.record(node, req, resp, err, began, process, refused)
-	return resp, err
+	return resp, process, refused, err
 }
 
 // copyRequest makes a read that the client does not share: it may change its own for the next one. A write that is asked for
@@ -243,6 +268,11 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 	if p.group != c.group {
 		named := *req
 		named.Principal = c.group.principal()
+		req = &named
+	}
+	if w.plan.Users {
+		named := *req
+		named.Principal, named.Credential = c.who()
 		req = &named
 	}
 	life := n.life

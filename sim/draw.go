@@ -89,7 +89,12 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if o.Faults == nil {
 		p.drawQuorums()
 	}
-	p.Backups = whole && o.Faults == nil && p.drawsBackups()
+	if whole && o.Faults == nil && !conspired && p.Scene == "" {
+		p.addMembers()
+	}
+	p.Members = p.Homes == nil && slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == FaultMember })
+	p.Users = whole && o.Faults == nil && !conspired && p.Scene == "" && p.drawsUsers()
+	p.Backups = whole && o.Faults == nil && !p.Users && p.drawsBackups()
 	return p
 }
 

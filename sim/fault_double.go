@@ -109,6 +109,8 @@ func (w *world) runSecond(f *Fault, n *node, random *rand.Rand, image *memoryDis
 	second.life, second.diskCount = w.doubles*firstOfSecond, w.doubles*firstOfSecond
 	second.clock = clock{base: n.clock.base, rate: n.rate}
 	second.chance = w.source(sourceDawdle, 100+n.number())
+	second.memberOf = n.memberOf
+	second.left = nil
 	second.newParts()
 	second.newDisks()
 	if image != nil {

@@ -14,8 +14,8 @@ const (
 	// two at a time; below 0.5 they stay as learners. The driver takes them in again. They are never the leader, nor become it meanwhile:
 	// drivers plan no changes that take out who leads.
 	FaultChurn FaultKind = "churn"
-	// FaultMember removes Node from the list of members, which all nodes hear of sooner or later, and adds it again, with empty disks, when all groups have followed, or
-	// after Duration.
+	// FaultMember removes Node from the list of members, by the path of the API, and adds another one in its place, with empty disks and another ID, as a learner or
+	// not. Duration is what lies between the steps, at most.
 	FaultMember FaultKind = "member"
 	// FaultTransfer has the leader hand over to another voter: its driver, or only its core, which the driver then does not know.
 	FaultTransfer FaultKind = "transfer"
@@ -24,7 +24,7 @@ const (
 func (w *world) injectMember(f *Fault, n *node, random *rand.Rand) bool {
 	switch f.Kind {
 	case FaultMember:
-		w.removeMember(f, n, random)
+		w.replaceMember(f, n, random)
 	case FaultChurn:
 		w.atLeader(w.group(f.Shard), 20, func(leader *part) bool { return leader.churn(f.Amount, random) })
 	case FaultTransfer:

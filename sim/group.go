@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/membership"
 	"github.com/quoratedb/quorate/sim/history"
@@ -102,7 +103,7 @@ func (g *group) others(than *node) (others []*node) {
 // founders are the replicas that the group begins with.
 func (g *group) founders() (c consensus.Config) {
 	for p := range g.parts() {
-		c.Voters = append(c.Voters, consensus.ReplicaID(p.node.id))
+		c.Voters = append(c.Voters, consensus.ReplicaID(p.node.number()))
 	}
 	return c
 }
@@ -113,6 +114,31 @@ func (g *group) first() (first []membership.Home) {
 		first = append(first, membership.Home{Node: nodeID(number), Replica: consensus.ReplicaID(number)})
 	}
 	return first
+}
+
+// firstOf is what the driver is told of them. Where the list of members has changed, they may be on other nodes than there are now; and a replica that has nothing
+// must not take those it knows for all that there are.
+func (n *node) firstOf(p *part, log *simLog) []membership.Home {
+	if !n.joined() || n.added || log.Group(p.groupID()).HardState() == (consensus.HardState{}) {
+		return p.group.first()
+	}
+	var first []membership.Home
+	for i := range n.w.nodes {
+		first = append(first, membership.Home{Node: nodeID(i + 1), Replica: consensus.ReplicaID(i + 1)})
+	}
+	return first
+}
+
+// founding is what an empty state of the part begins with.
+func (p *part) founding() (f driver.Founding) {
+	if p.node.joined() {
+		return f
+	}
+	f.Members = p.group.founders()
+	if p.node.w.plan.Members && p.group.id == kv.SystemShard {
+		f.Nodes = p.node.w.founders()
+	}
+	return f
 }
 
 // lastFounder is the highest ID of a replica that the group began with; those of rebuilt replicas are higher.

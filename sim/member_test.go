@@ -22,11 +22,11 @@ func TestMembersComeAndGo(t *testing.T) {
 				marks[mark] += n
 			}
 		}
-		for _, mark := range []string{"member removed", "member was out of all groups", "whole again", "leadership handed over by the driver"} {
+		for _, mark := range []string{"member removed", "removed node stopped", "learner promoted", "member replaced", "one of two changes of the members", "wrong change of the members refused", "list of members read", "whole again", "leadership handed over by the driver"} {
 			if marks[mark] == 0 {
 				t.Errorf("%s: never: %s", protocol, mark)
 			}
 		}
-		t.Log(fmt.Sprint(protocol, ": ", marks["member removed"], " removed, ", marks["member was out of all groups"], " out of all groups"))
+		t.Log(fmt.Sprint(protocol, ": ", marks["member removed"], " removed, ", marks["member replaced"], " replaced"))
 	}
 }

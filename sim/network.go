@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
 	"github.com/quoratedb/quorate/issuer"
+	"github.com/quoratedb/quorate/kv"
 )
 
 // network carries frames between nodes as package transport promises: whole or not at all, in order, and lost only when the
@@ -42,16 +44,19 @@ type link struct {
 type conn struct {
 	generation uint64
 	alive      bool
-	open       [2]bool // the ends whose own frames it takes: after a break each side connects by itself
-	told       [2]bool // the ends that know that it broke: the lower node, the higher one
-	refused    [2]bool // the ends that were refused when they tried again: nobody listens any more
-	blocks     uint64  // counts the partitions that began
+	open       [2]bool      // the ends whose own frames it takes: after a break each side connects by itself
+	told       [2]bool      // the ends that know that it broke: the lower node, the higher one
+	refused    [2]bool      // the ends that were refused when they tried again: nobody listens any more
+	ids        [2]kv.NodeID // the nodes at its ends when they connected
+	blocks     uint64       // counts the partitions that began
 	random     *rand.Rand
 	halves     *rand.Rand // of how the two directions begin
 }
 
 type frame struct {
 	from, to   *node
+	sender     kv.NodeID // and receiver: who they were when it was sent
+	receiver   kv.NodeID
 	generation uint64
 	channel    byte
 	payload    []byte
@@ -151,12 +156,12 @@ func (n *network) arrive(f frame) {
 	case (f.generation != c.generation || !c.alive) && (f.generation != l.draining || l.blocked > 0):
 	case l.blocked > 0:
 		l.held = append(l.held, f)
-	case !f.to.up:
+	case !f.to.up || f.to.id != f.receiver:
 	case f.to.frozen():
 		f.to.whenAwake(func() { n.arrive(f) })
 	default:
-		n.w.happened(traceDeliver, f.to.number(), uint64(f.from.id)<<8|uint64(f.channel), sum(f.payload))
-		f.to.enter(func() { f.to.receive(f.from.id, f.channel, f.payload) })
+		n.w.happened(traceDeliver, f.to.number(), uint64(f.sender)<<8|uint64(f.channel), sum(f.payload))
+		f.to.enter(func() { f.to.receive(f.sender, f.channel, f.payload) })
 	}
 }
 
@@ -223,7 +228,7 @@ func (n *network) tell(c *conn, end, other *node, life uint64) {
 	c.told[side(end, other)], c.open[side(end, other)] = true, false
 	n.link(other, end).draining = 0
 	if up && end.up && end.life == life {
-		end.enter(func() { end.peerDown(other.id, false) })
+		end.enter(func() { end.peerDown(cmp.Or(c.ids[side(other, end)], other.id), false) })
 	}
 	n.connectSoon(end, other)
 }
@@ -249,6 +254,7 @@ func (n *network) connect(a, b *node) {
 		return
 	}
 	c.alive = true
+	c.ids[side(a, b)], c.ids[side(b, a)] = a.id, b.id
 	n.open(c, a, b)
 	if c.halves.IntN(halfShare) > 0 {
 		n.open(c, b, a)
@@ -296,14 +302,14 @@ func (n *network) openLater(c *conn, generation uint64, end, other *node) {
 func (n *network) refuse(c *conn, end, other *node) {
 	if end.up && !other.up && !c.refused[side(end, other)] {
 		c.refused[side(end, other)] = true
-		end.enter(func() { end.peerDown(other.id, true) })
+		end.enter(func() { end.peerDown(cmp.Or(c.ids[side(other, end)], other.id), true) })
 	}
 }
 
 // started lets the others connect to a node that has just been started. Its own end of old connections is gone.
 func (n *network) started(node *node) {
 	for _, other := range n.w.processes() {
-		if other.id == node.id {
+		if other.number() == node.number() {
 			continue
 		}
 		c := n.conn(node, other)
@@ -318,7 +324,7 @@ func (n *network) started(node *node) {
 // stopped lets the others find out that a node's process is gone. What it has sent last arrives now and then: the kernel has it, or the wire.
 func (n *network) stopped(node *node) {
 	for _, other := range n.w.processes() {
-		if other.id == node.id {
+		if other.number() == node.number() {
 			continue
 		}
 		n.link(other, node).draining = 0 // its ends of connections are gone, and nothing that comes on them reaches its next process

@@ -26,6 +26,7 @@ type node struct {
 	// nextFormat is that of the program which is started next.
 	nextFormat uint16
 	parts      []*part // by group; nil: it has no part in it
+	memberOf
 	hardware
 	pausing
 	process
@@ -105,7 +106,7 @@ type crashPlan struct {
 	then   func()        // what happens soon after it, if anything
 }
 
-func (n *node) number() int { return int(n.id) }
+func (n *node) number() int { return placeOf(n.id) }
 
 func (n *node) now() time.Duration { return n.clock.read(n.w.now) }
 
@@ -175,7 +176,7 @@ func (n *node) thaw() {
 
 // start starts a process on the disks.
 func (n *node) start() {
-	if n.up || n.gone {
+	if n.up || n.gone || n.outside {
 		return
 	}
 	n.life++
@@ -207,7 +208,7 @@ func (n *node) start() {
 			p.begin()
 		}
 	}
-	n.hearList()
+	n.beginList()
 	n.driver = newCoroutine(n.drive)
 	n.planRound(n.w.now + n.roundLatency())
 	n.push(n.w.now, n.tick)

@@ -11,6 +11,7 @@ import (
 	"github.com/quoratedb/quorate/gateway"
 	"github.com/quoratedb/quorate/issuer"
 	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/membership"
 )
 
@@ -65,10 +66,6 @@ const maxLogSegments = 6
 
 func (n *node) driverOptions(log *simLog, engine *simEngine, begin []*part) driver.Options {
 	p := &n.w.plan
-	var nodes []kv.NodeID
-	for i := range p.Nodes {
-		nodes = append(nodes, kv.NodeID(i+1))
-	}
 	groups := []consensus.GroupID{}
 	safety := driver.ReadLease
 	if p.ReadQuorum {
@@ -78,13 +75,13 @@ func (n *node) driverOptions(log *simLog, engine *simEngine, begin []*part) driv
 	first := map[consensus.GroupID][]membership.Home{}
 	for _, p := range begin {
 		groups = append(groups, p.groupID())
-		first[p.groupID()] = p.group.first()
+		first[p.groupID()] = n.firstOf(p, log)
 	}
 	for p := range n.held() {
 		p.machines = rand.New(rand.NewPCG(seed, p.chance(3)))
 	}
 	o := driver.Options{
-		Self: n.id, Nodes: nodes, Groups: groups, First: first, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
+		Self: n.id, Nodes: n.knownNodes(), Added: n.joined(), Groups: groups, First: first, Log: log, Engine: engine, Transport: n.transport, Files: n.disks.stagedFiles(),
 		StagingDir: "staging", Instance: uint64(n.id)<<32 | n.life, Rand: rand.New(rand.NewPCG(seed, 1)), ReadSafety: safety,
 		Disk: n.diskID, Lost: n.knowsLoss, Founders: max(p.Phase1Quorum, p.Phase2Quorum), HeartbeatInterval: p.Limits.Heartbeat, RetainLogEntries: p.Limits.RetainLogEntries, FlushLogBytes: p.Limits.FlushLogBytes,
 		FlushChunkRows: p.Limits.FlushChunkRows, MaxInflight: p.Limits.MaxInflight,
@@ -100,7 +97,7 @@ func (n *node) driverOptions(log *simLog, engine *simEngine, begin []*part) driv
 			p := n.partOf(group)
 			n.founding = true
 			defer func() { n.founding = false }()
-			m, err := driver.OpenMachine(engine, p.machineOptions(logEnd), driver.Founding{Members: p.group.founders()})
+			m, err := driver.OpenMachine(engine, p.machineOptions(logEnd), p.founding())
 			if err != nil {
 				return nil, err
 			}
@@ -123,6 +120,7 @@ func (n *node) listener() driver.Listener {
 			if change.Role == consensus.RoleLeader {
 				w.mark("leader elected")
 				p.group.elected(p, change.Term)
+				p.checkElected()
 				if w.contest != nil && w.contest.group == p.group {
 					w.contest.elected(n)
 				}
@@ -147,8 +145,14 @@ func (n *node) listener() driver.Listener {
 				w.line("%s | installed a snapshot at index %d", n.partOf(group).name(), meta.Index)
 			}
 		},
-		Lost:           func(consensus.GroupID, consensus.ReplicaID) { w.mark("loss found out") },
-		Joined:         n.joined,
+		Lost:   func(consensus.GroupID, consensus.ReplicaID) { w.mark("loss found out") },
+		Joined: n.takesPart,
+		ListChanged: func(list *members.List) {
+			if w.plan.Members {
+				n.hear(list, true)
+			}
+		},
+		Removed:        n.groupLeft,
 		SlowSync:       func(time.Duration) { w.mark("slow sync") },
 		MessageRefused: func(consensus.GroupID, kv.NodeID, error) { w.mark("message refused") },
 		Scrubbed:       func(driver.ScrubPass) { w.mark("scrub pass") },
@@ -198,6 +202,9 @@ func shardOf(payload []byte) kv.ShardID {
 const ofShard = 16
 
 func (n *node) peerUp(node kv.NodeID, version uint16) {
+	if other := n.w.named(node, uint(n.index)); n.w.plan.Members && other != nil {
+		n.tellList(other)
+	}
 	n.store.PeerUp(node, version)
 	if n.issuer != nil {
 		n.issuer.PeerUp(node)

@@ -15,7 +15,11 @@ func (g *group) observeBound() {
 			continue
 		}
 		for _, id := range p.replica.Backers() {
-			other := g.of(w.nodes[id-1])
+			holder := w.named(id, uint(p.node.index))
+			if holder == nil {
+				continue // it was removed
+			}
+			other := g.of(holder)
 			if other != nil && other.up() && !other.node.hurt && p.sameMembers(other) && !other.replica.HoldsStill(p.node.id) {
 				g.fail(Correctness, "the lease of node %d rests on node %d, which does not hold still for it:%s", p.node.id, id, w.describe())
 			}

@@ -72,6 +72,9 @@ func (p *part) gatewayOptions() gateway.Options {
 			},
 		},
 	}
+	if w.plan.Users {
+		p.serveUsers(&o)
+	}
 	if w.shared() {
 		n.serveStore(&o)
 	}

@@ -55,6 +55,10 @@ type Plan struct {
 	LoseQuorum bool `json:"lose_quorum,omitempty"`
 	// Backups are made while clients work, restored in the end, and compared with what happened.
 	Backups bool `json:"backups,omitempty"`
+	// Users: there are users and roles, which change.
+	Users bool `json:"users,omitempty"`
+	// Members: the list of members changes, by the API's path.
+	Members bool `json:"members,omitempty"`
 	// Times are recorded of revisions, as a server does. No plan draws it: it changes what every seed does.
 	Times bool `json:"times,omitempty"`
 }

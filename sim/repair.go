@@ -216,6 +216,9 @@ func (p *part) places(other *node) bool {
 // that something on it is rotten.
 func (w *world) replaceDamaged() {
 	for _, n := range w.nodes {
+		if w.roster.replaces(n) {
+			continue // it will come back as another one
+		}
 		if w.mustScrub(n) {
 			n.damage.lying = false
 			w.mark("rot left to be found")
@@ -272,8 +275,8 @@ func (w *world) placed(n *node) bool {
 	return true
 }
 
-// joined is told when a process knows which replica of a group it is.
-func (n *node) joined(group consensus.GroupID, id consensus.ReplicaID) {
+// takesPart is told when a process knows which replica of a group it is.
+func (n *node) takesPart(group consensus.GroupID, id consensus.ReplicaID) {
 	if id > n.partOf(group).group.lastFounder() {
 		n.w.mark("replica rebuilt")
 	} else if n.hurt && !n.w.plan.LoseQuorum {

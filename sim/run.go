@@ -180,6 +180,9 @@ func (w *world) begin() {
 		w.stray(w.source(sourceStray, 0))
 	}
 	w.backups = newBackups(w)
+	if w.plan.Users {
+		w.users.begin()
+	}
 	for i := range w.plan.Faults {
 		f := &w.plan.Faults[i]
 		w.push(event{at: w.base + f.At, run: func() { w.inject(i, f) }})

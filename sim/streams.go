@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/gateway/watch"
-	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/sim/workload"
 )
 
@@ -38,6 +37,7 @@ type clientStream struct {
 	closed bool
 	notify func(func()) // wakes the client, if it waits in Next
 	last   time.Duration
+	shown  func(*watch.Batch) // is told what the node hands out; nil: nobody is
 	toNode time.Duration
 	unread []func(*watch.Stream) error // what has reached the node, which has no room for it yet
 }
@@ -81,7 +81,8 @@ func (s *clientStream) open() (err error) {
 	err = workload.ErrConnection
 	s.node.enter(func() {
 		var stream *watch.Stream
-		if stream, err = s.part.gateway.NewWatchStream("", kv.Credential{}, s.node.streamMemory()); err == nil {
+		principal, proof := s.c.who()
+		if stream, err = s.part.gateway.NewWatchStream(principal, proof, s.node.streamMemory()); err == nil {
 			s.life, s.broken = s.node.life, false
 			s.server = &serverStream{stream: stream, client: s, window: watchWindow}
 			s.part.streams = append(s.part.streams, s.server)
@@ -177,6 +178,9 @@ func (f *front) pollStreams() {
 // send lets a batch travel to the client, in order.
 func (s *clientStream) send(b watch.Batch) {
 	w := s.c.w
+	if s.shown != nil {
+		s.shown(&b)
+	}
 	w.happened(traceBatch, s.node.number(), uint64(b.Kind)<<32|uint64(len(b.Events)), uint64(b.Revision))
 	s.last = max(s.last, w.now+s.c.latency())
 	w.push(event{at: s.last, run: func() {

@@ -27,15 +27,15 @@ var _ gateway.Sender = (*transport)(nil)
 func (t *transport) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
 	t.node.effect()
 	n := t.node.w.net
-	other := t.node.w.reached(int(to), uint(t.node.index))
-	if !n.accepts(t.node, other) || n.loses(t.node, other, channel) || n.losesSession(t.node, other, channel) {
+	other := t.node.w.named(to, uint(t.node.index))
+	if other == nil || !n.accepts(t.node, other) || n.loses(t.node, other, channel) || n.losesSession(t.node, other, channel) {
 		return false
 	}
 	t.scratch = encode(t.scratch[:0])
 	if channel == issuer.Channel {
 		t.noteSession()
 	}
-	t.frames = append(t.frames, frame{from: t.node, to: other, channel: channel, payload: bytes.Clone(t.scratch)})
+	t.frames = append(t.frames, frame{from: t.node, to: other, sender: t.node.id, receiver: to, channel: channel, payload: bytes.Clone(t.scratch)})
 	return true
 }
 
@@ -58,7 +58,7 @@ func (t *transport) Flush() {
 	w := t.node.w
 	for i := range frames {
 		f := &frames[i]
-		w.happened(traceFrame, t.node.number(), uint64(f.to.id)<<8|uint64(f.channel), sum(f.payload))
+		w.happened(traceFrame, t.node.number(), uint64(f.receiver)<<8|uint64(f.channel), sum(f.payload))
 		t.node.effect()
 		w.net.send(*f)
 	}
@@ -74,8 +74,8 @@ var errBroken = errors.New("sim: the connection between the nodes broke")
 
 func (t *transport) OpenStream(_ context.Context, to kv.NodeID, name string) (driver.Stream, error) {
 	t.node.effect()
-	s := &stream{transport: t, to: t.node.w.reached(int(to), uint(t.node.index)), name: name}
-	if !s.reaches() {
+	s := &stream{transport: t, to: t.node.w.named(to, uint(t.node.index)), name: name}
+	if s.to == nil || !s.reaches() {
 		return nil, errBroken
 	}
 	return s, nil

@@ -34,6 +34,7 @@ func (w *world) compare() {
 	for _, g := range w.groups {
 		g.compare()
 	}
+	w.checkMembers()
 }
 
 // compare holds the states of all nodes against each other, and against what happened.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
-	"github.com/quoratedb/quorate/kv"
 )
 
 const maxNodes = 7
@@ -24,9 +23,10 @@ type world struct {
 	trace        tracer
 	nodes        []*node
 	groups       []*group
-	list         kv.Roster // of members; version 0: it never changed
-	ledger       *ledger   // of the revisions of a store of several shards
-	transactions []byte    // space of sameTransactions
+	roster       *rosters // of members
+	users        *userBook
+	ledger       *ledger // of the revisions of a store of several shards
+	transactions []byte  // space of sameTransactions
 	net          *network
 	clients      []*client
 	pending      [maxNodes + 1][]*pendingAnswer // by index of a node
@@ -85,6 +85,8 @@ const (
 	sourceStore
 	sourceCommit
 	sourceBackup
+	sourceMembers
+	sourceUsers
 )
 
 func (w *world) source(kind uint64, number int) *rand.Rand {
@@ -100,6 +102,7 @@ func newWorld(p Plan, o RunOptions) *world {
 		w.groups = append(w.groups, newGroup(w, i))
 	}
 	w.gone = w.source(sourceGone, 0)
+	w.roster, w.users = newRosters(w), newUserBook(w)
 	w.net = newNetwork(w)
 	for i := range p.Nodes {
 		n := &node{w: w, id: nodeID(i + 1), index: i, random: w.source(sourceNode, i+1), format: driver.FormatNewest, nextFormat: driver.FormatNewest}
@@ -206,6 +209,9 @@ func (w *world) afterRound(n *node) {
 			p.sameTransactions()
 		}
 	}
+	if w.plan.Users {
+		w.users.lookAt(n)
+	}
 	if w.rounds%4 == 0 {
 		for _, g := range w.groups {
 			g.observeLeases()
@@ -214,6 +220,7 @@ func (w *world) afterRound(n *node) {
 	}
 	if w.rounds%16 == 0 {
 		w.lookWhole()
+		w.checkVoters()
 	}
 }
 

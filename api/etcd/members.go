@@ -144,55 +144,56 @@ func (s *Service) askMember(ctx context.Context, r *kv.MemberRequest) (*kv.Membe
 	return a.response.MemberList, nil
 }
 
-// fitFor tells why the cluster is not to be changed now, by a list of members. The order is etcd's, and behind it comes whether the change before is over.
+// fitFor tells why the cluster is not to be changed now, by a list of members.
 func (s *Service) fitFor(ctx context.Context, r *kv.MemberRequest, list *members.List) error {
-	if r.Action != kv.MemberPromote {
-		if err := s.strictly(r, list); err != nil {
+	found := members.Findings{}
+	if s.options.StrictReconfigCheck {
+		found.Strict = s.connections
+	}
+	for {
+		switch lack, err := list.Fit(r, found); {
+		case err != nil || lack == members.LacksNothing:
 			return err
+		case lack == members.LacksInSync:
+			inSync, err := s.options.Follower.InSync(ctx, r.ID)
+			if err != nil {
+				return err
+			}
+			found.InSync = members.Found(inSync)
+		default:
+			settled, err := s.settled(ctx, list.Version)
+			if err != nil {
+				return err
+			}
+			found.Settled = members.Found(settled)
 		}
 	}
-	if _, err := list.Evaluate(r); err != nil {
-		return err
-	}
-	if r.Action == kv.MemberPromote {
-		inSync, err := s.options.Follower.InSync(ctx, r.ID)
-		switch {
-		case err != nil:
-			return err
-		case !inSync:
-			return kv.ErrLearnerNotReady
-		}
-		if err := s.strictly(r, list); err != nil {
-			return err
-		}
-	}
-	if r.Action == kv.MemberRemove && list.Member(r.ID).Name == "" { // one that never started is taken back at any time
-		return nil
-	}
-	settled, cancel := context.WithTimeout(ctx, settledPatience)
-	defer cancel()
-	switch err := s.options.Follower.Settled(settled, list.Version); {
-	case err != nil && ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, context.DeadlineExceeded):
-		return kv.ErrUnhealthy
-	case err != nil:
-		return status.Errorf(codes.Unavailable, "%s: %v", rpctypes.ErrorDesc(rpctypes.ErrGRPCUnhealthy), err)
-	}
-	return nil
 }
 
-// strictly is etcd's --strict-reconfig-check.
-func (s *Service) strictly(r *kv.MemberRequest, list *members.List) error {
-	if !s.options.StrictReconfigCheck {
-		return nil
+// settled tells whether all shards follow the list of a version, or will do so in a moment.
+func (s *Service) settled(ctx context.Context, version uint64) (bool, error) {
+	settled, cancel := context.WithTimeout(ctx, settledPatience)
+	defer cancel()
+	switch err := s.options.Follower.Settled(settled, version); {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case errors.Is(err, context.DeadlineExceeded):
+		return false, nil
+	default:
+		return false, status.Errorf(codes.Unavailable, "%s: %v", rpctypes.ErrorDesc(rpctypes.ErrGRPCUnhealthy), err)
 	}
+}
+
+// connections are what --strict-reconfig-check goes by.
+func (s *Service) connections() members.Connections {
 	before, since := time.Now().Add(-healthInterval), s.options.Follower.Connected
-	return list.Strictly(r, members.Connections{
+	return members.Connections{
 		Self:   s.options.MemberID,
 		Up:     func(node kv.NodeID) bool { return !since(node).IsZero() },
 		Steady: func(node kv.NodeID) bool { return !since(node).IsZero() && since(node).Before(before) },
-	})
+	}
 }
 
 // newMemberID is the ID of a node that is added: as in etcd (computeMemberID, with the time), the first 8 bytes, big endian, of the SHA-1 of its URLs, in order,

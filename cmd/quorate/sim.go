@@ -116,7 +116,7 @@ func (a *app) simCommand() *cobra.Command {
 	flags.BoolVar(&f.minimise, "minimise", false, "look for smaller runs that fail in the same way (default: true with --seeds)")
 	flags.IntVar(&f.minimiseRuns, "minimise-runs", 300, "runs that the search may take for each failing seed")
 	flags.DurationVar(&f.minimiseTime, "minimise-time", 2*time.Minute, "real time that the search may take for all failing seeds")
-	flags.DurationVar(&f.runTime, "run-time-limit", 2*time.Minute, "real time that a run may take (0: any)")
+	flags.DurationVar(&f.runTime, "run-time-limit", 2*time.Minute, "processor time that a run may take (0: any)")
 	flags.Uint64Var(&f.runMemoryMiB, "run-memory-limit", 2048, "memory that a run may take, MiB (0: any)")
 	flags.StringVar(&f.output, "output", "table", "form of the output: table or json")
 	for name, values := range map[string][]string{"output": {"table", "json"}, "consensus": {"raft", "paxos"}, "engine": {"memory", "pebble"}} {
@@ -308,7 +308,7 @@ func (s *simulation) runner(jobs int) (runner campaign.Runner, release func(), e
 	}
 	pool, err := campaign.NewPool(campaign.PoolOptions{
 		Program: []string{program, "sim", "worker"}, Environment: s.app.environment, Jobs: jobs,
-		Limits: campaign.Limits{Wall: s.flags.runTime, MemoryBytes: s.flags.runMemoryMiB << 20},
+		Limits: campaign.Limits{Work: s.flags.runTime, MemoryBytes: s.flags.runMemoryMiB << 20},
 	})
 	if err != nil {
 		return nil, nil, err

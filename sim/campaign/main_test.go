@@ -34,6 +34,7 @@ const (
 	seedBabbles    = 1005 // writes on the standard output
 	seedUnstable   = 1006 // another hash each time
 	seedNotLive    = 1007
+	seedBlocked    = 1008
 )
 
 // fakeSimulator has plans of 10 faults, 3 clients and 4 s, and failures that are planted.
@@ -102,6 +103,8 @@ func (fakeSimulator) Run(plan sim.Plan, options sim.RunOptions) sim.Result {
 		for i := 0; ; i++ {
 			unstable += uint64(i)
 		}
+	case seedBlocked:
+		select {}
 	case seedEatsMemory:
 		for {
 			eaten = append(eaten, make([]byte, 1<<20))

@@ -25,7 +25,7 @@ func newTestPool(t *testing.T, jobs int, limits Limits) *Pool {
 
 // TestPoolSurvives: whatever a run does costs that run only.
 func TestPoolSurvives(t *testing.T) {
-	pool := newTestPool(t, 1, Limits{Wall: 20 * time.Second, MemoryBytes: 256 << 20})
+	pool := newTestPool(t, 1, Limits{Work: 20 * time.Second, MemoryBytes: 256 << 20})
 	run := func(seed uint64, want sim.Verdict, problem, detail string) {
 		t.Helper()
 		report, err := pool.Run(t.Context(), Spec{Seed: seed}, nil)
@@ -43,11 +43,20 @@ func TestPoolSurvives(t *testing.T) {
 	run(3, sim.Passed, "", "")
 }
 
+// TestPoolEndsEndlessRun: a run that really goes on for ever, in a loop or waiting, is found and named.
 func TestPoolEndsEndlessRun(t *testing.T) {
-	pool := newTestPool(t, 1, Limits{Wall: 300 * time.Millisecond})
-	report, err := pool.Run(t.Context(), Spec{Seed: seedEndless}, nil)
-	if err != nil || report.Verdict != Hang || !strings.Contains(report.Problem, "did not end within 300ms") || !strings.Contains(report.Detail, "fakeSimulator.Run") {
-		t.Errorf("%+v, %v", report, err)
+	pool := newTestPool(t, 1, Limits{Work: 300 * time.Millisecond})
+	for _, c := range []struct {
+		seed    uint64
+		problem string
+	}{
+		{seedEndless, "did not end within 300ms of processor time"},
+		{seedBlocked, "waits for what never comes"},
+	} {
+		report, err := pool.Run(t.Context(), Spec{Seed: c.seed}, nil)
+		if err != nil || report.Verdict != Hang || report.Spec.Seed != c.seed || !strings.Contains(report.Problem, c.problem) || !strings.Contains(report.Detail, "fakeSimulator.Run") {
+			t.Errorf("%+v, %v", report, err)
+		}
 	}
 }
 
@@ -134,7 +143,7 @@ type blocked struct{ fakeSimulator }
 func (blocked) Run(sim.Plan, sim.RunOptions) sim.Result { select {} }
 
 func TestCampaignInProcesses(t *testing.T) {
-	pool := newTestPool(t, 2, Limits{Wall: time.Minute})
+	pool := newTestPool(t, 2, Limits{Work: time.Minute})
 	s, err := Run(t.Context(), pool, Options{Seeds: Seeds{990, 1002}, Jobs: 2})
 	if err != nil || s.Done != 13 || s.Verdicts[sim.Passed] != 10 || s.Verdicts[sim.Crash] != 2 || s.Verdicts[sim.Correctness] != 1 {
 		t.Errorf("%+v, %v", s, err)

@@ -63,10 +63,6 @@ func (p *process) read(stdout io.Reader) {
 	}
 }
 
-// grace is how much longer than its limit a run may take before the process is killed. The worker itself reports
-// within the limit, if it still can.
-const grace = 15 * time.Second
-
 // run gives the worker a job and waits for its report. Unless alive, the process has ended and takes no more jobs. An error is not about the
 // run: the context has ended, or the trace could not be written.
 func (p *process) run(ctx context.Context, j job, trace io.Writer) (report Report, alive bool, err error) {
@@ -78,21 +74,11 @@ func (p *process) run(ctx context.Context, j job, trace io.Writer) (report Repor
 	}
 	// A worker that is dead already shows below.
 	_, _ = p.stdin.Write(append(line, '\n'))
-	var tooLate <-chan time.Time
-	if j.Limits.Wall != 0 {
-		timer := time.NewTimer(j.Limits.Wall + grace)
-		defer timer.Stop()
-		tooLate = timer.C
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			p.kill()
 			return Report{}, false, ctx.Err()
-		case <-tooLate:
-			p.kill()
-			_, problem := j.Limits.broken(time.Since(start), 0)
-			return Report{Spec: j.Spec, Verdict: Hang, Problem: problem, Detail: p.stderr.String(), Wall: time.Since(start)}, false, nil
 		case m, ok := <-p.messages:
 			switch {
 			case !ok:

@@ -11,7 +11,7 @@ import (
 
 // Verdicts that the simulation itself cannot give.
 const (
-	// Hang: the run did not end within its limit of real time.
+	// Hang: the run went on for ever: it used up its limit of processor time, or waited for what never comes.
 	Hang sim.Verdict = "hang"
 	// Diverged: the same run gave another trace the second time.
 	Diverged sim.Verdict = "diverged"

@@ -33,7 +33,8 @@ type message struct {
 
 // Limits of one run. 0: none.
 type Limits struct {
-	Wall        time.Duration `json:"wall"` // real time
+	// Work is how much time of processors the worker process may use. Real time says nothing: a campaign may get next to none of a busy machine.
+	Work        time.Duration `json:"work"`
 	MemoryBytes uint64        `json:"memory_bytes"`
 }
 
@@ -107,17 +108,18 @@ func (w *worker) serve(j job, ended <-chan error) (stop bool, err error) {
 	}
 	finished := make(chan Report, 1)
 	go func() { finished <- RunHere(w.simulator, j.Spec, options) }()
-	watch := time.NewTicker(watchInterval)
-	defer watch.Stop()
+	looks := time.NewTicker(watchInterval)
+	defer looks.Stop()
 	start := time.Now()
+	watch := &watch{limits: j.Limits, began: processorTime(), asked: start}
 	for {
 		select {
 		case report := <-finished:
 			return false, w.send(message{Report: &report})
 		case err := <-ended:
 			return true, err
-		case <-watch.C:
-			verdict, problem := j.Limits.broken(time.Since(start), memoryInUse())
+		case now := <-looks.C:
+			verdict, problem := watch.look(now, processorTime(), memoryInUse(), allStacks)
 			if verdict == "" {
 				continue
 			}
@@ -128,17 +130,6 @@ func (w *worker) serve(j job, ended <-chan error) (stop bool, err error) {
 }
 
 const watchInterval = 100 * time.Millisecond
-
-// broken tells which limit a run broke; "" if none.
-func (l Limits) broken(wall time.Duration, memoryBytes uint64) (verdict sim.Verdict, problem string) {
-	switch {
-	case l.MemoryBytes != 0 && memoryBytes > l.MemoryBytes:
-		return sim.Crash, fmt.Sprintf("the run used %d MiB of memory, and may use %d MiB", memoryBytes>>20, l.MemoryBytes>>20)
-	case l.Wall != 0 && wall > l.Wall:
-		return Hang, fmt.Sprintf("the run did not end within %v of real time", l.Wall)
-	}
-	return "", ""
-}
 
 // memoryInUse is what Go's heap holds now, in bytes.
 func memoryInUse() uint64 {

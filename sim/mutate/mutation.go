@@ -75,6 +75,8 @@ func mutations() []Mutation {
 		{"shard", shardMutations},
 		{"gateway", gatewayMutations},
 		{"gateway/watch", watchMutations},
+		{"members", memberMutations},
+		{"users", userMutations},
 		{"backups", backupMutations},
 	} {
 		for _, m := range layer.list {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quoratedb/quorate/kv"
@@ -77,6 +78,32 @@ func (p Protocol) String() string {
 		return fmt.Sprint(n)
 	}
 	return fmt.Sprintf("%s (phase-1 quorum %s, phase-2 quorum %s)", p.Name, size(p.Phase1), size(p.Phase2))
+}
+
+// ParseProtocol reads what String wrote.
+func ParseProtocol(text string) (p Protocol, err error) {
+	name, quorums, several := strings.Cut(text, " (")
+	p.Name = name
+	if several {
+		first, second, _ := strings.Cut(strings.TrimSuffix(quorums, ")"), ", ")
+		size := func(text, what string) (n int) {
+			number, found := strings.CutPrefix(text, what+" quorum ")
+			if number != "majority" && err == nil {
+				if n, err = strconv.Atoi(number); err == nil && (n < 1 || !found) {
+					err = errors.New("it is no size of a quorum")
+				}
+			}
+			return n
+		}
+		p.Phase1, p.Phase2 = size(first, "phase-1"), size(second, "phase-2")
+	}
+	if err == nil && p.String() != text || name == "" {
+		err = errors.New("it is written otherwise")
+	}
+	if err != nil {
+		return Protocol{}, fmt.Errorf("%q is no consensus protocol: %w", text, err)
+	}
+	return p, nil
 }
 
 // Identity says whose data a directory holds. It is written before anything else, and

@@ -36,6 +36,8 @@ type Members struct {
 	Added bool
 	// Removed: this node was removed from the cluster, and has no part in it any more.
 	Removed bool
+	// Rescued: the cluster was made of what this node had of another one, most of whose nodes were lost.
+	Rescued bool
 	// List is the newest list of members that the node knows, as package members encodes it; empty: nobody has changed what the cluster began with.
 	List []byte
 }
@@ -47,6 +49,7 @@ type membersJSON struct {
 	Founders []founderJSON `json:"founders"`
 	Added    bool          `json:"added,omitempty"`
 	Removed  bool          `json:"removed,omitempty"`
+	Rescued  bool          `json:"rescued,omitempty"`
 	List     []byte        `json:"list,omitempty"`
 	Checksum string        `json:"checksum"`
 }
@@ -67,7 +70,7 @@ func (f membersJSON) sum() (string, error) {
 }
 
 func encodeMembers(m *Members) ([]byte, error) {
-	file := membersJSON{Cluster: m.Cluster.String(), Node: m.Node.String(), Founders: []founderJSON{}, Added: m.Added, Removed: m.Removed, List: m.List}
+	file := membersJSON{Cluster: m.Cluster.String(), Node: m.Node.String(), Founders: []founderJSON{}, Added: m.Added, Removed: m.Removed, Rescued: m.Rescued, List: m.List}
 	for _, r := range m.Founders {
 		file.Founders = append(file.Founders, founderJSON{r.ID.String(), r.Name, r.PeerURLs})
 	}
@@ -90,7 +93,7 @@ func decodeMembers(content []byte) (*Members, error) {
 	if sum, err := file.sum(); err != nil || sum != file.Checksum {
 		return nil, fmt.Errorf("%w: its checksum is %q, its content has %q", ErrCorruptMembers, file.Checksum, sum)
 	}
-	m := &Members{Added: file.Added, Removed: file.Removed, List: file.List}
+	m := &Members{Added: file.Added, Removed: file.Removed, Rescued: file.Rescued, List: file.List}
 	cluster, err1 := strconv.ParseUint(file.Cluster, 16, 64)
 	node, err2 := strconv.ParseUint(file.Node, 16, 64)
 	err := errors.Join(err1, err2)
@@ -131,6 +134,19 @@ func HasIdentity(path string) bool {
 	return err == nil
 }
 
+// ReadIdentity returns whose data a directory holds, without locking it; nil: nobody's, or it cannot be read. Whoever opens the directory says why.
+func ReadIdentity(path string) *Identity {
+	content, err := readBounded(filepath.Join(path, identityFile), maxIdentityBytes, ErrCorruptIdentity)
+	if err != nil {
+		return nil
+	}
+	identity, err := decodeIdentity(content)
+	if err != nil {
+		return nil
+	}
+	return &identity
+}
+
 // WriteMembers has the directory remember this from now on. It is durable when the call returns.
 func (d *Dir) WriteMembers(m *Members) error {
 	content, err := encodeMembers(m)
@@ -150,10 +166,13 @@ func (d *Dir) WriteMembers(m *Members) error {
 	return SyncDirectory(d.Path)
 }
 
-// rememberMembers writes what the cluster began with, unless the directory knows.
+// rememberMembers writes what the cluster began with, unless the directory knows. One that is nobody's knows nothing that counts: a first start was interrupted.
 func (d *Dir) rememberMembers(m *Members) error {
 	if m == nil {
 		return nil
+	}
+	if d.Fresh {
+		return d.WriteMembers(m)
 	}
 	if _, err := os.Stat(filepath.Join(d.Path, membersFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -55,3 +55,18 @@ func openStopped(path string) (_ *Dir, err error) {
 	}
 	return dir, nil
 }
+
+// Refound makes the directory that of a node of another cluster, which goes on with the data: what of the old one is still somewhere neither talks to it nor hears
+// from it. If the process ends in between, the directory is nobody's until Refound was called again: it does not open.
+func (d *Dir) Refound(m *Members) error {
+	identity := d.Identity
+	identity.Cluster = m.Cluster
+	if err := writeIdentity(d.Path, identity); err != nil {
+		return err
+	}
+	if err := d.WriteMembers(m); err != nil {
+		return err
+	}
+	d.Identity = identity
+	return nil
+}

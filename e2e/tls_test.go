@@ -145,7 +145,7 @@ func TestTLS(t *testing.T) {
 	equal(t, "over a socket in the file system", readTLS(t, dialTLS(t, nil, "unix://"+of.path("n2.sock"))), "1")
 
 	watch := client.Watch(t.Context(), "tls")
-	of.rotate(t, client, endpoints, cl.Nodes[0])
+	of.rotate(t, client, endpoints, cl.Nodes[0], nil)
 	if _, err := dialTLS(t, of.client(t, "alice.new"), endpoints...).Put(within(t), "tls", "2"); err != nil {
 		t.Fatal(err)
 	}
@@ -170,12 +170,25 @@ func TestTLS(t *testing.T) {
 // startTLS starts three nodes whose common name is node, for clients whose common name is alice.
 func startTLS(t *testing.T, of *certificates) (cl *cluster.Cluster, endpoints []string) {
 	t.Helper()
-	var flags []string
+	cl, endpoints = planTLS(t, of, 3, "--client-crl-file="+of.path("crl.pem"))
+	for _, n := range cl.Nodes {
+		socket := "unix://" + of.path(n.Name+".sock")
+		n.SetFlag("--listen-client-urls=" + n.Flag("--listen-client-urls") + "," + socket)
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cl, endpoints
+}
+
+// planTLS plans such nodes.
+func planTLS(t *testing.T, of *certificates, nodes int, flags ...string) (cl *cluster.Cluster, endpoints []string) {
+	t.Helper()
 	for _, prefix := range []string{"--", "--peer-"} {
 		flags = append(flags, prefix+"cert-file="+of.path("node.pem"), prefix+"key-file="+of.path("node-key.pem"), prefix+"trusted-ca-file="+of.path("ca.pem"))
 	}
-	flags = append(flags, "--client-cert-allowed-cn=alice", "--peer-cert-allowed-cn=node", "--client-crl-file="+of.path("crl.pem"))
-	cl, err := cluster.New(cluster.Options{Flags: flags})
+	flags = append(flags, "--client-cert-allowed-cn=alice", "--peer-cert-allowed-cn=node")
+	cl, err := cluster.New(cluster.Options{Nodes: nodes, Flags: flags})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,12 +204,7 @@ func startTLS(t *testing.T, of *certificates) (cl *cluster.Cluster, endpoints []
 		for _, flag := range []string{"--listen-client-urls", "--advertise-client-urls", "--listen-peer-urls", "--initial-advertise-peer-urls", "--initial-cluster"} {
 			n.SetFlag(flag + "=" + strings.ReplaceAll(n.Flag(flag), "http://", "https://"))
 		}
-		socket := "unix://" + of.path(n.Name+".sock")
-		n.SetFlag("--listen-client-urls=" + n.Flag("--listen-client-urls") + "," + socket)
 		endpoints = append(endpoints, "https://"+n.Endpoint)
-		if err := n.Start(); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return cl, endpoints
 }
@@ -226,8 +234,17 @@ func (c *certificates) refused(t *testing.T, name string, n *cluster.Node) {
 	}
 }
 
-// rotate replaces the authority and all that it has signed, while one client writes all the time, and another one connects anew for each write.
-func (c *certificates) rotate(t *testing.T, old *clientv3.Client, endpoints []string, n *cluster.Node) {
+// What is so after each step of a rotation.
+const (
+	bothTrusted = "both authorities are trusted"
+	newNodes    = "nodes have certificates of the new one"
+	newClients  = "so have clients"
+	oldRefused  = "the old one is not trusted any more"
+)
+
+// rotate replaces the authority and all that it has signed, while one client writes all the time, and another one connects anew for each write. Something else may
+// be done after each step, with the configuration of a client that is good then.
+func (c *certificates) rotate(t *testing.T, old *clientv3.Client, endpoints []string, n *cluster.Node, then map[string]func(*tls.Config)) {
 	t.Helper()
 	var config atomic.Pointer[tls.Config]
 	config.Store(c.client(t, "alice"))
@@ -257,6 +274,23 @@ func (c *certificates) rotate(t *testing.T, old *clientv3.Client, endpoints []st
 				t.Errorf("%s: a write failed: %v", step, err)
 			}
 		}
+		if then[step] != nil {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				then[step](config.Load())
+			}()
+			for running := true; running; {
+				select {
+				case err := <-wrote:
+					if err != nil {
+						t.Errorf("while something is done when %s: a write failed: %v", step, err)
+					}
+				case <-done:
+					running = false
+				}
+			}
+		}
 	}
 	served := func() string {
 		t.Helper()
@@ -271,20 +305,20 @@ func (c *certificates) rotate(t *testing.T, old *clientv3.Client, endpoints []st
 	some("before")
 	c.write(t, "ca.pem", append(c.authority.PEM(), authority.PEM()...))
 	config.Store(c.client(t, "alice"))
-	some("both authorities are trusted")
+	some(bothTrusted)
 	c.issue(t, authority, "node", time.Now().Add(time.Hour))
 	if served() == before {
 		t.Error("a new connection got the old certificate")
 	}
-	some("nodes have certificates of the new one")
+	some(newNodes)
 	c.issue(t, authority, "alice.new", time.Now().Add(time.Hour))
 	c.issue(t, authority, "alice.revoked", time.Now().Add(time.Hour))
 	config.Store(c.client(t, "alice.new"))
-	some("so have clients")
+	some(newClients)
 	c.write(t, "ca.pem", authority.PEM())
 	c.revoke(t, authority, c.pair(t, "alice.revoked").Leaf)
 	config.Store(c.client(t, "alice.new"))
-	some("the old one is not trusted any more")
+	some(oldRefused)
 	c.refused(t, "alice", n)
 	c.refused(t, "alice.revoked", n)
 	c.authority = authority

@@ -49,6 +49,18 @@ func Removed(row []byte) (bool, error) {
 	return decoded.removed, err
 }
 
+// ReplicaOf is the replica that is on this disk, by the row that says so. 0: there is no row, or the replica was removed.
+func ReplicaOf(row []byte) (consensus.ReplicaID, error) {
+	if row == nil {
+		return 0, nil
+	}
+	decoded, err := decodeRow(row)
+	if decoded.removed {
+		return 0, err
+	}
+	return decoded.replica, err
+}
+
 func decodeRow(row []byte) (decodedRow, error) {
 	decoded := decodedRow{founders: make(map[kv.NodeID]uint64)}
 	var numbers []uint64

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,15 @@ func TestFlags(t *testing.T) {
 	} {
 		if got := scheme.Flags(); got != want {
 			t.Errorf("%v: %s, want %s", scheme, got, want)
+		}
+		if read, err := ParseFlags(want); err != nil || !reflect.DeepEqual(read, scheme) {
+			t.Errorf("%s is read as %v: %v", want, read, err)
+		}
+	}
+	for _, wrong := range []string{"", "--initial-shards=0", "--initial-shards=x", "--initial-shards=2 --initial-partition=tree", "--initial-shards=2 --leaders=spread",
+		"--initial-shards=3 --initial-partition=range --initial-split-keys=b", "--initial-shards=2 --initial-partition=hash --hash-prefix=-1"} {
+		if read, err := ParseFlags(wrong); err == nil {
+			t.Errorf("%q is read as %v", wrong, read)
 		}
 	}
 	// All schemes with one shard have the same keys in it.

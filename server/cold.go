@@ -13,6 +13,7 @@ import (
 
 	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/consensus"
+	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -50,9 +51,10 @@ func OpenCold(path string) (c *Cold, err error) {
 		return nil, err
 	}
 	c = &Cold{dir: dir}
+	opened := c // what is returned with an error is nil
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("read the data directory %s: %w", path, err), c.Close())
+			err = errors.Join(fmt.Errorf("read the data directory %s: %w", path, err), opened.Close())
 		}
 	}()
 	if c.log, err = wal.Open(wal.Options{Dir: filepath.Join(path, datadir.Log)}); err != nil {
@@ -111,7 +113,7 @@ func (c *Cold) open(s *coldShard, log storage.GroupLog, many bool) (err error) {
 	} else if alone() {
 		upTo = log.Last()
 	}
-	if err := s.replay(c.engine, log, min(upTo, log.Last())); err != nil {
+	if err := s.replay(c.engine, log, min(upTo, log.Last()), Consensus(c.dir.Identity.Protocol.Name) == ConsensusPaxos); err != nil {
 		return err
 	}
 	c.alone = c.alone && alone() && s.machine.AppliedIndex() == max(applied, log.Last())
@@ -122,7 +124,7 @@ func (c *Cold) open(s *coldShard, log storage.GroupLog, many bool) (err error) {
 }
 
 // replay applies the entries of the log up to an index.
-func (s *coldShard) replay(engine *lsm.Engine, log storage.GroupLog, upTo consensus.Index) error {
+func (s *coldShard) replay(engine *lsm.Engine, log storage.GroupLog, upTo consensus.Index, ofPaxos bool) error {
 	const readBytes = 1 << 20
 	batch := engine.NewBatch()
 	defer batch.Close()
@@ -132,6 +134,11 @@ func (s *coldShard) replay(engine *lsm.Engine, log storage.GroupLog, upTo consen
 			return err
 		}
 		for _, e := range entries {
+			if ofPaxos {
+				if e, _, err = paxos.Recorded(e); err != nil {
+					return err
+				}
+			}
 			if _, err := s.machine.Apply(e, batch); err != nil {
 				return err
 			}

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,10 +15,13 @@ import (
 
 	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/backup/target/memory"
+	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
+	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
+	"github.com/quoratedb/quorate/storage/wal"
 )
 
 // hot lists what a backup of the running store has.
@@ -202,5 +207,62 @@ func TestColdBackupOfOneNode(t *testing.T) {
 	}
 	if _, err := OpenCold(filepath.Join(t.TempDir(), "none")); !errors.Is(err, datadir.ErrNoIdentity) {
 		t.Errorf("of no directory: %v", err)
+	}
+}
+
+// A log of Multi-Paxos has entries that a later leader proposed again, in a form of their own. They are read as what they are.
+func TestColdReadsWhatWasProposedAgain(t *testing.T) {
+	c := newShardCluster(t, ClusterOptions{Consensus: ConsensusPaxos})
+	for i := range c.options {
+		c.options[i].Cluster.Members = c.options[i].Cluster.Members[i : i+1]
+	}
+	c.start(0)
+	c.put(c.client(0), "k", "v")
+	c.kill(0)
+	path := c.options[0].Node.DataDir
+	log, err := wal.Open(wal.Options{Dir: filepath.Join(path, datadir.Log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := log.Group(consensus.GroupID(kv.SystemShard))
+	// The barrier of a leadership that a later one had to propose once more.
+	record := consensus.Entry{Index: group.Last() + 1, Term: group.HardState().Term + 1<<16, Kind: consensus.EntryBarrier | 1<<7}
+	later := record.Term + 1<<16
+	record.Data = binary.AppendUvarint(nil, uint64(later))
+	err = log.Write([]storage.GroupAppend{{Group: consensus.GroupID(kv.SystemShard), Entries: []consensus.Entry{record},
+		HardState: &consensus.HardState{Term: later, Commit: record.Index}}}, nil)
+	if err = errors.Join(err, log.Sync(), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	cold, err := OpenCold(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if complete, _, _ := cold.Complete(); complete != 2 {
+		t.Errorf("it is complete up to revision %d", complete)
+	}
+	if err := cold.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenRescue(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := r.Report(); report.Revision != 2 || !report.Alone {
+		t.Errorf("the report: %+v", report)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// What cannot be read is said.
+	if err := os.RemoveAll(filepath.Join(path, datadir.State)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenCold(path); err == nil || !strings.Contains(err.Error(), "take another node") {
+		t.Errorf("a directory without state: %v", err)
+	}
+	if _, err := OpenRescue(path); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("a directory without state: %v", err)
 	}
 }

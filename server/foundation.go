@@ -23,6 +23,7 @@ type foundation struct {
 	founders []kv.NodeRecord // that the cluster began with, by ID
 	added    bool            // the cluster began without this node
 	removed  bool            // and this node was removed from it
+	rescued  bool            // the cluster was made of what this node had
 	list     *members.List   // the newest that is known
 }
 
@@ -45,14 +46,21 @@ func (c ClusterOptions) records() (records []kv.NodeRecord) {
 	return records
 }
 
-// Recall returns options of a node whose data directory, if it has data, says what cluster it belongs to, and what that began with. --initial-cluster is not
-// looked at then.
+// Recall returns options of a node whose data directory, if it has data, says what cluster it belongs to, what that began with, and what it was created with.
+// --initial-cluster is not looked at then.
 func (o Options) Recall() (Options, error) {
+	if identity := datadir.ReadIdentity(o.Node.DataDir); identity != nil {
+		kept, err := settingsOf(identity.Protocol, identity.Partition, identity.Commit)
+		if err != nil {
+			return o, fmt.Errorf("data directory %s: %w", o.Node.DataDir, err)
+		}
+		o.Cluster = o.Cluster.takeOver(kept)
+	}
 	known, err := datadir.ReadMembers(o.Node.DataDir)
 	if err != nil || known == nil {
 		return o, err
 	}
-	f := &foundation{cluster: known.Cluster, self: known.Node, founders: known.Founders, added: known.Added, removed: known.Removed}
+	f := &foundation{cluster: known.Cluster, self: known.Node, founders: known.Founders, added: known.Added, removed: known.Removed, rescued: known.Rescued}
 	if len(known.List) > 0 {
 		if f.list, err = members.Decode(known.List); err != nil {
 			return o, fmt.Errorf("data directory %s: what it remembers of the members of the cluster: %w", o.Node.DataDir, err)
@@ -78,7 +86,7 @@ func (o Options) foundation() *foundation {
 
 // members is what the data directory is to remember of it.
 func (f *foundation) members() *datadir.Members {
-	m := &datadir.Members{Cluster: f.cluster, Node: f.self, Founders: f.founders, Added: f.added, Removed: f.removed}
+	m := &datadir.Members{Cluster: f.cluster, Node: f.self, Founders: f.founders, Added: f.added, Removed: f.removed, Rescued: f.rescued}
 	if f.list.Version > 0 {
 		m.List = f.list.Append(nil)
 	}
@@ -165,17 +173,26 @@ var errRemoved = errors.New("this node was removed from the cluster, and has no 
 // settle finds out what cluster the node belongs to.
 func (o Options) settle(ctx context.Context) (Options, error) {
 	o, err := o.Recall()
-	if err != nil {
+	switch {
+	case err != nil:
 		return o, err
-	}
-	if o.Cluster.recalled != nil {
-		if o.Cluster.recalled.removed {
-			return o, errRemoved
-		}
-		return o, nil
-	}
-	if o.joins() {
+	case o.Cluster.recalled != nil && o.Cluster.recalled.removed:
+		return o, errRemoved
+	case o.Node.ForceNewCluster:
+		return o.force(ctx)
+	case o.joins():
 		return o.join(ctx)
 	}
 	return o, nil
+}
+
+// Belongs tells whether the data directory is already that of a node of a cluster, and whether that one had no vote yet when it was last told. It expects
+// Recall to have been applied.
+func (o Options) Belongs() (belongs, learner bool) {
+	f := o.Cluster.recalled
+	if f == nil || !datadir.HasIdentity(o.Node.DataDir) {
+		return false, false
+	}
+	own := f.list.Member(f.self)
+	return true, own != nil && own.Learner
 }

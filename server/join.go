@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/datadir"
@@ -22,14 +22,48 @@ const (
 	// joinPatience is how long the others are asked until one answers: all nodes may be starting.
 	joinPatience = 10 * time.Second
 	joinPause    = 200 * time.Millisecond
+	// joinTimeout is how long one of them may take to answer.
+	joinTimeout = 2 * time.Second
 )
 
-// joins tells whether the node has to ask. One whose data was lost and that nobody else is named to be asked begins as it always did.
+// joins tells whether the node has to ask. One whose data was lost and that nobody else is named to be asked begins as it always did. What was remembered without
+// an identity is of a first start that was interrupted.
 func (o Options) joins() bool {
-	return o.Node.InitialClusterState == ClusterExisting && len(o.Cluster.Members) > 1 && !datadir.HasIdentity(o.Node.DataDir)
+	if !datadir.HasIdentity(o.Node.DataDir) {
+		return o.Node.InitialClusterState == ClusterExisting && len(o.Cluster.Members) > 1
+	}
+	// What it was created with stood in the identity, which is damaged; a node that was added need never have been told.
+	f := o.Cluster.recalled
+	return f != nil && f.added && o.repairs() && datadir.ReadIdentity(o.Node.DataDir) == nil
 }
 
-// join asks the nodes of --initial-cluster, one after the other, until one has said enough.
+// others are those that can be asked: what --initial-cluster says, and what is known of the members.
+func (o Options) others() (urls []URL) {
+	add := func(u URL) {
+		if !slices.Contains(urls, u) {
+			urls = append(urls, u)
+		}
+	}
+	for _, m := range o.Cluster.Members {
+		if m.Name != o.Node.Name {
+			for _, u := range m.PeerURLs {
+				add(u)
+			}
+		}
+	}
+	if f := o.Cluster.recalled; f != nil {
+		for i := range f.list.Members {
+			for _, text := range f.list.Members[i].PeerURLs {
+				if u, err := ParseURL(text); err == nil && f.list.Members[i].ID != f.self {
+					add(u)
+				}
+			}
+		}
+	}
+	return urls
+}
+
+// join asks the other nodes, until they have said enough.
 func (o Options) join(ctx context.Context) (Options, error) {
 	security, err := o.peerSecurity()
 	if err != nil {
@@ -37,13 +71,15 @@ func (o Options) join(ctx context.Context) (Options, error) {
 	}
 	deadline := time.Now().Add(joinPatience)
 	for {
-		f, err := o.askAll(ctx, security)
-		if err == nil {
-			o.Cluster.recalled = f
-			return o, nil
+		answers, silent := o.askAll(ctx, security)
+		joined, err := o.judgeAnswers(answers)
+		if err == nil && len(answers) > 0 {
+			return joined, nil
 		}
-		var unreachable *unreachableError
-		if !errors.As(err, &unreachable) || time.Now().After(deadline) {
+		if err == nil {
+			err = fmt.Errorf("--initial-cluster-state=existing: cannot fetch cluster info from peer urls: no other node of --initial-cluster answered: %s", strings.Join(silent, "; "))
+		}
+		if len(silent) == 0 || time.Now().After(deadline) {
 			return o, err
 		}
 		select {
@@ -54,29 +90,63 @@ func (o Options) join(ctx context.Context) (Options, error) {
 	}
 }
 
-// unreachableError: nobody answered yet.
-type unreachableError struct{ reasons []string }
-
-func (e *unreachableError) Error() string {
-	return "--initial-cluster-state=existing: cannot fetch cluster info from peer urls: no other node of --initial-cluster answered: " + strings.Join(e.reasons, "; ")
-}
-
-func (o Options) askAll(ctx context.Context, security transport.Security) (*foundation, error) {
-	unreachable := &unreachableError{}
-	for _, m := range o.Cluster.Members {
-		if m.Name == o.Node.Name {
-			continue
-		}
-		for _, url := range m.PeerURLs {
-			answer, err := transport.Ask(ctx, transport.AskOptions{Address: url.HostPort(), Security: security, Name: o.Node.Name, Timeout: 2 * time.Second})
-			if err != nil {
-				unreachable.reasons = append(unreachable.reasons, err.Error())
-				continue
-			}
-			return o.foundationFrom(answer)
+// askAll asks all others at once, and says why some did not answer.
+func (o Options) askAll(ctx context.Context, security transport.Security) (answers []*transport.Answer, silent []string) {
+	urls := o.others()
+	told, failures := make([]*transport.Answer, len(urls)), make([]error, len(urls))
+	var asking sync.WaitGroup
+	for i, u := range urls {
+		asking.Go(func() {
+			told[i], failures[i] = transport.Ask(ctx, transport.AskOptions{Address: u.HostPort(), Security: security, Name: o.Node.Name, Timeout: joinTimeout})
+		})
+	}
+	asking.Wait()
+	for i := range urls {
+		if failures[i] != nil {
+			silent = append(silent, failures[i].Error())
+		} else {
+			answers = append(answers, told[i])
 		}
 	}
-	return nil, unreachable
+	return answers, silent
+}
+
+// judgeAnswers goes by the answer with the newest list: a node that lags behind may not have heard yet that this one was added. Of none, nothing follows.
+func (o Options) judgeAnswers(answers []*transport.Answer) (Options, error) {
+	var newest *transport.Answer
+	version := uint64(0)
+	for _, a := range answers {
+		if newest != nil && a.Cluster != newest.Cluster {
+			return o, badf("--initial-cluster-state=existing: node %s (%q) belongs to cluster %s, and node %s (%q) to cluster %s: name nodes of one cluster in --initial-cluster",
+				newest.Node, newest.Name, newest.Cluster, a.Node, a.Name, a.Cluster)
+		}
+		own := uint64(0)
+		if a.List != nil {
+			_, list, err := decodeTold(a.List)
+			if err != nil {
+				return o, fmt.Errorf("--initial-cluster-state=existing: node %s (%q): %w", a.Node, a.Name, err)
+			}
+			own = list.Version
+		}
+		if newest == nil || own > version || own == version && newest.List == nil {
+			newest, version = a, own
+		}
+	}
+	if newest == nil {
+		return o, nil
+	}
+	if newest.List != nil {
+		kept, err := settingsTold(newest.Metadata)
+		if err != nil {
+			return o, fmt.Errorf("--initial-cluster-state=existing: node %s (%q): %w", newest.Node, newest.Name, err)
+		}
+		o.Cluster = o.Cluster.takeOver(kept)
+	}
+	f, err := o.foundationFrom(newest)
+	if err == nil {
+		o.Cluster.recalled = f
+	}
+	return o, err
 }
 
 // foundationFrom makes the foundation of what a node of the cluster said.
@@ -109,21 +179,48 @@ func (o Options) foundationFrom(answer *transport.Answer) (*foundation, error) {
 	return f, nil
 }
 
-// selfIn finds this node by its URLs; that some have TLS does not matter.
+// selfIn finds this node by its URLs.
 func (o Options) selfIn(list *members.List) *members.Member {
-	own := plainTexts(o.Node.AdvertisePeerURLs)
 	for i := range list.Members {
-		var theirs []URL
-		for _, text := range list.Members[i].PeerURLs {
-			if u, err := ParseURL(text); err == nil {
-				theirs = append(theirs, u)
-			}
-		}
-		if slices.Equal(own, plainTexts(theirs)) {
+		if o.Node.ReachedAt(list.Members[i].PeerURLs) {
 			return &list.Members[i]
 		}
 	}
 	return nil
+}
+
+// ReachedAt tells whether the other nodes reach this one at exactly these URLs. That some have TLS does not matter.
+func (n NodeOptions) ReachedAt(texts []string) bool {
+	var theirs []URL
+	for _, text := range texts {
+		if u, err := ParseURL(text); err == nil {
+			theirs = append(theirs, u)
+		}
+	}
+	return slices.Equal(plainTexts(n.AdvertisePeerURLs), plainTexts(theirs))
+}
+
+// Joining returns options of a node that was added to a cluster with these members, itself among them. What it is to be started with the cluster says later.
+func (o Options) Joining(list []kv.NodeRecord) Options {
+	o.Node.InitialClusterState, o.Cluster.Members = ClusterExisting, []Member{{Name: o.Node.Name, PeerURLs: slices.Clone(o.Node.AdvertisePeerURLs)}}
+	for _, r := range list {
+		if o.Node.ReachedAt(r.PeerURLs) {
+			continue
+		}
+		m := Member{Name: r.Name}
+		if m.Name == "" || o.Cluster.member(m.Name) != nil {
+			m.Name = r.ID.String() // it has not started yet, or another one is called so
+		}
+		for _, text := range r.PeerURLs {
+			if u, err := ParseURL(text); err == nil {
+				m.PeerURLs = append(m.PeerURLs, u)
+			}
+		}
+		if len(m.PeerURLs) > 0 {
+			o.Cluster.Members = append(o.Cluster.Members, m)
+		}
+	}
+	return o
 }
 
 func plainTexts(urls []URL) (texts []string) {

@@ -53,6 +53,9 @@ type NodeOptions struct {
 	// InitialClusterState tells what to do with an empty data directory.
 	InitialClusterState ClusterState
 
+	// ForceNewCluster: the node makes itself all of a cluster, once, with what it has (Rescue).
+	ForceNewCluster bool
+
 	// RefuseDamaged: a node that finds its data damaged ends, and leaves everything as it is. Otherwise it sets the
 	// data aside and gets it again from the other nodes.
 	RefuseDamaged bool
@@ -110,6 +113,9 @@ type ClusterOptions struct {
 	Members []Member
 	// recalled is what the data directory remembers, or the other nodes have said, of the cluster; then Members is not looked at any more. nil: Members counts.
 	recalled *foundation
+	// given is what of the settings that a cluster keeps was said; what was not is taken over from the data directory, or from the other nodes. nil: WithDefaults was
+	// not applied yet.
+	given *settings
 
 	// Token tells clusters apart whose members have the same addresses.
 	Token string
@@ -272,6 +278,10 @@ func (n NodeOptions) withDefaults() NodeOptions {
 }
 
 func (c ClusterOptions) withDefaults(node NodeOptions) ClusterOptions {
+	if c.given == nil {
+		given := c.settings()
+		c.given = &given
+	}
 	c.Members = cloneMembers(c.Members)
 	if len(c.Members) == 0 {
 		c.Members = []Member{{Name: node.Name, PeerURLs: slices.Clone(node.AdvertisePeerURLs)}}

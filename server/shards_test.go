@@ -328,7 +328,7 @@ func TestOtherShardsAreRefused(t *testing.T) {
 	c := newShardCluster(t, ClusterOptions{Partition: partition.Scheme{Kind: partition.Hash, Shards: 3}})
 	c.start(0, 1)
 	c.close(1)
-	for _, other := range []partition.Scheme{{}, {Kind: partition.Hash, Shards: 4}, {Kind: partition.Hash, Shards: 3, HashPrefix: 1}, splitAt("a", "b")} {
+	for _, other := range []partition.Scheme{{Shards: 1}, {Kind: partition.Hash, Shards: 4}, {Kind: partition.Hash, Shards: 3, HashPrefix: 1}, splitAt("a", "b")} {
 		options := c.options[1]
 		options.Cluster.Partition = other
 		_, err := Start(t.Context(), options)
@@ -337,7 +337,10 @@ func TestOtherShardsAreRefused(t *testing.T) {
 			t.Errorf("%v on the directory of 3 shards by hash: %v", other, err)
 		}
 	}
+	told := c.options[1].Cluster.Partition
+	c.options[1].Cluster.Partition = partition.Scheme{} // nothing is said: then it is what the directory says
 	c.start(1)
+	c.options[1].Cluster.Partition = told
 
 	// The third node has nothing yet, and other flags.
 	stranger := c.options[2]

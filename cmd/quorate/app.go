@@ -136,7 +136,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	root.Flags().BoolVar(&version, "version", false, "show the version of this program")
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Nodes:"}, &cobra.Group{ID: "client", Title: "Requests:"})
-	for _, command := range []*cobra.Command{a.serveCommand(), a.restoreCommand(), a.demoCommand()} {
+	for _, command := range []*cobra.Command{a.serveCommand(), a.restoreCommand(), a.rescueCommand(), a.demoCommand()} {
 		command.GroupID = "server"
 		root.AddCommand(command)
 	}

@@ -14,7 +14,12 @@ import (
 )
 
 // userFlags say as whom a client command asks. The first is etcdctl's.
-type userFlags struct{ name, passwordFile, tokenFile string }
+type userFlags struct {
+	name, passwordFile, tokenFile string
+	prefix                        string // of the names of the flags
+}
+
+func (u *userFlags) flag(name string) string { return "--" + u.prefix + name }
 
 // identity is who asks: a user with a password, or who has a token. Without either, nobody.
 type identity struct{ user, password, token string }
@@ -43,12 +48,12 @@ func (a *app) token() (string, error) {
 	token := a.fromEnvironment("AUTH_JWT_TOKEN")
 	if a.user.tokenFile != "" {
 		var err error
-		if token, err = secretIn("--token-file", a.user.tokenFile); err != nil {
+		if token, err = secretIn(a.user.flag("token-file"), a.user.tokenFile); err != nil {
 			return "", err
 		}
 	}
 	if token != "" && a.user.name != "" {
-		return "", usagef("--user=%s and a token are given: it is one or the other", a.user.name)
+		return "", usagef("%s=%s and a token are given: it is one or the other", a.user.flag("user"), a.user.name)
 	}
 	return token, nil
 }
@@ -76,16 +81,17 @@ func (a *app) login(ctx context.Context) (user, password string, err error) {
 	case both && a.getenv("ETCDCTL_USER") == name: // as etcdctl takes it, and on no command line
 		return given, secret, nil
 	case both:
-		return "", "", usagef("--user=%s:...: a password on the command line can be seen by others; give --password-file, or QUORATE_PASSWORD in the environment", given)
+		return "", "", usagef("%s=%s:...: a password on the command line can be seen by others; give %s, or QUORATE_PASSWORD in the environment",
+			a.user.flag("user"), given, a.user.flag("password-file"))
 	case a.user.passwordFile != "":
-		if password, err = secretIn("--password-file", a.user.passwordFile); err != nil {
+		if password, err = secretIn(a.user.flag("password-file"), a.user.passwordFile); err != nil {
 			return "", "", err
 		}
 		return name, password, nil
 	}
 	if password = a.fromEnvironment("PASSWORD"); password == "" {
 		if !isTerminal(a.stdin) {
-			return "", "", usagef("--user=%s needs a password: give --password-file, or QUORATE_PASSWORD in the environment", name)
+			return "", "", usagef("%s=%s needs a password: give %s, or QUORATE_PASSWORD in the environment", a.user.flag("user"), name, a.user.flag("password-file"))
 		}
 		if password, err = a.askPassword(ctx, "Password of "+name+": "); err != nil {
 			return "", "", err

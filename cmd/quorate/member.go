@@ -20,7 +20,7 @@ const memberTimeout = 30 * time.Second
 func (a *app) memberCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "member",
-		Short: "Show, add, promote and remove the nodes of the cluster",
+		Short: "Show, add, promote, replace and remove the nodes of the cluster",
 		Long: `Who the nodes of the cluster are. Changes are made one at a time: each is over when all shards
 have followed, and until then the next one is refused. A new node is added first, and started
 then; it begins with an empty data directory. One that was removed never comes back under
@@ -28,9 +28,10 @@ its ID: it is added again, and its data directory emptied before.`,
 		Example: `  quorate member list
   quorate member add n4 --peer-urls http://10.0.0.4:2380 --learner
   quorate member promote n4     # when it has the data
-  quorate member remove n1`,
+  quorate member remove n1
+  quorate member replace n2 --peer-urls http://10.0.0.5:2380`,
 	}
-	command.AddCommand(a.memberListCommand(), a.memberAddCommand(), a.memberPromoteCommand(), a.memberUpdateCommand(), a.memberRemoveCommand())
+	command.AddCommand(a.memberListCommand(), a.memberAddCommand(), a.memberPromoteCommand(), a.memberUpdateCommand(), a.memberRemoveCommand(), a.memberReplaceCommand())
 	return command
 }
 
@@ -234,9 +235,13 @@ func findMember(ctx context.Context, client *clientv3.Client, argument string) (
 	if err != nil {
 		return nil, err
 	}
+	return memberCalled(list.Members, argument)
+}
+
+func memberCalled(list []*pb.Member, argument string) (*pb.Member, error) {
 	var named []*pb.Member
 	id, notAnID := strconv.ParseUint(argument, 16, 64)
-	for _, m := range list.Members {
+	for _, m := range list {
 		if notAnID == nil && m.ID == id {
 			return m, nil
 		}

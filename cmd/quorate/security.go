@@ -14,6 +14,7 @@ import (
 type clientSecurity struct {
 	caFile, certFile, keyFile string
 	skipVerify                bool
+	prefix                    string // of the names of the flags
 
 	config *tls.Config // nil: plain text
 }
@@ -38,11 +39,11 @@ func (a *app) fromEnvironment(name string) string {
 
 // load reads the files once it is known which endpoints say that they have TLS, or that they have none.
 func (s *clientSecurity) load(plain, secure []string) error {
-	flag := ""
+	flag, named := "", func(name string) string { return "--" + s.prefix + name }
 	for _, f := range []struct {
 		name  string
 		given bool
-	}{{"--cacert", s.caFile != ""}, {"--cert", s.certFile != ""}, {"--key", s.keyFile != ""}, {"--insecure-skip-tls-verify", s.skipVerify}} {
+	}{{named("cacert"), s.caFile != ""}, {named("cert"), s.certFile != ""}, {named("key"), s.keyFile != ""}, {named("insecure-skip-tls-verify"), s.skipVerify}} {
 		if f.given && flag == "" {
 			flag = f.name
 		}
@@ -53,11 +54,11 @@ func (s *clientSecurity) load(plain, secure []string) error {
 	case flag != "" && len(plain) > 0:
 		return usagef("%s is given, and the endpoint %s has no TLS: nothing would be encrypted", flag, plain[0])
 	case (s.certFile == "") != (s.keyFile == ""):
-		return usagef("--cert and --key belong together: give both")
+		return usagef("%s and %s belong together: give both", named("cert"), named("key"))
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: s.skipVerify}
 	if s.caFile != "" {
-		authorities, err := tlsconf.ReadAuthorities("--cacert", s.caFile)
+		authorities, err := tlsconf.ReadAuthorities(named("cacert"), s.caFile)
 		if err != nil {
 			return err
 		}
@@ -67,7 +68,7 @@ func (s *clientSecurity) load(plain, secure []string) error {
 		}
 	}
 	if s.certFile != "" {
-		pair, err := tlsconf.ReadPair("--cert", s.certFile, "--key", s.keyFile)
+		pair, err := tlsconf.ReadPair(named("cert"), s.certFile, named("key"), s.keyFile)
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,12 @@ name or link "etcd" this is the only command. The log goes to standard error; it
   quorate serve --name n1 --data-dir /var/lib/quorate \
     --listen-client-urls http://10.0.0.1:2379 --advertise-client-urls http://10.0.0.1:2379 \
     --listen-peer-urls http://10.0.0.1:2380 --initial-advertise-peer-urls http://10.0.0.1:2380 \
-    --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380`,
+    --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380
+
+  # one more, which adds itself
+  quorate serve --name n4 --data-dir /var/lib/quorate --join 10.0.0.1:2379,10.0.0.2:2379 \
+    --listen-client-urls http://10.0.0.4:2379 --advertise-client-urls http://10.0.0.4:2379 \
+    --listen-peer-urls http://10.0.0.4:2380 --initial-advertise-peer-urls http://10.0.0.4:2380`,
 		// Flags have etcd's syntax, which is not cobra's.
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completeServeFlags,
@@ -75,7 +80,12 @@ func (a *app) serve(cmd *cobra.Command, arguments []string) error {
 	}
 	options := parsed.Options
 	options.Logger = logger
-	return runNode(cmd.Context(), logger, options, a.start)
+	start := a.start
+	if parsed.Join.Endpoints != "" {
+		j := newJoining(a, parsed.Join, logger)
+		start = j.start
+	}
+	return runNode(cmd.Context(), logger, options, start)
 }
 
 // check says what of the flags is odd, or wrong.

@@ -21,6 +21,16 @@ func ballotOf(round uint64, replica consensus.ReplicaID) consensus.Term {
 
 func roundOf(ballot consensus.Term) uint64 { return uint64(ballot) >> replicaBits }
 
+// BallotAbove is a ballot of the replica that is above another one.
+func BallotAbove(ballot consensus.Term, replica consensus.ReplicaID) consensus.Term {
+	return ballotOf(roundOf(ballot)+1, replica)
+}
+
+// Recorded is the entry that a log of this protocol has in a record, and the ballot that it was accepted under.
+func Recorded(record consensus.Entry) (e consensus.Entry, ballot consensus.Term, err error) {
+	return fromRecord(record)
+}
+
 func proposerOf(ballot consensus.Term) consensus.ReplicaID {
 	return consensus.ReplicaID(ballot) & maxReplica
 }

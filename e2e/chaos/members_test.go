@@ -19,13 +19,13 @@ import (
 // together all the same.
 func TestChaosMembers(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute; left out with -short")
+		t.Skip("takes 15 s; left out with -short")
 	}
 	if *mix != "" || *shards > 1 {
 		t.Skip("-chaos.mix or -chaos.shards was given")
 	}
-	t.Run("raft", func(t *testing.T) { changeMembers(t, "raft", 1) })
-	t.Run("paxos, 3 shards", func(t *testing.T) { changeMembers(t, "paxos", 3) })
+	t.Run("raft", func(t *testing.T) { t.Parallel(); changeMembers(t, "raft", 1) })
+	t.Run("paxos, 3 shards", func(t *testing.T) { t.Parallel(); changeMembers(t, "paxos", 3) })
 }
 
 // The nodes that are left in the end are the first ones, so that what looks at all nodes then needs to know nothing of the others.

@@ -79,6 +79,14 @@ func (n *Node) SetFlag(flag string) {
 	n.flags = append(n.flags, flag)
 }
 
+// DropFlags takes flags from the node from its next start on, named with their dashes.
+func (n *Node) DropFlags(names ...string) {
+	n.flags = slices.DeleteFunc(n.flags, func(flag string) bool {
+		name, _, _ := strings.Cut(flag, "=")
+		return slices.Contains(names, name)
+	})
+}
+
 // Flag is the value of a flag, named with its dashes.
 func (n *Node) Flag(name string) string {
 	for _, flag := range n.flags {

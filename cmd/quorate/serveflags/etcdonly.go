@@ -19,13 +19,12 @@ func refusedFlags() []*Flag {
 			flags = append(flags, &Flag{Name: name, Kind: kind, Treatment: Refused, Because: because, harmless: harmless})
 		}
 	}
-	empty, off := []string{""}, []string{"false"}
+	empty := []string{""}
 	add("Host headers are not checked here; remove the flag, and protect the HTTP address of --listen-metrics-urls by other means", Text, []string{"*", ""}, "host-whitelist")
 	add("etcd's JSON gateway alone shows this certificate, to its own node, and there is no such gateway here; remove the flag", Text, empty, "client-cert-file", "client-key-file")
 	add(noDiscovery, Text, empty,
 		"discovery", "discovery-proxy", "discovery-endpoints", "discovery-token", "discovery-cert", "discovery-key", "discovery-cacert",
 		"discovery-user", "discovery-password", "discovery-srv", "discovery-srv-name")
-	add("it would make a cluster of one out of this node and lose what the others have; there is no such thing here yet", Bool, off, "force-new-cluster")
 	add("configuration files are not read; give flags, or ETCD_* environment variables", Text, empty, "config-file")
 	return flags
 }

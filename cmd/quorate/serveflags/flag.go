@@ -75,10 +75,21 @@ type settings struct {
 	log     LogOptions
 	version bool
 	check   bool
+	join    JoinOptions
 	// Of --auto-compaction-mode and --auto-compaction-retention.
 	compactionMode, compactionRetention string
 	// etcd demands the one when the other is given.
 	listenClient, advertiseClient bool
+}
+
+// JoinOptions say where a node asks to be a member of a cluster, and as whom.
+type JoinOptions struct {
+	Endpoints string // of nodes, as clients reach them, with commas between; empty: it does not ask
+	Learner   bool   // it stays without a vote
+	// Of the client that asks, as those of other commands.
+	CAFile, CertFile, KeyFile     string
+	SkipVerify                    bool
+	User, PasswordFile, TokenFile string
 }
 
 // LogOptions says what the process logs.

@@ -14,6 +14,7 @@ import (
 type Result struct {
 	Options server.Options // with defaults, validated; not when Help or Version
 	Log     LogOptions
+	Join    JoinOptions
 	Notices []string // one line each, for people
 	Help    bool     // -h or --help was given
 	Version bool     // --version was given
@@ -100,6 +101,12 @@ func (s *settings) finish(notices []string, asEtcd bool) (Result, error) {
 		}
 		node.DataDir = name + ".etcd"
 	}
+	switch {
+	case s.join.Endpoints != "" && len(s.options.Cluster.Members) > 0:
+		return Result{}, errors.New("--join and --initial-cluster are both given: with --join the node learns from the cluster who its members are; leave --initial-cluster out")
+	case s.join.Endpoints == "" && s.join != (JoinOptions{}):
+		return Result{}, errors.New("flags that begin with --join- are given, and --join is not: say where to ask, or leave them out")
+	}
 	options, err := s.options.WithDefaults().Recall()
 	if err != nil {
 		return Result{}, err
@@ -107,7 +114,7 @@ func (s *settings) finish(notices []string, asEtcd bool) (Result, error) {
 	if err := options.Validate(); err != nil {
 		return Result{}, err
 	}
-	return Result{Options: options, Log: s.log, Check: s.check, Notices: append(notices, remarks(options)...)}, nil
+	return Result{Options: options, Log: s.log, Join: s.join, Check: s.check, Notices: append(notices, remarks(options)...)}, nil
 }
 
 // remarks are about options that work and are probably not meant.

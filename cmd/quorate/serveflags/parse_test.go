@@ -93,6 +93,17 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return server.FormatMembers(r.Options.Cluster.Members) }, want: "b=http://x:5,default=http://localhost:2380"},
 		{flag: "initial-cluster-state", value: "existing", invalid: []string{"", "old"}, get: func(r Result) any { return r.Options.Node.InitialClusterState }, want: server.ClusterExisting},
 		{flag: "initial-cluster-token", value: "t", invalid: []string{""}, get: func(r Result) any { return r.Options.Cluster.Token }, want: "t"},
+		{flag: "force-new-cluster", value: "true", invalid: []string{"maybe", ""}, get: func(r Result) any { return r.Options.Node.ForceNewCluster }, want: true},
+		{flag: "join", value: "a:1,b:2", invalid: []string{""}, get: func(r Result) any { return r.Join.Endpoints }, want: "a:1,b:2"},
+		{flag: "join-as-learner", value: "true", with: []string{"--join=a:1"}, invalid: []string{"maybe", ""}, get: func(r Result) any { return r.Join.Learner }, want: true},
+		{flag: "join-cacert", value: "f", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.CAFile }, want: "f"},
+		{flag: "join-cert", value: "f", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.CertFile }, want: "f"},
+		{flag: "join-key", value: "f", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.KeyFile }, want: "f"},
+		{flag: "join-insecure-skip-tls-verify", value: "true", with: []string{"--join=a:1"}, invalid: []string{"maybe", ""},
+			get: func(r Result) any { return r.Join.SkipVerify }, want: true},
+		{flag: "join-user", value: "u", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.User }, want: "u"},
+		{flag: "join-password-file", value: "f", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.PasswordFile }, want: "f"},
+		{flag: "join-token-file", value: "f", with: []string{"--join=a:1"}, invalid: []string{""}, get: func(r Result) any { return r.Join.TokenFile }, want: "f"},
 		{flag: "heartbeat-interval", value: "50", invalid: []string{"0", "-1", "x", "1s", "201"}, get: func(r Result) any { return r.Options.Cluster.HeartbeatInterval }, want: 50 * time.Millisecond},
 		{flag: "election-timeout", value: "50000", invalid: []string{"0", "499", "50001", ""}, get: func(r Result) any { return r.Options.Cluster.ElectionTimeout }, want: 50 * time.Second},
 		{flag: "read-safety", value: "quorum", invalid: []string{"", "none"}, get: func(r Result) any { return r.Options.Cluster.ReadSafety }, want: server.ReadQuorum},
@@ -269,10 +280,25 @@ func TestDocumentedDefaults(t *testing.T) {
 			continue
 		}
 		result.Options.Logger, plain.Options.Logger = nil, nil
+		// What was said is remembered of a cluster's flags, beside what they are: then it must be so where the node joins.
+		if got, want := exported(result.Options.Cluster), exported(plain.Options.Cluster); !reflect.DeepEqual(got, want) {
+			t.Errorf("%v: got %+v, want %+v", arguments, got, want)
+		}
+		result.Options.Cluster = plain.Options.Cluster
 		if !reflect.DeepEqual(result, plain) {
 			t.Errorf("%v: got %+v, want %+v", arguments, result, plain)
 		}
 	}
+}
+
+func exported(o server.ClusterOptions) (fields []any) {
+	v := reflect.ValueOf(o)
+	for i := range v.NumField() {
+		if v.Type().Field(i).IsExported() {
+			fields = append(fields, v.Field(i).Interface())
+		}
+	}
+	return fields
 }
 
 func TestDerivedDefaults(t *testing.T) {
@@ -477,4 +503,16 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("accepted and not valid: %v", err)
 		}
 	})
+}
+
+// TestJoinRefusals: what cannot be meant together.
+func TestJoinRefusals(t *testing.T) {
+	for want, arguments := range map[string][]string{
+		"leave --initial-cluster out": {"--join=a:1", "--initial-cluster=default=http://localhost:2380"},
+		"--join is not":               {"--join-user=root"},
+	} {
+		if _, err := Parse(arguments, nil, false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", arguments, err)
+		}
+	}
 }

@@ -49,6 +49,38 @@ type Timekeeper interface {
 	Series(ctx context.Context) (timeline.Series, error)
 }
 
+// Holder is an Origin that can keep its history while it is backed up.
+type Holder interface {
+	// Hold has it kept until release is called, and returns when it is, wherever it can be.
+	Hold(ctx context.Context, notice func(string)) (release func() HoldEnd)
+}
+
+// HoldEnd says what became of a Hold. Over: it ended before it was released, by a limit of the store; 0: there history is not held at all.
+type HoldEnd struct {
+	Over  bool
+	Limit time.Duration
+}
+
+// explain says of an error what the end of the hold has to do with it.
+func (e HoldEnd) explain(err error) error {
+	if err == nil || !e.Over || !errors.Is(err, kv.ErrCompacted) {
+		return err
+	}
+	if e.Limit == 0 {
+		return fmt.Errorf("%w. Nodes do not hold back the deletion of compacted history (--backup-hold-limit=0)", err)
+	}
+	return fmt.Errorf("%w. Nodes hold back the deletion of compacted history for %v (--backup-hold-limit), and the backup took longer: give it a higher --rate-limit, "+
+		"or the nodes a longer time", err, e.Limit)
+}
+
+// hold has the origin keep its history, if it can.
+func hold(ctx context.Context, origin Origin, options CreateOptions) (release func() HoldEnd) {
+	if holder, ok := origin.(Holder); ok {
+		return holder.Hold(ctx, options.Notice)
+	}
+	return func() HoldEnd { return HoldEnd{} }
+}
+
 // CreateOptions say how a backup is made.
 type CreateOptions struct {
 	// Incremental goes on from a backup: Parent, or the newest one if that is empty.
@@ -65,6 +97,8 @@ type CreateOptions struct {
 	Hash bool
 	// Fresh does not go on with one that was begun.
 	Fresh bool
+	// Present goes on only with one of the revision that the store has now: nothing is written meanwhile.
+	Present bool
 	// Wait is asked to wait before so many bytes are taken; nil: never.
 	Wait func(ctx context.Context, bytes int) error
 	// Retry is asked whether to go on after an export has failed, and waits until then. failures is how often it has failed since the last version came.
@@ -93,7 +127,9 @@ const maxRestarts = 3
 func (v *Vault) Create(ctx context.Context, origin Origin, options CreateOptions) (*Backup, error) {
 	options.Parallel = cmp.Or(options.Parallel, 4)
 	for restarts := 0; ; restarts++ {
+		release := hold(ctx, origin, options)
 		b, err := v.createOnce(ctx, origin, options)
+		err = release().explain(err)
 		if err == nil || options.Incremental || !errors.Is(err, kv.ErrCompacted) || restarts == maxRestarts {
 			return b, err
 		}
@@ -219,7 +255,7 @@ func (v *Vault) beginOrResume(ctx context.Context, present *Present, parent *Bac
 			return nil, err
 		}
 		for _, m := range slices.Backward(begun) {
-			if plan.continues(m, present) {
+			if plan.continues(m, present) && (!options.Present || m.Revision == present.Revision) {
 				w, err := v.Resume(ctx, m, options.Recipients)
 				if errors.Is(err, ErrAbandoned) {
 					options.Notice(err.Error())

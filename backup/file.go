@@ -48,7 +48,7 @@ type fileWriter struct {
 // fileEnd says what a file has.
 type fileEnd struct {
 	Digest Digest
-	Leases int64        // or points, in a file with times
+	Items  int64        // leases, or points of time; a file has of one kind only
 	Users  int64        // rows of users and roles
 	First  mvcc.Locator // of its versions
 	Last   mvcc.Locator
@@ -99,7 +99,7 @@ func (w *fileWriter) addLease(l kv.Lease) {
 	w.begin(blockLeases)
 	w.raw = binary.AppendUvarint(w.raw, uint64(l.ID))
 	w.raw = binary.AppendUvarint(w.raw, uint64(l.TTLSeconds))
-	w.end.Leases++
+	w.end.Items++
 	w.filled()
 }
 
@@ -107,7 +107,7 @@ func (w *fileWriter) addLease(l kv.Lease) {
 func (w *fileWriter) addTimes(points []timeline.Point) {
 	w.begin(blockTimes)
 	w.raw = timeline.AppendPoints(w.raw, points)
-	w.end.Leases += int64(len(points))
+	w.end.Items += int64(len(points))
 	w.block()
 }
 
@@ -157,7 +157,7 @@ func (w *fileWriter) size() int { return len(w.out) + len(w.raw) }
 func (w *fileWriter) finish() ([]byte, fileEnd) {
 	w.block()
 	var raw []byte
-	for _, n := range []uint64{uint64(w.end.Digest.Versions), uint64(w.end.Digest.Bytes), w.end.Digest.Sum, uint64(w.end.Leases),
+	for _, n := range []uint64{uint64(w.end.Digest.Versions), uint64(w.end.Digest.Bytes), w.end.Digest.Sum, uint64(w.end.Items),
 		uint64(w.end.First.Rev), uint64(w.end.First.Sub), uint64(w.end.Last.Rev), uint64(w.end.Last.Sub)} {
 		raw = binary.AppendUvarint(raw, n)
 	}
@@ -261,7 +261,7 @@ func (r *fileReader) nextBlock() error {
 func (r *fileReader) checkEnd() error {
 	d := &r.block
 	n := func() uint64 { return d.uvarint(math.MaxUint64) }
-	said := fileEnd{Digest: Digest{Versions: int64(n()), Bytes: int64(n()), Sum: n()}, Leases: int64(n()),
+	said := fileEnd{Digest: Digest{Versions: int64(n()), Bytes: int64(n()), Sum: n()}, Items: int64(n()),
 		First: mvcc.Locator{Rev: kv.Revision(n()), Sub: uint32(n())}, Last: mvcc.Locator{Rev: kv.Revision(n()), Sub: uint32(n())}}
 	if len(d.rest) > 0 {
 		said.Users = int64(n())
@@ -291,7 +291,7 @@ func (r *fileReader) times() (s timeline.Series, err error) {
 		if err != nil || r.kind != blockTimes {
 			return s, damagedf("its times cannot be read")
 		}
-		r.found.Leases += int64(len(points))
+		r.found.Items += int64(len(points))
 		before := len(s.Points())
 		if s = timeline.Join(s, timeline.SeriesOf(points)); len(s.Points()) != before+len(points) {
 			return s, damagedf("its times are not in order")
@@ -326,7 +326,7 @@ func (r *fileReader) next() (*Version, *kv.Lease, error) {
 		if r.block.failed || l.ID == 0 || l.TTLSeconds == 0 {
 			return nil, nil, damagedf("a lease cannot be read")
 		}
-		r.found.Leases++
+		r.found.Items++
 		return nil, &l, nil
 	}
 	return nil, nil, damagedf("a block of an unknown kind, %q", r.kind)

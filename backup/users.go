@@ -15,25 +15,9 @@ import (
 
 // SetUsers writes users and roles, in place of those of an attempt before.
 func (w *Writer) SetUsers(ctx context.Context, rows []kv.UserRow) error {
-	file := newFileWriter()
-	var files []File
-	flush := func() error {
-		f, err := w.store(ctx, file, "users", len(files))
-		files = append(files, f)
+	files, err := storeAll(ctx, w, "users", rows, (*fileWriter).addUserRow)
+	if err != nil {
 		return err
-	}
-	for _, r := range rows {
-		file.addUserRow(r)
-		if file.size() >= w.vault.options.FileBytes {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if !file.empty() {
-		if err := flush(); err != nil {
-			return err
-		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

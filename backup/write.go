@@ -307,30 +307,31 @@ func (w *Writer) store(ctx context.Context, file *fileWriter, what string, numbe
 
 // SetLeases writes the leases, in place of those of an attempt before.
 func (w *Writer) SetLeases(ctx context.Context, leases []kv.Lease) error {
-	file := newFileWriter()
-	var files []File
-	flush := func() error {
-		f, err := w.store(ctx, file, "leases", len(files))
-		files = append(files, f)
+	files, err := storeAll(ctx, w, "leases", leases, (*fileWriter).addLease)
+	if err != nil {
 		return err
-	}
-	for _, l := range leases {
-		file.addLease(l)
-		if file.size() >= w.vault.options.FileBytes {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if !file.empty() {
-		if err := flush(); err != nil {
-			return err
-		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.manifest.Leases, w.manifest.LeaseCount = files, int64(len(leases))
 	return nil
+}
+
+// storeAll writes a list into as many files as it takes. add puts one of it into the file.
+func storeAll[T any](ctx context.Context, w *Writer, kind string, list []T, add func(*fileWriter, T)) (files []File, err error) {
+	file := newFileWriter()
+	for i, one := range list {
+		add(file, one)
+		if file.size() < w.vault.options.FileBytes && i < len(list)-1 {
+			continue
+		}
+		f, err := w.store(ctx, file, kind, len(files))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // pointsPerBlock is how many points are in a block.

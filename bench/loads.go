@@ -71,10 +71,11 @@ const (
 	loadTransactions = "transactions"
 	loadAuth         = "auth"
 	loadAudit        = "audit"
+	loadBackup       = "backup"
 )
 
 func checkLoads(wanted []string) error {
-	known := append(loadNames(), loadShards, loadTransactions, loadAuth, loadAudit)
+	known := append(loadNames(), loadShards, loadTransactions, loadAuth, loadAudit, loadBackup)
 	for _, name := range wanted {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("unknown load %q; known are %v", name, known)

@@ -74,7 +74,7 @@ func parseFlags(args []string) (config, error) {
 	fs.IntVar(&cfg.Rounds, "rounds", 3, "alternating rounds per load")
 	fs.DurationVar(&cfg.Duration, "duration", 5*time.Second, "time of one load on one system in one round")
 	fs.StringVar(&loads, "loads", "", "comma-separated loads; empty: all of "+strings.Join(loadNames(), " ")+". Only by name: "+loadShards+", which compares one shard with several, and "+
-		loadTransactions+", which compares transactions over them; "+loadAuth+" and "+loadAudit+", what users and the audit log cost")
+		loadTransactions+", which compares transactions over them; "+loadAuth+" and "+loadAudit+", what users and the audit log cost; "+loadBackup+", backups and restores beside etcd's snapshots")
 	fs.StringVar(&systems, "systems", strings.Join([]string{systemEtcd, systemRaft, systemPaxos, systemNull}, ","), "systems to compare; quorate is with Raft, also called quorate-raft")
 	fs.StringVar(&cfg.Other, "other", "", "another build of quorate, such as of the release before: compared as "+systemOther)
 	fs.IntVar(&cfg.Fill, "fill", 1_000_000, "keys of the fill load, of the lists of the load shards, and of the largest deletion of the load long")
@@ -157,6 +157,7 @@ func run(ctx context.Context, cfg config) error {
 		{!cfg.Flexible && slices.Contains(cfg.Loads, loadShards), measureShards},
 		{!cfg.Flexible && slices.Contains(cfg.Loads, loadTransactions), measureTransactions},
 		{!cfg.Flexible && (slices.Contains(cfg.Loads, loadAuth) || slices.Contains(cfg.Loads, loadAudit)), measureGuards},
+		{!cfg.Flexible && slices.Contains(cfg.Loads, loadBackup), measureBackups},
 		{cfg.Flexible || cfg.Smoke && len(cfg.Loads) == 0, measureFlexible},
 	} {
 		if !part.wanted {

@@ -27,6 +27,8 @@ type report struct {
 	Shards   *shardsReport           `json:",omitempty"`
 	// Guards are the loads of what users and the audit log cost, by load and cluster.
 	Guards map[string]map[string][]result `json:",omitempty"`
+	// Backups are the load of backups.
+	Backups *backupsReport `json:",omitempty"`
 }
 
 type failoverResult struct {
@@ -130,6 +132,7 @@ func (r *report) print(w io.Writer) {
 	r.printFlexible(w)
 	r.printShards(w)
 	r.printGuards(w)
+	r.printBackups(w)
 }
 
 func times(v float64) string {

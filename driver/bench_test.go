@@ -91,6 +91,7 @@ func (m *idleMachine) FlushChunk(storage.Batch, int) (bool, error) {
 func (m *idleMachine) FlushDone() consensus.Index  { return m.flushed }
 func (m *idleMachine) MarkDurable(consensus.Index) {}
 func (m *idleMachine) CompactReady() bool          { return true }
+func (m *idleMachine) CompactBegun() bool          { return false }
 func (m *idleMachine) CompactStep(storage.Batch, int) (bool, error) {
 	return false, nil
 }

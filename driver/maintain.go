@@ -23,10 +23,25 @@ type upkeep struct {
 type compactState struct {
 	requested consensus.Index // the entry that compacted last
 	running   bool
+	held      bool // running, but backups still read what it would delete
 }
 
-// unfinished tells whether rows are still to be deleted.
-func (c *compactState) unfinished() bool { return c.requested != 0 || c.running }
+// unfinished tells whether rows are still to be deleted, as soon as that is possible.
+func (c *compactState) unfinished() bool { return c.requested != 0 || c.active() }
+
+// active tells whether there are rows that may be deleted now.
+func (c *compactState) active() bool { return c.running && !c.held }
+
+// HistoryReleased says that Options.HistoryHeld does not hold any more.
+func (d *Driver) HistoryReleased() {
+	d.call(func() {
+		for _, r := range d.order {
+			if r.compact.held {
+				d.needsMaintenance(r)
+			}
+		}
+	})
+}
 
 // maintain does the background work of the groups that have some, a bounded piece each round.
 func (d *Driver) maintain() {
@@ -116,7 +131,9 @@ func (r *driven) maintain() (more bool, err error) {
 		r.compact.requested, r.compact.running = 0, true
 	}
 	hashed := len(r.hashing.queued) == 0 // until then the rows are needed
-	if r.compact.running && hashed {
+	// What is begun is ended: the history is whole from there on, and from nowhere below.
+	r.compact.held = r.compact.running && r.driver.opts.HistoryHeld() && !r.machine.CompactBegun()
+	if r.compact.active() && hashed {
 		if err := r.compactChunk(); err != nil {
 			return false, err
 		}
@@ -127,7 +144,7 @@ func (r *driven) maintain() (more bool, err error) {
 		r.rowsDeleted()
 	}
 	// What waits for the rest of a bulk is looked at again when an entry is applied.
-	return r.flush.running || pending > 0 || r.mayShip() && staged == 0 || r.compact.running && hashed, nil
+	return r.flush.running || pending > 0 || r.mayShip() && staged == 0 || r.compact.active() && hashed, nil
 }
 
 // applyBulk writes some of the effects of a bulk that is in force.

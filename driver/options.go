@@ -102,6 +102,9 @@ type Options struct {
 	FlushChunkRows int
 	// KeepHashes is of how many compactions the hash is kept; 0: none is taken.
 	KeepHashes int
+	// HistoryHeld tells whether no rows are to be deleted that compactions make superfluous, because backups read them; Driver.HistoryReleased says when it
+	// does not any more. It is asked in every round that has rows to delete. Default: never.
+	HistoryHeld func() bool
 	// ScrubInterval is how often everything that Log and Engine have on disk is read again; 0: never.
 	ScrubInterval time.Duration
 	// ScrubBytesPerSecond is how quickly, at least while the disk is quick.
@@ -152,6 +155,9 @@ func (o Options) WithDefaults() Options {
 	o.CacheBytes = cmp.Or(o.CacheBytes, 32<<20)
 	o.FlushChunkRows = cmp.Or(o.FlushChunkRows, 512)
 	o.ScrubBytesPerSecond = cmp.Or(o.ScrubBytesPerSecond, 1<<20)
+	if o.HistoryHeld == nil {
+		o.HistoryHeld = func() bool { return false }
+	}
 	if o.Files == nil {
 		o.Files = systemFiles{}
 	}

@@ -110,6 +110,7 @@ type Machine interface {
 	FlushDone() consensus.Index
 	MarkDurable(consensus.Index)
 	CompactReady() bool
+	CompactBegun() bool
 	CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 
 	View() *mvcc.View

@@ -18,6 +18,7 @@ type Backup struct {
 	states    []*mvcc.View
 	revision  kv.Revision
 	compacted kv.Revision
+	history   kv.Revision // where it begins
 	leases    []kv.Lease
 	users     *auth.State // nil: there never were any
 }
@@ -64,6 +65,9 @@ func (b *Backup) freeze(ctx context.Context, req *kv.Request, from *leaderLink, 
 		b.states, b.revision = states, read.At.Revision
 	}
 	b.compacted = gather.Compacted(b.states)
+	for _, state := range b.states {
+		b.history = max(b.history, state.HistoryFrom())
+	}
 	after, err := b.gateway.grants(ctx)
 	if err != nil {
 		return err
@@ -116,8 +120,11 @@ func (g *Gateway) grants(ctx context.Context) (grants []kv.Lease, err error) {
 // Revision is that of the state.
 func (b *Backup) Revision() kv.Revision { return b.revision }
 
-// Compacted is where the history begins; 0: it is whole.
+// Compacted is where the history begins that clients see; 0: it is whole.
 func (b *Backup) Compacted() kv.Revision { return b.compacted }
+
+// HistoryFrom is where the history begins that an Export has: not above Compacted. See mvcc.Reader.HistoryFrom.
+func (b *Backup) HistoryFrom() kv.Revision { return b.history }
 
 // Leases are the leases as they were granted, in the order of their IDs taken as unsigned numbers.
 func (b *Backup) Leases() []kv.Lease { return b.leases }

@@ -322,6 +322,9 @@ func (t *tenure) number(n txn.Number) {
 		if err == nil && n.AuthVersion < t.gateway.authVersion() { // it would take effect behind a change of users or roles that it was not judged by
 			err = kv.ErrAuthOldRevision
 		}
+		if err == nil && len(n.Writers) > 0 && t.gateway.fenced() { // it was prepared before that, perhaps, and would take effect behind it
+			err = kv.ErrFenced
+		}
 		t.answered(func() { t.coordinator.Numbered(n.ID, revision, err) })
 	}
 	if len(n.Writers) == 0 {
@@ -330,6 +333,8 @@ func (t *tenure) number(n txn.Number) {
 		revisions.Multi(n.Writers, got)
 	}
 }
+
+func (g *Gateway) fenced() bool { return g.options.Fenced != nil && g.options.Fenced() }
 
 // read reads at latest. It may take long, and this may be the driver's goroutine.
 func (t *tenure) read(r txn.Read) {

@@ -59,18 +59,18 @@ func (e *Export) freeze(ctx context.Context, req *kv.Request, link *leaderLink, 
 	switch {
 	case at < e.revision:
 		return kv.ErrFutureRevision
-	case e.view.Compacted() > e.revision:
+	case e.Compacted() > e.revision:
 		return kv.ErrCompacted
 	}
 	return nil
 }
 
-// Compacted is where the history begins; 0: it is whole.
-func (e *Export) Compacted() kv.Revision { return e.view.Compacted() }
+// Compacted is where the history begins; 0: it is whole. It may be below what clients see as compacted: see mvcc.Reader.HistoryFrom.
+func (e *Export) Compacted() kv.Revision { return e.view.HistoryFrom() }
 
 // Versions gives the history from a place on to fn, and what was live where it begins: see mvcc.Reader.Versions.
 func (e *Export) Versions(from mvcc.Locator, limitBytes int64, fn func(*mvcc.Effect) error) (next mvcc.Locator, done bool, err error) {
-	return e.view.Versions(from, e.view.Compacted(), e.revision, limitBytes, fn)
+	return e.view.Versions(from, e.Compacted(), e.revision, limitBytes, fn)
 }
 
 // Close lets go of the state.

@@ -140,6 +140,9 @@ type Options struct {
 	Sender  Sender
 	// Users is the applied state of users and roles, as new as what is read here after the call. Nil: everybody may do everything.
 	Users func() *auth.State
+	// Fenced tells whether this node has heard that writes are refused (kv.AlarmFence), in a store of several shards: at the latest with a revision that was
+	// issued since then. Nil: a write is evaluated where that is known.
+	Fenced func() bool
 	// AuthVersion is the auth.State.Version that this node has heard of as applied somewhere, in a store of several shards. Nil: Users says all that is known.
 	AuthVersion func() uint64
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.

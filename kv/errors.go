@@ -95,6 +95,8 @@ var (
 	ErrTooManyLearners  = sentinel(56, "too many learner members in cluster")
 	// ErrMembersChanged: the list of members has changed since the cluster was found fit for the change. For clients it is an unhealthy cluster.
 	ErrMembersChanged = sentinel(57, "the list of members has changed meanwhile")
+	// ErrFenced: AlarmFence is raised.
+	ErrFenced = sentinel(58, "the cluster is fenced: it refuses writes until somebody runs quorate fence release")
 )
 
 // ErrorOf returns the sentinel with the code, or nil when this version knows none.

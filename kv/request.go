@@ -243,6 +243,9 @@ const (
 	AlarmNone    AlarmType = 0
 	AlarmNoSpace AlarmType = 1
 	AlarmCorrupt AlarmType = 2
+	// AlarmFence is Quorate's own, and of the whole store: writes are refused, whoever they are of, until it is cleared. Whoever lists all alarms, as those do
+	// who clear them, is not told of it.
+	AlarmFence AlarmType = 3
 )
 
 // AlarmAction is what to do about an alarm.
@@ -261,8 +264,9 @@ type Alarm struct {
 	Type AlarmType
 }
 
-// OfAll tells whether the alarm says that nodes have different data and nobody knows which of them is wrong: CORRUPT without a node, as in etcd.
-func (a Alarm) OfAll() bool { return a.Node == 0 && a.Type == AlarmCorrupt }
+// OfAll tells whether the alarm is of no certain node: that nodes have different data and nobody knows which of them is wrong, which is CORRUPT without a node, as in
+// etcd; or the fence.
+func (a Alarm) OfAll() bool { return a.Node == 0 && (a.Type == AlarmCorrupt || a.Type == AlarmFence) }
 
 // AlarmRequest lists, raises or clears alarms.
 type AlarmRequest struct {

@@ -82,6 +82,7 @@ type filling struct {
 	rows     int // that are not flushed
 	bytes    int
 	versions int64
+	seen     *seen
 }
 
 type restoredShard struct {
@@ -99,7 +100,7 @@ const (
 )
 
 func newFilling(ctx context.Context, engine storage.Engine, o Options) (*filling, error) {
-	w := &filling{ctx: ctx, engine: engine, table: o.Table, byID: make(map[kv.ShardID]*restoredShard), minTTL: o.MinLeaseTTLSeconds}
+	w := &filling{ctx: ctx, engine: engine, table: o.Table, byID: make(map[kv.ShardID]*restoredShard), seen: newSeen(), minTTL: o.MinLeaseTTLSeconds}
 	start := consensus.SnapshotMeta{Index: Index, Term: Term, Config: o.Members}
 	for _, d := range o.Table.Descriptors() {
 		var records []kv.NodeRecord
@@ -167,7 +168,7 @@ func (w *filling) add(v *kv.KeyValue, position int64) error {
 	// The state keeps the key; what the source has read goes.
 	row := *v
 	row.Key, row.Value = slices.Clone(v.Key), slices.Clone(v.Value)
-	if err := s.filling.Apply(&row, at, s.batch); err != nil {
+	if err := s.filling.Apply(&row, at, !w.seen.add(row.Key), s.batch); err != nil {
 		return err
 	}
 	w.versions++

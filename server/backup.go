@@ -26,7 +26,7 @@ func (n localNode) BeginBackup(ctx context.Context, principal string, send func(
 		return err
 	}
 	leases := present.Leases()
-	begin := native.BackupBegin{Cluster: s.options.Cluster.ID(), Member: s.options.NodeID(), Revision: present.Revision(), Compacted: present.Compacted(), Time: time.Now().UnixNano(),
+	begin := native.BackupBegin{Cluster: s.options.Cluster.ID(), Member: s.options.NodeID(), Revision: present.Revision(), Compacted: present.HistoryFrom(), Time: time.Now().UnixNano(),
 		Partition: s.options.Cluster.Partition.Flags()}
 	var users []kv.UserRow
 	if state := present.Users(); state != nil {

@@ -25,6 +25,7 @@ func (s *Server) openDriver(instance uint64) (err error) {
 	if s.driver, err = driver.Open(options, s.clock); err != nil {
 		return err
 	}
+	s.holds.limit, s.holds.released = s.options.Node.BackupHoldLimit, s.driver.HistoryReleased
 	if s.issuer != nil {
 		s.issuer.Attach(s.driver)
 	}
@@ -61,6 +62,7 @@ func (s *Server) driverOptions(instance uint64) driver.Options {
 		RetainLogEntries:  s.options.Node.SnapshotCount,
 		FlushLogEntries:   s.options.Node.SnapshotCount,
 		KeepHashes:        keepHashes,
+		HistoryHeld:       s.holds.held.Load,
 		ScrubInterval:     max(0, s.options.Node.ScrubInterval),
 		Rand:              newRand(),
 		Listener:          s.driverListener(),

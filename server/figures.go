@@ -140,6 +140,10 @@ var (
 		{"Failed", "client_snapshots_failed_total", "Snapshots that clients asked for and were not sent whole: they were refused, went away, or something failed."},
 		{"SentBytes", "client_snapshots_sent_bytes_total", "Bytes of snapshots sent to clients."},
 	}
+	holdFigures = []figure{
+		{"Holders", "backup_holds", "Backups for which this node keeps what compactions would delete."},
+		{"Expired", "backup_holds_expired_total", "Times that it did so for as long as it may, and went on deleting."},
+	}
 	comparisonFigures = []figure{
 		{"Checks", "corruption_checks_total", "Times that this node had the data of all nodes compared."},
 		{"Incomplete", "corruption_checks_incomplete_total", "Times that it could not do so with all nodes and shards: one was away, or behind."},

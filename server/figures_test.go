@@ -41,6 +41,7 @@ func TestEveryFigureIsShown(t *testing.T) {
 		{listener.Metrics{}, clientFigures},
 		{budget.Metrics{}, memoryFigures},
 		{snapshotMetrics{}, snapshotFigures},
+		{holdMetrics{}, holdFigures},
 		{comparisonMetrics{}, comparisonFigures},
 		{trail.Metrics{}, auditFigures},
 		{storage.Metrics{}, engineFigures},

@@ -98,6 +98,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	showAll(show, s.clients.Metrics(), clientFigures)
 	showAll(show, s.memory.Metrics(), memoryFigures)
 	showAll(show, s.snapshots.metrics(), snapshotFigures)
+	showAll(show, s.holds.metrics(), holdFigures)
 	showAll(show, s.comparisons.metrics(), comparisonFigures)
 	showAll(show, s.auditor.metrics(), auditFigures)
 	peers := s.transport.Metrics()
@@ -119,6 +120,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		alarms[alarm.Type]++
 	}
 	show("alarms_nospace", "Nodes with the alarm NOSPACE.", float64(alarms[kv.AlarmNoSpace]))
+	show("fenced", "1 if the cluster refuses writes because somebody has fenced it.", float64(alarms[kv.AlarmFence]))
 	show("alarms_corrupt", "Nodes with the alarm CORRUPT.", float64(alarms[kv.AlarmCorrupt]))
 	show("is_member", "1 if this node is a full member of its group; 0 while it is lost or joins.", boolean(!s.shard.Outside()))
 	leader, term := s.shard.Leader()

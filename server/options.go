@@ -76,6 +76,9 @@ type NodeOptions struct {
 	// Audit says what is recorded of what clients do.
 	Audit AuditOptions
 
+	// BackupHoldLimit is for how long backups may hold back the deletion of compacted history on this node. 0: DefaultBackupHoldLimit; negative: not at all.
+	BackupHoldLimit time.Duration
+
 	// SnapshotCount is how many log entries may be applied before the state
 	// engine is flushed and the log behind it becomes reclaimable.
 	SnapshotCount uint64
@@ -207,6 +210,7 @@ const (
 	DefaultElectionTimeout             = time.Second
 	DefaultSnapshotCount               = 10_000
 	DefaultScrubInterval               = 24 * time.Hour
+	DefaultBackupHoldLimit             = 2 * time.Hour
 	DefaultQuotaBytes                  = 2 << 30
 	DefaultMaxTxnOps                   = 128
 	DefaultMaxRequestBytes             = 3 << 19 // 1.5 MiB
@@ -266,6 +270,7 @@ func (n NodeOptions) withDefaults() NodeOptions {
 	n.MaxLearners = cmp.Or(n.MaxLearners, 1)
 	n.SnapshotCount = cmp.Or(n.SnapshotCount, DefaultSnapshotCount)
 	n.ScrubInterval = cmp.Or(n.ScrubInterval, DefaultScrubInterval)
+	n.BackupHoldLimit = cmp.Or(n.BackupHoldLimit, DefaultBackupHoldLimit)
 	n.WatchProgressNotifyInterval = cmp.Or(n.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	n.MaxConcurrentStreams = cmp.Or(n.MaxConcurrentStreams, DefaultMaxConcurrentStreams)
 	n.MaxClientConnections = cmp.Or(n.MaxClientConnections, DefaultMaxClientConnections)

@@ -78,6 +78,7 @@ type Server struct {
 	quiet    repetitions // of log lines
 
 	snapshots   clientSnapshots
+	holds       historyHolds
 	instance    uint64 // of this process, among those of the node
 	comparisons *comparisons
 

@@ -53,10 +53,12 @@ func sortAlarms(list []kv.Alarm) {
 }
 
 func alarmsOfType(active []kv.Alarm, t kv.AlarmType) []kv.Alarm {
-	if t == kv.AlarmNone {
-		return active
-	}
-	return slices.DeleteFunc(active, func(a kv.Alarm) bool { return a.Type != t })
+	return slices.DeleteFunc(active, func(a kv.Alarm) bool {
+		if t == kv.AlarmNone {
+			return a.Type == kv.AlarmFence
+		}
+		return a.Type != t
+	})
 }
 
 // validateAlarm refuses what no state could make valid. Unknown types can still be listed and cleared: a log of an
@@ -65,15 +67,17 @@ func validateAlarm(r *kv.AlarmRequest) error {
 	switch {
 	case r.Action > kv.AlarmDeactivate:
 		return fmt.Errorf("unknown alarm action %d: %w", r.Action, kv.ErrInvalidRequest)
-	case r.Action == kv.AlarmActivate && r.Alarm.Type > kv.AlarmCorrupt:
-		return fmt.Errorf("unknown alarm type %d; there are 1 (NOSPACE) and 2 (CORRUPT): %w", r.Alarm.Type, kv.ErrInvalidRequest)
+	case r.Action == kv.AlarmActivate && r.Alarm.Type > kv.AlarmFence:
+		return fmt.Errorf("unknown alarm type %d; there are 1 (NOSPACE), 2 (CORRUPT) and 3 (a fence): %w", r.Alarm.Type, kv.ErrInvalidRequest)
+	case r.Action == kv.AlarmActivate && r.Alarm.Type == kv.AlarmFence && r.Alarm.Node != 0:
+		return fmt.Errorf("a fence is of the whole cluster, not of node %v: %w", r.Alarm.Node, kv.ErrInvalidRequest)
 	}
 	return nil
 }
 
 // alarmRequest does as etcd: raising and clearing answer with the alarm concerned, clearing one that
 // is not raised answers with nothing. Unlike etcd it raises only known types, for nodes of the cluster, which bounds
-// their number; CORRUPT without a node is of all. A request of another node was perhaps not validated.
+// their number; CORRUPT without a node is of all, and so is the fence. A request of another node was perhaps not validated.
 func (m *Machine) alarmRequest(r *kv.AlarmRequest) (*kv.Response, error) {
 	if err := validateAlarm(r); err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 //	  | if COMPARE               expected to hold
 //	  | unless COMPARE           expected not to hold
 //	  | PLACE COMMAND
+//	  | release LEASE            the end of the lease's keys
 //	N decide|resolve T commit R|abort    [finished=T]
 //	N resolve - finished=T
 //	N state T
@@ -32,6 +33,7 @@ import (
 //	issue                        the next revision is issued to somebody
 //	compact N REV                the store is compacted at the revision, as shard N hears
 //	known N                      what is known there
+//	fence N up|down              shard N is told
 //	held N KEY REV               whether a read of the key as of the revision has to wait
 type commitStory struct {
 	last      kv.Revision
@@ -109,6 +111,13 @@ func (s *commitStory) do(lines []string) string {
 		return s.batch(shard(), nil)
 	case "known":
 		return s.known(s.groups[shard()].leader)
+	case "fence":
+		told := uint64(0)
+		if words[2] == "up" {
+			told = 1 << kv.AlarmFence
+		}
+		s.groups[shard()].leader.TellAlarms(told)
+		return " ok"
 	case "held":
 		r := &kv.Request{Kind: kv.KindRange, Range: &kv.RangeRequest{Span: parseSpan(words[2:3])}}
 		return fmt.Sprint(" ", s.groups[shard()].leader.Held(r, revision(words[3])))
@@ -180,6 +189,11 @@ func parseShare(lines []string) *kv.Share {
 	share := &kv.Share{}
 	for _, line := range lines {
 		words := strings.Fields(line)
+		if words[0] == "release" {
+			lease, _ := strconv.Atoi(words[1])
+			share.Release = &kv.LeaseBinding{Lease: kv.LeaseID(lease), Incarnation: 1}
+			continue
+		}
 		if words[0] == "if" || words[0] == "unless" {
 			share.Compares = append(share.Compares, kv.Expectation{Compare: parseCompare(words[1:]), Holds: words[0] == "if"})
 			continue

@@ -186,11 +186,14 @@ func (m *Machine) answer(r *kv.Request) (*kv.Response, error) {
 	return nil, fmt.Errorf("unknown kind of request %d: %w", r.Kind, kv.ErrInvalidRequest)
 }
 
-// checkAlarms refuses what etcd's appliers refuse under an alarm.
+// checkAlarms refuses what etcd's appliers refuse under an alarm, and what a fence keeps out.
 func (m *Machine) checkAlarms(r *kv.Request) error {
-	corrupt, noSpace := m.alarmed(kv.AlarmCorrupt), m.alarmed(kv.AlarmNoSpace)
-	if !corrupt && !noSpace {
+	corrupt, noSpace, fenced := m.alarmed(kv.AlarmCorrupt), m.alarmed(kv.AlarmNoSpace), m.alarmed(kv.AlarmFence)
+	if !corrupt && !noSpace && !fenced {
 		return nil
+	}
+	if fenced && !corrupt && fencedOut(r) {
+		return kv.ErrFenced
 	}
 	switch r.Kind {
 	case kv.KindPut, kv.KindLeaseGrant:
@@ -216,6 +219,18 @@ func (m *Machine) checkAlarms(r *kv.Request) error {
 		}
 	}
 	return nil
+}
+
+// fencedOut tells whether a request changes what a backup has: keys, leases, users or roles. Whoever keeps a lease alive, or sees to the members or to what is
+// wrong, goes on; so does compaction, which changes nothing that is newest. The share of a transaction is judged by mayPrepare.
+func fencedOut(r *kv.Request) bool {
+	switch r.Kind {
+	case kv.KindPut, kv.KindDeleteRange, kv.KindLeaseGrant, kv.KindLeaseRevoke, kv.KindLeaseRelease:
+		return true
+	case kv.KindTxn, kv.KindAuth:
+		return !IsReadOnly(r)
+	}
+	return false
 }
 
 func (m *Machine) compactRequest(r *kv.CompactRequest) (*kv.Response, error) {

@@ -123,6 +123,9 @@ func (m *Machine) MarkDurable(index consensus.Index) {
 // applied index, so that no replay writes a row of its interval again. Shared.
 func (m *Machine) CompactReady() bool { return m.durable.Compacted == m.applied.Compacted }
 
+// CompactBegun tells whether CompactStep has deleted rows of a compaction, and not yet all. Driver.
+func (m *Machine) CompactBegun() bool { return m.store.CompactBegun() }
+
 // CompactStep deletes rows that compaction made superfluous; see mvcc.Store. Call it only if CompactReady. Exclusive.
 func (m *Machine) CompactStep(b storage.Batch, maxRows int) (more bool, err error) {
 	return m.store.CompactStep(b, maxRows)

@@ -148,7 +148,7 @@ func keepAliveAnswer(id kv.LeaseID, ttl int64, revision kv.Revision) *kv.Respons
 
 // keepAliveRequest renews a lease in the log, for longer than it promises, so that Renew can answer the next ones. For one that has
 // expired it does what expiry was about to do, so that the answer "no such lease" is true when it is given; etcd waits for the revocation too. One
-// with very many keys loses some of them, and there is no answer yet.
+// with very many keys loses some of them, and there is no answer yet. Behind a fence, where nothing is revoked, it lives on.
 func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, error) {
 	ttl, exists := m.leaseEvaluated(r.ID)
 	if !exists {
@@ -163,6 +163,9 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		if m.alarmed(kv.AlarmCorrupt) {
 			return nil, kv.ErrCorrupt
 		}
+		if m.alarmed(kv.AlarmFence) {
+			return m.extend(r.ID, ttl), nil
+		}
 		if len(bound) > 0 {
 			if err := m.end(r.ID); err != nil {
 				return nil, err
@@ -174,8 +177,12 @@ func (m *Machine) keepAliveRequest(r *kv.LeaseKeepAliveRequest) (*kv.Response, e
 		}
 		return keepAliveAnswer(r.ID, 0, revision), nil
 	}
-	m.lead.overlay.addOp(op{kind: opExtend, lease: r.ID, ttl: ttl, millis: ttl*1000 + aheadMillis(ttl)})
-	return keepAliveAnswer(r.ID, ttl, revision), nil
+	return m.extend(r.ID, ttl), nil
+}
+
+func (m *Machine) extend(id kv.LeaseID, ttl int64) *kv.Response {
+	m.lead.overlay.addOp(op{kind: opExtend, lease: id, ttl: ttl, millis: ttl*1000 + aheadMillis(ttl)})
+	return keepAliveAnswer(id, ttl, m.lead.revision)
 }
 
 // timeToLiveEvaluated answers from the overlaid state. What is in flight counts from now.
@@ -279,7 +286,7 @@ func (m *Machine) deleteIfAttached(id kv.LeaseID, keys [][]byte) (deleted int, e
 
 // expire revokes leases that have run out, each at a revision of its own.
 func (m *Machine) expire() error {
-	if m.alarmed(kv.AlarmCorrupt) { // nothing is deleted then, as in etcd
+	if m.alarmed(kv.AlarmCorrupt) || m.alarmed(kv.AlarmFence) { // nothing is deleted then, as in etcd
 		return nil
 	}
 	now := m.lead.clock()

@@ -193,6 +193,8 @@ func (m *Machine) mayPrepare(s *kv.Share) error {
 	switch {
 	case writes && m.alarmed(kv.AlarmCorrupt):
 		return kv.ErrCorrupt
+	case (writes || s.Release != nil) && m.alarmed(kv.AlarmFence):
+		return kv.ErrFenced
 	case puts && m.alarmed(kv.AlarmNoSpace):
 		return kv.ErrNoSpace
 	}

@@ -23,12 +23,15 @@ func (m *Machine) BeginRestoration() (*Restoration, error) {
 	return &Restoration{machine: m, held: make(map[kv.LeaseID]int64)}, nil
 }
 
-// Apply adds a version, a deletion if version is 0. Versions come in the order of their locators. What was before the oldest version of a key is forgotten.
-func (r *Restoration) Apply(row *kv.KeyValue, at mvcc.Locator, b storage.Batch) error {
+// Apply adds a version, a deletion if version is 0. Versions come in the order of their locators. What was before the oldest version of a key is forgotten. fresh:
+// it is that one.
+func (r *Restoration) Apply(row *kv.KeyValue, at mvcc.Locator, fresh bool, b storage.Batch) (err error) {
 	m := r.machine
-	before, _, err := m.store.Meta(row.Key)
-	if err != nil {
-		return fmt.Errorf("restore key %q: %w", row.Key, err)
+	var before mvcc.Meta
+	if !fresh {
+		if before, _, err = m.store.Meta(row.Key); err != nil {
+			return fmt.Errorf("restore key %q: %w", row.Key, err)
+		}
 	}
 	e := mvcc.Effect{Key: row.Key, Value: row.Value, At: at, Create: row.CreateRevision, Version: row.Version, Lease: row.Lease,
 		Prev: before.At, PrevLive: before.Version != 0, PrevLease: before.Lease}

@@ -197,7 +197,7 @@ func parseRequest(lines []string) *kv.Request {
 		return &kv.Request{Kind: kv.KindCompact, Compact: &kv.CompactRequest{Revision: kv.Revision(number(1))}}
 	case "alarm":
 		a := &kv.AlarmRequest{Action: map[string]kv.AlarmAction{"get": kv.AlarmGet, "raise": kv.AlarmActivate, "clear": kv.AlarmDeactivate}[words[1]]}
-		a.Alarm = kv.Alarm{Node: kv.NodeID(number(2)), Type: map[string]kv.AlarmType{"nospace": kv.AlarmNoSpace, "corrupt": kv.AlarmCorrupt, "unknown": 77}[words[3]]}
+		a.Alarm = kv.Alarm{Node: kv.NodeID(number(2)), Type: map[string]kv.AlarmType{"nospace": kv.AlarmNoSpace, "corrupt": kv.AlarmCorrupt, "fence": kv.AlarmFence, "unknown": 77}[words[3]]}
 		return &kv.Request{Kind: kv.KindAlarm, Alarm: a}
 	case "txn":
 		return &kv.Request{Kind: kv.KindTxn, Txn: parseTxn(lines[1:])}

@@ -102,7 +102,7 @@ func (t *twin) evaluate() error {
 	expired := false
 	if r.Kind == kv.KindLeaseKeepAlive {
 		l := m.leases.byID[r.LeaseKeepAlive.ID]
-		expired = l != nil && m.expired(l) && !m.alarmed(kv.AlarmCorrupt)
+		expired = l != nil && m.expired(l) && !m.alarmed(kv.AlarmCorrupt) && !m.alarmed(kv.AlarmFence)
 	}
 	out, err := t.evaluateCounted(r)
 	if err != nil {

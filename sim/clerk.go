@@ -80,12 +80,33 @@ type clerk struct {
 	terms map[consensus.GroupID]consensus.Term // of the shards that are led here
 	held  kv.Revision                          // the last revision that was issued, as Hold has said exactly; 0: it has not
 	heard kv.Revision                          // of compactions, as Hold has said
+	told  uint64                               // alarms, when Hold said so: the batch that it began goes by them
+	// arrived are the revisions that came last for the batch of each group, until the next one asks: if the driver is told of other alarms than the batch was
+	// decided by before it looks at them, the batch is decided once more.
+	arrived map[consensus.GroupID]arrival
 	// promised are the revisions that batches were promised and did not get: they ask then.
 	promised map[consensus.GroupID]kv.Revision
 }
 
+// arrival is what was issued for a batch that was decided by some alarms.
+type arrival struct {
+	first  kv.Revision
+	alarms uint64
+}
+
+// Alarms is of driver.Numbers.
+func (c *clerk) Alarms() uint64 {
+	alarms := c.Issuer.Alarms()
+	for _, a := range c.arrived { // each by itself
+		if r := c.node.w.ledger.find(a.first); r != nil && a.alarms != alarms {
+			r.decided = true
+		}
+	}
+	return alarms
+}
+
 func newClerk(n *node) *clerk {
-	return &clerk{Issuer: n.issuer, node: n, terms: map[consensus.GroupID]consensus.Term{}, promised: map[consensus.GroupID]kv.Revision{}}
+	return &clerk{Issuer: n.issuer, node: n, terms: map[consensus.GroupID]consensus.Term{}, promised: map[consensus.GroupID]kv.Revision{}, arrived: map[consensus.GroupID]arrival{}}
 }
 
 // Lead is of driver.Sequencing.
@@ -119,7 +140,7 @@ func (c *clerk) Hold() (present kv.Present, exact bool) {
 	if c.held = 0; exact {
 		c.held = present.Revision
 	}
-	c.heard = present.Compacted
+	c.heard, c.told = present.Compacted, c.Alarms()
 	return present, exact
 }
 
@@ -141,8 +162,9 @@ func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, most kv
 	if l := c.node.w.ledger.reigns[reign{kv.ShardID(group), term}]; l != nil {
 		l.asked = c.node.w.now
 	}
-	promised, heard, alarms := c.promised[group], c.heard, c.Alarms()
+	promised, heard, alarms := c.promised[group], c.heard, c.told
 	delete(c.promised, group)
+	delete(c.arrived, group)
 	c.Issuer.Ask(group, term, n, most, func(first, compacted kv.Revision) {
 		if r := c.node.w.ledger.find(first); n > 0 {
 			switch {
@@ -151,7 +173,9 @@ func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, most kv
 			case r == nil || r.first != first || r.last != first+kv.Revision(n)-1 || r.to != reign{kv.ShardID(group), term}:
 				c.node.w.fail(Correctness, "node %d: the leader of shard %d in term %d gets %d revisions on from %d, which were not issued to it", c.node.id, group, term, n, first)
 			default:
-				r.arrived, r.decided = true, promised != 0 && promised != first || compacted > heard || c.Alarms() != alarms
+				r.arrived, r.decided = true, promised != 0 && promised != first || compacted > heard
+				c.arrived[group] = arrival{first, alarms}
+				c.Alarms()
 			}
 		}
 		got(first, compacted)
@@ -236,8 +260,8 @@ func (w *world) explainGaps() {
 		case len(births) > 0 && rev < births[len(births)-1]:
 			why = whyBirth
 		}
-		if why == "" || len(w.plan.Faults) == 0 && w.marks["crash"] == 0 && why != whyOpen &&
-			!(w.plan.Users && (why == whyTransaction || why == whyDecided)) { // what was allowed before users or roles changed begins anew
+		changed := (w.plan.Users || w.marks["fence"] > 0) && (why == whyDecided || why == whyTransaction) // what was under way then begins anew, or is refused
+		if why == "" || len(w.plan.Faults) == 0 && w.marks["crash"] == 0 && why != whyOpen && !changed {
 			w.fail(Correctness, "revision %d never took effect, and no failure explains it (%q): %s", rev, why, w.describeRun(r))
 			return
 		}

@@ -17,7 +17,9 @@
 //	network.go         links between nodes     clients.go   links to clients   streams.go  clients' streams of watches
 //	disk.go, files.go  the disks in memory     pebble*.go   the real ones on a file system that forgets
 //	fault*.go          what goes wrong         damage.go    what rots   repair.go  how lost data comes back
-//	backup.go          backups that are made meanwhile, restored and compared
+//	backup.go          backups that are made meanwhile
+//	backup_fence.go    behind a fence, some of them
+//	backup_check.go    those are restored, and compared with what happened
 //	plot.go            faults that watch the nodes           scene.go   runs that are set up for one thing
 //	testdata           clusters told step by step, see TestScenarios
 //	truth.go           what was applied, equal everywhere

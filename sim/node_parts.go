@@ -105,7 +105,8 @@ func (n *node) driverOptions(log *simLog, engine *simEngine, begin []*part) driv
 			return m, nil
 		},
 		ScrubInterval: scrubInterval, ScrubBytesPerSecond: scrubBytesPerSecond,
-		Spawn: n.spawn, Wake: n.wake, Listener: n.listener(),
+		HistoryHeld: n.holdHistory,
+		Spawn:       n.spawn, Wake: n.wake, Listener: n.listener(),
 	}
 	p.Limits.Bounds.driver(&o)
 	return o

@@ -151,6 +151,7 @@ func (n *node) serveStore(o *gateway.Options) {
 	}
 	*o = whole
 	o.Commit = n.w.plan.Commit.product()
+	o.Fenced = func() bool { return n.clerk.Alarms()&(1<<kv.AlarmFence) != 0 }
 }
 
 // knows is the highest revision that the process has heard of, or has itself.

@@ -183,7 +183,8 @@ func refuses(err error) bool {
 // surelyNotPrepared tells whether a participant has not prepared its share in spite of the question. Others may have been asked twice; and of one that says that
 // something is too large it may be the answer, on its way.
 func surelyNotPrepared(err error) bool {
-	return errors.Is(err, kv.ErrKeyNotFound) || errors.Is(err, kv.ErrLeaseNotFound) || errors.Is(err, kv.ErrNoSpace)
+	return errors.Is(err, kv.ErrKeyNotFound) || errors.Is(err, kv.ErrLeaseNotFound) || errors.Is(err, kv.ErrNoSpace) ||
+		errors.Is(err, kv.ErrFenced)
 }
 
 // advance goes on after a participant has prepared.

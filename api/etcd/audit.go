@@ -59,7 +59,7 @@ func operationOf(path string) string {
 
 // IsOperation tells whether there is an RPC of the name.
 func IsOperation(name string) bool {
-	for _, path := range []string{native.ListShards, native.ListTransactions, native.BeginBackup, native.ExportShard, native.ListTimes} {
+	for _, path := range []string{native.ListShards, native.ListTransactions, native.BeginBackup, native.ExportShard, native.HoldHistory, native.ListTimes} {
 		if operationOf(path) == name {
 			return true
 		}

@@ -55,6 +55,8 @@ type Node interface {
 	BeginBackup(ctx context.Context, principal string, send func(*native.BackupBegin) error) error
 	// ExportShard sends versions of a shard for a backup. kv.ErrCompacted: the history is compacted above the revision of the backup.
 	ExportShard(ctx context.Context, principal string, req native.ExportRequest, send func(*native.ExportPart) error) error
+	// HoldHistory keeps the history that is here until the context or the time for that ends, and sends a message from time to time.
+	HoldHistory(ctx context.Context, send func(*native.HoldPart) error) error
 	// Times sends what is known of the times of revisions.
 	Times(ctx context.Context, req native.TimesRequest, send func(*native.TimesPart) error) error
 	// MoveLeader hands the leadership, which is here, over to another node, and returns when that one leads. kv.ErrNotLeader, kv.ErrBadTransferee and

@@ -23,6 +23,9 @@ func (s *Service) backups() map[string]rpc.Method {
 			}
 			return s.options.Node.ExportShard(ctx, principal, request, func(p *native.ExportPart) error { return send(p.Append(nil)) })
 		}),
+		native.HoldHistory: s.nativeStream(native.HoldHistory, func(ctx context.Context, _ string, _ []byte, send func([]byte) error) error {
+			return s.options.Node.HoldHistory(ctx, func(p *native.HoldPart) error { return send(p.Append(nil)) })
+		}),
 	}
 }
 

@@ -53,6 +53,7 @@ var etcdErrors = map[error]error{
 	kv.ErrNotEnoughStarted: rpctypes.ErrGRPCMemberNotEnoughStarted, kv.ErrMemberNotLearner: rpctypes.ErrGRPCMemberNotLearner,
 	kv.ErrLearnerNotReady: rpctypes.ErrGRPCLearnerNotReady, kv.ErrTooManyLearners: rpctypes.ErrGRPCTooManyLearners,
 	kv.ErrMembersChanged:     rpctypes.ErrGRPCUnhealthy,
+	kv.ErrFenced:             status.Error(codes.FailedPrecondition, "put: the cluster is fenced: it refuses writes until somebody runs quorate fence release"),
 	kv.ErrTransferTimeout:    status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long"),
 	kv.ErrInvalidRequest:     status.Error(codes.InvalidArgument, "put: invalid request"),
 	kv.ErrUnknownCompareType: status.Error(codes.InvalidArgument, "put: unknown compare target or result"),

@@ -83,6 +83,8 @@ var mappings = []mapping{
 	{sentinel: kv.ErrLearnerNotReady, grpc: rpctypes.ErrGRPCLearnerNotReady},
 	{sentinel: kv.ErrTooManyLearners, grpc: rpctypes.ErrGRPCTooManyLearners},
 	{sentinel: kv.ErrMembersChanged, grpc: rpctypes.ErrGRPCUnhealthy},
+	// Clients do not repeat a request on this answer.
+	{sentinel: kv.ErrFenced, code: codes.FailedPrecondition},
 }
 
 // toGRPC turns an error of the store into what an etcd client understands. A gRPC status passes.

@@ -105,6 +105,16 @@ func (f *fake) BeginBackup(_ context.Context, _ string, send func(*native.Backup
 	return send(&native.BackupBegin{Leases: []native.BackupLease{{ID: 8, TTLSeconds: 60}}})
 }
 
+// HoldHistory says twice that it does, and then that it is over.
+func (f *fake) HoldHistory(_ context.Context, send func(*native.HoldPart) error) error {
+	for _, over := range []bool{false, false, true} {
+		if err := send(&native.HoldPart{LimitSeconds: 7, Over: over}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ExportShard sends a version at the revision that is asked for, in a part of its own for each one since that which is asked from. Shard 1 is compacted, shard 2 sends
 // nothing, shard 3 ends in the middle, and shard 5 is not there.
 func (f *fake) ExportShard(ctx context.Context, _ string, req native.ExportRequest, send func(*native.ExportPart) error) error {

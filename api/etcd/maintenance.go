@@ -46,6 +46,10 @@ func (s *Service) status(ctx context.Context, _ *etcdserverpb.StatusRequest) (*e
 		response.Errors = append(response.Errors, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoLeader))
 	}
 	for _, alarm := range st.Alarms {
+		if alarm.Type == kv.AlarmFence {
+			response.Errors = append(response.Errors, kv.ErrFenced.Error())
+			continue
+		}
 		response.Errors = append(response.Errors, fmt.Sprintf("memberID:%d alarm:%s", uint64(alarm.Node), etcdserverpb.AlarmType(alarm.Type)))
 	}
 	response.Errors = append(response.Errors, st.Errors...)

@@ -72,6 +72,7 @@ var permissions = map[string]auth.Need{
 	native.ListTimes:        auth.NeedUser,
 	native.BeginBackup:      auth.NeedRoot,
 	native.ExportShard:      auth.NeedRoot,
+	native.HoldHistory:      auth.NeedRoot,
 
 	"/grpc.health.v1.Health/Check": auth.NeedNothing,
 	"/grpc.health.v1.Health/List":  auth.NeedNothing,

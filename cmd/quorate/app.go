@@ -142,7 +142,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, command := range []*cobra.Command{
 		a.getCommand(), a.historyCommand(), a.putCommand(), a.delCommand(), a.txnCommand(), a.watchCommand(),
-		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(), a.moveLeaderCommand(),
+		a.leaseCommand(), a.compactCommand(), a.statusCommand(), a.shardsCommand(), a.transactionsCommand(), a.alarmCommand(), a.fenceCommand(), a.moveLeaderCommand(),
 		a.userCommand(), a.roleCommand(), a.authCommand(),
 	} {
 		command.GroupID = "client"

@@ -11,6 +11,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/time/rate"
 
@@ -33,6 +34,7 @@ type createFlags struct {
 	dataDir     string
 	incomplete  bool
 	without     bool // users
+	fence       bool
 	hash        string
 }
 
@@ -56,9 +58,14 @@ With --cold it reads the data directory of a node that is stopped, up to the rev
 which the node knows that it has everything. What others wrote, and it had not heard of
 when it stopped, is not in it. If a node of several knows of later writes in one shard,
 and of none in another, it cannot tell whether it misses something there: that is
-refused, unless --incomplete takes what is certain.`,
+refused, unless --incomplete takes what is certain.
+
+With --fence the whole cluster refuses writes first, and the backup has all that was ever
+written: for a migration. The cluster goes on refusing them, whatever becomes of the backup,
+until quorate fence release. --incremental after a full one makes the time short.`,
 		Example: `  quorate backup create /var/backups/quorate
   quorate backup create --incremental --recipients team.txt s3://backups/production
+  quorate backup create --fence --incremental s3://backups/production
   quorate backup create --cold --data-dir /var/lib/quorate /var/backups/quorate`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.command(func(ctx context.Context, arguments []string) error { return a.createBackup(ctx, &f, arguments[0]) }),
@@ -72,6 +79,7 @@ refused, unless --incomplete takes what is certain.`,
 	flags.BoolVar(&f.fresh, "fresh", false, "do not go on with one that was interrupted")
 	flags.DurationVar(&f.retry, "retry", time.Minute, "how long nodes that do not answer are asked again")
 	flags.StringVar(&f.hash, "hash", "full", "ask a node for the hash of its state, which reads all of it, for backup verify --deep: full (of full backups), always, or never")
+	flags.BoolVar(&f.fence, "fence", false, "have the cluster refuse writes first, until quorate fence release, and back up all that was written")
 	flags.BoolVar(&f.cold, "cold", false, "of a stopped node: read --data-dir, and ask nobody")
 	flags.StringVar(&f.dataDir, "data-dir", "", "with --cold: the data directory of the node")
 	flags.BoolVar(&f.incomplete, "incomplete", false, "with --cold: leave out what is later than the revision up to which all shards are known to be complete")
@@ -98,8 +106,10 @@ func parseSize(text string) (int64, error) {
 
 func (f *createFlags) options(a *app, meter *meter) (backup.CreateOptions, error) {
 	options := backup.CreateOptions{Incremental: f.incremental, Parent: f.parent, Writer: server.Version, Parallel: f.parallel, Fresh: f.fresh, Cold: f.cold,
-		WithoutUsers: f.without}
+		WithoutUsers: f.without, Present: f.fence}
 	switch {
+	case f.cold && f.fence:
+		return options, usagef("--fence is of a cluster that runs; with --cold nobody writes")
 	case f.cold != (f.dataDir != ""):
 		return options, usagef("--cold and --data-dir go together: which directory of a stopped node to read")
 	case f.incomplete && !f.cold:
@@ -184,6 +194,16 @@ func (a *app) createBackup(ctx context.Context, f *createFlags, address string) 
 		return fmt.Errorf("backup create: %w", err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if f.fence {
+		if err := a.raiseFence(ctx); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				fmt.Fprintln(a.stderr, "quorate: the cluster still refuses writes: repeat the command, or run quorate fence release")
+			}
+		}()
+	}
 	b, err := v.Create(ctx, origin, options)
 	meter.end()
 	switch {
@@ -200,9 +220,20 @@ func (a *app) createBackup(ctx context.Context, f *createFlags, address string) 
 	if a.json() {
 		return writeJSON(a.stdout, newBackupJSON(b))
 	}
+	if f.fence {
+		fmt.Fprintln(a.stderr, "quorate: note: the cluster refuses writes, until quorate fence release")
+	}
 	_, err = fmt.Fprintf(a.stdout, "backup %s: %s, of revision %d (each from %d on can be restored), %s, %s stored, in %v\n", b.ID, b.Kind(), b.Revision, b.HistoryFrom,
 		plural(b.Digest.Versions, "version"), sizeText(b.StoredBytes()), b.Finished.Sub(b.Began).Round(time.Millisecond))
 	return err
+}
+
+// raiseFence has the cluster refuse writes.
+func (a *app) raiseFence(ctx context.Context) error {
+	return a.request(ctx, "backup create --fence", func(ctx context.Context, client *clientv3.Client) error {
+		_, _, err := askFence(ctx, client, pb.AlarmRequest_ACTIVATE)
+		return err
+	})
 }
 
 // origin is what is backed up; done lets go of it.

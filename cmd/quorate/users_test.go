@@ -93,6 +93,7 @@ func TestEveryCommandWithUsers(t *testing.T) {
 		{line: "member promote ID", refused: "in sync"}, {line: "move-leader ID", refused: "bad leader"},
 		{line: "member replace ID --peer-urls http://127.0.0.1:11", refused: "has no vote"}, {line: "member remove ID"},
 		{line: "backup create " + filepath.Join(dir, "backups")},
+		{line: "fence raise"}, {line: "fence status"}, {line: "fence release"},
 		{line: "auth status", want: "Authentication Status: true\nAuthRevision: 5\n"},
 		{line: "role add app", want: "Role app created\n"},
 		{line: "role grant-permission app readwrite app/ --prefix", want: "Role app updated\n"},
@@ -123,7 +124,7 @@ func TestEveryCommandWithUsers(t *testing.T) {
 			t.Errorf("%s as nobody: exit %d, %s", c.line, code, stderr)
 		}
 		// What everybody with a name may do: grant a lease, too, and clear the alarms that there are not.
-		free := strings.Contains("status transactions shards member list alarm list alarm disarm auth status lease grant 600 --id abc", c.line)
+		free := strings.Contains("status transactions shards member list alarm list alarm disarm fence status auth status lease grant 600 --id abc", c.line)
 		if _, stderr, code := invoke(t, asBob, c.stdin, words(c.line)...); free != (code == exitOK) {
 			t.Errorf("%s as bob: exit %d, %s", c.line, code, stderr)
 		}

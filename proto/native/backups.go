@@ -6,11 +6,19 @@ import (
 	"github.com/quoratedb/quorate/kv"
 )
 
-// The paths of the calls that a backup is made by. Both answer with a stream.
+// The paths of the calls that a backup is made by. All answer with a stream.
 const (
 	BeginBackup = "/quorate.v1.Backups/Begin"
 	ExportShard = "/quorate.v1.Backups/Export"
+	HoldHistory = "/quorate.v1.Backups/Hold"
 )
+
+// HoldPart is a message of the answer to HoldHistory: the node deletes nothing of the history from the first one on, as long as the call lasts, or until one
+// says that it is Over. They come from time to time.
+type HoldPart struct {
+	LimitSeconds int64 // for how long the node holds it at most
+	Over         bool  // it did for so long, and does not any more
+}
 
 // BackupBegin is the answer to BeginBackup: what a backup of the store as it is now would be of. A first message has all but the leases, those that follow have
 // leases, or users and roles.
@@ -83,6 +91,9 @@ const (
 	partCompacted protowire.Number = 1
 	partVersions  protowire.Number = 2
 	partDone      protowire.Number = 3
+
+	holdLimitSeconds protowire.Number = 1
+	holdOver         protowire.Number = 2
 )
 
 // Append encodes the message.
@@ -225,4 +236,27 @@ func DecodeExportPart(in []byte) (p ExportPart, err error) {
 		return nil
 	})
 	return p, err
+}
+
+// Append encodes the message.
+func (h *HoldPart) Append(dst []byte) []byte {
+	dst = appendNumber(dst, holdLimitSeconds, uint64(h.LimitSeconds))
+	if h.Over {
+		dst = appendNumber(dst, holdOver, 1)
+	}
+	return dst
+}
+
+// DecodeHoldPart reads what Append wrote.
+func DecodeHoldPart(in []byte) (h HoldPart, err error) {
+	err = eachField(in, func(f field) error {
+		switch f.number {
+		case holdLimitSeconds:
+			h.LimitSeconds = int64(f.varint)
+		case holdOver:
+			h.Over = f.varint != 0
+		}
+		return nil
+	})
+	return h, err
 }

@@ -21,6 +21,7 @@ func beginExample() BackupBegin {
 
 func TestBackupMessages(t *testing.T) {
 	begin, request, part := beginExample(), ExportRequest{Shard: 7, FromRevision: 1 << 41, FromSub: 3 << 30, Revision: 1 << 42}, ExportPart{Compacted: 5, Versions: []byte("x"), Done: true}
+	hold := HoldPart{LimitSeconds: 3600, Over: true}
 	for name, c := range map[string]struct {
 		encoded []byte
 		decode  func([]byte) (any, error)
@@ -29,6 +30,7 @@ func TestBackupMessages(t *testing.T) {
 		"begin":   {begin.Append(nil), func(in []byte) (any, error) { return DecodeBackupBegin(in) }, begin},
 		"request": {request.Append(nil), func(in []byte) (any, error) { return DecodeExportRequest(in) }, request},
 		"part":    {part.Append(nil), func(in []byte) (any, error) { return DecodeExportPart(in) }, part},
+		"hold":    {hold.Append(nil), func(in []byte) (any, error) { return DecodeHoldPart(in) }, hold},
 	} {
 		if got, err := c.decode(c.encoded); err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Fatalf("%s: %+v, %v", name, got, err)

@@ -368,7 +368,7 @@ func (t *transaction) alarm(r *kv.AlarmRequest) (*kv.Response, error) {
 	switch {
 	case r.Action == kv.AlarmGet:
 		body.Alarms = s.activeAlarms(r.Alarm.Type)
-	case r.Action == kv.AlarmActivate && r.Alarm.Type > kv.AlarmCorrupt:
+	case r.Action == kv.AlarmActivate && (r.Alarm.Type > kv.AlarmFence || r.Alarm.Type == kv.AlarmFence && r.Alarm.Node != 0):
 		return nil, kv.ErrInvalidRequest
 	case r.Action == kv.AlarmActivate && r.Alarm.Type != kv.AlarmNone:
 		if _, known := s.nodes[r.Alarm.Node]; !known && !r.Alarm.OfAll() {

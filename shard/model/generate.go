@@ -71,7 +71,11 @@ func (g *Generator) other() *kv.Request {
 		} else if g.one(3) {
 			action = kv.AlarmGet
 		}
-		return &kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: action, Alarm: kv.Alarm{Node: kv.NodeID(1 + g.Rand.IntN(2)), Type: kv.AlarmType(g.Rand.IntN(4))}}}
+		alarm := kv.Alarm{Node: kv.NodeID(1 + g.Rand.IntN(2)), Type: kv.AlarmType(g.Rand.IntN(5))}
+		if alarm.Type == kv.AlarmFence {
+			alarm.Node /= 2 // of the whole cluster, or invalid
+		}
+		return &kv.Request{Kind: kv.KindAlarm, Alarm: &kv.AlarmRequest{Action: action, Alarm: alarm}}
 	case 10:
 		return &kv.Request{Kind: kv.KindMemberList}
 	}

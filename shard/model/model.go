@@ -211,7 +211,7 @@ func (s *Store) attached(id kv.LeaseID) [][]byte {
 func (s *Store) activeAlarms(t kv.AlarmType) []kv.Alarm {
 	list := []kv.Alarm{}
 	for a := range s.alarms {
-		if t == kv.AlarmNone || a.Type == t {
+		if t == kv.AlarmNone && a.Type != kv.AlarmFence || a.Type == t {
 			list = append(list, a)
 		}
 	}
@@ -228,6 +228,7 @@ func (s *Store) refusedByAlarm(r *kv.Request) error {
 		return nil
 	}
 	corrupt, noSpace := len(s.activeAlarms(kv.AlarmCorrupt)) > 0, len(s.activeAlarms(kv.AlarmNoSpace)) > 0
+	fenced := len(s.activeAlarms(kv.AlarmFence)) > 0 && r.Kind != kv.KindCompact
 	write, grows := false, false
 	switch r.Kind {
 	case kv.KindPut, kv.KindLeaseGrant:
@@ -240,6 +241,8 @@ func (s *Store) refusedByAlarm(r *kv.Request) error {
 	switch {
 	case corrupt && write:
 		return kv.ErrCorrupt
+	case fenced && write:
+		return kv.ErrFenced
 	case noSpace && grows:
 		return kv.ErrNoSpace
 	}

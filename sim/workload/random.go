@@ -50,7 +50,7 @@ func (r *randomUser) do(request *kv.Request) (*kv.Response, error) {
 func (r *randomUser) harmless(request *kv.Request) bool {
 	switch request.Kind {
 	case kv.KindAlarm:
-		return request.Alarm.Action != kv.AlarmActivate
+		return request.Alarm.Action != kv.AlarmActivate && request.Alarm.Alarm.Type != kv.AlarmFence
 	case kv.KindPublishNode:
 		return false
 	case kv.KindCompact: // as often as others can bear

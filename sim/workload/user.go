@@ -112,7 +112,7 @@ const hurried = 5 * time.Millisecond
 // about a node or a connection.
 func AnsweredByStore(err error) bool {
 	switch kv.CodeOf(err) {
-	case 0, kv.ErrShardNotHere.Code, kv.ErrTooManyRequests.Code, kv.ErrNoLeader.Code, kv.ErrNotLeader.Code, kv.ErrLeaderChanged.Code, kv.ErrTimeout.Code,
+	case 0, kv.ErrFenced.Code, kv.ErrShardNotHere.Code, kv.ErrTooManyRequests.Code, kv.ErrNoLeader.Code, kv.ErrNotLeader.Code, kv.ErrLeaderChanged.Code, kv.ErrTimeout.Code,
 		kv.ErrOutcomeUnknown.Code, kv.ErrStopped.Code, kv.ErrUnhealthy.Code, kv.ErrCanceled.Code:
 		return false
 	}

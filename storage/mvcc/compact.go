@@ -105,6 +105,9 @@ func (s *Store) CompactStep(b storage.Batch, maxRows int) (more bool, err error)
 	return p.target != 0 || s.flushedCompacted > p.done, nil
 }
 
+// CompactBegun tells whether CompactStep is in the middle of an interval. Shared.
+func (s *Store) CompactBegun() bool { return s.progress.target != 0 }
+
 // compactRow deletes what the version makes obsolete at the target: the version before it, and
 // itself if it is a tombstone. What is AT the target stays, for watches that start there.
 func (s *Store) compactRow(b storage.Batch, v *version) error {

@@ -19,7 +19,7 @@ func TestStoreAgainstModel(t *testing.T) {
 		}
 	}
 	t.Logf("steps: %v", total)
-	for _, name := range []string{"apply of a bulk", "applied early"} {
+	for _, name := range []string{"apply of a bulk", "applied early", "copy from before the compaction", "copy in the middle of a compaction"} {
 		if total[name] == 0 {
 			t.Errorf("never: %s", name)
 		}

@@ -2,12 +2,21 @@ package mvcc
 
 import "github.com/quoratedb/quorate/kv"
 
-// Versions gives what a copy of the store at a revision has whose history begins at a compacted one, not below that of the state: all versions from there on,
-// and of those before it the ones that were live there, whatever is physically compacted. It begins at a place in the history, goes in its order, stops when
+// HistoryFrom is where the history begins that a copy of the state can have. It is below the compacted revision while no rows are deleted that were compacted
+// last: reads are refused there, because keys that were written since then may have forgotten what was before, but the rows by revision are all there.
+func (r *Reader) HistoryFrom() kv.Revision {
+	if r.progress.target != 0 { // rows of any revision below the compacted one may be gone
+		return r.compacted
+	}
+	return min(r.progress.done, r.compacted)
+}
+
+// Versions gives what a copy of the store at a revision has whose history begins at a compacted one, HistoryFrom or not below that of the state: all versions
+// from there on, and of those before it the ones that were live there, whatever is physically compacted. It begins at a place in the history, goes in its order, stops when
 // it has given about limitBytes of keys and values to fn, and returns the place to go on from; done says that there is nothing left. Whoever asks knows that
 // the state is complete up to the revision. The effects belong to fn; their PrevLease is not known.
 func (r *Reader) Versions(from Locator, compacted, to kv.Revision, limitBytes int64, fn func(*Effect) error) (next Locator, done bool, err error) {
-	if compacted < r.compacted {
+	if compacted < r.compacted && compacted != r.HistoryFrom() {
 		return from, false, kv.ErrCompacted
 	}
 	next, done = from, true

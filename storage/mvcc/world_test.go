@@ -531,6 +531,10 @@ func (w *world) compactStep() {
 		_, err := w.store.CompactStep(b, 1+int(w.byte()%8))
 		w.must(err)
 	})
+	if w.store.CompactBegun() { // some rows are gone
+		w.counts["copy in the middle of a compaction"]++
+		w.checkVersions(&w.store.Reader, w.now())
+	}
 }
 
 // exportOrIngest makes a snapshot, or throws the state away for one made earlier.
@@ -762,13 +766,17 @@ func (w *world) checkHistory(r *Reader, now moment) {
 	w.checkVersions(r, now)
 }
 
-// checkVersions reads what a copy of the store has, some at a time, with a history that begins where it is compacted, or later.
+// checkVersions reads what a copy of the store has, some at a time, with a history that begins where it is compacted, or later, or where rows were deleted last.
 func (w *world) checkVersions(r *Reader, now moment) {
 	w.t.Helper()
 	if now.closed < now.compacted {
 		return
 	}
 	compacted := now.compacted + kv.Revision(w.byte())%(now.closed-now.compacted+1)
+	if from := r.HistoryFrom(); from < now.compacted && w.byte()%2 == 0 { // what backups read
+		w.counts["copy from before the compaction"]++
+		compacted, now.compacted = from, from
+	}
 	var want []Effect
 	for _, e := range w.model.history(1, now.closed) {
 		current, ok := w.model.at(now, string(e.Key), compacted)

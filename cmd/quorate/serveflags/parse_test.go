@@ -83,6 +83,7 @@ func appliedCases() []appliedCase {
 			get: func(r Result) any { return r.Options.Node.ListenHTTPURLs }, want: url("0.0.0.0", 5)},
 		{flag: "auto-repair", value: "true", invalid: []string{"maybe", ""}, get: func(r Result) any { return !r.Options.Node.RefuseDamaged }, want: true},
 		{flag: "scrub-interval", value: "36h", invalid: []string{"", "1", "999ms", "-1s", "daily"}, get: func(r Result) any { return r.Options.Node.ScrubInterval }, want: 36 * time.Hour},
+		{flag: "backup-hold-limit", value: "30m", invalid: []string{"", "1", "999ms", "-1s", "long"}, get: func(r Result) any { return r.Options.Node.BackupHoldLimit }, want: 30 * time.Minute},
 		{flag: "enable-pprof", value: "true", invalid: []string{"maybe", ""},
 			get: func(r Result) any { return r.Options.Node.EnablePprof }, want: true},
 		{flag: "initial-advertise-peer-urls", value: "http://10.0.0.1:5", with: []string{cluster}, invalid: append([]string{"http://10.0.0.1:6"}, badURLs...),

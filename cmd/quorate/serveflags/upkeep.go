@@ -30,6 +30,10 @@ func upkeepFlags() []*Flag {
 				s.compactionRetention = value
 				return nil
 			}},
+		{Name: "backup-hold-limit", Group: groupUpkeep, Kind: Duration, Default: "2h0m0s", Ours: true,
+			Usage:  "For how long backups may keep this node from deleting history that was compacted since they began. Clients see it as compacted at once.",
+			Limits: "from 1s on; 0: not at all",
+			set:    setDurationOrNever(time.Second, func(s *settings, d time.Duration) { s.options.Node.BackupHoldLimit = d })},
 		{Name: "corrupt-check-time", Group: groupUpkeep, Kind: Duration, Default: "0s",
 			Usage:  "How often the leader has all nodes compare what they have. A node that differs is named by the alarm CORRUPT, and stops. Each time everything is read. The same on every node.",
 			Limits: "from 10ms on; 0: never",

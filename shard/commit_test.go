@@ -159,6 +159,28 @@ func TestPreparedTwiceBeside(t *testing.T) {
 	}
 }
 
+// TestRefusedInTheQueue: a write that waits for a lock, and is refused meanwhile because users have changed, waits no more, so that nobody waits behind it for ever.
+func TestRefusedInTheQueue(t *testing.T) {
+	p := newParticipant(t, nil)
+	p.batch(prepareOf(1, "a"))
+	p.apply()
+	first := putOf("a", "1")
+	if out := p.batch(first)[0]; !out.Blocked || out.Place == 0 {
+		t.Fatalf("behind a lock: %+v", out)
+	}
+	p.leader.TellAlarms(1 << AuthVersionBit)
+	if out := p.batch(first)[0]; !errors.Is(out.Err, kv.ErrAuthOldRevision) {
+		t.Fatalf("after users have changed: %+v", out)
+	}
+	p.batch(resolveAt(1, 0))
+	p.apply()
+	next := putOf("a", "2")
+	next.AuthVersion = 1
+	if out := p.batch(next)[0]; out.Blocked || out.Err != nil {
+		t.Errorf("behind nobody: %+v", out)
+	}
+}
+
 // TestTransactionLimits: what is prepared is bounded, and so is a share.
 func TestTransactionLimits(t *testing.T) {
 	p := newParticipant(t, func(o *Options) { o.MaxTransactions = 3 })

@@ -30,6 +30,7 @@ func (m *Machine) Evaluate(r *kv.Request) Outcome {
 		return m.evaluateCommit(r)
 	}
 	if r.AuthVersion < m.authEvaluated() && judged(r.Kind) {
+		l.contention.leave(r) // it may have waited for a lock, and others behind it
 		return Outcome{Err: kv.ErrAuthOldRevision, WaitFor: l.waitFor()}
 	}
 	if l.latches.Len() > 0 && l.conflicts(r) {

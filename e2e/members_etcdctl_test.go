@@ -119,6 +119,9 @@ func TestReplace(t *testing.T) {
 		n.SetFlag("--initial-shards=3")
 		n.SetFlag("--initial-cluster=" + initial[1:])
 		n.SetFlag("--initial-cluster-token=replace")
+		if protocol := cl.Nodes[0].Flag("--consensus"); protocol != "" {
+			n.SetFlag("--consensus=" + protocol)
+		}
 		must(t, n.Start())
 	}
 	for _, n := range cl.Nodes[:3] {

@@ -92,7 +92,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	if whole && o.Faults == nil && !conspired && p.Scene == "" {
 		p.addMembers()
 	}
-	p.Members = p.Homes == nil && slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == FaultMember })
+	p.Members = p.Homes == nil && p.has(FaultMember) && !p.has(FaultRemove) // who follows the list, and who holds a group, are two things
 	p.Users = whole && o.Faults == nil && !conspired && p.Scene == "" && p.drawsUsers()
 	p.Backups = whole && o.Faults == nil && !p.Users && p.drawsBackups()
 	return p
@@ -349,4 +349,8 @@ func (p Plan) Restrict(r Restrict) Plan {
 // wakeLatency is at most how long it takes until a goroutine that was woken runs.
 func (p *Plan) wakeLatency() time.Duration {
 	return []time.Duration{50 * time.Microsecond, 200 * time.Microsecond, 2 * time.Millisecond}[p.Seed%3]
+}
+
+func (p *Plan) has(kind FaultKind) bool {
+	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == kind })
 }

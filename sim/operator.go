@@ -305,6 +305,9 @@ func (n *node) checkFit(r *kv.MemberRequest, list *members.List) {
 		}
 	}
 	for p := range n.held() {
+		if p.replica == nil {
+			continue // the node has not begun with it
+		}
 		if version, _ := p.replica.Following(); !n.driving && version < list.Version && !n.left[p.groupID()] {
 			p.group.fail(Correctness, "the list of members is about to change, and the group does not follow version %d", list.Version)
 		}
@@ -333,7 +336,9 @@ func (n *node) settled(version uint64) bool {
 func (n *node) inSync(id kv.NodeID) bool {
 	there := map[kv.ShardID]uint64{}
 	for p := range n.held() {
-		there[p.group.id] = p.replica.Committed()
+		if p.replica != nil { // else the node has not begun with it
+			there[p.group.id] = p.replica.Committed()
+		}
 	}
 	for until := n.w.now + syncPatience; n.w.now < until; n.sleep(20 * time.Millisecond) {
 		n.sleep(2 * time.Millisecond)

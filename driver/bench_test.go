@@ -113,7 +113,7 @@ func (m *idleMachine) Withdraw(*kv.Request)                           {}
 func (m *idleMachine) Woken() []uint64                                { return nil }
 func (m *idleMachine) Held(*kv.Request, kv.Revision) bool             { return false }
 func (m *idleMachine) Undecided() []kv.UnfinishedTransaction          { return nil }
-func (m *idleMachine) Fence(kv.ShardID) kv.Fence                      { return kv.Fence{} }
+func (m *idleMachine) Finished(kv.ShardID) kv.Finished                { return kv.Finished{} }
 func (m *idleMachine) PreparedSince(kv.Revision) bool                 { return false }
 func (m *idleMachine) ReadAt(*mvcc.View, *kv.Request, kv.Present) (*kv.Response, error) {
 	return nil, kv.ErrInvalidRequest

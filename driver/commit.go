@@ -74,10 +74,10 @@ func (r *Replica) Undecided() []kv.UnfinishedTransaction {
 }
 
 // Finished says which transactions of this shard as the anchor are finished, as of the applied state.
-func (r *Replica) Finished() kv.Fence {
+func (r *Replica) Finished() kv.Finished {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.machine.Fence(r.machine.Shard())
+	return r.machine.Finished(r.machine.Shard())
 }
 
 // hearReleased has requests evaluated again that were blocked by a transaction over several shards, if one has been decided.

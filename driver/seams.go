@@ -122,11 +122,11 @@ type Machine interface {
 	// applied. Shared, and the driver's.
 	Unsettled(req *kv.Request, at kv.Revision) bool
 	Settles(at kv.Revision) (seq uint64)
-	// Held tells whether a transaction over several shards may yet write what a request reads, at or below a revision. Undecided are those without an end, Fence
+	// Held tells whether a transaction over several shards may yet write what a request reads, at or below a revision. Undecided are those without an end, Finished
 	// is up to where those of an anchor are finished. PreparedSince is for calling the shard clean, see shard.Machine. Shared.
 	Held(req *kv.Request, at kv.Revision) bool
 	Undecided() []kv.UnfinishedTransaction
-	Fence(anchor kv.ShardID) kv.Fence
+	Finished(anchor kv.ShardID) kv.Finished
 	PreparedSince(highest kv.Revision) bool
 	// Replaced reads one version that is not the newest of its key; it needs no lock, but what UnderBulk returns (shared).
 	UnderBulk() *mvcc.UnderBulk

@@ -586,8 +586,8 @@ func (n *node) Undecided() []kv.UnfinishedTransaction {
 	return n.machine.Undecided()
 }
 
-func (n *node) Finished() kv.Fence {
+func (n *node) Finished() kv.Finished {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.machine.Fence(n.machine.Shard())
+	return n.machine.Finished(n.machine.Shard())
 }

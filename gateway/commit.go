@@ -102,7 +102,7 @@ func (m *commits) current(create bool) *tenure {
 // begin makes the cores of a leadership.
 func (m *commits) begin(term uint64) *tenure {
 	g, l := m.link.gateway, m.link
-	options := txn.Options{Protocol: g.options.Commit, Anchor: l.shard, Term: term, Table: g.options.Table, Fence: l.local.Finished()}
+	options := txn.Options{Protocol: g.options.Commit, Anchor: l.shard, Term: term, Table: g.options.Table, Finished: l.local.Finished()}
 	coordinator, err := txn.NewCoordinator(options.WithDefaults())
 	if err != nil {
 		return nil // options are valid, so there is no term yet

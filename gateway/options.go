@@ -61,7 +61,7 @@ type Shard interface {
 	// Undecided are the transactions over several shards that the log has not seen the end of, and those of which this shard is the anchor and others may not have
 	// heard the end. Finished says of the transactions of this shard as the anchor that all before one are finished.
 	Undecided() []kv.UnfinishedTransaction
-	Finished() kv.Fence
+	Finished() kv.Finished
 	// ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header, and up to which the state is complete.
 	// Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision itself is.
 	ReadAt(req *kv.Request, at kv.Present) (*kv.Response, error)

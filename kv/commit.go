@@ -25,19 +25,19 @@ func (id TransactionID) Compare(other TransactionID) int {
 	return cmp.Or(cmp.Compare(id.Term, other.Term), cmp.Compare(id.Number, other.Number))
 }
 
-// Fence says which transactions of an anchor are finished: each participant has resolved them, or they never came into the anchor's log. They are all before At,
+// Finished says which transactions of an anchor are finished: each participant has resolved them, or they never came into the anchor's log. They are all before At,
 // but for those that are Open: of them a participant may not have heard the end, since its shard has no quorum, and the others go on without it.
-type Fence struct {
+type Finished struct {
 	At TransactionID
 	// Open are at most MaxOpen, ascending, of the anchor of At and before it.
 	Open []TransactionID
 }
 
-// MaxOpen bounds what a Fence says.
+// MaxOpen bounds what a Finished leaves out.
 const MaxOpen = 1024
 
-// Covers tells whether the fence says that a transaction of its anchor is finished.
-func (f *Fence) Covers(id TransactionID) bool {
+// Covers tells whether a transaction of the anchor is said to be finished.
+func (f *Finished) Covers(id TransactionID) bool {
 	if !id.Before(f.At) {
 		return false
 	}
@@ -45,8 +45,8 @@ func (f *Fence) Covers(id TransactionID) bool {
 	return !open
 }
 
-// Valid tells whether the fence, or none, is one.
-func (f *Fence) Valid() bool {
+// Valid tells whether it makes sense; the zero value, which says nothing, does.
+func (f *Finished) Valid() bool {
 	if f.At == (TransactionID{}) {
 		return len(f.Open) == 0
 	}
@@ -58,16 +58,16 @@ func (f *Fence) Valid() bool {
 	return f.At.Anchor != 0 && f.At.Number != 0 && len(f.Open) <= MaxOpen
 }
 
-// Moved is the fence after somebody has said another one, of the same anchor, and whether that is news. What was covered stays so, in whichever order is said
+// Moved is what is finished after somebody has said another one, of the same anchor, and whether that is news. What was covered stays so, in whichever order is said
 // what.
-func (f Fence) Moved(said Fence) (Fence, bool) {
+func (f Finished) Moved(said Finished) (Finished, bool) {
 	switch {
 	case f.At.Before(said.At):
 	case f.At == said.At && len(said.Open) < len(f.Open):
 	default:
 		return f, false
 	}
-	next := Fence{At: said.At}
+	next := Finished{At: said.At}
 	for _, id := range said.Open {
 		if !f.Covers(id) {
 			next.Open = append(next.Open, id)
@@ -133,7 +133,7 @@ type CommitRequest struct {
 	// asks. It is called without a lock held, and returns soon. It does not travel.
 	Granted func()
 	// Finished, if it is not zero, says which transactions of an anchor are finished, of the same one if there is an ID.
-	Finished Fence
+	Finished Finished
 	Ballot   Ballot   // of a promise and an accept
 	Decision Decision // of an accept and a resolve
 }

@@ -43,7 +43,7 @@ func appendOp(buf []byte, p *op) []byte {
 	case opNote:
 		buf = binary.AppendVarint(buf, int64(p.lease))
 		buf = binary.AppendUvarint(buf, p.incarnation)
-	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
+	case opPrepare, opPromise, opAccept, opResolve, opFinished, opFinishedOpen:
 		buf = appendCommitOp(buf, p)
 	case opAuth, opMembers:
 		buf = appendBytes(buf, p.encoded)
@@ -105,7 +105,7 @@ func (d *decoder) op(p *op) {
 		if p.incarnation == 0 {
 			d.fail("a note of a lease without an incarnation")
 		}
-	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
+	case opPrepare, opPromise, opAccept, opResolve, opFinished, opFinishedOpen:
 		p.record = d.commitOp(p.kind)
 	case opAuth:
 		p.auth = d.auth()

@@ -63,9 +63,9 @@ func randomOps(random *rand.Rand) (list []op) {
 	for range random.IntN(10) {
 		p := op{kind: opKind(1 + random.IntN(int(opExtend)))}
 		if random.IntN(4) == 0 {
-			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen, opRoster, opTime}[random.IntN(12)]
+			p.kind = []opKind{opRegister, opEnd, opNote, opDrop, opPrepare, opPromise, opAccept, opResolve, opFinished, opFinishedOpen, opRoster, opTime}[random.IntN(12)]
 		}
-		if p.kind >= opPrepare && p.kind <= opFence || p.kind == opFenceOpen {
+		if p.kind >= opPrepare && p.kind <= opFinished || p.kind == opFinishedOpen {
 			p.record = randomRecord(random)
 			p.record = onlySaid(p.kind, p.record)
 		}
@@ -158,7 +158,7 @@ func onlySaid(kind opKind, r *record) *record {
 		said.accepted, said.value = r.accepted, r.value
 	case opResolve:
 		said.decision = r.decision
-	case opFenceOpen:
+	case opFinishedOpen:
 		for at := r.id; len(said.open) < 3; at.Term-- {
 			said.open = append([]kv.TransactionID{{Anchor: at.Anchor, Term: at.Term - 1, Number: at.Number}}, said.open...)
 		}

@@ -52,8 +52,8 @@ func (m *Machine) applyCommitOp(p *op, stamp kv.Revision, b storage.Batch, done 
 		return fmt.Errorf("a transaction over several shards in the log of a shard that is alone: %w", ErrMalformed)
 	}
 	switch p.kind {
-	case opFence, opFenceOpen:
-		m.transactions.applyFence(p.record.fence())
+	case opFinished, opFinishedOpen:
+		m.transactions.applyFinished(p.record.finished())
 		return nil
 	case opResolve:
 		return m.applyResolve(p.record, b, done)

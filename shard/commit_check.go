@@ -12,7 +12,7 @@ func (t *transactions) check(highest kv.Revision) error {
 	open, bytes, writers := 0, 0, 0
 	for id, r := range t.records { // in any order
 		if r.id != id || r.decision.Verdict != kv.Undecided && t.covered(id) {
-			return fmt.Errorf("transaction %v is kept as %+v, behind fence %v", id, r, t.fences[id.Anchor])
+			return fmt.Errorf("transaction %v is kept as %+v, and finished are %v", id, r, t.finished[id.Anchor])
 		}
 		if r.decision.Verdict == kv.Undecided {
 			open++

@@ -8,7 +8,7 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// The ops about transactions over several shards, and the rows of records and fences.
+// The ops about transactions over several shards, and the rows of records and of what is finished.
 //
 // An ID is
 //
@@ -20,8 +20,8 @@ import (
 //	opPromise  ID, participants, ballot
 //	opAccept   ID, ballot, decision
 //	opResolve  ID, decision
-//	opFence    ID: all before it of the same anchor are finished
-//	opFenceOpen  ID, open: so they are, but for those that are open
+//	opFinished    ID: all before it of the same anchor are finished
+//	opFinishedOpen  ID, open: so they are, but for those that are open
 //
 // Participants are their number and each of them, a ballot is round, shard and term, a decision the verdict (a byte) and, of a commit, the revision; all
 // numbers are uvarints. A share is
@@ -38,7 +38,7 @@ import (
 //	        participants (none if it was resolved before anything else was known of it), promised and accepted ballot, accepted decision, decision
 //	        if it is prepared: uvarint stamp, share
 //
-// and that of a fence term and number of the ID and, if any are, which are open: their number; then term and number of each.
+// and that of what is finished term and number of the ID and, if any are, which are open: their number; then term and number of each.
 const recordFormat = 1
 
 const recordPrepared = 1
@@ -307,7 +307,7 @@ func appendCommitOp(buf []byte, p *op) []byte {
 		buf = appendDecision(appendBallot(buf, r.accepted), r.value)
 	case opResolve:
 		buf = appendDecision(buf, r.decision)
-	case opFenceOpen:
+	case opFinishedOpen:
 		buf = appendOpen(buf, r.open)
 	}
 	return buf
@@ -332,12 +332,12 @@ func (d *decoder) commitOp(kind opKind) *record {
 		if r.decision = d.decision(); r.decision.Verdict == kv.Undecided {
 			d.fail("a transaction is resolved without a decision")
 		}
-	case opFenceOpen:
+	case opFinishedOpen:
 		if r.open = d.open(r.id.Anchor); len(r.open) == 0 {
-			d.fail("a fence leaves none out")
+			d.fail("it leaves none out")
 		}
-		if fence := r.fence(); !fence.Valid() {
-			d.fail("a fence that makes no sense")
+		if finished := r.finished(); !finished.Valid() {
+			d.fail("something finished that makes no sense")
 		}
 	}
 	return r

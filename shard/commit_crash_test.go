@@ -8,7 +8,7 @@ import (
 	"github.com/quoratedb/quorate/consensus"
 )
 
-// Whatever prefix of the batches a crash leaves, replay gives the same state, with the same records and fences. The run is repeated for each batch of the
+// Whatever prefix of the batches a crash leaves, replay gives the same state, with the same records, and the same finished. The run is repeated for each batch of the
 // follower of the first shard.
 func TestCommitCrashAtEveryBatch(t *testing.T) {
 	seeds, steps := uint64(20), 1500

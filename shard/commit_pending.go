@@ -2,10 +2,10 @@ package shard
 
 import "github.com/quoratedb/quorate/kv"
 
-// pendingCommits is what the ops in flight make of records and fences. The zero value has none.
+// pendingCommits is what the ops in flight make of records and of what is finished. The zero value has none.
 type pendingCommits struct {
-	records map[kv.TransactionID]pendingRecord
-	fences  map[kv.ShardID]pendingFence
+	records  map[kv.TransactionID]pendingRecord
+	finished map[kv.ShardID]pendingFinished
 	// prepares is how many prepares and promises are in flight, bytes what the prepares take.
 	prepares, bytes int
 }
@@ -16,22 +16,22 @@ type pendingRecord struct {
 	record *record
 }
 
-// openBytes is what an open transaction of a fence takes in an entry at most.
+// openBytes is what an open transaction takes in an entry at most.
 const openBytes = 20
 
-// pendingFence is a fence as it will be.
-type pendingFence struct {
-	last  int64
-	fence kv.Fence
+// pendingFinished is what will be finished of an anchor.
+type pendingFinished struct {
+	last     int64
+	finished kv.Finished
 }
 
 // add takes note of the op at a position, and returns how many bytes it takes in an entry beside what every op does.
 func (c *pendingCommits) add(at int64, p *op) int {
 	if c.records == nil {
-		c.records, c.fences = make(map[kv.TransactionID]pendingRecord), make(map[kv.ShardID]pendingFence)
+		c.records, c.finished = make(map[kv.TransactionID]pendingRecord), make(map[kv.ShardID]pendingFinished)
 	}
-	if p.isFence() {
-		c.fences[p.record.id.Anchor] = pendingFence{at, p.record.fence()}
+	if p.isFinished() {
+		c.finished[p.record.id.Anchor] = pendingFinished{at, p.record.finished()}
 		return recordOverheadBytes + openBytes*len(p.record.open)
 	}
 	c.records[p.record.id] = pendingRecord{at, p.record}
@@ -50,9 +50,9 @@ func (c *pendingCommits) add(at int64, p *op) int {
 
 // drop forgets the op at a position, which is applied.
 func (c *pendingCommits) drop(at int64, p *op) {
-	if p.isFence() {
-		if c.fences[p.record.id.Anchor].last == at {
-			delete(c.fences, p.record.id.Anchor)
+	if p.isFinished() {
+		if c.finished[p.record.id.Anchor].last == at {
+			delete(c.finished, p.record.id.Anchor)
 		}
 		return
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/quoratedb/quorate/storage/keys"
 )
 
-// The rows of records and fences. They change in the engine only together with the state row, and are as of the same moment: a replay that found a record
+// The rows of records and of what is finished. They change in the engine only together with the state row, and are as of the same moment: a replay that found a record
 // which a later entry has removed could not resolve it again. So they are encoded at Freeze.
 
 // commitRow is a row to be written; without a value it is to be deleted.
@@ -20,10 +20,10 @@ type commitRow struct{ key, value []byte }
 
 // takeDirty returns the rows that have changed since the last call.
 func (t *transactions) takeDirty(shard kv.ShardID) []commitRow {
-	if len(t.dirty)+len(t.dirtyFences) == 0 {
+	if len(t.dirty)+len(t.dirtyFinished) == 0 {
 		return nil
 	}
-	rows := make([]commitRow, 0, len(t.dirty)+len(t.dirtyFences))
+	rows := make([]commitRow, 0, len(t.dirty)+len(t.dirtyFinished))
 	if t.stored == nil {
 		t.stored = make(map[kv.TransactionID]struct{})
 	}
@@ -37,21 +37,21 @@ func (t *transactions) takeDirty(shard kv.ShardID) []commitRow {
 		}
 		rows = append(rows, row)
 	}
-	for anchor := range t.dirtyFences { // sorted below
-		fence := t.fences[anchor]
-		value := binary.AppendUvarint(binary.AppendUvarint(nil, fence.At.Term), fence.At.Number)
-		if len(fence.Open) > 0 {
-			value = appendOpen(value, fence.Open)
+	for anchor := range t.dirtyFinished { // sorted below
+		finished := t.finished[anchor]
+		value := binary.AppendUvarint(binary.AppendUvarint(nil, finished.At.Term), finished.At.Number)
+		if len(finished.Open) > 0 {
+			value = appendOpen(value, finished.Open)
 		}
-		rows = append(rows, commitRow{keys.AppendFence(nil, shard, anchor), value})
+		rows = append(rows, commitRow{keys.AppendFinished(nil, shard, anchor), value})
 	}
 	clear(t.dirty)
-	clear(t.dirtyFences)
+	clear(t.dirtyFinished)
 	slices.SortFunc(rows, func(a, b commitRow) int { return slices.Compare(a.key, b.key) })
 	return rows
 }
 
-// AppendTransactions appends what the applied state has of transactions over several shards: the records with their locks and effects, and the fences. It is
+// AppendTransactions appends what the applied state has of transactions over several shards: the records with their locks and effects, and what is finished. It is
 // a function of the log up to AppliedIndex, whatever was restarted or installed meanwhile, so that replicas can be held against each other. It costs what there is.
 // Shared.
 func (m *Machine) AppendTransactions(buf []byte) []byte {
@@ -60,11 +60,11 @@ func (m *Machine) AppendTransactions(buf []byte) []byte {
 		buf = appendRecord(appendID(buf, r.id), r)
 		return true
 	})
-	for _, anchor := range slices.Sorted(maps.Keys(t.fences)) {
-		if fence := t.fences[anchor]; len(fence.Open) == 0 {
-			buf = appendID(buf, fence.At)
+	for _, anchor := range slices.Sorted(maps.Keys(t.finished)) {
+		if finished := t.finished[anchor]; len(finished.Open) == 0 {
+			buf = appendID(buf, finished.At)
 		} else {
-			buf = appendOpen(appendID(buf, fence.At), fence.Open)
+			buf = appendOpen(appendID(buf, finished.At), finished.Open)
 		}
 	}
 	return buf
@@ -112,31 +112,31 @@ func (m *Machine) loadTransactions() error {
 	slices.SortStableFunc(writers, func(a, b writer) int { return cmp.Compare(a.stamp, b.stamp) })
 	t.writers = queue[writer]{items: writers}
 	clear(t.dirty)
-	return m.loadFences()
+	return m.loadFinished()
 }
 
-func (m *Machine) loadFences() error {
+func (m *Machine) loadFinished() error {
 	t := &m.transactions
-	lower, upper := keys.Fences(m.options.Shard)
+	lower, upper := keys.Finished(m.options.Shard)
 	err := eachRow(m.reader, lower, upper, func(key, value []byte) error {
-		anchor, err := keys.ParseFence(key)
+		anchor, err := keys.ParseFinished(key)
 		if err != nil {
 			return err
 		}
 		d := &decoder{data: value}
-		fence := kv.Fence{At: kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()}}
+		finished := kv.Finished{At: kv.TransactionID{Anchor: anchor, Term: d.uvarint(), Number: d.uvarint()}}
 		if len(d.data) > 0 {
-			fence.Open = d.open(anchor)
+			finished.Open = d.open(anchor)
 		}
-		if !fence.Valid() {
-			d.fail("a fence that makes no sense")
+		if !finished.Valid() {
+			d.fail("something finished that makes no sense")
 		}
 		if err := d.end(); err != nil {
-			return fmt.Errorf("row %x of a fence: %w", key, err)
+			return fmt.Errorf("row %x of what is finished: %w", key, err)
 		}
-		t.applyFence(fence)
+		t.applyFinished(finished)
 		return nil
 	})
-	clear(t.dirtyFences)
+	clear(t.dirtyFinished)
 	return err
 }

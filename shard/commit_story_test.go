@@ -139,7 +139,7 @@ func (s *commitStory) request(n int, lines []string) *kv.Request {
 	c := &kv.CommitRequest{ID: parseID(words[1]), Shard: kv.ShardID(n)}
 	for i, word := range words {
 		if of, isFinished := strings.CutPrefix(word, "finished="); isFinished {
-			c.Finished = parseFence(of)
+			c.Finished = parseFinished(of)
 		}
 		switch word {
 		case "patient":
@@ -173,8 +173,8 @@ func parseID(word string) (id kv.TransactionID) {
 	return id
 }
 
-// parseFence reads an ID, and behind "but:" those that are open, with commas between.
-func parseFence(word string) (f kv.Fence) {
+// parseFinished reads an ID, and behind "but:" those that are open, with commas between.
+func parseFinished(word string) (f kv.Finished) {
 	at, open, some := strings.Cut(word, "but:")
 	f.At = parseID(at)
 	if some {
@@ -338,9 +338,9 @@ func (s *commitStory) known(r *replica) string {
 		return true
 	})
 	for _, anchor := range []kv.ShardID{1, 2, 3} {
-		if fence := r.Fence(anchor); fence.At.Number != 0 {
-			text += fmt.Sprintf("\n  before %d.%d.%d all are over", fence.At.Anchor, fence.At.Term, fence.At.Number)
-			for i, id := range fence.Open {
+		if finished := r.Finished(anchor); finished.At.Number != 0 {
+			text += fmt.Sprintf("\n  before %d.%d.%d all are over", finished.At.Anchor, finished.At.Term, finished.At.Number)
+			for i, id := range finished.Open {
 				text += fmt.Sprintf("%s %d.%d.%d", [...]string{", but for", " and"}[min(i, 1)], id.Anchor, id.Term, id.Number)
 			}
 		}

@@ -193,7 +193,7 @@ func TestTransactionLimits(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	finished := resolveAt(1, 0)
-	finished.Commit.Finished = kv.Fence{At: kv.TransactionID{Anchor: 1, Term: 1, Number: 3}}
+	finished.Commit.Finished = kv.Finished{At: kv.TransactionID{Anchor: 1, Term: 1, Number: 3}}
 	p.batch(finished)
 	p.apply()
 	if out := p.batch(prepareOf(4, "d")); commitOf(out[0]) == nil || commitOf(out[0]).Standing != kv.StandingPrepared {
@@ -301,9 +301,9 @@ func TestLaterCommits(t *testing.T) {
 	p.apply()
 	before := p.known()
 	data := encodeEntry(&entry{header: header{term: 1, seq: p.leader.lead.seq + 1, leaseClock: p.leader.applied.LeaseClock, base: p.leader.applied.Revision},
-		ops: []op{{kind: opResolve, record: &record{id: id, decision: kv.Decision{Verdict: kv.Commit, Revision: 9}}}, {kind: opFence, record: &record{id: id}}}})
-	at := len(data) - len(appendCommitOp(nil, &op{kind: opFence, record: &record{id: id}})) - 1
-	if data[at] != byte(opFence) {
+		ops: []op{{kind: opResolve, record: &record{id: id, decision: kv.Decision{Verdict: kv.Commit, Revision: 9}}}, {kind: opFinished, record: &record{id: id}}}})
+	at := len(data) - len(appendCommitOp(nil, &op{kind: opFinished, record: &record{id: id}})) - 1
+	if data[at] != byte(opFinished) {
 		t.Fatalf("the second op is not at byte %d of %x", at, data)
 	}
 	data[at] = 200
@@ -327,5 +327,5 @@ func (p *participant) known() string {
 		text += fmt.Sprintf(" %+v", *r)
 		return true
 	})
-	return text + fmt.Sprint(p.leader.transactions.fences)
+	return text + fmt.Sprint(p.leader.transactions.finished)
 }

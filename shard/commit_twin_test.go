@@ -77,7 +77,7 @@ func (t *worldTxn) request(kind kv.Kind, p *worldPart) *kv.Request {
 }
 
 // finished is what the anchor may say: none of its transactions before that one is open.
-func (w *commitWorld) finished(of *worldTxn) kv.Fence {
+func (w *commitWorld) finished(of *worldTxn) kv.Finished {
 	first, open := of.id, []kv.TransactionID(nil)
 	for _, t := range w.txns {
 		if t.id.Anchor != of.id.Anchor || !t.id.Before(of.id) {
@@ -89,10 +89,10 @@ func (w *commitWorld) finished(of *worldTxn) kv.Fence {
 		}
 	}
 	if len(open) > kv.MaxOpen || w.random.IntN(2) == 0 {
-		return kv.Fence{At: first}
+		return kv.Finished{At: first}
 	}
 	slices.SortFunc(open, compareIDs)
-	return kv.Fence{At: of.id, Open: open}
+	return kv.Finished{At: of.id, Open: open}
 }
 
 // moveTxn does one thing for a random transaction.
@@ -320,7 +320,7 @@ func (w *commitWorld) finishShard(s *commitShard) error {
 		if err := w.openBatch(s); err != nil {
 			return err
 		}
-		m.Evaluate(&kv.Request{Kind: kv.KindTxnResolve, Commit: &kv.CommitRequest{Shard: s.id, Finished: kv.Fence{At: kv.TransactionID{Anchor: of.id, Term: uint64(of.term), Number: w.number + 1}}}})
+		m.Evaluate(&kv.Request{Kind: kv.KindTxnResolve, Commit: &kv.CommitRequest{Shard: s.id, Finished: kv.Finished{At: kv.TransactionID{Anchor: of.id, Term: uint64(of.term), Number: w.number + 1}}}})
 	}
 	for s.open {
 		if err := w.numberBatch(s); err != nil {

@@ -392,7 +392,7 @@ func (s *commitShard) crash(w *commitWorld) error {
 
 // dumpCommits prints what a replica knows of transactions.
 func dumpCommits(r *replica) string {
-	text := fmt.Sprintf("revision %d closed %d fences %v\n", r.applied.Revision, r.Closed(), r.transactions.fences)
+	text := fmt.Sprintf("revision %d closed %d finished %v\n", r.applied.Revision, r.Closed(), r.transactions.finished)
 	r.transactions.each(func(known *record) bool {
 		said := *known
 		said.since = 0

@@ -41,14 +41,14 @@ func (m *Machine) unknown(id kv.TransactionID, known *record) *kv.CommitResponse
 // the prepare may be on its way.
 func (m *Machine) resolveRequest(c *kv.CommitRequest) (*kv.CommitResponse, error) {
 	if c.ID.Number == 0 { // it only says what is finished
-		m.fence(c.Finished)
+		m.noteFinished(c.Finished)
 		return &kv.CommitResponse{}, nil
 	}
 	known := m.recordEvaluated(c.ID)
 	commits := c.Decision.Verdict == kv.Commit
 	switch {
 	case known != nil && known.decision.Verdict != kv.Undecided:
-		m.fence(c.Finished)
+		m.noteFinished(c.Finished)
 		return known.answer(), nil
 	case known == nil && m.over(c.ID):
 		return &kv.CommitResponse{Standing: kv.StandingOver}, nil
@@ -90,7 +90,7 @@ func (m *Machine) resolve(c *kv.CommitRequest, known *record) (*kv.CommitRespons
 	}
 	l.contention.leavePatient(c.ID)
 	l.overlay.addOp(op{kind: opResolve, record: next})
-	m.fence(c.Finished)
+	m.noteFinished(c.Finished)
 	m.followCompaction() // it may have waited for this one
 	return next.answer(), nil
 }

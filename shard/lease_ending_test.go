@@ -33,7 +33,7 @@ func newEndings(s *leaseShard) (*endings, error) {
 		return nil, err
 	}
 	if id == kv.SystemShard {
-		options := txn.Options{Protocol: s.world.protocol, Anchor: id, Term: term, Table: table, Fence: s.group.leader.Fence(id)}
+		options := txn.Options{Protocol: s.world.protocol, Anchor: id, Term: term, Table: table, Finished: s.group.leader.Finished(id)}
 		if e.coordinator, err = txn.NewCoordinator(options.WithDefaults()); err != nil {
 			return nil, err
 		}

@@ -52,13 +52,13 @@ const (
 	opPromise
 	opAccept
 	opResolve
-	opFence
+	opFinished
 	opRoster  // on which nodes the shard is to be
 	opAuth    // what becomes of users and roles
 	opMembers // what becomes of the list of members
 	opTime    // which revision the store had at a time
-	// opFenceOpen is an opFence that leaves some out. Versions before it know nothing of it, and it is there only when a shard was without a quorum for long.
-	opFenceOpen
+	// opFinishedOpen is an opFinished that leaves some out. Versions before it know nothing of it, and it is there only when a shard was without a quorum for long.
+	opFinishedOpen
 )
 
 // op is a change of something else than keys.
@@ -85,7 +85,7 @@ type op struct {
 	time    timeline.Point
 }
 
-func (p *op) isFence() bool { return p.kind == opFence || p.kind == opFenceOpen }
+func (p *op) isFinished() bool { return p.kind == opFinished || p.kind == opFinishedOpen }
 
 // pendingLease is what the ops in flight make of a lease.
 type pendingLease struct {
@@ -297,7 +297,7 @@ func (o *overlay) addOp(p op) {
 		o.untakenBytes += len(p.part.encoded)
 	case opBulk:
 		o.sealed = true
-	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
+	case opPrepare, opPromise, opAccept, opResolve, opFinished, opFinishedOpen:
 		o.untakenBytes += o.commits.add(at, &p)
 	}
 }
@@ -392,7 +392,7 @@ func (o *overlay) dropFirstOp() {
 		o.alarms[p.alarm.Type]++
 	case opNode, opReplica, opRoster, opAuth, opMembers, opTime:
 		o.otherOps--
-	case opPrepare, opPromise, opAccept, opResolve, opFence, opFenceOpen:
+	case opPrepare, opPromise, opAccept, opResolve, opFinished, opFinishedOpen:
 		o.commits.drop(at, p)
 	}
 	o.ops.popFirst()

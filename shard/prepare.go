@@ -222,7 +222,7 @@ func (m *Machine) prepared(c *kv.CommitRequest, known *record, accesses []latch.
 		return &kv.CommitResponse{Met: done.met}, nil
 	}
 	r := &record{id: c.ID, participants: c.Participants, prepared: true, accesses: accesses, effects: done.effects, release: done.release}
-	m.fence(c.Finished)
+	m.noteFinished(c.Finished)
 	m.lead.overlay.addOp(op{kind: opPrepare, record: r})
 	m.lead.contention.hold(r)
 	return done.answer(), nil

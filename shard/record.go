@@ -33,14 +33,14 @@ type record struct {
 	promised, accepted kv.Ballot
 	value              kv.Decision
 	decision           kv.Decision
-	// open are, of an op about a fence, those that are not finished; the fence is at id.
+	// open are, of an op about what is finished, those that are not; it is said of all before id.
 	open []kv.TransactionID
 	// since is when this replica, as a leader, heard of it first. It is not replicated.
 	since time.Duration
 }
 
-// fence is that of an op about one.
-func (r *record) fence() kv.Fence { return kv.Fence{At: r.id, Open: r.open} }
+// finished is that of an op about one.
+func (r *record) finished() kv.Finished { return kv.Finished{At: r.id, Open: r.open} }
 
 // holds tells whether the record has locks.
 func (r *record) holds() bool { return r.prepared && r.decision.Verdict == kv.Undecided }
@@ -75,12 +75,12 @@ const (
 	accessOverheadBytes = 16
 )
 
-// transactions are the records of the applied state, and the fences. The zero value has none.
+// transactions are the records of the applied state, and what is finished. The zero value has none.
 type transactions struct {
 	records map[kv.TransactionID]*record
 	ordered *btree.BTreeG[kv.TransactionID] // the same; nil: none was there yet
-	// fences says by anchor which of its transactions are finished.
-	fences map[kv.ShardID]kv.Fence
+	// finished says by anchor which of its transactions are finished.
+	finished map[kv.ShardID]kv.Finished
 	// writers are those that hold back, in the order of their stamps, and perhaps some that do not any more. gone counts the latter.
 	writers queue[writer]
 	gone    int
@@ -90,9 +90,9 @@ type transactions struct {
 	bytes, open int
 
 	// What the engine has rows of, as of the last Freeze, and what has changed since.
-	stored      map[kv.TransactionID]struct{}
-	dirty       map[kv.TransactionID]struct{}
-	dirtyFences map[kv.ShardID]struct{}
+	stored        map[kv.TransactionID]struct{}
+	dirty         map[kv.TransactionID]struct{}
+	dirtyFinished map[kv.ShardID]struct{}
 	// lastResolved is the highest revision that something was resolved at, as far as this replica knows. It is not replicated.
 	lastResolved kv.Revision
 }

@@ -128,7 +128,7 @@ func (p *part) undecided() error {
 }
 
 // sameTransactions holds what the replica has of transactions over several shards against what another one had, or this one before a restart, after the same entry:
-// a promise, a lock or a fence that one of them has forgotten is seen before it is missed. It is asked after each round, and looks once at each state.
+// a promise, a lock or something finished that one of them has forgotten is seen before it is missed. It is asked after each round, and looks once at each state.
 func (p *part) sameTransactions() {
 	m, ok := p.machine.(*shard.Machine)
 	if !ok || !p.up() || p.failed != nil {

@@ -218,25 +218,25 @@ func (c *Coordinator) OlderFinished(shards []kv.ShardID, open []kv.TransactionID
 }
 
 // Finished says which transactions of the anchor are finished, as far as it is known.
-func (c *Coordinator) Finished() kv.Fence {
+func (c *Coordinator) Finished() kv.Finished {
 	if c.older {
-		return c.options.Fence
+		return c.options.Finished
 	}
-	return kv.Fence{At: kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.passed}, Open: c.open}
+	return kv.Finished{At: kv.TransactionID{Anchor: c.options.Anchor, Term: c.options.Term, Number: c.passed}, Open: c.open}
 }
 
 // mention is what other messages say of what is finished: nothing if something is open, which is told apart (notify), not with every message.
-func (c *Coordinator) mention() kv.Fence {
+func (c *Coordinator) mention() kv.Finished {
 	if f := c.Finished(); len(f.Open) == 0 {
 		return f
 	}
-	return kv.Fence{}
+	return kv.Finished{}
 }
 
 func (c *Coordinator) reopen() { c.open = slices.Concat(c.olderOpen, c.stuck) }
 
-// moveFence moves what is passed over all that are finished, and over those that are stuck if there is room to name them.
-func (c *Coordinator) moveFence() {
+// movePassed moves what is passed over all that are finished, and over those that are stuck if there is room to name them.
+func (c *Coordinator) movePassed() {
 	before := len(c.stuck)
 	for ; c.passed <= c.last; c.passed++ {
 		if t := c.live[c.passed]; t == nil {
@@ -255,7 +255,7 @@ func (c *Coordinator) moveFence() {
 func (c *Coordinator) hold(t *transaction) {
 	if !t.stuck {
 		t.stuck = true
-		c.moveFence()
+		c.movePassed()
 	}
 }
 
@@ -304,7 +304,7 @@ func (c *Coordinator) notify(shard kv.ShardID) {
 }
 
 // heard takes note of what a shard has heard as finished. Of what was open then, and is not any more, it has to hear again.
-func (c *Coordinator) heard(shard kv.ShardID, f *kv.Fence) {
+func (c *Coordinator) heard(shard kv.ShardID, f *kv.Finished) {
 	if owed, ok := c.owed[shard]; ok && f.At.Term == c.options.Term && f.At.Number > owed && slices.Equal(f.Open, c.open) {
 		delete(c.owed, shard)
 		c.timers.stop(timer{notice: shard})

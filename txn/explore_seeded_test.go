@@ -29,7 +29,7 @@ var seeded = []struct {
 	{world.PrepareNotDurable, world.Remembered, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Failovers: member}},
 	{world.DecideElsewhere, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Failovers: anchor}},
 	{world.PrepareElsewhere, world.OneDecision, world.Setting{Protocol: txn.ThreePhase, Shards: 3, Clients: three, Attempts: 1, Failovers: anchor, Prepared: 0b110, Recoverers: 0b010}},
-	{world.ForgetWithoutFence, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Doubles: 1}},
+	{world.ForgetEntirely, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Doubles: 1}},
 	{world.LossIsRefusal, world.Told, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Losses: 1}},
 	{world.LossIsResolved, world.OneDecision, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Losses: 1}},
 	{world.UnknownIsTimeout, world.Told, world.Setting{Protocol: txn.TwoPhase, Shards: 2, Clients: two, Attempts: 1, Cancels: 1}},

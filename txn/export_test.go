@@ -45,7 +45,7 @@ func PokeForgetFound(r *Recovery) {
 	}
 }
 
-// PokeFinishedEarly has a coordinator say that all is finished which it has begun. While it prepares it does not: participants would refuse what is behind the fence.
+// PokeFinishedEarly has a coordinator say that all is finished which it has begun. While it prepares it does not: participants would refuse the share.
 func PokeFinishedEarly(c *Coordinator) {
 	early := func(t *transaction) bool { return t.phase == preparing }
 	if !c.older && !slices.ContainsFunc(slices.Collect(maps.Values(c.live)), early) {

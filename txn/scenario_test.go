@@ -18,7 +18,7 @@ import (
 // The language of testdata. There are three shards: keys below h, below p, and the others. What shares evaluate to is as in their
 // stores, which change only by "store".
 //
-//	coordinator [protocol=3pc] [anchor=] [term=] [max=] [fence=(term,number)] [older] [silent]
+//	coordinator [protocol=3pc] [anchor=] [term=] [max=] [finished=(term,number)] [older] [silent]
 //	                                       older: earlier leaderships may have left something. silent: the anchor does not say that a prepare has its
 //	                                       locks until "granted n="; otherwise it says so at once
 //	begin owner= [deadline=seconds]        the request is in the lines below: "if KEY exists", "if KEY missing", "get KEY", "put KEY", "put! KEY"
@@ -88,9 +88,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 	switch d.Cmd {
 	case "coordinator":
 		o := Options{Protocol: protocol, Anchor: kv.ShardID(n("anchor", 1)), Term: uint64(n("term", 1)), Table: table, MaxTransactions: n("max", 0)}
-		if d.HasArg("fence") {
-			d.ScanArgs(t, "fence", &o.Fence.At.Term, &o.Fence.At.Number)
-			o.Fence.At.Anchor = o.Anchor
+		if d.HasArg("finished") {
+			d.ScanArgs(t, "finished", &o.Finished.At.Term, &o.Finished.At.Number)
+			o.Finished.At.Anchor = o.Anchor
 		}
 		if s.coordinator, err = NewCoordinator(o.WithDefaults()); err != nil {
 			t.Fatal(err)

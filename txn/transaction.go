@@ -402,7 +402,7 @@ func (c *Coordinator) settle(t *transaction, i int) {
 		c.first++
 	}
 	c.freed(t)
-	c.moveFence()
+	c.movePassed()
 }
 
 // later asks a participant again after a while.

@@ -25,8 +25,8 @@ type Options struct {
 	Anchor kv.ShardID
 	Term   uint64
 	Table  *partition.Table
-	// Fence is what the anchor's own replica has heard of as finished (kv.CommitRequest.Finished of the anchor's own transactions) when its leadership begins.
-	Fence kv.Fence
+	// Finished is what the anchor's own replica has heard of as finished (kv.CommitRequest.Finished of the anchor's own transactions) when its leadership begins.
+	Finished kv.Finished
 	// MaxTransactions bounds the requests that wait, and the transactions that are not finished, each. Default 1024.
 	MaxTransactions int
 	// RetryAfter is how long to wait after a question that was not answered. It doubles up to 16 times as much. Default 100 ms.

@@ -28,7 +28,7 @@ func randomBytes(rng *rand.Rand) []byte {
 	return b
 }
 
-func randomFence(rng *rand.Rand) (f kv.Fence) {
+func randomFinished(rng *rand.Rand) (f kv.Finished) {
 	f.At = randomID(rng)
 	for range rng.Intn(4) {
 		f.Open = append(f.Open, kv.TransactionID{Anchor: f.At.Anchor, Term: rng.Uint64() >> 1, Number: 1 + rng.Uint64()>>2}) // what is zero does not travel
@@ -80,7 +80,7 @@ func randomExpectation(rng *rand.Rand) kv.Expectation {
 func randomCommit(rng *rand.Rand) *kv.CommitRequest {
 	r := &kv.CommitRequest{
 		ID: randomID(rng), Shard: kv.ShardID(randomNumber(rng)), Participants: several(rng, func() kv.ShardID { return kv.ShardID(randomNumber(rng)) }),
-		Patient: rng.Intn(2) == 0, Finished: randomFence(rng), Ballot: randomBallot(rng), Decision: randomDecision(rng),
+		Patient: rng.Intn(2) == 0, Finished: randomFinished(rng), Ballot: randomBallot(rng), Decision: randomDecision(rng),
 	}
 	if rng.Intn(2) == 0 {
 		r.Share = &kv.Share{
@@ -143,7 +143,7 @@ func TestCommitOnTheWire(t *testing.T) {
 			Compares: []kv.Expectation{{Compare: kv.Compare{Span: kv.Span{Start: []byte("k")}, Target: kv.CompareMod, Integer: 4}, Holds: true}},
 			Ops:      []kv.PlacedOp{{Place: 5, Op: kv.Op{Put: &kv.PutRequest{Key: []byte("k"), Value: []byte("v")}}}},
 		},
-		Patient: true, Finished: kv.Fence{At: kv.TransactionID{Anchor: 2, Term: 7, Number: 299}, Open: []kv.TransactionID{{Anchor: 2, Term: 6, Number: 1}, {Anchor: 2, Term: 7, Number: 298}}},
+		Patient: true, Finished: kv.Finished{At: kv.TransactionID{Anchor: 2, Term: 7, Number: 299}, Open: []kv.TransactionID{{Anchor: 2, Term: 6, Number: 1}, {Anchor: 2, Term: 7, Number: 298}}},
 	}}
 	message := func(number protowire.Number, body []byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), body)

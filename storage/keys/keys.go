@@ -27,7 +27,7 @@ const (
 	kindLease      Kind = 'l'
 	kindNode       Kind = 'n'
 	kindRecord     Kind = 't'
-	kindFence      Kind = 'f'
+	kindFinished   Kind = 'f'
 	kindAuth       Kind = 'u'
 	kindTime       Kind = 'd'
 	kindAttachment Kind = 'a'
@@ -156,16 +156,16 @@ func ParseRecord(row []byte) (kv.TransactionID, error) {
 	return kv.TransactionID{Anchor: kv.ShardID(number(0)), Term: number(1), Number: number(2)}, nil
 }
 
-// AppendFence appends the key of the fence of an anchor's transactions.
-func AppendFence(dst []byte, shard, anchor kv.ShardID) []byte {
-	return appendID(dst, Of(shard), kindFence, uint64(anchor))
+// AppendFinished appends the key of what is finished of an anchor's transactions.
+func AppendFinished(dst []byte, shard, anchor kv.ShardID) []byte {
+	return appendID(dst, Of(shard), kindFinished, uint64(anchor))
 }
 
-// Fences are the bounds of the fences that a shard keeps.
-func Fences(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindFence) }
+// Finished are the bounds of what a shard keeps of finished transactions.
+func Finished(shard kv.ShardID) (from, to []byte) { return all(Of(shard), kindFinished) }
 
-// ParseFence takes the key of a fence apart.
-func ParseFence(row []byte) (kv.ShardID, error) {
+// ParseFinished takes such a key apart.
+func ParseFinished(row []byte) (kv.ShardID, error) {
 	id, err := parseID(row)
 	return kv.ShardID(id), err
 }

@@ -22,7 +22,7 @@ func rowsOf(shard kv.ShardID) map[string][]byte {
 		"first node": AppendNode(nil, shard, 0), "last node": AppendNode(nil, shard, math.MaxUint64),
 		"first record": AppendRecord(nil, shard, kv.TransactionID{}), "last record": AppendRecord(nil, shard, kv.TransactionID{Anchor: math.MaxUint64, Term: math.MaxUint64, Number: math.MaxUint64}),
 		"first auth": AppendAuth(nil, shard, 0, ""), "last auth": AppendAuth(nil, shard, 0xff, string(high)),
-		"first fence": AppendFence(nil, shard, 0), "last fence": AppendFence(nil, shard, math.MaxUint64),
+		"first finished": AppendFinished(nil, shard, 0), "last finished": AppendFinished(nil, shard, math.MaxUint64),
 		"first attachment": AppendAttachment(nil, l, 0, nil), "last attachment": AppendAttachment(nil, l, -1, high),
 		"first key": AppendRow(nil, l, Latest, nil), "last key": AppendRow(nil, l, Latest, high),
 		"first value": AppendRow(nil, l, Value, nil), "last value": AppendRow(nil, l, Value, high),
@@ -78,8 +78,8 @@ func TestKindsDoNotMeet(t *testing.T) {
 	bounds("records", from, to, "first record", "last record")
 	from, to = Auth(7)
 	bounds("users and roles", from, to, "first auth", "last auth")
-	from, to = Fences(7)
-	bounds("fences", from, to, "first fence", "last fence")
+	from, to = Finished(7)
+	bounds("finished", from, to, "first finished", "last finished")
 	from, to = Attachments(7, -1)
 	bounds("attachments of the last lease", from, to, "last attachment")
 	from, to = Attachments(7, 0)
@@ -98,8 +98,8 @@ func TestParse(t *testing.T) {
 	if got, err := ParseRecord(AppendRecord(nil, 3, id)); got != id || err != nil {
 		t.Errorf("transaction %v, %v", got, err)
 	}
-	if anchor, err := ParseFence(AppendFence(nil, 3, 7)); anchor != 7 || err != nil {
-		t.Errorf("fence of anchor %d, %v", anchor, err)
+	if anchor, err := ParseFinished(AppendFinished(nil, 3, 7)); anchor != 7 || err != nil {
+		t.Errorf("anchor %d, %v", anchor, err)
 	}
 	for _, moved := range []bool{false, true} {
 		key := AppendVersion(nil, 3, 17, 4)
@@ -124,9 +124,9 @@ func TestParse(t *testing.T) {
 			_, _, _, err := ParseVersion(AppendRow(nil, 3, Latest, []byte("123456789012")))
 			return err
 		},
-		"a short record": func() error { _, err := ParseRecord(AppendFence(nil, 3, 7)); return err },
-		"a long fence":   func() error { _, err := ParseFence(AppendRecord(nil, 3, id)); return err },
-		"a short lease":  func() error { _, err := ParseLease(State(3)); return err },
+		"a short record":  func() error { _, err := ParseRecord(AppendFinished(nil, 3, 7)); return err },
+		"a long finished": func() error { _, err := ParseFinished(AppendRecord(nil, 3, id)); return err },
+		"a short lease":   func() error { _, err := ParseLease(State(3)); return err },
 	} {
 		if err := parse(); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)

@@ -42,14 +42,14 @@ type askKey struct {
 	id       kv.TransactionID
 	client   int8 // whose share it is; -1: there is none
 	patient  bool
-	finished fence
+	finished finished
 	ballot   kv.Ballot
 	decision kv.Decision
 }
 
 func (c *Cluster) keyOf(a *txn.Ask) askKey {
 	b := a.Request.Commit
-	k := askKey{a.Request.Kind, b.Shard, b.ID, -1, b.Patient, c.fenceOf(b.Finished), b.Ballot, b.Decision}
+	k := askKey{a.Request.Kind, b.Shard, b.ID, -1, b.Patient, c.finishedOf(b.Finished), b.Ballot, b.Decision}
 	if b.Share != nil {
 		k.client = clientOf(b.Share)
 	}
@@ -156,11 +156,11 @@ type view struct {
 }
 
 type coordinatorMachine struct {
-	core   *txn.Coordinator
-	anchor uint8 // from 0 on
-	term   uint8
-	fence  fence
-	fresh  bool
+	core     *txn.Coordinator
+	anchor   uint8 // from 0 on
+	term     uint8
+	finished finished
+	fresh    bool
 }
 
 type recoveryMachine struct {
@@ -227,19 +227,19 @@ func (c *Cluster) newCoordinators() *coordinators {
 			if !m.fresh {
 				return nil, false
 			}
-			return c.coordinator(m.term, m.fence), true
+			return c.coordinator(m.term, m.finished), true
 		},
 	})
 }
 
-func (c *Cluster) coordinator(term uint8, f fence) *coordinatorMachine {
+func (c *Cluster) coordinator(term uint8, f finished) *coordinatorMachine {
 	core, err := txn.NewCoordinator(txn.Options{
-		Protocol: c.Protocol, Anchor: shardID(0), Term: uint64(term) + 1, Table: c.table, Fence: c.fence(f), MaxTransactions: 8,
+		Protocol: c.Protocol, Anchor: shardID(0), Term: uint64(term) + 1, Table: c.table, Finished: c.finished(f), MaxTransactions: 8,
 	})
 	if err != nil {
 		panic(err)
 	}
-	return &coordinatorMachine{core: core, term: term, fence: f, fresh: true}
+	return &coordinatorMachine{core: core, term: term, finished: f, fresh: true}
 }
 
 func (c *Cluster) takeCoordinator(m *coordinatorMachine, in input) *effect {
@@ -376,10 +376,10 @@ type older struct {
 	open []kv.TransactionID
 }
 
-// fence is a kv.Fence in two bytes of the world: the term and the number; a bit for the place of each that is open. Zero: there is none.
-type fence struct{ at, open uint8 }
+// finished is a kv.Finished in two bytes of the world: the term and the number; a bit for the place of each that is open. Zero: there is none.
+type finished struct{ at, open uint8 }
 
-func (c *Cluster) fenceOf(f kv.Fence) (small fence) {
+func (c *Cluster) finishedOf(f kv.Finished) (small finished) {
 	small.at = uint8(f.At.Term<<5 | f.At.Number)
 	for _, id := range f.Open {
 		if at, ok := c.place(id); ok {
@@ -389,7 +389,7 @@ func (c *Cluster) fenceOf(f kv.Fence) (small fence) {
 	return small
 }
 
-func (c *Cluster) fence(f fence) (large kv.Fence) {
+func (c *Cluster) finished(f finished) (large kv.Finished) {
 	if f.at == 0 {
 		return large
 	}
@@ -402,9 +402,9 @@ func (c *Cluster) fence(f fence) (large kv.Fence) {
 	return large
 }
 
-// over tells whether a shard's fence covers a transaction.
+// over tells whether a shard has heard that a transaction is finished.
 func (c *Cluster) over(w *world, s int, id kv.TransactionID) bool {
-	f := c.fence(w.fences[s])
+	f := c.finished(w.finished[s])
 	return f.Covers(id)
 }
 

@@ -19,7 +19,7 @@ func (c *Cluster) execute(w *world, ask uint16) uint16 {
 	if k.kind == kv.KindTxnState {
 		return c.replies.number(c.state(w, k.id, r), struct{}{})
 	}
-	if r.Standing == kv.StandingUnknown && c.over(w, s, k.id) && c.mutation != ForgetWithoutFence {
+	if r.Standing == kv.StandingUnknown && c.over(w, s, k.id) && c.mutation != ForgetEntirely {
 		return c.replies.number(reply{standing: kv.StandingOver}, struct{}{})
 	}
 	answer := reply{}
@@ -179,12 +179,12 @@ func (c *Cluster) know(w *world, at int, d kv.Decision, s int) {
 }
 
 // hear drops what is finished.
-func (c *Cluster) hear(w *world, s int, finished fence) {
-	next, news := c.fence(w.fences[s]).Moved(c.fence(finished))
+func (c *Cluster) hear(w *world, s int, said finished) {
+	next, news := c.finished(w.finished[s]).Moved(c.finished(said))
 	if !news {
 		return
 	}
-	w.fences[s] = c.fenceOf(next)
+	w.finished[s] = c.finishedOf(next)
 	for i := range maxTxns {
 		standing := c.registerOf(w, s, i).Standing
 		if next.Covers(c.id(i)) && standing == kv.StandingResolved {

@@ -62,7 +62,7 @@ const (
 	PrepareAfterPromise  Mutation = "prepare-after-promise"    // a prepare begins a new register
 	DecideElsewhere      Mutation = "decide-elsewhere"         // the anchor prepares and commits in another leadership; with two-phase commit to refuse one would do
 	PrepareElsewhere     Mutation = "prepare-elsewhere"        // the anchor prepares in another leadership (of three-phase commit)
-	ForgetWithoutFence   Mutation = "forget-without-fence"     // records go, and nothing refuses what comes late
+	ForgetEntirely       Mutation = "forget-entirely"          // records go, and nothing refuses what comes late
 	AcceptedIsDecided    Mutation = "accepted-is-decided"      // the anchor says what it has accepted as if it were decided
 	LossIsRefusal        Mutation = "loss-is-refusal"          // an answer that is lost is taken for a refusal
 	LossIsResolved       Mutation = "loss-is-resolved"         // a resolve without answer counts as done

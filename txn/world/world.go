@@ -68,7 +68,7 @@ type world struct {
 	recoveries   [maxShards][maxTerms]recovery
 	term         [maxShards]uint8
 	lost         [maxShards]bool
-	fences       [maxShards]fence
+	finished     [maxShards]finished
 	records      [maxShards][maxTxns]record
 	messages     [maxMsgs]message
 	late         [maxLate]uint16
@@ -191,7 +191,7 @@ func (c *Cluster) advance(w *world) {
 func (c *Cluster) lead(w *world, s int) {
 	term := w.term[s]
 	if s == 0 {
-		w.coordinators[term] = coordinator{core: c.coordinators.Enter(c.coordinator(term, w.fences[0])), exists: true}
+		w.coordinators[term] = coordinator{core: c.coordinators.Enter(c.coordinator(term, w.finished[0])), exists: true}
 		if c.mutation == OldForgotten {
 			c.coordinate(w, term, input{verb: verbOlder})
 		}

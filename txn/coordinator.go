@@ -23,9 +23,9 @@ type Coordinator struct {
 
 	calls    map[Call]*call
 	lastCall Call
-	// live are the transactions that are not finished, by number. Invariant: none is below first, or above last.
-	live        map[uint64]*transaction
-	first, last uint64
+	// live are the transactions that are not finished, by number. Invariant: none is above last, and those below passed are stuck.
+	live map[uint64]*transaction
+	last uint64
 	// passed: all transactions of this leadership below it are finished, but for those that are stuck. older of them, of earlier leaderships, are not finished
 	// either. What is open is both, in order; it is replaced when it changes.
 	passed           uint64
@@ -59,7 +59,7 @@ func NewCoordinator(options Options) (*Coordinator, error) {
 		return nil, err
 	}
 	return &Coordinator{
-		options: options, older: true, first: 1, passed: 1,
+		options: options, older: true, passed: 1,
 		calls: make(map[Call]*call), live: make(map[uint64]*transaction), owed: make(map[kv.ShardID]uint64),
 		timers: timers{places: make(map[timer]int)},
 	}, nil
@@ -381,16 +381,14 @@ func (c *Coordinator) Check() error {
 		}
 	}
 	for number, t := range c.live {
-		if number < c.first || number > c.last || t.id.Number != number {
-			return fmt.Errorf("txn: transaction %d is live, and %d..%d may be", number, c.first, c.last)
+		switch {
+		case number == 0 || number > c.last || t.id.Number != number:
+			return fmt.Errorf("txn: transaction %d is live, and the last one is %d", number, c.last)
+		case number < c.passed && !slices.Contains(c.stuck, t.id):
+			return fmt.Errorf("txn: transaction %d is live, and is said to be finished", number)
 		}
 		if err := t.check(); err != nil {
 			return err
-		}
-	}
-	for number := c.first; number < c.passed; number++ {
-		if t := c.live[number]; t != nil && !slices.Contains(c.stuck, t.id) {
-			return fmt.Errorf("txn: transaction %d is live, and is said to be finished", number)
 		}
 	}
 	for _, id := range c.stuck {

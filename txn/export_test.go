@@ -57,7 +57,12 @@ func PokeFinishedEarly(c *Coordinator) {
 func PokeOpenUnsaid(c *Coordinator) { c.stuck, c.open = nil, nil }
 
 // PokeNothingPassed has it wait for whoever does not answer.
-func PokeNothingPassed(c *Coordinator) { c.passed, c.stuck, c.open = c.first, nil, nil }
+func PokeNothingPassed(c *Coordinator) {
+	c.passed, c.stuck, c.open = c.last+1, nil, nil
+	for number := range c.live {
+		c.passed = min(c.passed, number)
+	}
+}
 
 // PokeOlderUnsaid has a recovery say so of what earlier leaderships have left.
 func PokeOlderUnsaid(r *Recovery) {

@@ -398,9 +398,6 @@ func (c *Coordinator) settle(t *transaction, i int) {
 	}
 	c.owe(t.participants[t.anchor], t.id.Number)
 	delete(c.live, t.id.Number)
-	for c.first <= c.last && c.live[c.first] == nil {
-		c.first++
-	}
 	c.freed(t)
 	c.movePassed()
 }

@@ -22,8 +22,8 @@ type keyspace struct {
 	commit string
 }
 
-// splitKeys begin shards by range. The first ones are taken first: they part the registers.
-var splitKeys = []string{"r/4", "r/2", "r/6", "r/1", "r/3", "r/5", "r/7", "x", "l/2", "l/4", "l/6", "l/8", "l/1", "l/12", "r/"}
+// splitKeys begin shards by range. The first ones are taken first: they part the accounts and the registers.
+var splitKeys = []string{"t/4", "r/4", "t/2", "t/6", "r/2", "r/6", "l/4", "t/1", "t/3", "t/7", "r/1", "r/5", "l/2", "l/8", "r/"}
 
 func newKeyspace(t *testing.T, shards int, kind, commit string) (k keyspace) {
 	t.Helper()

@@ -264,6 +264,7 @@ var faultRanges = []faultRange{
 	{FaultCommitUnheard, 3, 0, between(0, 3), ofStore},
 	{FaultAnchorSilent, 1, 4 * time.Second, between(0, 3), ofStore},
 	{FaultMember, 1, 3 * time.Second, nil, everywhere},
+	{FaultParticipantSilent, 0.7, 4 * time.Second, between(0, 3), ofStore}, // only in runs that are aimed at transactions: see drawFaults
 }
 
 // damageKinds damage or lose data. Each is in fewer runs than other kinds, so that about one run in five has damage: while a node gets
@@ -286,6 +287,9 @@ func drawFaults(random *rand.Rand, p *Plan, kinds []FaultKind) (faults []Fault) 
 		}
 		if r.kind.plotted() {
 			odds *= plotOdds
+		}
+		if kinds == nil && r.kind == FaultParticipantSilent {
+			continue // it needs long enough that little else happens
 		}
 		taken := own.Float64() < odds && (r.needs == nil || r.needs(p))
 		if kinds != nil && !slices.Contains(kinds, r.kind) || kinds == nil && !taken || r.needs != nil && !r.needs(p) {
@@ -315,7 +319,9 @@ func (r *faultRange) draw(random *rand.Rand, p *Plan) (faults []Fault) {
 		if random.IntN(3) == 0 && p.Nodes > 1 {
 			f.Other = 1 + random.IntN(p.Nodes)
 		}
-		if r.longest > 0 {
+		if r.kind == FaultParticipantSilent {
+			f.Duration = (r.longest/2 + time.Duration(random.Float64()*float64(r.longest)/2)).Round(time.Microsecond)
+		} else if r.longest > 0 {
 			f.Duration = (5*time.Millisecond + time.Duration(random.Float64()*random.Float64()*float64(r.longest))).Round(time.Microsecond)
 		}
 		if r.amount != nil {

@@ -29,9 +29,12 @@ const (
 	FaultCommitUnheard FaultKind = "commit-unheard"
 	// FaultAnchorSilent takes its quorum from the transaction's anchor, and from no other shard: what its replicas send each other is lost.
 	FaultAnchorSilent FaultKind = "anchor-silent"
+	// FaultParticipantSilent takes it from another participant for long enough that the others forget what they can, and then has the anchor's leader hand over,
+	// so that the next one has to know from its log what is not finished.
+	FaultParticipantSilent FaultKind = "participant-silent"
 )
 
-// commitFaults are those, but for the last one, which most runs that are aimed at transactions have beside them.
+// commitFaults are those, but for the last two, which many runs that are aimed at transactions have beside them.
 var commitFaults = []FaultKind{
 	FaultCoordinatorLost, FaultCoordinatorPaused, FaultCoordinatorCut, FaultCoordinatorMoves, FaultParticipantLost, FaultParticipantPaused, FaultParticipantMoves,
 	FaultCommitUnheard,
@@ -56,7 +59,7 @@ type hunt struct {
 }
 
 func (w *world) injectCommit(f *Fault, _ *node, random *rand.Rand) bool {
-	if !slices.Contains(commitFaults, f.Kind) && f.Kind != FaultAnchorSilent {
+	if !slices.Contains(commitFaults, f.Kind) && f.Kind != FaultAnchorSilent && f.Kind != FaultParticipantSilent {
 		return false
 	}
 	h := &hunt{w: w, f: f, random: random, until: w.now + huntFor}
@@ -108,7 +111,7 @@ func (h *hunt) strike() {
 	w := h.w
 	of := w.group(int(h.id.Anchor))
 	switch h.f.Kind {
-	case FaultParticipantLost, FaultParticipantPaused, FaultParticipantMoves:
+	case FaultParticipantLost, FaultParticipantPaused, FaultParticipantMoves, FaultParticipantSilent:
 		others := slices.DeleteFunc(slices.Clone(h.participants), func(id kv.ShardID) bool { return id == h.id.Anchor })
 		of = w.group(int(others[h.random.IntN(len(others))]))
 	}
@@ -135,8 +138,15 @@ func (h *hunt) strike() {
 		for _, c := range w.clients {
 			c.breakConn(n.number())
 		}
-	case FaultAnchorSilent:
+	case FaultAnchorSilent, FaultParticipantSilent:
 		of.silent++
 		w.undo(h.f, func() { of.silent = max(0, of.silent-1) })
+		if h.f.Kind == FaultParticipantSilent {
+			w.after(h.f.Duration*3/4, func() {
+				if of.silent > 0 && !w.ended {
+					w.transfer(w.group(int(h.id.Anchor)), h.random)
+				}
+			})
+		}
 	}
 }

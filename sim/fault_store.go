@@ -57,6 +57,9 @@ func (p *Plan) aimAtStore() []FaultKind {
 	if random.IntN(3) > 0 {
 		kinds = append(kinds, FaultAnchorSilent)
 	}
+	if random.IntN(3) == 0 {
+		kinds = append(kinds, FaultParticipantSilent)
+	}
 	return kinds
 }
 

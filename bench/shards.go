@@ -176,14 +176,14 @@ func listLines() []shardsLine {
 
 // transactionScene is measured by itself, as the load "transactions".
 func transactionScene() shardsScene {
-	return shardsScene{name: "transactions", lines: transactionLines(), keys: func(cfg config) int { return cfg.Keys }}
+	return shardsScene{name: "transactions", lines: transactionLines(), keys: func(cfg config) int { return cfg.Keys }, after: profileTransfers}
 }
 
 // transactionLines: writes of two keys each, which are mostly in two shards.
 func transactionLines() []shardsLine {
 	variants := []shardsVariant{variantEtcd, variantOne, variant16, variant16Three}
 	pair := load{name: "txn-pair", spec: workSpec{Clients: 1, Connections: 1}, leaderOnly: true}
-	transfers := load{name: "txn-transfer", spec: workSpec{Clients: 32, Connections: 16}, leaderOnly: true}
+	transfers := transferLoad()
 	return []shardsLine{
 		{
 			name: "put-1", title: "put, 1 client, leader", variants: variants, measure: byWorker(load{name: "put-1", spec: pair.spec, leaderOnly: true}),
@@ -196,12 +196,24 @@ func transactionLines() []shardsLine {
 			},
 		},
 		{
+			name: "put-32", title: "put, 32 clients, leader", variants: []shardsVariant{variant16, variant16Three},
+			measure: byWorker(load{name: "put-leader", spec: transfers.spec, leaderOnly: true}),
+		},
+		{
+			name: "put-pairs", title: "put, but every 100th puts 2 keys, 32 clients, leader", variants: []shardsVariant{variant16, variant16Three},
+			measure: byWorker(load{name: "put-pairs", spec: transfers.spec, leaderOnly: true}),
+		},
+		{
 			name: "txn-transfer", title: "transfer between 2 of 64 keys by compare-and-swap, 32 clients, leader", variants: variants, measure: byWorker(transfers),
 			goals: []shardsGoal{
 				{of: variant16, base: variantEtcd, what: ofRate}, {of: variant16Three, base: variantEtcd, what: ofRate}, {of: variant16, base: variantOne, what: ofRate},
 			},
 		},
 	}
+}
+
+func transferLoad() load {
+	return load{name: "txn-transfer", spec: workSpec{Clients: 32, Connections: 16}, leaderOnly: true}
 }
 
 // keySpan are the keys from the first number on, below the second.

@@ -73,6 +73,23 @@ func profilePuts(ctx context.Context, clusters map[string]*cluster, cfg config, 
 	return nil
 }
 
+// profileTransfers looks at where the leader's processor time goes with transactions over shards.
+func profileTransfers(ctx context.Context, clusters map[string]*cluster, cfg config, report *shardsReport) error {
+	for _, v := range []shardsVariant{variantOne, variant16, variant16Three} {
+		c := clusters[v.name]
+		if c == nil {
+			continue
+		}
+		name := "transfers, 32 clients, leader, " + v.name
+		top, err := c.profileWhile(ctx, transferLoad(), cfg, name)
+		if err != nil {
+			return fmt.Errorf("profile of %s: %w", name, err)
+		}
+		report.Profiles = append(report.Profiles, shardsProfile{Name: name, Top: top})
+	}
+	return nil
+}
+
 // profileWhile runs a load, and returns what the profile of the leader shows. The profile is kept if there is a folder for it.
 func (c *cluster) profileWhile(ctx context.Context, l load, cfg config, name string) (top []string, err error) {
 	lead, err := c.leader(ctx)

@@ -113,6 +113,14 @@ func (w *worker) operations() map[string]operation {
 		},
 		"txn-cas":      w.compareAndSwap(),
 		"txn-transfer": w.transfer(),
+		"put-pairs": func(ctx context.Context, c *clientv3.Client, id, n int, random *rand.Rand) error {
+			if n%100 != 0 {
+				return put(ctx, c, id, n, random)
+			}
+			_, err := c.Txn(ctx).Then(clientv3.OpPut(key(random.IntN(w.spec.Keys/2)), sharedValues[0]),
+				clientv3.OpPut(key(w.spec.Keys/2+random.IntN(w.spec.Keys-w.spec.Keys/2)), sharedValues[0])).Commit()
+			return err
+		},
 		"txn-pair": func(ctx context.Context, c *clientv3.Client, _, _ int, random *rand.Rand) error {
 			first := random.IntN(w.spec.Keys)
 			second := (first + 1 + random.IntN(max(1, w.spec.Keys-1))) % w.spec.Keys

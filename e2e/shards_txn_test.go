@@ -273,6 +273,12 @@ func revokeAnyhow(t *testing.T, c *clientv3.Client, id clientv3.LeaseID) {
 // leaseKeys: the default makes the share of each shard several times too long for a round (shard.Options.MaxKeysPerExpiry), as more keys do.
 var leaseKeys = flag.Int("lease.keys", 20_000, "how many keys the large lease has, at least 12,350: .ci/run long takes 100,000")
 
+// ended is when a request was answered, and how long that took.
+type ended struct {
+	at   time.Time
+	took time.Duration
+}
+
 // TestLargeLeaseOverShards: a lease with very many keys in 16 shards is revoked, at one revision, and others write meanwhile.
 func TestLargeLeaseOverShards(t *testing.T) {
 	skipShort(t)
@@ -310,27 +316,45 @@ func TestLargeLeaseOverShards(t *testing.T) {
 	<-watch
 	stop, puts, ctx := write(t, cl.Nodes), atomic.Int64{}, t.Context()
 	ctx, cancel := context.WithCancel(ctx)
-	for worker := range 4 {
+	var took [4][]ended
+	for worker := range took {
 		all.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
+				began := time.Now()
 				if _, err := c.Put(ctx, fmt.Sprint("other/", worker, "/", n%100), "v"); err == nil {
 					puts.Add(1)
+					took[worker] = append(took[worker], ended{time.Now(), time.Since(began)})
 				}
 			}
 		})
 	}
 	eventually(t, "others write", func(context.Context) error {
-		if puts.Load() == 0 {
+		if puts.Load() < 400 {
 			return errors.New("not yet")
 		}
 		return nil
 	})
 	before, began := puts.Load(), time.Now()
 	revokeAnyhow(t, c, lease.ID)
-	took, single := time.Since(began), puts.Load()-before
+	revoked := time.Now()
+	single := puts.Load() - before
 	cancel()
 	all.Wait()
-	t.Logf("the revocation took %v; %d puts and %d transactions meanwhile", took.Round(time.Millisecond), single, stop())
+	t.Logf("the revocation took %v; %d puts and %d transactions meanwhile", revoked.Sub(began).Round(time.Millisecond), single, stop())
+	of := [2][]time.Duration{}
+	for _, e := range slices.Concat(took[:]...) {
+		when := 0
+		if e.at.After(began) {
+			when = 1
+		}
+		of[when] = append(of[when], e.took)
+	}
+	for i, when := range []string{"before", "meanwhile"} {
+		slices.Sort(of[i])
+		if n := len(of[i]); n > 0 {
+			t.Logf("puts of others %s: half within %v, 99 of 100 within %v, all within %v", when, of[i][n/2], of[i][n*99/100], of[i][n-1])
+		}
+	}
 	if single == 0 {
 		t.Error("nobody could write meanwhile")
 	}

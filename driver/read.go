@@ -1,9 +1,13 @@
 package driver
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
+	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
@@ -132,8 +136,25 @@ func (r *Replica) Readable() error {
 	return nil
 }
 
-// Read evaluates a request without effects on the applied state.
+// Read evaluates a request without effects on the applied state. kv.ErrUnhealthy: the disk did not let it be read.
 func (r *Replica) Read(req *kv.Request) (*kv.Response, error) {
+	resp, err := r.read(req)
+	return resp, r.Unread(err)
+}
+
+// Unread gives errors of the disk, which no client knows, the name of one that lets it go to another node: kv.ErrUnhealthy. Damage ends this node, so that
+// it is repaired, as a scrub that finds it does.
+func (r *Replica) Unread(err error) error {
+	if err == nil || kv.CodeOf(err) != 0 || errors.Is(err, shard.ErrReadCompacted) {
+		return err
+	}
+	if errors.Is(err, storage.ErrCorrupt) {
+		r.ask(func(r *driven) { r.fail(fmt.Errorf("a read found damaged data: %w", err)) }, func(error) {})
+	}
+	return fmt.Errorf("%w: %w", kv.ErrUnhealthy, err)
+}
+
+func (r *Replica) read(req *kv.Request) (*kv.Response, error) {
 	if err := r.Readable(); err != nil && req.Kind != kv.KindMemberList && shard.IsSerializable(req) {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
 )
 
@@ -139,5 +141,30 @@ func TestScrubDamage(t *testing.T) {
 	_, failed, told, passes, closed = scrubOf(t, errors.New("input/output error"))
 	if len(failed)+len(passes) > 0 || len(told) < 2 || *closed != len(told) {
 		t.Errorf("failed %v, told %v, passes %v, closed %d", failed, told, passes, *closed)
+	}
+}
+
+// TestUnread: a client that reads learns what lets it go to another node, whatever the disk said. Damage ends the node, and nothing else does.
+func TestUnread(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want error
+		ends bool
+	}{
+		{nil, nil, false},
+		{kv.ErrCompacted, kv.ErrCompacted, false},
+		{shard.ErrReadCompacted, shard.ErrReadCompacted, false},
+		{errors.New("input/output error"), kv.ErrUnhealthy, false},
+		{fmt.Errorf("%w: no power", storage.ErrUnusable), kv.ErrUnhealthy, false},
+		{fmt.Errorf("%w: a row", storage.ErrCorrupt), kv.ErrUnhealthy, true},
+	} {
+		l := newLone(t, 2, nil)
+		if got := l.Replica(1).Unread(c.err); !errors.Is(got, c.want) || !errors.Is(got, c.err) {
+			t.Errorf("%v reads as %v", c.err, got)
+		}
+		l.rounds()
+		if failed := l.Err(); (failed != nil) != c.ends || c.ends && !errors.Is(failed, storage.ErrCorrupt) {
+			t.Errorf("after %v the node says %v", c.err, failed)
+		}
 	}
 }

@@ -77,8 +77,13 @@ func (r *driven) nothingInFlight() {
 
 // ReadAt answers a read-only request about keys from the applied state as of at.Revision, which is in the header. The caller has made sure that the state is
 // complete up to it. Revisions above it are in the future for the request, those below at.Compacted are compacted. shard.ErrReadCompacted: at.Revision is by
-// now.
+// now. Otherwise as Read.
 func (r *Replica) ReadAt(req *kv.Request, at kv.Present) (*kv.Response, error) {
+	resp, err := r.readAt(req, at)
+	return resp, r.Unread(err)
+}
+
+func (r *Replica) readAt(req *kv.Request, at kv.Present) (*kv.Response, error) {
 	if !scans(req) {
 		r.mu.RLock()
 		defer r.mu.RUnlock()

@@ -441,6 +441,8 @@ func (n *node) SettleAt(rev kv.Revision, done func(uint64, error)) {
 
 func (n *node) Readable() error { return nil }
 
+func (n *node) Unread(err error) error { return err }
+
 func (n *node) View() *mvcc.View {
 	if n.onView != nil {
 		defer n.onView()

@@ -44,6 +44,7 @@ type listing struct {
 	states   []*mvcc.View
 	revision kv.Revision
 	gateway  *Gateway
+	local    Shard // of a shard that is read: it knows what errors of the disk mean
 }
 
 func (l *listing) Revision() kv.Revision { return l.revision }
@@ -53,10 +54,14 @@ func (l *listing) Next(bytes int64, memory *kv.Tally) ([]kv.KeyValue, error) {
 		return nil, err
 	}
 	defer l.turn.giveBack()
-	return l.list.Next(bytes, memory)
+	kvs, err := l.list.Next(bytes, memory)
+	return kvs, l.local.Unread(err)
 }
 
-func (l *listing) Ended() (bool, error) { return l.list.Ended() }
+func (l *listing) Ended() (bool, error) {
+	ended, err := l.list.Ended()
+	return ended, l.local.Unread(err)
+}
 
 func (l *listing) Measure(memory *kv.Tally, fn func(key []byte, m mvcc.Meta) error) error {
 	if err := l.turn.take(); err != nil {
@@ -64,14 +69,20 @@ func (l *listing) Measure(memory *kv.Tally, fn func(key []byte, m mvcc.Meta) err
 	}
 	defer l.turn.giveBack()
 	keys := 0
-	return l.list.Measure(memory, func(key []byte, m mvcc.Meta) error {
+	var given error // of whoever is given the keys, not of the disk
+	err := l.list.Measure(memory, func(key []byte, m mvcc.Meta) error {
 		if keys++; keys%keysPerTurn == 0 {
-			if err := l.turn.pass(); err != nil {
-				return err
-			}
+			given = l.turn.pass()
 		}
-		return fn(key, m)
+		if given == nil {
+			given = fn(key, m)
+		}
+		return given
 	})
+	if given != nil {
+		return given
+	}
+	return l.local.Unread(err)
 }
 
 func (l *listing) More() bool { return l.list.More() }
@@ -81,7 +92,8 @@ func (l *listing) Count(memory *kv.Tally) (int64, error) {
 		return 0, err
 	}
 	defer l.turn.giveBack()
-	return l.list.Count(memory)
+	count, err := l.list.Count(memory)
+	return count, l.local.Unread(err)
 }
 
 func (l *listing) Close() {
@@ -143,9 +155,9 @@ func (l *leaderLink) openRange(ctx context.Context, req *kv.Request) (*listing, 
 	list, err := state.list(req.Range)
 	if err != nil {
 		_ = state.Close()
-		return nil, err
+		return nil, l.local.Unread(err)
 	}
-	return &listing{list, turn{of: l.gateway.turns, ctx: ctx}, []*mvcc.View{state.View}, state.Revision(), l.gateway}, nil
+	return &listing{list, turn{of: l.gateway.turns, ctx: ctx}, []*mvcc.View{state.View}, state.Revision(), l.gateway, l.local}, nil
 }
 
 func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leaderLink) (*listing, error) {
@@ -156,9 +168,9 @@ func (g *Gateway) openMany(ctx context.Context, req *kv.Request, links []*leader
 	list, err := g.options.Gather.List(req, read.Shards, states, read.At)
 	if err != nil {
 		closeViews(states)
-		return nil, err
+		return nil, links[0].local.Unread(err)
 	}
-	return &listing{list, turn{of: g.turns, ctx: ctx}, states, read.At.Revision, g}, nil
+	return &listing{list, turn{of: g.turns, ctx: ctx}, states, read.At.Revision, g, links[0].local}, nil
 }
 
 // freeze returns a state that a read may be answered from, and is allowed by a state of users and roles that is as new.

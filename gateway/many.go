@@ -247,7 +247,7 @@ func (r *gathering) answer(views []*mvcc.View) (answered bool) {
 	}
 	closeViews(views)
 	if !compacted {
-		c.finish(resp, err)
+		c.finish(resp, r.links[0].local.Unread(err))
 	}
 	return !compacted
 }

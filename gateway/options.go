@@ -74,6 +74,8 @@ type Shard interface {
 	CompactionHash(ctx context.Context, revision kv.Revision) (hash mvcc.HashSum, compacted kv.Revision, found bool, err error)
 	// Readable is kv.ErrNoLeader while the applied state is nothing that may be shown, not even as an old one.
 	Readable() error
+	// Unread gives an error that a read of a View ended with the name that a client is to see: the disk's have none. Damage ends the node.
+	Unread(err error) error
 	// View freezes the applied state.
 	View() *mvcc.View
 	// Replaced reads one version that is not the newest of its key, without a lock.

@@ -76,7 +76,7 @@ func (g *Gateway) RangeStream(ctx context.Context, req *kv.Request, emit func(r 
 	if err != nil {
 		return err
 	}
-	return g.stream(ctx, req, state.Revision(), emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	return g.stream(ctx, req, l.local, state.Revision(), emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
 		return state.RangeStream(request, streamChunkBytes, tally, fn)
 	})
 }
@@ -87,13 +87,13 @@ func (g *Gateway) streamMany(ctx context.Context, req *kv.Request, links []*lead
 		return err
 	}
 	defer closeViews(states)
-	return g.stream(ctx, req, read.At.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
+	return g.stream(ctx, req, links[0].local, read.At.Revision, emit, func(tally *kv.Tally, fn func([]kv.KeyValue) error) (*kv.RangeResponse, error) {
 		return g.options.Gather.Stream(req, read.Shards, states, read.At, streamChunkBytes, tally, fn)
 	})
 }
 
 // stream gives emit what read reads, which it does in its turn.
-func (g *Gateway) stream(ctx context.Context, req *kv.Request, revision kv.Revision, emit func(r *kv.Response, last bool) error,
+func (g *Gateway) stream(ctx context.Context, req *kv.Request, local Shard, revision kv.Revision, emit func(r *kv.Response, last bool) error,
 	read func(*kv.Tally, func([]kv.KeyValue) error) (*kv.RangeResponse, error)) error {
 	turn := turn{of: g.turns, ctx: ctx}
 	if err := turn.take(); err != nil {
@@ -108,14 +108,18 @@ func (g *Gateway) stream(ctx context.Context, req *kv.Request, revision kv.Revis
 		return emit(&kv.Response{Kind: kv.KindRange, Revision: revision, Range: r}, last)
 	}
 	tally := kv.NewTally(req.Memory)
+	var given error // of whoever takes the keys, not of the disk
 	end, err := read(&tally, func(kvs []kv.KeyValue) error {
-		if err := respond(&kv.RangeResponse{KVs: kvs}, false); err != nil {
-			return err
+		if given = respond(&kv.RangeResponse{KVs: kvs}, false); given == nil {
+			given = turn.take()
 		}
-		return turn.take()
+		return given
 	})
-	if err != nil {
-		return err
+	switch {
+	case given != nil:
+		return given
+	case err != nil:
+		return local.Unread(err)
 	}
 	return respond(end, true)
 }

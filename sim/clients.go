@@ -298,7 +298,7 @@ func (c *client) arrive(n *node, conn *clientConn, generation uint64, req *kv.Re
 			lost.answered = true
 			n.checkKnown(req, resp)
 			w.happened(traceResponse, n.number(), uint64(c.number), responseRevision(resp))
-			if err != nil && kv.CodeOf(err) == 0 && w.marks["damage"] == 0 && !c.group.brittle && !n.hasNoPower() {
+			if err != nil && kv.CodeOf(err) == 0 {
 				w.fail(Crash, "node %d answered client %d with an error that is none of the store's: %v", n.id, c.number, err)
 			}
 			if (errors.Is(err, kv.ErrTimeout) || errors.Is(err, kv.ErrLeaderChanged)) && w.plan.harmless() {

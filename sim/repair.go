@@ -196,7 +196,11 @@ func (g *group) whole() bool {
 	if leader == nil || g.w.doubleUnderWay(leader) {
 		return false
 	}
-	if leader.core.Status().Term > g.changedTerm {
+	status := leader.core.Status()
+	if status.Config.Joint() || len(status.Config.Learners) > 0 {
+		return false // who is about to vote is none of those who keep a quorum
+	}
+	if status.Term > g.changedTerm {
 		g.changedAt = min(g.changedAt, leader.replica.Applied()) // a change of an earlier leader is applied by now, or lost
 	}
 	for p := range g.parts() {

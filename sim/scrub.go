@@ -12,9 +12,10 @@ const (
 
 // mustScrub tells whether the node is left to find out by itself that its disks are rotten, after everything else was healed: nobody may
 // be reading there. The cluster has not settled before it has, so it takes the scrub at most the run's patience. Not so where too much is lost to come
-// back, where a lying sync has been at work as well, and on the real engine, in whose files the flipped bit may be where nothing is.
+// back, where a lying sync has been at work as well, on the real engine, in whose files the flipped bit may be where nothing is, and where the node gets other
+// disks in any case: what is rotten may be deleted before it is read.
 func (w *world) mustScrub(n *node) bool {
-	return n.rotten() && !n.damage.lied && !w.plan.LoseQuorum
+	return n.rotten() && !n.damage.lied && !w.plan.LoseQuorum && !n.lacksGroups()
 }
 
 // rotten tells whether something on the node's disks is rotten that is still there to be read.

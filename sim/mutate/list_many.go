@@ -129,6 +129,12 @@ var manyMutations = []Mutation{
 		Unseen: "the first 1,500 seeds have not shown it any more; go test ./driver -run TestFutureRevision does",
 	},
 	{
+		Name: "driver/errors-of-the-disk", Breaks: "a client that reads is answered with the error of the disk, which is none that clients know",
+		File: "driver/read.go", Verdicts: noticed, Seeds: 300,
+		Old: "\treturn fmt.Errorf(\"%w: %w\", kv.ErrUnhealthy, err)\n",
+		New: "\treturn err\n",
+	},
+	{
 		Name: "driver/later-forgotten", Breaks: "requests that wait for the next batch are forgotten",
 		File: "driver/number.go", Partition: "range", Verdicts: noticed, Seeds: 60,
 		Old: "\t\tn.informed = append(n.informed, q)\n",

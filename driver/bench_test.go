@@ -105,7 +105,7 @@ func (m *idleMachine) ApplyBulk(storage.Batch, int)                   {}
 func (m *idleMachine) View() *mvcc.View                               { return nil }
 func (m *idleMachine) Unsettled(*kv.Request, kv.Revision) bool        { return false }
 func (m *idleMachine) Settles(kv.Revision) uint64                     { return 0 }
-func (m *idleMachine) Most() kv.Revision                              { return 0 }
+func (m *idleMachine) Bounds() kv.Bounds                              { return kv.Bounds{} }
 func (m *idleMachine) NeedsPresent() bool                             { return true }
 func (m *idleMachine) Released() uint64                               { return 0 }
 func (m *idleMachine) Contended() bool                                { return false }

@@ -55,13 +55,13 @@ func newCleanStore(t *testing.T, seed uint64, paxos bool, change ...func(*Option
 	return s
 }
 
-func (n *cleanNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
+func (n *cleanNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	n.asked++
 	arrived := false
 	arrive := func() {
 		if !arrived {
 			arrived = true
-			got(n.issue(count), n.compacted())
+			got(n.issue(count), n.compacted(), true)
 		}
 	}
 	n.arriving[group] = append(n.arriving[group], arrive)

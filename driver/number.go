@@ -18,9 +18,10 @@ type Numbers interface {
 	// Take issues n revisions in a row to the group, and returns the first; with n = 0 the one that is issued next. It ends what Hold began. compacted is up to
 	// where history was compacted then, or later. false: this node may not issue revisions any more, and has issued none.
 	Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool)
-	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term. got is called once, from any
-	// goroutine, with what Take returns; or never, if the group's leadership here ends before. If most is not 0 and first is above it, none was issued.
-	Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision))
+	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term; none, if the bounds do not hold
+	// when they would be issued. got is called once, from any goroutine, with what Take returns; or never, if the group's leadership here ends before. If it
+	// is told that some were issued, compacted is not beyond the bounds.
+	Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool))
 	// Alarms are those that are raised in the system shard, bit n for type n. After Hold that was exact: as of then. When Ask calls got: as of when the
 	// revisions were issued, or later. Otherwise as this node was told last.
 	Alarms() uint64
@@ -35,10 +36,10 @@ type numbering struct {
 	waiting bool   // for what was asked for last
 	// first and compacted have come for it; first is 0 before.
 	first, compacted kv.Revision
-	most             kv.Revision // of first, if anything was to be issued; 0: whatever it is
-	alarms           uint64      // that the open batch is decided by
-	decided          []decision  // in the open batch; its space is used again
-	later            []request   // for the next batch: they depend on revisions that this one does not have yet
+	refused          bool       // none were issued, as the bounds did not hold
+	alarms           uint64     // that the open batch is decided by
+	decided          []decision // in the open batch; its space is used again
+	later            []request  // for the next batch: they depend on revisions that this one does not have yet
 	// informed were such, and come first in the next batch: since they came, the sequencer has said how far the store is.
 	informed []request
 	anew     bool // the leadership is to begin anew, once nothing is in flight
@@ -113,26 +114,26 @@ func (r *driven) endBatch() (numbered bool, err error) {
 	if need == 0 && !n.needsPresent(r.machine) {
 		return r.number(0, 0)
 	}
-	id := n.ask(r.machine.Most())
-	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, n.most, func(first, compacted kv.Revision) {
-		r.driver.call(func() { r.numbersCame(id, first, compacted) })
+	id := n.ask()
+	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, r.machine.Bounds(), func(first, compacted kv.Revision, issued bool) {
+		r.driver.call(func() { r.numbersCame(id, first, compacted, issued) })
 	})
 	return false, nil
 }
 
 // ask notes that revisions are asked for, and which question that is.
-func (n *numbering) ask(most kv.Revision) (id uint64) {
+func (n *numbering) ask() (id uint64) {
 	n.asked++
-	n.waiting, n.most = true, most
+	n.waiting = true
 	return n.asked
 }
 
 // came notes the revisions that came for a question; false: it is not what is waited for.
-func (n *numbering) came(id uint64, first, compacted kv.Revision) bool {
+func (n *numbering) came(id uint64, first, compacted kv.Revision, issued bool) bool {
 	if !n.waiting || n.asked != id {
 		return false
 	}
-	n.waiting, n.first, n.compacted = false, first, compacted
+	n.waiting, n.first, n.compacted, n.refused = false, first, compacted, !issued
 	return true
 }
 
@@ -151,8 +152,8 @@ func (n *numbering) needsPresent(m Machine) bool {
 }
 
 // numbersCame has the batch proposed in this round.
-func (r *driven) numbersCame(id uint64, first, compacted kv.Revision) {
-	if r.numbering.came(id, first, compacted) {
+func (r *driven) numbersCame(id uint64, first, compacted kv.Revision, issued bool) {
+	if r.numbering.came(id, first, compacted, issued) {
 		r.driver.markWorking(r)
 	}
 }
@@ -161,16 +162,16 @@ func (r *driven) numbersCame(id uint64, first, compacted kv.Revision) {
 func (r *driven) number(first, compacted kv.Revision) (numbered bool, err error) {
 	n := &r.numbering
 	last := first + kv.Revision(r.machine.Unnumbered()) - 1
-	issued := n.most == 0 || first <= n.most
+	issued := !n.refused
 	// If an alarm was raised or cleared before the revisions were issued, what was decided by others is decided once more.
-	if err = shard.ErrBegunAnew; n.first == 0 || n.alarms == r.toldAlarms() {
+	if err = shard.ErrBegunAnew; issued && (n.first == 0 || n.alarms == r.toldAlarms()) {
 		err = r.machine.Number(first, compacted)
 	}
 	decided := n.decided
-	n.open, n.first, n.most, n.decided = false, 0, 0, nil
+	n.open, n.first, n.refused, n.decided = false, 0, false, nil
 	if errors.Is(err, shard.ErrBegunAnew) {
 		n.anew, r.sequenced.behind = true, true
-		if issued {
+		if issued && last >= first {
 			r.driver.opts.Sequencing.Voided(r.group, last)
 		}
 		for i := range decided {

@@ -36,11 +36,11 @@ func (n steadyNode) Take(_ consensus.GroupID, count int) (first, compacted kv.Re
 
 func (steadyNode) Alarms() uint64 { return 0 }
 
-func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
+func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	n.asked++
 	n.c.at(n.c.latency, func() { // there
 		first, compacted, _ := n.Take(group, count)
-		n.c.at(n.c.latency, func() { got(first, compacted) }) // and back
+		n.c.at(n.c.latency, func() { got(first, compacted, true) }) // and back
 	})
 }
 

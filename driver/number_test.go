@@ -22,6 +22,7 @@ type counter struct {
 	issued int // to nodes that held it
 	failed int // takes that came too late
 	asked  int
+	beyond int    // of those, how often the bounds did not hold
 	alarms uint64 // that are raised
 	flips  int    // how often that changed
 }
@@ -69,15 +70,20 @@ func (n *nodeNumbers) issue(count int) (first kv.Revision) {
 	return first
 }
 
-func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, _ kv.Revision, got func(first, compacted kv.Revision)) {
+func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	n.asked++
 	n.c.at(n.delay(), func() {
+		issued := bounds.Hold(n.last+1, n.compacted())
+		if !issued {
+			count = 0
+			n.beyond++
+		}
 		first, compacted, alarms, flips := n.issue(count), n.compacted(), n.alarms, n.flips
 		n.c.at(n.delay(), func() {
 			if flips >= n.toldFlips {
 				n.told, n.toldFlips = alarms, flips
 			}
-			got(first, compacted)
+			got(first, compacted, issued)
 		})
 	})
 }

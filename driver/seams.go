@@ -58,10 +58,10 @@ type Machine interface {
 	ApplyBulk(b storage.Batch, maxEffects int)
 	// Renew answers a keep-alive that needs nothing of the log, if nobody else leads; false: Evaluate does.
 	Renew(req *kv.LeaseKeepAliveRequest, now time.Duration) (*kv.Response, bool)
-	// Begin, Unnumbered, NeedsPresent, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
+	// Begin, Unnumbered, Bounds, NeedsPresent, Number and BeginAnew: revisions that come from elsewhere, see shard.Machine.
 	Begin(present kv.Present, exact bool) error
 	Unnumbered() int
-	Most() kv.Revision
+	Bounds() kv.Bounds
 	NeedsPresent() bool
 	Number(first, compacted kv.Revision) error
 	BeginAnew() error // with the exclusive lock

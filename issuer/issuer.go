@@ -73,8 +73,8 @@ type led struct {
 type asked struct {
 	batch sequencer.Batch
 	n     uint64
-	most  kv.Revision
-	got   func(first, compacted kv.Revision)
+	bound kv.Bounds
+	got   func(first, compacted kv.Revision, issued bool)
 }
 
 // issuing is a Sequencer that is here, with what it needs.

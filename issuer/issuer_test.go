@@ -183,7 +183,7 @@ func TestTake(t *testing.T) {
 	}
 	f.EndClean(2, 4)
 	f.want(t, f, kv.Present{Revision: 6, Compacted: 7, Shards: []kv.ShardProgress{{Last: 4, Clean: true}}}, 2)
-	f.Ask(2, 3, 1, 0, func(kv.Revision, kv.Revision) {})
+	f.Ask(2, 3, 1, kv.Bounds{}, func(kv.Revision, kv.Revision, bool) {})
 	if m := f.Metrics(); m != (Metrics{RevisionsIssued: 6, BatchesAsked: 1, SessionsBegun: 1, HoldsRefused: 1}) {
 		t.Errorf("%+v", m)
 	}
@@ -225,7 +225,7 @@ func TestConfirmed(t *testing.T) {
 		t.Fatalf("%d frames left, a quorum was asked %d times", len(f.sent), len(f.confirms))
 	}
 	var first, compacted kv.Revision
-	other.Ask(2, 3, 2, 0, func(rev, told kv.Revision) { first, compacted = rev, told })
+	other.Ask(2, 3, 2, kv.Bounds{}, func(rev, told kv.Revision, _ bool) { first, compacted = rev, told })
 	other.deliver(f) // comes while the first answer waits
 	f.confirms[0](nil)
 	if len(f.sent) != 1 || len(f.confirms) != 2 {
@@ -241,7 +241,7 @@ func TestConfirmed(t *testing.T) {
 	}
 	// The quorum that was asked before does not do for what is made now.
 	f.lease = false
-	other.Ask(2, 3, 1, 0, func(rev, _ kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { first = rev })
 	other.deliver(f)
 	if f.confirms[1](nil); len(f.sent) != 0 || len(f.confirms) != 3 {
 		t.Fatalf("%d frames left, a quorum was asked %d times", len(f.sent), len(f.confirms))
@@ -271,8 +271,8 @@ func TestEarly(t *testing.T) {
 	other.Target(1, 5)
 	other.Lead(2, 3, 1, 0)
 	var got [2]kv.Revision
-	other.Ask(2, 3, 1, 0, func(rev, _ kv.Revision) { got[0] = rev })
-	f.Ask(3, 2, 1, 0, func(rev, _ kv.Revision) { got[1] = rev })
+	other.Ask(2, 3, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { got[0] = rev })
+	f.Ask(3, 2, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { got[1] = rev })
 	talk(f, other)
 	f.leadSystem(t, 5, 1)
 	talk(f, other)
@@ -348,7 +348,7 @@ func TestCallbacks(t *testing.T) {
 	f.Target(1, 5)
 	f.Lead(2, 3, 1, 0)
 	var order []string
-	f.Ask(2, 3, 1, 0, func(kv.Revision, kv.Revision) {
+	f.Ask(2, 3, 1, kv.Bounds{}, func(kv.Revision, kv.Revision, bool) {
 		order = append(order, "number")
 		f.Learn(nil, func(kv.Present, error) { order = append(order, "within") })
 		_, _ = f.Hold()
@@ -383,7 +383,7 @@ func TestUnreached(t *testing.T) {
 	other.Target(1, 5)
 	other.Lead(2, 3, 1, 0)
 	var first kv.Revision
-	other.Ask(2, 3, 1, 0, func(rev, _ kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { first = rev })
 	for range 10 {
 		other.Learn(nil, func(kv.Present, error) {})
 	}
@@ -409,7 +409,7 @@ func TestUnreached(t *testing.T) {
 		t.Errorf("number %d", first)
 	}
 	// What was asked for and is on a connection that breaks is asked for again, and what was issued is a gap (rule 9).
-	other.Ask(2, 3, 1, 0, func(rev, _ kv.Revision) { first = rev })
+	other.Ask(2, 3, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { first = rev })
 	other.deliver(f)
 	other.PeerDown(1)
 	if talk(f, other); first != 4 {
@@ -434,7 +434,7 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("handed over %d", f.handOver)
 	}
 	var first kv.Revision
-	f.Ask(2, 3, 1, 0, func(rev, _ kv.Revision) { first = rev })
+	f.Ask(2, 3, 1, kv.Bounds{}, func(rev, _ kv.Revision, _ bool) { first = rev })
 	if f.doRound(); first != 0 {
 		t.Errorf("number %d during a hand-over", first)
 	}
@@ -473,7 +473,7 @@ func TestClean(t *testing.T) {
 	other.EndClean(2, 1)
 	other.want(t, f, kv.Present{Revision: 1, Compacted: 7, Shards: []kv.ShardProgress{{Last: 1, Clean: true}}}, 2)
 	// What was issued and is not applied is told by the frontier.
-	other.Ask(2, 4, 2, 0, func(kv.Revision, kv.Revision) {})
+	other.Ask(2, 4, 2, kv.Bounds{}, func(kv.Revision, kv.Revision, bool) {})
 	talk(f, other)
 	other.clean, other.above = nil, nil
 	other.want(t, f, kv.Present{Revision: 3, Compacted: 7, Shards: []kv.ShardProgress{{Last: 3, Clean: true}}}, 2)
@@ -600,7 +600,7 @@ func TestGoroutines(t *testing.T) {
 					}
 				} else {
 					waiting.Store(true)
-					r.Ask(shard, 3, n, 0, func(first, _ kv.Revision) {
+					r.Ask(shard, 3, n, kv.Bounds{}, func(first, _ kv.Revision, _ bool) {
 						r.replica.Lock() // who is called may wait for it
 						defer r.replica.Unlock()
 						give(first, n)
@@ -707,7 +707,7 @@ func TestAlarms(t *testing.T) {
 			t.Errorf("another node is told %b before it has heard of it", got)
 		}
 		told := uint64(0)
-		b.Ask(2, 3, 1, 0, func(kv.Revision, kv.Revision) { told = b.Alarms() })
+		b.Ask(2, 3, 1, kv.Bounds{}, func(kv.Revision, kv.Revision, bool) { told = b.Alarms() })
 		talk(a, b)
 		b.doRound()
 		if told != 2+alarms {

@@ -97,6 +97,7 @@ func (i *Issuer) Applied(group consensus.GroupID, revision kv.Revision) {
 func (i *Issuer) LimitApplied(term consensus.Term, limit kv.Revision) {
 	i.mu.Lock()
 	if s := &i.issuing; s.core != nil && s.term == term {
+		i.tellCompacted()
 		if err := s.core.LimitCommitted(limit); err != nil {
 			i.refuse(i.options.Self, err)
 		}
@@ -120,6 +121,7 @@ func (i *Issuer) HandOver() {
 func (i *Issuer) HandOverFailed() {
 	i.mu.Lock()
 	if core := i.issuing.core; core != nil {
+		i.tellCompacted()
 		core.HandOverFailed()
 		i.publish()
 		i.pump()

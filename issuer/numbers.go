@@ -52,10 +52,10 @@ func (i *Issuer) Take(group consensus.GroupID, n int) (first, compacted kv.Revis
 }
 
 // Ask is of driver.Numbers (rule 32).
-func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision)) {
+func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	i.mu.Lock()
 	if l := i.led[kv.ShardID(group)]; l != nil && l.leadership == sequencer.Leadership(term) {
-		l.asked = append(l.asked, asked{n: uint64(n), most: most, got: got})
+		l.asked = append(l.asked, asked{n: uint64(n), bound: bounds, got: got})
 		i.ask(kv.ShardID(group), l)
 		i.pump()
 	}
@@ -75,7 +75,7 @@ func (i *Issuer) Alarms() (types uint64) {
 func (i *Issuer) ask(shard kv.ShardID, l *led) {
 	for at := range l.asked {
 		if a := &l.asked[at]; a.batch == 0 {
-			batch, ok := i.asker.Alloc(shard, a.n, a.most)
+			batch, ok := i.asker.Alloc(shard, a.n, a.bound)
 			if !ok {
 				i.refusedAsks = true
 				return
@@ -136,9 +136,12 @@ func (i *Issuer) numbers(n sequencer.Numbers) {
 		i.asker.Voided(n.Shard, n.First+kv.Revision(n.N)-1) // nobody waits for them (rule 14)
 		return
 	}
-	got, compacted := l.asked[0].got, i.compacted
+	a, compacted := l.asked[0], i.compacted
+	if n.Compacted != 0 { // what was compacted after they were issued does not matter to them
+		compacted = min(compacted, n.Compacted)
+	}
 	l.asked = slices.Delete(l.asked, 0, 1)
-	i.later(func() { got(n.First, compacted) })
+	i.later(func() { a.got(n.First, compacted, n.N == a.n) })
 }
 
 // relocate: the sequencer cannot be reached. That is no reason to move anything if it cannot be reached from anywhere: while nobody leads the system shard, and

@@ -41,6 +41,12 @@ func (i *Issuer) pumpSequencer() (sent, again bool) {
 	return sent || left, again || hadWork
 }
 
+// tellCompacted comes before the core issues anything to others.
+func (i *Issuer) tellCompacted() {
+	compacted, _ := i.node.SystemNotice()
+	i.issuing.core.Compacted(compacted)
+}
+
 // publish lets Now see what was issued, before anybody else hears of it.
 func (i *Issuer) publish() {
 	now := i.issuing.core.Now()
@@ -110,6 +116,7 @@ func (i *Issuer) step(from kv.NodeID, q *sequencer.Request) {
 		s.early[from] = q.Session
 		return
 	}
+	i.tellCompacted()
 	if err := s.core.Step(from, q); err != nil {
 		i.refuse(from, err)
 	}

@@ -10,6 +10,19 @@ type Present struct {
 	Shards []ShardProgress
 }
 
+// Bounds are what revisions must keep to when they are issued, for what was decided without them to hold. 0: whatever it is.
+type Bounds struct {
+	// Most is the highest that the first of them may be.
+	Most Revision
+	// Compacted is up to where history may be compacted at most: something was read above it.
+	Compacted Revision
+}
+
+// Hold tells whether revisions from first on may be issued while history is compacted up to compacted.
+func (b Bounds) Hold(first, compacted Revision) bool {
+	return (b.Most == 0 || first <= b.Most) && (b.Compacted == 0 || compacted <= b.Compacted)
+}
+
 // ShardProgress is the last revision that was issued to a shard.
 type ShardProgress struct {
 	Last Revision

@@ -55,15 +55,16 @@ type led struct {
 type batch struct {
 	number Batch
 	n      uint64
-	most   kv.Revision // see Alloc
+	bounds kv.Bounds
 }
 
-// answeredBy tells whether the numbers are those that were asked for, or none, if they would be too high.
+// answeredBy tells whether the numbers are those that were asked for, or none, if they would be beyond the bounds. How far history is compacted only the
+// sequencer knows.
 func (b *batch) answeredBy(n *Numbers) bool {
-	return b.number == n.Batch && (b.n == n.N || n.N == 0 && b.tooHigh(n.First))
+	return b.number == n.Batch && (b.n == n.N || n.N == 0 && (b.tooHigh(n.First) || b.bounds.Compacted != 0)) && (n.Compacted == 0 || n.Compacted == b.bounds.Compacted)
 }
 
-func (b *batch) tooHigh(first kv.Revision) bool { return b.most != 0 && first > b.most }
+func (b *batch) tooHigh(first kv.Revision) bool { return !b.bounds.Hold(first, 0) }
 
 // AskerReady is work for the shell.
 type AskerReady struct {
@@ -134,15 +135,15 @@ func (a *Asker) StepDown(id kv.ShardID) {
 	a.attend()
 }
 
-// Alloc asks for n numbers for a shard led here: for all that was evaluated since the last call (rule 32). If most is not 0 and the first one would be above it,
-// none is wanted; the answer then has none. It is refused while too much is unanswered.
-func (a *Asker) Alloc(id kv.ShardID, n uint64, most kv.Revision) (Batch, bool) {
+// Alloc asks for n numbers for a shard led here: for all that was evaluated since the last call (rule 32). If the bounds do not hold none is wanted; the answer
+// then has none. It is refused while too much is unanswered.
+func (a *Asker) Alloc(id kv.ShardID, n uint64, bounds kv.Bounds) (Batch, bool) {
 	l := a.led[id]
 	if l == nil || n > MaxBatchNumbers || len(l.batches) >= MaxBatches || a.outstanding >= MaxWaiting {
 		return 0, false
 	}
 	l.last++
-	l.batches = append(l.batches, batch{l.last, n, most})
+	l.batches = append(l.batches, batch{l.last, n, bounds})
 	a.outstanding++
 	a.list(id, l)
 	a.attend()
@@ -242,7 +243,7 @@ func (a *Asker) number(n Numbers) {
 	if l == nil || n.Leadership != l.leadership {
 		return // of an older leadership (rule 11)
 	}
-	if n.N > 0 && l.batches[0].tooHigh(n.First) { // a sequencer of before Most was known
+	if n.N > 0 && l.batches[0].tooHigh(n.First) { // a sequencer of before bounds were known
 		a.Voided(n.Shard, n.First+kv.Revision(n.N)-1)
 		n.First, n.N = n.First+kv.Revision(n.N), 0
 	}
@@ -298,7 +299,7 @@ func (a *Asker) frame() *Request {
 	for _, id := range a.unsent {
 		l := a.led[id]
 		for _, b := range l.batches[l.asked:] {
-			q.Allocs = append(q.Allocs, Alloc{Shard: id, Generation: l.generation, Leadership: l.leadership, Batch: b.number, N: b.n, Most: b.most})
+			q.Allocs = append(q.Allocs, Alloc{Shard: id, Generation: l.generation, Leadership: l.leadership, Batch: b.number, N: b.n, Bounds: b.bounds})
 		}
 		l.asked, l.listed = len(l.batches), false
 	}

@@ -27,13 +27,14 @@ import (
 //	items, until the end
 //
 // An item is a kind (1 byte), the length of the rest (uvarint), and fields (uvarint each). Later versions add fields at the end, and earlier
-// ones ignore them; a new kind is used only with nodes whose version knows it. All items but the 7th are of at most 60 bytes.
+// ones ignore them; a new kind is used only with nodes whose version knows it. All items but the 7th are of at most 70 bytes. What is in brackets may be
+// left out, as 0: whoever knows of no such field did.
 //
-//	1 alloc     shard, generation, leadership, batch, n
+//	1 alloc     shard, generation, leadership, batch, n [, most [, compacted]]
 //	2 clean     epoch, shard, generation, leadership, asOf, top
 //	3 frontier  shard, generation
 //	4 read      nothing: a sign of life, and with it now
-//	5 numbers   shard, leadership, batch, first, n
+//	5 numbers   shard, leadership, batch, first, n [, compacted]
 //	6 shard     shard; 1 clean, 0 not, 2 replaced; last, or the newer generation
 //	7 multi     ticket, how many shards (1 to MaxNamed), then of each: shard, generation
 //	8 revision  ticket, revision
@@ -101,7 +102,7 @@ type Reply struct {
 	Doubts []Doubt
 }
 
-// appendItem writes an item. Its fields are at most 60 bytes, so that one byte is enough for the length.
+// appendItem writes an item. Its fields are at most 70 bytes, so that one byte is enough for the length.
 func appendItem(b []byte, kind item, fields ...uint64) []byte {
 	b = append(b, byte(kind), 0)
 	at := len(b)
@@ -126,12 +127,24 @@ func appendMulti(b []byte, m *AllocMulti) []byte {
 	return b
 }
 
-// appendAlloc ends the item before Most where there is none: most have none, and versions of before it did not know it. They skip what comes after N.
+// appendAlloc ends the item before the bounds where there are none: most have none, and older versions did not know them. They skip what comes after N.
 func appendAlloc(b []byte, a *Alloc) []byte {
-	if a.Most == 0 {
-		return appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N)
+	fields := [...]uint64{
+		uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N, uint64(a.Bounds.Most), uint64(a.Bounds.Compacted),
 	}
-	return appendItem(b, itemAlloc, uint64(a.Shard), uint64(a.Generation), uint64(a.Leadership), uint64(a.Batch), a.N, uint64(a.Most))
+	said := len(fields)
+	for said > 5 && fields[said-1] == 0 {
+		said--
+	}
+	return appendItem(b, itemAlloc, fields[:said]...)
+}
+
+func appendNumbers(b []byte, n *Numbers) []byte {
+	fields := [...]uint64{uint64(n.Shard), uint64(n.Leadership), uint64(n.Batch), uint64(n.First), n.N, uint64(n.Compacted)}
+	if n.Compacted == 0 {
+		return appendItem(b, itemNumbers, fields[:5]...)
+	}
+	return appendItem(b, itemNumbers, fields[:]...)
 }
 
 // uvarintBytes is how many bytes a number takes.
@@ -175,8 +188,8 @@ func AppendReply(b []byte, r *Reply) []byte {
 	for _, v := range [...]uint64{r.Heard, uint64(r.Now), uint64(r.Compact), r.Alarms} {
 		b = binary.AppendUvarint(b, v)
 	}
-	for _, n := range r.Numbers {
-		b = appendItem(b, itemNumbers, uint64(n.Shard), uint64(n.Leadership), uint64(n.Batch), uint64(n.First), n.N)
+	for i := range r.Numbers {
+		b = appendNumbers(b, &r.Numbers[i])
 	}
 	for _, m := range r.Revisions {
 		b = appendItem(b, itemRevision, uint64(m.Ticket), uint64(m.Revision))
@@ -264,11 +277,22 @@ func checkVersion(in []byte) error {
 }
 
 func (r *reader) alloc() Alloc {
-	a := Alloc{r.shard(), Generation(r.number()), Leadership(r.number()), Batch(r.number()), r.bounded(MaxBatchNumbers), 0}
+	a := Alloc{Shard: r.shard(), Generation: Generation(r.number()), Leadership: Leadership(r.number()), Batch: Batch(r.number()), N: r.bounded(MaxBatchNumbers)}
 	if len(r.in) > 0 {
-		a.Most = r.revision()
+		a.Bounds.Most = r.revision()
+	}
+	if len(r.in) > 0 {
+		a.Bounds.Compacted = r.revision()
 	}
 	return a
+}
+
+func (r *reader) numbers() Numbers {
+	n := Numbers{Shard: r.shard(), Leadership: Leadership(r.number()), Batch: Batch(r.number()), First: r.revision(), N: r.bounded(MaxBatchNumbers)}
+	if len(r.in) > 0 {
+		n.Compacted = r.revision()
+	}
+	return n
 }
 
 // DecodeRequest is the inverse of AppendRequest.
@@ -331,7 +355,7 @@ func DecodeReply(in []byte) (*Reply, error) {
 		switch {
 		case r.failed:
 		case kind == itemNumbers:
-			p.Numbers = append(p.Numbers, Numbers{f.shard(), Leadership(f.number()), Batch(f.number()), f.revision(), f.bounded(MaxBatchNumbers)})
+			p.Numbers = append(p.Numbers, f.numbers())
 		case kind == itemShard:
 			p.Frontier = append(p.Frontier, f.frontier())
 		case kind == itemRevision:

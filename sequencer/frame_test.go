@@ -15,12 +15,16 @@ var testSession = Session{Instance: 300, Number: 2}
 var testRequests = []Request{
 	{Session: testSession, Counter: 1},
 	{
-		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6, 0}, {130, 0, 1, 1, MaxBatchNumbers, 77}},
+		Session: testSession, Counter: 7, Epoch: 3, Allocs: []Alloc{{2, 1, 4, 5, 6, kv.Bounds{}}, {130, 0, 1, 1, MaxBatchNumbers, kv.Bounds{Most: 77}}},
 		Cleans: []Clean{{3, 2, 1, 7, 200, 190}}, Frontier: []ShardGeneration{{2, 1}, {3, 0}},
 	},
 	{
-		Session: testSession, Counter: 8, Epoch: 3, Allocs: []Alloc{{2, 0, 1, 1, 1, 0}},
+		Session: testSession, Counter: 8, Epoch: 3, Allocs: []Alloc{{2, 0, 1, 1, 1, kv.Bounds{}}},
 		Multis: []AllocMulti{{5, []ShardGeneration{{2, 0}, {300, 1}}}, {6, []ShardGeneration{{3, 0}}}},
+	},
+	{
+		Session: testSession, Counter: 9, Epoch: 3,
+		Allocs: []Alloc{{3, 0, 1, 1, 1, kv.Bounds{Compacted: 9}}, {3, 0, 1, 2, 1, kv.Bounds{Most: 77, Compacted: 10}}},
 	},
 }
 
@@ -29,13 +33,14 @@ var testReplies = []Reply{
 	{Session: testSession, Counter: 1, Epoch: 3, Heard: 1, Now: 10},
 	{
 		Session: testSession, Counter: 2, Epoch: 3, Heard: 9, Now: 200, Notice: Notice{Compact: 7, Alarms: 5},
-		Numbers:  []Numbers{{2, 4, 5, 195, 6}, {3, 1, 1, 201, 0}},
+		Numbers:  []Numbers{{2, 4, 5, 195, 6, 0}, {3, 1, 1, 201, 0, 0}},
 		Frontier: []ShardFrontier{{Shard: 2, Last: 200, Clean: true}, {Shard: 3}, {Shard: 4, Newer: 2}, {Shard: 5, Clean: true}},
 	},
 	{
 		Session: testSession, Counter: 3, Epoch: 3, Heard: 9, Now: 201,
 		Revisions: []MultiRevision{{5, 200}, {6, 201}}, Doubts: []Doubt{{3, 201}},
 	},
+	{Session: testSession, Counter: 4, Epoch: 3, Heard: 10, Now: 203, Notice: Notice{Compact: 12}, Numbers: []Numbers{{3, 1, 1, 202, 1, 9}, {3, 1, 2, 203, 1, 0}}},
 }
 
 // TestFrames: what frames look like, byte for byte: other versions read them.
@@ -45,6 +50,7 @@ func TestFrames(t *testing.T) {
 		"\x01\x01" + head + "\x01\x00\x04\x00",
 		"\x01\x01" + head + "\x07\x03\x01\x05\x02\x01\x04\x05\x06\x01\x09\x82\x01\x00\x01\x01\x80\x80\x40\x4d\x02\x08\x03\x02\x01\x07\xc8\x01\xbe\x01\x03\x02\x02\x01\x03\x02\x03\x00",
 		"\x01\x01" + head + "\x08\x03\x01\x05\x02\x00\x01\x01\x01\x07\x07\x05\x02\x02\x00\xac\x02\x01\x07\x04\x06\x01\x03\x00",
+		"\x01\x01" + head + "\x09\x03\x01\x07\x03\x00\x01\x01\x01\x00\x09\x01\x07\x03\x00\x01\x02\x01\x4d\x0a",
 	} {
 		if got := AppendRequest(nil, &testRequests[i]); string(got) != want {
 			t.Errorf("request %d:\n%q, want\n%q", i, got, want)
@@ -56,6 +62,7 @@ func TestFrames(t *testing.T) {
 		"\x01\x02" + head + "\x02\x03\x09\xc8\x01\x07\x05\x05\x06\x02\x04\x05\xc3\x01\x06\x05\x06\x03\x01\x01\xc9\x01\x00" +
 			"\x06\x04\x02\x01\xc8\x01\x06\x03\x03\x00\x00\x06\x03\x04\x02\x02\x06\x03\x05\x01\x00",
 		"\x01\x02" + head + "\x03\x03\x09\xc9\x01\x00\x00\x08\x03\x05\xc8\x01\x08\x03\x06\xc9\x01\x09\x03\x03\xc9\x01",
+		"\x01\x02" + head + "\x04\x03\x0a\xcb\x01\x0c\x00\x05\x07\x03\x01\x01\xca\x01\x01\x09\x05\x06\x03\x01\x02\xcb\x01\x01",
 	} {
 		if got := AppendReply(nil, &testReplies[i]); string(got) != want {
 			t.Errorf("reply %d:\n%q, want\n%q", i, got, want)
@@ -147,7 +154,7 @@ func TestFramesOfOtherFormats(t *testing.T) {
 // TestFramesAreChecked: each way in which a frame can be wrong.
 func TestFramesAreChecked(t *testing.T) {
 	tooMany := testRequests[1]
-	tooMany.Allocs = []Alloc{{2, 0, 1, 1, MaxBatchNumbers + 1, 0}}
+	tooMany.Allocs = []Alloc{{2, 0, 1, 1, MaxBatchNumbers + 1, kv.Bounds{}}}
 	tooHigh := testReplies[1]
 	tooHigh.Now = maxRevision + 1
 	noShard := testRequests[1]
@@ -242,7 +249,7 @@ func FuzzFrames(f *testing.F) {
 		a.Target(kv.NodeID(1))
 		a.Lead(2, 4, 0)
 		for range 5 {
-			a.Alloc(2, 6, 0)
+			a.Alloc(2, 6, kv.Bounds{})
 			a.AllocMulti([]ShardGeneration{{Shard: 2}, {Shard: 3}})
 		}
 		a.Ready()

@@ -121,7 +121,7 @@ func (s *script) atNode(t *testing.T, d *datadriven.TestData, node kv.NodeID, a 
 	case "step-down":
 		a.StepDown(shard)
 	case "alloc":
-		batch, ok := a.Alloc(shard, number(t, d, "count"), 0)
+		batch, ok := a.Alloc(shard, number(t, d, "count"), kv.Bounds{})
 		s.print("batch %d %v", batch, ok)
 	case "voided":
 		a.Voided(shard, kv.Revision(number(t, d, "upto")))

@@ -28,6 +28,8 @@ type Sequencer struct {
 	retry bool
 	// handed: the shell has been told that leadership may be transferred.
 	handed bool
+	// compacted is up to where history is compacted, as far as the shell has told.
+	compacted kv.Revision
 }
 
 // shard is what is known of one shard in this epoch.
@@ -145,6 +147,11 @@ func (s *Sequencer) TakeMulti(writers []ShardGeneration) (kv.Revision, error) {
 // Applied says how far the system shard's state has come. While there is one shard that is the present.
 func (s *Sequencer) Applied(revision kv.Revision) {
 	s.count.applied = max(s.count.applied, revision)
+}
+
+// Compacted says up to where history is compacted. It comes before whatever has numbers issued: Step, LimitCommitted and the like.
+func (s *Sequencer) Compacted(revision kv.Revision) {
+	s.compacted = max(s.compacted, revision)
 }
 
 // LimitCommitted: the limit of a Ready is applied from the log of the system shard.
@@ -287,7 +294,9 @@ func (s *Sequencer) proceed() {
 		known := s.shards[w.alloc.Shard]
 		c.waiting--
 		numbers := Numbers{Shard: w.alloc.Shard, Leadership: w.alloc.Leadership, Batch: w.alloc.Batch, N: w.alloc.N}
-		if w.alloc.Most != 0 && s.count.next > w.alloc.Most {
+		if bounds := &w.alloc.Bounds; bounds.Hold(s.count.next, s.compacted) {
+			numbers.Compacted = bounds.Compacted
+		} else {
 			numbers.N = 0
 		}
 		c.numbers = append(c.numbers, s.issue(known, numbers))

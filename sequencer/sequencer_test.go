@@ -121,7 +121,7 @@ func TestAskerJudges(t *testing.T) {
 		}
 		a.Target(1)
 		a.Lead(2, 1, 0)
-		a.Alloc(2, 3, 0)
+		a.Alloc(2, 3, kv.Bounds{})
 		a.AllocMulti([]ShardGeneration{{Shard: 2}})
 		a.AllocMulti([]ShardGeneration{{Shard: 3}})
 		r.Session, r.Counter, r.Epoch = a.Ready().Frame.Session, 1, 1
@@ -139,14 +139,14 @@ func TestAskerJudges(t *testing.T) {
 // TestAskerIsBounded: a leadership may have so many batches unanswered, and a node so many in all.
 func TestAskerIsBounded(t *testing.T) {
 	a, _ := NewAsker(AskerOptions{Instance: 1, Patience: 1, ElectionTimeout: 2})
-	if _, ok := a.Alloc(2, 1, 0); ok {
+	if _, ok := a.Alloc(2, 1, kv.Bounds{}); ok {
 		t.Error("a shard that is not led here")
 	}
 	taken := 0
 	for shard := range kv.ShardID(MaxWaiting/MaxBatches + 1) {
 		a.Lead(shard+1, 1, 0)
 		for range MaxBatches + 1 {
-			if _, ok := a.Alloc(shard+1, 1, 0); ok {
+			if _, ok := a.Alloc(shard+1, 1, kv.Bounds{}); ok {
 				taken++
 			}
 		}
@@ -154,7 +154,7 @@ func TestAskerIsBounded(t *testing.T) {
 	if taken != MaxWaiting {
 		t.Errorf("%d batches are taken", taken)
 	}
-	if _, ok := a.Alloc(1, MaxBatchNumbers+1, 0); ok {
+	if _, ok := a.Alloc(1, MaxBatchNumbers+1, kv.Bounds{}); ok {
 		t.Error("too many numbers in a batch")
 	}
 	if _, ok := a.Frontier(make([]ShardGeneration, maxFrontier+1)); ok {
@@ -218,7 +218,7 @@ func TestSessionOfAnotherProcess(t *testing.T) {
 // TestNumbersInOrder: many nodes and leaders under broken sessions, limits that come late and leaders that change. Every number is given out
 // once, those of a leadership ascend in the order of its batches, and in the end everybody has all.
 func TestNumbersInOrder(t *testing.T) {
-	refused := 0
+	var refused [2]int
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		run := newRandomRun(t, rng)
@@ -226,12 +226,12 @@ func TestNumbersInOrder(t *testing.T) {
 			run.step()
 		}
 		run.finish()
-		refused += run.refused
+		refused[0], refused[1] = refused[0]+run.refused[0], refused[1]+run.refused[1]
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	if refused == 0 {
+	if refused[0] == 0 || refused[1] == 0 {
 		t.Error("nothing was too high")
 	}
 }
@@ -249,15 +249,18 @@ type randomRun struct {
 	newest    map[kv.ShardID]Numbers
 	asked     map[kv.ShardID]Batch
 	wanted    map[kv.ShardID][]Alloc // unanswered
-	refused   int                    // too high
+	refused   [2]int                 // too high, and for what is compacted
+	compacted kv.Revision
+	at        map[kv.Revision]kv.Revision // up to where history was compacted when revisions were issued from one on
 	time      time.Duration
 }
 
 func newRandomRun(t *testing.T, rng *rand.Rand) *randomRun {
 	r := &randomRun{
-		t: t, rng: rng, sequencer: newSequencer(t, Options{Window: 8}, 1, 1), up: make([][]string, 3), down: make([][]string, 3),
+		t: t, rng: rng, at: map[kv.Revision]kv.Revision{}, up: make([][]string, 3), down: make([][]string, 3),
 		given: map[kv.Revision]bool{}, newest: map[kv.ShardID]Numbers{}, asked: map[kv.ShardID]Batch{}, wanted: map[kv.ShardID][]Alloc{},
 	}
+	r.sequencer = newSequencer(t, Options{Window: 8, Issued: func(n Numbers) { r.at[n.First] = r.compacted }}, 1, 1)
 	for i := range 3 {
 		a, err := NewAsker(AskerOptions{Instance: uint64(i + 1), Patience: 10, ElectionTimeout: 30})
 		if err != nil {
@@ -279,14 +282,20 @@ func (r *randomRun) step() {
 	shard := kv.ShardID(2*i + 1 + r.rng.IntN(2))
 	switch r.rng.IntN(15) {
 	case 0, 1, 2, 3:
-		n, most := r.rng.Uint64N(4), kv.Revision(0)
+		n, bounds := r.rng.Uint64N(4), kv.Bounds{}
 		if r.rng.IntN(3) == 0 {
-			most = r.newest[shard].First + 1 + kv.Revision(r.rng.IntN(6))
+			bounds.Most = r.newest[shard].First + 1 + kv.Revision(r.rng.IntN(6))
 		}
-		if batch, ok := r.askers[i].Alloc(shard, n, most); ok {
+		if r.rng.IntN(3) == 0 {
+			bounds.Compacted = r.compacted + kv.Revision(r.rng.IntN(2))
+		}
+		if batch, ok := r.askers[i].Alloc(shard, n, bounds); ok {
 			r.asked[shard] = batch
-			r.wanted[shard] = append(r.wanted[shard], Alloc{N: n, Most: most})
+			r.wanted[shard] = append(r.wanted[shard], Alloc{N: n, Bounds: bounds})
 		}
+	case 14:
+		r.compacted++
+		r.sequencer.Compacted(r.compacted)
 	case 4:
 		if r.rng.IntN(4) == 0 {
 			next := Numbers{Leadership: r.newest[shard].Leadership + 1}
@@ -376,11 +385,7 @@ func (r *randomRun) take(n Numbers) {
 	}
 	wanted := r.wanted[n.Shard][0]
 	r.wanted[n.Shard] = r.wanted[n.Shard][1:]
-	if tooHigh := wanted.Most != 0 && n.First > wanted.Most; tooHigh && n.N != 0 || !tooHigh && n.N != wanted.N {
-		r.t.Errorf("%+v was asked for, and %+v came", wanted, n)
-	} else if tooHigh && wanted.N > 0 {
-		r.refused++
-	}
+	r.judge(&wanted.Bounds, wanted.N, &n)
 	for k := range kv.Revision(n.N) {
 		if r.given[n.First+k] {
 			r.t.Errorf("%d is given twice", n.First+k)
@@ -388,6 +393,23 @@ func (r *randomRun) take(n Numbers) {
 		r.given[n.First+k] = true
 	}
 	r.newest[n.Shard] = n
+}
+
+// judge: what was issued keeps to the bounds, and nothing else is held back.
+func (r *randomRun) judge(bounds *kv.Bounds, wanted uint64, n *Numbers) {
+	tooHigh := bounds.Most != 0 && n.First > bounds.Most
+	tooLate := bounds.Compacted != 0 && r.compacted > bounds.Compacted // by now
+	switch {
+	case wanted == 0 && n.N == 0:
+	case n.N != 0 && (n.N != wanted || tooHigh || n.Compacted != bounds.Compacted || n.Compacted != 0 && r.at[n.First] > n.Compacted):
+		r.t.Errorf("%d within %+v were asked for, and %+v came, when history was compacted up to %d", wanted, *bounds, *n, r.at[n.First])
+	case n.N == 0 && !tooHigh && !tooLate:
+		r.t.Errorf("%d within %+v were asked for, and %+v came, though history is compacted up to %d only", wanted, *bounds, *n, r.compacted)
+	case n.N == 0 && tooHigh:
+		r.refused[0]++
+	case n.N == 0:
+		r.refused[1]++
+	}
 }
 
 func (r *randomRun) check() {
@@ -454,7 +476,7 @@ func benchmarkAlloc(b *testing.B, n uint64) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for shard := range kv.ShardID(shards) {
-			a.Alloc(shard+1, n, 0)
+			a.Alloc(shard+1, n, kv.Bounds{})
 		}
 		up = AppendRequest(up[:0], a.Ready().Frame)
 		q, err := DecodeRequest(up)

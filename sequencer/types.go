@@ -33,8 +33,8 @@ type Alloc struct {
 	Leadership Leadership
 	Batch      Batch
 	N          uint64
-	// Most, if not 0, is the highest that the first of them may be. If it would be higher, none is issued.
-	Most kv.Revision
+	// Bounds are what was decided by: if they do not hold, none is issued.
+	Bounds kv.Bounds
 }
 
 // Numbers answers an Alloc: First and the N-1 after it. With N = 0, none was issued, and First is one above the last that was.
@@ -44,6 +44,8 @@ type Numbers struct {
 	Batch      Batch
 	First      kv.Revision
 	N          uint64
+	// Compacted, if not 0, is that of the Bounds: history was not compacted any further when they were issued. 0: nothing is said about it.
+	Compacted kv.Revision
 }
 
 // MultiTicket counts what an asker asks for transactions, over all sessions.

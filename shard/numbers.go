@@ -79,12 +79,19 @@ func (m *Machine) Unnumbered() int {
 	return int(m.lead.revision - m.lead.batch.base)
 }
 
-// Most is the highest that the first revision of the batch may be, for what was decided to hold; 0: whatever it is. Driver.
-func (m *Machine) Most() kv.Revision {
-	if m.lead == nil || m.lead.batch == nil || m.lead.batch.numbered || !m.lead.batch.firm {
-		return 0
+// Bounds are what the revisions of the batch must keep to, for what was decided to hold. Driver.
+func (m *Machine) Bounds() (bounds kv.Bounds) {
+	if m.lead == nil || m.lead.batch == nil || m.lead.batch.numbered {
+		return bounds
 	}
-	return m.lead.batch.base + 1 + m.lead.batch.room
+	b := m.lead.batch
+	if b.firm {
+		bounds.Most = b.base + 1 + b.room
+	}
+	if b.lowest != 0 {
+		bounds.Compacted = max(b.lowest, m.lead.floor)
+	}
+	return bounds
 }
 
 // NeedsPresent tells whether Number has to be told how far the store is, although all that was decided in the batch are requests about transactions over

@@ -79,7 +79,6 @@ type clerk struct {
 	node  *node
 	terms map[consensus.GroupID]consensus.Term // of the shards that are led here
 	held  kv.Revision                          // the last revision that was issued, as Hold has said exactly; 0: it has not
-	heard kv.Revision                          // of compactions, as Hold has said
 	told  uint64                               // alarms, when Hold said so: the batch that it began goes by them
 	// arrived are the revisions that came last for the batch of each group, until the next one asks: if the driver is told of other alarms than the batch was
 	// decided by before it looks at them, the batch is decided once more.
@@ -140,7 +139,7 @@ func (c *clerk) Hold() (present kv.Present, exact bool) {
 	if c.held = 0; exact {
 		c.held = present.Revision
 	}
-	c.heard, c.told = present.Compacted, c.Alarms()
+	c.told = c.Alarms()
 	return present, exact
 }
 
@@ -158,27 +157,27 @@ func (c *clerk) Take(group consensus.GroupID, n int) (first, compacted kv.Revisi
 }
 
 // Ask is of driver.Numbers.
-func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, most kv.Revision, got func(first, compacted kv.Revision)) {
+func (c *clerk) Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	if l := c.node.w.ledger.reigns[reign{kv.ShardID(group), term}]; l != nil {
 		l.asked = c.node.w.now
 	}
-	promised, heard, alarms := c.promised[group], c.heard, c.told
+	promised, alarms := c.promised[group], c.told
 	delete(c.promised, group)
 	delete(c.arrived, group)
-	c.Issuer.Ask(group, term, n, most, func(first, compacted kv.Revision) {
+	c.Issuer.Ask(group, term, n, bounds, func(first, compacted kv.Revision, issued bool) {
 		if r := c.node.w.ledger.find(first); n > 0 {
 			switch {
-			case most != 0 && first > most:
+			case !issued:
 				c.node.w.mark("revisions not issued")
 			case r == nil || r.first != first || r.last != first+kv.Revision(n)-1 || r.to != reign{kv.ShardID(group), term}:
 				c.node.w.fail(Correctness, "node %d: the leader of shard %d in term %d gets %d revisions on from %d, which were not issued to it", c.node.id, group, term, n, first)
 			default:
-				r.arrived, r.decided = true, promised != 0 && promised != first || compacted > heard
+				r.arrived, r.decided = true, promised != 0 && promised != first
 				c.arrived[group] = arrival{first, alarms}
 				c.Alarms()
 			}
 		}
-		got(first, compacted)
+		got(first, compacted, issued)
 	})
 }
 
@@ -273,7 +272,7 @@ func (w *world) explainGaps() {
 const (
 	whyBirth          = "another sequencer begins above the limit"
 	whyOpen           = "on its way at the end"
-	whyDecided        = "decided by other revisions, another compaction or other alarms"
+	whyDecided        = "decided by other revisions or other alarms"
 	whyLedNoMore      = "the leadership ended"
 	whyNoLease        = "no lease"
 	whyNoSequencer    = "the sequencer ended"

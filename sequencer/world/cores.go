@@ -289,7 +289,7 @@ func (m *askMachine) take(in input, all *frames) (e askEffect) {
 		m.core.Lead(in.shard, sequencer.Leadership(in.number), 0)
 	case verbAlloc:
 		var batch sequencer.Batch
-		batch, e.ok = m.core.Alloc(in.shard, in.number, 0)
+		batch, e.ok = m.core.Alloc(in.shard, in.number, kv.Bounds{})
 		e.number = uint64(batch)
 	case verbGet:
 		r := all.reply(in.frame)

@@ -216,7 +216,7 @@ var backupMutations = []Mutation{
 	{
 		Name: "fence/decided-without-it", Breaks: "a batch that was decided before its leader heard of a fence takes effect behind it",
 		File: "driver/number.go", Partition: sim.ByHash, Verdicts: noticed, Seeds: 800,
-		Old: "if err = shard.ErrBegunAnew; n.first == 0 || n.alarms == r.toldAlarms() {",
-		New: "if err = shard.ErrBegunAnew; n.first == 0 || n.alarms|1<<kv.AlarmFence == r.toldAlarms()|1<<kv.AlarmFence {",
+		Old: "issued && (n.first == 0 || n.alarms == r.toldAlarms()) {",
+		New: "issued && (n.first == 0 || n.alarms|1<<kv.AlarmFence == r.toldAlarms()|1<<kv.AlarmFence) {",
 	},
 }

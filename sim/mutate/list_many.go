@@ -211,14 +211,26 @@ var manyMutations = []Mutation{
 	{
 		Name: "sequencer/issued-above-the-most", Breaks: "a sequencer issues revisions that are too high for what was decided, so that they are not used",
 		File: "sequencer/sequencer.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
-		Old: "\t\tif w.alloc.Most != 0 && s.count.next > w.alloc.Most {\n",
-		New: "\t\tif false {\n",
+		Old: "bounds.Hold(s.count.next, s.compacted) {\n",
+		New: "(kv.Bounds{Compacted: bounds.Compacted}).Hold(s.count.next, s.compacted) {\n",
+	},
+	{
+		Name: "sequencer/issued-for-the-compacted", Breaks: "a sequencer issues revisions for what was read at a revision that is compacted by then",
+		File: "sequencer/sequencer.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
+		Old: "bounds.Hold(s.count.next, s.compacted) {\n",
+		New: "bounds.Hold(s.count.next, 0) {\n",
+	},
+	{
+		Name: "issuer/compacted-too-late", Breaks: "what is compacted after revisions were issued undoes what they were issued for, so that they are a gap",
+		File: "issuer/numbers.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
+		Old: "\t\tcompacted = min(compacted, n.Compacted)\n",
+		New: "",
 	},
 	{
 		Name: "shard/most-not-told", Breaks: "the driver asks for revisions without saying how high they may be for what was decided",
 		File: "driver/number.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
-		Old: "\tid := n.ask(r.machine.Most())\n",
-		New: "\tid := n.ask(0)\n",
+		Old: "need, r.machine.Bounds(), func(",
+		New: "need, kv.Bounds{Compacted: r.machine.Bounds().Compacted}, func(",
 	},
 	{
 		Name: "shard/compares-made-up", Breaks: "a comparison looks at revisions that were made up, by a leader that does not hold the sequencer (rule 33)",

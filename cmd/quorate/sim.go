@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -188,11 +189,11 @@ func (f *simFlags) check() error {
 		return fmt.Errorf("--consensus=%s: must be raft or paxos", f.consensus)
 	case f.engine != "" && f.engine != string(sim.Memory) && f.engine != string(sim.Pebble):
 		return fmt.Errorf("--engine=%s: must be memory or pebble", f.engine)
-	case f.partition != "" && f.partition != sim.ByRange && f.partition != sim.ByHash:
-		return fmt.Errorf("--partition=%s: must be %s or %s", f.partition, sim.ByRange, sim.ByHash)
+	case !slices.Contains([]string{"", sim.ByRange, sim.ByHash, sim.NoPartition}, f.partition):
+		return fmt.Errorf("--partition=%s: must be %s, %s or %s", f.partition, sim.ByRange, sim.ByHash, sim.NoPartition)
 	case f.commit != "" && f.commit != string(sim.TwoPhase) && f.commit != string(sim.ThreePhase):
 		return fmt.Errorf("--commit-protocol=%s: must be %s or %s", f.commit, sim.TwoPhase, sim.ThreePhase)
-	case f.partition != "" && f.shards == 1:
+	case f.partition != "" && f.partition != sim.NoPartition && f.shards == 1:
 		return errors.New("--partition: a store of one shard has nothing to part; leave it out, or ask for more --shards")
 	case f.shards < 0 || f.shards > sim.MaxShards:
 		return fmt.Errorf("--shards=%d: must be from 1 to %d", f.shards, sim.MaxShards)

@@ -137,6 +137,7 @@ func TestSimExitCodes(t *testing.T) {
 	}{
 		{0, "", "--seed 1"},
 		{0, "", "--seed 13 --faults none"},
+		{0, "", "--seed 1 --partition none"},
 		{0, "", "--seed 1 --check-hash 0000000000000001 --twice"},
 		{10, "seed 15: crash: panic: planted", "--seed 15"},
 		{10, "seed 15: crash: panic: planted", "--seed 15 --in-process"},
@@ -173,6 +174,7 @@ func TestSimUsage(t *testing.T) {
 		"--seed 1 --duration -2s":          "must not be below 0",
 		"--seed 1 --consensus zab":         "must be raft or paxos",
 		"--seed 1 --engine disk":           "must be memory or pebble",
+		"--seed 1 --partition list":        "must be range, hash or none",
 		"--seed 1 --output yaml":           "must be table or json",
 		"--seed 1 --output json --trace -": "both want standard output",
 		"--seed 1 --check-hash xyz":        "not a trace hash",

@@ -14,6 +14,7 @@ import (
 	"github.com/quoratedb/quorate/members"
 	"github.com/quoratedb/quorate/shard"
 	"github.com/quoratedb/quorate/storage"
+	"github.com/quoratedb/quorate/storage/lsm"
 	"github.com/quoratedb/quorate/storage/mvcc"
 	"github.com/quoratedb/quorate/timeline"
 )
@@ -141,22 +142,62 @@ func (m *idleMachine) Times() timeline.Series { return timeline.Series{} }
 
 // idleCluster is three nodes with many groups that keep nothing.
 func idleCluster(b testing.TB, groups int, paxos bool) *cluster {
-	return benchCluster(b, groups, paxos, func(group consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
+	return benchCluster(b, groups, paxos, nil, func(group consensus.GroupID, _ storage.Engine, config consensus.Config) (Machine, error) {
 		return &idleMachine{shard: kv.ShardID(group), applied: consensus.BootstrapIndex, term: consensus.BootstrapTerm, config: config}, nil
 	})
 }
 
-// realCluster is three nodes with one group of the real state machine, in memory.
-func realCluster(b testing.TB, paxos bool) *cluster {
-	return benchCluster(b, 1, paxos, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
-		return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
+// realCluster is three nodes with groups of the real state machine and engine. If they are several, they are shards of one store.
+func realCluster(b testing.TB, groups int, paxos bool) *cluster {
+	var numbers *steadyNumbers
+	return benchCluster(b, groups, paxos, func(o *Options, n *clusterNode) {
+		engine, err := lsm.Open(lsm.Options{Dir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { engine.Close() })
+		o.Engine = engine
+		if groups > 1 {
+			if numbers == nil {
+				numbers = &steadyNumbers{c: n.c, sequencer: n.c.nodes[0], last: 1}
+			}
+			o.Numbers = steadyNode{numbers, n}
+		}
+	}, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+		options := shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group))), Sequenced: groups > 1}
+		return OpenMachine(engine, options, Founding{Members: config})
 	})
+}
+
+// lead has the groups led by the nodes in turn, or all by the first one, and returns who leads them.
+func (c *cluster) lead(groups int, spread bool) []*Replica {
+	leaders := make([]*Replica, groups)
+	c.await("the leaders", func() bool {
+		settled := true
+		for i := range leaders {
+			group, to := consensus.GroupID(i+1), c.nodes[0]
+			if spread {
+				to = c.nodes[i%len(c.nodes)]
+			}
+			if leaders[i] = to.driver.Replica(group); leaders[i].serving.Load() {
+				continue
+			}
+			settled = false
+			for _, n := range c.nodes {
+				if r := n.driver.driven(group); r.leading && !r.leadership.Transferring() {
+					r.Transfer(to.id, func(error) {})
+				}
+			}
+		}
+		return settled
+	})
+	return leaders
 }
 
 // openBenchMachine makes the state machine of a group.
 type openBenchMachine func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error)
 
-func benchCluster(b testing.TB, groups int, paxos bool, open openBenchMachine) *cluster {
+func benchCluster(b testing.TB, groups int, paxos bool, change func(*Options, *clusterNode), open openBenchMachine) *cluster {
 	c := newCluster(b, 3, paxos)
 	_, config := c.config()
 	var list []consensus.GroupID
@@ -166,8 +207,11 @@ func benchCluster(b testing.TB, groups int, paxos bool, open openBenchMachine) *
 	for _, n := range c.nodes {
 		n.start(func(o *Options) {
 			o.Groups, o.FlushLogBytes, o.Disk = list, 1<<40, 0
+			if change != nil {
+				change(o, n)
+			}
 			o.OpenMachine = func(group consensus.GroupID, _ consensus.Index) (Machine, error) {
-				return open(group, n.memory, config)
+				return open(group, o.Engine, config)
 			}
 		})
 	}
@@ -260,21 +304,29 @@ func BenchmarkPutAmongIdleGroups(b *testing.B) {
 }
 
 // BenchmarkPuts measures a put among others at the same time, with the real state machine: what three nodes use of the CPU, and what they allocate.
-// Engine, log and network are in memory.
+// Log and network are in memory.
 func BenchmarkPuts(b *testing.B) {
 	for _, c := range []struct {
 		protocol string
 		paxos    bool
 	}{{"raft", false}, {"paxos", true}} {
-		for _, atOnce := range []int{1, 64, 256} {
-			b.Run(fmt.Sprintf("%s/at-once=%d", c.protocol, atOnce), func(b *testing.B) { benchmarkPuts(b, realCluster(b, c.paxos), atOnce) })
+		for _, atOnce := range []int{1, 64, 256, 1024} {
+			for _, leaders := range []string{"one", "beside", "spread"} {
+				groups := 16
+				if leaders == "one" {
+					groups = 1
+				}
+				b.Run(fmt.Sprintf("%s/at-once=%d/groups=%d/leaders=%s", c.protocol, atOnce, groups, leaders), func(b *testing.B) {
+					cluster := realCluster(b, groups, c.paxos)
+					benchmarkPuts(b, cluster, cluster.lead(groups, leaders == "spread"), atOnce)
+				})
+			}
 		}
 	}
 }
 
-func benchmarkPuts(b *testing.B, c *cluster, atOnce int) {
+func benchmarkPuts(b *testing.B, c *cluster, leaders []*Replica, atOnce int) {
 	c.latency = 0
-	leader := c.leader()
 	requests := make([]*kv.Request, 4096)
 	for i := range requests {
 		requests[i] = &kv.Request{Kind: kv.KindPut, Put: &kv.PutRequest{Key: fmt.Appendf(nil, "key/%08d", i), Value: make([]byte, 256)}}
@@ -292,7 +344,7 @@ func benchmarkPuts(b *testing.B, c *cluster, atOnce int) {
 	for b.Loop() {
 		for range atOnce {
 			waiting++
-			leader.replica.Propose(requests[next%len(requests)], nil, answered)
+			leaders[next%len(leaders)].Propose(requests[next%len(requests)], nil, answered)
 			next++
 		}
 		for waiting > 0 {
@@ -303,6 +355,7 @@ func benchmarkPuts(b *testing.B, c *cluster, atOnce int) {
 	puts := float64(b.N * atOnce)
 	b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/1000/puts, "cpu-us/put")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/puts, "allocs/put")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/puts, "bytes/put")
 }
 
 // TestIdleGroupsAreSilent: nothing but the heartbeats of the nodes passes between idle groups.

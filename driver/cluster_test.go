@@ -242,12 +242,14 @@ func rangeRequest(key string) *kv.Request {
 
 // clusterTransport is a node's end of the queues.
 type clusterTransport struct {
-	node   *clusterNode
-	frames []clusterFrame
+	node    *clusterNode
+	frames  []clusterFrame
+	scratch []byte // frames are encoded here
 }
 
 func (t *clusterTransport) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
-	t.frames = append(t.frames, clusterFrame{from: t.node, to: t.node.c.nodes[to-1], channel: channel, payload: encode(nil)})
+	t.scratch = encode(t.scratch[:0])
+	t.frames = append(t.frames, clusterFrame{from: t.node, to: t.node.c.nodes[to-1], channel: channel, payload: bytes.Clone(t.scratch)})
 	return true
 }
 

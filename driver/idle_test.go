@@ -20,7 +20,7 @@ const idleGroups = 64
 
 // groupsAtRest is three nodes with so many groups of the real state machine, which have come to rest.
 func groupsAtRest(t *testing.T, groups int, paxos bool) *cluster {
-	w := benchCluster(t, groups, paxos, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+	w := benchCluster(t, groups, paxos, nil, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
 		return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
 	})
 	w.latency = 100 * time.Microsecond

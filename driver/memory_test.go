@@ -227,7 +227,7 @@ func TestMemoryOfIdleGroup(t *testing.T) {
 	for name, paxos := range map[string]bool{"raft": false, "paxos": true} {
 		t.Run(name, func(t *testing.T) {
 			before := heapBytes()
-			w := benchCluster(t, groups, paxos, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
+			w := benchCluster(t, groups, paxos, nil, func(group consensus.GroupID, engine storage.Engine, config consensus.Config) (Machine, error) {
 				return OpenMachine(engine, shard.Options{Shard: kv.ShardID(group), Rand: rand.New(rand.NewPCG(1, uint64(group)))}, Founding{Members: config})
 			})
 			held := (heapBytes() - before) / int64(groups*len(w.nodes))

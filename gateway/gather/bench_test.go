@@ -2,7 +2,9 @@ package gather
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/partition"
@@ -36,6 +38,7 @@ func BenchmarkPage(b *testing.B) {
 				b.Fatal(err)
 			}
 			stores, ids := fillBench(b, engine, g.table, n, key), scheme.ShardIDs()
+			began := cpuTime(b)
 			b.ResetTimer()
 			next := []byte("/registry/")
 			for range b.N {
@@ -57,6 +60,7 @@ func BenchmarkPage(b *testing.B) {
 					next = append(resp.Range.KVs[len(resp.Range.KVs)-1].Key, 0)
 				}
 			}
+			b.ReportMetric(float64((cpuTime(b)-began).Microseconds())/float64(b.N), "cpu-us/page")
 		})
 	}
 }
@@ -119,4 +123,13 @@ func fillBench(b *testing.B, engine *lsm.Engine, table *partition.Table, n int, 
 		flush(s)
 	}
 	return stores
+}
+
+// cpuTime is what the process has used; a busy machine says little by the clock.
+func cpuTime(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

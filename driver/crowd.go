@@ -15,6 +15,7 @@ type evaluating struct {
 	// evaluateUntil is when the round should stop evaluating, and evaluated whether it has begun to.
 	evaluateUntil time.Duration
 	evaluated     bool
+	asked         bool // for revisions, and the questions have not left
 	proposing     int  // groups with own rounds in flight
 	freed         bool // some of them were applied since the last evaluation
 }

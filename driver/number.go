@@ -20,8 +20,10 @@ type Numbers interface {
 	Take(group consensus.GroupID, n int) (first, compacted kv.Revision, issued bool)
 	// Ask has whoever may issue revisions issue n in a row to the group, after those that were asked for before in the term; none, if the bounds do not hold
 	// when they would be issued. got is called once, from any goroutine, with what Take returns; or never, if the group's leadership here ends before. If it
-	// is told that some were issued, compacted is not beyond the bounds.
+	// is told that some were issued, compacted is not beyond the bounds. The question may wait for SendAsked.
 	Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool))
+	// SendAsked has everything leave at once that was asked for: what several groups ask for in a round is one question.
+	SendAsked()
 	// Alarms are those that are raised in the system shard, bit n for type n. After Hold that was exact: as of then. When Ask calls got: as of when the
 	// revisions were issued, or later. Otherwise as this node was told last.
 	Alarms() uint64
@@ -115,6 +117,7 @@ func (r *driven) endBatch() (numbered bool, err error) {
 		return r.number(0, 0)
 	}
 	id := n.ask()
+	r.driver.asked = true
 	r.driver.opts.Numbers.Ask(r.group, r.role.Term, need, r.machine.Bounds(), func(first, compacted kv.Revision, issued bool) {
 		r.driver.call(func() { r.numbersCame(id, first, compacted, issued) })
 	})

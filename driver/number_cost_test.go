@@ -35,6 +35,7 @@ func (n steadyNode) Take(_ consensus.GroupID, count int) (first, compacted kv.Re
 }
 
 func (steadyNode) Alarms() uint64 { return 0 }
+func (steadyNode) SendAsked()     {}
 
 func (n steadyNode) Ask(group consensus.GroupID, _ consensus.Term, count int, _ kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	n.asked++

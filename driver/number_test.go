@@ -88,6 +88,8 @@ func (n *nodeNumbers) Ask(_ consensus.GroupID, _ consensus.Term, count int, boun
 	})
 }
 
+func (n *nodeNumbers) SendAsked() {}
+
 func (n *nodeNumbers) Alarms() uint64 {
 	if n.held {
 		return n.alarms

@@ -305,6 +305,10 @@ func (d *Driver) evaluateWorking(now time.Duration) {
 	}
 	clear(d.working[len(kept):])
 	d.working = kept
+	if d.asked {
+		d.asked = false
+		d.opts.Numbers.SendAsked()
+	}
 }
 
 // tick advances the groups that need it by one tick.

@@ -60,6 +60,12 @@ func (f *fakeNode) Relocate(shards []kv.ShardID, _ kv.NodeID) { f.moved = append
 func (f *fakeNode) CallClean(shard kv.ShardID, above kv.Revision) {
 	f.clean, f.above = append(f.clean, shard), append(f.above, above)
 }
+
+// Ask is what the round of a driver does in which one group asks.
+func (f *fakeNode) Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
+	f.Issuer.Ask(group, term, n, bounds, got)
+	f.SendAsked()
+}
 func (f *fakeNode) Flush() { f.sent, f.buffered = append(f.sent, f.buffered...), nil }
 func (f *fakeNode) Append(to kv.NodeID, channel byte, encode func([]byte) []byte) bool {
 	if f.broken {
@@ -610,6 +616,7 @@ func TestGoroutines(t *testing.T) {
 					done++
 				}
 				r.replica.Unlock()
+				r.SendAsked()
 			}
 			for finished.Add(1); finished.Load() < int64(len(nodes)) || waiting.Load(); { // the others need what it does in its rounds
 				select {

@@ -51,14 +51,20 @@ func (i *Issuer) Take(group consensus.GroupID, n int) (first, compacted kv.Revis
 	return first, compacted, true
 }
 
-// Ask is of driver.Numbers (rule 32).
+// Ask is of driver.Numbers (rule 32). The caller holds the lock of a replica, which no write to a connection is to keep from its readers.
 func (i *Issuer) Ask(group consensus.GroupID, term consensus.Term, n int, bounds kv.Bounds, got func(first, compacted kv.Revision, issued bool)) {
 	i.mu.Lock()
 	if l := i.led[kv.ShardID(group)]; l != nil && l.leadership == sequencer.Leadership(term) {
 		l.asked = append(l.asked, asked{n: uint64(n), bound: bounds, got: got})
 		i.ask(kv.ShardID(group), l)
-		i.pump()
 	}
+	i.mu.Unlock()
+}
+
+// SendAsked is of driver.Numbers.
+func (i *Issuer) SendAsked() {
+	i.mu.Lock()
+	i.pump()
 	i.unlockInRound()
 }
 

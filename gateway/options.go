@@ -147,6 +147,9 @@ type Options struct {
 	Fenced func() bool
 	// AuthVersion is the auth.State.Version that this node has heard of as applied somewhere, in a store of several shards. Nil: Users says all that is known.
 	AuthVersion func() uint64
+	// KnowsUsers tells whether Users is the state of a node that has been in the cluster with all data, and not of one that is still to get it: that may know of
+	// no users where there are some, and have the keys of another shard already. Asked until it says yes. Nil: users and keys come together.
+	KnowsUsers func() bool
 	// ValidateRequest refuses malformed requests before anything else is done with them, forwarded ones too: shard.Validate.
 	ValidateRequest func(*kv.Request) error
 	Limits          Limits

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,10 @@ import (
 const maxJudgments = 16
 
 // permits are the rights of principals.
-type permits struct{ current atomic.Pointer[policy] }
+type permits struct {
+	current atomic.Pointer[policy]
+	known   atomic.Bool // the state of users and roles here is one to go by, perhaps an old one
+}
 
 // policy has the rights in one state of those users that have asked for something.
 type policy struct {
@@ -38,6 +42,22 @@ func (g *Gateway) users() *auth.State {
 	}
 	return nil
 }
+
+// KnowsUsers tells whether this node may go by the users and roles that it has applied. One that is new may not before it has caught up once: nobody is to be
+// served as if there were no users because the node has not heard of them.
+func (g *Gateway) KnowsUsers() bool {
+	switch {
+	case g.options.KnowsUsers == nil || g.permits.known.Load():
+		return true
+	case !g.options.KnowsUsers():
+		return false
+	}
+	g.permits.known.Store(true)
+	return true
+}
+
+// errUsersUnknown is the answer to who is not served before the node has heard who is who.
+var errUsersUnknown = fmt.Errorf("this node is new and has not heard yet which users and roles there are: %w", kv.ErrNoLeader)
 
 // rightsIn returns what a principal may do in a state.
 func (g *Gateway) rightsIn(state *auth.State, principal string) *auth.Rights {
@@ -58,6 +78,9 @@ func (g *Gateway) rightsIn(state *auth.State, principal string) *auth.Rights {
 
 // Meets tells why a client must not do something that is about no certain keys.
 func (g *Gateway) Meets(principal string, proof kv.Credential, need auth.Need) error {
+	if need != auth.NeedNothing && !g.KnowsUsers() {
+		return errUsersUnknown
+	}
 	state := g.users()
 	if state == nil {
 		return nil
@@ -71,6 +94,9 @@ func (g *Gateway) Meets(principal string, proof kv.Credential, need auth.Need) e
 
 // permit judges a request that needs to know of no lease.
 func (g *Gateway) permit(req *kv.Request) error {
+	if !g.KnowsUsers() && req.AuthVersion != kv.Unjudged {
+		return errUsersUnknown
+	}
 	state := g.users()
 	if state == nil || req.AuthVersion == kv.Unjudged {
 		return nil
@@ -123,10 +149,14 @@ func (g *Gateway) MayWatch(principal string, proof kv.Credential, span kv.Span) 
 
 // judge tells whether a call may go on. If not, it is answered, or is judged once more is known.
 func (g *Gateway) judge(c *Call) (permitted bool) {
-	state := g.users()
+	known := c.internal || c.Trusted || g.KnowsUsers()
+	state := g.users() // after that: it is at least as new as the one that is known
 	switch {
-	case state == nil || c.internal:
+	case c.internal || state == nil && known:
 		return true
+	case !known:
+		g.learnUsers(c)
+		return false
 	case c.Trusted:
 		c.Req.AuthVersion = kv.Unjudged
 		return true
@@ -158,6 +188,22 @@ func (g *Gateway) judge(c *Call) (permitted bool) {
 	return false
 }
 
+// learnUsers has a call wait until it is known here who is who.
+func (g *Gateway) learnUsers(c *Call) {
+	if !g.track(c) {
+		return
+	}
+	g.catchUp(c.expires, func(err error) {
+		if err != nil {
+			c.judged = true
+			c.finish(nil, err)
+			return
+		}
+		c.confirmed = true
+		g.options.Spawn(func() { g.enter(c) })
+	})
+}
+
 // catchUp has done called once the state of users and roles here is as new as any that was told of before the call, or with why that is not known.
 func (g *Gateway) catchUp(until time.Duration, done func(error)) {
 	system := g.links.byShard[kv.SystemShard]
@@ -165,7 +211,12 @@ func (g *Gateway) catchUp(until time.Duration, done func(error)) {
 		done(notHere(kv.SystemShard))
 		return
 	}
-	caughtUp := &Call{gateway: g, link: system, until: until, internal: true, ready: done}
+	caughtUp := &Call{gateway: g, link: system, until: until, internal: true, ready: func(err error) {
+		if err == nil {
+			g.permits.known.Store(true)
+		}
+		done(err)
+	}}
 	caughtUp.item.Read = true
 	g.calls.Add(1)
 	if g.track(caughtUp) {

@@ -214,7 +214,11 @@ func (g *Gateway) CatchUp(ctx context.Context, shard kv.ShardID) error {
 	if l == nil {
 		return notHere(shard)
 	}
-	return l.wait(ctx)
+	err := l.wait(ctx)
+	if err == nil && shard == kv.SystemShard {
+		g.permits.known.Store(true)
+	}
+	return err
 }
 
 // waitFor begins a call without an answer, and waits for its end.

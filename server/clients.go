@@ -46,6 +46,8 @@ func (s *Server) openGateway(instance uint64) (err error) {
 	}
 	if s.many() {
 		options.AuthVersion = func() uint64 { return s.issuer.Alarms() >> shard.AuthVersionBit }
+		begunWith := s.shard.Applied()
+		options.KnowsUsers = func() bool { return begunWith > 0 && !s.shard.Outside() }
 		options.Fenced = func() bool { return s.issuer.Alarms()&(1<<kv.AlarmFence) != 0 }
 		options.Commit = protocolOf(s.options.Cluster.CommitProtocol)
 		if options, err = options.OfStore(s.options.Cluster.Partition, s.issuer); err != nil {

@@ -34,6 +34,8 @@ func (p *part) serveUsers(o *gateway.Options) {
 	o.Users = func() *auth.State { return n.parts[0].replica.Auth() }
 	if n.w.shared() {
 		o.AuthVersion = func() uint64 { return n.issuer.Alarms() >> shard.AuthVersionBit }
+		begunWith := n.parts[0].replica.Applied()
+		o.KnowsUsers = func() bool { return begunWith > 0 && !n.parts[0].replica.Outside() }
 	}
 }
 

@@ -25,6 +25,8 @@ type Gateway interface {
 	RangeStream(ctx context.Context, request *kv.Request, emit func(r *kv.Response, last bool) error) error
 	// Meets tells why a client must not do something that is about no certain keys.
 	Meets(principal string, proof kv.Credential, need auth.Need) error
+	// KnowsUsers tells whether this node may go by the users and roles that it has applied.
+	KnowsUsers() bool
 	// MayWatch tells why a client must not watch a span, as far as this node knows.
 	MayWatch(principal string, proof kv.Credential, span kv.Span) error
 	// CatchUp waits until this node has applied all that was committed in a shard at some moment after the call.

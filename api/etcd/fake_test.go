@@ -167,6 +167,8 @@ func (f *fake) MoveLeader(_ context.Context, to kv.NodeID) error {
 	return fmt.Errorf("%w: %v is no node of the cluster", kv.ErrBadTransferee, to)
 }
 
+func (f *fake) KnowsUsers() bool { return true }
+
 func (f *fake) Meets(string, kv.Credential, auth.Need) error { return nil }
 
 func (f *fake) MayWatch(string, kv.Credential, kv.Span) error { return nil }

@@ -14,6 +14,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
+// healthMethods are answered whoever asks, and at once.
+const healthMethods = "/grpc.health.v1.Health/"
+
 // byRequest: the gateway decides by what the request asks for.
 const byRequest = auth.NeedNothing
 
@@ -123,6 +126,9 @@ func (s *Service) guard(methods registry) {
 func (s *Service) meets(c *rpc.Call, need auth.Need) error {
 	if s.options.Users == nil {
 		return nil
+	}
+	if !s.options.Gateway.KnowsUsers() && !strings.HasPrefix(c.Method(), healthMethods) {
+		return kv.ErrNoLeader // who calls cannot be known either
 	}
 	token := tokenOf(c)
 	if token != "" && s.options.Tokens.Later(s.options.Users(), token) {

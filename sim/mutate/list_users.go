@@ -68,4 +68,11 @@ var userMutations = []Mutation{
 		Old: "\tcase !c.confirmed: // perhaps",
 		New: "\tcase !c.confirmed && c.Req.Principal == \"\": // perhaps",
 	},
+	{
+		Name: "users/unknown", Breaks: "a node that has keys and has heard of no users yet answers whoever asks",
+		File: "gateway/permit.go", Partition: "hash", Verdicts: noticed, Seeds: 1000,
+		Old:    "\tcase !known:\n\t\tg.learnUsers(c)\n\t\treturn false\n",
+		New:    "\tcase !known && c.RequireLeader:\n\t\tg.learnUsers(c)\n\t\treturn false\n\tcase state == nil:\n\t\treturn true\n",
+		Unseen: "TestUsersUnknown of package gateway finds it",
+	},
 }

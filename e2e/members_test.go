@@ -169,19 +169,21 @@ func testRescue(t *testing.T, flags []string, force bool) {
 		}
 		return err
 	})
-	if force { // as long as most are there, it is refused
-		must(t, left.Kill())
-		left.SetFlag("--force-new-cluster=true")
-		wantFailure(t, "most are there", left, "--force-new-cluster", "need no rescue")
-	}
-	must(t, cl.Kill())
-	for _, n := range cl.Nodes[:2] {
-		must(t, os.RemoveAll(n.DataDir))
-	}
 	program := try(cluster.Program())(t)
 	rescue := func(arguments ...string) (string, error) {
 		output, err := exec.CommandContext(within(t), program, append([]string{"rescue", "--data-dir", left.DataDir}, arguments...)...).CombinedOutput()
 		return string(output), err
+	}
+	must(t, left.Kill()) // as long as most are there, it is refused
+	if force {
+		left.SetFlag("--force-new-cluster=true")
+		wantFailure(t, "most are there", left, "--force-new-cluster", "need no rescue")
+	} else if output, err := rescue("--yes"); err == nil || !strings.Contains(output, "nothing was changed") || !strings.Contains(output, "need no rescue") {
+		t.Errorf("most are there: %v\n%s", err, output)
+	}
+	must(t, cl.Kill())
+	for _, n := range cl.Nodes[:2] {
+		must(t, os.RemoveAll(n.DataDir))
 	}
 	output, err := rescue()
 	if err == nil || !strings.Contains(output, "nothing was changed") || !strings.Contains(output, "n1 (") || !strings.Contains(output, "The newest revision here is ") {

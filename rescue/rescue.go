@@ -4,12 +4,15 @@
 // All entries that the node has in its logs take effect, also those of which it does not know whether they are committed: a majority may have had
 // each of them, and then a client was told of it. What is certainly not lost is what the node had acknowledged; what only others had is.
 //
+// A transaction over several shards is committed where one shard here knows that it was; the next leader of its anchor ends all others as ever.
+//
 // The list of members is then that of one, in a version that nobody has heard of; the IDs of all others stay taken.
 package rescue
 
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/consensus/paxos"
@@ -40,6 +43,9 @@ type Shard struct {
 	Config  consensus.Config
 	Roster  uint64 // version
 	Highest kv.Revision
+	// Transactions over several shards that it knows of, and the last one of each anchor that it has heard of.
+	Transactions []kv.UnfinishedTransaction
+	Heard        []kv.TransactionID
 	// Of the system shard.
 	List  *members.List
 	Limit kv.Revision
@@ -77,7 +83,7 @@ func Decide(n Node) (Plan, error) {
 	alone := len(list.Members) == 1
 	for i := range n.Shards {
 		s := &n.Shards[i]
-		if s.Replica == 0 || s.Applied == 0 || !member(s.Config, s.Replica) {
+		if s.Replica == 0 || s.Applied == 0 || !slices.Contains(s.Config.Members(), s.Replica) {
 			return Plan{}, fmt.Errorf("its replica of shard %d has no data yet, or is no part of the shard any more: %w", s.ID, ErrIncomplete)
 		}
 		alone = alone && len(s.Config.Members()) == 1
@@ -99,11 +105,13 @@ func Decide(n Node) (Plan, error) {
 }
 
 func (n *Node) fate(s *Shard, list *members.List, highest kv.Revision) shard.Rescued {
-	term := s.Term + 1
+	heard := n.heard(s)
+	term := heard + 1
 	if n.Paxos {
-		term = paxos.BallotAbove(s.Term, s.Replica)
+		term = paxos.BallotAbove(heard, s.Replica)
 	}
-	r := shard.Rescued{Roster: list.Roster(), Start: consensus.SnapshotMeta{Index: s.Applied + 1, Term: term, Config: consensus.Config{Voters: []consensus.ReplicaID{s.Replica}}}}
+	r := shard.Rescued{Roster: list.Roster(), Start: consensus.SnapshotMeta{Index: s.Applied + 1, Term: term, Config: consensus.Config{Voters: []consensus.ReplicaID{s.Replica}}},
+		Committed: n.committed(s)}
 	if s.ID == kv.SystemShard {
 		r.List = list
 		if n.Of > 1 { // no revision that a shard here has is given out again
@@ -113,12 +121,34 @@ func (n *Node) fate(s *Shard, list *members.List, highest kv.Revision) shard.Res
 	return r
 }
 
-// member tells whether a replica is in a configuration, with a vote or without.
-func member(c consensus.Config, id consensus.ReplicaID) bool {
-	for _, m := range c.Members() {
-		if m == id {
-			return true
+// heard is the highest term of a shard that anything here has heard of. Another shard may have heard of a later one than its own replica, by a transaction of a
+// leader that is lost: only a later leader can say that nothing came of that, and none may call another one the same.
+func (n *Node) heard(s *Shard) consensus.Term {
+	term := s.Term
+	for i := range n.Shards {
+		for _, id := range n.Shards[i].Heard {
+			if id.Anchor == s.ID {
+				term = max(term, consensus.Term(id.Term))
+			}
 		}
 	}
-	return false
+	return term
+}
+
+// committed are the transactions that are undecided in a shard, and that another one has heard to be committed.
+func (n *Node) committed(s *Shard) (committed []shard.Committed) {
+	for i := range s.Transactions {
+		if s.Transactions[i].Decision.Verdict != kv.Undecided {
+			continue
+		}
+		id := s.Transactions[i].ID
+		for j := range n.Shards {
+			of := n.Shards[j].Transactions
+			if at := slices.IndexFunc(of, func(t kv.UnfinishedTransaction) bool { return t.ID == id && t.Decision.Verdict == kv.Commit }); at >= 0 {
+				committed = append(committed, shard.Committed{ID: id, Revision: of[at].Decision.Revision})
+				break
+			}
+		}
+	}
+	return committed
 }

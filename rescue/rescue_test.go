@@ -19,7 +19,9 @@ import (
 //	node self=3 of=1 [removed] [paxos] [quorums]
 //	list version=0 members=(1,2,3L) [removed=(7)]          L: a learner
 //	remembered version=4 members=(3)                       what the node has heard of
-//	shard id=1 replica=3 applied=10 term=4 voters=(1,2,3) [learners=(..)] [roster=2] [highest=7] [limit=9]
+//	shard id=1 replica=3 applied=10 term=4 voters=(1,2,3) [learners=(..)] [roster=2] [highest=7] [limit=9] [transactions=(1.9.2,1.9.1@6)]
+//
+// Transactions are anchor.term.number, and the revision of those that were committed; ! says that one was only heard of.
 func TestDecide(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -55,6 +57,19 @@ func parseNode(t *testing.T, input string) (n Node) {
 			s := Shard{ID: kv.ShardID(number(t, value["id"])), Replica: consensus.ReplicaID(number(t, value["replica"])), Applied: consensus.Index(number(t, value["applied"])),
 				Term: consensus.Term(number(t, value["term"])), Roster: uint64(number(t, value["roster"])), Highest: kv.Revision(number(t, value["highest"])),
 				Limit: kv.Revision(number(t, value["limit"])), Config: consensus.Config{Voters: replicas(t, value["voters"]), Learners: replicas(t, value["learners"])}}
+			for _, word := range strings.FieldsFunc(value["transactions"], func(r rune) bool { return r == ',' }) {
+				word, onlyHeard := strings.CutSuffix(word, "!")
+				name, revision, _ := strings.Cut(word, "@")
+				part := strings.Split(name, ".")
+				known := kv.UnfinishedTransaction{ID: kv.TransactionID{Anchor: kv.ShardID(number(t, part[0])), Term: uint64(number(t, part[1])), Number: uint64(number(t, part[2]))}}
+				if revision != "" {
+					known.Decision = kv.Decision{Verdict: kv.Commit, Revision: kv.Revision(number(t, revision))}
+				}
+				s.Heard = append(s.Heard, known.ID)
+				if !onlyHeard {
+					s.Transactions = append(s.Transactions, known)
+				}
+			}
 			if s.ID == kv.SystemShard {
 				s.List = list
 			}
@@ -119,6 +134,9 @@ func planText(p *Plan) string {
 		fmt.Fprintf(&b, "shard %d begins behind entry %d of term %d as %s, by roster %d of %d", i+1, s.Start.Index, s.Start.Term, s.Start.Config.String(), s.Roster.Version, len(s.Roster.Seats))
 		if s.Limit > 0 {
 			fmt.Fprintf(&b, ", limit %d", s.Limit)
+		}
+		for _, c := range s.Committed {
+			fmt.Fprintf(&b, ", commits %d.%d.%d at %d", uint64(c.ID.Anchor), c.ID.Term, c.ID.Number, c.Revision)
 		}
 		b.WriteString("\n")
 	}

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/backup"
-	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/shard"
@@ -113,43 +111,20 @@ func (c *Cold) open(s *coldShard, log storage.GroupLog, many bool) (err error) {
 	} else if alone() {
 		upTo = log.Last()
 	}
-	if err := s.replay(c.engine, log, min(upTo, log.Last()), Consensus(c.dir.Identity.Protocol.Name) == ConsensusPaxos); err != nil {
+	batch := c.engine.NewBatch()
+	defer batch.Close()
+	write := func() error {
+		err := c.engine.Apply(batch)
+		batch.Reset()
+		return err
+	}
+	known := replaying{machine: s.machine, log: log, upTo: min(upTo, log.Last()), paxos: Consensus(c.dir.Identity.Protocol.Name) == ConsensusPaxos, batch: batch, write: write}
+	if _, err := known.run(); err != nil {
 		return err
 	}
 	c.alone = c.alone && alone() && s.machine.AppliedIndex() == max(applied, log.Last())
 	if last := log.Last(); last > s.machine.AppliedIndex() {
 		s.unknown = uint64(last - s.machine.AppliedIndex())
-	}
-	return nil
-}
-
-// replay applies the entries of the log up to an index.
-func (s *coldShard) replay(engine *lsm.Engine, log storage.GroupLog, upTo consensus.Index, ofPaxos bool) error {
-	const readBytes = 1 << 20
-	batch := engine.NewBatch()
-	defer batch.Close()
-	for s.machine.AppliedIndex() < upTo {
-		entries, err := log.Entries(s.machine.AppliedIndex()+1, upTo+1, readBytes)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if ofPaxos {
-				if e, _, err = paxos.Recorded(e); err != nil {
-					return err
-				}
-			}
-			if _, err := s.machine.Apply(e, batch); err != nil {
-				return err
-			}
-			for pending := 1; pending > 0; _, pending = s.machine.Bulk() {
-				s.machine.ApplyBulk(batch, 4096)
-				if err := engine.Apply(batch); err != nil {
-					return err
-				}
-				batch.Reset()
-			}
-		}
 	}
 	return nil
 }

@@ -111,6 +111,38 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// A node that was added asks all others. One that lags behind has not heard of it; the newest list counts, whoever is asked first.
+func TestJoinByTheNewestList(t *testing.T) {
+	options := Options{Node: NodeOptions{Name: "b", DataDir: t.TempDir(), InitialClusterState: ClusterExisting, ListenPeerURLs: []URL{{Host: "127.0.0.1", Port: 2}},
+		AdvertisePeerURLs: []URL{{Host: "h", Port: 3}, {Host: "h", Port: 2, TLS: true}}}, Cluster: ClusterOptions{
+		Members: []Member{{Name: "a", PeerURLs: []URL{{Host: "h", Port: 1}}}, {Name: "b", PeerURLs: []URL{{Host: "h", Port: 2}, {Host: "h", Port: 3}}}}}}.WithDefaults()
+	answer := func(version uint64, memberToo bool) *transport.Answer {
+		list := someList(version)
+		if !memberToo {
+			list.Members = list.Members[:1]
+		}
+		return &transport.Answer{Cluster: 9, Node: 3, Name: "a", Metadata: options.Cluster.metadata(), List: appendTold(nil, []kv.NodeRecord{{ID: 3}, {ID: 5}}, list)}
+	}
+	old, newest, older := answer(3, false), answer(4, true), &transport.Answer{Cluster: 9, Node: 4, Name: "c"} // the last one is of a version without lists
+	for _, answers := range [][]*transport.Answer{{old, newest}, {newest, old}, {older, old, newest}, {newest, older}} {
+		joined, err := options.judgeAnswers(answers)
+		if f := joined.Cluster.recalled; err != nil || f == nil || f.self != 7 || f.list.Version != 4 {
+			t.Errorf("%d answers: %+v, %v", len(answers), f, err)
+		}
+	}
+	if _, err := options.judgeAnswers([]*transport.Answer{answer(4, true), answer(5, false)}); err == nil || !strings.Contains(err.Error(), "error validating peerURLs") {
+		t.Errorf("removed again: %v", err)
+	}
+	foreign := answer(9, true)
+	foreign.Cluster = 10
+	if _, err := options.judgeAnswers([]*transport.Answer{newest, foreign}); err == nil || !strings.Contains(err.Error(), "name nodes of one cluster") {
+		t.Errorf("nodes of two clusters: %v", err)
+	}
+	if joined, err := options.judgeAnswers(nil); err != nil || joined.Cluster.recalled != nil {
+		t.Errorf("nobody answered: %+v, %v", joined.Cluster.recalled, err)
+	}
+}
+
 // What the data directory remembers counts, and --initial-cluster only for what the former does not say.
 func TestRecall(t *testing.T) {
 	options := Options{Node: NodeOptions{Name: "a", DataDir: t.TempDir()}, Cluster: ClusterOptions{Token: "t",

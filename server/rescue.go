@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/quoratedb/quorate/consensus"
-	"github.com/quoratedb/quorate/consensus/paxos"
 	"github.com/quoratedb/quorate/datadir"
 	"github.com/quoratedb/quorate/kv"
 	"github.com/quoratedb/quorate/members"
@@ -158,32 +159,15 @@ func (r *Rescue) look(group consensus.GroupID) error {
 		}
 	}
 	told.Revision, told.Learner = s.Highest, s.Replica != 0 && slices.Contains(s.Config.Learners, s.Replica)
-	if told.Undecided, err = undecided(machine, &s, scratch); err != nil {
-		return err
+	s.Transactions, s.Heard = machine.Transactions()
+	for i := range s.Transactions {
+		if t := &s.Transactions[i]; t.Decision.Verdict == kv.Undecided {
+			told.Undecided = append(told.Undecided, t.ID)
+		}
 	}
 	r.report.Revision = max(r.report.Revision, s.Highest)
 	r.report.Shards, r.node.Shards = append(r.report.Shards, told), append(r.node.Shards, s)
 	return nil
-}
-
-// undecided are the transactions over several shards that are prepared in the shard, and of which it does not know what became. The machine is of no use then.
-func undecided(machine *shard.Machine, s *rescue.Shard, scratch storage.Batch) (ids []kv.TransactionID, err error) {
-	if s.Applied == 0 {
-		return nil, nil
-	}
-	term := s.Term + 1
-	if _, err := machine.Apply(consensus.Entry{Index: s.Applied + 1, Term: term, Kind: consensus.EntryBarrier}, scratch); err != nil {
-		return nil, err
-	}
-	if err := machine.Lead(term, 0); err != nil {
-		return nil, err
-	}
-	for _, t := range machine.Undecided() {
-		if t.Decision.Verdict == kv.Undecided {
-			ids = append(ids, t.ID)
-		}
-	}
-	return ids, nil
 }
 
 // replay applies all that the log has beyond the state, whether it is known to be committed or not. Whatever is in the batch is written now and then. It returns the
@@ -197,50 +181,61 @@ func (r *Rescue) replay(machine *shard.Machine, log storage.GroupLog, batch stor
 	if at, err := log.Term(applied); !r.node.Paxos && (err != nil || at != machine.AppliedTerm()) {
 		return term, nil // a snapshot was installed, and what the log has is of before
 	}
-	apply := func(e consensus.Entry) error {
-		if _, err := machine.Apply(e, batch); err != nil {
-			return err
-		}
-		for pending := 1; pending > 0; _, pending = machine.Bulk() {
-			machine.ApplyBulk(batch, 4096)
-			if err := write(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for last := log.Last(); machine.AppliedIndex() < last; {
-		entries, err := log.Entries(machine.AppliedIndex()+1, last+1, 1<<20)
-		if err != nil && !errors.Is(err, consensus.ErrUnavailable) {
-			return term, err
-		}
-		if len(entries) == 0 {
-			break // only holes
-		}
-		for _, e := range entries {
-			term = max(term, e.Term)
-			if r.node.Paxos {
-				var ballot consensus.Term
-				if e, ballot, err = paxos.Recorded(e); err != nil {
-					return term, err
-				}
-				term = max(term, ballot)
-			}
-			for machine.AppliedIndex()+1 < e.Index { // a hole: nobody knows what was to be there
-				if err := apply(consensus.Entry{Index: machine.AppliedIndex() + 1, Term: machine.AppliedTerm(), Kind: consensus.EntryBarrier}); err != nil {
-					return term, err
-				}
-			}
-			if err := apply(e); err != nil {
-				return term, err
-			}
-		}
-	}
-	return term, nil
+	all := replaying{machine: machine, log: log, upTo: log.Last(), paxos: r.node.Paxos, fill: true, batch: batch, write: write}
+	told, err := all.run()
+	return max(term, told), err
 }
 
 // Report says what there is.
 func (r *Rescue) Report() RescueReport { return r.report }
+
+// listenTimeout is how long another member may take to accept a connection.
+const listenTimeout = 2 * time.Second
+
+// Listening are the lost members at whose addresses for other nodes somebody takes connections, which may be they. needless: with them and this node most
+// members that have a vote would be there, and nothing would have to be rescued.
+func (r *Rescue) Listening(ctx context.Context) (there []members.Member, needless bool) {
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	lost := r.report.Lost
+	taken := make([]bool, len(lost))
+	var asking sync.WaitGroup
+	for i := range lost {
+		asking.Go(func() {
+			taken[i] = slices.ContainsFunc(lost[i].PeerURLs, func(text string) bool { return takesConnections(ctx, text) })
+		})
+	}
+	asking.Wait()
+	voters, up := 0, 0
+	if len(r.report.Shards) > 0 && !r.report.Shards[0].Learner {
+		voters, up = 1, 1
+	}
+	for i := range lost {
+		if !lost[i].Learner {
+			voters++
+		}
+		if taken[i] {
+			there = append(there, lost[i])
+			if !lost[i].Learner {
+				up++
+			}
+		}
+	}
+	return there, len(there) > 0 && up > voters/2
+}
+
+func takesConnections(ctx context.Context, text string) bool {
+	u, err := ParseURL(text)
+	if err != nil {
+		return false
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, u.network(), u.HostPort())
+	if err != nil {
+		return false
+	}
+	_ = c.Close() // nothing was said
+	return true
+}
 
 // Carry makes the directory that of the only node of a new cluster, and returns its ID. It can be called again, on a directory opened anew, if it did not end.
 func (r *Rescue) Carry(ctx context.Context) (kv.ClusterID, error) {

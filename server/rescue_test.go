@@ -41,11 +41,21 @@ func testRescue(t *testing.T, c *shardCluster, shards int) {
 		}
 		return err
 	})
-	for i := range c.servers {
-		c.kill(i)
-	}
-
 	dir := c.options[2].Node.DataDir
+	for listening, node := range []int{2, 1, 0} { // they are killed one after the other: who still runs?
+		c.kill(node)
+		if node == 2 {
+			continue
+		}
+		r, err := OpenRescue(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, needless := r.Listening(t.Context())
+		if err := r.Close(); err != nil || len(there) != 2-listening || needless != (len(there) > 0) {
+			t.Errorf("with %d others that run: %d listen, no rescue is needed: %v; %v", 2-listening, len(there), needless, err)
+		}
+	}
 	for range 2 { // to look changes nothing
 		r, err := OpenRescue(dir)
 		if err != nil {

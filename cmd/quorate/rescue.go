@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) rescueCommand() *cobra.Command {
-	directory, yes := "", false
+	directory, yes, lost := "", false, false
 	command := &cobra.Command{
 		Use:   "rescue --data-dir DIR",
 		Short: "Make a new cluster of what one stopped node has, when most nodes are lost for good",
@@ -38,16 +38,17 @@ with their data. Grow the new cluster again with empty directories and quorate s
 				return usagef("--data-dir is missing: that of a node which is stopped")
 			}
 			a.running = true
-			return a.rescue(cmd.Context(), directory, yes)
+			return a.rescue(cmd.Context(), directory, yes, lost)
 		},
 	}
 	command.Flags().StringVar(&directory, "data-dir", "", "the data directory of the node")
 	command.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	command.Flags().BoolVar(&lost, "others-are-lost", false, "go on although somebody listens at the addresses of most members: it is not they")
 	a.addOutputFlag(command)
 	return command
 }
 
-func (a *app) rescue(ctx context.Context, directory string, yes bool) (err error) {
+func (a *app) rescue(ctx context.Context, directory string, yes, lost bool) (err error) {
 	r, err := server.OpenRescue(directory)
 	if err != nil {
 		return err
@@ -62,6 +63,11 @@ func (a *app) rescue(ctx context.Context, directory string, yes bool) (err error
 	if report.Alone {
 		return a.rescued(&report, report.Cluster.String(), false)
 	}
+	if !lost {
+		if err := a.refuseIfListening(ctx, r); err != nil {
+			return err
+		}
+	}
 	if !yes {
 		if err := a.confirm(ctx); err != nil {
 			return err
@@ -72,6 +78,23 @@ func (a *app) rescue(ctx context.Context, directory string, yes bool) (err error
 		return err
 	}
 	return a.rescued(&report, cluster.String(), true)
+}
+
+// refuseIfListening says no if most members seem to run, and says so if some do.
+func (a *app) refuseIfListening(ctx context.Context, r *server.Rescue) error {
+	there, needless := r.Listening(ctx)
+	var names []string
+	for i := range there {
+		names = append(names, fmt.Sprintf("%s (%s)", cmp.Or(there[i].Name, there[i].ID.String()), strings.Join(there[i].PeerURLs, ",")))
+	}
+	switch {
+	case needless:
+		return usagef("nothing was changed: somebody listens at the addresses of %s. If these are the members, they and this node are most of the cluster, and need no rescue: start this node. "+
+			"If they are lost, and it is somebody else, give --others-are-lost", strings.Join(names, ", "))
+	case len(names) > 0:
+		fmt.Fprintf(a.stderr, "Somebody listens at the addresses of %s. If these are the members, stop them first: they do not come into the new cluster with their data.\n", strings.Join(names, ", "))
+	}
+	return nil
 }
 
 func (a *app) printRescue(r *server.RescueReport) error {

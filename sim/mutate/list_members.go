@@ -68,4 +68,18 @@ var memberMutations = []Mutation{
 		Old: "\tn.Removed = slices.Insert(slices.Clone(l.Removed), place, gone.ID)\n",
 		New: "\t_ = place\n",
 	},
+	{
+		Name: "members/rescued-term", Breaks: "a rescued shard goes on in a term that a transaction of a lost leader has, too",
+		File: "rescue/rescue.go", Verdicts: noticed, Seeds: 1,
+		Old:    "\theard := n.heard(s)\n",
+		New:    "\theard := s.Term\n",
+		Unseen: "TestDecide of package rescue and TestRescueOfUndecided of package server find it; the simulator rescues nobody",
+	},
+	{
+		Name: "members/rescued-half", Breaks: "a rescue undoes in one shard what another shard knows to be committed",
+		File: "rescue/rescue.go", Verdicts: noticed, Seeds: 1,
+		Old:    "\t\tCommitted: n.committed(s)}\n",
+		New:    "\t}\n",
+		Unseen: "TestDecide of package rescue and TestRescueOfUndecided of package server find it; the simulator rescues nobody",
+	},
 }

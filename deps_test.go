@@ -28,7 +28,7 @@ kv               core :
 packed           core :
 auth             core : kv packed; github.com/tidwall/btree
 members          core : kv packed
-authn                 : kv auth; github.com/golang-jwt/jwt/v5 golang.org/x/crypto/bcrypt golang.org/x/time/rate
+authn                 : kv auth; github.com/golang-jwt/jwt/v5 golang.org/x/crypto/bcrypt
 consensus        core :
 consensus/raft   core : consensus; go.etcd.io/raft/v3 google.golang.org/protobuf/proto
 consensus/paxos  core : consensus

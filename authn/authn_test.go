@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quoratedb/quorate/auth"
@@ -203,7 +205,7 @@ func TestJSONWebTokens(t *testing.T) {
 	}
 }
 
-// TestPasswords: only the right password of a user that has one is good; who tries too often is refused, and nobody else.
+// TestPasswords: only the right password of a user that has one is good.
 func TestPasswords(t *testing.T) {
 	p, err := NewPasswords(MinCost)
 	if err != nil {
@@ -228,16 +230,6 @@ func TestPasswords(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	refused := false
-	for range 10 * burst {
-		refused = refused || errors.Is(p.Check(t.Context(), "busy", nil, "x"), kv.ErrTooManyRequests)
-	}
-	if !refused {
-		t.Error("a user may try for ever")
-	}
-	if err := p.Check(t.Context(), "u", u, "right"); err != nil {
-		t.Errorf("another user: %v", err)
-	}
 	if _, err := p.Hash(t.Context(), strings.Repeat("x", 73)); !errors.Is(err, kv.ErrInvalidRequest) {
 		t.Errorf("a password that bcrypt cuts off: %v", err)
 	}
@@ -252,4 +244,78 @@ func TestPasswords(t *testing.T) {
 	if _, err := NewPasswords(MaxCost + 1); err == nil {
 		t.Error("a cost that takes years")
 	}
+}
+
+// TestFailuresAreLimited: who fails too often is refused for a while, and nobody else. The right password can be shown as often as one likes.
+func TestFailuresAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPasswords(MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash, err := p.Hash(t.Context(), "right")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := &auth.User{Name: "u", Hash: hash}
+		check := func(name, password string) error { return p.Check(t.Context(), name, u, password) }
+		fails := func(name string, times int) {
+			t.Helper()
+			for i := range times {
+				if err := check(name, "wrong"); !errors.Is(err, kv.ErrAuthFailed) {
+					t.Fatalf("failure %d: %v", i, err)
+				}
+			}
+			if err := check(name, "wrong"); !errors.Is(err, kv.ErrTooManyRequests) {
+				t.Fatalf("one more: %v", err)
+			}
+		}
+		for range 3 * burst {
+			if err := check("u", "right"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(p.failures) != 0 {
+			t.Errorf("who never failed is remembered: %v", p.failures)
+		}
+		fails("u", burst)
+		if err := check("u", "right"); !errors.Is(err, kv.ErrTooManyRequests) {
+			t.Errorf("the right password, after guesses: %v", err)
+		}
+		if err := check("other", "right"); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := check("u", "right"); err != nil {
+			t.Errorf("a second later: %v", err)
+		}
+		fails("u", perSecond)
+		time.Sleep(time.Hour)
+		fails("u", burst)
+
+		var together sync.WaitGroup // no more are checked at a time than may fail
+		outcomes := make(chan error, 4*burst)
+		for range cap(outcomes) {
+			together.Go(func() { outcomes <- check("many", "wrong") })
+		}
+		together.Wait()
+		close(outcomes)
+		failed := 0
+		for err := range outcomes {
+			if errors.Is(err, kv.ErrAuthFailed) {
+				failed++
+			} else if !errors.Is(err, kv.ErrTooManyRequests) {
+				t.Error(err)
+			}
+		}
+		if failed != burst {
+			t.Errorf("%d were checked, want %d", failed, burst)
+		}
+		for i := range maxUsers + 1 {
+			p.mayFail(strings.Repeat("x", i%7)+string(rune(i)), 1)
+		}
+		if len(p.failures) > maxUsers {
+			t.Errorf("%d users are remembered", len(p.failures))
+		}
+	})
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/time/rate"
 
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/kv"
@@ -25,15 +25,16 @@ const (
 const (
 	// maxWaiting may wait for a worker; more are refused.
 	maxWaiting = 256
-	// A user may try perSecond times a second, and burst times at once.
+	// A user may fail perSecond times a second, and burst times at once. How often the right password is shown is not limited: clients of etcd log in with
+	// each connection, and again when a token has ended.
 	perSecond = 10
 	burst     = 40
-	// maxUsers is of how many users it is known when they tried. Beyond it all begin anew.
+	// maxUsers is of how many users it is known when they failed. Beyond it all begin anew.
 	maxUsers = 4096
 )
 
-// Passwords hashes and checks passwords, which takes long by intention: on half of the processors, at most, and for each user at a limited rate. Safe for
-// concurrent use.
+// Passwords hashes and checks passwords, which takes long by intention: on half of the processors, at most, and wrong ones for each user at a limited rate.
+// etcd has no such limits. Safe for concurrent use.
 type Passwords struct {
 	cost    int
 	workers chan struct{}
@@ -42,8 +43,14 @@ type Passwords struct {
 	decoy sync.Once
 	hash  []byte // of no password that anybody knows
 
-	mu     sync.Mutex
-	limits map[string]*rate.Limiter
+	mu       sync.Mutex
+	failures map[string]*allowance // of users that failed, or are being checked
+}
+
+// allowance is how often a user may fail.
+type allowance struct {
+	left float64   // at most burst; less than one: not now
+	at   time.Time // of left
 }
 
 // NewPasswords returns Passwords that hash at a cost.
@@ -52,7 +59,7 @@ func NewPasswords(cost int) (*Passwords, error) {
 		return nil, fmt.Errorf("--bcrypt-cost is %d, want %d to %d", cost, MinCost, MaxCost)
 	}
 	return &Passwords{
-		cost: cost, workers: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, maxWaiting), limits: map[string]*rate.Limiter{},
+		cost: cost, workers: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, maxWaiting), failures: map[string]*allowance{},
 	}, nil
 }
 
@@ -69,12 +76,15 @@ func (p *Passwords) Hash(ctx context.Context, password string) (hash []byte, err
 }
 
 // Check returns kv.ErrAuthFailed if it is not the password of the user (nil: there is no such user, which takes as long), or the user has none; and
-// kv.ErrTooManyRequests if the user has tried too often, or everybody has.
+// kv.ErrTooManyRequests if the user has failed too often, or too many wait.
 func (p *Passwords) Check(ctx context.Context, name string, user *auth.User, password string) error {
-	if !p.mayTry(name) {
+	if !p.mayFail(name, 0) { // who may not does not wait for a worker, or keep others from it
 		return kv.ErrTooManyRequests
 	}
 	return p.work(ctx, func() error {
+		if !p.mayFail(name, 1) { // as if it failed: so those that are checked at the same time are no more than may fail
+			return kv.ErrTooManyRequests
+		}
 		hash := p.decoyHash()
 		if user != nil && !user.NoPassword && len(user.Hash) > 0 {
 			hash = user.Hash
@@ -82,6 +92,7 @@ func (p *Passwords) Check(ctx context.Context, name string, user *auth.User, pas
 		if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || user == nil || user.NoPassword || len(user.Hash) == 0 {
 			return kv.ErrAuthFailed
 		}
+		p.passed(name)
 		return nil
 	})
 }
@@ -92,18 +103,42 @@ func (p *Passwords) decoyHash() []byte {
 	return p.hash
 }
 
-func (p *Passwords) mayTry(name string) bool {
+// mayFail tells whether a user may fail once more, and counts so many failures if it may.
+func (p *Passwords) mayFail(name string, count float64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	limit := p.limits[name]
-	if limit == nil {
-		if len(p.limits) >= maxUsers {
-			p.limits = map[string]*rate.Limiter{}
+	a, now := p.failures[name], time.Now()
+	switch {
+	case a == nil && count == 0:
+		return true
+	case a == nil:
+		if len(p.failures) >= maxUsers {
+			clear(p.failures)
 		}
-		limit = rate.NewLimiter(perSecond, burst)
-		p.limits[name] = limit
+		a = &allowance{left: burst}
+		p.failures[name] = a
+	default:
+		a.left = min(burst, a.left+perSecond*now.Sub(a.at).Seconds())
 	}
-	return limit.Allow()
+	a.at = now
+	if a.left < 1 {
+		return false
+	}
+	a.left -= count
+	return true
+}
+
+// passed takes back that a user failed.
+func (p *Passwords) passed(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.failures[name]
+	if a == nil { // all have begun anew
+		return
+	}
+	if a.left++; a.left >= burst {
+		delete(p.failures, name)
+	}
 }
 
 // work does something that takes long, when there is a worker.

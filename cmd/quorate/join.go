@@ -71,7 +71,8 @@ func (j *joining) join(ctx context.Context, options server.Options) (joined serv
 		if err != nil {
 			return err
 		}
-		own, members, err := ownAmong(list.Members, options.Node)
+		members := list.Members
+		own, err := ownAmong(members, options.Node)
 		if err != nil {
 			return err
 		}
@@ -96,18 +97,18 @@ func (j *joining) join(ctx context.Context, options server.Options) (joined serv
 }
 
 // ownAmong finds the member that this node is. nil: it has to be added.
-func ownAmong(list []*pb.Member, self server.NodeOptions) (own *pb.Member, members []*pb.Member, err error) {
+func ownAmong(list []*pb.Member, self server.NodeOptions) (own *pb.Member, err error) {
 	for _, m := range list {
 		if !self.ReachedAt(m.PeerURLs) {
 			continue
 		}
 		if m.Name != "" && m.Name != self.Name {
-			return nil, nil, usagef("--initial-advertise-peer-urls=%s are those of member %x, which is called %q, and this is --name=%s; give this node addresses of its own",
+			return nil, usagef("--initial-advertise-peer-urls=%s are those of member %x, which is called %q, and this is --name=%s; give this node addresses of its own",
 				strings.Join(m.PeerURLs, ","), m.ID, m.Name, self.Name)
 		}
 		own = m
 	}
-	return own, list, nil
+	return own, nil
 }
 
 func records(list []*pb.Member) (records []kv.NodeRecord) {
@@ -200,7 +201,7 @@ func (j *joining) promote(ctx context.Context, options server.Options) {
 			if err != nil {
 				return err
 			}
-			own, _, err := ownAmong(list.Members, options.Node)
+			own, err := ownAmong(list.Members, options.Node)
 			if err != nil || own == nil || !own.IsLearner {
 				return err
 			}

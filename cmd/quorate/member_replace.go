@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ type replacementStep int
 const (
 	replaceAdd replacementStep = iota
 	replacePromote
+	replaceAwait // the new one has a vote, and is to answer before the old one goes
 	replaceRemove
 	replaced
 )
@@ -76,9 +78,20 @@ func nextReplacement(list []*pb.Member, old string, urls []string, up map[uint64
 	case added.IsLearner:
 		return replacePromote, added, refuseLoss(list, gone, up, 1)
 	case gone != nil:
-		return replaceRemove, gone, refuseLoss(list, gone, up, 0)
+		err := refuseLoss(list, gone, up, 0)
+		if err != nil && !up[added.ID] && refuseLoss(list, gone, withUp(up, added.ID), 0) == nil {
+			return replaceAwait, added, nil
+		}
+		return replaceRemove, gone, err
 	}
 	return replaced, added, nil
+}
+
+// withUp is who answers, and one more.
+func withUp(up map[uint64]bool, id uint64) map[uint64]bool {
+	up = maps.Clone(up)
+	up[id] = true
+	return up
 }
 
 // refuseLoss says no if those that answer would be no quorum without the old node; joining: the new one is still to get its vote, and answers then.
@@ -99,6 +112,13 @@ func refuseLoss(list []*pb.Member, gone *pb.Member, up map[uint64]bool, joining 
 		"This step was not done", gone.Name, answering, voters)}
 }
 
+// silentError is about a node that the cluster needs, and that does not answer.
+type silentError struct{ node string }
+
+func (e *silentError) Error() string {
+	return e.node + " has a vote, and does not answer: without it and the old one there is no quorum. Start it"
+}
+
 func (a *app) memberReplace(ctx context.Context, old string, urls []string, patience time.Duration) error {
 	client, err := a.connect(ctx, "member replace")
 	if err != nil {
@@ -106,6 +126,7 @@ func (a *app) memberReplace(ctx context.Context, old string, urls []string, pati
 	}
 	defer client.Close()
 	var loss *unavailableError
+	var silent *silentError
 	said := ""
 	say := func(text string) {
 		if said != text {
@@ -126,6 +147,11 @@ func (a *app) memberReplace(ctx context.Context, old string, urls []string, pati
 			continue
 		case errors.As(err, &loss):
 			return err
+		case errors.As(err, &silent):
+			say("waiting: " + err.Error())
+			if ctx.Err() == nil && time.Now().After(deadline) {
+				return &unavailableError{fmt.Sprintf("member replace: %v; %s was not removed. Give the command again, and it goes on", err, old)}
+			}
 		case ctx.Err() != nil || !passes(err):
 			return a.explain(ctx, "member replace", err)
 		case time.Now().After(deadline):
@@ -176,6 +202,8 @@ func (a *app) replaceOnce(ctx context.Context, client *clientv3.Client, old stri
 			return nil, err
 		}
 		say(cmp.Or(m.Name, fmt.Sprintf("%x", m.ID)) + " has a vote")
+	case replaceAwait:
+		return nil, &silentError{cmp.Or(m.Name, fmt.Sprintf("%x", m.ID))}
 	case replaceRemove:
 		if _, err := client.MemberRemove(ctx, m.ID); err != nil {
 			return nil, err

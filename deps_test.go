@@ -94,7 +94,7 @@ sim                   : kv auth members consensus timeline consensus/paxos conse
 sim/workload          : kv shard shard/model gateway/watch
 sim/oracle            : kv shard gateway/watch sim/history sim/workload
 rescue           core : kv members consensus consensus/paxos shard
-restore               : kv auth consensus partition storage storage/mvcc shard; github.com/cespare/xxhash/v2
+restore               : kv auth consensus partition storage storage/keys storage/mvcc shard; github.com/cespare/xxhash/v2
 server                : kv timeline timeline/calendar packed auth audit audit/trail authn autocompact members membership corruption datadir budget backup etcdsnap storage/mvcc consensus consensus/paxos consensus/raft storage storage/keys storage/lsm storage/wal shard driver transport connlimit connlimit/listener tlsconf tlsconf/listener storage/patientfs issuer partition placement rescue restore proto/native gateway gateway/route gateway/watch txn api/etcd; github.com/prometheus/client_golang/prometheus github.com/cockroachdb/pebble/v2/vfs
 cmd/quorate           : kv timeline timeline/calendar partition proto/native backup backup/cluster backup/target server cmd/quorate/serveflags cmd/quorate/demo sim sim/campaign tlsconf; filippo.io/age golang.org/x/time/rate github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term google.golang.org/grpc go.etcd.io/etcd/api/v3 go.etcd.io/etcd/client/v3 go.uber.org/zap google.golang.org/protobuf/types/known/emptypb
 cmd/quorate/serveflags : autocompact partition server

@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -46,6 +47,10 @@ type Options struct {
 	MinLeaseTTLSeconds int64
 	Rand               func() *rand.Rand
 	Users              *auth.Change // nil: there are none
+	// FlushRows is how many versions are gathered before they are written. Default: 48 Ki.
+	FlushRows int
+	// TableBytes is what a table of the engine has at least, if there is as much. Default: 256 KiB.
+	TableBytes int
 }
 
 // Filled is what became of it.
@@ -58,7 +63,7 @@ type Filled struct {
 
 // Fill fills an empty engine. bump is added to the newest revision, and everything below that counts as compacted; 0: the history stays. What it has written
 // is durable after the engine's next flush.
-func Fill(ctx context.Context, engine storage.Engine, source Source, bump kv.Revision, o Options) (Filled, error) {
+func Fill(ctx context.Context, engine storage.Engine, source Source, bump kv.Revision, o Options) (filled Filled, err error) {
 	work, err := newFilling(ctx, engine, o)
 	if err != nil {
 		return Filled{}, err
@@ -66,56 +71,64 @@ func Fill(ctx context.Context, engine storage.Engine, source Source, bump kv.Rev
 	defer work.close()
 	if o.Users != nil {
 		system := work.byID[kv.SystemShard]
-		system.filling.Users(o.Users, system.batch)
+		system.filling.Users(o.Users, &system.rows)
 	}
 	return work.run(source, bump)
 }
 
-// filling fills the shards.
+// filling fills the shards. What it gathers in memory is flushed as sorted tables: while the engine writes those, the next versions are read.
 type filling struct {
 	ctx      context.Context
 	engine   storage.Engine
 	table    *partition.Table
-	shards   []*restoredShard // as the table has them
+	shards   []*restoredShard // by their numbers, as their rows are
 	byID     map[kv.ShardID]*restoredShard
 	minTTL   int64
-	rows     int // that are not flushed
+	limit    int // FlushRows
+	count    int // of versions that are not flushed
 	bytes    int
 	versions int64
 	seen     *seen
+	loading  chan error // nil: the engine writes nothing
 }
 
+// restoredShard has rows that are gathered, and the ones that the engine writes.
 type restoredShard struct {
-	machine *shard.Machine
-	filling *shard.Restoration
-	batch   storage.Batch
+	machine       *shard.Machine
+	filling       *shard.Restoration
+	rows, written rows
 }
 
 // What is held in memory before it is flushed, and how much a batch of the engine takes, of all shards.
 const (
-	restoreRows       = 64 << 10
-	restoreBytes      = 32 << 20
+	restoreRows       = 48 << 10
+	restoreBytes      = 16 << 20
 	restoreBatchBytes = 1 << 20
-	restoreCacheBytes = 32 << 20
+	// restoreBucketRows has the store count nothing: whoever opens it does.
+	restoreBucketRows = 1 << 30
 )
 
 func newFilling(ctx context.Context, engine storage.Engine, o Options) (*filling, error) {
-	w := &filling{ctx: ctx, engine: engine, table: o.Table, byID: make(map[kv.ShardID]*restoredShard), seen: newSeen(), minTTL: o.MinLeaseTTLSeconds}
+	w := &filling{ctx: ctx, engine: engine, table: o.Table, byID: make(map[kv.ShardID]*restoredShard), seen: newSeen(), minTTL: o.MinLeaseTTLSeconds,
+		limit: cmp.Or(o.FlushRows, restoreRows)}
 	start := consensus.SnapshotMeta{Index: Index, Term: Term, Config: o.Members}
 	for _, d := range o.Table.Descriptors() {
 		var records []kv.NodeRecord
 		if d.Shard == kv.SystemShard {
 			records = o.Nodes
 		}
-		one := &restoredShard{batch: engine.NewBatch()}
+		batch := engine.NewBatch()
+		empty := rows{Batch: batch, tableBytes: cmp.Or(o.TableBytes, minTableBytes)}
+		one := &restoredShard{rows: empty, written: empty}
 		w.shards, w.byID[d.Shard] = append(w.shards, one), one
 		err := one.begin(engine, start, records, shard.Options{Shard: d.Shard, Sequenced: o.Sequenced, Rand: o.Rand(), MinLeaseTTLSeconds: w.minTTL,
-			Versions: mvcc.Options{CacheBytes: max(1, restoreCacheBytes/int64(len(o.Table.Descriptors())))}})
+			Versions: mvcc.Options{CacheBytes: -1, BucketRows: restoreBucketRows}})
 		if err != nil {
 			w.close()
 			return nil, err
 		}
 	}
+	slices.SortFunc(w.shards, func(a, b *restoredShard) int { return cmp.Compare(a.machine.Shard(), b.machine.Shard()) })
 	return w, nil
 }
 
@@ -123,17 +136,18 @@ func (s *restoredShard) begin(engine storage.Engine, start consensus.SnapshotMet
 	if s.machine, err = shard.Open(engine, o); err != nil {
 		return err
 	}
-	if err = s.machine.Bootstrap(start, records, s.batch); err != nil {
+	if err = s.machine.Bootstrap(start, records, &s.rows); err != nil {
 		return err
 	}
 	s.filling, err = s.machine.BeginRestoration()
 	return err
 }
 
-// close gives back the batches; what they have is lost.
+// close gives back the batches, once nobody uses them; what they have is lost.
 func (w *filling) close() {
+	_ = w.wait() // who needs to know has waited
 	for _, s := range w.shards {
-		s.batch.Close()
+		s.rows.Close()
 	}
 }
 
@@ -151,11 +165,14 @@ func (w *filling) run(source Source, bump kv.Revision) (restored Filled, err err
 		return Filled{}, err
 	}
 	for _, s := range w.shards {
-		if err := s.filling.Finish(restored.Revision, restored.Compacted, s.batch); err != nil {
+		if err := s.filling.Finish(restored.Revision, restored.Compacted, &s.rows); err != nil {
 			return Filled{}, err
 		}
 	}
-	return restored, w.flush()
+	if err := w.flush(); err != nil {
+		return Filled{}, err
+	}
+	return restored, w.wait()
 }
 
 // add brings a version to its shard.
@@ -165,19 +182,16 @@ func (w *filling) add(v *kv.KeyValue, position int64) error {
 		return err
 	}
 	s := w.byID[w.table.Overlapping(kv.Span{Start: v.Key})[0].Shard]
-	// The state keeps the key; what the source has read goes.
-	row := *v
-	row.Key, row.Value = slices.Clone(v.Key), slices.Clone(v.Value)
-	if err := s.filling.Apply(&row, at, !w.seen.add(row.Key), s.batch); err != nil {
+	if err := s.filling.Apply(v, at, !w.seen.add(v.Key), &s.rows); err != nil {
 		return err
 	}
 	w.versions++
-	if s.batch.SizeBytes() > restoreBatchBytes/len(w.shards) {
+	if s.rows.SizeBytes() > restoreBatchBytes/len(w.shards) {
 		if err := w.write(s); err != nil {
 			return err
 		}
 	}
-	if w.rows, w.bytes = w.rows+1, w.bytes+len(row.Key)+len(row.Value); w.rows >= restoreRows || w.bytes >= restoreBytes {
+	if w.count, w.bytes = w.count+1, w.bytes+len(v.Key)+len(v.Value); w.count >= w.limit || w.bytes >= restoreBytes {
 		return w.flush()
 	}
 	return nil
@@ -195,36 +209,58 @@ func restoredAt(revision kv.Revision, position int64) (mvcc.Locator, error) {
 	return mvcc.Locator{Rev: revision, Sub: uint32(place)<<mvcc.PlaceBits | uint32(within)}, nil
 }
 
+// write brings the rows that become no tables into the engine.
 func (w *filling) write(s *restoredShard) error {
-	err := w.engine.Apply(s.batch)
-	s.batch.Reset()
+	err := w.engine.Apply(s.rows.Batch)
+	s.rows.Batch.Reset()
 	return err
 }
 
-// flush has everything in the engine that was in memory.
+// flush has the engine begin to write what is gathered. It is read in memory until that is done (wait).
 func (w *filling) flush() error {
+	if err := w.wait(); err != nil {
+		return err
+	}
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
+	var tables []storage.Rows
 	for _, s := range w.shards {
+		if s.machine.Freeze() { // else nothing has changed
+			for done := false; !done; {
+				var err error
+				if done, err = s.machine.FlushChunk(&s.rows, restoreRows); err != nil {
+					return err
+				}
+			}
+		}
 		if err := w.write(s); err != nil {
 			return err
 		}
-		if !s.machine.Freeze() {
-			continue // nothing has changed
-		}
-		for done := false; !done; {
-			var err error
-			if done, err = s.machine.FlushChunk(s.batch, 4096); err != nil {
-				return err
-			}
-			if err := w.write(s); err != nil {
-				return err
-			}
-		}
+		s.rows, s.written = s.written, s.rows
+		s.rows.forget()
+		tables = append(tables, s.written.tables()...)
+	}
+	w.count, w.bytes = 0, 0
+	loading := make(chan error, 1)
+	w.loading = loading
+	w.engine.Load(tables, func(err error) { loading <- err })
+	return nil
+}
+
+// wait waits until what was flushed is in the engine.
+func (w *filling) wait() error {
+	if w.loading == nil {
+		return nil
+	}
+	err := <-w.loading
+	w.loading = nil
+	if err != nil {
+		return err
+	}
+	for _, s := range w.shards {
 		s.machine.FlushDone()
 	}
-	w.rows, w.bytes = 0, 0
 	return nil
 }
 

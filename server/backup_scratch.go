@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/quoratedb/quorate/backup"
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/lsm"
@@ -35,7 +37,7 @@ func withScratch(dir string, body func(path string) error) error {
 
 // withScratchEngine has an empty engine on disk.
 func withScratchEngine(path string, body func(engine storage.Engine) error) error {
-	engine, err := lsm.Open(lsm.Options{Dir: filepath.Join(path, "keys")})
+	engine, err := lsm.Open(lsm.Options{Dir: filepath.Join(path, "keys"), FS: unsynced{vfs.Default}})
 	if err != nil {
 		return fmt.Errorf("make a scratch store: %w", err)
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/quoratedb/quorate/auth"
 	"github.com/quoratedb/quorate/consensus"
 	"github.com/quoratedb/quorate/datadir"
@@ -154,33 +156,41 @@ func restoreInto(ctx context.Context, path string, options Options, source resto
 		return Restored{}, err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	engine, err := lsm.Open(lsm.Options{Dir: filepath.Join(path, datadir.State)})
+	filled, err := fillState(ctx, filepath.Join(path, datadir.State), options, source, bump, users)
 	if err != nil {
-		return Restored{}, err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	into, err := options.restoreOptions()
-	if err != nil {
-		return Restored{}, err
-	}
-	if users != nil {
-		into.Users = users.Founded(secretOf(users, options.Cluster.ID()))
-	}
-	filled, err := restore.Fill(ctx, engine, source, bump, into)
-	if err != nil {
-		return Restored{}, err
-	}
-	restored = Restored{Cluster: options.Cluster.ID(), Token: options.Cluster.Token, Revision: filled.Revision, Compacted: filled.Compacted, Versions: filled.Versions,
-		Leases: filled.Leases, Notes: filled.Notes}
-	flushed := make(chan error, 1)
-	engine.Flush(func(err error) { flushed <- err })
-	if err := <-flushed; err != nil {
 		return Restored{}, err
 	}
 	if err := beginLogs(filepath.Join(path, datadir.Log), options.Cluster.groups()); err != nil {
 		return Restored{}, err
 	}
+	restored = Restored{Cluster: options.Cluster.ID(), Token: options.Cluster.Token, Revision: filled.Revision, Compacted: filled.Compacted, Versions: filled.Versions,
+		Leases: filled.Leases, Notes: filled.Notes}
 	return restored, datadir.SyncDirectory(path)
+}
+
+// fillState makes the state, and has it durable.
+func fillState(ctx context.Context, path string, options Options, source restore.Source, bump kv.Revision, users *auth.State) (filled restore.Filled, err error) {
+	into, err := options.restoreOptions()
+	if err != nil {
+		return filled, err
+	}
+	if users != nil {
+		into.Users = users.Founded(secretOf(users, options.Cluster.ID()))
+	}
+	engine, err := lsm.Open(lsm.Options{Dir: path, FS: unsynced{vfs.Default}})
+	if err != nil {
+		return filled, err
+	}
+	filled, err = restore.Fill(ctx, engine, source, bump, into)
+	if err == nil {
+		flushed := make(chan error, 1)
+		engine.Flush(func(err error) { flushed <- err })
+		err = <-flushed
+	}
+	if err = errors.Join(err, engine.Close()); err != nil {
+		return filled, err
+	}
+	return filled, syncFiles(path)
 }
 
 // restoreOptions say what the shards of the node are.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Export implements Engine.
@@ -77,6 +78,40 @@ func (m *Memory) Ingest(ctx context.Context, files []string, spans []Span) error
 			return fmt.Errorf("storage: ingest: remove %s after it was ingested: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// Load implements Engine.
+func (m *Memory) Load(tables []Rows, done func(error)) { done(m.load(tables)) }
+
+func (m *Memory) load(tables []Rows) error {
+	if err := m.Err(); err != nil {
+		return err
+	}
+	var all memoryBatch
+	var spans []Span
+	for i, rows := range tables {
+		table := all.Count()
+		for row := range rows {
+			if n := all.Count(); n > table && bytes.Compare(all.changes[n-1].key, row.Key) >= 0 {
+				return fmt.Errorf("storage: load: in table %d the row %x comes after %x", i, row.Key, all.changes[n-1].key)
+			}
+			if row.Deleted {
+				all.Delete(row.Key)
+			} else {
+				all.Set(row.Key, row.Value)
+			}
+		}
+		if n := all.Count(); n > table {
+			spans = append(spans, Span{all.changes[table].key, append(slices.Clone(all.changes[n-1].key), 0)})
+		}
+	}
+	slices.SortFunc(spans, func(a, b Span) int { return bytes.Compare(a.Lower, b.Lower) })
+	if err := ValidateSpans(spans); err != nil {
+		return fmt.Errorf("storage: load: tables overlap: %w", err)
+	}
+	m.apply(all.changes)
+	m.makeDurable(m.frozen())
 	return nil
 }
 

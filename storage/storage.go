@@ -59,6 +59,15 @@ type Batch interface {
 // Span is a half-open interval of engine keys. Both bounds are set.
 type Span struct{ Lower, Upper []byte }
 
+// Row is a key, and its value unless it is deleted.
+type Row struct {
+	Key, Value []byte
+	Deleted    bool
+}
+
+// Rows gives rows to yield, until that returns false. They ascend by their keys, and no key comes twice. What a row has is valid until yield returns.
+type Rows func(yield func(Row) bool)
+
 // Engine is the state engine of a node.
 type Engine interface {
 	Reader
@@ -78,6 +87,10 @@ type Engine interface {
 	// Ingest replaces the content of the spans by that of the files, in one atomic
 	// and durable step. The files are consumed.
 	Ingest(ctx context.Context, files []string, spans []Span) error
+	// Load is Apply for many rows: it writes each table, whose rows lie apart from those of the others, at once where it belongs, and makes all of them visible in one
+	// step. They are durable then, after everything that was applied before. It calls done (from any goroutine) when they are, or with the error that prevented
+	// it; until then the tables belong to the engine, and nothing is applied or loaded that has keys of theirs.
+	Load(tables []Rows, done func(error))
 	// NewScrub begins a pass over everything that is on disk.
 	NewScrub() Scrub
 	// Reclaim gives the space of deleted data back, in the background, and calls done (from any goroutine) when Metrics shows it, or

@@ -73,6 +73,9 @@ func AppendRow(dst []byte, l Lineage, kind Kind, key []byte) []byte {
 // SetKind makes the key of one row that AppendRow made that of the other.
 func SetKind(row []byte, kind Kind) { row[headerSize-1] = byte(kind) }
 
+// KindOf tells the kind of a row by its key.
+func KindOf(row []byte) Kind { return Kind(row[headerSize-1]) }
+
 // UserKey is the user's key in the key of a row by key.
 func UserKey(row []byte) []byte { return row[headerSize:] }
 

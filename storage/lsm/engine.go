@@ -38,6 +38,7 @@ type Engine struct {
 	compacted chan struct{} // capacity 1: a compaction ended
 	stalls    atomic.Int64
 	lastApply atomic.Int64 // when a batch was applied, in nanoseconds of Unix time
+	loaded    atomic.Int64 // tables that Load has begun to write; their names
 	reclaim   reclaimer
 	owned     sync.WaitGroup // goroutines that Close waits for
 }

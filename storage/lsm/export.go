@@ -130,7 +130,9 @@ func (e *Engine) createTable(name string) (*sstable.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sstable.NewWriter(objstorageprovider.NewFileWritable(file), e.pebble.MakeWriterOptions(6, e.db.TableFormat())), nil
+	options := e.pebble.MakeWriterOptions(6, e.db.TableFormat())
+	options.WritingToLowestLevel = false // there, deletions would count for nothing
+	return sstable.NewWriter(objstorageprovider.NewFileWritable(file), options), nil
 }
 
 func (w *exporter) finish() error {

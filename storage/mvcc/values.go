@@ -3,6 +3,7 @@ package mvcc
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/quoratedb/quorate/storage"
 	"github.com/quoratedb/quorate/storage/keys"
@@ -122,19 +123,11 @@ func (p *pendingValues) resolve(fn func(reference, *version) error) error {
 	if len(p.versions) == 0 {
 		return nil
 	}
-	slices.SortFunc(p.versions, func(a, b pendingValue) int {
-		switch {
-		case text(a.key) < text(b.key):
-			return -1
-		case text(a.key) > text(b.key):
-			return 1
-		}
-		return 0
-	})
-	first, last := p.versions[0].key, p.versions[len(p.versions)-1].key
+	order := p.inKeyOrder()
+	first, last := p.versions[order[0]].key, p.versions[order[len(order)-1]].key
 	rows := newValueCursor(p.reader, first, append(slices.Clone(last), 0))
 	defer rows.close()
-	for i := range p.versions {
+	for _, i := range order {
 		v := &p.versions[i]
 		value, ok := p.reader.dirtyValue(v.key, v.at)
 		if !ok {
@@ -152,6 +145,16 @@ func (p *pendingValues) resolve(fn func(reference, *version) error) error {
 	}
 	p.versions, p.arena = p.versions[:0], arena{}
 	return nil
+}
+
+// inKeyOrder are the places of the versions in the order of their keys: places are moved more quickly than versions.
+func (p *pendingValues) inKeyOrder() []int32 {
+	order := make([]int32, len(p.versions))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return strings.Compare(text(p.versions[a].key), text(p.versions[b].key)) })
+	return order
 }
 
 // valueCursor reads value rows in key order.

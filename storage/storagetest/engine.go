@@ -31,6 +31,7 @@ func RunEngine(t *testing.T, open func(t *testing.T) EngineWorld) {
 	t.Run("export and ingest", func(t *testing.T) { engineExportIngest(t, open) })
 	t.Run("ingest is durable", func(t *testing.T) { engineIngestDurable(t, open(t)) })
 	t.Run("ingest refuses", func(t *testing.T) { engineIngestRefuses(t, open(t)) })
+	t.Run("load is durable", func(t *testing.T) { engineLoadDurable(t, open(t)) })
 	t.Run("closed", func(t *testing.T) { engineClosed(t, open(t)) })
 }
 
@@ -114,10 +115,47 @@ func engineClosed(t *testing.T, w EngineWorld) {
 	if err := Flush(w.Engine); !errors.Is(err, storage.ErrClosed) {
 		t.Errorf("Flush after Close: %v", err)
 	}
+	if err := Load(w.Engine); !errors.Is(err, storage.ErrClosed) {
+		t.Errorf("Load after Close: %v", err)
+	}
 	reclaimed := make(chan error, 1)
 	w.Engine.Reclaim(func(err error) { reclaimed <- err })
 	if err := <-reclaimed; !errors.Is(err, storage.ErrClosed) {
 		t.Errorf("Reclaim after Close: %v", err)
+	}
+}
+
+// engineLoadDurable: so is what was applied before, and what is loaded is above that.
+func engineLoadDurable(t *testing.T, w EngineWorld) {
+	set(t, w.Engine, "k1", "before")
+	set(t, w.Engine, "k2", "before")
+	set(t, w.Engine, "k9", "before")
+	rows := func(rows ...storage.Row) storage.Rows {
+		return func(yield func(storage.Row) bool) {
+			for _, row := range rows {
+				if !yield(row) {
+					return
+				}
+			}
+		}
+	}
+	must(t, Load(w.Engine))
+	must(t, Load(w.Engine, rows(storage.Row{Key: []byte("k1"), Value: []byte("loaded")}, storage.Row{Key: []byte("k2"), Deleted: true}),
+		rows(storage.Row{Key: []byte("k3")})))
+	w = w.Crash(t, rand.New(rand.NewPCG(1, 5)))
+	CheckReader(t, w.Engine, EngineModel{"k1": "loaded", "k3": "", "k9": "before"})
+	closeEngine(t, w.Engine)
+}
+
+// Load loads tables and waits.
+func Load(e storage.Engine, tables ...storage.Rows) error {
+	done := make(chan error, 1)
+	e.Load(tables, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Minute):
+		return errors.New("the tables were not loaded within a minute")
 	}
 }
 

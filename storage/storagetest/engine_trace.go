@@ -40,8 +40,10 @@ type frozen struct {
 
 func (e *engineTrace) step() {
 	switch n := e.random.IntN(20); {
-	case n < 10:
+	case n < 9:
 		e.apply()
+	case n < 10:
+		e.load()
 	case n < 13:
 		checkGet(e.t, e.engine, e.model, RandomKey(e.random))
 	case n < 16:
@@ -69,6 +71,37 @@ func (e *engineTrace) apply() {
 		RandomChange(e.random, b, e.model)
 	}
 	must(e.t, e.engine.Apply(b))
+}
+
+// load loads what a batch would do, as up to three tables.
+func (e *engineTrace) load() {
+	changes := map[string]storage.Row{}
+	for range e.random.IntN(12) {
+		key := string(RandomKey(e.random))
+		row := storage.Row{Key: []byte(key), Value: fmt.Append(nil, e.random.IntN(1000)), Deleted: e.random.IntN(4) == 0}
+		changes[key] = row
+		if delete(e.model, key); !row.Deleted {
+			e.model[key] = string(row.Value)
+		}
+	}
+	order := slices.Sorted(maps.Keys(changes))
+	var tables []storage.Rows
+	for len(order) > 0 {
+		n := len(order)
+		if len(tables) < 2 {
+			n = 1 + e.random.IntN(n)
+		}
+		table := order[:n]
+		order = order[n:]
+		tables = append(tables, func(yield func(storage.Row) bool) {
+			for _, key := range table {
+				if !yield(changes[key]) {
+					return
+				}
+			}
+		})
+	}
+	must(e.t, Load(e.engine, tables...))
 }
 
 func (e *engineTrace) bounds() (lower, upper []byte) {

@@ -74,7 +74,8 @@ func (m *Machine) loadTimes() error {
 		if err := d.end(); err != nil {
 			return fmt.Errorf("row of a time %x: %w", key, err)
 		}
-		if m.times, _ = m.times.Add(p); m.times.Last() != p {
+		added := false
+		if m.times, added = m.times.Append(p); !added {
 			return fmt.Errorf("row of a time %x does not follow on the one before it: %w", key, storage.ErrCorrupt)
 		}
 		return nil

@@ -46,7 +46,7 @@ func DecodePoints(b []byte) (points []Point, err error) {
 // SeriesOf is the series that points make which follow on each other, as decoded ones do.
 func SeriesOf(points []Point) (s Series) {
 	for _, p := range points {
-		s, _ = s.Add(p)
+		s, _ = s.Append(p)
 	}
 	return s
 }

@@ -151,14 +151,16 @@ func TestTwin(t *testing.T) {
 // TestThin: a series that has too many points loses some, says which, and what is left is as before: all new ones, and old ones that are further apart the
 // older they are. Where all times are one the clock says nothing, and the number is bounded all the same.
 func TestThin(t *testing.T) {
-	for _, seconds := range []Time{1, 0} {
+	for _, seconds := range []Time{1, 60, 0} {
 		var s Series
 		all := map[kv.Revision]Time{}
-		const many = 20 * MaxPoints
+		const many = 4 * MaxPoints
 		for i := range many {
 			p := Point{Revision: kv.Revision(i + 1), Time: 1 + 1000*seconds*Time(i)}
 			var dropped []kv.Revision
-			s, dropped = s.Add(p)
+			if s, dropped = s.Add(p); len(dropped) > MaxDropped {
+				t.Fatalf("%d points are dropped at once", len(dropped))
+			}
 			all[p.Revision] = p.Time
 			for _, revision := range dropped {
 				delete(all, revision)
@@ -175,13 +177,37 @@ func TestThin(t *testing.T) {
 			if all[p.Revision] != p.Time {
 				t.Fatalf("%v is there, and was dropped", p)
 			}
-			if age := many - p.Revision; i > 0 && seconds > 0 && points[i].Revision-points[i-1].Revision > 2+4*age/fineness {
+			if age := many - p.Revision; i > 0 && seconds == 1 && points[i].Revision-points[i-1].Revision > 2+4*age/fineness {
 				t.Fatalf("%v follows on %v, and is %d s old", p, points[i-1], age)
 			}
+		}
+		if seconds > 0 && len(points) > MaxPoints/10*9 {
+			t.Errorf("%d points, %d s apart, are left of %d", len(points), seconds, many)
 		}
 		if again, dropped := s.Add(Point{Revision: 7, Time: 7000}); len(dropped) > 0 || len(again.Points()) != len(points) {
 			t.Error("a point that is there already is added again")
 		}
+	}
+}
+
+// TestThinAfterRestart: which points are dropped depends on nothing but those that are there, so a node that has read them from its disk drops the same.
+func TestThinAfterRestart(t *testing.T) {
+	var s, restarted Series
+	drops := 0
+	for i := range manyPoints + 3000 {
+		p := Point{Revision: kv.Revision(3 * i), Time: Time(1000*i) + 1}
+		if i%997 == 0 {
+			restarted = SeriesOf(s.Points())
+		}
+		var dropped, again []kv.Revision
+		s, dropped = s.Add(p)
+		restarted, again = restarted.Add(p)
+		if drops += len(dropped); !slices.Equal(dropped, again) {
+			t.Fatalf("%v drops %v, and after a restart %v", p, dropped, again)
+		}
+	}
+	if drops == 0 || !slices.Equal(s.Points(), restarted.Points()) {
+		t.Errorf("%d points are dropped, %d are left, and %d after restarts", drops, len(s.Points()), len(restarted.Points()))
 	}
 }
 
@@ -190,6 +216,24 @@ func TestJoin(t *testing.T) {
 	b := SeriesOf([]Point{{4, 2000}, {5, 2500}, {9, 2900}, {12, 4000}})
 	if got := Join(a, b).Points(); !slices.Equal(got, []Point{{2, 1000}, {5, 3000}, {9, 3000}, {12, 4000}}) || len(a.Points()) != 2 {
 		t.Errorf("%v, %v", got, a.Points())
+	}
+}
+
+// Of what is joined nothing is dropped, as long as it is no more than a series has; then it is thinned, and bounded even if the times say nothing.
+func TestJoinMany(t *testing.T) {
+	for _, seconds := range []Time{1, 0} {
+		var first, second []Point
+		for i := range kv.Revision(MaxPoints) {
+			first = append(first, Point{1 + i, 1 + 1000*seconds*Time(i)})
+			second = append(second, Point{1 + MaxPoints + i, 1 + 1000*seconds*Time(MaxPoints+i)})
+		}
+		if got := Join(SeriesOf(first[:1000]), SeriesOf(first[1000:])).Points(); !slices.Equal(got, first) {
+			t.Fatalf("%d points are left of %d", len(got), len(first))
+		}
+		joined := Join(SeriesOf(first), SeriesOf(second))
+		if n := len(joined.Points()); n > MaxPoints || joined.First() != first[0] || joined.Last() != second[len(second)-1] || seconds > 0 && n < 1000 {
+			t.Errorf("%d points, from %v to %v", n, joined.First(), joined.Last())
+		}
 	}
 }
 

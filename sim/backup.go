@@ -33,6 +33,7 @@ type backups struct {
 	since   uint64
 	made    int
 	held    bool // the nodes keep their history
+	timed   []timed
 	fence   fence
 	over    bool
 	err     error // of the last attempt
@@ -127,6 +128,7 @@ func (b *backups) make(n *node) {
 		b.w.mark("backup failed")
 	default:
 		b.made++
+		b.carries(made, origin.times)
 		if made.Parent == "" {
 			b.w.mark("full backup")
 		} else {
@@ -151,6 +153,7 @@ type backedUp struct {
 	node  *node
 	holds bool        // all nodes have kept their history since Present was asked
 	at    kv.Revision // what that said
+	times knownTimes
 }
 
 // Hold implements backup.Holder. Of some backups the nodes keep nothing.
@@ -247,7 +250,7 @@ func (o *backedUp) Present(context.Context) (*backup.Present, error) {
 	defer state.Close()
 	o.at = state.Revision()
 	o.b.behind(o.at)
-	present := &backup.Present{Cluster: 1, Revision: state.Revision(), Compacted: state.HistoryFrom(), Time: time.Unix(0, int64(w.now)), Leases: state.Leases()}
+	present := &backup.Present{Cluster: 1, Revision: state.Revision(), Compacted: state.HistoryFrom(), Time: time.UnixMilli(int64(o.node.wallClock())), Leases: state.Leases()}
 	for _, g := range w.groups {
 		present.Shards = append(present.Shards, backup.PresentShard{Shard: g.id})
 	}

@@ -59,6 +59,9 @@ func (b *backups) compare(ctx context.Context) error {
 			}
 		}
 	}
+	if b.w.plan.Times {
+		return b.compareTimes(ctx, v, all)
+	}
 	return nil
 }
 
@@ -189,7 +192,7 @@ func (b *backups) restore(ctx context.Context, source *backup.Source) (restoredS
 	engine := storage.NewMemory(storage.MemoryOptions{})
 	seed := b.random.Uint64()
 	into := restore.Options{Table: table, Sequenced: scheme.Shards > 1, MinLeaseTTLSeconds: 1, Members: consensus.Config{Voters: []consensus.ReplicaID{1}},
-		Rand: func() *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }}
+		Rand: func() *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }, FlushRows: int(seed % 40), TableBytes: int(seed % 3)}
 	filled, err := restore.Fill(ctx, engine, source, 0, into)
 	if err != nil {
 		return nil, err

@@ -95,6 +95,7 @@ func NewPlan(seed uint64, o PlanOptions) Plan {
 	p.Members = p.Homes == nil && p.has(FaultMember) && !p.has(FaultRemove) // who follows the list, and who holds a group, are two things
 	p.Users = whole && o.Faults == nil && !conspired && p.Scene == "" && p.drawsUsers()
 	p.Backups = whole && o.Faults == nil && !p.Users && p.drawsBackups()
+	p.Times = p.Backups
 	return p
 }
 

@@ -59,7 +59,7 @@ type Plan struct {
 	Users bool `json:"users,omitempty"`
 	// Members: the list of members changes, by the API's path.
 	Members bool `json:"members,omitempty"`
-	// Times are recorded of revisions, as a server does. No plan draws it: it changes what every seed does.
+	// Times are recorded of revisions, as a server does. It is drawn with backups only: it changes what a seed does.
 	Times bool `json:"times,omitempty"`
 }
 

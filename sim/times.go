@@ -34,6 +34,7 @@ func (n *node) recordTime() {
 		n.w.offered[revision] = [2]timeline.Time{min(clocks[0], now), max(clocks[1], now)}
 		r.RecordTime(revision, now)
 	}
+	n.w.seenTimes()
 	n.push(n.w.now+timesInterval, n.recordTime)
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/quoratedb/quorate/driver"
+	"github.com/quoratedb/quorate/kv"
+	"github.com/quoratedb/quorate/timeline"
 )
 
 const maxNodes = 7
@@ -15,7 +17,8 @@ const maxNodes = 7
 // world is a cluster in one goroutine: real drivers, cores, machines, gateways and watch hubs on a simulated network, disks and
 // clocks. Everything follows from the plan.
 type world struct {
-	offered      offered // times of revisions, with Plan.Times
+	offered      offered                       // times of revisions, with Plan.Times
+	recorded     map[kv.Revision]timeline.Time // those that any node ever had
 	plan         Plan
 	options      RunOptions
 	now          time.Duration
@@ -94,7 +97,7 @@ func (w *world) source(kind uint64, number int) *rand.Rand {
 }
 
 func newWorld(p Plan, o RunOptions) *world {
-	w := &world{plan: p, options: o, ledger: newLedger(), offered: offered{}, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
+	w := &world{plan: p, options: o, ledger: newLedger(), offered: offered{}, recorded: map[kv.Revision]timeline.Time{}, marks: map[string]int{}, outcomes: map[string]int{}, faults: map[string]int{}}
 	if o.Trace != nil {
 		w.trace.lines = bufio.NewWriterSize(o.Trace, 64<<10)
 	}

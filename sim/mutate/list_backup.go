@@ -219,4 +219,28 @@ var backupMutations = []Mutation{
 		Old: "issued && (n.first == 0 || n.alarms == r.toldAlarms()) {",
 		New: "issued && (n.first == 0 || n.alarms|1<<kv.AlarmFence == r.toldAlarms()|1<<kv.AlarmFence) {",
 	},
+	{
+		Name: "backup/times-of-the-first-only", Breaks: "an incremental backup has none of the times that were recorded since its parent",
+		File: "backup/write.go", Verdicts: noticed, Seeds: 200,
+		Old: "series = series.From(w.manifest.HistoryFrom + 1)",
+		New: "series = series.UpTo(w.manifest.HistoryFrom)",
+	},
+	{
+		Name: "backup/time-of-the-next-revision", Breaks: "what is restored to a time is one revision later than what there was then",
+		File: "backup/times.go", Verdicts: noticed, Seeds: 100,
+		Old: "revision = point.Revision\n",
+		New: "revision = point.Revision + 1\n",
+	},
+	{
+		Name: "backup/taken-later", Breaks: "what is restored to a time is of a backup that was taken after it",
+		File: "backup/times.go", Verdicts: noticed, Seeds: 100,
+		Old: "if !b.Taken.After(at) && ",
+		New: "if !b.Taken.After(at.Add(time.Second)) && ",
+	},
+	{
+		Name: "time/not-at-the-point", Breaks: "what the store had at the very time that a point names is taken to be what the point before says",
+		File: "timeline/series.go", Verdicts: noticed, Seeds: 100,
+		Old: "return s.points[i].Time > t })",
+		New: "return s.points[i].Time >= t })",
+	},
 }

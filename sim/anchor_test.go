@@ -35,24 +35,29 @@ const (
 	goesOnWithin = 6 * time.Second  // without the anchor: an election, a second until somebody asks it, and a second of silence
 )
 
-func anchorWithoutQuorum(t *testing.T, protocol Protocol, commit CommitProtocol, participants int, lost bool) {
+// wholeStore is a store of four shards, a to d, which is whole. Requests may be given up as if the fault were drawn; the test strikes by itself.
+func wholeStore(t *testing.T, protocol Protocol, commit CommitProtocol, fault FaultKind) *world {
 	election.Lock()
 	before := cryptorand.Reader // see election
-	defer func() {
+	t.Cleanup(func() {
 		cryptorand.Reader = before
 		election.Unlock()
-	}()
+	})
 	p := sameness(1, protocol, Memory, &Partition{Kind: ByRange, SplitKeys: []string{"b", "c", "d"}})
-	p.Commit, p.Faults = commit, []Fault{{Kind: FaultAnchorSilent}} // so requests may be given up; the test strikes by itself
+	p.Commit, p.Faults = commit, []Fault{{Kind: fault}}
 	w := newWorld(p, RunOptions{})
-	defer w.finish()
+	t.Cleanup(w.finish)
 	cryptorand.Reader = chance{w.source(sourceElection, 0)}
 	for _, n := range w.nodes {
 		n.start()
 	}
 	w.begun()
 	w.runUntil(w.now+patience, 5*time.Millisecond, w.whole)
+	return w
+}
 
+func anchorWithoutQuorum(t *testing.T, protocol Protocol, commit CommitProtocol, participants int, lost bool) {
+	w := wholeStore(t, protocol, commit, FaultAnchorSilent)
 	anchor := w.group(2) // the system shard has its quorum: revisions are issued all the time
 	clients := 0
 	ask := func(req *kv.Request) *client {

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	cryptorand "crypto/rand"
 	"fmt"
 	"testing"
 	"time"
@@ -25,23 +24,7 @@ func TestParticipantWithoutQuorum(t *testing.T) {
 }
 
 func participantWithoutQuorum(t *testing.T, protocol Protocol, commit CommitProtocol, moves bool) {
-	election.Lock()
-	before := cryptorand.Reader // see election
-	defer func() {
-		cryptorand.Reader = before
-		election.Unlock()
-	}()
-	p := sameness(1, protocol, Memory, &Partition{Kind: ByRange, SplitKeys: []string{"b", "c", "d"}})
-	p.Commit, p.Faults = commit, []Fault{{Kind: FaultParticipantSilent}} // so requests may be given up; the test strikes by itself
-	w := newWorld(p, RunOptions{})
-	defer w.finish()
-	cryptorand.Reader = chance{w.source(sourceElection, 0)}
-	for _, n := range w.nodes {
-		n.start()
-	}
-	w.begun()
-	w.runUntil(w.now+patience, 5*time.Millisecond, w.whole)
-
+	w := wholeStore(t, protocol, commit, FaultParticipantSilent)
 	anchor, away := w.group(2), w.group(4)
 	clients := 0
 	write := func(keys ...string) *client {

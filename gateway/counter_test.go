@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/quoratedb/quorate/consensus"
@@ -10,8 +11,10 @@ import (
 	"github.com/quoratedb/quorate/storage/mvcc"
 )
 
-// counter is the one count of revisions of a store of several shards, for tests in one goroutine. The test says which node issues, who is told what, and when.
+// counter is the one count of revisions of a store of several shards. The test says which node issues, who is told what, and when; beside it one goroutine may
+// wait for something, and goes on while the test is at what it waited for.
 type counter struct {
+	mu        sync.Mutex // of what such a goroutine looks at: last, issued, asked, hearing.known
 	last      kv.Revision
 	issued    map[kv.ShardID]kv.Revision // last ones
 	unclean   map[kv.ShardID]bool
@@ -40,6 +43,8 @@ type hearing struct {
 }
 
 func (c *counter) present(shards []kv.ShardID) kv.Present {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := kv.Present{Revision: c.last, Compacted: c.compacted}
 	for _, s := range shards {
 		p.Shards = append(p.Shards, kv.ShardProgress{Last: c.issued[s], Clean: !c.unclean[s]})
@@ -50,9 +55,11 @@ func (c *counter) present(shards []kv.ShardID) kv.Present {
 func (t *hearing) Now() (kv.Present, bool) { return t.present(nil), t.node == t.issuer }
 
 func (t *hearing) Learn(shards []kv.ShardID, got func(kv.Present, error)) {
+	t.mu.Lock()
 	t.asked++
+	t.mu.Unlock()
 	q := &question{shards: shards, at: t.present(shards), counter: t.counter, got: func(p kv.Present, err error) {
-		t.known = max(t.known, p.Revision)
+		t.Hear(p.Revision)
 		got(p, err)
 	}}
 	if onAsk := t.onAsk; onAsk != nil {
@@ -73,28 +80,39 @@ func (t *hearing) Multi(writers []kv.ShardID, got func(kv.Revision, error)) {
 		t.multis = append(t.multis, func() { t.Multi(writers, got) })
 		return
 	}
+	t.mu.Lock()
 	t.last++
+	revision := t.last
 	for _, id := range writers {
-		t.issued[id] = t.last
+		t.issued[id] = revision
 	}
-	t.Hear(t.last)
-	got(t.last, nil)
+	t.mu.Unlock()
+	t.Hear(revision)
+	got(revision, nil)
 }
 
 func (t *hearing) Known() kv.Revision {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.node == t.issuer {
-		t.Hear(t.last)
+		t.known = max(t.known, t.last)
 	}
 	return t.known
 }
 
-func (t *hearing) Hear(r kv.Revision) { t.known = max(t.known, r) }
+func (t *hearing) Hear(r kv.Revision) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known = max(t.known, r)
+}
 
 // answer tells what is true now.
 func (q *question) answer() { q.got(q.counter.present(q.shards), nil) }
 
 // issue gives n revisions in a row to a shard.
 func (c *counter) issue(to kv.ShardID, n int) (first kv.Revision) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	first = c.last + 1
 	if n > 0 {
 		c.last += kv.Revision(n)

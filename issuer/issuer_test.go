@@ -41,6 +41,8 @@ type fakeNode struct {
 	sent      []sentFrame
 	refused   []error
 	alarms    uint64 // beside one
+	// looks are up to where history is compacted at each of the next looks; then it is 7.
+	looks []kv.Revision
 }
 
 type sentFrame struct {
@@ -48,12 +50,17 @@ type sentFrame struct {
 	payload []byte
 }
 
-func (f *fakeNode) Later(do func())                     { f.round = append(f.round, do) }
-func (f *fakeNode) SystemLeaseHolds() bool              { return f.lease && (f.leaseEnds == nil || !f.leaseEnds()) }
-func (f *fakeNode) SystemNotice() (kv.Revision, uint64) { return 7, 2 + f.alarms }
-func (f *fakeNode) ConfirmSystem(done func(error))      { f.confirms = append(f.confirms, done) }
+func (f *fakeNode) Later(do func())                { f.round = append(f.round, do) }
+func (f *fakeNode) SystemLeaseHolds() bool         { return f.lease && (f.leaseEnds == nil || !f.leaseEnds()) }
+func (f *fakeNode) ConfirmSystem(done func(error)) { f.confirms = append(f.confirms, done) }
 func (f *fakeNode) ProposeLimit(_ consensus.Term, limit kv.Revision) {
 	f.limits = append(f.limits, limit)
+}
+func (f *fakeNode) SystemNotice() (compacted kv.Revision, alarms uint64) {
+	if compacted = 7; len(f.looks) > 0 {
+		compacted, f.looks = f.looks[0], f.looks[1:]
+	}
+	return compacted, 2 + f.alarms
 }
 func (f *fakeNode) MayHandOver(consensus.Term)                { f.handOver++ }
 func (f *fakeNode) Relocate(shards []kv.ShardID, _ kv.NodeID) { f.moved = append(f.moved, shards...) }
@@ -216,6 +223,38 @@ func (f *fakeNode) want(t *testing.T, with *fakeNode, want kv.Present, shards ..
 	talk(f, with)
 	if called != 1 {
 		t.Errorf("answered %d times", called)
+	}
+}
+
+// TestCompactedMeanwhile: what is compacted before numbers are issued keeps them from being issued, for who says that it matters. What is compacted afterwards, when
+// the frame is made, does not matter to them.
+func TestCompactedMeanwhile(t *testing.T) {
+	for _, c := range []struct {
+		looks  []kv.Revision // when they are issued, and when the frame is made
+		bounds kv.Bounds
+		told   kv.Revision
+		issued bool
+	}{
+		{[]kv.Revision{7, 9}, kv.Bounds{}, 9, true},
+		{[]kv.Revision{7, 9}, kv.Bounds{Compacted: 7}, 7, true},
+		{[]kv.Revision{8, 9}, kv.Bounds{Compacted: 7}, 9, false},
+		{[]kv.Revision{7, 9}, kv.Bounds{Most: 1, Compacted: 7}, 9, false},
+	} {
+		f, other := newFake(t, 1), newFake(t, 2)
+		f.leadSystem(t, 5, 1)
+		other.Target(1, 5)
+		other.Lead(2, 3, 1, 0)
+		talk(f, other)
+		called := 0
+		other.Ask(2, 3, 1, c.bounds, func(_, compacted kv.Revision, issued bool) {
+			if called++; compacted != c.told || issued != c.issued {
+				t.Errorf("%v, within %+v: issued %v, and history is compacted at %d", c.looks, c.bounds, issued, compacted)
+			}
+		})
+		f.looks = c.looks
+		if talk(f, other); called != 1 || len(f.looks) != 0 {
+			t.Errorf("%v, within %+v: told %d times, %d looks are left", c.looks, c.bounds, called, len(f.looks))
+		}
 	}
 }
 

@@ -217,14 +217,16 @@ var manyMutations = []Mutation{
 	{
 		Name: "sequencer/issued-for-the-compacted", Breaks: "a sequencer issues revisions for what was read at a revision that is compacted by then",
 		File: "sequencer/sequencer.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
-		Old: "bounds.Hold(s.count.next, s.compacted) {\n",
-		New: "bounds.Hold(s.count.next, 0) {\n",
+		Unseen: "a compaction would have to come between an evaluation and its numbers; go test ./sequencer -run TestNumbersInOrder finds it",
+		Old:    "bounds.Hold(s.count.next, s.compacted) {\n",
+		New:    "bounds.Hold(s.count.next, 0) {\n",
 	},
 	{
 		Name: "issuer/compacted-too-late", Breaks: "what is compacted after revisions were issued undoes what they were issued for, so that they are a gap",
 		File: "issuer/numbers.go", Partition: "range", Verdicts: noticed, Seeds: 1000,
-		Old: "\t\tcompacted = min(compacted, n.Compacted)\n",
-		New: "",
+		Unseen: "as the one before; go test ./issuer -run TestCompactedMeanwhile finds it",
+		Old:    "\t\tcompacted = min(compacted, n.Compacted)\n",
+		New:    "",
 	},
 	{
 		Name: "shard/most-not-told", Breaks: "the driver asks for revisions without saying how high they may be for what was decided",

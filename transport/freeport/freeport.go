@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // Systems take the local ports of outgoing connections from 32768 (Linux) or 49152 (others) on.
@@ -82,6 +83,9 @@ func reserve(port int) (*os.File, error) {
 	if err := lock(file); err != nil {
 		return nil, errors.Join(fmt.Errorf("port %d belongs to another program: %w", port, err), file.Close())
 	}
+	// A process that is started meanwhile has the listener, too, until it runs its program: the port would be taken for a moment after this.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
